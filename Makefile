@@ -1,0 +1,84 @@
+# The one way in. `make` alone shows what there is.
+
+PYTHON ?= python3
+VENV := .venv
+TOOLS := .venv-tools
+BIN := $(VENV)/bin
+TBIN := $(TOOLS)/bin
+WORKERS ?= 2
+ROUNDS ?= 30
+SOURCES := $(wildcard clients/python server tests examples benchmarks proto)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+.DEFAULT_GOAL := help
+.PHONY: help setup tools lock generate lint format test demo bench chaos clean
+
+help:  ## show this page
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@echo
+	@echo "variables: PYTHON=$(PYTHON) (3.11 or newer)  WORKERS=$(WORKERS) (test)  ROUNDS=$(ROUNDS) (chaos)  ARGS= (test, bench)"
+
+setup: $(VENV)/.stamp  ## .venv with the server, the SDK and the tests' libraries
+tools: $(TOOLS)/.stamp  ## .venv-tools with the protos' generator and linter
+
+# Both environments are laid anew when what they are made from has changed.
+$(VENV)/.stamp: requirements/dev.lock pyproject.toml
+	@$(call check_python)
+	rm -f $@
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(TOOLS)/.stamp: requirements/tools.lock
+	@$(call check_python)
+	rm -f $@
+	$(PYTHON) -m venv $(TOOLS)
+	$(TBIN)/python -m pip install --quiet --require-hashes -r requirements/tools.lock
+	@touch $@
+
+define check_python
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+  || { echo "$(PYTHON) is no Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+endef
+
+lock: tools  ## resolve requirements/*.in and pyproject.toml anew (--upgrade by ARGS)
+	$(TBIN)/uv pip compile $(ARGS) --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --extra server pyproject.toml requirements/dev.in -o requirements/dev.lock
+	$(TBIN)/uv pip compile $(ARGS) --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  requirements/tools.in -o requirements/tools.lock
+
+generate: tools  ## write the stubs of proto/perdure/v1 (committed; a test proves them fresh)
+	bash proto/generate.sh clients/python
+
+lint: setup tools  ## ruff, mypy, the layers, buf lint, buf breaking
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(TBIN)/buf lint proto
+	$(TBIN)/buf format --diff --exit-code proto
+	$(TBIN)/buf breaking proto --against proto/baseline.binpb
+
+format: setup tools  ## let the formatters write
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+	$(TBIN)/buf format --write proto
+
+test: setup tools  ## every test, on WORKERS processes
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+demo: setup  ## an order from start to end, with a kill -9 in between
+	$(BIN)/python examples/demo.py
+
+bench: setup  ## the hot paths, each beside its reference
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+chaos: setup  ## ROUNDS rounds of load and kill -9, judged by the checker
+	PERDURE_CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -m chaos --timeout 0 $(ARGS)
+
+clean:  ## remove both environments and every cache
+	rm -rf $(VENV) $(TOOLS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
