@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools lock generate lint format test demo bench chaos clean
+.PHONY: help setup tools lock generate baseline lint format test demo bench chaos clean
 
 help:  ## show this page
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -69,6 +69,9 @@ format: setup tools  ## let the formatters write
 
 test: setup tools  ## every test, on WORKERS processes
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+baseline: tools  ## at a release: what `buf breaking` compares with from now on
+	$(TBIN)/buf build proto --exclude-source-info -o proto/baseline.binpb
 
 demo: setup  ## an order from start to end, with a kill -9 in between
 	$(BIN)/python examples/demo.py
