@@ -1,0 +1,187 @@
+"""The commands: everything that can be asked of an instance.
+
+A command carries all that a decision needs from outside: the time (``at``, by the store's clock), ids, payloads with
+their digests, chance (``jitter``), and how many tasks an executor is ready to take (``grant``). `decide` answers
+with a `Decision` or a `Rejection`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from perdure_server.engine.facts import PayloadInfo
+
+PAYLOAD_BYTES_MAX: Final = 1 << 20
+"""The largest payload, in bytes of its UTF-8 JSON text."""
+
+INSTANCE_BYTES_MAX: Final = 3 << 20
+"""The most that an instance's context, outputs and inbox may add up to."""
+
+INBOX_EVENTS_MAX: Final = 1_000
+"""The most events that an inbox holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A JSON text and what is known of it. Make it by `payload`."""
+
+    text: str
+    info: PayloadInfo
+
+
+EMPTY_OBJECT: Final = "{}"
+
+
+def payload(text: str) -> Payload:
+    """Measure and digest a JSON text that was checked already. The empty object is as good as none (see `body_of`)."""
+    body = text.encode()
+    return Payload(text, PayloadInfo(len(body), hashlib.blake2b(body, digest_size=16).hexdigest()))
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What an executor is ready to take at once: up to ``slots`` tasks among ``step_refs``, under ``owner``."""
+
+    owner: str
+    slots: int
+    step_refs: frozenset[str]
+
+
+NO_GRANT: Final = Grant("", 0, frozenset())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartInstance:
+    """Create an instance of the definition that `decide` is given."""
+
+    at: int
+    instance_id: str
+    initial: Payload
+    business_key: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    start_delay_ms: int = 0
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """Deliver an event from outside. A ``payload`` of None stands for the empty object."""
+
+    at: int
+    event: str
+    payload: Payload | None = None
+    step_ref: str = ""
+    buffer: bool = False
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleResume:
+    """Arm a `timeout` timer for a step."""
+
+    at: int
+    step_ref: str
+    delay_ms: int
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelInstance:
+    at: int
+    reason: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryInstance:
+    at: int
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelTimer:
+    at: int
+    timer: int
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FireTimer:
+    """A timer's time has come, or a client says so (``forced``: the due time does not matter)."""
+
+    at: int
+    timer: int
+    jitter: float = 0.0
+    forced: bool = False
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeTask:
+    """The executor of the grant takes a task. With ``attempt``, it is taken from that attempt's owner, which is gone."""
+
+    at: int
+    step_ref: str
+    lost_attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseTask:
+    """An executor gives an attempt back unfinished."""
+
+    at: int
+    step_ref: str
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishTask:
+    """An attempt returned ``Outcome(event, **output)``; ``output`` is None for none."""
+
+    at: int
+    step_ref: str
+    attempt: int
+    event: str
+    output: Payload | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuspendTask:
+    """An attempt returned PENDING."""
+
+    at: int
+    step_ref: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailTask:
+    """An attempt raised, ran out of time or returned nonsense. ``jitter`` is a chance number in [0, 1)."""
+
+    at: int
+    step_ref: str
+    attempt: int
+    type: str
+    message: str
+    retryable: bool
+    jitter: float = 0.0
+
+
+Command = (
+    Resume
+    | ScheduleResume
+    | CancelInstance
+    | RetryInstance
+    | CancelTimer
+    | FireTimer
+    | TakeTask
+    | ReleaseTask
+    | FinishTask
+    | SuspendTask
+    | FailTask
+)
+"""Everything that may be asked of an instance that exists; `StartInstance` makes one."""

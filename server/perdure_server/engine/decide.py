@@ -1,0 +1,474 @@
+"""Decide what a command does to an instance: everything that chooses facts starts here.
+
+Theory of operation. `start` makes an instance; `decide` looks the command up in `ALLOWED_IN` (the literal table of
+what may happen in which state), lets the command's own rule add its facts to a `Draft`, and lets the draft settle.
+The answer is a `Decision`, whose first entry is the fact that the command caused, or a `Rejection`, which changes
+nothing. Pure and total: no clock, no ids, no I/O, and a legal command never raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from perdure.graph import EVENT_ELAPSED, EVENT_TIMEOUT, RESERVED_EVENTS, WorkflowGraph
+from perdure_server.engine import commands, facts
+from perdure_server.engine import rejections as reject
+from perdure_server.engine.commands import (
+    INBOX_EVENTS_MAX,
+    INSTANCE_BYTES_MAX,
+    NO_GRANT,
+    PAYLOAD_BYTES_MAX,
+    Command,
+    Grant,
+    Payload,
+)
+from perdure_server.engine.draft import (
+    FAILURE_MESSAGE_CHARS_MAX,
+    FAILURE_TYPE_CHARS_MAX,
+    Draft,
+)
+from perdure_server.engine.effects import (
+    ArmTimer,
+    DisarmTimer,
+    Effect,
+    OfferTask,
+    RunTask,
+    StopTask,
+)
+from perdure_server.engine.evolve import begin
+from perdure_server.engine.facts import Entry, Failure, TimerKind
+from perdure_server.engine.reach import possible_steps
+from perdure_server.engine.rejections import Rejection
+from perdure_server.engine.retry import backoff_ms
+from perdure_server.engine.state import (
+    ACTIVE,
+    BackingOff,
+    Finished,
+    Halted,
+    InstanceStatus,
+    Running,
+    Scheduled,
+    Sleeping,
+    State,
+    Timer,
+    Waiting,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a command does: the new entries, the state after them, the bodies that they brought, and the effects.
+
+    ``slots_used`` says how many tasks of the grant were taken.
+    """
+
+    entries: tuple[Entry, ...]
+    state: State
+    payloads: Mapping[int, str]
+    effects: tuple[Effect, ...]
+    slots_used: int
+
+    @property
+    def cause(self) -> Entry:
+        """The entry that the command itself caused: what it is answered with."""
+        return self.entries[0]
+
+
+_LIVE: Final = frozenset({InstanceStatus.PENDING, InstanceStatus.RUNNING, InstanceStatus.WAITING})
+
+ALLOWED_IN: Final[Mapping[type[Command], frozenset[InstanceStatus]]] = {
+    commands.Resume: _LIVE,
+    commands.ScheduleResume: _LIVE,
+    commands.CancelInstance: _LIVE | {InstanceStatus.FAILED},
+    commands.RetryInstance: frozenset({InstanceStatus.FAILED}),
+    commands.CancelTimer: _LIVE,
+    commands.FireTimer: _LIVE,
+    commands.TakeTask: frozenset({InstanceStatus.RUNNING}),
+    commands.ReleaseTask: frozenset({InstanceStatus.RUNNING}),
+    commands.FinishTask: frozenset({InstanceStatus.RUNNING}),
+    commands.SuspendTask: frozenset({InstanceStatus.RUNNING}),
+    commands.FailTask: frozenset({InstanceStatus.RUNNING}),
+}
+"""The states in which each command may do something. Elsewhere it is refused, see `_refused`."""
+
+
+def start(
+    graph: WorkflowGraph, command: commands.StartInstance, grant: Grant = NO_GRANT
+) -> Decision | Rejection:
+    """Decide the creation of an instance. Whether ids and keys are free is the store's to say."""
+    size_bytes = command.initial.info.size_bytes
+    if size_bytes > PAYLOAD_BYTES_MAX:
+        return reject.PayloadTooLarge("context", size_bytes, PAYLOAD_BYTES_MAX)
+    fact = facts.InstanceStarted(
+        workflow=graph.name,
+        version=graph.version,
+        definition_digest=graph.digest,
+        start_step=graph.start,
+        initial=command.initial.info,
+        business_key=command.business_key,
+        labels=dict(command.labels),
+        start_delay_ms=command.start_delay_ms,
+    )
+    entry = Entry(1, command.at, fact, command.request_id)
+    draft = Draft(graph, begin(command.instance_id, entry), command.at, grant)
+    draft.entries.append(entry)
+    draft.payloads[1] = command.initial.text
+    if command.start_delay_ms:
+        draft.arm(TimerKind.START, graph.start, command.start_delay_ms)
+    draft.settle()
+    return _decision(None, draft)
+
+
+def decide(
+    graph: WorkflowGraph, state: State, command: Command, grant: Grant = NO_GRANT
+) -> Decision | Rejection:
+    """Decide what a command does to an instance, by the definition that the instance runs on."""
+    if state.status not in ALLOWED_IN[type(command)]:
+        return _refused(state, command)
+    draft = Draft(graph, state, command.at, grant, getattr(command, "request_id", ""))
+    rejection = _RULES[type(command)](draft, command)
+    if rejection is not None:
+        return rejection
+    draft.settle()
+    return _decision(state, draft, command)
+
+
+def _refused(state: State, command: Command) -> Rejection:
+    match command:
+        case commands.Resume() | commands.ScheduleResume() | commands.CancelInstance():
+            return reject.InstanceTerminal(state.instance_id, state.status)
+        case commands.RetryInstance():
+            return reject.InstanceNotFailed(state.instance_id, state.status)
+        case commands.CancelTimer() | commands.FireTimer():
+            return reject.TimerNotFound(state.reference(command.timer))
+        case commands.TakeTask():
+            return reject.AttemptStale(state.instance_id, command.step_ref, command.lost_attempt)
+        case _:
+            return reject.AttemptStale(state.instance_id, command.step_ref, command.attempt)
+
+
+# --- verbs of clients ----------------------------------------------------------------------------------------
+
+
+def _resume(draft: Draft, command: commands.Resume) -> Rejection | None:
+    graph, state, event = draft.graph, draft.state, command.event
+    if command.step_ref and command.step_ref not in graph.steps:
+        return reject.StepNotFound(state.instance_id, command.step_ref, tuple(graph.steps))
+    accepting = [
+        step.ref
+        for step in graph.steps.values()
+        if event in step.events and command.step_ref in ("", step.ref)
+    ]
+    too_large = _check_size(state, command.payload, "opts.payload")
+    waiting = sorted(ref for ref in accepting if isinstance(state.steps.get(ref), Waiting))
+    if len(waiting) > 1:
+        return reject.AmbiguousEvent(state.instance_id, event, tuple(waiting))
+    if waiting:
+        if too_large is not None:
+            return too_large
+        draft.finish(waiting[0], event, command.payload)
+        return None
+    # A step that runs or backs off may still return PENDING: the event is early, not wrong.
+    busy = any(isinstance(state.steps.get(ref), Scheduled | Running | BackingOff) for ref in accepting)
+    if not busy:
+        possible = possible_steps(graph, state)
+        later = tuple(sorted(possible.intersection(accepting)))
+        if not later:
+            return reject.EventNeverAccepted(state.instance_id, event, _accepted(graph, state, possible))
+        if not command.buffer:
+            return reject.EventNotAwaited(state.instance_id, event, later)
+    if too_large is not None:
+        return too_large
+    if len(state.inbox) >= INBOX_EVENTS_MAX:
+        return reject.InboxFull(state.instance_id, INBOX_EVENTS_MAX)
+    body = _none_if_empty(command.payload)
+    draft.add(
+        facts.EventBuffered(event=event, step_ref=command.step_ref, payload=body and body.info), body
+    )
+    return None
+
+
+def _accepted(graph: WorkflowGraph, state: State, possible: frozenset[str]) -> tuple[str, ...]:
+    """The events that some step accepts now or may accept later."""
+    open_steps = (
+        step
+        for step in graph.steps.values()
+        if step.ref in possible or isinstance(state.steps.get(step.ref), ACTIVE)
+    )
+    return tuple(sorted({event for step in open_steps for event in step.events}))
+
+
+def _schedule_resume(draft: Draft, command: commands.ScheduleResume) -> Rejection | None:
+    graph, state, step_ref = draft.graph, draft.state, command.step_ref
+    definition = graph.steps.get(step_ref)
+    if definition is None:
+        return reject.StepNotFound(state.instance_id, step_ref, tuple(graph.steps))
+    if EVENT_TIMEOUT not in definition.on:
+        return reject.StepHasNoTimeout(state.instance_id, step_ref)
+    step = state.steps.get(step_ref)
+    if isinstance(step, Finished):
+        return reject.StepAlreadyFinished(state.instance_id, step_ref)
+    if not isinstance(step, ACTIVE) and step_ref not in possible_steps(graph, state):
+        return reject.StepUnreachable(state.instance_id, step_ref)
+    draft.arm(TimerKind.TIMEOUT, step_ref, command.delay_ms, requested=True)
+    return None
+
+
+def _cancel_instance(draft: Draft, command: commands.CancelInstance) -> Rejection | None:
+    unconsumed = tuple(facts.Unconsumed(b.revision, b.event) for b in draft.state.inbox)
+    draft.add(facts.InstanceCancelled(reason=command.reason, unconsumed=unconsumed))
+    return None
+
+
+def _retry_instance(draft: Draft, command: commands.RetryInstance) -> Rejection | None:
+    halted = {ref: step for ref, step in draft.state.steps.items() if isinstance(step, Halted)}
+    draft.add(facts.InstanceRetried())
+    for step_ref in sorted(halted):
+        for timer in halted[step_ref].timers:
+            # The original deadline holds; one that has passed fires at once.
+            draft.add(
+                facts.TimerArmed(
+                    kind=timer.kind,
+                    step_ref=step_ref,
+                    due_at=timer.due_at,
+                    delay_ms=timer.delay_ms,
+                    requested=timer.requested,
+                )
+            )
+    return None
+
+
+# --- timers --------------------------------------------------------------------------------------------------
+
+
+def _cancel_timer(draft: Draft, command: commands.CancelTimer) -> Rejection | None:
+    state = draft.state
+    timer = state.timers.get(command.timer)
+    if timer is None:
+        return reject.TimerNotFound(state.reference(command.timer))
+    if timer.kind is not TimerKind.TIMEOUT:
+        return reject.TimerNotCancellable(state.reference(command.timer), timer.kind)
+    draft.add(facts.TimerCancelled(timer=timer.revision, step_ref=timer.step_ref))
+    return None
+
+
+def _fire_timer(draft: Draft, command: commands.FireTimer) -> Rejection | None:
+    state = draft.state
+    timer = state.timers.get(command.timer)
+    if timer is None:
+        return reject.TimerNotFound(state.reference(command.timer))
+    if not command.forced and command.at < timer.due_at:
+        return reject.TimerNotDue(state.reference(command.timer), timer.due_at)
+    used = _acts(state, timer)
+    draft.add(
+        facts.TimerFired(
+            timer=timer.revision,
+            kind=timer.kind,
+            step_ref=timer.step_ref,
+            used=used,
+            forced=command.forced,
+        )
+    )
+    if used and timer.kind is TimerKind.SLEEP:
+        draft.finish(timer.step_ref, EVENT_ELAPSED)
+    elif used and timer.kind is TimerKind.TIMEOUT:
+        draft.time_out(timer.step_ref)
+    return None
+
+
+def _acts(state: State, timer: Timer) -> bool:
+    """Whether the timer still finds what it was armed for."""
+    step = state.steps.get(timer.step_ref)
+    match timer.kind:
+        case TimerKind.START:
+            return True
+        case TimerKind.SLEEP:
+            return isinstance(step, Sleeping)
+        case TimerKind.RETRY:
+            return isinstance(step, BackingOff)
+        case TimerKind.TIMEOUT:
+            return isinstance(step, Scheduled | Running | BackingOff | Waiting)
+
+
+# --- tasks ---------------------------------------------------------------------------------------------------
+
+
+def _take_task(draft: Draft, command: commands.TakeTask) -> Rejection | None:
+    step = draft.state.steps.get(command.step_ref)
+    lost = isinstance(step, Running) and step.attempt == command.lost_attempt
+    free = isinstance(step, Scheduled) and command.lost_attempt == 0
+    if not (lost or free) or not draft.slots or command.step_ref not in draft.grant.step_refs:
+        return reject.AttemptStale(draft.state.instance_id, command.step_ref, command.lost_attempt)
+    if isinstance(step, Running):
+        draft.add(
+            facts.AttemptReleased(
+                step_ref=command.step_ref, attempt=step.attempt, reason="its owner is gone"
+            )
+        )
+    draft.take_ready()
+    return None
+
+
+def _release_task(draft: Draft, command: commands.ReleaseTask) -> Rejection | None:
+    stale = _stale(draft.state, command.step_ref, command.attempt)
+    if stale is None:
+        draft.add(
+            facts.AttemptReleased(
+                step_ref=command.step_ref, attempt=command.attempt, reason=command.reason
+            )
+        )
+        # Whoever gave it back does not want it again in the same breath.
+        draft.slots = 0
+    return stale
+
+
+def _finish_task(draft: Draft, command: commands.FinishTask) -> Rejection | None:
+    stale = _stale(draft.state, command.step_ref, command.attempt)
+    if stale is not None:
+        return stale
+    definition = draft.graph.steps[command.step_ref]
+    own_events = sorted(set(definition.on) - RESERVED_EVENTS)
+    too_large = _check_size(draft.state, command.output, "output")
+    if command.event not in definition.on or command.event in RESERVED_EVENTS:
+        message = f"the step returned the event {command.event!r}, which is none of {own_events}"
+        _fail(draft, command.step_ref, "UndeclaredEvent", message)
+    elif too_large is not None:
+        message = f"the output would bring {too_large.size_bytes} bytes, of at most {too_large.size_bytes_max}"
+        _fail(draft, command.step_ref, "OutputTooLarge", message)
+    else:
+        draft.finish(command.step_ref, command.event, command.output)
+    return None
+
+
+def _suspend_task(draft: Draft, command: commands.SuspendTask) -> Rejection | None:
+    stale = _stale(draft.state, command.step_ref, command.attempt)
+    if stale is not None:
+        return stale
+    if draft.graph.steps[command.step_ref].events:
+        draft.suspend(command.step_ref, command.attempt)
+    else:
+        message = "the step returned PENDING but declares no awaits={...}"
+        _fail(draft, command.step_ref, "UndeclaredPending", message)
+    return None
+
+
+def _fail_task(draft: Draft, command: commands.FailTask) -> Rejection | None:
+    stale = _stale(draft.state, command.step_ref, command.attempt)
+    if stale is None:
+        _fail(
+            draft,
+            command.step_ref,
+            command.type,
+            command.message,
+            retryable=command.retryable,
+            jitter=command.jitter,
+        )
+    return stale
+
+
+def _fail(
+    draft: Draft, step_ref: str, type_: str, message: str, *, retryable: bool = False, jitter: float = 0.0
+) -> None:
+    """Count a failed attempt of a running step; retry it by its policy, or let the failure out."""
+    step = draft.state.steps[step_ref]
+    assert isinstance(step, Running)
+    policy = draft.graph.steps[step_ref].retry
+    failures = step.failures + 1
+    failure = Failure(type_[:FAILURE_TYPE_CHARS_MAX], message[:FAILURE_MESSAGE_CHARS_MAX], failures)
+    retrying = retryable and policy is not None and failures < policy.max_attempts
+    draft.add(
+        facts.AttemptFailed(step_ref=step_ref, attempt=step.attempt, failure=failure, retrying=retrying)
+    )
+    if retrying and policy is not None:
+        draft.arm(TimerKind.RETRY, step_ref, backoff_ms(policy, failures, jitter))
+    else:
+        draft.fail(step_ref, failure)
+
+
+def _stale(state: State, step_ref: str, attempt: int) -> Rejection | None:
+    step = state.steps.get(step_ref)
+    if isinstance(step, Running) and step.attempt == attempt:
+        return None
+    return reject.AttemptStale(state.instance_id, step_ref, attempt)
+
+
+# --- sizes ---------------------------------------------------------------------------------------------------
+
+
+def _none_if_empty(body: Payload | None) -> Payload | None:
+    return None if body is None or body.text == commands.EMPTY_OBJECT else body
+
+
+def _check_size(state: State, body: Payload | None, field: str) -> reject.PayloadTooLarge | None:
+    """DESIGN section 3, "Sizes": of the payload alone, then of all that the instance holds."""
+    if body is None:
+        return None
+    size_bytes = body.info.size_bytes
+    if size_bytes > PAYLOAD_BYTES_MAX:
+        return reject.PayloadTooLarge(field, size_bytes, PAYLOAD_BYTES_MAX)
+    if state.payload_bytes + size_bytes > INSTANCE_BYTES_MAX:
+        return reject.PayloadTooLarge(field, state.payload_bytes + size_bytes, INSTANCE_BYTES_MAX)
+    return None
+
+
+# --- effects -------------------------------------------------------------------------------------------------
+
+
+def _decision(before: State | None, draft: Draft, command: Command | None = None) -> Decision:
+    return Decision(
+        entries=tuple(draft.entries),
+        state=draft.state,
+        payloads=draft.payloads,
+        effects=tuple(_effects(before, draft.state, command)),
+        slots_used=sum(isinstance(entry.fact, facts.AttemptStarted) for entry in draft.entries),
+    )
+
+
+def _effects(before: State | None, after: State, command: Command | None) -> list[Effect]:
+    """What changed that the world must hear of, read off the two states."""
+    effects: list[Effect] = []
+    old_steps = before.steps if before else {}
+    if after.steps is not old_steps:
+        for ref, step in after.steps.items():
+            old = old_steps.get(ref)
+            if old is step:
+                continue
+            if isinstance(old, Running) and not _is_own_result(command, ref):
+                effects.append(StopTask(ref, old.attempt, old.owner))
+            if isinstance(step, Running):
+                effects.append(RunTask(ref, step.attempt, step.owner))
+            elif isinstance(step, Scheduled):
+                effects.append(OfferTask(ref))
+    old_timers = before.timers if before else {}
+    if after.timers is not old_timers:
+        effects += [DisarmTimer(rev) for rev in old_timers if rev not in after.timers]
+        effects += [ArmTimer(timer) for rev, timer in after.timers.items() if rev not in old_timers]
+    return effects
+
+
+def _is_own_result(command: Command | None, step_ref: str) -> bool:
+    """Whether the attempt ended by its own word, so that nobody needs to stop it."""
+    return (
+        isinstance(
+            command,
+            commands.FinishTask | commands.SuspendTask | commands.FailTask | commands.ReleaseTask,
+        )
+        and command.step_ref == step_ref
+    )
+
+
+_RULES: Final[Mapping[type[Command], Callable[[Draft, Any], Rejection | None]]] = {
+    commands.Resume: _resume,
+    commands.ScheduleResume: _schedule_resume,
+    commands.CancelInstance: _cancel_instance,
+    commands.RetryInstance: _retry_instance,
+    commands.CancelTimer: _cancel_timer,
+    commands.FireTimer: _fire_timer,
+    commands.TakeTask: _take_task,
+    commands.ReleaseTask: _release_task,
+    commands.FinishTask: _finish_task,
+    commands.SuspendTask: _suspend_task,
+    commands.FailTask: _fail_task,
+}

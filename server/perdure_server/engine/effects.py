@@ -1,0 +1,48 @@
+"""What a decision asks of the world, as values. The runner carries them out, in order, after the commit.
+
+Losing an effect loses nothing: tasks and timers are rows, and sweeps find what was not offered or armed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from perdure_server.engine.state import Timer
+
+
+@dataclass(frozen=True, slots=True)
+class RunTask:
+    """Attempt ``attempt`` was granted to ``owner``: run it now."""
+
+    step_ref: str
+    attempt: int
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class OfferTask:
+    """A task is ready and nobody has taken it."""
+
+    step_ref: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopTask:
+    """An attempt's result will be refused from now on: tell it to stop."""
+
+    step_ref: str
+    attempt: int
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArmTimer:
+    timer: Timer
+
+
+@dataclass(frozen=True, slots=True)
+class DisarmTimer:
+    revision: int
+
+
+Effect = RunTask | OfferTask | StopTask | ArmTimer | DisarmTimer

@@ -1,0 +1,148 @@
+"""Why a command was refused: one class per reason, with the fields that a caller needs to mend the call.
+
+`decide` returns a rejection; the runner raises it. Which status and reason each becomes on the wire is told in one
+table, ``perdure_server.api.errors``. (Not frozen: an exception's traceback must stay settable.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class Rejection(Exception):
+    """A command that cannot be carried out. Nothing was changed."""
+
+
+@dataclass(unsafe_hash=True)
+class WorkflowNotFound(Rejection):
+    workflow: str
+    version: int = 0
+
+
+@dataclass(unsafe_hash=True)
+class InstanceNotFound(Rejection):
+    instance_id: str
+
+
+@dataclass(unsafe_hash=True)
+class StepNotFound(Rejection):
+    instance_id: str
+    step_ref: str
+    known: tuple[str, ...]
+
+
+@dataclass(unsafe_hash=True)
+class TimerNotFound(Rejection):
+    reference: str
+
+
+@dataclass(unsafe_hash=True)
+class InstanceAlreadyExists(Rejection):
+    instance_id: str
+
+
+@dataclass(unsafe_hash=True)
+class BusinessKeyInUse(Rejection):
+    workflow: str
+    business_key: str
+    instance_id: str
+
+
+@dataclass(unsafe_hash=True)
+class RequestIdReused(Rejection):
+    request_id: str
+
+
+@dataclass(unsafe_hash=True)
+class InstanceTerminal(Rejection):
+    instance_id: str
+    status: str
+
+
+@dataclass(unsafe_hash=True)
+class InstanceNotFailed(Rejection):
+    instance_id: str
+    status: str
+
+
+@dataclass(unsafe_hash=True)
+class EventNotAwaited(Rejection):
+    """No step waits for the event now; those of ``step_refs`` may later."""
+
+    instance_id: str
+    event: str
+    step_refs: tuple[str, ...]
+
+
+@dataclass(unsafe_hash=True)
+class EventNeverAccepted(Rejection):
+    """No step that can still be reached accepts the event; ``accepted`` names the events that some step does."""
+
+    instance_id: str
+    event: str
+    accepted: tuple[str, ...]
+
+
+@dataclass(unsafe_hash=True)
+class AmbiguousEvent(Rejection):
+    """Several steps wait for the event; the call must pick one by ``step_ref``."""
+
+    instance_id: str
+    event: str
+    step_refs: tuple[str, ...]
+
+
+@dataclass(unsafe_hash=True)
+class StepAlreadyFinished(Rejection):
+    instance_id: str
+    step_ref: str
+
+
+@dataclass(unsafe_hash=True)
+class StepUnreachable(Rejection):
+    instance_id: str
+    step_ref: str
+
+
+@dataclass(unsafe_hash=True)
+class StepHasNoTimeout(Rejection):
+    instance_id: str
+    step_ref: str
+
+
+@dataclass(unsafe_hash=True)
+class TimerNotCancellable(Rejection):
+    reference: str
+    kind: str
+
+
+@dataclass(unsafe_hash=True)
+class TimerNotDue(Rejection):
+    """The store's clock has not reached the timer's time."""
+
+    reference: str
+    due_at: int
+
+
+@dataclass(unsafe_hash=True)
+class AttemptStale(Rejection):
+    """The step no longer runs this attempt; its result does not count."""
+
+    instance_id: str
+    step_ref: str
+    attempt: int
+
+
+@dataclass(unsafe_hash=True)
+class PayloadTooLarge(Rejection):
+    """``field`` names the payload of the call; with the instance's other payloads it would be ``size_bytes``."""
+
+    field: str
+    size_bytes: int
+    size_bytes_max: int
+
+
+@dataclass(unsafe_hash=True)
+class InboxFull(Rejection):
+    instance_id: str
+    events_max: int

@@ -1,0 +1,181 @@
+"""The state of one instance: what its facts add up to.
+
+What lives here: frozen values and questions about them. What may not: changes (`evolve` makes them), choices
+(`decide` makes them), definitions, clocks. A step has an entry in ``steps`` from the moment it begins (or is
+skipped); before that it may have ``arrivals``. Each kind of step state carries only its own fields.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from perdure_server.engine.facts import Failure, PayloadInfo, TimerKind
+
+
+class InstanceStatus(enum.StrEnum):
+    """The states of DESIGN section 1. `COMPLETED` and `CANCELLED` are final; `FAILED` can be retried."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    WAITING = "waiting"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadRef:
+    """Where a payload's body is: in the row of entry ``revision`` of the same instance."""
+
+    revision: int
+    info: PayloadInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """A pending timer. ``revision`` is that of its `TimerArmed` entry and names it."""
+
+    revision: int
+    kind: TimerKind
+    step_ref: str
+    due_at: int
+    delay_ms: int
+    requested: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Buffered:
+    """An event of the inbox, accepted by entry ``revision``. An empty ``step_ref`` leaves it to any step."""
+
+    revision: int
+    event: str
+    step_ref: str
+    payload: PayloadInfo | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A task that no executor has taken. ``attempt`` is the last one taken, 0 if none was."""
+
+    began: int
+    attempt: int = 0
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A task that an executor of ``owner`` runs."""
+
+    began: int
+    attempt: int
+    failures: int
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackingOff:
+    """A task that failed and waits for its retry timer."""
+
+    began: int
+    attempt: int
+    failures: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A step that an event from outside ends. ``attempt`` is 0 for a `wait` step."""
+
+    began: int
+    events: tuple[str, ...]
+    attempt: int = 0
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sleeping:
+    began: int
+
+
+ActiveStep = Scheduled | Running | BackingOff | Waiting | Sleeping
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """A step that was active when its instance failed or was cancelled, with the timers that it had."""
+
+    was: ActiveStep
+    timers: tuple[Timer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The step whose failure no arrow took."""
+
+    began: int
+    attempt: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A step that ended with ``event`` at entry ``ended``. ``output`` is None for the empty object."""
+
+    began: int
+    ended: int
+    event: str
+    output: PayloadRef | None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    ended: int
+
+
+StepState = ActiveStep | Halted | Failed | Finished | Skipped
+
+ACTIVE: Final = (Scheduled, Running, BackingOff, Waiting, Sleeping)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """One instance after entry ``revision``. Times are milliseconds since the epoch; 0 means not yet."""
+
+    instance_id: str
+    workflow: str
+    version: int
+    definition_digest: str
+    start_step: str
+    initial: PayloadInfo
+    business_key: str
+    labels: Mapping[str, str]
+    status: InstanceStatus
+    revision: int
+    created_at: int
+    updated_at: int
+    started_at: int = 0
+    ended_at: int = 0
+    payload_bytes: int = 0
+    steps: Mapping[str, StepState] = field(default_factory=dict)
+    arrivals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    timers: Mapping[int, Timer] = field(default_factory=dict)
+    inbox: tuple[Buffered, ...] = ()
+    failure: Failure | None = None
+    failed_step: str = ""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing can happen to the instance any more."""
+        return self.status in (InstanceStatus.COMPLETED, InstanceStatus.CANCELLED)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the instance is under way: it holds its business key and pins its definition."""
+        return self.status in (InstanceStatus.PENDING, InstanceStatus.RUNNING, InstanceStatus.WAITING)
+
+    def reference(self, timer_revision: int) -> str:
+        """Return the public reference of the timer of that entry."""
+        return f"{self.instance_id}.{timer_revision}"

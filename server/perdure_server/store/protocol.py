@@ -1,0 +1,356 @@
+"""What a store is: the protocol that every database behind perdure meets, and the values that cross it.
+
+A store keeps what it is given and decides nothing. Its one writing verb for instances is `Store.commit`: a batch of
+changes, each of one instance, each atomic and conditional on the instance's revision and on its guards; one loser
+never fails its neighbours. `tests/contract` is the exported suite that every store passes.
+
+Drivers' errors end here: a store raises `Unavailable` (nothing happened), `OutcomeUnknown` (a commit may or may
+not have happened), and nothing else.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from perdure_server.engine.facts import Entry
+from perdure_server.engine.state import InstanceStatus, State, Timer
+
+
+class StoreError(Exception):
+    """The database did not do what was asked. The message is for operators and carries no payload."""
+
+
+class Unavailable(StoreError):
+    """The database cannot be reached or refused the work. Nothing was changed; trying again is safe."""
+
+
+class OutcomeUnknown(StoreError):
+    """The database went away during a commit. It may have happened; only a read or a request id can tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """A request id in its scope: ``instance_id`` is empty for StartInstance, whose request ids are global."""
+
+    rpc: str
+    instance_id: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """A request that took effect: the digest of its canonical fields, and the first answer as JSON."""
+
+    key: RequestKey
+    digest: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimerGuard:
+    """The change holds only while the timer's row exists and belongs to ``owner``."""
+
+    timer: int
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaGuard:
+    """The change holds only while the replica is registered and its lease has not been taken away."""
+
+    replica_id: str
+
+
+Guard = TimerGuard | ReplicaGuard
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A task that is to run: unowned (``owner`` is empty), or attempt ``attempt`` run by ``owner``."""
+
+    instance_id: str
+    step_ref: str
+    workflow: str
+    version: int
+    attempt: int
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimerRow:
+    """A pending timer and the replica whose window holds it (empty: none)."""
+
+    instance_id: str
+    timer: Timer
+    owner: str
+
+    @property
+    def reference(self) -> str:
+        """The timer's public name and its APScheduler job's id."""
+        return f"{self.instance_id}.{self.timer.revision}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Everything that one decision writes, all of one instance.
+
+    ``expected_revision`` is the revision that the decision was made on, 0 to create the instance. ``payloads`` maps
+    the revision of an entry to the body that came with it. ``tasks`` and ``timers`` are the rows to insert or
+    replace; the ``_removed`` fields name the rows to delete.
+    """
+
+    state: State
+    expected_revision: int
+    entries: tuple[Entry, ...]
+    payloads: Mapping[int, str] = field(default_factory=dict)
+    tasks: tuple[TaskRow, ...] = ()
+    tasks_removed: tuple[str, ...] = ()
+    timers: tuple[TimerRow, ...] = ()
+    timers_removed: tuple[int, ...] = ()
+    request: RequestRecord | None = None
+    guards: tuple[Guard, ...] = ()
+
+    @property
+    def instance_id(self) -> str:
+        """The instance that the change belongs to."""
+        return self.state.instance_id
+
+
+class ConflictKind(enum.StrEnum):
+    """What a change lost against."""
+
+    REVISION = "revision"
+    """Another change came first (or the instance exists already, for an ``expected_revision`` of 0)."""
+    REQUEST = "request"
+    """The request id was used already in its scope."""
+    BUSINESS_KEY = "business_key"
+    """A live instance of the workflow holds the business key."""
+    DEFINITION = "definition"
+    """The stored definition is no longer the one the instance is being started on."""
+    GUARD = "guard"
+    """The timer or the replica is no longer the committer's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The change is durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The change was not made. Where several kinds hold, the first in the order of REQUEST, REVISION, BUSINESS_KEY,
+    DEFINITION, GUARD is told (that is the order in which StartInstance is checked).
+    """
+
+    kind: ConflictKind
+
+
+Outcome = Committed | Conflict
+COMMITTED: Final = Committed()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """An instance as it stands in the database, with the bodies of its payloads by revision.
+
+    Both are read in one snapshot. ``payloads[1]`` is the initial context.
+    """
+
+    state: State
+    payloads: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDefinition:
+    """A registered workflow version: its canonical JSON, its digest, when it was stored."""
+
+    workflow: str
+    version: int
+    digest: str
+    graph_json: str
+    created_at: int
+
+
+class DefinitionOutcome(enum.StrEnum):
+    """What `Store.put_definition` did."""
+
+    STORED = "stored"
+    UNCHANGED = "unchanged"
+    REPLACED = "replaced"
+    IN_USE = "in_use"
+    """Refused: live instances run on the stored graph, which has another digest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceFilter:
+    """Which instances a list shows; an absent setting admits all. All ``labels`` must match."""
+
+    statuses: frozenset[InstanceStatus] = frozenset()
+    workflow: str = ""
+    business_key: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSummary:
+    """A line of a list: no payloads."""
+
+    instance_id: str
+    workflow: str
+    version: int
+    status: InstanceStatus
+    revision: int
+    business_key: str
+    labels: Mapping[str, str]
+    created_at: int
+    updated_at: int
+    ended_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceCursor:
+    """The place in a list, newest first: the last line's creation time and id."""
+
+    created_at: int
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimerCursor:
+    """The place in a list of timers, soonest first."""
+
+    due_at: int
+    instance_id: str
+    revision: int
+
+
+class Store(Protocol):
+    """Durable storage of instances. All methods may be called from one event loop at once.
+
+    Every read sees every commit that was answered before it. Methods raise `Unavailable`; `commit` also
+    `OutcomeUnknown`.
+    """
+
+    shared: bool
+    """Whether other processes may write at the same time: a cached state may be stale."""
+
+    def now_ms(self) -> int:
+        """Return the clock that counts for every due time, in milliseconds since the epoch."""
+        ...
+
+    async def open(self) -> None:
+        """Connect, bring the schema up to date, and claim what must be exclusive."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was accepted and disconnect. May be called twice."""
+        ...
+
+    async def ping(self) -> None:
+        """Return when the database answers a read and could take a write."""
+        ...
+
+    # --- instances -------------------------------------------------------------------------------------------
+
+    async def commit(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        """Make the changes durable, each for itself; the outcomes stand in the same order.
+
+        At most one change of a batch belongs to an instance. When this returns, the winners survive a crash.
+        """
+        ...
+
+    async def load(self, instance_id: str) -> State | None:
+        """Return the state to decide on."""
+        ...
+
+    async def get_instance(self, instance_id: str) -> StoredInstance | None: ...
+
+    async def list_instances(
+        self, where: InstanceFilter, *, limit: int, after: InstanceCursor | None = None
+    ) -> Sequence[InstanceSummary]:
+        """Return instances, newest first, behind the cursor."""
+        ...
+
+    async def history(self, instance_id: str, *, after_revision: int, limit: int) -> Sequence[Entry]:
+        """Return entries by rising revision; none for an unknown instance."""
+        ...
+
+    async def payloads(self, instance_id: str, revisions: Sequence[int]) -> Mapping[int, str]:
+        """Return the bodies that entries of these revisions brought; those that brought none are left out."""
+        ...
+
+    async def find_request(self, key: RequestKey) -> RequestRecord | None: ...
+
+    async def find_business_key(self, workflow: str, business_key: str) -> str | None:
+        """Return the id of the live instance that holds the key."""
+        ...
+
+    # --- timers ----------------------------------------------------------------------------------------------
+
+    async def claim_timers(self, owner: str, *, due_before: int, limit: int) -> Sequence[TimerRow]:
+        """Give up to ``limit`` timers due before then to ``owner``, soonest first, and return them.
+
+        Timers that belong to ``owner`` already are returned too; those of another replica are left, unless its
+        lease has ended or it never registered.
+        """
+        ...
+
+    async def get_timer(self, instance_id: str, revision: int) -> TimerRow | None: ...
+
+    async def list_timers(
+        self, instance_id: str, *, limit: int, after: TimerCursor | None = None
+    ) -> Sequence[TimerRow]:
+        """Return pending timers, soonest first; of every instance where ``instance_id`` is empty."""
+        ...
+
+    async def next_timer_due_at(self) -> int | None:
+        """Return when the soonest pending timer is due."""
+        ...
+
+    # --- tasks -----------------------------------------------------------------------------------------------
+
+    async def claimable_tasks(
+        self, *, code: Sequence[tuple[str, int]], limit: int
+    ) -> Sequence[TaskRow]:
+        """Return tasks of these (workflow, version) pairs that no live replica owns, oldest first.
+
+        Taking one is a decision: the caller submits `TakeTask`.
+        """
+        ...
+
+    async def owned_tasks(self, owner: str) -> Sequence[TaskRow]:
+        """Return the tasks that ``owner`` runs, by the database's word."""
+        ...
+
+    # --- definitions -----------------------------------------------------------------------------------------
+
+    async def put_definition(self, definition: StoredDefinition) -> DefinitionOutcome:
+        """Store a graph; replace one with another digest only if no live instance runs on it, in one transaction."""
+        ...
+
+    async def get_definition(self, workflow: str, version: int) -> StoredDefinition | None:
+        """Return a definition; version 0 asks for the newest."""
+        ...
+
+    async def list_definitions(
+        self, *, limit: int, after: tuple[str, int] | None = None
+    ) -> Sequence[StoredDefinition]:
+        """Return definitions by name, then version."""
+        ...
+
+    # --- replicas --------------------------------------------------------------------------------------------
+
+    async def register_replica(self, replica_id: str, *, lease_ms: int) -> None:
+        """Announce a server process. Its lease ends ``lease_ms`` after its last heartbeat."""
+        ...
+
+    async def heartbeat(self, replica_id: str, *, lease_ms: int) -> bool:
+        """Prolong the lease. False: it had ended already; the process must go on under a new id."""
+        ...
+
+    async def end_replica(self, replica_id: str) -> None:
+        """Give up the lease at once: what the replica owns is free."""
+        ...
