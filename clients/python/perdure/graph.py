@@ -229,15 +229,17 @@ def _step_from_json(value: object) -> StepDefinition:
 
 def _retry_from_json(value: object) -> RetryPolicy:
     fields = _fields("retry", value)
-    whole = {name: _typed(name, fields.get(name), int) for name in ("max_attempts", "initial_ms", "max_ms")}
     try:
-        # JSON does not tell 2 from 2.0, the digest would.
-        shares = {
-            name: float(_typed(name, fields.get(name), int, float)) for name in ("multiplier", "jitter")
-        }
+        return RetryPolicy(
+            max_attempts=_typed("max_attempts", fields.get("max_attempts"), int),
+            initial_ms=_typed("initial_ms", fields.get("initial_ms"), int),
+            max_ms=_typed("max_ms", fields.get("max_ms"), int),
+            # JSON does not tell 2 from 2.0, the digest would.
+            multiplier=float(_typed("multiplier", fields.get("multiplier"), int, float)),
+            jitter=float(_typed("jitter", fields.get("jitter"), int, float)),
+        )
     except OverflowError as error:
         raise ValueError("a number of a retry policy is too large") from error
-    return RetryPolicy(**whole, **shares)
 
 
 def _fields(what: str, value: object) -> Mapping[str, Any]:

@@ -1,0 +1,103 @@
+"""What validation finds, and how it is gathered and worded. The public names are those of
+``perdure.validation``.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from perdure.graph import StepDefinition
+
+
+class Code(enum.StrEnum):
+    """What kind of mistake a finding reports; stable, so that tools may depend on it."""
+
+    CYCLE = "cycle"
+    DURATION_INVALID = "duration_invalid"
+    END_UNREACHABLE = "end_unreachable"
+    EVENT_NEVER_RAISED = "event_never_raised"
+    EVENT_RESERVED = "event_reserved"
+    EVENT_WITHOUT_TARGET = "event_without_target"
+    JOIN_UNDECLARED = "join_undeclared"
+    JOIN_UNKNOWN = "join_unknown"
+    JOIN_UNSATISFIABLE = "join_unsatisfiable"
+    LIMIT_EXCEEDED = "limit_exceeded"
+    MALFORMED = "malformed"
+    NAME_INVALID = "name_invalid"
+    NAME_RESERVED = "name_reserved"
+    RETRY_INVALID = "retry_invalid"
+    SETTING_MISPLACED = "setting_misplaced"
+    SLEEP_ARROWS = "sleep_arrows"
+    START_UNKNOWN = "start_unknown"
+    STEP_CODE = "step_code"
+    STEP_UNREACHABLE = "step_unreachable"
+    TARGET_DUPLICATE = "target_duplicate"
+    TARGET_UNKNOWN = "target_unknown"
+    TIMEOUT_WITHOUT_ARROW = "timeout_without_arrow"
+    VERSION_INVALID = "version_invalid"
+    WAIT_WITHOUT_EVENT = "wait_without_event"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One mistake: of which kind, at which step (None: of the workflow as a whole), what is wrong, what mends
+    it.
+    """
+
+    code: Code
+    step_ref: str | None
+    message: str
+    mend: str
+
+    def __str__(self) -> str:
+        where = "workflow" if self.step_ref is None else f"step {self.step_ref!r}"
+        return f"{where}: {self.message} [{self.code}]; {self.mend}"
+
+
+class WorkflowInvalid(ValueError):  # noqa: N818 - errors are the domain's nouns
+    """A workflow that cannot be accepted; its text lists every finding."""
+
+    def __init__(self, findings: Iterable[Finding], *, workflow: object = None) -> None:
+        self.findings: Final = tuple(findings)
+        self.workflow: Final = workflow
+        named = "the workflow" if workflow is None else f"workflow {show(workflow)}"
+        count = len(self.findings)
+        lines = [f"{named} has {count} finding{'' if count == 1 else 's'}:"]
+        lines += [f"  - {finding}" for finding in self.findings]
+        super().__init__("\n".join(lines))
+
+
+@dataclass(slots=True)
+class Report:
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, code: Code, step_ref: object, message: str, mend: str) -> None:
+        ref = None if step_ref is None else label(step_ref)
+        self.findings.append(Finding(code=code, step_ref=ref, message=message, mend=mend))
+
+    def in_order(self, steps: Mapping[str, StepDefinition]) -> list[Finding]:
+        place: dict[str | None, int] = {label(ref): index for index, ref in enumerate(steps)}
+        place[None] = -1
+        return sorted(self.findings, key=lambda finding: place.get(finding.step_ref, len(place)))
+
+
+def show(value: object) -> str:
+    """``value`` for a message: short, in ASCII, and never an exception (a huge int has no text, a repr may
+    raise).
+    """
+    try:
+        text = ascii(value[:100] if isinstance(value, str) else value)
+    except Exception:  # noqa: BLE001 - a stranger's __repr__ may raise anything
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def label(ref: object) -> str:
+    return ref if isinstance(ref, str) and len(ref) <= 64 and ref.isascii() else show(ref)
+
+
+def listed(names: Iterable[str]) -> str:
+    return ", ".join(show(name) for name in sorted(names))

@@ -1,0 +1,357 @@
+"""Is a graph any good? Every mistake at once, each with its step and its mend.
+
+`validate` is total: it takes any `WorkflowGraph`, also one from a stranger's JSON, and returns findings
+instead of raising. It works in three passes, each of which needs what the one before left over:
+
+1. *Shape*: every field has its type. A step that fails here is named and left out of the rest.
+2. *Steps*: names, events, arrows, durations, retry policies; each step on its own.
+3. *Structure*: what only the whole graph shows (``perdure._structure``).
+
+Passes one and two look at each arrow a fixed number of times; the limits below bound them all.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence, Set
+from typing import Any, Final, assert_never
+
+from perdure._findings import Code, Finding, Report, WorkflowInvalid, listed, show
+from perdure._structure import Structure, check_structure
+from perdure.graph import (
+    DURATION_MS_MAX,
+    END,
+    EVENT_ELAPSED,
+    EVENT_ERROR,
+    EVENT_TIMEOUT,
+    NAME_PATTERN,
+    RESERVED_EVENTS,
+    Join,
+    RetryPolicy,
+    StepDefinition,
+    StepKind,
+    WorkflowGraph,
+)
+
+__all__ = [
+    "ARROWS_MAX",
+    "ATTEMPTS_MAX",
+    "MULTIPLIER_MAX",
+    "RESERVED_REFS",
+    "STEPS_MAX",
+    "VERSION_MAX",
+    "Code",
+    "Finding",
+    "WorkflowInvalid",
+    "validate",
+]
+
+RESERVED_REFS: Final = frozenset({"start", "end", "name", "version", "lifespan"})
+"""What a step may not be called: the reserved target and the attributes of `perdure.Workflow`."""
+
+STEPS_MAX: Final = 1_000
+"""The most steps that one graph may have."""
+ARROWS_MAX: Final = 10_000
+"""The most arrows (event, target) that one graph may have."""
+VERSION_MAX: Final = 2**32 - 1
+"""Versions travel as ``uint32``."""
+ATTEMPTS_MAX: Final = 1_000_000
+"""The most attempts that a retry policy may grant."""
+MULTIPLIER_MAX: Final = 1_000.0
+"""The steepest growth of a retry's pause."""
+
+_SUGGESTIONS_MAX: Final = 20
+"""For how many unknown targets a similar name is looked up: comparing names is the dearest thing done here.
+"""
+
+
+def validate(graph: WorkflowGraph) -> list[Finding]:
+    """Return everything that is wrong with ``graph``, workflow first, then step by step; an empty list if
+    nothing is.
+
+    Never raises, whatever the fields of the graph hold. The rules are those of "Validation" in
+    docs/architecture.md.
+    """
+    report = Report()
+    _check_workflow(graph, report)
+    steps = _well_formed_steps(graph.steps, report)
+    if _within_limits(steps, report):
+        for step in steps.values():
+            _check_step(step, steps, report)
+        check_structure(Structure(graph.start, steps), report)
+    return report.in_order(steps)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and NAME_PATTERN.fullmatch(value) is not None
+
+
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most  # not bool, which is an int to isinstance
+
+
+def _is_number(value: Any, least: float, most: float) -> bool:
+    return type(value) in {int, float} and math.isfinite(value) and least <= value <= most
+
+
+_NAME_MEND: Final = "use 1 to 64 of a-z, 0-9 and _, beginning with a letter"
+
+
+# Pass one: the workflow itself, and the shape of its steps
+
+
+def _check_workflow(graph: WorkflowGraph, report: Report) -> None:
+    if not _is_name(graph.name):
+        report.add(Code.NAME_INVALID, None, f"{show(graph.name)} is no workflow name", _NAME_MEND)
+    if not _is_whole(graph.version, 1, VERSION_MAX):
+        report.add(
+            Code.VERSION_INVALID,
+            None,
+            f"{show(graph.version)} is no version",
+            f"use a whole number from 1 to {VERSION_MAX}",
+        )
+
+
+def _well_formed_steps(found: Any, report: Report) -> dict[str, StepDefinition]:
+    if not isinstance(found, Mapping):
+        report.add(Code.MALFORMED, None, f"steps is {show(found)}", "map each ref to its StepDefinition")
+        return {}
+    steps: dict[str, StepDefinition] = {}
+    for key, step in found.items():
+        problem = _shape_problem(key, step)
+        if problem is None:
+            steps[key] = step
+        else:
+            report.add(Code.MALFORMED, key, problem, "build steps with perdure.graph or from its JSON form")
+    return steps
+
+
+def _shape_problem(key: object, step: object) -> str | None:
+    if not isinstance(step, StepDefinition):
+        return f"{show(step)} is no step"
+    if not isinstance(key, str) or step.ref != key:
+        return f"the step is kept as {show(key)}, but its ref is {show(step.ref)}"
+    return _fields_problem(step)
+
+
+def _fields_problem(step: Any) -> str | None:
+    # Any: what the annotations promise is what is checked here.
+    if not isinstance(step.kind, StepKind):
+        return f"{show(step.kind)} is no kind of step"
+    if not isinstance(step.on, Mapping):
+        return f"`on` is {show(step.on)}, not a mapping of events to targets"
+    for event, targets in step.on.items():
+        if not isinstance(event, str):
+            return f"`on` has {show(event)} where an event's name belongs"
+        if isinstance(targets, str) or not isinstance(targets, Sequence):
+            return f"event {show(event)} leads to {show(targets)}, not to a sequence of targets"
+        if not all(isinstance(target, str) for target in targets):
+            return f"event {show(event)} leads to {show(targets)}, where only names belong"
+    if not isinstance(step.events, Set) or not all(isinstance(event, str) for event in step.events):
+        return f"its outside events are {show(step.events)}, not a set of names"
+    if step.join is not None and not isinstance(step.join, Join):
+        return f"{show(step.join)} is no join"
+    if step.retry is not None and not isinstance(step.retry, RetryPolicy):
+        return f"{show(step.retry)} is no retry policy"
+    return None
+
+
+def _within_limits(steps: Mapping[str, StepDefinition], report: Report) -> bool:
+    arrows = sum(len(targets) for step in steps.values() for targets in step.on.values())
+    if len(steps) > STEPS_MAX:
+        report.add(
+            Code.LIMIT_EXCEEDED,
+            None,
+            f"{len(steps)} steps are more than {STEPS_MAX}",
+            "split it into workflows that start each other",
+        )
+    if arrows > ARROWS_MAX:
+        report.add(
+            Code.LIMIT_EXCEEDED,
+            None,
+            f"{arrows} arrows are more than {ARROWS_MAX}",
+            "let branches meet before they fan out again",
+        )
+    return len(steps) <= STEPS_MAX and arrows <= ARROWS_MAX
+
+
+# Pass two: each step on its own
+
+
+def _check_step(step: StepDefinition, steps: Mapping[str, StepDefinition], report: Report) -> None:
+    if not _is_name(step.ref):
+        report.add(Code.NAME_INVALID, step.ref, f"{show(step.ref)} is no ref", _NAME_MEND)
+    elif step.ref in RESERVED_REFS:
+        report.add(Code.NAME_RESERVED, step.ref, f"{step.ref!r} is reserved", "give the step another name")
+    _check_arrows(step, steps, report)
+    match step.kind:
+        case StepKind.TASK:
+            _check_events(step, report)
+            _check_retry(step, report)
+            _check_settings(step, report, allowed={"retry", "attempt_timeout_ms", "events", "timeout_ms"})
+        case StepKind.WAIT:
+            _check_wait(step, report)
+            _check_settings(step, report, allowed={"events", "timeout_ms"})
+        case StepKind.SLEEP:
+            _check_sleep(step, report)
+            _check_settings(step, report, allowed={"sleep_ms"})
+        case _:
+            assert_never(step.kind)
+
+
+def _check_arrows(step: StepDefinition, steps: Mapping[str, StepDefinition], report: Report) -> None:
+    for event, targets in step.on.items():
+        if not _is_name(event):
+            report.add(Code.NAME_INVALID, step.ref, f"{show(event)} is no event name", _NAME_MEND)
+        if not targets:
+            report.add(
+                Code.EVENT_WITHOUT_TARGET,
+                step.ref,
+                f"event {show(event)} has no target",
+                "name a step, or 'end' to finish the branch",
+            )
+        if len(set(targets)) != len(targets):
+            report.add(
+                Code.TARGET_DUPLICATE,
+                step.ref,
+                f"event {show(event)} names a target twice",
+                "name each target once; a step runs at most once in an instance",
+            )
+        for target in sorted({target for target in targets if target != END and target not in steps}):
+            report.add(
+                Code.TARGET_UNKNOWN,
+                step.ref,
+                f"event {show(event)} leads to {show(target)}, which is no step",
+                _target_mend(target, steps, report),
+            )
+
+
+def _target_mend(target: str, steps: Mapping[str, StepDefinition], report: Report) -> str:
+    if _is_name(target) and len(report.findings) < _SUGGESTIONS_MAX:
+        similar = difflib.get_close_matches(target, [ref for ref in [*steps, END] if _is_name(ref)], n=1)
+        if similar:
+            return f"did you mean {similar[0]!r}?"
+    return "name a step of this workflow, or 'end'"
+
+
+def _check_events(step: StepDefinition, report: Report) -> None:
+    """The events that may come from outside, of a wait or of a task that awaits."""
+    for event in sorted(step.events):
+        if event in RESERVED_EVENTS:
+            report.add(
+                Code.EVENT_RESERVED,
+                step.ref,
+                f"{event!r} cannot come from outside: only the engine raises it",
+                "give the event another name; declare its arrow only in `on`",
+            )
+        elif not _is_name(event):
+            report.add(Code.NAME_INVALID, step.ref, f"{show(event)} is no event name", _NAME_MEND)
+        elif event not in step.on:
+            report.add(
+                Code.EVENT_WITHOUT_TARGET,
+                step.ref,
+                f"it waits for {event!r}, but no arrow says where that leads",
+                f"add {event!r} to `on`, or do not wait for it",
+            )
+    if EVENT_ELAPSED in step.on:
+        report.add(
+            Code.EVENT_NEVER_RAISED,
+            step.ref,
+            "only a sleep raises 'elapsed'",
+            "use 'timeout' for waiting that took too long",
+        )
+    if (
+        step.timeout_ms is not None
+        and step.events
+        and step.on.keys().isdisjoint({EVENT_TIMEOUT, EVENT_ERROR})
+    ):
+        report.add(
+            Code.TIMEOUT_WITHOUT_ARROW,
+            step.ref,
+            "its waiting may time out, but no arrow says where that leads",
+            "add 'timeout' (or 'error') to `on`, or drop the timeout",
+        )
+
+
+def _check_wait(step: StepDefinition, report: Report) -> None:
+    _check_events(step, report)
+    if not step.events:
+        report.add(
+            Code.WAIT_WITHOUT_EVENT, step.ref, "it waits for no event", "name the events that may end it"
+        )
+        return
+    unheard = step.on.keys() - step.events - RESERVED_EVENTS
+    if unheard:
+        report.add(
+            Code.EVENT_NEVER_RAISED,
+            step.ref,
+            f"it has arrows for events that it does not wait for: {listed(unheard)}",
+            "wait for them too, or drop the arrows",
+        )
+
+
+def _check_sleep(step: StepDefinition, report: Report) -> None:
+    if step.on.keys() != {EVENT_ELAPSED}:
+        report.add(
+            Code.SLEEP_ARROWS,
+            step.ref,
+            f"a sleep ends with 'elapsed' and nothing else, but its arrows are: {listed(step.on) or 'none'}",
+            "declare exactly the arrow 'elapsed'",
+        )
+    if step.sleep_ms is None:
+        report.add(Code.DURATION_INVALID, step.ref, "it sleeps for no time at all", "say for how long")
+
+
+_DURATIONS: Final = ("attempt_timeout_ms", "timeout_ms", "sleep_ms")
+
+
+def _check_settings(step: StepDefinition, report: Report, *, allowed: Set[str]) -> None:
+    for name in _DURATIONS:
+        duration_ms = getattr(step, name)
+        if duration_ms is not None and not _is_whole(duration_ms, 1, DURATION_MS_MAX):
+            report.add(
+                Code.DURATION_INVALID,
+                step.ref,
+                f"{name} is {show(duration_ms)}",
+                "use more than nothing and at most ten years, in milliseconds",
+            )
+    given = {name for name in ("retry", *_DURATIONS) if getattr(step, name) is not None}
+    if step.events:
+        given.add("events")
+    for name in sorted(given - allowed):
+        report.add(Code.SETTING_MISPLACED, step.ref, f"a {step.kind} has no {name}", "drop the setting")
+    if step.kind is StepKind.TASK and step.timeout_ms is not None and not step.events:
+        report.add(
+            Code.SETTING_MISPLACED,
+            step.ref,
+            "a wait timeout bounds waiting, but the task awaits nothing",
+            "declare `awaits`, or bound one run of the code with an attempt timeout",
+        )
+
+
+def _check_retry(step: StepDefinition, report: Report) -> None:
+    retry = step.retry
+    if retry is None:
+        return
+    problems = []
+    if not _is_whole(retry.max_attempts, 1, ATTEMPTS_MAX):
+        problems.append((f"max_attempts is {show(retry.max_attempts)}", f"use 1 to {ATTEMPTS_MAX}"))
+    pauses_fit = True
+    for name, pause_ms in (("initial", retry.initial_ms), ("max", retry.max_ms)):
+        if not _is_whole(pause_ms, 1, DURATION_MS_MAX):
+            pauses_fit = False
+            problems.append((f"{name} is {show(pause_ms)} ms", "use more than nothing and at most ten years"))
+    if pauses_fit and retry.max_ms < retry.initial_ms:
+        problems.append(
+            (
+                f"max, {retry.max_ms} ms, is shorter than initial, {retry.initial_ms} ms",
+                "let max be the longer one",
+            )
+        )
+    if not _is_number(retry.multiplier, 1, MULTIPLIER_MAX):
+        problems.append((f"multiplier is {show(retry.multiplier)}", f"use 1 to {MULTIPLIER_MAX:.0f}"))
+    if not _is_number(retry.jitter, 0, 1):
+        problems.append((f"jitter is {show(retry.jitter)}", "use a share from 0 to 1"))
+    for message, mend in problems:
+        report.add(Code.RETRY_INVALID, step.ref, f"retry: {message}", mend)

@@ -1,0 +1,81 @@
+"""An order: paid and reserved in parallel, approved by a person, given a moment to cool down, then shipped.
+
+    perdure serve examples/order.py
+    perdure start order --context '{"items": ["lamp"], "total_cents": 4900}'
+    perdure resume ID reserved            # the warehouse answers
+    perdure resume ID approved            # a person answers
+
+An order of nothing is invalid. A card called "declined" is declined: the order is then released and never
+ships. Nothing outside this file is called; where a real order would reach a shop's systems, a comment says
+so.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from perdure import PENDING, Context, Outcome, Pending, Retry, StepError, Workflow, sleep, step, wait_for
+
+log = logging.getLogger("order")
+
+
+class OrderFlow(Workflow, name="order", version=1):
+    start = "validate"
+
+    @step(on={"valid": ["charge", "reserve"], "invalid": "end"})
+    async def validate(self, ctx: Context) -> Outcome:
+        items = ctx.initial.get("items")
+        if not isinstance(items, list) or not items:
+            return Outcome("invalid", reason="an order names at least one item")
+        return Outcome("valid", item_count=len(items))
+
+    @step(
+        on={"charged": "approval", "declined": "release"},
+        retry=Retry(max_attempts=5, initial="200ms", max="30s"),
+        attempt_timeout="10s",
+    )
+    def charge(self, ctx: Context) -> Outcome:
+        card = ctx.initial.get("card", "visa")
+        if card == "declined":
+            return Outcome("declined", reason="the bank said no")
+        if card == "unknown":
+            raise StepError("no such card", retryable=False)
+        # A payment provider is given the key, which no retry and no crash changes: it charges once.
+        return Outcome(
+            "charged", payment_id=f"pay:{ctx.idempotency_key}", cents=ctx.initial.get("total_cents", 0)
+        )
+
+    @step(on={"reserved": "approval", "error": "end"}, awaits={"reserved"}, wait_timeout="1h")
+    async def reserve(self, ctx: Context) -> Pending:
+        # A warehouse is asked here; its answer comes minutes later, by Resume with the event `reserved`.
+        log.info("asked the warehouse for %s", ctx.idempotency_key)
+        return PENDING
+
+    approval = wait_for(
+        "approved",
+        "rejected",
+        timeout="24h",
+        join="all",  # a declined charge goes to `release` instead: then nothing is left to approve
+        on={"approved": "cooldown", "rejected": "refund", "timeout": "escalate"},
+    )
+
+    cooldown = sleep("30s", then="ship")
+
+    @step(on={"shipped": "end"})
+    async def ship(self, ctx: Context) -> Outcome:
+        return Outcome(
+            "shipped", parcel=f"parcel:{ctx.idempotency_key}", item_count=ctx.steps["validate"]["item_count"]
+        )
+
+    @step(on={"released": "end"})
+    async def release(self, ctx: Context) -> Outcome:
+        # The warehouse is told to forget the order, whether its answer has come or not.
+        return Outcome("released", reason=ctx.steps["charge"]["reason"])
+
+    @step(on={"refunded": "end"})
+    async def refund(self, ctx: Context) -> Outcome:
+        return Outcome("refunded", payment_id=ctx.steps["charge"]["payment_id"])
+
+    @step(on={"escalated": "end"})
+    async def escalate(self, ctx: Context) -> Outcome:
+        return Outcome("escalated", to="the shift lead", reason="nobody answered within a day")
