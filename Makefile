@@ -57,7 +57,7 @@ lint: setup tools  ## ruff, mypy, the layers, buf lint, buf breaking
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(TBIN)/buf lint proto
 	$(TBIN)/buf format --diff --exit-code proto
 	$(TBIN)/buf breaking proto --against proto/baseline.binpb

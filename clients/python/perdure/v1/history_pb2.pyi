@@ -708,8 +708,8 @@ Global___InstanceCancelled: _TypeAlias = InstanceCancelled  # noqa: Y015
 
 @_typing.final
 class InstanceRetried(_message.Message):
-    """A failed instance was set going again: failed and halted tasks get new attempts, other halted
-    steps keep their deadlines.
+    """A failed instance was set going again: failed and halted tasks get new attempts; the timers of
+    other halted steps are armed anew, for their old due times, by the entries that follow.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
