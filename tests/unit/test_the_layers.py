@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ENGINE = ROOT / "server/perdure_server/engine"
+SERVER = ROOT / "server/perdure_server"
+ENGINE = SERVER / "engine"
+LEAVES = {"config", "security", "telemetry"}
 GRAPH = ROOT / "clients/python/perdure/graph.py"
 
 
@@ -34,6 +36,14 @@ def test_the_engine_imports_only_the_standard_library_and_the_graph() -> None:
     found = {(path.name, module) for path in [*ENGINE.rglob("*.py"), GRAPH] for module in imports_of(path)}
 
     assert {pair for pair in found if not is_pure(pair[1])} == set()
+
+
+def test_the_leaves_use_no_floor() -> None:
+    files = [path for leaf in LEAVES for path in [SERVER / f"{leaf}.py", *(SERVER / leaf).rglob("*.py")]]
+    found = {(path.name, module) for path in files if path.exists() for module in imports_of(path)}
+
+    of_the_server = {pair for pair in found if pair[1].startswith("perdure_server.")}
+    assert {pair for pair in of_the_server if pair[1].split(".")[1] not in LEAVES} == set()
 
 
 @pytest.mark.parametrize("module", ["perdure", "perdure.graph", "perdure_server.engine"])
