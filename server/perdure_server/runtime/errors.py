@@ -1,0 +1,37 @@
+"""Why the runtime, rather than the engine or the store, refuses a call."""
+
+from __future__ import annotations
+
+
+class RuntimeRefusal(Exception):
+    """The call was not carried out for a reason that lies with the server or with the moment."""
+
+
+class Overloaded(RuntimeRefusal):
+    """Too much work is waiting. Nothing was done; try again after ``retry_after_ms``."""
+
+    def __init__(self, retry_after_ms: int) -> None:
+        super().__init__("too many requests are waiting")
+        self.retry_after_ms = retry_after_ms
+
+
+class ShuttingDown(RuntimeRefusal):
+    """The server drains and takes no new work."""
+
+
+class LeaseLost(RuntimeRefusal):
+    """What the caller owned belongs to another replica by now."""
+
+    def __init__(self, instance_id: str) -> None:
+        super().__init__(f"the work of instance {instance_id} belongs to another replica by now")
+        self.instance_id = instance_id
+
+
+class RevisionInFuture(RuntimeRefusal):
+    """The instance has not reached the revision that a watch is to resume from."""
+
+    def __init__(self, instance_id: str, revision: int, head: int) -> None:
+        super().__init__(f"instance {instance_id} is at revision {head}, not yet at {revision}")
+        self.instance_id = instance_id
+        self.revision = revision
+        self.head = head
