@@ -121,7 +121,7 @@ class FireTimer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakeTask:
-    """The executor of the grant takes a task. With ``attempt``, it is taken from that attempt's owner, which is gone."""
+    """The executor of the grant takes a ready task, or (``lost_attempt``) one whose attempt's owner is gone."""
 
     at: int
     step_ref: str

@@ -185,7 +185,10 @@ def _resume(draft: Draft, command: commands.Resume) -> Rejection | None:
         return reject.InboxFull(state.instance_id, INBOX_EVENTS_MAX)
     body = _none_if_empty(command.payload)
     draft.add(
-        facts.EventBuffered(event=event, step_ref=command.step_ref, payload=body and body.info), body
+        facts.EventBuffered(
+            event=event, step_ref=command.step_ref, payload=None if body is None else body.info
+        ),
+        body,
     )
     return None
 
@@ -303,9 +306,7 @@ def _take_task(draft: Draft, command: commands.TakeTask) -> Rejection | None:
         return reject.AttemptStale(draft.state.instance_id, command.step_ref, command.lost_attempt)
     if isinstance(step, Running):
         draft.add(
-            facts.AttemptReleased(
-                step_ref=command.step_ref, attempt=step.attempt, reason="its owner is gone"
-            )
+            facts.AttemptReleased(step_ref=command.step_ref, attempt=step.attempt, reason="its owner is gone")
         )
     draft.take_ready()
     return None
@@ -315,9 +316,7 @@ def _release_task(draft: Draft, command: commands.ReleaseTask) -> Rejection | No
     stale = _stale(draft.state, command.step_ref, command.attempt)
     if stale is None:
         draft.add(
-            facts.AttemptReleased(
-                step_ref=command.step_ref, attempt=command.attempt, reason=command.reason
-            )
+            facts.AttemptReleased(step_ref=command.step_ref, attempt=command.attempt, reason=command.reason)
         )
         # Whoever gave it back does not want it again in the same breath.
         draft.slots = 0
@@ -335,7 +334,9 @@ def _finish_task(draft: Draft, command: commands.FinishTask) -> Rejection | None
         message = f"the step returned the event {command.event!r}, which is none of {own_events}"
         _fail(draft, command.step_ref, "UndeclaredEvent", message)
     elif too_large is not None:
-        message = f"the output would bring {too_large.size_bytes} bytes, of at most {too_large.size_bytes_max}"
+        message = (
+            f"the output would bring {too_large.size_bytes} bytes, of at most {too_large.size_bytes_max}"
+        )
         _fail(draft, command.step_ref, "OutputTooLarge", message)
     else:
         draft.finish(command.step_ref, command.event, command.output)

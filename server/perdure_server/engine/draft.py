@@ -74,11 +74,9 @@ class Draft:
         if output is not None and output.text == EMPTY_OBJECT:
             output = None
         targets = self.graph.steps[step_ref].on[event]
-        info = output and output.info
+        info = None if output is None else output.info
         self.add(
-            facts.StepFinished(
-                step_ref=step_ref, event=event, targets=targets, output=info, failure=failure
-            ),
+            facts.StepFinished(step_ref=step_ref, event=event, targets=targets, output=info, failure=failure),
             output,
         )
 
@@ -152,9 +150,7 @@ class Draft:
             if self.slots and isinstance(step, Scheduled) and step_ref in self.grant.step_refs:
                 self.slots -= 1
                 self.add(
-                    facts.AttemptStarted(
-                        step_ref=step_ref, attempt=step.attempt + 1, owner=self.grant.owner
-                    )
+                    facts.AttemptStarted(step_ref=step_ref, attempt=step.attempt + 1, owner=self.grant.owner)
                 )
 
     def _begin(self, step_ref: str) -> None:
@@ -168,9 +164,7 @@ class Draft:
         return bool(self.state.arrivals) or any(isinstance(s, ACTIVE) for s in self.state.steps.values())
 
 
-def _first_accepted(
-    inbox: tuple[Buffered, ...], step_ref: str, events: frozenset[str]
-) -> Buffered | None:
+def _first_accepted(inbox: tuple[Buffered, ...], step_ref: str, events: frozenset[str]) -> Buffered | None:
     for buffered in inbox:
         if buffered.event in events and buffered.step_ref in ("", step_ref):
             return buffered

@@ -257,7 +257,9 @@ def fact_from_json(kind: str, body: Mapping[str, Any]) -> Fact:
     Raises ``KeyError`` for a kind that this version does not know: a newer server wrote it.
     """
     known = _FIELDS_OF[kind]
-    return _TYPE_OF[kind](**{name: _value(kind, name, value) for name, value in body.items() if name in known})
+    return _TYPE_OF[kind](
+        **{name: _value(kind, name, value) for name, value in body.items() if name in known}
+    )
 
 
 def _value(kind: str, name: str, value: Any) -> Any:

@@ -15,7 +15,9 @@ def backoff_ms(policy: RetryPolicy, failures: int, jitter: float) -> int:
     """
     cap_ms = float(policy.max_ms)
     # The power is compared in logarithms: after a thousand failures it no longer fits a float.
-    if (failures - 1) * math.log(max(policy.multiplier, 1.0)) >= math.log(max(cap_ms / policy.initial_ms, 1.0)):
+    if (failures - 1) * math.log(max(policy.multiplier, 1.0)) >= math.log(
+        max(cap_ms / policy.initial_ms, 1.0)
+    ):
         pause_ms = cap_ms
     else:
         pause_ms = min(cap_ms, policy.initial_ms * policy.multiplier ** (failures - 1))

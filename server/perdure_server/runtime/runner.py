@@ -161,9 +161,7 @@ class Runner:
         request: Request | None = None,
     ) -> asyncio.Future[Decision]:
         """Create an instance. The future raises `ChangeConflict`, `RequestRepeated`, a rejection or a `StoreError`."""
-        return self._enter(
-            _Job(command.instance_id, command, self._future(), graph=graph, request=request)
-        )
+        return self._enter(_Job(command.instance_id, command, self._future(), graph=graph, request=request))
 
     def submit(
         self,
@@ -180,16 +178,12 @@ class Runner:
         tasks are taken under it and no other; what is unused of it stays the caller's.
         """
         return self._enter(
-            _Job(
-                instance_id, command, self._future(), request=request, guards=guards, grant=grant
-            )
+            _Job(instance_id, command, self._future(), request=request, guards=guards, grant=grant)
         )
 
     def remember(self, state: State, record: RequestRecord) -> asyncio.Future[Outcome]:
         """Store a request's answer beside an instance that it did not change, if that is still as it was read."""
-        change = Change(
-            state=state, expected_revision=state.revision, entries=(), request=record
-        )
+        change = Change(state=state, expected_revision=state.revision, entries=(), request=record)
         return self._committer.submit(change)
 
     async def close(self) -> None:
@@ -226,7 +220,7 @@ class Runner:
                 continue
             try:
                 self._take(lane, job)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - it is the caller's to see
                 lane.busy = False
                 self._forget(lane)
                 self._fail(job, error)
@@ -257,7 +251,7 @@ class Runner:
             graph = await self._definitions.load(state)
             lane.busy = False
             self._decide(lane, job, graph)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is the caller's to see
             lane.busy = False
             self._fail(job, error)
         if not lane.busy:
@@ -322,7 +316,7 @@ class Runner:
         try:
             record = await self._store.find_request(job.request.key)
             self._fail(job, otherwise if record is None else RequestRepeated(record))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is the caller's to see
             self._fail(job, error)
         lane.busy = False
         self._advance(lane)
@@ -377,9 +371,7 @@ class Runner:
 
     # --- after the commit ------------------------------------------------------------------------------------
 
-    def _carry_out(
-        self, lane: _Lane, graph: WorkflowGraph, change: Change, decision: Decision
-    ) -> None:
+    def _carry_out(self, lane: _Lane, graph: WorkflowGraph, change: Change, decision: Decision) -> None:
         state = decision.state
         self._watch.publish(state.instance_id, decision.entries)
         owners = {row.timer.revision: row for row in change.timers}

@@ -156,9 +156,7 @@ class Runtime:
                 self._definitions.forget_current(workflow)
                 return None
 
-    async def _use_existing(
-        self, instance_id: str, key: RequestKey, digest: str
-    ) -> StartAnswer | None:
+    async def _use_existing(self, instance_id: str, key: RequestKey, digest: str) -> StartAnswer | None:
         """Answer with an instance that exists, and remember so; None if it ended meanwhile."""
         state = await self.store.load(instance_id)
         if state is None or not state.is_live:
@@ -170,7 +168,7 @@ class Runtime:
             if isinstance(outcome, Conflict):
                 if outcome.kind is ConflictKind.REQUEST:
                     found = await self.store.find_request(key)
-                    return found and _first_answer(found, digest, StartAnswer)
+                    return _first_answer(found, digest, StartAnswer) if found else None
                 return None
         return answer
 
@@ -212,9 +210,7 @@ class Runtime:
             at=self.store.now_ms(), step_ref=step_ref, delay_ms=delay_ms, request_id=request_id
         )
         fields = (step_ref, delay_ms)
-        return await self._call(
-            "ScheduleResume", instance_id, command, fields, ScheduleAnswer, _scheduled
-        )
+        return await self._call("ScheduleResume", instance_id, command, fields, ScheduleAnswer, _scheduled)
 
     # --- the other verbs -------------------------------------------------------------------------------------
 
@@ -222,20 +218,14 @@ class Runtime:
         self, instance_id: str, *, reason: str = "", request_id: str = ""
     ) -> RevisionAnswer:
         """End the instance as CANCELLED. Raises `InstanceNotFound`, `InstanceTerminal`, `RequestIdReused`."""
-        command = commands.CancelInstance(
-            at=self.store.now_ms(), reason=reason, request_id=request_id
-        )
-        return await self._call(
-            "CancelInstance", instance_id, command, (reason,), RevisionAnswer, _revised
-        )
+        command = commands.CancelInstance(at=self.store.now_ms(), reason=reason, request_id=request_id)
+        return await self._call("CancelInstance", instance_id, command, (reason,), RevisionAnswer, _revised)
 
     async def retry_instance(self, instance_id: str, *, request_id: str = "") -> RevisionAnswer:
         """Let a FAILED instance go on. Raises `InstanceNotFound`, `InstanceNotFailed`, `BusinessKeyInUse`."""
         command = commands.RetryInstance(at=self.store.now_ms(), request_id=request_id)
         try:
-            return await self._call(
-                "RetryInstance", instance_id, command, (), RevisionAnswer, _revised
-            )
+            return await self._call("RetryInstance", instance_id, command, (), RevisionAnswer, _revised)
         except ChangeConflict as conflict:
             if conflict.kind is not ConflictKind.BUSINESS_KEY:
                 raise Overloaded(retry_after_ms=100) from conflict
@@ -248,19 +238,15 @@ class Runtime:
         self, instance_id: str, timer_revision: int, *, request_id: str = ""
     ) -> RevisionAnswer:
         """Cancel a `timeout` timer. Raises `TimerNotFound`, `TimerNotCancellable`."""
-        command = commands.CancelTimer(
-            at=self.store.now_ms(), timer=timer_revision, request_id=request_id
-        )
+        command = commands.CancelTimer(at=self.store.now_ms(), timer=timer_revision, request_id=request_id)
         return await self._timer_call("CancelTimer", instance_id, command, RevisionAnswer, _revised)
 
-    async def fire_timer(
-        self, instance_id: str, timer_revision: int, *, request_id: str = ""
-    ) -> FireAnswer:
+    async def fire_timer(self, instance_id: str, timer_revision: int, *, request_id: str = "") -> FireAnswer:
         """Fire a timer now, whatever its due time. Raises `TimerNotFound`."""
         command = commands.FireTimer(
             at=self.store.now_ms(),
             timer=timer_revision,
-            jitter=random.random(),  # noqa: S311 - it spreads retries
+            jitter=random.random(),
             forced=True,
             request_id=request_id,
         )
@@ -290,9 +276,7 @@ class Runtime:
         """Whether an executor of this process can run the step."""
         return self._has_code(workflow, version, step_ref)
 
-    def watch(
-        self, instance_id: str, after_revision: int | None = None
-    ) -> AsyncIterator[WatchEvent]:
+    def watch(self, instance_id: str, after_revision: int | None = None) -> AsyncIterator[WatchEvent]:
         """See `WatchHub.watch`."""
         return self._watch.watch(instance_id, after_revision)
 
@@ -338,9 +322,7 @@ class Runtime:
         answer: Callable[[str, Decision], A],
     ) -> A:
         try:
-            return await self._call(
-                rpc, instance_id, command, (command.timer,), answer_type, answer
-            )
+            return await self._call(rpc, instance_id, command, (command.timer,), answer_type, answer)
         except reject.InstanceNotFound as error:
             raise reject.TimerNotFound(f"{instance_id}.{command.timer}") from error
 

@@ -122,9 +122,7 @@ class WatchHub:
             for subscription in found:
                 subscription.drain()
 
-    async def watch(
-        self, instance_id: str, after_revision: int | None = None
-    ) -> AsyncIterator[WatchEvent]:
+    async def watch(self, instance_id: str, after_revision: int | None = None) -> AsyncIterator[WatchEvent]:
         """Yield a snapshot (where ``after_revision`` is None), then each later entry, then the end.
 
         Raises `InstanceNotFound` and `RevisionInFuture`, and what the store raises.
@@ -162,9 +160,7 @@ class WatchHub:
         while True:
             entries: Sequence[Entry]
             if behind:
-                entries = await self._store.history(
-                    instance_id, after_revision=position, limit=ENTRIES_PAGE
-                )
+                entries = await self._store.history(instance_id, after_revision=position, limit=ENTRIES_PAGE)
                 behind = len(entries) == ENTRIES_PAGE
             else:
                 entries = subscription.take()

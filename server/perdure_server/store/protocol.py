@@ -5,7 +5,8 @@ changes, each of one instance, each atomic and conditional on the instance's rev
 never fails its neighbours. `tests/contract` is the exported suite that every store passes.
 
 Drivers' errors end here: a store raises `Unavailable` (nothing happened), `OutcomeUnknown` (a commit may or may
-not have happened), and nothing else.
+not have happened), `Overloaded` (it is asked faster than it answers), `NewerFormat` (a newer version wrote the row),
+`CannotOpen` from `Store.open`, and nothing else.
 """
 
 from __future__ import annotations
@@ -29,6 +30,33 @@ class Unavailable(StoreError):
 
 class OutcomeUnknown(StoreError):
     """The database went away during a commit. It may have happened; only a read or a request id can tell."""
+
+
+class Overloaded(StoreError):
+    """More waits for the database than is let wait. Nothing was changed; trying again later is safe."""
+
+
+class NewerFormat(StoreError):
+    """A newer version of the server wrote this row, in a way that this version cannot read."""
+
+
+class ChangeRefused(StoreError):
+    """The database refused this one change for what is in it (see `Refused`). Trying again as it is will not help."""
+
+
+class CannotOpen(StoreError):
+    """The database cannot be opened as it is. The message says what to do about it."""
+
+
+class DatabaseInUse(CannotOpen):
+    """Another process has the database, which only one may have. ``path`` says which."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path} is in use by another server. Stop that one, or give this one a database of its own "
+            f"(--database). Several servers on one database need PostgreSQL."
+        )
+        self.path = path
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +87,7 @@ class TimerGuard:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaGuard:
-    """The change holds only while the replica is registered and its lease has not been taken away."""
+    """The change holds only while the replica is registered and, by the store's clock, its lease has not ended."""
 
     replica_id: str
 
@@ -148,7 +176,18 @@ class Conflict:
     kind: ConflictKind
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The change alone was refused for what is in it, by a rule of the database that no other kind names.
+
+    It is a defect of the server, never a race. ``reason`` carries no payload.
+    """
+
+    reason: str
+
+
 Outcome = Committed | Conflict
+"""What can become of a sound change."""
 COMMITTED: Final = Committed()
 
 
@@ -255,10 +294,14 @@ class Store(Protocol):
 
     # --- instances -------------------------------------------------------------------------------------------
 
-    async def commit(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+    async def commit(self, changes: Sequence[Change]) -> Sequence[Outcome | Refused]:
         """Make the changes durable, each for itself; the outcomes stand in the same order.
 
-        At most one change of a batch belongs to an instance. When this returns, the winners survive a crash.
+        At most one change of a batch belongs to an instance. Where two changes of a batch want the same request key
+        or business key, the first one gets it. When this returns, the winners survive a crash.
+
+        A change that creates an instance, or retries one, is a Conflict of kind `DEFINITION` unless the stored
+        definition has the digest in its state.
         """
         ...
 
@@ -312,9 +355,7 @@ class Store(Protocol):
 
     # --- tasks -----------------------------------------------------------------------------------------------
 
-    async def claimable_tasks(
-        self, *, code: Sequence[tuple[str, int]], limit: int
-    ) -> Sequence[TaskRow]:
+    async def claimable_tasks(self, *, code: Sequence[tuple[str, int]], limit: int) -> Sequence[TaskRow]:
         """Return tasks of these (workflow, version) pairs that no live replica owns, oldest first.
 
         Taking one is a decision: the caller submits `TakeTask`.
