@@ -57,7 +57,7 @@ class Finding:
         return f"{where}: {self.message} [{self.code}]; {self.mend}"
 
 
-class WorkflowInvalid(ValueError):  # noqa: N818 - errors are the domain's nouns
+class WorkflowInvalid(ValueError):
     """A workflow that cannot be accepted; its text lists every finding."""
 
     def __init__(self, findings: Iterable[Finding], *, workflow: object = None) -> None:

@@ -7,12 +7,15 @@ follow from that.
 
 *Must the author say which join?* (`Code.JOIN_UNDECLARED`) A step J is a fan-in of parallel branches when some
 event forks to two targets from which J can be reached along two paths that share no step. Such a branch may
-leave the fan-in when, J removed, it can still reach ``end``. If both hold, `auto` would start J without that
-branch and `all` would skip J, so the author must choose. An exclusive choice that merges again has no such
-fork and needs no word. Two disjoint paths to J are found by a gate: the last step that every path from here
-to J must pass. It is computed backwards from J (the gate of a step is the gate that its targets share, or
-else the step itself), and two targets have disjoint paths to J exactly when their gates differ. This is
-exact, up to joins further up that may be skipped.
+leave the fan-in when some run takes it to ``end`` and nowhere to J. If both hold, `auto` would start J
+without that branch and `all` would skip J, so the author must choose. An exclusive choice that merges again
+has no such fork and needs no word; neither has a branch that forks to J and to ``end`` at once, for it always
+arrives.
+
+Both are computed backwards from J. The *gate* of a step is the last step that every path from here to J must
+pass: the gate that all its targets share, or else the step itself. Two targets have disjoint paths to J
+exactly when their gates differ. A step may *leave* when one of its events leads only to ``end``, to steps
+that cannot reach J, and to steps that may leave. This is exact, up to joins further up that may be skipped.
 
 *Can a join="all" ever start?* (`Code.JOIN_UNSATISFIABLE`) Only if its predecessors can all arrive in one run;
 then each two of them can. Two steps can arrive in one run when some fork leads to them along disjoint paths,
@@ -46,6 +49,15 @@ class Structure:
             ref: [frozenset(target for target in targets if target in steps) for targets in step.on.values()]
             for ref, step in steps.items()
         }
+        # The same for the events whose targets are all known: of the others nobody can say where they lead.
+        self.known_forks: Final = {
+            ref: [
+                fork
+                for fork, targets in zip(self.forks[ref], step.on.values(), strict=True)
+                if targets and len(fork) == len({*targets} - {END})
+            ]
+            for ref, step in steps.items()
+        }
         self.targets: Final = {ref: frozenset[str]().union(*forks) for ref, forks in self.forks.items()}
         self.sources: Final[dict[str, list[str]]] = {ref: [] for ref in steps}
         for ref, targets in self.targets.items():
@@ -58,11 +70,9 @@ class Structure:
         """The steps that can be reached from ``refs``, those included."""
         return _closure(refs, self.targets)
 
-    def to_steps(self, refs: Iterable[str], *, without: str | None = None) -> set[str]:
-        """The steps from which one of ``refs`` can be reached, those included, with the step ``without``
-        removed.
-        """
-        return _closure((ref for ref in refs if ref != without), self.sources, without=without)
+    def to_steps(self, refs: Iterable[str]) -> set[str]:
+        """The steps from which one of ``refs`` can be reached, those included."""
+        return _closure(refs, self.sources)
 
     def order(self) -> list[str]:
         """The reached steps with no cycle upstream, every arrow pointing forward."""
@@ -78,14 +88,12 @@ class Structure:
         return order
 
 
-def _closure(
-    refs: Iterable[str], arrows: Mapping[str, Iterable[str]], *, without: str | None = None
-) -> set[str]:
+def _closure(refs: Iterable[str], arrows: Mapping[str, Iterable[str]]) -> set[str]:
     found = set(refs)
     ahead = list(found)
     while ahead:
         for ref in arrows[ahead.pop()]:
-            if ref not in found and ref != without:
+            if ref not in found:
                 found.add(ref)
                 ahead.append(ref)
     return found
@@ -206,12 +214,9 @@ def _round(group: Sequence[str], structure: Structure) -> list[str]:
 
 
 def _check_undeclared_joins(structure: Structure, order: Sequence[str], report: Report) -> None:
-    ending = [
-        ref for ref, step in structure.steps.items() if any(END in targets for targets in step.on.values())
-    ]
     for index, ref in enumerate(order):
         if structure.steps[ref].join is None and len(structure.sources[ref]) > 1:
-            leaver = _branch_that_may_leave(ref, structure, order[:index], ending)
+            leaver = _branch_that_may_leave(ref, structure, order[:index])
             if leaver is not None:
                 report.add(
                     Code.JOIN_UNDECLARED,
@@ -222,29 +227,21 @@ def _check_undeclared_joins(structure: Structure, order: Sequence[str], report: 
                 )
 
 
-def _branch_that_may_leave(
-    join: str, structure: Structure, before: Sequence[str], ending: Iterable[str]
-) -> str | None:
-    """The first step of a parallel branch that can reach both ``join`` and, around it, ``end``; None if there
-    is none.
-    """
+def _branch_that_may_leave(join: str, structure: Structure, before: Sequence[str]) -> str | None:
+    """The first step of a parallel branch to ``join`` that may leave it; None if there is none."""
     gates = {join: join}
+    bound = {join}  # those that reach the join whatever happens
     for ref in reversed(before):
         behind = {gates[target] for target in structure.targets[ref] if target in gates}
-        if len(behind) == 1 and join not in behind:
-            gates[ref] = behind.pop()
-        elif behind:
-            gates[ref] = ref
-    leaving: set[str] | None = None
+        if behind:
+            gates[ref] = behind.pop() if len(behind) == 1 and join not in behind else ref
+            if not any(bound.isdisjoint(fork) for fork in structure.known_forks[ref]):
+                bound.add(ref)
     for ref in before:
         for fork in structure.forks[ref] if ref in gates else ():
             branches = [target for target in fork if target in gates]
-            if len({gates[target] for target in branches}) > 1:
-                if leaving is None:
-                    leaving = structure.to_steps(ending, without=join)
-                for branch in sorted(branches):
-                    if branch in leaving:
-                        return branch
+            if len({gates[target] for target in branches}) > 1 and not bound.issuperset(branches):
+                return min(target for target in branches if target not in bound)
     return None
 
 
@@ -255,8 +252,8 @@ def _check_all_joins(structure: Structure, order: Sequence[str], report: Report)
     if not joins:
         return
     place = {ref: index for index, ref in enumerate(order)}
-    together = _together(structure, order, place)
     beyond = _beyond(structure, order, place)
+    together = _together(structure, order, place, beyond)
     for join in joins:
         # A predecessor that nothing reaches has its own finding.
         sources = sorted(place[ref] for ref in structure.sources[join] if ref in place)
@@ -281,33 +278,35 @@ def _check_all_joins(structure: Structure, order: Sequence[str], report: Report)
                 break
 
 
-def _together(structure: Structure, order: Sequence[str], place: Mapping[str, int]) -> list[int]:
-    """For each step, as bits, the steps that may begin in the same run along a path that shares no step after
-    a fork.
+def _together(
+    structure: Structure, order: Sequence[str], place: Mapping[str, int], beyond: Mapping[str, int]
+) -> list[int]:
+    """For each step, as bits, the steps that may begin in the same run without either leading to the other.
 
-    The last arrow to the later step of a pair comes from a step that is itself together with the earlier one,
-    or the two are targets of one fork. So a row is the union of its predecessors' rows, as far as they are
-    known, and of the step's fork mates.
+    That is: some fork leads to the two along paths that share no step. Of such a pair, the last arrow to the later one
+    comes from a step that is itself together with the earlier one, or else from the fork; then the earlier one can be
+    reached from another target of that fork. (What can be reached from the later one itself lies behind it.)
     """
     rows = [0] * len(order)
     for ref in order:
         for fork in structure.forks[ref]:
-            mates = [place[target] for target in fork if target in place]
-            bits = sum(1 << mate for mate in mates)
-            for mate in mates:
-                rows[mate] |= bits & ~(1 << mate)
+            behind = 0
+            for target in fork:
+                behind |= beyond.get(target, 0)
+            for target in fork:
+                if target in place:
+                    rows[place[target]] |= behind
     for index, ref in enumerate(order):
         earlier = (1 << index) - 1
-        row = rows[index]
+        row = rows[index] & earlier
         for source in structure.sources[ref]:
             if source in place:
                 row |= rows[place[source]] & earlier
         rows[index] = row
-        rest = row & earlier
-        while rest:
-            lowest = rest & -rest
+        while row:
+            lowest = row & -row
             rows[lowest.bit_length() - 1] |= 1 << index
-            rest ^= lowest
+            row ^= lowest
     return rows
 
 

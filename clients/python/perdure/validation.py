@@ -13,7 +13,6 @@ Passes one and two look at each arrow a fixed number of times; the limits below 
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, Final, assert_never
 
@@ -79,7 +78,10 @@ def validate(graph: WorkflowGraph) -> list[Finding]:
     if _within_limits(steps, report):
         for step in steps.values():
             _check_step(step, steps, report)
-        check_structure(Structure(graph.start, steps), report)
+        # An arrow to `end` finishes a branch, whatever step may have taken that name.
+        check_structure(
+            Structure(graph.start, {ref: step for ref, step in steps.items() if ref != END}), report
+        )
     return report.in_order(steps)
 
 
@@ -92,7 +94,7 @@ def _is_whole(value: Any, least: int, most: int) -> bool:
 
 
 def _is_number(value: Any, least: float, most: float) -> bool:
-    return type(value) in {int, float} and math.isfinite(value) and least <= value <= most
+    return type(value) in {int, float} and least <= value <= most  # neither NaN nor infinity is between
 
 
 _NAME_MEND: Final = "use 1 to 64 of a-z, 0-9 and _, beginning with a letter"
