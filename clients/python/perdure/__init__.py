@@ -23,23 +23,31 @@ from perdure.graph import Join, WorkflowGraph
 from perdure.validation import Finding, WorkflowInvalid, validate
 
 if TYPE_CHECKING:
+    from perdure import errors
     from perdure.client import AsyncClient, Client
+    from perdure.errors import PerdureError
+    from perdure.runner import ConflictPolicy, Disposition, Runner
 
 __all__ = [
     "PENDING",
     "AsyncClient",
     "Client",
+    "ConflictPolicy",
     "Context",
+    "Disposition",
     "Finding",
     "Join",
     "Outcome",
     "Pending",
+    "PerdureError",
     "Retry",
+    "Runner",
     "StepError",
     "Workflow",
     "WorkflowGraph",
     "WorkflowInvalid",
     "code_of",
+    "errors",
     "graph_of",
     "sleep",
     "step",
@@ -48,18 +56,26 @@ __all__ = [
     "workflows_in",
 ]
 
-_LAZY = {"AsyncClient": "perdure.client", "Client": "perdure.client"}
+_LAZY = {
+    "AsyncClient": "perdure.client",
+    "Client": "perdure.client",
+    "ConflictPolicy": "perdure.runner",
+    "Disposition": "perdure.runner",
+    "PerdureError": "perdure.errors",
+    "Runner": "perdure.runner",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
+    from importlib import import_module, metadata
 
-        value: Any = version("perdure")
-    elif name in _LAZY:
-        from importlib import import_module
-
+    value: Any
+    if name in _LAZY:
         value = getattr(import_module(_LAZY[name]), name)
+    elif name == "errors":
+        value = import_module("perdure.errors")
+    elif name == "__version__":
+        value = metadata.version("perdure")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
