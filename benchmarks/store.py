@@ -1,0 +1,110 @@
+"""How many changes a second the store makes durable, by group commit, and where the time goes.
+
+    python benchmarks/store.py [--seconds 3] [--submitters 64] [--memory] [--profile]
+
+Each submitter creates an instance and then changes it one entry at a time, ten entries an instance, waiting for
+each answer. Prints one JSON object. The reference is what a batch costs without threads and without a loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import dataclasses
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent / "tests")]
+
+from factories import a_change, a_definition, a_state, info
+from perdure_server.engine.facts import StepFinished
+from perdure_server.engine.state import Finished, PayloadRef, State, Waiting
+from perdure_server.store.group_commit import GroupCommitter
+from perdure_server.store.protocol import Committed, Store
+from perdure_server.store.sqlite import SqliteStore
+
+ENTRIES = 10
+OUTPUT = '{"item_count":3,"reference":"0123456789abcdef"}'
+FACT = StepFinished(step_ref="charge", event="charged", targets=("approval",), output=info(OUTPUT))
+
+
+def steps(revision: int) -> dict[str, Finished | Waiting]:
+    ended = {
+        f"step_{number}": Finished(number, number + 1, "charged", PayloadRef(number, info(OUTPUT)))
+        for number in range(min(revision, 6))
+    }
+    return {**ended, "approval": Waiting(revision, ("approved", "rejected"))}
+
+
+STEPS = [steps(revision) for revision in range(ENTRIES + 1)]
+
+
+async def submitter(committer: GroupCommitter, until: float, latencies: list[float]) -> None:
+    state: State | None = None
+    while (began := time.perf_counter()) < until:
+        if state is None or state.revision == ENTRIES:
+            state = a_state(steps=STEPS[1])
+            change = a_change(state, payloads={1: OUTPUT})
+        else:
+            revision = state.revision + 1
+            state = dataclasses.replace(state, revision=revision, steps=STEPS[revision])
+            change = a_change(state, facts=(FACT,), payloads={revision: OUTPUT})
+        outcome = await committer.submit(change)
+        assert isinstance(outcome, Committed)
+        latencies.append(time.perf_counter() - began)
+
+
+async def measure(store: Store, seconds: float, submitters: int) -> dict[str, float]:
+    await store.open()
+    await store.put_definition(a_definition())
+    committer = GroupCommitter(store)
+    latencies: list[float] = []
+    began, cpu = time.perf_counter(), time.process_time()
+    until = began + seconds
+    await asyncio.gather(*(submitter(committer, until, latencies) for _ in range(submitters)))
+    took, cpu = time.perf_counter() - began, time.process_time() - cpu
+    await committer.close()
+    await store.close()
+    latencies.sort()
+    return {
+        "changes": len(latencies),
+        "changes_per_second": round(len(latencies) / took),
+        "cpu_us_per_change": round(cpu / len(latencies) * 1e6, 1),
+        "latency_ms_p50": round(statistics.median(latencies) * 1e3, 2),
+        "latency_ms_p99": round(latencies[int(len(latencies) * 0.99)] * 1e3, 2),
+        "latency_ms_max": round(latencies[-1] * 1e3, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--submitters", type=int, default=64)
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--profile", action="store_true", help="where the loop's side spends its time")
+    parser.add_argument("--switch-us", type=float, default=5_000, help="the interpreter's switch interval")
+    arguments = parser.parse_args()
+    sys.setswitchinterval(arguments.switch_us / 1e6)
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "perdure.db")
+        store = SqliteStore(None if arguments.memory else path)
+        profile = cProfile.Profile()
+        if arguments.profile:
+            profile.enable()
+        found = asyncio.run(measure(store, arguments.seconds, arguments.submitters))
+        profile.disable()
+        if not arguments.memory:
+            found["bytes_per_change"] = round(os.path.getsize(path) / found["changes"])
+    if arguments.profile:
+        profile.print_stats("tottime")
+    print(json.dumps({"benchmark": "store", "submitters": arguments.submitters, **found}))
+
+
+if __name__ == "__main__":
+    main()

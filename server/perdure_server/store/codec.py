@@ -1,0 +1,258 @@
+"""How states and facts are written down as JSON texts, the same in every database.
+
+What lives here: texts and back. What may not: SQL, and any meaning of a field.
+
+A *fact* is an object with its fields' names: history is the truth, is kept for ever and read by people. A *state* is
+what folding its history gives, and is rewritten by every commit, so it is short: an object whose empty fields are
+left out, and in which the small values are arrays that are told by position. The rules that let old and new versions
+share a database:
+
+* an object's unknown names, and an array's further elements, are ignored;
+* new elements go to the end of an array, with a default for when they are missing;
+* what an older version would misread raises ``v``, and an older version then refuses with `NewerFormat`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import orjson
+
+from perdure_server.engine.facts import KIND_OF, Entry, Fact, Failure, PayloadInfo, TimerKind, fact_from_json
+from perdure_server.engine.state import (
+    ActiveStep,
+    BackingOff,
+    Buffered,
+    Failed,
+    Finished,
+    Halted,
+    InstanceStatus,
+    PayloadRef,
+    Running,
+    Scheduled,
+    Skipped,
+    Sleeping,
+    State,
+    StepState,
+    Timer,
+    Waiting,
+)
+from perdure_server.store.protocol import NewerFormat
+
+STATE_FORMAT: Final = 1
+"""The format of states that this version writes, and the newest that it reads."""
+
+
+# --- facts -----------------------------------------------------------------------------------------------------
+
+
+def encode_fact(fact: Fact) -> str:
+    """Return a fact's fields as a JSON object. Its kind is stored beside it (`facts.KIND_OF`)."""
+    return orjson.dumps(fact, default=_plain).decode()
+
+
+def decode_fact(kind: str, body: str) -> Fact:
+    """Return the fact that was stored. Raises `NewerFormat` for a kind that this version does not know."""
+    try:
+        return fact_from_json(kind, orjson.loads(body))
+    except KeyError:
+        raise NewerFormat(f"the history holds a fact of the unknown kind {kind!r}") from None
+
+
+def encode_entry(entry: Entry) -> str:
+    """Return a whole entry as one JSON object (for exports; a store keeps the parts in columns)."""
+    return orjson.dumps(
+        {
+            "revision": entry.revision,
+            "at": entry.at,
+            "kind": KIND_OF[type(entry.fact)],
+            "fact": entry.fact,
+            "request_id": entry.request_id,
+        },
+        default=_plain,
+    ).decode()
+
+
+def decode_entry(text: str) -> Entry:
+    """Return the entry of `encode_entry`. Raises `NewerFormat` for an unknown kind of fact."""
+    entry = orjson.loads(text)
+    try:
+        fact = fact_from_json(entry["kind"], entry["fact"])
+    except KeyError:
+        raise NewerFormat(f"the history holds a fact of the unknown kind {entry.get('kind')!r}") from None
+    return Entry(entry["revision"], entry["at"], fact, entry.get("request_id", ""))
+
+
+def encode_labels(labels: Mapping[str, str]) -> str:
+    """Return labels as a JSON object."""
+    return orjson.dumps(labels, default=_plain).decode() if labels else "{}"
+
+
+def _plain(value: object) -> object:
+    """Return what orjson can write for a mapping that is no dict."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is no part of a fact")
+
+
+# --- states ----------------------------------------------------------------------------------------------------
+
+
+def encode_state(state: State) -> str:
+    """Return a state as a JSON text."""
+    body: dict[str, Any] = {
+        "v": STATE_FORMAT,
+        "id": state.instance_id,
+        "workflow": state.workflow,
+        "version": state.version,
+        "digest": state.definition_digest,
+        "start": state.start_step,
+        "initial": _info(state.initial),
+        "status": state.status,
+        "revision": state.revision,
+        "created": state.created_at,
+        "updated": state.updated_at,
+    }
+    if state.business_key:
+        body["key"] = state.business_key
+    if state.labels:
+        body["labels"] = state.labels
+    if state.started_at:
+        body["started"] = state.started_at
+    if state.ended_at:
+        body["ended"] = state.ended_at
+    if state.payload_bytes:
+        body["bytes"] = state.payload_bytes
+    if state.steps:
+        body["steps"] = {ref: _STEP_ROW[type(step)](step) for ref, step in state.steps.items()}
+    if state.arrivals:
+        body["arrivals"] = state.arrivals
+    if state.timers:
+        body["timers"] = [_timer_row(timer) for timer in state.timers.values()]
+    if state.inbox:
+        body["inbox"] = [
+            [event.revision, event.event, event.step_ref, _info(event.payload) if event.payload else None]
+            for event in state.inbox
+        ]
+    if state.failure is not None:
+        body["failure"] = _failure_row(state.failure)
+    if state.failed_step:
+        body["failed_step"] = state.failed_step
+    return orjson.dumps(body, default=_plain).decode()
+
+
+def decode_state(text: str) -> State:
+    """Return the state that was stored. Raises `NewerFormat` where this version cannot read it."""
+    body = orjson.loads(text)
+    if body["v"] > STATE_FORMAT:
+        raise NewerFormat(f"a state has the format {body['v']}; this version reads up to {STATE_FORMAT}")
+    failure = body.get("failure")
+    return State(
+        instance_id=body["id"],
+        workflow=body["workflow"],
+        version=body["version"],
+        definition_digest=body["digest"],
+        start_step=body["start"],
+        initial=_info_of(body["initial"]),
+        business_key=body.get("key", ""),
+        labels=body.get("labels", {}),
+        status=InstanceStatus(body["status"]),
+        revision=body["revision"],
+        created_at=body["created"],
+        updated_at=body["updated"],
+        started_at=body.get("started", 0),
+        ended_at=body.get("ended", 0),
+        payload_bytes=body.get("bytes", 0),
+        steps={ref: _step_of(row) for ref, row in body.get("steps", {}).items()},
+        arrivals={ref: tuple(sources) for ref, sources in body.get("arrivals", {}).items()},
+        timers={row[0]: _timer_of(row) for row in body.get("timers", ())},
+        inbox=tuple(_buffered_of(row) for row in body.get("inbox", ())),
+        failure=_failure_of(failure) if failure else None,
+        failed_step=body.get("failed_step", ""),
+    )
+
+
+# --- the small values: the row, and back -------------------------------------------------------------------------
+
+Row = list[Any]
+
+
+def _info(info: PayloadInfo) -> Row:
+    return [info.size_bytes, info.digest]
+
+
+def _info_of(row: Row) -> PayloadInfo:
+    return PayloadInfo(row[0], row[1])
+
+
+def _failure_row(failure: Failure) -> Row:
+    return [failure.type, failure.message, failure.attempts]
+
+
+def _failure_of(row: Row) -> Failure:
+    return Failure(row[0], row[1], row[2])
+
+
+def _timer_row(timer: Timer) -> Row:
+    return [timer.revision, timer.kind, timer.step_ref, timer.due_at, timer.delay_ms, timer.requested]
+
+
+def _timer_of(row: Row) -> Timer:
+    return Timer(row[0], TimerKind(row[1]), row[2], row[3], row[4], row[5])
+
+
+def _buffered_of(row: Row) -> Buffered:
+    return Buffered(row[0], row[1], row[2], _info_of(row[3]) if row[3] else None)
+
+
+def _output_row(output: PayloadRef | None) -> Row | None:
+    return None if output is None else [output.revision, output.info.size_bytes, output.info.digest]
+
+
+def _output_of(row: Row | None) -> PayloadRef | None:
+    return None if row is None else PayloadRef(row[0], PayloadInfo(row[1], row[2]))
+
+
+_STEP_ROW: Final[Mapping[type[StepState], Callable[[Any], Row]]] = {
+    Scheduled: lambda s: ["scheduled", s.began, s.attempt, s.failures],
+    Running: lambda s: ["running", s.began, s.attempt, s.failures, s.owner],
+    BackingOff: lambda s: ["backing_off", s.began, s.attempt, s.failures, _failure_row(s.failure)],
+    Waiting: lambda s: ["waiting", s.began, s.events, s.attempt, s.failures],
+    Sleeping: lambda s: ["sleeping", s.began],
+    Halted: lambda s: ["halted", _STEP_ROW[type(s.was)](s.was), [_timer_row(timer) for timer in s.timers]],
+    Failed: lambda s: ["failed", s.began, s.attempt, _failure_row(s.failure)],
+    Finished: lambda s: ["finished", s.began, s.ended, s.event, _output_row(s.output)],
+    Skipped: lambda s: ["skipped", s.ended],
+}
+"""Each kind of step state under its stored name, its fields by position. Names are never changed."""
+
+
+def _step_of(row: Row) -> StepState:
+    match row:
+        case ["halted", was, timers, *_]:
+            return Halted(_active_of(was), tuple(_timer_of(timer) for timer in timers))
+        case ["failed", began, attempt, failure, *_]:
+            return Failed(began, attempt, _failure_of(failure))
+        case ["finished", began, ended, event, output, *_]:
+            return Finished(began, ended, event, _output_of(output))
+        case ["skipped", ended, *_]:
+            return Skipped(ended)
+        case _:
+            return _active_of(row)
+
+
+def _active_of(row: Row) -> ActiveStep:
+    match row:
+        case ["scheduled", began, attempt, failures, *_]:
+            return Scheduled(began, attempt, failures)
+        case ["running", began, attempt, failures, owner, *_]:
+            return Running(began, attempt, failures, owner)
+        case ["backing_off", began, attempt, failures, failure, *_]:
+            return BackingOff(began, attempt, failures, _failure_of(failure))
+        case ["waiting", began, events, attempt, failures, *_]:
+            return Waiting(began, tuple(events), attempt, failures)
+        case ["sleeping", began, *_]:
+            return Sleeping(began)
+        case _:
+            raise NewerFormat(f"a state holds a step of the unknown kind {row[:1]!r}")

@@ -1,0 +1,28 @@
+"""From a database URL to its store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from perdure_server.store.protocol import Store
+from perdure_server.store.sqlite import SqliteStore
+
+_SQLITE: Final = "sqlite:///"
+_MEMORY: Final = ":memory:"
+
+
+def open_store(url: str, *, clock: Callable[[], int] | None = None) -> Store:
+    """Return the store that a URL names; `Store.open` then opens it.
+
+    ``clock`` tells milliseconds since the epoch, by default this machine's. Raises ``ValueError`` for what is no URL
+    of a database that perdure knows.
+    """
+    path = url.removeprefix(_SQLITE)
+    if path == _MEMORY:
+        return SqliteStore(None, clock=clock)
+    if path == url or not path or path.endswith("/") or "\0" in path:
+        raise ValueError(
+            f"{url!r} names no database; use sqlite:///relative/path.db, sqlite:////absolute/path.db or :memory:"
+        )
+    return SqliteStore(path, clock=clock)

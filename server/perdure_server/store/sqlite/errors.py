@@ -1,0 +1,52 @@
+"""What SQLite's errors mean to those above the store: one table, used at the edge and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import apsw
+
+from perdure_server.store.protocol import OutcomeUnknown, StoreError, Unavailable
+
+REFUSES_VALUES: Final = (
+    apsw.ConstraintError,
+    apsw.MismatchError,
+    apsw.RangeError,
+    apsw.TooBigError,
+    OverflowError,
+    TypeError,
+    ValueError,
+)
+"""Errors that come from what a row holds: the row's neighbours may be fine."""
+
+_HAPPENED_NOT: Final = frozenset(
+    {
+        apsw.SQLITE_BUSY,
+        apsw.SQLITE_BUSY_SNAPSHOT,
+        apsw.SQLITE_FULL,
+        apsw.SQLITE_IOERR_WRITE,
+        apsw.SQLITE_IOERR_NOMEM,
+        apsw.SQLITE_NOMEM,
+    }
+)
+"""Errors of COMMIT that stop it before its last frame is in the log, so that nothing is committed. Any other, above
+all a failed fsync, leaves a whole transaction in the log that a recovery may or may not find."""
+
+
+def translated(error: apsw.Error) -> StoreError:
+    """Return the store's error for one of SQLite's, outside of COMMIT: nothing happened."""
+    return Unavailable(told(error))
+
+
+def translated_commit(error: apsw.Error) -> StoreError:
+    """Return the store's error for one that COMMIT raised."""
+    if getattr(error, "extendedresult", None) in _HAPPENED_NOT:
+        return Unavailable(told(error))
+    return OutcomeUnknown(told(error))
+
+
+def told(error: BaseException) -> str:
+    """Say what went wrong without a value of a row: SQLite's messages name tables and columns, others may quote."""
+    if isinstance(error, apsw.Error):
+        return f"SQLite: {str(error) or type(error).__name__}"
+    return type(error).__name__

@@ -1,0 +1,284 @@
+-- Every statement that touches the store's rows, but for the lists of instances (`lists.py` composes those).
+-- Each has a name and says why it is there.
+--
+-- The writing ones are set-based: `:rows` stands for one row of parameters per change (or per row to write), padded
+-- with NULLs to a few fixed sizes so that the statements stay prepared (see `queries.py`). One statement is one
+-- SQLite step, and each step hands the interpreter over to another thread: so their number per batch is constant.
+-- The reading ones answer with one row that holds a JSON array, for the same reason.
+
+
+-- === a batch of changes ========================================================================================
+
+-- name: lost
+-- Which changes lose, and against what: the first reason in the order in which StartInstance is checked. Business
+-- key and definition matter when an instance becomes live; else their columns are NULL.
+WITH row(number, instance_id, expected, rpc, scope, request_id, workflow, version, digest, business_key) AS (VALUES :rows)
+SELECT number, CASE
+    WHEN request_id IS NOT NULL AND EXISTS (
+        SELECT 1 FROM requests AS r
+        WHERE r.namespace = '' AND r.rpc = row.rpc AND r.instance_id = row.scope AND r.request_id = row.request_id
+    ) THEN 'request'
+    WHEN expected <> coalesce((
+        SELECT i.revision FROM instances AS i WHERE i.namespace = '' AND i.instance_id = row.instance_id
+    ), 0) THEN 'revision'
+    WHEN business_key IS NOT NULL AND EXISTS (
+        SELECT 1 FROM instances AS i
+        WHERE i.namespace = '' AND i.workflow = row.workflow AND i.live_business_key = row.business_key
+    ) THEN 'business_key'
+    WHEN digest IS NOT NULL AND NOT EXISTS (
+        SELECT 1 FROM definitions AS d
+        WHERE d.namespace = '' AND d.workflow = row.workflow AND d.version = row.version AND d.digest = row.digest
+    ) THEN 'definition'
+END AS kind
+FROM row WHERE number IS NOT NULL AND kind IS NOT NULL
+
+-- name: lost_timers
+-- Which changes are about a timer that is gone or somebody else's.
+WITH row(number, instance_id, revision, owner) AS (VALUES :rows)
+SELECT number FROM row WHERE number IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM timers AS t
+    WHERE t.namespace = '' AND t.instance_id = row.instance_id AND t.revision = row.revision AND t.owner = row.owner
+)
+
+-- name: lost_replicas
+-- Which replicas may not commit any more: their lease has ended. The rows are one per replica, not per change.
+WITH row(replica_id, now) AS (VALUES :rows)
+SELECT replica_id FROM row WHERE replica_id IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM replicas AS r WHERE r.replica_id = row.replica_id AND r.lease_until > row.now
+)
+
+-- name: write_instances
+-- The states, new and changed. What never changes in an instance is left alone, and so are its indexes.
+WITH row(instance_id, workflow, version, status, revision, business_key, live_business_key, labels,
+         created_at, updated_at, ended_at, state) AS (VALUES :rows)
+INSERT INTO instances (namespace, instance_id, workflow, version, status, revision, business_key, live_business_key,
+                       labels, created_at, updated_at, ended_at, state)
+SELECT '', instance_id, workflow, version, status, revision, business_key, live_business_key,
+       labels, created_at, updated_at, ended_at, state
+FROM row WHERE instance_id IS NOT NULL
+ON CONFLICT (namespace, instance_id) DO UPDATE SET
+    status = excluded.status, revision = excluded.revision, live_business_key = excluded.live_business_key,
+    updated_at = excluded.updated_at, ended_at = excluded.ended_at, state = excluded.state
+
+-- name: write_labels
+-- The labels of new instances.
+WITH row(key, value, created_at, instance_id) AS (VALUES :rows)
+INSERT INTO instance_labels (namespace, key, value, created_at, instance_id)
+SELECT '', key, value, created_at, instance_id FROM row WHERE key IS NOT NULL
+
+-- name: write_history
+-- The entries. A revision that exists already fails the statement: history is never rewritten.
+WITH row(instance_id, revision, at, kind, body, request_id) AS (VALUES :rows)
+INSERT INTO history (namespace, instance_id, revision, at, kind, body, request_id)
+SELECT '', instance_id, revision, at, kind, body, request_id FROM row WHERE instance_id IS NOT NULL
+
+-- name: write_payloads
+-- The bodies that came with entries.
+WITH row(instance_id, revision, body) AS (VALUES :rows)
+INSERT INTO payloads (namespace, instance_id, revision, body)
+SELECT '', instance_id, revision, body FROM row WHERE instance_id IS NOT NULL
+
+-- name: write_requests
+-- The request ids that took effect, with their answers.
+WITH row(rpc, instance_id, request_id, digest, answer) AS (VALUES :rows)
+INSERT INTO requests (namespace, rpc, instance_id, request_id, digest, answer)
+SELECT '', rpc, instance_id, request_id, digest, answer FROM row WHERE rpc IS NOT NULL
+
+-- name: remove_timers
+-- Timers that fired, were cancelled, or whose step ended.
+WITH row(instance_id, revision) AS (VALUES :rows)
+DELETE FROM timers WHERE (namespace, instance_id, revision) IN (
+    SELECT '', instance_id, revision FROM row WHERE instance_id IS NOT NULL
+)
+
+-- name: write_timers
+-- Timers that were armed, with their first owner.
+WITH row(instance_id, revision, kind, step_ref, due_at, delay_ms, requested, owner) AS (VALUES :rows)
+INSERT INTO timers (namespace, instance_id, revision, kind, step_ref, due_at, delay_ms, requested, owner)
+SELECT '', instance_id, revision, kind, step_ref, due_at, delay_ms, requested, owner
+FROM row WHERE instance_id IS NOT NULL
+ON CONFLICT (namespace, instance_id, revision) DO UPDATE SET
+    kind = excluded.kind, step_ref = excluded.step_ref, due_at = excluded.due_at, delay_ms = excluded.delay_ms,
+    requested = excluded.requested, owner = excluded.owner
+
+-- name: remove_tasks
+-- Tasks that need not run any more.
+WITH row(instance_id, step_ref) AS (VALUES :rows)
+DELETE FROM tasks WHERE (namespace, instance_id, step_ref) IN (
+    SELECT '', instance_id, step_ref FROM row WHERE instance_id IS NOT NULL
+)
+
+-- name: write_tasks
+-- Tasks that are ready or taken. One that changes hands keeps its number, and with it its place among the oldest.
+WITH row(instance_id, step_ref, workflow, version, attempt, owner) AS (VALUES :rows)
+INSERT INTO tasks (namespace, instance_id, step_ref, workflow, version, attempt, owner)
+SELECT '', instance_id, step_ref, workflow, version, attempt, owner FROM row WHERE instance_id IS NOT NULL
+ON CONFLICT (namespace, instance_id, step_ref) DO UPDATE SET
+    workflow = excluded.workflow, version = excluded.version, attempt = excluded.attempt, owner = excluded.owner
+
+
+-- === instances =================================================================================================
+
+-- name: load
+-- The state to decide on.
+SELECT state FROM instances WHERE namespace = '' AND instance_id = :instance_id
+
+-- name: get_instance
+-- The state with all bodies, in one statement and therefore in one snapshot.
+SELECT state, (
+    SELECT json_group_array(json_array(p.revision, p.body)) FROM payloads AS p
+    WHERE p.namespace = '' AND p.instance_id = i.instance_id
+)
+FROM instances AS i WHERE i.namespace = '' AND i.instance_id = :instance_id
+
+-- name: history
+-- A page of an instance's history.
+SELECT json_group_array(json_array(revision, at, kind, body, request_id)) FROM (
+    SELECT revision, at, kind, body, request_id FROM history
+    WHERE namespace = '' AND instance_id = :instance_id AND revision > :after
+    ORDER BY revision LIMIT :limit
+)
+
+-- name: payloads
+-- Some of an instance's bodies.
+SELECT json_group_array(json_array(revision, body)) FROM payloads
+WHERE namespace = '' AND instance_id = :instance_id AND revision IN (SELECT value FROM json_each(:revisions))
+
+-- name: find_request
+-- What a request id did the first time.
+SELECT digest, answer FROM requests
+WHERE namespace = '' AND rpc = :rpc AND instance_id = :instance_id AND request_id = :request_id
+
+-- name: find_business_key
+-- Who holds a business key.
+SELECT instance_id FROM instances
+WHERE namespace = '' AND workflow = :workflow AND live_business_key = :business_key
+
+
+-- === timers ====================================================================================================
+
+-- name: claimable_timers
+-- What the window of a replica may hold: due soon, and its own, nobody's, or of a replica that is gone.
+SELECT json_group_array(json_array(instance_id, revision, kind, step_ref, due_at, delay_ms, requested, owner)) FROM (
+    SELECT * FROM timers AS t INDEXED BY timers_due
+    WHERE t.namespace = '' AND t.due_at < :due_before AND (
+        t.owner IN ('', :owner)
+        OR NOT EXISTS (SELECT 1 FROM replicas AS r WHERE r.replica_id = t.owner AND r.lease_until > :now)
+    )
+    ORDER BY t.due_at, t.instance_id, t.revision LIMIT :limit
+)
+
+-- name: claim_timers
+-- Take some of those.
+UPDATE timers SET owner = :owner WHERE (namespace, instance_id, revision) IN (
+    SELECT '', value ->> 0, value ->> 1 FROM json_each(:timers)
+)
+
+-- name: get_timer
+-- One pending timer.
+SELECT json_array(instance_id, revision, kind, step_ref, due_at, delay_ms, requested, owner) FROM timers
+WHERE namespace = '' AND instance_id = :instance_id AND revision = :revision
+
+-- name: list_timers
+-- A page of all pending timers, soonest first.
+SELECT json_group_array(json_array(instance_id, revision, kind, step_ref, due_at, delay_ms, requested, owner)) FROM (
+    SELECT * FROM timers INDEXED BY timers_due
+    WHERE namespace = '' AND (due_at, instance_id, revision) > (:after_due_at, :after_instance_id, :after_revision)
+    ORDER BY due_at, instance_id, revision LIMIT :limit
+)
+
+-- name: list_timers_of
+-- A page of one instance's pending timers, soonest first. They are few: it sorts them.
+SELECT json_group_array(json_array(instance_id, revision, kind, step_ref, due_at, delay_ms, requested, owner)) FROM (
+    SELECT * FROM timers
+    WHERE namespace = '' AND instance_id = :instance_id
+      AND (due_at, instance_id, revision) > (:after_due_at, :after_instance_id, :after_revision)
+    ORDER BY due_at, revision LIMIT :limit
+)
+
+-- name: next_timer_due_at
+-- When the next window has something to do.
+SELECT min(due_at) FROM timers WHERE namespace = ''
+
+
+-- === tasks =====================================================================================================
+
+-- name: free_owners
+-- Who owns tasks that anybody may take: nobody, and replicas that are gone. Steps over the index from owner to
+-- owner, so that its cost does not grow with the number of tasks.
+WITH RECURSIVE owners(owner) AS (
+    SELECT min(owner) FROM tasks WHERE namespace = ''
+    UNION ALL
+    SELECT (SELECT min(t.owner) FROM tasks AS t WHERE t.namespace = '' AND t.owner > owners.owner)
+    FROM owners WHERE owners.owner IS NOT NULL
+)
+SELECT json_group_array(owner) FROM owners WHERE owner IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM replicas AS r WHERE r.replica_id = owners.owner AND r.lease_until > :now
+)
+
+-- name: tasks_of
+-- One owner's tasks of one definition, oldest first.
+SELECT json_group_array(json_array(number, instance_id, step_ref, workflow, version, attempt, owner)) FROM (
+    SELECT * FROM tasks INDEXED BY tasks_by_owner
+    WHERE namespace = '' AND owner = :owner AND workflow = :workflow AND version = :version
+    ORDER BY number LIMIT :limit
+)
+
+-- name: owned_tasks
+-- All that a replica runs.
+SELECT json_group_array(json_array(number, instance_id, step_ref, workflow, version, attempt, owner)) FROM (
+    SELECT * FROM tasks WHERE namespace = '' AND owner = :owner ORDER BY number
+)
+
+
+-- === definitions ===============================================================================================
+
+-- name: get_definition
+-- The graph of a version.
+SELECT json_array(workflow, version, digest, graph, created_at) FROM definitions
+WHERE namespace = '' AND workflow = :workflow AND version = :version
+
+-- name: newest_definition
+-- The graph that an instance gets when its starter names no version.
+SELECT json_array(workflow, version, digest, graph, created_at) FROM definitions
+WHERE namespace = '' AND workflow = :workflow ORDER BY version DESC LIMIT 1
+
+-- name: list_definitions
+-- A page of all graphs.
+SELECT json_group_array(json_array(workflow, version, digest, graph, created_at)) FROM (
+    SELECT * FROM definitions WHERE namespace = '' AND (workflow, version) > (:after_workflow, :after_version)
+    ORDER BY workflow, version LIMIT :limit
+)
+
+-- name: definition_in_use
+-- Whether a live instance runs on a definition.
+SELECT 1 FROM instances INDEXED BY instances_by_workflow
+WHERE namespace = '' AND workflow = :workflow AND status IN ('pending', 'running', 'waiting') AND version = :version
+LIMIT 1
+
+-- name: write_definition
+-- A new graph, or another one in the place of one that nobody uses.
+INSERT INTO definitions (namespace, workflow, version, digest, graph, created_at)
+VALUES ('', :workflow, :version, :digest, :graph, :created_at)
+ON CONFLICT (namespace, workflow, version) DO UPDATE SET
+    digest = excluded.digest, graph = excluded.graph, created_at = excluded.created_at
+
+
+-- === replicas ==================================================================================================
+
+-- name: forget_replicas
+-- A replica whose lease has ended and one that never was are the same to everybody: keep the table small.
+DELETE FROM replicas WHERE lease_until <= :now
+
+-- name: register_replica
+-- A server process begins.
+INSERT INTO replicas (replica_id, lease_until) VALUES (:replica_id, :lease_until)
+ON CONFLICT (replica_id) DO UPDATE SET lease_until = excluded.lease_until
+
+-- name: heartbeat
+-- A server process goes on, if its lease has not ended yet.
+UPDATE replicas SET lease_until = :lease_until WHERE replica_id = :replica_id AND lease_until > :now
+
+-- name: end_replica
+-- A server process ends.
+DELETE FROM replicas WHERE replica_id = :replica_id

@@ -1,0 +1,419 @@
+"""`SqliteStore`: the `Store` protocol on one SQLite file, for one server process.
+
+One thread writes, with its own connection; a few others read. Reads see every commit that was answered before them,
+since an answered commit is in the log that every new read begins with. A store in memory has one connection, so it
+reads through the writer.
+
+What lives here: the protocol's methods, opening, closing, and keeping the log short.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import apsw
+import orjson
+
+from perdure_server.engine.facts import Entry, TimerKind
+from perdure_server.engine.state import State, Timer
+from perdure_server.store.codec import decode_fact, decode_state
+from perdure_server.store.protocol import (
+    CannotOpen,
+    Change,
+    DefinitionOutcome,
+    InstanceCursor,
+    InstanceFilter,
+    InstanceSummary,
+    Outcome,
+    Refused,
+    RequestKey,
+    RequestRecord,
+    StoredDefinition,
+    StoredInstance,
+    TaskRow,
+    TimerCursor,
+    TimerRow,
+    Unavailable,
+)
+from perdure_server.store.sqlite.errors import REFUSES_VALUES
+from perdure_server.store.sqlite.files import (
+    FileLock,
+    check_path,
+    check_sqlite,
+    connect_reader,
+    connect_writer,
+    sync_directory,
+)
+from perdure_server.store.sqlite.lists import list_statement, summary_of
+from perdure_server.store.sqlite.migrate import migrate
+from perdure_server.store.sqlite.queries import fetch, one
+from perdure_server.store.sqlite.rows import encode
+from perdure_server.store.sqlite.threads import ConnectionThreads
+from perdure_server.store.sqlite.writer import commit_changes, transaction
+
+log = logging.getLogger(__name__)
+
+READERS: Final = 2
+"""How many threads read at the same time."""
+
+WAL_PAGES_MAX: Final = 4_000
+"""After how many pages the log is copied into the database, between two batches."""
+
+WAL_REST_SECONDS: Final = 0.5
+"""After how long without work it is copied however short it is."""
+
+T = TypeVar("T")
+Row = list[Any]
+
+_CLAIMABLE_TIMERS: Final = one("claimable_timers")
+_CLAIM_TIMERS: Final = one("claim_timers")
+_DEFINITION_IN_USE: Final = one("definition_in_use")
+_END_REPLICA: Final = one("end_replica")
+_FIND_BUSINESS_KEY: Final = one("find_business_key")
+_FIND_REQUEST: Final = one("find_request")
+_FORGET_REPLICAS: Final = one("forget_replicas")
+_FREE_OWNERS: Final = one("free_owners")
+_GET_DEFINITION: Final = one("get_definition")
+_GET_INSTANCE: Final = one("get_instance")
+_GET_TIMER: Final = one("get_timer")
+_HEARTBEAT: Final = one("heartbeat")
+_HISTORY: Final = one("history")
+_LIST_DEFINITIONS: Final = one("list_definitions")
+_LIST_TIMERS: Final = one("list_timers")
+_LIST_TIMERS_OF: Final = one("list_timers_of")
+_LOAD: Final = one("load")
+_NEWEST_DEFINITION: Final = one("newest_definition")
+_NEXT_TIMER_DUE_AT: Final = one("next_timer_due_at")
+_OWNED_TASKS: Final = one("owned_tasks")
+_PAYLOADS: Final = one("payloads")
+_REGISTER_REPLICA: Final = one("register_replica")
+_TASKS_OF: Final = one("tasks_of")
+_WRITE_DEFINITION: Final = one("write_definition")
+
+
+def wall_clock_ms() -> int:
+    """Return this machine's time."""
+    return time.time_ns() // 1_000_000
+
+
+class SqliteStore:
+    """A store in a file, or in memory where ``path`` is None (which keeps no promise about crashes).
+
+    ``clock`` tells the milliseconds since the epoch. ``vfs`` names the SQLite file layer to use, for tests that
+    make it fail.
+    """
+
+    shared = False
+
+    def __init__(
+        self, path: str | None, *, clock: Callable[[], int] | None = None, vfs: str | None = None
+    ) -> None:
+        self._path = os.path.realpath(path) if path is not None else None
+        self._clock = clock or wall_clock_ms
+        self._vfs = vfs
+        self._lock: FileLock | None = None
+        self._writer: ConnectionThreads | None = None
+        self._readers: ConnectionThreads | None = None
+        self._pages_written = 0
+        self._pages_copied = 0
+
+    def now_ms(self) -> int:
+        return self._clock()
+
+    async def open(self) -> None:
+        if self._writer is not None:
+            return
+        check_sqlite()
+        if self._path is not None:
+            check_path(self._path)
+            lock = FileLock(self._path)
+            lock.take()
+            self._lock = lock
+        try:
+            await self._start_threads()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _start_threads(self) -> None:
+        writer = ConnectionThreads(
+            "store-writer",
+            self._connect,
+            after=self._after_write,
+            rest_seconds=WAL_REST_SECONDS,
+            rest=self._copy_log,
+        )
+        await writer.start()
+        self._writer = self._readers = writer
+        if (path := self._path) is not None:
+            readers = ConnectionThreads(
+                "store-reader", lambda: connect_reader(path, self._vfs), count=READERS
+            )
+            await readers.start()
+            self._readers = readers
+
+    def _connect(self) -> apsw.Connection:
+        connection = connect_writer(self._path or ":memory:", self._vfs)
+        try:
+            migrate(connection)
+            if self._path is not None:
+                sync_directory(self._path)
+        except (apsw.Error, OSError) as error:
+            connection.close()
+            raise CannotOpen(f"cannot set up {self._path}: {error}") from error
+        return connection
+
+    async def close(self) -> None:
+        readers, writer, lock = self._readers, self._writer, self._lock
+        self._readers = self._writer = self._lock = None
+        if readers is not None and readers is not writer:
+            await readers.close()
+        if writer is not None:
+            await writer.close()
+        if lock is not None:
+            lock.release()
+
+    async def ping(self) -> None:
+        await self._read("SELECT 1", {})
+
+        def take_lock(connection: apsw.Connection) -> None:
+            with transaction(connection):
+                pass
+
+        await self._write(take_lock)
+
+    # --- instances -------------------------------------------------------------------------------------------
+
+    async def commit(self, changes: Sequence[Change]) -> Sequence[Outcome | Refused]:
+        if not changes:
+            return ()
+        try:
+            batch = encode(changes)
+        except REFUSES_VALUES:
+            batch = None
+        return await self._write(lambda connection: commit_changes(connection, changes, batch, self._clock))
+
+    async def load(self, instance_id: str) -> State | None:
+        found = await self._read(_LOAD, {"instance_id": instance_id})
+        return decode_state(found[0][0]) if found else None
+
+    async def get_instance(self, instance_id: str) -> StoredInstance | None:
+        found = await self._read(_GET_INSTANCE, {"instance_id": instance_id})
+        if not found:
+            return None
+        state, bodies = found[0]
+        return StoredInstance(decode_state(state), dict(orjson.loads(bodies)))
+
+    async def list_instances(
+        self, where: InstanceFilter, *, limit: int, after: InstanceCursor | None = None
+    ) -> Sequence[InstanceSummary]:
+        return [
+            summary_of(row) for row in await self._array(*list_statement(where, limit=limit, after=after))
+        ]
+
+    async def history(self, instance_id: str, *, after_revision: int, limit: int) -> Sequence[Entry]:
+        found = await self._array(
+            _HISTORY, {"instance_id": instance_id, "after": after_revision, "limit": limit}
+        )
+        return [Entry(revision, at, decode_fact(kind, body), by) for revision, at, kind, body, by in found]
+
+    async def payloads(self, instance_id: str, revisions: Sequence[int]) -> Mapping[int, str]:
+        wanted = orjson.dumps(list(revisions)).decode()
+        found = await self._array(_PAYLOADS, {"instance_id": instance_id, "revisions": wanted})
+        return dict(found)
+
+    async def find_request(self, key: RequestKey) -> RequestRecord | None:
+        found = await self._read(
+            _FIND_REQUEST, {"rpc": key.rpc, "instance_id": key.instance_id, "request_id": key.request_id}
+        )
+        return RequestRecord(key, *found[0]) if found else None
+
+    async def find_business_key(self, workflow: str, business_key: str) -> str | None:
+        found = await self._read(_FIND_BUSINESS_KEY, {"workflow": workflow, "business_key": business_key})
+        return found[0][0] if found else None
+
+    # --- timers ----------------------------------------------------------------------------------------------
+
+    async def claim_timers(self, owner: str, *, due_before: int, limit: int) -> Sequence[TimerRow]:
+        def claim(connection: apsw.Connection) -> list[Row]:
+            with transaction(connection):
+                parameters = {"owner": owner, "due_before": due_before, "limit": limit, "now": self._clock()}
+                claimed: list[Row] = orjson.loads(fetch(connection, _CLAIMABLE_TIMERS, parameters)[0][0])
+                taken = [row[:2] for row in claimed if row[-1] != owner]
+                if taken:
+                    connection.execute(
+                        _CLAIM_TIMERS, {"owner": owner, "timers": orjson.dumps(taken).decode()}
+                    )
+            return [[*row[:-1], owner] for row in claimed]
+
+        return [_timer_of(row) for row in await self._write(claim)]
+
+    async def get_timer(self, instance_id: str, revision: int) -> TimerRow | None:
+        found = await self._read(_GET_TIMER, {"instance_id": instance_id, "revision": revision})
+        return _timer_of(orjson.loads(found[0][0])) if found else None
+
+    async def list_timers(
+        self, instance_id: str, *, limit: int, after: TimerCursor | None = None
+    ) -> Sequence[TimerRow]:
+        at = after or TimerCursor(-1, "", 0)
+        parameters = {
+            "limit": limit,
+            "after_due_at": at.due_at,
+            "after_instance_id": at.instance_id,
+            "after_revision": at.revision,
+        }
+        if instance_id:
+            return [
+                _timer_of(row)
+                for row in await self._array(_LIST_TIMERS_OF, parameters | {"instance_id": instance_id})
+            ]
+        return [_timer_of(row) for row in await self._array(_LIST_TIMERS, parameters)]
+
+    async def next_timer_due_at(self) -> int | None:
+        due_at: int | None = (await self._read(_NEXT_TIMER_DUE_AT, {}))[0][0]
+        return due_at
+
+    # --- tasks -----------------------------------------------------------------------------------------------
+
+    async def claimable_tasks(self, *, code: Sequence[tuple[str, int]], limit: int) -> Sequence[TaskRow]:
+        def read(connection: apsw.Connection) -> list[Row]:
+            found: list[Row] = []
+            for owner in orjson.loads(fetch(connection, _FREE_OWNERS, {"now": self._clock()})[0][0]):
+                for workflow, version in code:
+                    parameters = {"owner": owner, "workflow": workflow, "version": version, "limit": limit}
+                    found += orjson.loads(fetch(connection, _TASKS_OF, parameters)[0][0])
+            return sorted(found)[:limit]
+
+        return [_task_of(row) for row in await self._run(read)]
+
+    async def owned_tasks(self, owner: str) -> Sequence[TaskRow]:
+        return [_task_of(row) for row in await self._array(_OWNED_TASKS, {"owner": owner})]
+
+    # --- definitions -----------------------------------------------------------------------------------------
+
+    async def put_definition(self, definition: StoredDefinition) -> DefinitionOutcome:
+        name = {"workflow": definition.workflow, "version": definition.version}
+
+        def put(connection: apsw.Connection) -> DefinitionOutcome:
+            with transaction(connection):
+                found = fetch(connection, _GET_DEFINITION, name)
+                if found:
+                    if orjson.loads(found[0][0])[2] == definition.digest:
+                        return DefinitionOutcome.UNCHANGED
+                    if fetch(connection, _DEFINITION_IN_USE, name):
+                        return DefinitionOutcome.IN_USE
+                connection.execute(
+                    _WRITE_DEFINITION,
+                    name
+                    | {
+                        "digest": definition.digest,
+                        "graph": definition.graph_json,
+                        "created_at": definition.created_at,
+                    },
+                )
+            return DefinitionOutcome.REPLACED if found else DefinitionOutcome.STORED
+
+        return await self._write(put)
+
+    async def get_definition(self, workflow: str, version: int) -> StoredDefinition | None:
+        if version:
+            found = await self._read(_GET_DEFINITION, {"workflow": workflow, "version": version})
+        else:
+            found = await self._read(_NEWEST_DEFINITION, {"workflow": workflow})
+        return StoredDefinition(*orjson.loads(found[0][0])) if found else None
+
+    async def list_definitions(
+        self, *, limit: int, after: tuple[str, int] | None = None
+    ) -> Sequence[StoredDefinition]:
+        workflow, version = after or ("", 0)
+        found = await self._array(
+            _LIST_DEFINITIONS, {"after_workflow": workflow, "after_version": version, "limit": limit}
+        )
+        return [StoredDefinition(*row) for row in found]
+
+    # --- replicas --------------------------------------------------------------------------------------------
+
+    async def register_replica(self, replica_id: str, *, lease_ms: int) -> None:
+        def register(connection: apsw.Connection) -> None:
+            with transaction(connection):
+                now = self._clock()
+                connection.execute(_FORGET_REPLICAS, {"now": now})
+                connection.execute(
+                    _REGISTER_REPLICA, {"replica_id": replica_id, "lease_until": now + lease_ms}
+                )
+
+        await self._write(register)
+
+    async def heartbeat(self, replica_id: str, *, lease_ms: int) -> bool:
+        def beat(connection: apsw.Connection) -> bool:
+            with transaction(connection):
+                now = self._clock()
+                connection.execute(
+                    _HEARTBEAT, {"replica_id": replica_id, "lease_until": now + lease_ms, "now": now}
+                )
+                return connection.changes() == 1
+
+        return await self._write(beat)
+
+    async def end_replica(self, replica_id: str) -> None:
+        def end(connection: apsw.Connection) -> None:
+            with transaction(connection):
+                connection.execute(_END_REPLICA, {"replica_id": replica_id})
+
+        await self._write(end)
+
+    # --- to the threads --------------------------------------------------------------------------------------
+
+    async def _write(self, work: Callable[[apsw.Connection], T]) -> T:
+        if self._writer is None:
+            raise Unavailable("the store is closed")
+        return await self._writer.submit(work)
+
+    async def _run(self, work: Callable[[apsw.Connection], T]) -> T:
+        if self._readers is None:
+            raise Unavailable("the store is closed")
+        return await self._readers.submit(work)
+
+    async def _read(self, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        return await self._run(lambda connection: fetch(connection, sql, parameters))
+
+    async def _array(self, sql: str, parameters: Mapping[str, Any]) -> list[Any]:
+        found: list[Any] = orjson.loads((await self._read(sql, parameters))[0][0])
+        return found
+
+    # --- the log ---------------------------------------------------------------------------------------------
+
+    def _after_write(self, connection: apsw.Connection) -> None:
+        self._pages_written = connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE)[0]
+        if self._pages_written - self._pages_copied >= WAL_PAGES_MAX:
+            self._copy_log(connection)
+
+    def _copy_log(self, connection: apsw.Connection) -> None:
+        """Copy the log into the database, so that the next commit starts it anew.
+
+        This is the writer's work because only between its commits the whole log can be copied. A reader that a
+        foreign tool keeps open for long stops it; then the log grows until that one ends, and nothing else happens.
+        """
+        if self._pages_written == self._pages_copied:
+            return
+        self._pages_copied = self._pages_written
+        try:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.Error as error:
+            log.warning("the log could not be copied into the database: %s", error)
+
+
+def _timer_of(row: Row) -> TimerRow:
+    instance_id, revision, kind, step_ref, due_at, delay_ms, requested, owner = row
+    return TimerRow(
+        instance_id, Timer(revision, TimerKind(kind), step_ref, due_at, delay_ms, bool(requested)), owner
+    )
+
+
+def _task_of(row: Row) -> TaskRow:
+    _, instance_id, step_ref, workflow, version, attempt, owner = row
+    return TaskRow(instance_id, step_ref, workflow, version, attempt, owner)

@@ -1,0 +1,162 @@
+"""Threads that own a connection each, and how work and results pass between them and the event loop.
+
+A hand-over costs a queue's put and, for all results that are ready together, one wake-up of the loop. What lives here:
+that, and nothing about SQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import apsw
+
+from perdure_server.store.protocol import Overloaded, Unavailable
+from perdure_server.store.sqlite.errors import translated
+
+T = TypeVar("T")
+Work = Callable[[apsw.Connection], T]
+
+JOBS_MAX: Final = 10_000
+"""How much work may wait for a set of threads."""
+
+_Job = tuple[Work[Any], "asyncio.Future[Any]"]
+
+
+class ConnectionThreads:
+    """Threads that take work from one queue, each with a connection of its own. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], apsw.Connection],
+        *,
+        count: int = 1,
+        after: Callable[[apsw.Connection], None] | None = None,
+        rest_seconds: float | None = None,
+        rest: Callable[[apsw.Connection], None] | None = None,
+    ) -> None:
+        """``after`` is called after each piece of work, once its result is on its way; ``rest`` when none came for
+        ``rest_seconds`` after some was done.
+        """
+        self._name = name
+        self._connect = connect
+        self._count = count
+        self._after = after
+        self._rest = rest
+        self._rest_seconds = rest_seconds
+        self._loop = asyncio.get_running_loop()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._results: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._waking = False
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+
+    async def start(self) -> None:
+        """Start the threads and return when all are connected; raises what connecting raised."""
+        started: list[asyncio.Future[None]] = []
+        for number in range(self._count):
+            ready = self._loop.create_future()
+            thread = threading.Thread(
+                target=self._run, args=(ready,), name=f"perdure-{self._name}-{number}", daemon=True
+            )
+            thread.start()
+            self._threads.append(thread)
+            started.append(ready)
+        errors = [
+            error for error in await asyncio.gather(*started, return_exceptions=True) if error is not None
+        ]
+        if errors:
+            await self.close()
+            raise errors[0]
+
+    def submit(self, work: Work[T]) -> asyncio.Future[T]:
+        """Have a thread do it. Once taken, it is done even if the future is cancelled.
+
+        Raises `Unavailable` when closed, `Overloaded` when too much waits.
+        """
+        if self._closed:
+            raise Unavailable("the store is closed")
+        if self._jobs.qsize() >= JOBS_MAX:
+            raise Overloaded(f"{JOBS_MAX} calls wait for the database")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._jobs.put((work, future))
+        return future
+
+    async def close(self) -> None:
+        """Finish what was submitted and end the threads."""
+        if not self._closed:
+            self._closed = True
+            for _ in self._threads:
+                self._jobs.put(None)
+        # Joining must not stop the loop: it carries the last results.
+        await asyncio.gather(*(asyncio.to_thread(thread.join) for thread in self._threads))
+
+    # --- on the threads ----------------------------------------------------------------------------------------
+
+    def _run(self, ready: asyncio.Future[None]) -> None:
+        try:
+            connection = self._connect()
+        except BaseException as error:  # noqa: BLE001 - `start` raises it on the loop's side
+            self._hand_back(ready, None, error)
+            return
+        self._hand_back(ready, None, None)
+        try:
+            self._work(connection)
+        finally:
+            connection.close()
+
+    def _work(self, connection: apsw.Connection) -> None:
+        timeout = None
+        while True:
+            try:
+                job = self._jobs.get(timeout=timeout)
+            except queue.Empty:
+                timeout = None
+                assert self._rest is not None
+                self._rest(connection)
+                continue
+            if job is None:
+                return
+            work, future = job
+            result: object = None
+            error: BaseException | None = None
+            try:
+                result = work(connection)
+            except apsw.Error as failure:
+                error = translated(failure)
+            except BaseException as failure:  # noqa: BLE001 - it is the caller's; the thread goes on
+                error = failure
+            self._hand_back(future, result, error)
+            del job, work, future, result, error
+            if self._after is not None:
+                self._after(connection)
+            timeout = self._rest_seconds
+
+    def _hand_back(self, future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+        self._results.append((future, result, error))
+        if not self._waking:
+            self._waking = True
+            try:
+                self._loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:
+                # The loop is closed: nobody waits any more.
+                self._results.clear()
+
+    # --- on the loop -------------------------------------------------------------------------------------------
+
+    def _deliver(self) -> None:
+        # First the flag, then the results: what comes in between costs a wake-up too many, never one too few.
+        self._waking = False
+        while self._results:
+            future, result, error = self._results.popleft()
+            if future.done():
+                continue
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)

@@ -1,0 +1,149 @@
+"""The transactions of the writer thread: batches of changes, and the few others that must look before they write.
+
+Theory of operation. A batch is one ``BEGIN IMMEDIATE`` transaction of a constant number of statements: find the
+changes that lose, write the others, all of them at once. Should a row break a rule of the database itself, which no
+sound change does, the batch starts over one change at a time, each in a savepoint, so that only the broken one is
+refused. What lives here: transactions and their errors. What may not: encoding, threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import apsw
+
+from perdure_server.store.protocol import (
+    COMMITTED,
+    Change,
+    Conflict,
+    ConflictKind,
+    Outcome,
+    Refused,
+    Unavailable,
+)
+from perdure_server.store.sqlite.errors import REFUSES_VALUES, told, translated_commit
+from perdure_server.store.sqlite.queries import Rows, fetch, rows
+from perdure_server.store.sqlite.rows import Batch, encode
+
+_LOST: Final = rows("lost")
+_LOST_TIMERS: Final = rows("lost_timers")
+_LOST_REPLICAS: Final = rows("lost_replicas")
+_WRITES: Final[tuple[tuple[Rows, Callable[[Batch], list[Any]]], ...]] = (
+    (rows("write_instances"), lambda batch: batch.instances),
+    (rows("write_labels"), lambda batch: batch.labels),
+    (rows("write_history"), lambda batch: batch.history),
+    (rows("write_payloads"), lambda batch: batch.payloads),
+    (rows("write_requests"), lambda batch: batch.requests),
+    # Removals first: a change may put a row in the place of one that it removes.
+    (rows("remove_timers"), lambda batch: batch.timers_removed),
+    (rows("write_timers"), lambda batch: batch.timers),
+    (rows("remove_tasks"), lambda batch: batch.tasks_removed),
+    (rows("write_tasks"), lambda batch: batch.tasks),
+)
+
+_CONFLICTS: Final = {kind.value: Conflict(kind) for kind in ConflictKind}
+_GUARD: Final = _CONFLICTS["guard"]
+
+
+def commit_changes(
+    connection: apsw.Connection, changes: Sequence[Change], batch: Batch | None, now: Callable[[], int]
+) -> list[Outcome | Refused]:
+    """Make changes durable. ``batch`` is their encoding, None if one of them could not be encoded."""
+    if batch is not None:
+        try:
+            return _commit_together(connection, changes, batch, now)
+        except REFUSES_VALUES:
+            pass
+    return _commit_apart(connection, changes, now)
+
+
+def _commit_together(
+    connection: apsw.Connection, changes: Sequence[Change], batch: Batch, now: Callable[[], int]
+) -> list[Outcome | Refused]:
+    outcomes: list[Outcome | Refused] = [COMMITTED] * len(changes)
+    with transaction(connection):
+        lost = _find_lost(connection, batch, now)
+        if lost:
+            for number, conflict in lost.items():
+                outcomes[number] = conflict
+            batch = encode([change for number, change in enumerate(changes) if number not in lost])
+        _write(connection, batch)
+    return outcomes
+
+
+def _commit_apart(
+    connection: apsw.Connection, changes: Sequence[Change], now: Callable[[], int]
+) -> list[Outcome | Refused]:
+    outcomes: list[Outcome | Refused] = []
+    with transaction(connection):
+        for change in changes:
+            connection.execute("SAVEPOINT change")
+            try:
+                batch = encode([change])
+                lost = _find_lost(connection, batch, now)
+                if lost:
+                    outcomes.append(lost[0])
+                else:
+                    _write(connection, batch)
+                    outcomes.append(COMMITTED)
+            except REFUSES_VALUES as error:
+                connection.execute("ROLLBACK TO change")
+                outcomes.append(Refused(told(error)))
+            connection.execute("RELEASE change")
+    return outcomes
+
+
+def _find_lost(connection: apsw.Connection, batch: Batch, now: Callable[[], int]) -> dict[int, Conflict]:
+    lost: dict[int, Conflict] = {}
+    for sql, values in _LOST.statements(batch.lost):
+        for number, kind in fetch(connection, sql, values):
+            lost[number] = _CONFLICTS[kind]
+    for sql, values in _LOST_TIMERS.statements(batch.lost_timers):
+        for (number,) in fetch(connection, sql, values):
+            lost.setdefault(number, _GUARD)
+    if batch.replicas:
+        at = now()
+        for sql, values in _LOST_REPLICAS.statements(
+            [value for name in batch.replicas for value in (name, at)]
+        ):
+            for (replica_id,) in fetch(connection, sql, values):
+                for number in batch.replicas[replica_id]:
+                    lost.setdefault(number, _GUARD)
+    return lost
+
+
+def _write(connection: apsw.Connection, batch: Batch) -> None:
+    for statement, values_of in _WRITES:
+        for sql, values in statement.statements(values_of(batch)):
+            connection.execute(sql, values)
+
+
+@contextmanager
+def transaction(connection: apsw.Connection) -> Iterator[None]:
+    """A transaction that may write. Leaving it commits; an error inside rolls back.
+
+    Raises what the block raised; of COMMIT's own errors, `Unavailable` where nothing can have happened and
+    `OutcomeUnknown` where that cannot be told.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        _roll_back(connection)
+        raise
+    try:
+        connection.execute("COMMIT")
+    except apsw.Error as error:
+        _roll_back(connection)
+        raise translated_commit(error) from error
+
+
+def _roll_back(connection: apsw.Connection) -> None:
+    # After some errors SQLite has rolled back by itself.
+    if connection.in_transaction:
+        try:
+            connection.execute("ROLLBACK")
+        except apsw.Error as error:
+            raise Unavailable(told(error)) from error
