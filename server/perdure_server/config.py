@@ -1,0 +1,37 @@
+"""The settings of a server process: what they mean, their units and their defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from perdure import Workflow
+
+DATABASE_DEFAULT: Final = "sqlite:///perdure.db"
+LISTEN_DEFAULT: Final = "127.0.0.1:7420"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """One server process.
+
+    ``database`` is a URL (three slashes: relative to the working folder; four: absolute; or ``:memory:``).
+    ``listen`` is HOST:PORT; port 0 takes a free one. Outside loopback it needs ``tls_cert`` and ``tls_key`` (PEM files),
+    or ``insecure``; with ``tls_client_ca`` only clients with a certificate of that authority are let in.
+    ``grace_seconds`` is how long a stop waits for running steps and calls.
+    """
+
+    workflows: tuple[type[Workflow], ...] = ()
+    database: str = DATABASE_DEFAULT
+    listen: str = LISTEN_DEFAULT
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    insecure: bool = False
+    reflection: bool = False
+    grace_seconds: float = 10.0
+    steps_max: int = 256
+    """How many steps this process runs at once."""
+    threads_max: int = 32
+    """How many of them may be plain functions, each in a thread."""
