@@ -1,0 +1,397 @@
+"""`AsyncClient`: perdure's API for asyncio, over ``grpc.aio``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping
+from contextlib import aclosing
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+import grpc.aio
+
+from perdure.client import _calls
+from perdure.client._calls import PAGE_SIZE, Call, Method
+from perdure.client._channel import DEFAULT_TARGET, TlsOptions, channel_options, metadata_of
+from perdure.client._retry import NO_RETRIES, STREAM_SECONDS_MAX, Attempts, Retries, watch_error
+from perdure.client._status import error_of
+from perdure.client.facts import HistoryEntry
+from perdure.client.types import (
+    CancelledInstance,
+    CancelledTimer,
+    FiredTimer,
+    Health,
+    Instance,
+    InstanceState,
+    InstanceSummary,
+    Page,
+    RetriedInstance,
+    Timer,
+    WatchEvent,
+    WorkflowSummary,
+    WorkflowVersion,
+)
+from perdure.errors import DeadlineExceededError, PerdureError, UnavailableError
+from perdure.runner import ConflictPolicy, Resumed, ScheduledResume, StartedInstance
+
+A = TypeVar("A")
+
+
+class AsyncClient:
+    """A connection to a perdure server, for one event loop. It meets `perdure.runner.Runner`.
+
+    ::
+
+        async with AsyncClient("127.0.0.1:7420") as client:
+            started = await client.start_instance("order", {"items": [1, 2]})
+            await client.resume(started.instance_id, "reserved")
+
+    ``timeout`` is in seconds and bounds each call with all its retries; each method takes one of its own. ``metadata``
+    is sent with every call. A call that failed for a moment's reason (connection lost, server restarting, overload) is
+    sent again with the same request id, see `Retries`. Methods raise the exceptions of ``perdure.errors``.
+    """
+
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        tls: TlsOptions | None = None,
+        timeout: float = 30.0,
+        metadata: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        retries: Retries | None = None,
+    ) -> None:
+        self.target = target
+        self.timeout = timeout
+        self._tls = tls
+        self._metadata = metadata_of(metadata)
+        self._retries = retries or Retries()
+        self._channel: grpc.aio.Channel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._methods: dict[str, Callable[..., Any]] = {}
+
+    def __repr__(self) -> str:
+        state = ", closed" if self._closed else ""
+        return f"AsyncClient({self.target!r}, tls={self._tls is not None}, timeout={self.timeout:g}{state})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; calls under way are cancelled. May be called twice."""
+        self._closed = True
+        channel, self._channel = self._channel, None
+        self._methods.clear()
+        if channel is not None:
+            await channel.close()
+
+    # --- the three verbs -----------------------------------------------------------------------------------------
+
+    async def start_instance(
+        self,
+        workflow: str,
+        context: Mapping[str, Any] | None = None,
+        *,
+        instance_id: str = "",
+        version: int = 0,
+        business_key: str = "",
+        conflict_policy: ConflictPolicy = ConflictPolicy.FAIL,
+        start_delay: timedelta | str | None = None,
+        labels: Mapping[str, str] | None = None,
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> StartedInstance:
+        """Store a new instance, which begins to run; see `Runner.start_instance`."""
+        call = _calls.start_instance(
+            workflow,
+            context,
+            instance_id=instance_id,
+            version=version,
+            business_key=business_key,
+            conflict_policy=conflict_policy,
+            start_delay=start_delay,
+            labels=labels,
+            request_id=request_id,
+        )
+        return await self._call(call, timeout)
+
+    async def resume(
+        self,
+        instance_id: str,
+        event: str,
+        payload: Any = None,
+        *,
+        step_ref: str = "",
+        buffer: bool = False,
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> Resumed:
+        """Bring an event to the step that waits for it; see `Runner.resume`."""
+        call = _calls.resume(
+            instance_id, event, payload, step_ref=step_ref, buffer=buffer, request_id=request_id
+        )
+        return await self._call(call, timeout)
+
+    async def schedule_resume(
+        self,
+        instance_id: str,
+        step_ref: str,
+        delay_ms: int,
+        *,
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> ScheduledResume:
+        """Resume a step with ``timeout`` after ``delay_ms``, durably; see `Runner.schedule_resume`."""
+        call = _calls.schedule_resume(instance_id, step_ref, delay_ms, request_id=request_id)
+        return await self._call(call, timeout)
+
+    # --- instances -----------------------------------------------------------------------------------------------
+
+    async def get_instance(self, instance_id: str, *, timeout: float | None = None) -> Instance:
+        """Return an instance as it is now, with its payloads. Raises `InstanceNotFoundError`."""
+        return await self._call(_calls.get_instance(instance_id), timeout)
+
+    def list_instances(
+        self,
+        *,
+        states: Collection[InstanceState | str] = (),
+        workflow: str = "",
+        labels: Mapping[str, str] | None = None,
+        business_key: str = "",
+        page_size: int = PAGE_SIZE,
+        timeout: float | None = None,
+    ) -> AsyncIterator[InstanceSummary]:
+        """Yield the instances that meet every filter given, newest first. ``timeout`` is each page's."""
+
+        def page(token: str) -> Call[Page[InstanceSummary]]:
+            return _calls.list_instances(
+                states=states,
+                workflow=workflow,
+                labels=labels,
+                business_key=business_key,
+                page_size=page_size,
+                page_token=token,
+            )
+
+        return self._pages(page, timeout)
+
+    def list_history(
+        self,
+        instance_id: str,
+        *,
+        after_revision: int = 0,
+        page_size: int = PAGE_SIZE,
+        timeout: float | None = None,
+    ) -> AsyncIterator[HistoryEntry]:
+        """Yield the entries after a revision, in order, up to now. Raises `InstanceNotFoundError`."""
+
+        def page(token: str) -> Call[Page[HistoryEntry]]:
+            return _calls.list_history(
+                instance_id, after_revision=after_revision, page_size=page_size, page_token=token
+            )
+
+        return self._pages(page, timeout)
+
+    async def watch_instance(
+        self,
+        instance_id: str,
+        *,
+        after_revision: int | None = None,
+        timeout: float | None = None,
+        outage: float = 300.0,
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """Follow an instance: a `Snapshot`, each later `HistoryEntry` once and in order, then a `WatchEnd`.
+
+        With ``after_revision`` there is no snapshot; 0 gives the whole history. A stream that breaks is taken up again
+        after the last revision given out. ``timeout`` bounds the watch (None: for ever), ``outage`` how long the server
+        may stay away in between; the first answer must come within the client's timeout. Wrap it in
+        ``contextlib.aclosing`` to leave early without waiting for the garbage collector.
+
+        Raises `InstanceNotFoundError`, `RevisionInFutureError`, `RevisionCompactedError`, `DeadlineExceededError`,
+        `UnavailableError`.
+        """
+        watching = _calls.Watching(instance_id, after_revision)
+        whole = Attempts(NO_RETRIES, float("inf") if timeout is None else timeout)
+        attempts = Attempts(self._retries, min(self.timeout, whole.seconds_left))
+        while True:
+            stream_seconds = min(STREAM_SECONDS_MAX, whole.seconds_left)
+            stream = self._stream(_calls.WATCH)(
+                watching.request(), timeout=stream_seconds, metadata=self._metadata
+            )
+            try:
+                async for response in stream:
+                    attempts.answered()
+                    event = watching.take(response)
+                    if event is not None:
+                        yield event
+                if watching.ended:
+                    return
+                error: PerdureError = UnavailableError(f"the watch of {instance_id} broke off")
+            except grpc.aio.AioRpcError as failed:
+                error = watch_error(error_of(failed), whole.seconds_left)
+                if not error.transient:
+                    raise error from failed
+            finally:
+                stream.cancel()
+            pause = attempts.pause_after(error, outage=outage)
+            if pause is None:
+                raise error
+            if pause > whole.seconds_left:
+                raise DeadlineExceededError(f"{instance_id} did not end within {timeout:g} s")
+            await asyncio.sleep(pause)
+
+    async def wait_for_end(self, instance_id: str, *, timeout: float | None = None) -> Instance:
+        """Return the instance once it is COMPLETED, FAILED or CANCELLED.
+
+        Raises `InstanceNotFoundError`, and `DeadlineExceededError` when ``timeout`` (None: for ever) passes first.
+        """
+        whole = Attempts(NO_RETRIES, float("inf") if timeout is None else timeout)
+        while True:
+            seconds_left = None if timeout is None else whole.seconds_left
+            async with aclosing(self.watch_instance(instance_id, timeout=seconds_left)) as events:
+                async for _ in events:
+                    pass
+            instance = await self.get_instance(instance_id)
+            if instance.state.has_ended:  # else somebody retried it in between
+                return instance
+
+    async def cancel_instance(
+        self, instance_id: str, *, reason: str = "", request_id: str = "", timeout: float | None = None
+    ) -> CancelledInstance:
+        """End an instance. Raises `InstanceNotFoundError`, `InstanceTerminalError`."""
+        return await self._call(
+            _calls.cancel_instance(instance_id, reason=reason, request_id=request_id), timeout
+        )
+
+    async def retry_instance(
+        self, instance_id: str, *, request_id: str = "", timeout: float | None = None
+    ) -> RetriedInstance:
+        """Set a FAILED instance going again. Raises `InstanceNotFoundError`, `InstanceNotFailedError`,
+        `BusinessKeyInUseError`.
+        """
+        return await self._call(_calls.retry_instance(instance_id, request_id=request_id), timeout)
+
+    # --- timers --------------------------------------------------------------------------------------------------
+
+    async def get_timer(self, reference: str, *, timeout: float | None = None) -> Timer:
+        """Return a pending timer. Raises `TimerNotFoundError`."""
+        return await self._call(_calls.get_timer(reference), timeout)
+
+    def list_timers(
+        self, instance_id: str = "", *, page_size: int = PAGE_SIZE, timeout: float | None = None
+    ) -> AsyncIterator[Timer]:
+        """Yield pending timers, of one instance or of all, the one that is due first on top."""
+        return self._pages(
+            lambda token: _calls.list_timers(instance_id, page_size=page_size, page_token=token), timeout
+        )
+
+    async def cancel_timer(
+        self, reference: str, *, request_id: str = "", timeout: float | None = None
+    ) -> CancelledTimer:
+        """Cancel a timer of kind TIMEOUT. Raises `TimerNotFoundError`, `TimerNotCancellableError`."""
+        return await self._call(_calls.cancel_timer(reference, request_id=request_id), timeout)
+
+    async def fire_timer(
+        self, reference: str, *, request_id: str = "", timeout: float | None = None
+    ) -> FiredTimer:
+        """Make a pending timer act now. Raises `TimerNotFoundError`."""
+        return await self._call(_calls.fire_timer(reference, request_id=request_id), timeout)
+
+    # --- workflows, health ---------------------------------------------------------------------------------------
+
+    async def get_workflow(
+        self, workflow: str, *, version: int = 0, timeout: float | None = None
+    ) -> WorkflowVersion:
+        """Return a workflow with its graph; version 0 is the newest. Raises `WorkflowNotFoundError`."""
+        return await self._call(_calls.get_workflow(workflow, version=version), timeout)
+
+    def list_workflows(
+        self, *, page_size: int = PAGE_SIZE, timeout: float | None = None
+    ) -> AsyncIterator[WorkflowSummary]:
+        """Yield every version of every workflow."""
+        return self._pages(
+            lambda token: _calls.list_workflows(page_size=page_size, page_token=token), timeout
+        )
+
+    async def check_health(self, service: str = "", *, timeout: float | None = None) -> Health:
+        """Ask once, without retries, how the server is. Raises `UnavailableError` when nobody answers."""
+        return await self._call(_calls.check_health(service), timeout, NO_RETRIES)
+
+    # --- sending -------------------------------------------------------------------------------------------------
+
+    async def _call(self, call: Call[A], timeout: float | None, retries: Retries | None = None) -> A:
+        attempts = Attempts(retries or self._retries, self.timeout if timeout is None else timeout)
+        while True:
+            send = self._unary(call.method)
+            try:
+                response = await send(call.request, timeout=attempts.seconds_left, metadata=self._metadata)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if self._closed and not (task and task.cancelling()):
+                    # `close` cancelled the call, not somebody the task: its owner must not take it for its own end.
+                    raise RuntimeError("the client was closed during the call") from None
+                raise
+            except grpc.aio.AioRpcError as failed:
+                error = error_of(failed, request_id=call.request_id)
+                pause = attempts.pause_after(error)
+                if pause is None:
+                    raise error from failed
+                await asyncio.sleep(pause)
+            else:
+                return call.answer(response)
+
+    async def _pages(
+        self, page_at: Callable[[str], Call[Page[A]]], timeout: float | None
+    ) -> AsyncIterator[A]:
+        token = ""
+        while True:
+            page = await self._call(page_at(token), timeout)
+            for item in page.items:
+                yield item
+            token = page.next_page_token
+            if not token:
+                return
+
+    def _unary(self, method: Method) -> Callable[..., Any]:
+        channel = self._open()
+        found = self._methods.get(method.path)
+        if found is None:
+            found = channel.unary_unary(
+                method.path,
+                request_serializer=_calls.serialize,
+                response_deserializer=method.response.FromString,
+            )
+            self._methods[method.path] = found
+        return found
+
+    def _stream(self, method: Method) -> Callable[..., Any]:
+        return self._open().unary_stream(
+            method.path,
+            request_serializer=_calls.serialize,
+            response_deserializer=method.response.FromString,
+        )
+
+    def _open(self) -> grpc.aio.Channel:
+        # Opened by the first call and not before: a channel of grpc.aio belongs to the loop that it is made in.
+        loop = asyncio.get_running_loop()
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        if self._channel is None:
+            options = channel_options(self.target, self._tls)
+            if self._tls is None:
+                self._channel = grpc.aio.insecure_channel(self.target, options=options)
+            else:
+                self._channel = grpc.aio.secure_channel(self.target, self._tls.credentials(), options=options)
+            self._loop = loop
+        elif self._loop is not loop:
+            raise RuntimeError(
+                "an AsyncClient belongs to the event loop of its first call; make one per loop, or use Client"
+            )
+        return self._channel

@@ -1,0 +1,102 @@
+"""How a channel is opened: TLS, keepalive, limits. The same for both clients."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+DEFAULT_TARGET: Final = "127.0.0.1:7420"
+
+KEEPALIVE_MS: Final = 30_000
+"""After how long a silence a connection with open calls is pinged. Servers allow one ping each 10 s (a test)."""
+KEEPALIVE_TIMEOUT_MS: Final = 10_000
+"""How long the answer to a ping may take before the connection counts as lost."""
+RECONNECT_MS_MIN: Final = 100
+RECONNECT_MS_MAX: Final = 5_000
+"""Between which pauses a lost connection is dialled again."""
+RECEIVE_BYTES_MAX: Final = 16 << 20
+"""Above anything that a server sends: an instance's payloads are at most 3 MiB."""
+
+Pem = bytes | str | Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsOptions:
+    """How to know the server and to be known by it. Each PEM is given as bytes or as a file's path.
+
+    ``ca`` are the authorities to trust (default: gRPC's own roots). ``cert`` and ``key``, together, are for servers
+    that ask for client certificates. ``server_name`` is the name in the server's certificate, where the target differs.
+    """
+
+    ca: Pem | None = None
+    cert: Pem | None = None
+    key: Pem | None = None
+    server_name: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("a client certificate needs both cert= and key=")
+
+    def __repr__(self) -> str:
+        # A key given as bytes belongs into no log.
+        given = [name for name in ("ca", "cert", "key") if getattr(self, name) is not None]
+        return f"TlsOptions({', '.join([*(f'{name}=...' for name in given), f'server_name={self.server_name!r}'])})"
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Read the files and return what a channel takes. Raises ``OSError`` for a file that cannot be read."""
+        return grpc.ssl_channel_credentials(
+            root_certificates=_pem(self.ca), private_key=_pem(self.key), certificate_chain=_pem(self.cert)
+        )
+
+
+def channel_options(target: str, tls: TlsOptions | None) -> list[tuple[str, str | int]]:
+    """Return a channel's arguments."""
+    options: list[tuple[str, str | int]] = [
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.keepalive_permit_without_calls", 0),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS_MIN),
+        ("grpc.min_reconnect_backoff_ms", RECONNECT_MS_MAX),
+        ("grpc.max_reconnect_backoff_ms", RECONNECT_MS_MAX),
+        ("grpc.max_receive_message_length", RECEIVE_BYTES_MAX),
+        ("grpc.primary_user_agent", "perdure-python"),
+    ]
+    if is_loopback(target):
+        # An http_proxy in the environment is not meant for this machine.
+        options.append(("grpc.enable_http_proxy", 0))
+    if tls is not None and tls.server_name:
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
+    return options
+
+
+def is_loopback(target: str) -> bool:
+    """Whether a target names this machine."""
+    if target.startswith(("unix:", "unix-abstract:")):
+        return True
+    host = target.rpartition("/")[2].rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def metadata_of(
+    metadata: Mapping[str, str] | Iterable[tuple[str, str]] | None,
+) -> tuple[tuple[str, str], ...]:
+    """Return what is sent with every call, its keys in the lower case that gRPC asks for."""
+    pairs = metadata.items() if isinstance(metadata, Mapping) else metadata or ()
+    return tuple((key.lower(), value) for key, value in pairs)
+
+
+def _pem(source: Pem | None) -> bytes | None:
+    match source:
+        case None | bytes():
+            return source
+        case str() | Path():
+            return Path(source).read_bytes()

@@ -1,0 +1,87 @@
+"""When a call is sent again: which errors are worth it, after which pause, for how long. No I/O, no clock of its own.
+
+Every call is safe to send again: reads change nothing, and every mutating call carries a request id.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from perdure.errors import DeadlineExceededError, PerdureError, UnavailableError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retries:
+    """How a client sends calls again that failed for a moment's reason.
+
+    The pause after n failures is ``initial * multiplier**(n-1)`` seconds, at most ``max``, or what the server asks for
+    where that is more; chance shortens it by up to a half so that clients do not come back in step. A call's timeout
+    bounds all of it; ``attempts_max`` (0: no bound) the number of sendings.
+    """
+
+    initial: float = 0.1
+    max: float = 5.0
+    multiplier: float = 2.0
+    attempts_max: int = 0
+
+
+NO_RETRIES: Final = Retries(attempts_max=1)
+
+STREAM_SECONDS_MAX: Final = 600.0
+"""How long one stream of a watch lives before the next takes over: a bound on what a hung server can hide."""
+
+
+class Attempts:
+    """The sendings of one call, or the connections of one watch."""
+
+    def __init__(
+        self,
+        retries: Retries,
+        timeout: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._retries = retries
+        self._clock = clock
+        self._chance = chance
+        self._failures = 0
+        self._deadline = clock() + timeout
+
+    @property
+    def seconds_left(self) -> float:
+        """How long it may still take; never negative."""
+        return max(0.0, self._deadline - self._clock())
+
+    def answered(self) -> None:
+        """Note that the server answered: failures from now on are counted anew, and bounded by `outage`."""
+        self._failures = 0
+        self._deadline = math.inf
+
+    def pause_after(self, error: PerdureError, *, outage: float = math.inf) -> float | None:
+        """Return the seconds to wait before the next sending, or None where ``error`` is the answer.
+
+        ``outage`` bounds the failures in a row that follow an answer, in seconds from the first of them.
+        """
+        self._failures += 1
+        if not error.transient or self._failures == self._retries.attempts_max:
+            return None
+        if self._failures == 1:
+            self._deadline = min(self._deadline, self._clock() + outage)
+        retries = self._retries
+        # Bounded before the power is taken: a watch may fail for days.
+        ceiling = min(retries.max, retries.initial * retries.multiplier ** min(self._failures - 1, 32))
+        pause = max(ceiling * (1 - self._chance() / 2), error.retry_after or 0.0)
+        return pause if pause < self.seconds_left else None
+
+
+def watch_error(error: PerdureError, seconds_left: float) -> PerdureError:
+    """Return what a watch's broken stream means: one that reached its own time bound is only due for renewal."""
+    if isinstance(error, DeadlineExceededError) and seconds_left > 0:
+        return UnavailableError("the stream reached its time bound")
+    return error
