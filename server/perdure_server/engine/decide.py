@@ -171,7 +171,7 @@ def _resume(draft: Draft, command: commands.Resume) -> Rejection | None:
         draft.finish(waiting[0], event, command.payload)
         return None
     # A step that runs or backs off may still return PENDING: the event is early, not wrong.
-    busy = any(isinstance(state.steps.get(ref), Scheduled | Running | BackingOff) for ref in accepting)
+    busy = [ref for ref in accepting if isinstance(state.steps.get(ref), Scheduled | Running | BackingOff)]
     if not busy:
         possible = possible_steps(graph, state)
         later = tuple(sorted(possible.intersection(accepting)))
@@ -184,10 +184,10 @@ def _resume(draft: Draft, command: commands.Resume) -> Rejection | None:
     if len(state.inbox) >= INBOX_EVENTS_MAX:
         return reject.InboxFull(state.instance_id, INBOX_EVENTS_MAX)
     body = _none_if_empty(command.payload)
+    # An early event is for the step that was busy when it came; no later step may take it away.
+    step_ref = busy[0] if len(busy) == 1 else command.step_ref
     draft.add(
-        facts.EventBuffered(
-            event=event, step_ref=command.step_ref, payload=None if body is None else body.info
-        ),
+        facts.EventBuffered(event=event, step_ref=step_ref, payload=None if body is None else body.info),
         body,
     )
     return None
@@ -302,13 +302,15 @@ def _take_task(draft: Draft, command: commands.TakeTask) -> Rejection | None:
     step = draft.state.steps.get(command.step_ref)
     lost = isinstance(step, Running) and step.attempt == command.lost_attempt
     free = isinstance(step, Scheduled) and command.lost_attempt == 0
-    if not (lost or free) or not draft.slots or command.step_ref not in draft.grant.step_refs:
+    granted = draft.slots > 0 and command.step_ref in draft.grant.step_refs
+    if not isinstance(step, Running | Scheduled) or not (lost or free) or not granted:
         return reject.AttemptStale(draft.state.instance_id, command.step_ref, command.lost_attempt)
-    if isinstance(step, Running):
+    if lost:
         draft.add(
             facts.AttemptReleased(step_ref=command.step_ref, attempt=step.attempt, reason="its owner is gone")
         )
-    draft.take_ready()
+    # The task that was asked for comes first; what slots are left go to others.
+    draft.take(command.step_ref, step.attempt + 1)
     return None
 
 
@@ -377,7 +379,9 @@ def _fail(
     assert isinstance(step, Running)
     policy = draft.graph.steps[step_ref].retry
     failures = step.failures + 1
-    failure = Failure(type_[:FAILURE_TYPE_CHARS_MAX], message[:FAILURE_MESSAGE_CHARS_MAX], failures)
+    failure = Failure(
+        _storable(type_, FAILURE_TYPE_CHARS_MAX), _storable(message, FAILURE_MESSAGE_CHARS_MAX), failures
+    )
     retrying = retryable and policy is not None and failures < policy.max_attempts
     draft.add(
         facts.AttemptFailed(step_ref=step_ref, attempt=step.attempt, failure=failure, retrying=retrying)
@@ -386,6 +390,11 @@ def _fail(
         draft.arm(TimerKind.RETRY, step_ref, backoff_ms(policy, failures, jitter))
     else:
         draft.fail(step_ref, failure)
+
+
+def _storable(text: str, chars_max: int) -> str:
+    """Cut a text of anybody's exception, and replace what UTF-8 has no bytes for (half a surrogate pair)."""
+    return text[:chars_max].encode(errors="replace").decode()
 
 
 def _stale(state: State, step_ref: str, attempt: int) -> Rejection | None:
@@ -404,6 +413,7 @@ def _none_if_empty(body: Payload | None) -> Payload | None:
 
 def _check_size(state: State, body: Payload | None, field: str) -> reject.PayloadTooLarge | None:
     """DESIGN section 3, "Sizes": of the payload alone, then of all that the instance holds."""
+    body = _none_if_empty(body)
     if body is None:
         return None
     size_bytes = body.info.size_bytes

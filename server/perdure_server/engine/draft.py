@@ -148,10 +148,12 @@ class Draft:
             return
         for step_ref, step in self.state.steps.items():
             if self.slots and isinstance(step, Scheduled) and step_ref in self.grant.step_refs:
-                self.slots -= 1
-                self.add(
-                    facts.AttemptStarted(step_ref=step_ref, attempt=step.attempt + 1, owner=self.grant.owner)
-                )
+                self.take(step_ref, step.attempt + 1)
+
+    def take(self, step_ref: str, attempt: int) -> None:
+        """Hand one ready task to the granted executor."""
+        self.slots -= 1
+        self.add(facts.AttemptStarted(step_ref=step_ref, attempt=attempt, owner=self.grant.owner))
 
     def _begin(self, step_ref: str) -> None:
         definition = self.graph.steps[step_ref]

@@ -32,7 +32,7 @@ class StartAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ResumeAnswer:
-    """``step_ref`` is the step that took the event; for a buffered one, the step that the caller named, if any."""
+    """``step_ref`` is the step that took the event; for a buffered one, the step that it is kept for, if any."""
 
     disposition: Disposition
     step_ref: str
