@@ -1,0 +1,1 @@
+"""Executors: what runs the code of steps. ``in_process`` is the first client of the dispatcher's tasks."""

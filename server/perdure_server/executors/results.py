@@ -1,0 +1,199 @@
+"""From what a step is given to what it gave: payloads to `Context`, and whatever its code did to a result.
+
+What lives here: conversion, total over everything that user code may return or raise. What may not: threads,
+loops, commands. These run beside the code of steps, never on the server's loop.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import logging
+import math
+import re
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from perdure.context import PENDING, Context, Outcome, StepError
+from perdure_server.engine.commands import Payload, payload
+from perdure_server.runtime.ports import TaskToRun
+from perdure_server.runtime.tasks import TaskFailed, TaskFinished, TaskResult, TaskSuspended
+
+log = logging.getLogger(__name__)
+
+FAILURE_MESSAGE_CHARS_MAX: Final = 2_000
+FAILURE_TYPE_CHARS_MAX: Final = 200
+EVENT_CHARS_MAX: Final = 200
+
+_LONG_NUMBER: Final = re.compile(r"[0-9]{19}")
+_STRICT: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+
+
+class NotJson(ValueError):
+    """A value that has no JSON form. The message says what is wrong with it."""
+
+
+def context_of(task: TaskToRun) -> Context:
+    """Parse what the step may see; each attempt gets copies of its own."""
+    return Context(
+        initial=read_json(task.initial),
+        steps={ref: read_json(text) for ref, text in task.steps.items()},
+        instance_id=task.instance_id,
+        workflow=task.workflow,
+        version=task.version,
+        step_ref=task.step_ref,
+        attempt=task.attempt,
+    )
+
+
+def result_of(task: TaskToRun, value: object) -> TaskResult:
+    """Say what a returned value means. Whether the step declares the event, or `awaits`, is the engine's to check."""
+    if isinstance(value, Outcome):
+        event: object = value.event
+        if not isinstance(event, str) or len(event) > EVENT_CHARS_MAX or clean(event) != event:
+            return _nonsense(f"step {task.step_ref} returned an Outcome whose event is no name")
+        try:
+            return TaskFinished(event, write_json(value.output))
+        except NotJson as problem:
+            message = f"the output of step {task.step_ref} is no JSON: {problem}"
+            return TaskFailed("OutputNotJson", clean(message), retryable=False)
+    if value is PENDING:
+        return TaskSuspended()
+    return _nonsense(f"step {task.step_ref} returned {type(value).__name__}; return Outcome(...) or PENDING")
+
+
+def failure_of(task: TaskToRun, error: BaseException) -> TaskFailed:
+    """Say what a raised exception means: `StepError` knows whether a retry may help, of any other one hopes so."""
+    failure = TaskFailed(
+        type=clean(type(error).__name__, FAILURE_TYPE_CHARS_MAX),
+        message=clean(_message_of(error)),
+        retryable=_is_retryable(error),
+    )
+    # Where, but not what: the message may hold a payload, and logs hold none. It is in the instance's history.
+    log.warning(
+        "a step failed",
+        extra={
+            "instance_id": task.instance_id,
+            "step_ref": task.step_ref,
+            "attempt": task.attempt,
+            "error": failure.type,
+            "where": _where(error),
+        },
+    )
+    return failure
+
+
+def clean(text: str, chars_max: int = FAILURE_MESSAGE_CHARS_MAX) -> str:
+    """Make a text fit to be stored anywhere: bounded, no lone surrogates, no NUL."""
+    if len(text) > chars_max:
+        text = text[: chars_max - 1] + "…"
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode()
+    return text.replace("\0", "\ufffd")
+
+
+def _nonsense(message: str) -> TaskFailed:
+    return TaskFailed("InvalidOutcome", clean(message), retryable=False)
+
+
+def _message_of(error: BaseException) -> str:
+    try:
+        message = str(error)
+    except BaseException as worse:  # noqa: BLE001 - user code again, and nothing may leave a step
+        return f"(its text cannot be had: {type(worse).__name__})"
+    # A subclass of str may carry code of its own.
+    return "".join(message)
+
+
+def _is_retryable(error: BaseException) -> bool:
+    try:
+        return bool(error.retryable) if isinstance(error, StepError) else True
+    except BaseException:  # noqa: BLE001 - a subclass that never called `StepError.__init__`
+        return True
+
+
+def _where(error: BaseException) -> str:
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}" if traceback else ""
+
+
+# --- JSON ----------------------------------------------------------------------------------------------------
+
+
+def read_json(text: str) -> Any:
+    """Parse a stored JSON text, integers exact at any length (orjson makes floats of those beyond 64 bits)."""
+    if _LONG_NUMBER.search(text):
+        return json.loads(text)
+    return orjson.loads(text)
+
+
+def write_json(output: Mapping[str, Any]) -> Payload | None:
+    """Write an output, None for the empty one. Raises `NotJson`."""
+    if not output:
+        return None
+    try:
+        body = orjson.dumps(output, option=_STRICT)
+    except TypeError as problem:
+        # orjson's own recursion limit, foreign types, keys that are no text, lone surrogates.
+        if "64-bit" not in str(problem):
+            raise NotJson(str(problem)) from None
+        body = _write_long_integers(output)
+    if b"null" in body:
+        # orjson writes NaN and the infinities as null.
+        _refuse_nan(output)
+    return payload(body.decode())
+
+
+def _write_long_integers(output: Mapping[str, Any]) -> bytes:
+    try:
+        text = json.dumps(output, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain)
+        body = text.encode()
+    except (TypeError, ValueError, RecursionError) as problem:
+        raise NotJson(clean(str(problem))) from None
+    _refuse_foreign_keys(output)
+    return body
+
+
+def _plain(value: object) -> object:
+    """What orjson writes by itself and the standard library does not."""
+    match value:
+        case enum.Enum():
+            return value.value
+        case uuid.UUID():
+            return str(value)
+        case _:
+            raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")
+
+
+def _refuse_nan(value: object) -> None:
+    for item in _walk(value):
+        if isinstance(item, float) and not math.isfinite(item):
+            raise NotJson(f"{item} is no JSON number")
+
+
+def _refuse_foreign_keys(value: object) -> None:
+    for item in _walk(value):
+        if isinstance(item, dict) and not all(isinstance(key, str) for key in item):
+            raise NotJson("Dict key must be str")
+
+
+def _walk(value: object) -> Any:
+    """Everything inside a value that was written already, so that it has an end."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        yield item
+        match item:
+            case dict():
+                stack.extend(item.values())
+            case list() | tuple():
+                stack.extend(item)
+            case enum.Enum():
+                stack.append(item.value)
+            case _:
+                pass
