@@ -18,25 +18,28 @@ import statistics
 import sys
 import tempfile
 import time
-from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent / "tests")]
+import uuid_utils
 
-from factories import a_change, a_definition, a_state, info
-from perdure_server.engine.facts import StepFinished
-from perdure_server.engine.state import Finished, PayloadRef, State, Waiting
+from perdure_server.engine.commands import payload
+from perdure_server.engine.facts import Entry, InstanceStarted, StepFinished
+from perdure_server.engine.state import Finished, InstanceStatus, PayloadRef, State, Waiting
 from perdure_server.store.group_commit import GroupCommitter
-from perdure_server.store.protocol import Committed, Store
+from perdure_server.store.protocol import Change, Committed, Store, StoredDefinition
 from perdure_server.store.sqlite import SqliteStore
 
 ENTRIES = 10
 OUTPUT = '{"item_count":3,"reference":"0123456789abcdef"}'
-FACT = StepFinished(step_ref="charge", event="charged", targets=("approval",), output=info(OUTPUT))
+INFO = payload(OUTPUT).info
+FIRST = InstanceStarted(
+    workflow="order", version=1, definition_digest="d", start_step="validate", initial=INFO
+)
+FACT = StepFinished(step_ref="charge", event="charged", targets=("approval",), output=INFO)
 
 
 def steps(revision: int) -> dict[str, Finished | Waiting]:
     ended = {
-        f"step_{number}": Finished(number, number + 1, "charged", PayloadRef(number, info(OUTPUT)))
+        f"step_{number}": Finished(number, number + 1, "charged", PayloadRef(number, INFO))
         for number in range(min(revision, 6))
     }
     return {**ended, "approval": Waiting(revision, ("approved", "rejected"))}
@@ -45,24 +48,47 @@ def steps(revision: int) -> dict[str, Finished | Waiting]:
 STEPS = [steps(revision) for revision in range(ENTRIES + 1)]
 
 
+def next_change(before: State | None) -> Change:
+    if before is None or before.revision == ENTRIES:
+        state = State(
+            instance_id=str(uuid_utils.uuid7()),
+            workflow="order",
+            version=1,
+            definition_digest="d",
+            start_step="validate",
+            initial=INFO,
+            business_key="",
+            labels={},
+            status=InstanceStatus.WAITING,
+            revision=1,
+            created_at=int(time.time() * 1000),
+            updated_at=int(time.time() * 1000),
+            steps=STEPS[1],
+        )
+    else:
+        revision = before.revision + 1
+        state = dataclasses.replace(before, revision=revision, steps=STEPS[revision])
+    return Change(
+        state=state,
+        expected_revision=state.revision - 1,
+        entries=(Entry(state.revision, state.updated_at, FIRST if state.revision == 1 else FACT),),
+        payloads={state.revision: OUTPUT},
+    )
+
+
 async def submitter(committer: GroupCommitter, until: float, latencies: list[float]) -> None:
     state: State | None = None
     while (began := time.perf_counter()) < until:
-        if state is None or state.revision == ENTRIES:
-            state = a_state(steps=STEPS[1])
-            change = a_change(state, payloads={1: OUTPUT})
-        else:
-            revision = state.revision + 1
-            state = dataclasses.replace(state, revision=revision, steps=STEPS[revision])
-            change = a_change(state, facts=(FACT,), payloads={revision: OUTPUT})
+        change = next_change(state)
         outcome = await committer.submit(change)
         assert isinstance(outcome, Committed)
         latencies.append(time.perf_counter() - began)
+        state = change.state
 
 
 async def measure(store: Store, seconds: float, submitters: int) -> dict[str, float]:
     await store.open()
-    await store.put_definition(a_definition())
+    await store.put_definition(StoredDefinition("order", 1, "d", "{}", 0))
     committer = GroupCommitter(store)
     latencies: list[float] = []
     began, cpu = time.perf_counter(), time.process_time()

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+from perdure.graph import StepKind
 from perdure_server.engine.commands import payload
 from perdure_server.engine.facts import Entry, Fact, InstanceStarted, PayloadInfo, StepStarted, TimerKind
 from perdure_server.engine.state import InstanceStatus, State, StepState, Timer
@@ -18,8 +19,6 @@ from perdure_server.store.protocol import (
     TaskRow,
     TimerRow,
 )
-
-from perdure.graph import StepKind
 
 T0 = 1_700_000_000_000
 """When tests begin, in milliseconds since the epoch."""
