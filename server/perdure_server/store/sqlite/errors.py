@@ -19,16 +19,8 @@ REFUSES_VALUES: Final = (
 )
 """Errors that come from what a row holds: the row's neighbours may be fine."""
 
-_HAPPENED_NOT: Final = frozenset(
-    {
-        apsw.SQLITE_BUSY,
-        apsw.SQLITE_BUSY_SNAPSHOT,
-        apsw.SQLITE_FULL,
-        apsw.SQLITE_IOERR_WRITE,
-        apsw.SQLITE_IOERR_NOMEM,
-        apsw.SQLITE_NOMEM,
-    }
-)
+_HAPPENED_NOT: Final = (apsw.BusyError, apsw.FullError, apsw.NoMemError)
+_IO_HAPPENED_NOT: Final = frozenset({apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_NOMEM})
 """Errors of COMMIT that stop it before its last frame is in the log, so that nothing is committed. Any other, above
 all a failed fsync, leaves a whole transaction in the log that a recovery may or may not find."""
 
@@ -40,7 +32,9 @@ def translated(error: apsw.Error) -> StoreError:
 
 def translated_commit(error: apsw.Error) -> StoreError:
     """Return the store's error for one that COMMIT raised."""
-    if getattr(error, "extendedresult", None) in _HAPPENED_NOT:
+    if isinstance(error, _HAPPENED_NOT) or (
+        isinstance(error, apsw.IOError) and getattr(error, "extendedresult", None) in _IO_HAPPENED_NOT
+    ):
         return Unavailable(told(error))
     return OutcomeUnknown(told(error))
 

@@ -1,0 +1,349 @@
+"""The SQLite file: taking it, refusing what is not ours, and bringing its schema up to date."""
+
+# ruff: noqa: ASYNC220, ASYNC240 - a test may look at its own few files while its loop stands still
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from factories import a_change, a_definition, a_state
+from perdure_server.engine.state import InstanceStatus
+from perdure_server.store.open import open_store
+from perdure_server.store.protocol import COMMITTED, CannotOpen, DatabaseInUse, InstanceCursor, InstanceFilter
+from perdure_server.store.sqlite import SqliteStore, migrate
+from perdure_server.store.sqlite import store as store_module
+from perdure_server.store.sqlite.files import connect_writer
+from perdure_server.store.sqlite.lists import list_statement
+from perdure_server.store.sqlite.queries import ROWS_SIZES, rows, texts
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "perdure.db")
+
+
+@pytest.fixture
+async def store(path: str) -> AsyncIterator[SqliteStore]:
+    made = SqliteStore(path)
+    await made.open()
+    await made.put_definition(a_definition())
+    yield made
+    await made.close()
+
+
+# --- who may have it ---------------------------------------------------------------------------------------------
+
+
+async def test_a_second_store_on_a_file_is_refused_until_the_first_closes(
+    store: SqliteStore, path: str
+) -> None:
+    second = SqliteStore(path)
+    with pytest.raises(DatabaseInUse, match="in use by another server") as caught:
+        await second.open()
+    assert caught.value.path == path
+    await store.close()
+    await second.open()
+    await second.close()
+
+
+async def test_a_second_process_is_refused_and_a_dead_one_leaves_nothing_behind(path: str) -> None:
+    program = (
+        "import asyncio, sys\n"
+        "from perdure_server.store.sqlite import SqliteStore\n"
+        "async def main():\n"
+        "    await SqliteStore(sys.argv[1]).open()\n"
+        "    print('open', flush=True)\n"
+        "    sys.stdin.read()\n"
+        "asyncio.run(main())\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        second = SqliteStore(path)
+        with pytest.raises(DatabaseInUse):
+            await second.open()
+        holder.kill()
+        holder.wait()
+        await second.open()
+        await second.close()
+
+
+async def test_a_link_to_the_file_is_the_same_file(store: SqliteStore, path: str, tmp_path: Path) -> None:
+    link = tmp_path / "link.db"
+    link.symlink_to(path)
+    with pytest.raises(DatabaseInUse):
+        await SqliteStore(str(link)).open()
+
+
+# --- what cannot be opened -----------------------------------------------------------------------------------------
+
+
+async def refused(path: str) -> str:
+    store = SqliteStore(path)
+    with pytest.raises(CannotOpen) as caught:
+        await store.open()
+    await store.close()
+    return str(caught.value)
+
+
+async def test_a_directory_is_refused_by_name(tmp_path: Path) -> None:
+    assert f"{tmp_path} is a directory" in await refused(str(tmp_path))
+
+
+async def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    assert f"{tmp_path / 'no'} of the database does not exist" in await refused(str(tmp_path / "no" / "p.db"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+async def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert "Permission denied" in await refused(str(tmp_path / "p.db"))
+
+
+async def test_a_file_that_is_no_database_is_left_as_it_was(path: str) -> None:
+    Path(path).write_text("dear diary, " * 100)
+    assert "is no SQLite database" in await refused(path)
+    assert Path(path).read_text() == "dear diary, " * 100
+
+
+async def test_another_programs_database_is_left_as_it_was(path: str) -> None:
+    with apsw.Connection(path) as connection:
+        connection.execute("CREATE TABLE bookmarks (url TEXT)")
+    connection.close()
+    before = Path(path).read_bytes()
+    assert "another program" in await refused(path)
+    assert Path(path).read_bytes() == before
+
+
+async def test_a_newer_servers_database_is_left_as_it_was(store: SqliteStore, path: str) -> None:
+    await store.close()
+    newer = len(migrate.migrations()) + 1
+    connection = apsw.Connection(path)
+    connection.execute(f"PRAGMA user_version = {newer}")
+    connection.close()
+    assert f"newer version of perdure (schema {newer}; this one knows {newer - 1})" in await refused(path)
+
+
+async def test_a_store_that_could_not_be_opened_holds_no_lock(path: str) -> None:
+    Path(path).write_text("dear diary, " * 100)
+    await refused(path)
+    Path(path).unlink()
+    store = SqliteStore(path)
+    await store.open()
+    await store.close()
+
+
+# --- the schema ----------------------------------------------------------------------------------------------------
+
+
+def schema(connection: apsw.Connection) -> dict[str, str]:
+    rows_ = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
+    return {str(name): re.sub(r"\s*--[^\n]*", "", str(sql)) for name, sql in rows_}
+
+
+def test_the_migrations_give_the_documented_schema(path: str) -> None:
+    """The first file is the document as long as it is the only one; then this test names where they differ."""
+    migrated, documented = connect_writer(path), apsw.Connection(":memory:")
+    migrate.migrate(migrated)
+    documented.execute(migrate.migrations()[0])
+    assert len(migrate.migrations()) == 1
+    assert schema(migrated) == schema(documented)
+    assert migrated.pragma("user_version") == 1
+    assert set(schema(migrated)) >= {
+        "instances", "instance_labels", "history", "payloads", "requests", "timers", "tasks", "definitions", "replicas"
+    }  # fmt: skip
+    migrated.close()
+
+
+def test_every_unique_index_but_the_replicas_starts_with_the_namespace(path: str) -> None:
+    connection = connect_writer(path)
+    migrate.migrate(connection)
+    unique = connection.execute(
+        'SELECT t.name, x.name FROM sqlite_schema AS t JOIN pragma_index_list(t.name) AS l ON l."unique" '
+        "JOIN pragma_index_info(l.name) AS x ON x.seqno = 0 WHERE t.type = 'table'"
+    ).fetchall()
+    assert {table for table, first in unique if first != "namespace"} == {"replicas"}
+    connection.close()
+
+
+def test_migrating_twice_changes_nothing(path: str) -> None:
+    connection = connect_writer(path)
+    migrate.migrate(connection)
+    before = schema(connection)
+    migrate.migrate(connection)
+    assert schema(connection) == before
+    connection.close()
+
+
+def test_a_migration_that_fails_leaves_the_schema_before_it(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = connect_writer(path)
+    migrate.migrate(connection)
+    before = schema(connection)
+    good, bad = "CREATE TABLE second (x)", "CREATE TABLE third (x); SELECT no_such_function()"
+    three = (*migrate.migrations(), good, bad)
+    monkeypatch.setattr(migrate, "migrations", lambda: three)
+    with pytest.raises(apsw.SQLError):
+        migrate.migrate(connection)
+    assert set(schema(connection)) == {*before, "second"}
+    assert connection.pragma("user_version") == 2
+    connection.close()
+
+
+def test_the_writer_syncs_every_commit(path: str) -> None:
+    connection = connect_writer(path)
+    assert connection.pragma("journal_mode") == "wal"
+    assert connection.pragma("synchronous") == 2
+    assert connection.pragma("wal_autocheckpoint") == 0
+    connection.close()
+
+
+# --- the statements ------------------------------------------------------------------------------------------------
+
+
+def plan(sql: str, values: Any) -> list[str]:
+    """Return the steps by which SQLite would run a statement on the migrated schema."""
+    connection = connect_writer(":memory:")
+    migrate.migrate(connection)
+    steps = [str(step[3]) for step in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()]
+    connection.close()
+    return steps
+
+
+def scanned(steps: list[str]) -> list[str]:
+    tables = "instances|instance_labels|history|payloads|requests|timers|tasks|definitions|[a-z]"
+    return [step for step in steps if re.fullmatch(rf"SCAN ({tables})( USING .*)?", step)]
+
+
+@pytest.mark.parametrize("name", texts())
+def test_no_statement_scans_a_table_but_that_of_the_replicas(name: str) -> None:
+    sql = texts()[name]
+    if ":rows" in sql:
+        statement = rows(name)
+        ((sql, values),) = statement.statements([None] * statement.width * 3)
+        assert not scanned(plan(sql, values))
+    else:
+        assert not scanned(plan(sql, dict.fromkeys(re.findall(r":(\w+)", sql), "x")))
+
+
+def test_the_timers_of_one_instance_are_found_by_its_id() -> None:
+    sql = texts()["list_timers_of"]
+    steps = plan(sql, dict.fromkeys(re.findall(r":(\w+)", sql), "x"))
+    assert "SEARCH timers USING PRIMARY KEY (namespace=? AND instance_id=?)" in steps
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        InstanceFilter(),
+        InstanceFilter(statuses=frozenset({InstanceStatus.FAILED, InstanceStatus.WAITING})),
+        InstanceFilter(workflow="order"),
+        InstanceFilter(workflow="order", statuses=frozenset({InstanceStatus.FAILED})),
+        InstanceFilter(business_key="b", statuses=frozenset({InstanceStatus.FAILED})),
+        InstanceFilter(labels={"a": "1", "b": "2"}, workflow="order"),
+    ],
+    ids=str,
+)
+def test_a_page_of_a_list_begins_at_its_cursor(where: InstanceFilter) -> None:
+    """So that a page costs what it shows: every index is entered by the filter and the cursor together."""
+    steps = plan(*list_statement(where, limit=5, after=InstanceCursor(1, "x")))
+    assert not scanned(steps)
+    entered = [step for step in steps if step.startswith(("SEARCH i USING INDEX instances", "SEARCH l "))]
+    assert entered
+    assert all("(created_at,instance_id)<(?,?)" in step for step in entered)
+
+
+def test_every_set_based_statement_stays_prepared_in_every_size() -> None:
+    statement_bytes_max = 16 << 10  # apsw's limit for its cache
+    for name, sql in texts().items():
+        if ":rows" in sql:
+            statement = rows(name)
+            ((largest, _),) = statement.statements([0] * statement.width * ROWS_SIZES[-1])
+            assert len(largest) < statement_bytes_max, name
+
+
+def test_rows_are_cut_into_statements_and_padded() -> None:
+    statement = rows("remove_tasks")
+    cut = [len(values) // 2 for _, values in statement.statements(list(range(2 * (128 + 128 + 5))))]
+    assert cut == [128, 128, 6]
+    assert list(statement.statements([])) == []
+
+
+# --- the log -------------------------------------------------------------------------------------------------------
+
+
+async def test_the_log_does_not_grow_without_bound(
+    store: SqliteStore, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "WAL_PAGES_MAX", 100)
+    largest = 0
+    for _ in range(60):
+        states = [a_state() for _ in range(20)]
+        outcomes = await store.commit(
+            [a_change(state, payloads={1: '"' + "x" * 2_000 + '"'}) for state in states]
+        )
+        assert list(outcomes) == [COMMITTED] * 20
+        largest = max(largest, os.path.getsize(f"{path}-wal"))
+    assert largest < 2 << 20
+    assert os.path.getsize(path) > largest
+
+
+async def test_a_closed_store_leaves_one_whole_file(store: SqliteStore, path: str) -> None:
+    await store.commit([a_change(a_state())])
+    await store.close()
+    assert not os.path.exists(f"{path}-wal")
+
+
+# --- URLs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", [":memory:", "sqlite:///:memory:"])
+async def test_a_memory_url_needs_no_file(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = open_store(url)
+    await store.open()
+    await store.close()
+    assert not list(tmp_path.iterdir())
+
+
+async def test_three_slashes_are_relative_and_four_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for url, name in (("sqlite:///here.db", "here.db"), (f"sqlite:///{tmp_path}/there.db", "there.db")):
+        store = open_store(url)
+        await store.open()
+        await store.close()
+        assert (tmp_path / name).is_file()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "perdure.db",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///dir/",
+        "sqlite:perdure.db",
+        "mysql://x/y",
+        "a\0b",
+    ],
+)
+def test_any_other_url_is_refused_with_those_that_are_allowed(url: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"sqlite:///relative/path\.db, sqlite:////absolute/path\.db or :memory:"
+    ):
+        open_store(url)
