@@ -1,0 +1,411 @@
+"""A world in memory around the engine: clients, an executor, alarms, a virtual clock, and crashes at any point.
+
+One seed makes one life of one instance on a random graph. The world keeps what a database would keep (entries,
+requests) apart from what a process holds (alarms, offers, who runs what), and a crash takes the second at any of the
+three points of a call: before its commit, between commit and effects, before its answer. Two ledgers are written on
+the side: what clients were told, and which attempts really ran. ``simulation.judge`` follows each commit; the ledgers
+are judged here at the end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+from perdure_server.engine import commands, facts
+from perdure_server.engine import decide as engine
+from perdure_server.engine import effects as fx
+from perdure_server.engine import evolve as folding
+from perdure_server.engine import state as st
+from perdure_server.engine.commands import NO_GRANT, Command, Grant, StartInstance
+from perdure_server.engine.decide import Decision
+from perdure_server.engine.rejections import AttemptStale, Rejection, TimerNotDue, TimerNotFound
+from perdure_server.engine.state import InstanceStatus, State
+from simulation.book import Broken, broken
+from simulation.flows import random_flow
+from simulation.instance import START_MS, body
+from simulation.judge import Judge
+from simulation.moves import Seeded
+
+ACTIONS: Final = 60
+"""How many things happen before the world calms down and the instance is let end."""
+
+CALMING_MAX: Final = 600
+"""How many more it may take then; a graph of twelve steps needs far less."""
+
+CRASH_SHARE: Final = 0.04
+EARLY_SHARE: Final = 0.1
+REPEAT_SHARE: Final = 0.2
+
+
+class Crashed(Exception):
+    """The process died. Whoever asked got no answer."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A line of the clients' ledger: ``revision`` is what an OK said, None for a refusal."""
+
+    request_id: str
+    command: Command | StartInstance
+    revision: int | None
+
+
+@dataclass
+class Process:
+    """What dies in a crash."""
+
+    name: str
+    alarms: dict[int, int] = field(default_factory=dict)
+    offered: set[str] = field(default_factory=set)
+    stopped: set[tuple[str, int]] = field(default_factory=set)
+
+
+class World:
+    """One instance, from its start to its end, by one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = Random(seed)
+        self.chance = Seeded(self.rng)
+        self.graph = random_flow(self.rng, steps_max=12)
+        self.judge = Judge(self.graph)
+        self.now = START_MS
+        self.process = Process("p1")
+        self.crashing = True
+        # The database.
+        self.entries: list[facts.Entry] = []
+        self.state: State | None = None
+        self.requests: dict[tuple[str, str], int] = {}
+        # The executor: attempts that run, by (ref, attempt). It survives a crash and may answer late.
+        self.runs: dict[tuple[str, int], str] = {}
+        # The ledgers.
+        self.calls: list[Call] = []
+        self.unknown: set[str] = set()
+        self.work: list[tuple[str, str, int]] = []
+        self.asked = 0
+
+    # --- a life ----------------------------------------------------------------------------------------------
+
+    def live(self) -> None:
+        """Everything from start to end, then the verdict on the ledgers."""
+        command = StartInstance(
+            at=self.now,
+            instance_id="i1",
+            initial=body({"n": 1}),
+            start_delay_ms=self.chance.pick([0, 0, 0, 50]),
+            request_id=self._request_id(),
+        )
+        while self.state is None:
+            self._call(command)
+        actions = ACTIONS
+        while actions > 0:
+            # Little is left to be seen after the end; but what comes late must be refused.
+            actions -= 10 if self.state.is_final else 1
+            if self.rng.random() < 0.03:
+                self._crash()
+            self._act()
+        self._calm_down()
+        self._judge_ledgers()
+
+    def _act(self) -> None:
+        self.now += self.chance.pick([0, 0, 1, 5, 30, 200])
+        try:
+            self.chance.pick(
+                [
+                    self._client,
+                    self._take,
+                    self._take,
+                    self._answer,
+                    self._answer,
+                    self._ring,
+                    self._ring,
+                    self._sweep,
+                ]
+            )()
+        except Crashed:
+            self._crash()
+
+    def _crash(self) -> None:
+        """The process and all that it held is gone; the next one starts with what the database has."""
+        self.process = Process(f"p{int(self.process.name[1:]) + 1}")
+        again = folding.fold("i1", self.entries)
+        if again != self.state:
+            broken("folding gives the state", f"{again} is not {self.state}")
+        self.state = again
+
+    # --- one command -----------------------------------------------------------------------------------------
+
+    def _submit(self, command: Command | StartInstance, grant: Grant = NO_GRANT) -> Decision | Rejection:
+        """Decide, commit, carry out the effects: with a place to die before each."""
+        before = self.state
+        try:
+            if isinstance(command, StartInstance):
+                result = engine.start(self.graph, command, grant)
+            else:
+                assert before is not None
+                result = engine.decide(self.graph, before, command, grant)
+        except Exception as error:
+            raise Broken("a legal command never raises", f"{command}: {error!r}") from error
+        if isinstance(result, Rejection):
+            assert before is not None
+            assert not isinstance(command, StartInstance)
+            self.judge.rejected(command, grant, before, result)
+            return result
+        self._may_crash()
+        self.judge.committed(command, grant, before, result)
+        self.entries.extend(result.entries)
+        self.state = result.state
+        request_id = getattr(command, "request_id", "")
+        if request_id:
+            self.requests[type(command).__name__, request_id] = result.cause.revision
+        self._may_crash()
+        for effect in result.effects:
+            self._carry_out(effect)
+        self._may_crash()
+        return result
+
+    def _may_crash(self) -> None:
+        if self.crashing and self.rng.random() < CRASH_SHARE:
+            raise Crashed
+
+    def _carry_out(self, effect: fx.Effect) -> None:
+        match effect:
+            case fx.RunTask(step_ref=ref, attempt=attempt):
+                self.runs[ref, attempt] = f"i1/{ref}"
+                self.work.append((ref, f"i1/{ref}", attempt))
+            case fx.OfferTask(step_ref=ref):
+                self.process.offered.add(ref)
+            case fx.StopTask(step_ref=ref, attempt=attempt):
+                self.process.stopped.add((ref, attempt))
+                if self.rng.random() < 0.5:  # the others do not hear it, and answer all the same
+                    self.runs.pop((ref, attempt), None)
+            case fx.ArmTimer(timer=timer):
+                self.process.alarms[timer.revision] = timer.due_at
+            case fx.DisarmTimer(revision=revision):
+                if self.rng.random() < 0.8:  # an alarm that rings all the same must do no harm
+                    self.process.alarms.pop(revision, None)
+
+    # --- clients ---------------------------------------------------------------------------------------------
+
+    def _request_id(self) -> str:
+        self.asked += 1
+        return f"q{self.asked}"
+
+    def _call(self, command: Command | StartInstance, grant: Grant = NO_GRANT) -> None:
+        """Send a client's command until there is an answer, some of them once more after it."""
+        request_id = command.request_id if hasattr(command, "request_id") else ""
+        told = self._send(command, grant)
+        while told is Crashed:
+            self._crash()
+            told = self._send(command, grant)
+        assert told is None or isinstance(told, int)
+        self.calls.append(Call(request_id, command, told))
+        if told is not None and self.rng.random() < REPEAT_SHARE:
+            again = self._send(command, grant)
+            if again is Crashed:
+                self._crash()
+            elif again != told:
+                broken("a repeat gets the first answer", f"{command}: {told}, then {again}")
+
+    def _send(self, command: Command | StartInstance, grant: Grant) -> int | type[Crashed] | None:
+        """The revision of an OK, None for a refusal, `Crashed` for no answer."""
+        key = type(command).__name__, getattr(command, "request_id", "")
+        if key in self.requests:
+            return self.requests[key]
+        try:
+            result = self._submit(command, grant)
+        except Crashed:
+            return Crashed
+        return result.cause.revision if isinstance(result, Decision) else None
+
+    def _client(self) -> None:
+        assert self.state is not None
+        refs = [*self.graph.steps]
+        waiting = [ref for ref, step in self.state.steps.items() if isinstance(step, st.Waiting)]
+        ref = self.chance.pick([*waiting, *waiting, *refs])
+        request_id = self._request_id()
+        kind = self.rng.random()
+        if self.state.status is InstanceStatus.FAILED and kind < 0.6:
+            self._call(commands.RetryInstance(at=self.now, request_id=request_id))
+        elif kind < 0.5:
+            events = sorted(self.graph.steps[ref].events) or ["ok"]
+            self._call(
+                commands.Resume(
+                    at=self.now,
+                    event=self.chance.pick(events),
+                    payload=self.chance.pick([None, body({"by": request_id})]),
+                    step_ref=self.chance.pick(["", ref]),
+                    buffer=self.chance.pick([False, True]),
+                    request_id=request_id,
+                )
+            )
+        elif kind < 0.75:
+            delay_ms = self.chance.whole(1, 300)
+            may_time_out = [ref for ref, step in self.graph.steps.items() if "timeout" in step.on]
+            ref = self.chance.pick([*may_time_out, ref])
+            self._call(
+                commands.ScheduleResume(at=self.now, step_ref=ref, delay_ms=delay_ms, request_id=request_id)
+            )
+        elif kind < 0.97:
+            timer = self.chance.pick([*self.state.timers, 99])
+            make = self.chance.pick([commands.CancelTimer, commands.FireTimer])
+            if make is commands.FireTimer:
+                self._call(commands.FireTimer(at=self.now, timer=timer, forced=True, request_id=request_id))
+            else:
+                self._call(commands.CancelTimer(at=self.now, timer=timer, request_id=request_id))
+        elif self.rng.random() < 0.3:
+            self._call(commands.CancelInstance(at=self.now, request_id=request_id))
+
+    # --- the executor ----------------------------------------------------------------------------------------
+
+    def _grant(self) -> Grant:
+        slots = self.chance.pick([0, 1, 2])
+        return Grant(self.process.name, slots, frozenset(self.graph.steps)) if slots else NO_GRANT
+
+    def _take(self) -> None:
+        """Take what was offered."""
+        if not self.process.offered:
+            return
+        ref = self.chance.pick(sorted(self.process.offered))
+        self.process.offered.discard(ref)
+        self._submit(
+            commands.TakeTask(at=self.now, step_ref=ref),
+            Grant(self.process.name, 1, frozenset(self.graph.steps)),
+        )
+
+    def _answer(self) -> None:
+        """An attempt ends somehow, be it one that nobody waits for any more."""
+        if not self.runs:
+            return
+        ref, attempt = self.chance.pick(sorted(self.runs))
+        command = self._result(ref, attempt)
+        try:
+            result = self._submit(command, self._grant())
+        except Crashed:
+            if self.rng.random() < 0.5:  # the executor sends its result again, which may count already
+                raise
+            del self.runs[ref, attempt]
+            raise
+        del self.runs[ref, attempt]
+        if isinstance(result, Rejection) and not isinstance(result, AttemptStale):
+            broken("a result counts or is stale", f"{command}: {result!r}")
+
+    def _result(self, ref: str, attempt: int) -> Command:
+        at, step = self.now, self.graph.steps[ref]
+        kind = self.rng.random()
+        if kind < 0.2:
+            return commands.FailTask(
+                at=at,
+                step_ref=ref,
+                attempt=attempt,
+                type="ValueError",
+                message="boom",
+                retryable=self.chance.pick([True, True, False]),
+                jitter=self.rng.random(),
+            )
+        if kind < 0.25:
+            return commands.ReleaseTask(at=at, step_ref=ref, attempt=attempt, reason="drained")
+        if step.events and kind < 0.7:
+            return commands.SuspendTask(at=at, step_ref=ref, attempt=attempt)
+        event = "undeclared" if kind > 0.98 else self.chance.pick(sorted(set(step.on) - {"error", "timeout"}))
+        output = self.chance.pick([None, body({"attempt": attempt})])
+        return commands.FinishTask(at=at, step_ref=ref, attempt=attempt, event=event, output=output)
+
+    # --- alarms and sweeps -----------------------------------------------------------------------------------
+
+    def _ring(self) -> None:
+        """The next alarm rings; now and then too early, by a clock that is ahead."""
+        if not self.process.alarms:
+            return
+        revision, due_at = min(self.process.alarms.items(), key=lambda item: (item[1], item[0]))
+        if self.rng.random() < EARLY_SHARE:
+            self.now = max(self.now, due_at - 1)
+        else:
+            self.now = max(self.now, due_at)
+        del self.process.alarms[revision]
+        self._fire(revision)
+
+    def _fire(self, revision: int) -> None:
+        command = commands.FireTimer(at=self.now, timer=revision, jitter=self.rng.random())
+        result = self._submit(command, self._grant())
+        if isinstance(result, TimerNotDue):
+            self.process.alarms[revision] = result.due_at
+        elif isinstance(result, Rejection) and not isinstance(result, TimerNotFound):
+            broken("a timer acts or is gone", f"{command}: {result!r}")
+
+    def _sweep(self) -> None:
+        """Find what a crash left behind: timers without alarm, tasks of processes that are gone."""
+        assert self.state is not None
+        for timer in self.state.timers.values():
+            self.process.alarms.setdefault(timer.revision, timer.due_at)
+        for ref, step in [*self.state.steps.items()]:
+            grant = Grant(self.process.name, 1, frozenset({ref}))
+            if isinstance(step, st.Scheduled):
+                self._submit(commands.TakeTask(at=self.now, step_ref=ref), grant)
+            elif isinstance(step, st.Running) and step.owner != self.process.name:
+                lost = commands.TakeTask(at=self.now, step_ref=ref, lost_attempt=step.attempt)
+                self._submit(lost, grant)
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    def _calm_down(self) -> None:
+        """No crash any more, every wait is answered: then the instance ends."""
+        self.crashing = False
+        assert self.state is not None
+        for _ in range(CALMING_MAX):
+            if self.state.is_final:
+                return
+            if self.state.status is InstanceStatus.FAILED:
+                self._submit(commands.RetryInstance(at=self.now))
+            self._sweep()
+            waiting = [ref for ref, step in self.state.steps.items() if isinstance(step, st.Waiting)]
+            if self.runs:
+                self._answer()
+            elif waiting:
+                event = self.chance.pick(sorted(self.graph.steps[waiting[0]].events))
+                self._submit(commands.Resume(at=self.now, event=event, step_ref=waiting[0]))
+            else:
+                self._ring()
+        broken("an instance can always be driven to its end", self.state)
+
+    def _judge_ledgers(self) -> None:
+        """What clients were told is in the history, once each and in order; what ended has really run."""
+        at = {entry.request_id: entry.revision for entry in self.entries if entry.request_id}
+        times = Counter(entry.request_id for entry in self.entries if entry.request_id)
+        if any(count > 1 for count in times.values()):
+            broken("a request takes effect at most once", times)
+        latest = 0
+        for call in self.calls:
+            if at.get(call.request_id) != call.revision:
+                broken("an answer says what is stored", f"{call}; stored at {at.get(call.request_id)}")
+            if call.revision is not None:
+                if call.revision <= latest:
+                    broken("what is asked later comes later", f"{call} after revision {latest}")
+                latest = call.revision
+        tried = {(ref, attempt) for ref, _, attempt in self.work}
+        for entry in self.entries:
+            fact = entry.fact
+            own = isinstance(fact, facts.StepFinished) and fact.event not in {"timeout", "error", "elapsed"}
+            if (
+                own
+                and self.graph.steps[fact.step_ref].kind == "task"
+                and not any(ref == fact.step_ref for ref, _ in tried)
+            ):
+                broken("a step that ended has run", fact)
+        if len({token for _, token, _ in self.work}) != len({ref for ref, _, _ in self.work}):
+            broken("a step keeps its idempotency key", self.work)
+        assert self.state is not None
+        if self.state.timers:
+            broken("no timer outlives its instance", self.state.timers)
+
+
+def live(seed: int) -> World:
+    """Live through one seed. Raises `Broken`, with the seed, where the design does not hold."""
+    world = World(seed)
+    try:
+        world.live()
+    except Broken as error:
+        raise Broken(error.rule, f"{error} (seed {seed})") from error
+    return world
