@@ -1,0 +1,285 @@
+"""The commands on instances: the three verbs, and looking at, following, ending and mending instances."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, assert_never
+
+import typer
+
+from perdure_server.cli.exits import Exit, fail
+from perdure_server.cli.remote import Session, remote
+from perdure_server.cli.values import duration_ms_of, json_of, labels_of, object_of
+
+if TYPE_CHECKING:
+    from perdure.client import WatchEvent
+
+WATCH_CONNECT_SECONDS: float = 3.0
+"""How long a watch waits for its first answer; from then on it outlives a restart of the server."""
+
+_InstanceId = Annotated[str, typer.Argument(metavar="ID", help="The instance.")]
+_RequestId = Annotated[str, typer.Option("--request-id", help="Repeat a call safely by its id.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    remote(
+        app,
+        "start",
+        """perdure start order --context '{"items": [1, 2]}'""",
+        "perdure start order --context @order.json --business-key order-17 --label team=web",
+        "perdure start order --delay 10m --wait",
+    )(start)
+    remote(
+        app,
+        "resume",
+        """perdure resume ID approved --payload '{"by": "Ada"}'""",
+        "perdure resume ID reserved --step reserve --buffer",
+    )(resume)
+    remote(app, "schedule-resume", "perdure schedule-resume ID approval 60000")(schedule_resume)
+    remote(app, "get", "perdure get ID", "perdure get ID --json")(get)
+    remote(app, "history", "perdure history ID", "perdure history ID --after 12 --json")(history)
+    remote(app, "watch", "perdure watch ID", "perdure watch ID --after 0")(watch)
+    remote(app, "cancel", "perdure cancel ID --reason 'ordered twice'")(cancel)
+    remote(app, "retry", "perdure retry ID")(retry)
+    remote(
+        app,
+        "list",
+        "perdure list --state failed --workflow order",
+        "perdure list --label team=web --limit 10 --json",
+    )(list_instances)
+    remote(app, "health", "perdure health --server 127.0.0.1:7420")(health)
+
+
+def start(
+    session: Session,
+    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="The workflow's name.")],
+    context: Annotated[
+        str | None, typer.Option(metavar="JSON|@FILE|@-", help="A JSON object that every step can read.")
+    ] = None,
+    instance_id: Annotated[str, typer.Option(help="The id to give; else the server chooses one.")] = "",
+    version: Annotated[int, typer.Option(min=0, help="The workflow's version; 0 is the newest.")] = 0,
+    business_key: Annotated[str, typer.Option(help="A key of your own, unique among live instances.")] = "",
+    use_existing: Annotated[
+        bool, typer.Option("--use-existing", help="Answer with the instance that holds the business key.")
+    ] = False,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="To find it by; may be repeated.")
+    ] = None,
+    delay: Annotated[str, typer.Option(help="How long it stays PENDING, as in 30s or 2h.")] = "0ms",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it ends, and show it.")] = False,
+    request_id: _RequestId = "",
+) -> None:
+    """Start an instance and print its id."""
+    from datetime import timedelta
+
+    from perdure.client import ConflictPolicy
+
+    started = session.client.start_instance(
+        workflow,
+        object_of(context, "--context"),
+        instance_id=instance_id,
+        version=version,
+        business_key=business_key,
+        conflict_policy=ConflictPolicy.USE_EXISTING if use_existing else ConflictPolicy.FAIL,
+        start_delay=timedelta(milliseconds=duration_ms_of(delay, "--delay")),
+        labels=labels_of(label or []),
+        request_id=request_id,
+    )
+    _say(session, started, started.instance_id)
+    if wait:
+        _follow_to_the_end(session, started.instance_id)
+
+
+def resume(
+    session: Session,
+    instance_id: _InstanceId,
+    event: Annotated[str, typer.Argument(metavar="EVENT", help="The event's name.")],
+    payload: Annotated[
+        str | None, typer.Option(metavar="JSON|@FILE|@-", help="Any JSON value; becomes the step's output.")
+    ] = None,
+    step: Annotated[str, typer.Option(help="Which step, if several wait for the event.")] = "",
+    buffer: Annotated[
+        bool, typer.Option("--buffer", help="Keep the event if no step waits for it yet.")
+    ] = False,
+    request_id: _RequestId = "",
+) -> None:
+    """Bring an event to the step that waits for it."""
+    value = json_of(payload, "--payload")
+    resumed = session.client.resume(
+        instance_id, event, value, step_ref=step, buffer=buffer, request_id=request_id
+    )
+    where = {"delivered": "to", "buffered": "for"}.get(resumed.disposition.value, "at")
+    step_text = resumed.step_ref or "the first step that accepts it"
+    _say(session, resumed, f"{resumed.disposition.value} {where} {step_text}, revision {resumed.revision}")
+
+
+def schedule_resume(
+    session: Session,
+    instance_id: _InstanceId,
+    step: Annotated[str, typer.Argument(metavar="STEP", help="A step with an arrow for the event timeout.")],
+    delay_ms: Annotated[
+        str, typer.Argument(metavar="DELAY_MS", help="Milliseconds, or a duration such as 30s.")
+    ],
+    request_id: _RequestId = "",
+) -> None:
+    """Resume a step with the event `timeout` after a delay, durably, and print the timer's reference."""
+    from perdure_server.cli.output import time_text
+
+    scheduled = session.client.schedule_resume(
+        instance_id, step, duration_ms_of(delay_ms, "DELAY_MS"), request_id=request_id
+    )
+    _say(session, scheduled, f"{scheduled.reference}  due {time_text(scheduled.due_time)}")
+
+
+def get(session: Session, instance_id: _InstanceId) -> None:
+    """Show an instance as it is now."""
+    _show(session, instance_id)
+
+
+def history(
+    session: Session,
+    instance_id: _InstanceId,
+    after: Annotated[int, typer.Option(min=0, metavar="REVISION", help="Only what came later.")] = 0,
+) -> None:
+    """Show what has happened to an instance, line by line."""
+    from perdure_server.cli.output import entry_line, print_json
+
+    for entry in session.client.list_history(instance_id, after_revision=after, page_size=1000):
+        if session.as_json:
+            print_json(entry)
+        else:
+            print(entry_line(entry))
+
+
+def watch(
+    session: Session,
+    instance_id: _InstanceId,
+    after: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="REVISION", help="Begin after this revision; 0: the whole history."),
+    ] = None,
+) -> None:
+    """Follow an instance until it ends; goes on when the server restarts. Exit code 5 unless it COMPLETED."""
+    _follow(session, instance_id, after)
+    state = session.client.get_instance(instance_id).state
+    if state.has_ended and state.value != "COMPLETED":
+        raise typer.Exit(Exit.NOT_COMPLETED)
+
+
+def cancel(
+    session: Session,
+    instance_id: _InstanceId,
+    reason: Annotated[str, typer.Option(help="Why; kept in the history.")] = "",
+    request_id: _RequestId = "",
+) -> None:
+    """End an instance; running steps are told to stop."""
+    cancelled = session.client.cancel_instance(instance_id, reason=reason, request_id=request_id)
+    _say(session, cancelled, f"cancelled at revision {cancelled.revision}")
+
+
+def retry(session: Session, instance_id: _InstanceId, request_id: _RequestId = "") -> None:
+    """Set a FAILED instance going again."""
+    retried = session.client.retry_instance(instance_id, request_id=request_id)
+    _say(session, retried, f"goes on at revision {retried.revision}")
+
+
+def list_instances(
+    session: Session,
+    state: Annotated[
+        list[str] | None, typer.Option(help="Only in this state (pending, running, ...); may be repeated.")
+    ] = None,
+    workflow: Annotated[str, typer.Option(help="Only of this workflow.")] = "",
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only with this label; may be repeated.")
+    ] = None,
+    business_key: Annotated[str, typer.Option(help="Only with this business key.")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="How many at most; 0: all.")] = 50,
+) -> None:
+    """List instances, newest first."""
+    from itertools import islice
+
+    from perdure_server.cli.output import print_json, print_table, time_text
+
+    listed = session.client.list_instances(
+        states=state or (),
+        workflow=workflow,
+        labels=labels_of(label or []),
+        business_key=business_key,
+        page_size=min(limit or 1000, 1000),
+    )
+    instances = islice(listed, limit or None)
+    if session.as_json:
+        for instance in instances:
+            print_json(instance)
+        return
+    rows = [
+        (i.instance_id, f"{i.workflow} v{i.version}", i.state.value, i.business_key, time_text(i.update_time))
+        for i in instances
+    ]
+    print_table(("INSTANCE", "WORKFLOW", "STATE", "KEY", "UPDATED"), rows)
+
+
+def health(session: Session) -> None:
+    """Ask whether the server is ready. Exit code 3 if it is not."""
+    answer = session.client.check_health()
+    _say(session, {"status": answer}, answer.value)
+    if answer.value != "SERVING":
+        raise typer.Exit(Exit.UNAVAILABLE)
+
+
+# --- what several of them do -------------------------------------------------------------------------------------
+
+
+def _say(session: Session, value: object, line: str) -> None:
+    if session.as_json:
+        from perdure_server.cli.output import print_json
+
+        print_json(value)
+    else:
+        print(line, flush=True)
+
+
+def _show(session: Session, instance_id: str) -> str:
+    from perdure_server.cli.output import instance_lines, print_json
+
+    instance = session.client.get_instance(instance_id)
+    if session.as_json:
+        print_json(instance)
+    else:
+        print("\n".join(instance_lines(instance)))
+    return instance.state.value
+
+
+def _follow(session: Session, instance_id: str, after: int | None) -> None:
+    connect_seconds = min(session.timeout_seconds, WATCH_CONNECT_SECONDS)
+    with session.connect(timeout_seconds=connect_seconds) as client:
+        for event in client.watch_instance(instance_id, after_revision=after):
+            _print_event(session, event)
+
+
+def _print_event(session: Session, event: WatchEvent) -> None:
+    from perdure.client import HistoryEntry, Snapshot, WatchEnd
+    from perdure_server.cli.output import entry_line, instance_lines, print_json
+
+    document: dict[str, Any]
+    match event:
+        case Snapshot():
+            document, text = {"snapshot": event.instance}, "\n".join(instance_lines(event.instance))
+        case HistoryEntry():
+            document, text = {"entry": event}, entry_line(event)
+        case WatchEnd():
+            document, text = {"end": event}, ""
+        case _:
+            assert_never(event)
+    if session.as_json:
+        print_json(document)
+    elif text:
+        print(text, flush=True)
+
+
+def _follow_to_the_end(session: Session, instance_id: str) -> None:
+    with session.connect() as client:
+        client.wait_for_end(instance_id)
+    state = _show(session, instance_id)
+    if state != "COMPLETED":
+        fail(f"{instance_id} ended {state}", code=Exit.NOT_COMPLETED)

@@ -1,0 +1,189 @@
+"""How commands print: values as JSON documents, as tables, as lines. No calls are made here."""
+
+from __future__ import annotations
+
+import enum
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, assert_never
+
+from perdure.client import facts
+
+if TYPE_CHECKING:
+    from perdure.client import Instance
+
+
+def print_json(value: object) -> None:
+    """Print a value as one JSON document on one line, at once."""
+    print(json.dumps(plain(value), ensure_ascii=False, separators=(",", ":")), flush=True)
+
+
+def plain(value: object) -> Any:
+    """Return a value as what JSON knows: times as RFC 3339, durations as in "1.5s", enums by their names."""
+    match value:
+        case enum.Enum():
+            return value.value
+        case datetime():
+            return time_text(value)
+        case timedelta():
+            return f"{value.total_seconds():g}s"
+        case Mapping():
+            return {str(key): plain(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            items = [plain(item) for item in value]
+            return sorted(items) if isinstance(value, set | frozenset) else items
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        case _:
+            return value
+
+
+def time_text(time: datetime | None) -> str:
+    """Return a time in UTC with milliseconds; a dash for none."""
+    if time is None:
+        return "-"
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows in columns. Nothing is cut off where the output is no terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    table = Table(box=None, pad_edge=False, header_style="bold" if terminal else "")
+    for name in head:
+        table.add_column(name, overflow="fold", no_wrap=not terminal)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console(highlight=False) if terminal else Console(highlight=False, width=10_000)
+    with console.capture() as printed:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in printed.get().splitlines()))
+
+
+def json_text(value: object, *, chars_max: int = 200) -> str:
+    """Return a payload as compact JSON, cut for people."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= chars_max else f"{text[: chars_max - 1]}…"
+
+
+def entry_line(entry: facts.HistoryEntry) -> str:
+    """Return one line of a history."""
+    kind = (entry.kind or "unknown").replace("_", " ")
+    return f"{entry.revision:>5}  {time_text(entry.time)}  {kind:<18}  {fact_text(entry.fact)}".rstrip()
+
+
+def fact_text(fact: facts.Fact) -> str:
+    """Return what a fact says beside its kind."""
+    match fact:
+        case facts.InstanceStarted():
+            delay = f", begins after {plain(fact.start_delay)}" if fact.start_delay else ""
+            return f"{fact.workflow} v{fact.version}, first {fact.start_step}{delay}"
+        case facts.StepStarted():
+            kind = fact.kind.value if fact.kind else "?"
+            waits = f" for {', '.join(fact.events)}" if fact.events else ""
+            return f"{fact.step_ref} ({kind}{waits})"
+        case facts.AttemptStarted():
+            return f"{fact.step_ref} attempt {fact.attempt}"
+        case facts.AttemptFailed():
+            then = "will be retried" if fact.retrying else "was the last one"
+            return f"{fact.step_ref} attempt {fact.attempt} {then}: {_one_line(fact.type, fact.message)}"
+        case facts.AttemptReleased():
+            return f"{fact.step_ref} attempt {fact.attempt} given back ({fact.reason})"
+        case facts.StepSuspended():
+            return f"{fact.step_ref} waits for {', '.join(fact.events)}"
+        case facts.StepFinished():
+            why = f" ({_one_line(fact.failure.type, fact.failure.message)})" if fact.failure else ""
+            return f"{fact.step_ref}: {fact.event} -> {', '.join(fact.targets)}{why}"
+        case facts.StepSkipped():
+            return fact.step_ref
+        case facts.EventBuffered():
+            return f"{fact.event} for {fact.step_ref or 'the first step that accepts it'}"
+        case facts.TimerArmed():
+            return f"{fact.reference} {_timer(fact)} due {time_text(fact.due_time)}"
+        case facts.TimerFired():
+            by_hand = ", by hand" if fact.forced else ""
+            unused = ", unused" if not fact.used else ""
+            return f"{fact.reference} {_timer(fact)}{by_hand}{unused}"
+        case facts.TimerCancelled():
+            return f"{fact.reference} of {fact.step_ref}"
+        case facts.InstanceCompleted():
+            return _unconsumed(fact.unconsumed)
+        case facts.InstanceFailed():
+            why = _one_line(fact.failure.type, fact.failure.message) if fact.failure else ""
+            halted = f"; halted: {', '.join(fact.halted_steps)}" if fact.halted_steps else ""
+            return f"{fact.step_ref}: {why}{halted}"
+        case facts.InstanceCancelled():
+            return "; ".join(filter(None, [_one_line("", fact.reason), _unconsumed(fact.unconsumed)]))
+        case facts.InstanceRetried():
+            return ""
+        case facts.UnknownFact():
+            return "a newer perdure can tell"
+        case _:
+            assert_never(fact)
+
+
+def instance_lines(instance: Instance) -> list[str]:
+    """Return an instance for people: what it is, where it stands, step by step."""
+    lines = [
+        f"{instance.instance_id}  {instance.workflow} v{instance.version}",
+        f"state    {instance.state}, revision {instance.revision}",
+        f"created  {time_text(instance.create_time)}",
+    ]
+    if instance.end_time is not None:
+        lines.append(f"ended    {time_text(instance.end_time)}")
+    if instance.business_key:
+        lines.append(f"key      {instance.business_key}")
+    if instance.labels:
+        lines.append(f"labels   {', '.join(f'{k}={v}' for k, v in sorted(instance.labels.items()))}")
+    if instance.error is not None:
+        error = instance.error
+        lines.append(f"error    {error.step_ref}: {_one_line(error.type, error.message)}")
+    lines.append(f"context  {json_text(instance.initial)}")
+    rows = [
+        (result.step_ref, result.status.value, _result_text(instance, result.step_ref, result.event))
+        for result in instance.step_results
+    ]
+    ended = {result.step_ref for result in instance.step_results}
+    for step in instance.active_steps:
+        if step.step_ref in ended:
+            continue
+        notes = [
+            f"attempt {step.attempt}" if step.attempt else "",
+            f"for {', '.join(step.events)}" if step.events else "",
+            f"until {time_text(step.deadline)}" if step.deadline else "",
+            _one_line(step.last_failure.type, step.last_failure.message) if step.last_failure else "",
+        ]
+        rows.append((step.step_ref, step.status.value, "  ".join(filter(None, notes))))
+    if rows:
+        width = max(len(ref) for ref, _, _ in rows)
+        lines += [
+            "steps",
+            *(f"  {ref:<{width}}  {status:<11}  {note}".rstrip() for ref, status, note in rows),
+        ]
+    if instance.inbox:
+        lines.append(f"inbox    {', '.join(event.event for event in instance.inbox)}")
+    return lines
+
+
+def _result_text(instance: Instance, step_ref: str, event: str) -> str:
+    output = instance.outputs.get(step_ref)
+    return f"{event}  {json_text(output)}" if step_ref in instance.outputs else event
+
+
+def _timer(fact: facts.TimerArmed | facts.TimerFired) -> str:
+    return f"{fact.kind.value} of {fact.step_ref}" if fact.step_ref else fact.kind.value
+
+
+def _unconsumed(events: Sequence[facts.BufferedEvent]) -> str:
+    return f"unconsumed: {', '.join(event.event for event in events)}" if events else ""
+
+
+def _one_line(kind: str, message: str) -> str:
+    text = " ".join(message.split())
+    return f"{kind}: {text}" if kind and text else kind or text

@@ -1,0 +1,126 @@
+"""``perdure serve``: from the command line to a `Config`, and the server's errors at start as one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from perdure_server.cli.exits import Exit, fail
+from perdure_server.cli.remote import epilog
+from perdure_server.cli.values import seconds_of
+from perdure_server.config import (
+    COROUTINES_MAX,
+    DATABASE_DEFAULT,
+    GRACE_SECONDS,
+    LISTEN_DEFAULT,
+    THREADS_MAX,
+    Config,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        "serve",
+        epilog=epilog(
+            "perdure serve examples/order.py",
+            "perdure serve shop.workflows --database sqlite:////var/lib/perdure/shop.db --listen 127.0.0.1:7420",
+            "perdure serve order.py --listen 0.0.0.0:7420 --tls-cert server.pem --tls-key server.key",
+        )
+        + "\n\nStop it with SIGTERM or Ctrl-C; a second one stops it at once.",
+    )(serve)
+
+
+def serve(
+    apps: Annotated[
+        list[str], typer.Argument(metavar="APP", help="A .py file or a module with Workflow classes.")
+    ],
+    database: Annotated[
+        str,
+        typer.Option(
+            envvar="PERDURE_DATABASE",
+            help="sqlite:///FILE (relative), sqlite:////FILE (absolute) or :memory:.",
+        ),
+    ] = DATABASE_DEFAULT,
+    listen: Annotated[
+        str,
+        typer.Option(
+            envvar="PERDURE_LISTEN", metavar="HOST:PORT", help="Where to listen; port 0: a free one."
+        ),
+    ] = LISTEN_DEFAULT,
+    tls_cert: Annotated[
+        Path | None, typer.Option(envvar="PERDURE_TLS_CERT", help="The server's certificate chain (PEM).")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(envvar="PERDURE_TLS_KEY", help="The certificate's key (PEM).")
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PERDURE_TLS_CLIENT_CA", help="Let in only clients with certificates of this CA (PEM)."
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", envvar="PERDURE_INSECURE", help="Listen outside loopback without TLS."),
+    ] = False,
+    reflection: Annotated[
+        bool, typer.Option("--reflection", envvar="PERDURE_REFLECTION", help="Offer gRPC server reflection.")
+    ] = False,
+    grace: Annotated[
+        str, typer.Option(envvar="PERDURE_GRACE", help="How long a stop waits for running steps and calls.")
+    ] = f"{GRACE_SECONDS:g}s",
+    coroutines_max: Annotated[
+        int,
+        typer.Option(envvar="PERDURE_COROUTINES_MAX", min=1, help="How many async def steps run at once."),
+    ] = COROUTINES_MAX,
+    threads_max: Annotated[
+        int,
+        typer.Option(
+            envvar="PERDURE_THREADS_MAX", min=1, help="How many plain functions run as steps at once."
+        ),
+    ] = THREADS_MAX,
+) -> None:
+    """Run a server for the workflows of APP...
+
+    Prints `perdure listening on HOST:PORT` to stdout once it takes calls; logs go to stderr, a JSON document each.
+    """
+    from perdure_server.cli.apps import AppError, load_workflows
+
+    grace_seconds = seconds_of(grace, "--grace")
+    for option, file in (
+        ("--tls-cert", tls_cert),
+        ("--tls-key", tls_key),
+        ("--tls-client-ca", tls_client_ca),
+    ):
+        if file is not None and not file.is_file():
+            fail(f"{option}: there is no file {file}")
+    try:
+        found = load_workflows(apps)
+    except AppError as error:
+        fail_app(error)
+    config = Config(
+        workflows=found,
+        database=database,
+        listen=listen,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_client_ca=tls_client_ca,
+        insecure=insecure,
+        reflection=reflection,
+        grace_seconds=grace_seconds,
+        coroutines_max=coroutines_max,
+        threads_max=threads_max,
+    )
+    from perdure_server import app
+
+    app.run(config)
+
+
+def fail_app(error: Exception) -> NoReturn:
+    """End the command with an APP's error, its findings line by line."""
+    findings = getattr(error, "findings", ())
+    lines = "".join(f"\n  - {finding}" for finding in findings)
+    fail(f"{error}{lines}", code=Exit.REFUSED if findings else Exit.USAGE)

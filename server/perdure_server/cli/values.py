@@ -1,0 +1,77 @@
+"""What people type, as values: JSON from an argument, a file or stdin; labels; durations. Raises usage errors only."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+
+from perdure.graph import parse_duration_ms
+
+
+def json_of(text: str | None, option: str) -> Any:
+    """Return the value of JSON text, of the file in ``@FILE``, or of stdin for ``@-``; None for no text."""
+    if text is None:
+        return None
+    source = option
+    if text.startswith("@"):
+        source = "stdin" if text == "@-" else text[1:]
+        text = _read(text[1:], option)
+    try:
+        return json.loads(text, parse_constant=lambda name: _refuse_constant(name, option))
+    except ValueError as error:
+        raise typer.BadParameter(f"{source} holds no JSON: {error}", param_hint=option) from None
+    except RecursionError:
+        raise typer.BadParameter(f"{source} is nested too deep", param_hint=option) from None
+
+
+def object_of(text: str | None, option: str) -> dict[str, Any]:
+    """Return the JSON object that `json_of` finds; the empty one for no text."""
+    value = json_of(text, option)
+    if text is None:
+        return {}
+    if not isinstance(value, dict):
+        raise typer.BadParameter("must be a JSON object, as in '{\"items\": [1, 2]}'", param_hint=option)
+    return value
+
+
+def labels_of(pairs: list[str], option: str = "--label") -> dict[str, str]:
+    """Return ``key=value`` texts as a mapping."""
+    labels: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise typer.BadParameter(f"{pair!r} is no label; write key=value", param_hint=option)
+        if labels.setdefault(key, value) != value:
+            raise typer.BadParameter(f"the label {key!r} is given twice", param_hint=option)
+    return labels
+
+
+def seconds_of(text: str, option: str) -> float:
+    """Return a duration such as ``30s`` in seconds."""
+    return duration_ms_of(text, option) / 1000
+
+
+def duration_ms_of(text: str, option: str) -> int:
+    """Return a duration such as ``30s``, or digits that mean milliseconds, in milliseconds."""
+    try:
+        return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else parse_duration_ms(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
+
+
+def _read(name: str, option: str) -> str:
+    try:
+        body = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return body.decode()
+    except OSError as error:
+        raise typer.BadParameter(f"cannot read {name}: {error.strerror}", param_hint=option) from None
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{name} is not UTF-8", param_hint=option) from None
+
+
+def _refuse_constant(name: str, option: str) -> NoReturn:
+    raise typer.BadParameter(f"JSON has no {name}", param_hint=option)
