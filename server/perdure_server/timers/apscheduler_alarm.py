@@ -9,8 +9,8 @@ until the body has ended.
 A round of APScheduler that meets an exception never plans the next one. Hence the `wakeup` that the window
 calls every second, and the ticking job by which silence is noticed.
 
-Jobs are handed over in one batch per turn of the loop, between ``pause`` and ``resume``: each ``add_job`` on
-a running scheduler would start a round of its own.
+Jobs are handed over in batches, one per turn of the loop, between ``pause`` and ``resume``: each ``add_job``
+on a running scheduler would start a round of its own.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, Final
 
 from apscheduler.events import (
@@ -47,6 +48,10 @@ TICK_JOB_ID: Final = "perdure.tick"
 
 JUMP_MS: Final = 500
 """A time of day that moved this much against the monotonic clock has jumped: the ticking job is planned anew."""
+
+
+JOBS_PER_TURN_MAX: Final = 250
+"""How many jobs are handed over in one turn of the loop: some ten milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +156,11 @@ class ApschedulerAlarm:
         self._flushing = False
         if self._scheduler is None:
             return
-        waiting, self._waiting = self._waiting, {}
+        batch = list(islice(self._waiting.items(), JOBS_PER_TURN_MAX))
         self._scheduler.pause()
         try:
-            for job_id, wanted in waiting.items():
+            for job_id, wanted in batch:
+                del self._waiting[job_id]
                 # An id can have been submitted since it was asked for.
                 if job_id in self._running:
                     self._after_body[job_id] = wanted
@@ -169,6 +175,7 @@ class ApschedulerAlarm:
                 )
         finally:
             self._scheduler.resume()
+            self._flush_soon()
 
     def _plan_tick(self) -> None:
         self._offset_ms = self._offset()

@@ -1,0 +1,487 @@
+"""The dispatcher: credits, the fast way, sweeps, reconciliation, reports and the drain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from perdure_server.engine import commands
+from perdure_server.engine.commands import NO_GRANT
+from perdure_server.engine.rejections import PayloadTooLarge
+from perdure_server.runtime.dispatcher import GRANT_SLOTS_MAX
+from perdure_server.runtime.ports import TaskToRun
+from perdure_server.runtime.reservations import RESERVATION_SECONDS_MAX, Reservations
+from perdure_server.runtime.tasks import (
+    TaskFailed,
+    TaskFinished,
+    TaskKey,
+    TaskReleased,
+    TaskStopped,
+    TaskSuspended,
+    key_of,
+)
+from perdure_server.store.protocol import OutcomeUnknown, Unavailable
+from task_table import TaskTable
+
+DONE = TaskFinished("done", None)
+
+
+class Hands:
+    """A client that holds what it is given until a test says how it ended."""
+
+    def __init__(self) -> None:
+        self.tasks: list[TaskToRun] = []
+        self.stopped: list[TaskKey] = []
+        self._changed = asyncio.Event()
+
+    def run(self, task: TaskToRun) -> None:
+        self.tasks.append(task)
+        self._changed.set()
+
+    def stop(self, key: TaskKey) -> None:
+        self.stopped.append(key)
+        self._changed.set()
+
+    @property
+    def keys(self) -> list[TaskKey]:
+        return [key_of(task) for task in self.tasks]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+
+@pytest.fixture
+async def table() -> AsyncIterator[TaskTable]:
+    table = TaskTable()
+    yield table
+    await table.dispatcher.drain(0)
+
+
+def hire(table: TaskTable, credits_max: int = 10, *step_refs: str) -> Hands:
+    hands = Hands()
+    table.dispatcher.register(hands, {("w", 1): frozenset(step_refs or {"work"})}, credits_max)
+    return hands
+
+
+# --- credits -------------------------------------------------------------------------------------------------
+
+
+async def test_no_slots_are_granted_without_code_or_credit(table: TaskTable) -> None:
+    assert table.dispatcher.reserve("w", 1) is NO_GRANT
+    hire(table, 2)
+
+    assert table.dispatcher.reserve("w", 2) is NO_GRANT
+    assert table.dispatcher.reserve("other", 1) is NO_GRANT
+    grant = table.dispatcher.reserve("w", 1)
+    assert (grant.owner, grant.slots, grant.step_refs) == ("r1", 2, {"work"})
+    assert table.dispatcher.reserve("w", 1) is NO_GRANT
+    table.dispatcher.give_back(grant, 2)
+    assert table.dispatcher.reserve("w", 1).slots == 2
+
+
+async def test_one_commit_gets_a_bounded_number_of_slots(table: TaskTable) -> None:
+    hire(table, 100)
+
+    assert table.dispatcher.reserve("w", 1).slots == GRANT_SLOTS_MAX
+
+
+async def test_a_credit_is_in_use_until_the_result_is_stored(table: TaskTable) -> None:
+    hands = hire(table, 1)
+    assert table.grant("a")
+    assert table.dispatcher.reserve("w", 1) is NO_GRANT
+    table.dispatcher.done(hands.keys[0], DONE)
+    assert table.dispatcher.reserve("w", 1) is NO_GRANT
+
+    await table.until_results(1)
+    await asyncio.sleep(0)
+
+    assert table.dispatcher.reserve("w", 1).slots == 1
+
+
+async def test_a_grant_covers_the_steps_of_every_client_with_room(table: TaskTable) -> None:
+    first, second = hire(table, 1, "a"), hire(table, 1, "b")
+    grant = table.dispatcher.reserve("w", 1)
+    assert grant.step_refs == {"a", "b"}
+    table.dispatcher.give_back(grant, grant.slots)
+    assert table.grant("i", "a")
+
+    assert table.dispatcher.reserve("w", 1).step_refs == {"b"}
+    assert [len(first.tasks), len(second.tasks)] == [1, 0]
+
+
+async def test_work_goes_to_the_client_with_most_room(table: TaskTable) -> None:
+    first, second = hire(table, 2), hire(table, 5)
+    for name in "abc":
+        assert table.grant(name)
+
+    assert [len(first.tasks), len(second.tasks)] == [0, 3]
+
+
+async def test_tasks_that_wait_keep_half_of_the_credits(table: TaskTable) -> None:
+    hire(table, 4)
+    table.dispatcher.offer("w", 1)
+
+    grants = [table.dispatcher.reserve("w", 1).slots for _ in range(3)]
+
+    assert grants == [2, 0, 0]
+
+
+def test_a_reservation_that_nobody_came_back_for_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    second = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: second)
+    reserved = Reservations()
+    reserved.add(3)
+    reserved.take(2)
+    for _ in range(RESERVATION_SECONDS_MAX + 1):
+        second += 1
+        reserved.add(5)
+        assert reserved.total >= 6 - (second > 100 + RESERVATION_SECONDS_MAX)
+        reserved.take(5)
+
+    second += 1
+    reserved.add(1)
+    assert reserved.total == 1
+    reserved.take(9)
+    assert reserved.total == 0
+
+
+# --- running -------------------------------------------------------------------------------------------------
+
+
+async def test_an_attempt_is_never_run_twice(table: TaskTable) -> None:
+    hands = hire(table)
+    table.grant("a")
+
+    table.dispatcher.run(hands.tasks[0])
+
+    assert len(hands.tasks) == 1
+
+
+async def test_only_the_first_result_of_an_attempt_counts(table: TaskTable) -> None:
+    hands = hire(table)
+    table.grant("a")
+    table.dispatcher.done(hands.keys[0], TaskSuspended())
+    table.dispatcher.done(hands.keys[0], DONE)
+    table.dispatcher.done(TaskKey("never", "seen", 1), DONE)
+
+    await table.until_results(1)
+
+    assert isinstance(table.commands()[0], commands.SuspendTask)
+    assert table.refused == []
+
+
+async def test_each_kind_of_result_becomes_its_command(table: TaskTable) -> None:
+    hands = hire(table)
+    for name in "abc":
+        table.grant(name)
+    first, second, third = hands.keys
+    table.dispatcher.done(first, DONE)
+    table.dispatcher.done(second, TaskSuspended())
+    table.dispatcher.done(third, TaskFailed("Boom", "why", retryable=True))
+
+    await table.until_results(3)
+
+    finish, suspend, fail = table.commands()
+    assert isinstance(finish, commands.FinishTask)
+    assert (finish.event, finish.output) == ("done", None)
+    assert isinstance(suspend, commands.SuspendTask)
+    assert isinstance(fail, commands.FailTask)
+    assert (fail.type, fail.message, fail.retryable) == ("Boom", "why", True)
+    assert 0 <= fail.jitter < 1
+
+
+@pytest.mark.parametrize("trouble", [Unavailable("away"), OutcomeUnknown("away"), RuntimeError("a bug")])
+async def test_a_result_is_submitted_until_the_store_answers(table: TaskTable, trouble: Exception) -> None:
+    hands = hire(table)
+    table.grant("a")
+    table.troubles = [trouble] * 3
+    table.dispatcher.done(hands.keys[0], DONE)
+
+    await table.until_results(1)
+
+    assert table.troubles == []
+
+
+async def test_a_result_that_is_stale_is_dropped(table: TaskTable) -> None:
+    hands = hire(table, 1)
+    table.grant("a")
+    del table.rows["a", "work"]
+    table.dispatcher.done(hands.keys[0], DONE)
+
+    await table.until(lambda: bool(table.refused))
+    await asyncio.sleep(0)
+
+    assert table.dispatcher.tasks == 0
+    assert table.dispatcher.reserve("w", 1).slots == 1
+
+
+async def test_a_result_that_can_never_be_stored_becomes_a_failure(table: TaskTable) -> None:
+    hands = hire(table)
+    table.grant("a")
+    table.troubles = [PayloadTooLarge("output", 2, 1)]
+    table.dispatcher.done(hands.keys[0], DONE)
+
+    await table.until_results(1)
+
+    (fail,) = table.commands()
+    assert isinstance(fail, commands.FailTask)
+    assert (fail.type, fail.retryable) == ("PayloadTooLarge", False)
+
+
+async def test_a_stopped_attempt_holds_its_credit_until_it_ends_and_its_result_is_dropped(
+    table: TaskTable,
+) -> None:
+    hands = hire(table, 1)
+    table.grant("a")
+    key = hands.keys[0]
+    table.dispatcher.stop(*key)
+    table.dispatcher.stop(*key)
+    table.dispatcher.stop("unknown", "work", 1)
+    assert hands.stopped == [key]
+    assert table.dispatcher.reserve("w", 1) is NO_GRANT
+
+    table.dispatcher.done(key, DONE)
+
+    assert table.dispatcher.reserve("w", 1).slots == 1
+    assert table.results == []
+
+
+async def test_a_task_that_its_executor_refuses_is_released_and_taken_anew(table: TaskTable) -> None:
+    hands = hire(table)
+    run, refusals = hands.run, [RuntimeError("a bug")]
+
+    def refuse_once(task: TaskToRun) -> None:
+        if refusals:
+            raise refusals.pop()
+        run(task)
+
+    hands.run = refuse_once  # type: ignore[method-assign]
+    table.grant("a")
+    table.dispatcher.start()
+
+    await hands.until(lambda: hands.keys == [TaskKey("a", "work", 2)])
+
+
+async def test_what_a_client_that_is_gone_held_is_released_and_run_by_another(table: TaskTable) -> None:
+    gone = hire(table)
+    table.grant("a")
+    table.dispatcher.start()
+    other = hire(table)
+
+    table.dispatcher.unregister(gone)
+    await other.until(lambda: bool(other.tasks))
+
+    assert other.keys == [TaskKey("a", "work", 2)]
+    assert table.released == [TaskKey("a", "work", 1)]
+
+
+async def test_the_dispatcher_knows_which_steps_have_code(table: TaskTable) -> None:
+    hire(table, 1, "a", "b")
+
+    assert table.dispatcher.has_code("w", 1, "b")
+    assert not table.dispatcher.has_code("w", 1, "c")
+    assert not table.dispatcher.has_code("w", 2, "a")
+
+
+# --- sweeping ------------------------------------------------------------------------------------------------
+
+
+async def test_recovery_is_the_first_sweep(table: TaskTable) -> None:
+    table.add("new")
+    table.add("released", attempt=3)
+    table.add("lost", attempt=2, owner="gone")
+    table.add("foreign", attempt=1, owner="r2")
+    table.add("uncoded", workflow="other")
+    table.live_owners.add("r2")
+    hands = hire(table)
+
+    table.dispatcher.start()
+    await hands.until(lambda: len(hands.tasks) == 3)
+
+    assert set(hands.keys) == {
+        TaskKey("new", "work", 1),
+        TaskKey("released", "work", 4),
+        TaskKey("lost", "work", 3),
+    }
+
+
+async def test_more_tasks_than_credits_are_all_run_and_never_too_many_at_once(table: TaskTable) -> None:
+    for number in range(200):
+        table.add(f"i{number}")
+    hands = hire(table, 7)
+    table.dispatcher.start()
+    held_max = 0
+    for count in range(200):
+        await hands.until(lambda count=count: len(hands.tasks) > count)
+        held_max = max(held_max, table.dispatcher.tasks)
+        table.dispatcher.done(hands.keys[count], DONE)
+    await table.until_results(200)
+
+    assert len(set(hands.keys)) == 200
+    assert held_max <= 7
+
+
+async def test_an_offered_task_is_taken_when_a_credit_comes_free(table: TaskTable) -> None:
+    hands = hire(table, 1)
+    table.dispatcher.start()
+    assert table.grant("a")
+    assert not table.grant("b")
+
+    table.dispatcher.done(hands.keys[0], DONE)
+    await hands.until(lambda: len(hands.tasks) == 2)
+
+    assert hands.keys[1] == TaskKey("b", "work", 1)
+
+
+async def test_tasks_without_code_do_not_hide_those_behind_them(table: TaskTable) -> None:
+    for number in range(500):
+        table.add(f"i{number}", "uncoded")
+    table.add("last")
+    hands = hire(table, 2)
+    table.dispatcher.start()
+
+    await hands.until(lambda: bool(hands.tasks))
+
+    assert hands.keys == [TaskKey("last", "work", 1)]
+
+
+async def test_sweeps_outlive_a_store_that_is_away_and_bugs(table: TaskTable) -> None:
+    table.sweep_troubles = [Unavailable("away"), RuntimeError("a bug"), Unavailable("away")]
+    table.take_troubles = [Unavailable("away"), OutcomeUnknown("away")]
+    table.add("a")
+    hands = hire(table, 1)
+    table.dispatcher.start()
+
+    await hands.until(lambda: bool(hands.tasks))
+
+    assert table.dispatcher.healthy()
+    assert table.troubles == []
+
+
+async def test_an_attempt_whose_hand_over_was_lost_is_released_and_taken_anew(table: TaskTable) -> None:
+    table.lose_effects = 1
+    table.add("a")
+    hands = hire(table)
+    table.dispatcher.start()
+
+    await hands.until(lambda: bool(hands.tasks))
+
+    assert table.taken == [TaskKey("a", "work", 1), TaskKey("a", "work", 2)]
+    assert table.released == [TaskKey("a", "work", 1)]
+    assert hands.keys == [TaskKey("a", "work", 2)]
+
+
+async def test_a_hand_over_that_comes_after_its_release_is_not_run(table: TaskTable) -> None:
+    table.lose_effects = 1
+    table.add("a")
+    hands = hire(table)
+    table.dispatcher.start()
+    await hands.until(lambda: bool(hands.tasks))
+
+    late = TaskKey("a", "work", 1)
+    table.dispatcher.run(
+        TaskToRun(
+            instance_id="a",
+            workflow="w",
+            version=1,
+            step_ref="work",
+            attempt=1,
+            owner="r1",
+            initial="{}",
+            steps={},
+            attempt_timeout_ms=None,
+        )
+    )
+
+    assert late not in hands.keys
+
+
+async def test_an_attempt_that_the_database_no_longer_knows_is_stopped(table: TaskTable) -> None:
+    hands = hire(table)
+    table.grant("a")
+    del table.rows["a", "work"]
+    table.dispatcher.start()
+
+    await hands.until(lambda: bool(hands.stopped))
+
+    table.dispatcher.done(hands.keys[0], TaskStopped())
+    assert table.dispatcher.tasks == 0
+
+
+async def test_under_a_new_id_what_runs_goes_on_and_counts_unless_it_was_taken(table: TaskTable) -> None:
+    hands = hire(table)
+    table.grant("mine")
+    table.grant("taken")
+    table.live_owners = {"r9", "r2"}
+    table.add("taken", attempt=2, owner="r2")
+    table.dispatcher.replica_changed("r9")
+    table.dispatcher.start()
+    assert table.dispatcher.reserve("w", 1).owner == "r9"
+
+    for key in hands.keys:
+        table.dispatcher.done(key, DONE)
+    await table.until(lambda: bool(table.refused) and bool(table.results))
+
+    assert [key for key, _ in table.results] == [TaskKey("mine", "work", 1)]
+
+
+# --- draining ------------------------------------------------------------------------------------------------
+
+
+async def test_a_drain_takes_nothing_new_and_waits_for_results() -> None:
+    table = TaskTable()
+    hands = hire(table)
+    table.dispatcher.start()
+    table.grant("a")
+    draining = asyncio.create_task(table.dispatcher.drain(10))
+    await asyncio.sleep(0)
+    assert table.dispatcher.reserve("w", 1) is NO_GRANT
+    assert not draining.done()
+
+    table.dispatcher.done(hands.keys[0], DONE)
+    await draining
+
+    assert [key for key, _ in table.results] == hands.keys
+    assert table.released == []
+
+
+async def test_what_does_not_end_within_the_grace_time_is_released_in_a_commit() -> None:
+    table = TaskTable()
+    hands = hire(table)
+    table.dispatcher.start()
+    table.grant("a")
+
+    await table.dispatcher.drain(0.01)
+
+    assert table.released == hands.keys
+    assert hands.stopped == hands.keys
+    table.dispatcher.done(hands.keys[0], DONE)
+    assert table.results == []
+
+
+async def test_a_task_that_is_handed_over_during_the_drain_is_released() -> None:
+    table = TaskTable()
+    hands = hire(table)
+    row = table.add("a", attempt=1, owner="r1")
+    await table.dispatcher.drain(0.01)
+
+    table.dispatcher.run(table.task(row))
+    await table.until(lambda: bool(table.released))
+
+    assert hands.tasks == []
+
+
+async def test_an_attempt_given_back_by_its_executor_is_taken_anew(table: TaskTable) -> None:
+    hands = hire(table)
+    table.dispatcher.start()
+    table.grant("a")
+    table.dispatcher.done(hands.keys[0], TaskReleased("not now"))
+
+    await hands.until(lambda: len(hands.tasks) == 2)
+
+    assert hands.keys[1] == TaskKey("a", "work", 2)
