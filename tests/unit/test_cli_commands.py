@@ -1,0 +1,456 @@
+"""The commands, over a real channel to a server with canned answers: what they send, print and end with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from typer.testing import CliRunner, Result
+
+from canned_server import CannedServer, Refusal
+from perdure.v1 import (
+    common_pb2,
+    history_pb2,
+    instance_service_pb2,
+    runner_service_pb2,
+    timer_service_pb2,
+    workflow_service_pb2,
+)
+from perdure_server.cli.exits import Exit
+from perdure_server.cli.root import app
+
+Run = Callable[..., Awaitable[Result]]
+ORDER = str(Path(__file__).resolve().parents[2] / "examples/order.py")
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[CannedServer]:
+    async with CannedServer() as server:
+        yield server
+
+
+@pytest.fixture
+def run(server: CannedServer) -> Run:
+    async def run(*arguments: str, stdin: str = "") -> Result:
+        # In a thread: the commands block, and the server needs the loop.
+        return await asyncio.to_thread(
+            CliRunner(env={"PERDURE_SERVER": server.target}).invoke, app, list(arguments), input=stdin
+        )
+
+    return run
+
+
+STARTED = runner_service_pb2.StartInstanceResponse(instance_id="i1", created=True, version=2, revision=3)
+
+
+# --- the verbs ---------------------------------------------------------------------------------------------------
+
+
+async def test_start_prints_the_id_and_nothing_else(server: CannedServer, run: Run) -> None:
+    server.answers["StartInstance"].append(STARTED)
+
+    result = await run(
+        *("start", "order", "--context", '{"items": [9007199254740993]}', "--label", "team=web"),
+        *("--delay", "10m", "--business-key", "k", "--use-existing", "--request-id", "r"),
+    )
+
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "i1\n", "")
+    [request] = server.requests["StartInstance"]
+    assert request.context.json == '{"items":[9007199254740993]}'
+    assert dict(request.opts.labels) == {"team": "web"}
+    assert request.opts.start_delay_ms == 600_000
+    assert request.opts.conflict_policy == runner_service_pb2.CONFLICT_POLICY_USE_EXISTING
+    assert request.opts.request_id == "r"
+
+
+async def test_start_with_json_prints_the_whole_answer_on_one_line(server: CannedServer, run: Run) -> None:
+    server.answers["StartInstance"].append(STARTED)
+
+    result = await run("start", "order", "--json")
+
+    assert json.loads(result.stdout) == {"instance_id": "i1", "created": True, "version": 2, "revision": 3}
+    assert result.stdout.count("\n") == 1
+
+
+async def test_a_context_comes_from_a_file_or_from_stdin(
+    server: CannedServer, run: Run, tmp_path: Path
+) -> None:
+    server.answers["StartInstance"].append(STARTED)
+    (tmp_path / "context.json").write_text('{"from": "file"}')
+
+    await run("start", "order", "--context", f"@{tmp_path}/context.json")
+    await run("start", "order", "--context", "@-", stdin='{"from": "stdin"}')
+
+    sent = [json.loads(request.context.json) for request in server.requests["StartInstance"]]
+    assert sent == [{"from": "file"}, {"from": "stdin"}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["start", "order", "--context", "{"], "--context holds no JSON"),
+        (["start", "order", "--context", "[1]"], "must be a JSON object"),
+        (["start", "order", "--context", '{"a": NaN}'], "JSON has no NaN"),
+        (["start", "order", "--context", "@/no/such/file"], "cannot read /no/such/file"),
+        (["start", "order", "--label", "team"], "write key=value"),
+        (["start", "order", "--delay", "soon"], "'soon' is no duration"),
+        (["start"], "Missing argument"),
+        (["schedule-resume", "i1", "approval", "-5"], "No such option"),
+        (["list", "--state", "asleep"], "'asleep' is no state"),
+        (["get", "i1", "--timeout", "x"], "'x' is no duration"),
+        (["get", "i1", "--tls-ca", "/no/such/file"], "no TLS"),
+        (["get", "i1", "--tls-cert", "/no/such/file"], "both cert= and key="),
+    ],
+)
+async def test_a_command_line_that_makes_no_sense_ends_with_2_and_sends_nothing(
+    server: CannedServer, run: Run, arguments: list[str], told: str
+) -> None:
+    result = await run(*arguments)
+
+    assert result.exit_code == Exit.USAGE
+    assert told in " ".join(result.stderr.split())
+    assert not server.requests
+
+
+async def test_resume_says_where_the_event_went(server: CannedServer, run: Run) -> None:
+    server.answers["Resume"] += [
+        runner_service_pb2.ResumeResponse(
+            disposition=runner_service_pb2.DISPOSITION_DELIVERED, step_ref="approval", revision=7
+        ),
+        runner_service_pb2.ResumeResponse(
+            disposition=runner_service_pb2.DISPOSITION_BUFFERED, step_ref="", revision=8
+        ),
+    ]
+
+    delivered = await run("resume", "i1", "approved", "--payload", '"yes"', "--step", "approval")
+    buffered = await run("resume", "i1", "approved", "--buffer")
+
+    assert delivered.stdout == "delivered to approval, revision 7\n"
+    assert buffered.stdout == "buffered for the first step that accepts it, revision 8\n"
+    first, second = server.requests["Resume"]
+    assert (first.opts.payload.json, first.opts.step_ref, first.opts.buffer) == ('"yes"', "approval", False)
+    assert (second.opts.HasField("payload"), second.opts.buffer) == (False, True)
+
+
+@pytest.mark.parametrize("delay", ["60000", "1m", "60s"])
+async def test_schedule_resume_takes_milliseconds_or_a_duration(
+    server: CannedServer, run: Run, delay: str
+) -> None:
+    answer = runner_service_pb2.ScheduleResumeResponse(reference="i1.5", revision=5)
+    answer.due_time.FromMilliseconds(1_700_000_000_123)
+    server.answers["ScheduleResume"].append(answer)
+
+    result = await run("schedule-resume", "i1", "approval", delay)
+
+    assert result.stdout == "i1.5  due 2023-11-14T22:13:20.123Z\n"
+    assert server.requests["ScheduleResume"][0].delay_ms == 60_000
+
+
+# --- looking -----------------------------------------------------------------------------------------------------
+
+
+def instance(
+    state: instance_service_pb2.InstanceState.ValueType = instance_service_pb2.INSTANCE_STATE_WAITING,
+) -> instance_service_pb2.Instance:
+    found = instance_service_pb2.Instance(
+        instance_id="i1",
+        workflow="order",
+        version=1,
+        state=state,
+        revision=7,
+        initial=common_pb2.Payload(json='{"items":[1]}'),
+        outputs={"validate": common_pb2.Payload(json='{"item_count":1}')},
+    )
+    found.step_results.add(
+        step_ref="validate", status=instance_service_pb2.STEP_STATUS_FINISHED, event="valid", revision=4
+    )
+    found.active_steps.add(
+        step_ref="approval", status=instance_service_pb2.STEP_STATUS_WAITING, events=["approved", "rejected"]
+    )
+    return found
+
+
+async def test_get_shows_the_instance_step_by_step(server: CannedServer, run: Run) -> None:
+    server.answers["GetInstance"].append(instance_service_pb2.GetInstanceResponse(instance=instance()))
+
+    lines = (await run("get", "i1")).stdout.splitlines()
+
+    assert lines[:2] == ["i1  order v1", "state    WAITING, revision 7"]
+    assert '  validate  FINISHED     valid  {"item_count": 1}' in lines
+    assert "  approval  WAITING      for approved, rejected" in lines
+
+
+async def test_get_with_json_gives_the_payloads_as_values(server: CannedServer, run: Run) -> None:
+    server.answers["GetInstance"].append(instance_service_pb2.GetInstanceResponse(instance=instance()))
+
+    document = json.loads((await run("get", "i1", "--json")).stdout)
+
+    assert document["initial"] == {"items": [1]}
+    assert document["state"] == "WAITING"
+    assert document["end_time"] is None
+
+
+def step_finished(revision: int) -> history_pb2.HistoryEntry:
+    fact = history_pb2.StepFinished(step_ref="validate", event="valid", targets=["charge", "reserve"])
+    entry = history_pb2.HistoryEntry(revision=revision, step_finished=fact)
+    entry.time.FromMilliseconds(1_700_000_000_123)
+    return entry
+
+
+LINE = "    7  2023-11-14T22:13:20.123Z  step finished       validate: valid -> charge, reserve"
+
+
+async def test_history_prints_a_line_for_each_entry(server: CannedServer, run: Run) -> None:
+    answer = instance_service_pb2.ListHistoryResponse(entries=[step_finished(7)])
+    server.answers["ListHistory"].append(answer)
+
+    people = await run("history", "i1", "--after", "6")
+    machines = await run("history", "i1", "--json")
+
+    assert people.stdout.rstrip() == LINE
+    assert server.requests["ListHistory"][0].after_revision == 6
+    document = json.loads(machines.stdout)
+    assert (document["kind"], document["fact"]["targets"]) == ("step_finished", ["charge", "reserve"])
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [
+        (instance_service_pb2.INSTANCE_STATE_COMPLETED, Exit.OK),
+        (instance_service_pb2.INSTANCE_STATE_FAILED, Exit.NOT_COMPLETED),
+        (instance_service_pb2.INSTANCE_STATE_CANCELLED, Exit.NOT_COMPLETED),
+    ],
+)
+async def test_watch_prints_what_happens_and_ends_as_the_instance_does(
+    server: CannedServer, run: Run, state: instance_service_pb2.InstanceState.ValueType, code: Exit
+) -> None:
+    said = instance_service_pb2.WatchInstanceResponse
+    end = instance_service_pb2.WatchEnd(
+        revision=7, reason=instance_service_pb2.WATCH_END_REASON_INSTANCE_FINISHED
+    )
+    server.answers["WatchInstance"] += [
+        [said(entry=step_finished(6)), Refusal(grpc.StatusCode.UNAVAILABLE)],
+        [said(entry=step_finished(7)), said(end=end)],
+    ]
+    server.answers["GetInstance"].append(instance_service_pb2.GetInstanceResponse(instance=instance(state)))
+
+    result = await run("watch", "i1", "--after", "5")
+
+    assert result.stdout.splitlines()[1] == LINE
+    assert result.exit_code == code
+    assert [request.after_revision for request in server.requests["WatchInstance"]] == [5, 6]
+
+
+async def test_list_is_a_table_that_cuts_nothing_off(server: CannedServer, run: Run) -> None:
+    long_id = "i" * 128
+    summary = instance_service_pb2.InstanceSummary(
+        instance_id=long_id, workflow="order", version=1, state=instance_service_pb2.INSTANCE_STATE_FAILED
+    )
+    server.answers["ListInstances"].append(
+        instance_service_pb2.ListInstancesResponse(instances=[summary, summary], next_page_token="t")
+    )
+
+    people = await run("list", "--state", "failed", "--limit", "2")
+    machines = await run("list", "--limit", "2", "--json")
+
+    head, first, _ = people.stdout.splitlines()
+    assert head.split() == ["INSTANCE", "WORKFLOW", "STATE", "KEY", "UPDATED"]
+    assert first.split()[:4] == [long_id, "order", "v1", "FAILED"]
+    assert len(server.requests["ListInstances"]) == 2  # one page each: the limit was reached
+    assert [json.loads(line)["instance_id"] for line in machines.stdout.splitlines()] == [long_id] * 2
+
+
+async def test_the_commands_on_timers(server: CannedServer, run: Run) -> None:
+    timer = timer_service_pb2.Timer(reference="i1.3", kind=common_pb2.TIMER_KIND_TIMEOUT, step_ref="approval")
+    server.answers["ListTimers"].append(timer_service_pb2.ListTimersResponse(timers=[timer]))
+    server.answers["GetTimer"].append(timer_service_pb2.GetTimerResponse(timer=timer))
+    server.answers["CancelTimer"].append(timer_service_pb2.CancelTimerResponse(revision=9))
+    server.answers["FireTimer"].append(timer_service_pb2.FireTimerResponse(revision=9, used=False))
+
+    assert "i1.3" in (await run("timers", "list", "i1")).stdout
+    assert "approval" in (await run("timers", "get", "i1.3")).stdout
+    assert (await run("timers", "cancel", "i1.3")).stdout == "cancelled at revision 9\n"
+    assert "unused" in (await run("timers", "fire", "i1.3")).stdout
+    assert server.requests["ListTimers"][0].instance_id == "i1"
+
+
+async def test_cancel_and_retry(server: CannedServer, run: Run) -> None:
+    server.answers["CancelInstance"].append(instance_service_pb2.CancelInstanceResponse(revision=9))
+    server.answers["RetryInstance"].append(instance_service_pb2.RetryInstanceResponse(revision=10))
+
+    assert (await run("cancel", "i1", "--reason", "twice")).stdout == "cancelled at revision 9\n"
+    assert (await run("retry", "i1")).stdout == "goes on at revision 10\n"
+    assert server.requests["CancelInstance"][0].opts.reason == "twice"
+
+
+# --- errors ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code", "line"),
+    [
+        (
+            Refusal(grpc.StatusCode.NOT_FOUND, "INSTANCE_NOT_FOUND", "no instance i1"),
+            Exit.REFUSED,
+            "perdure: INSTANCE_NOT_FOUND: no instance i1 (`perdure list` shows the instances)",
+        ),
+        (
+            Refusal(
+                grpc.StatusCode.FAILED_PRECONDITION, "AMBIGUOUS_EVENT", "two wait", metadata={"steps": "a,b"}
+            ),
+            Exit.REFUSED,
+            "perdure: AMBIGUOUS_EVENT: two wait (name the step with --step: a, b)",
+        ),
+        (
+            Refusal(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "INVALID_FIELD",
+                "1 field",
+                details=(
+                    error_details_pb2.BadRequest(
+                        field_violations=[
+                            error_details_pb2.BadRequest.FieldViolation(field="event", description="bad")
+                        ]
+                    ),
+                ),
+            ),
+            Exit.REFUSED,
+            "perdure: INVALID_FIELD: 1 field; event: bad",
+        ),
+        (
+            Refusal(grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE", "locked"),
+            Exit.UNAVAILABLE,
+            "perdure: DATABASE_UNAVAILABLE: locked",
+        ),
+    ],
+    ids=lambda value: value.reason if isinstance(value, Refusal) else None,
+)
+async def test_a_refusal_is_one_line_with_its_mend(
+    server: CannedServer, run: Run, refusal: Refusal, code: Exit, line: str
+) -> None:
+    server.answers["Resume"].append(refusal)
+
+    result = await run("resume", "i1", "approved")
+
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr == f"{line}\n"
+
+
+async def test_with_json_a_refusal_is_a_document_on_stderr(server: CannedServer, run: Run) -> None:
+    server.answers["GetInstance"].append(Refusal(grpc.StatusCode.NOT_FOUND, "INSTANCE_NOT_FOUND", "gone"))
+
+    result = await run("get", "i1", "--json")
+
+    error = json.loads(result.stderr)["error"]
+    assert (error["reason"], error["status"], error["message"]) == ("INSTANCE_NOT_FOUND", "NOT_FOUND", "gone")
+
+
+async def test_a_server_that_is_not_there_ends_with_3_and_says_how_to_get_one(run: Run) -> None:
+    result = await run("get", "i1", "--server", "127.0.0.1:1")
+
+    assert result.exit_code == Exit.UNAVAILABLE
+    assert result.stderr.startswith("perdure: no perdure server answers at 127.0.0.1:1 (start one with")
+
+
+# --- workflows ---------------------------------------------------------------------------------------------------
+
+
+async def test_validate_needs_no_server(run: Run) -> None:
+    assert (await run("workflows", "validate", ORDER)).stdout == "order v1: valid, 9 steps\n"
+
+
+async def test_validate_lists_every_finding_and_ends_with_1(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bad_flow.py").write_text(
+        "from perdure import Workflow, wait_for\n"
+        "class Bad(Workflow, name='bad'):\n"
+        "    start = 'a'\n"
+        "    a = wait_for('x', on={'x': 'nowhere'})\n"
+        "    b = wait_for('y', on={'y': 'end'})\n"
+    )
+
+    people = await run("workflows", "validate", f"{tmp_path}/bad_flow.py")
+    machines = await run("workflows", "validate", f"{tmp_path}/bad_flow.py", "--json")
+
+    assert (people.exit_code, machines.exit_code) == (Exit.REFUSED, Exit.REFUSED)
+    findings = json.loads(machines.stdout)["findings"]
+    assert {finding["step_ref"] for finding in findings} >= {"a", "b"}
+    assert people.stderr.count("\n  - ") == len(findings)
+
+
+async def test_show_draws_the_same_graph_from_a_file_and_from_a_server(
+    server: CannedServer, run: Run
+) -> None:
+    workflow = workflow_service_pb2.Workflow(name="nap", version=3, start="rest")
+    step = workflow.steps.add(step_ref="rest", kind=common_pb2.STEP_KIND_SLEEP)
+    step.sleep.FromMilliseconds(90_000)
+    step.transitions.add(event="elapsed", targets=["end"])
+    server.answers["GetWorkflow"].append(workflow_service_pb2.GetWorkflowResponse(workflow=workflow))
+
+    drawn = (await run("workflows", "show", "nap")).stdout.splitlines()
+    local = (await run("workflows", "show", ORDER)).stdout.splitlines()
+
+    assert drawn == [
+        "nap v3  (1 step, starts at rest)",
+        "",
+        "rest  [sleep; 90s]",
+        "  └─ elapsed ─▶ end",
+    ]
+    assert "approval  [wait; for approved, rejected; at most 1d; joins all of charge, reserve]" in local
+
+
+async def test_workflows_list(server: CannedServer, run: Run) -> None:
+    summary = workflow_service_pb2.WorkflowSummary(name="order", version=1, digest="ab" * 32, step_count=9)
+    server.answers["ListWorkflows"].append(workflow_service_pb2.ListWorkflowsResponse(workflows=[summary]))
+
+    assert "order" in (await run("workflows", "list")).stdout
+
+
+# --- the program -------------------------------------------------------------------------------------------------
+
+
+def test_the_command_tree_loads_without_grpc_rich_or_the_server() -> None:
+    program = (
+        "import sys, perdure_server.cli.root\n"
+        "heavy = {'grpc', 'google.protobuf', 'rich', 'uvloop', 'apsw', 'apscheduler', 'asyncio'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def _commands(group: Any) -> list[tuple[str, Any]]:
+    found = []
+    for name, command in group.commands.items():
+        found += _commands(command) if hasattr(command, "commands") else [(name, command)]
+    return found
+
+
+def test_every_command_shows_an_example_in_its_help() -> None:
+    import typer
+
+    for name, command in _commands(typer.main.get_command(app)):
+        assert "Example" in (command.epilog or ""), name
+        assert "perdure " in command.epilog, name
+
+
+def test_the_installed_command_ends_with_the_exit_code_of_its_error() -> None:
+    program = "import sys; from perdure._cli import main; sys.exit(main())"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, "workflows", "validate", "no_such.py"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert (done.returncode, done.stderr) == (2, "perdure: there is no file no_such.py\n")
