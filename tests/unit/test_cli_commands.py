@@ -298,13 +298,16 @@ async def test_cancel_and_retry(server: CannedServer, run: Run) -> None:
     ("refusal", "code", "line"),
     [
         (
-            Refusal(grpc.StatusCode.NOT_FOUND, "INSTANCE_NOT_FOUND", "no instance i1"),
+            Refusal(grpc.StatusCode.NOT_FOUND, "INSTANCE_NOT_FOUND", "no instance i1; ListInstances tells"),
             Exit.REFUSED,
             "perdure: INSTANCE_NOT_FOUND: no instance i1 (`perdure list` shows the instances)",
         ),
         (
             Refusal(
-                grpc.StatusCode.FAILED_PRECONDITION, "AMBIGUOUS_EVENT", "two wait", metadata={"steps": "a,b"}
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "AMBIGUOUS_EVENT",
+                "two wait",
+                metadata={"step_refs": "a,b"},
             ),
             Exit.REFUSED,
             "perdure: AMBIGUOUS_EVENT: two wait (name the step with --step: a, b)",

@@ -32,9 +32,10 @@ from perdure.client import (
     TimerKind,
     TlsOptions,
     _calls,
+    _channel,
 )
 from perdure.client._channel import is_loopback
-from perdure.client._retry import Attempts
+from perdure.client._retry import STREAM_SECONDS_MAX, Attempts
 from perdure.v1 import (
     common_pb2,
     errors_pb2,
@@ -43,6 +44,7 @@ from perdure.v1 import (
     timer_service_pb2,
     workflow_service_pb2,
 )
+from perdure_server.api.limits import Limits
 
 STARTED = runner_service_pb2.StartInstanceResponse(instance_id="i1", created=True, version=2, revision=3)
 RESUMED = runner_service_pb2.ResumeResponse(
@@ -315,7 +317,7 @@ async def test_a_refusal_carries_everything_that_the_server_said(
             "INSTANCE_NOT_FOUND",
             details=(error_details_pb2.ResourceInfo(resource_type="instance", resource_name="i9"),),
         ),
-        Refusal(grpc.StatusCode.FAILED_PRECONDITION, "AMBIGUOUS_EVENT", metadata={"steps": "a,b"}),
+        Refusal(grpc.StatusCode.FAILED_PRECONDITION, "AMBIGUOUS_EVENT", metadata={"step_refs": "a,b"}),
     ]
 
     with pytest.raises(errors.InvalidFieldError) as invalid:
@@ -530,6 +532,14 @@ async def test_a_workflow_comes_back_as_the_graph_that_was_written(
     assert graph.steps["a"].retry.initial_ms == 200
     assert graph.steps["b"].join is perdure.Join.ALL
     assert graph.steps["b"].sleep_ms == 500
+
+
+def test_the_keepalive_and_the_sizes_fit_the_servers_limits() -> None:
+    limits = Limits()
+
+    assert 2 * limits.ping_interval_ms_min < _channel.KEEPALIVE_MS
+    assert limits.message_bytes_max <= _channel.RECEIVE_BYTES_MAX
+    assert limits.watch_seconds > STREAM_SECONDS_MAX
 
 
 # --- the clients themselves --------------------------------------------------------------------------------------

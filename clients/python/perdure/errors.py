@@ -68,12 +68,10 @@ class PerdureError(Exception):
 
     @property
     def step_refs(self) -> tuple[str, ...]:
-        """The steps that the error is about: those that an event is ambiguous between, say."""
-        steps = self.metadata.get("steps", "")
-        if steps:
-            return tuple(ref.strip() for ref in steps.split(","))
-        step = self.metadata.get("step_ref", "")
-        return (step,) if step else ()
+        """The steps that the error names: those that an event is ambiguous between, say."""
+        # An error about one step may tell beside it which steps there are; the one comes first then.
+        found = [self.metadata.get(key, "") for key in ("step_ref", "step_refs", "steps")]
+        return tuple(ref.strip() for refs in found for ref in refs.split(",") if ref.strip())
 
     @property
     def instance_id(self) -> str:

@@ -87,7 +87,12 @@ def fail_with(error: errors.PerdureError, *, server: str, as_json: bool) -> NoRe
     if isinstance(error, errors.UnavailableError) and not error.reason:
         fail(f"no perdure server answers at {server}", mend=mend, code=code)
     head = f"{error.reason or error.status}: " if error.reason or error.status != "UNKNOWN" else ""
-    fail(f"{head}{' '.join(str(error).split())}", mend=mend, code=code)
+    text = " ".join(str(error).split())
+    if mend:
+        text = text.partition("; ")[
+            0
+        ]  # what follows is the mend in the API's words; these are the command line's
+    fail(f"{head}{text}", mend=mend, code=code)
 
 
 def _mend(error: errors.PerdureError, server: str) -> str:
