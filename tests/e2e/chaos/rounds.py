@@ -58,7 +58,7 @@ class Plan:
 
 async def run_round(plan: Plan, folder: Path) -> Recording:
     """Run a round with all its files in ``folder`` and return what it left."""
-    folder.mkdir(parents=True, exist_ok=True)
+    os.makedirs(folder, exist_ok=True)
     server = ServerProcess(
         plan.app,
         folder / "perdure.db",
