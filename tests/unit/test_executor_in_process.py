@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ import pytest
 
 from perdure import PENDING, Context, Outcome, Pending, StepError, Workflow, step
 from perdure_server.engine import commands
-from perdure_server.executors.in_process import InProcessExecutor, StepCode, bind
+from perdure_server.executors.in_process import SWITCH_INTERVAL_SECONDS, InProcessExecutor, StepCode, bind
 from perdure_server.executors.steps_loop import Lifespan, LifespanFailed
 from perdure_server.runtime.tasks import TaskKey
 from task_table import TaskTable
@@ -291,6 +292,29 @@ async def test_many_steps_at_once_all_end(house: House) -> None:
 
     assert len({key for key, _ in table.results}) == 2_000
     assert table.refused == []
+
+
+async def test_a_saturated_server_does_not_starve_the_steps(house: House) -> None:
+    @house
+    async def work(_ctx: Context) -> Outcome:
+        return Outcome("done", total=sum(range(1_000)))
+
+    loop, saturated, default = asyncio.get_running_loop(), True, sys.getswitchinterval()
+
+    def callback() -> None:
+        sum(range(2_000))
+        if saturated:
+            loop.call_soon(callback)
+
+    async with house.open():
+        assert sys.getswitchinterval() == pytest.approx(SWITCH_INTERVAL_SECONDS)
+        for _ in range(50):
+            callback()
+        for _ in range(20):
+            async with asyncio.timeout(2):
+                await house.run()
+        saturated = False
+    assert sys.getswitchinterval() == default
 
 
 # --- deadlines -----------------------------------------------------------------------------------------------

@@ -144,6 +144,7 @@ class Dispatcher:
         self._unknown: frozenset[TaskKey] = frozenset()
         self._unusable = 0
         self._backlog = False
+        self._sweeping = False
         self._sweep_wanted = asyncio.Event()
         self._changed = asyncio.Event()
         self._sweeper: asyncio.Task[None] | None = None
@@ -307,9 +308,12 @@ class Dispatcher:
 
     async def quiesce(self) -> None:
         """Return when no attempt is here and no sweep is wanted: the point from which virtual time may go on."""
-        while self._held or self._taking or self._releases or self._sweep_wanted.is_set():
+        while self._held or self._taking or self._releases or self._sweeps_now():
             self._changed.clear()
             await self._changed.wait()
+
+    def _sweeps_now(self) -> bool:
+        return self._sweeper is not None and (self._sweeping or self._sweep_wanted.is_set())
 
     # --- results ---------------------------------------------------------------------------------------------
 
@@ -395,6 +399,7 @@ class Dispatcher:
             gap_ms = SWEEP_GAP_MS
             try:
                 self._sweep_wanted.clear()
+                self._sweeping = True
                 await self._sweep()
                 if loop.time() >= reconcile_at:
                     await self._reconcile()
@@ -405,6 +410,7 @@ class Dispatcher:
             except Exception:  # the loop must outlive what it meets
                 log.exception("tasks were not swept")
                 gap_ms = self._sweep_ms
+            self._sweeping = False
             self._changed.set()
             await asyncio.sleep(gap_ms / 1000)
             try:
