@@ -60,18 +60,23 @@ class CannedServer:
     A streaming method takes one list of messages for each stream, which a `Refusal` or `Hang` may end.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, credentials: grpc.ServerCredentials | None = None) -> None:
         self.answers: dict[str, deque[Any]] = defaultdict(deque)
         self.requests: dict[str, list[Any]] = defaultdict(list)
         self._asked: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.metadata: list[tuple[str, Any]] = []
         self._port = port
+        self._credentials = credentials
         self._server: grpc.aio.Server | None = None
 
     async def __aenter__(self) -> Self:
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         self._server.add_generic_rpc_handlers((_Handlers(self),))
-        self._port = self._server.add_insecure_port(f"127.0.0.1:{self._port}")
+        address = f"127.0.0.1:{self._port}"
+        if self._credentials is None:
+            self._port = self._server.add_insecure_port(address)
+        else:
+            self._port = self._server.add_secure_port(address, self._credentials)
         await self._server.start()
         return self
 

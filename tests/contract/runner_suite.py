@@ -1,6 +1,7 @@
 """What every `perdure.runner.Runner` does, told by the three verbs alone.
 
-Subclass `RunnerSuite` in a test module and give it a ``runner`` fixture that serves `runner_flows.FLOWS` on an empty store.
+Subclass `RunnerSuite` in a test module and give it a ``runner`` fixture that serves `runner_flows.FLOWS` on an empty
+store.
 """
 
 from __future__ import annotations
