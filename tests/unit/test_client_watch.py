@@ -293,3 +293,17 @@ def test_every_kind_of_fact_has_a_class() -> None:
         getattr(message, kind.name).SetInParent()
         converted = _convert.entry_of(message)  # type: ignore[arg-type]
         assert (converted.kind, type(converted.fact).__name__) == (kind.name, kind.message_type.name)
+
+
+@pytest.mark.parametrize("name", sorted(_convert.ENUM_CLASSES))
+def test_an_enum_has_every_value_of_the_apis(name: str) -> None:
+    enums = [
+        enum
+        for module in (common_pb2, instance_service_pb2)
+        for enum in module.DESCRIPTOR.enum_types_by_name.values()
+    ]
+    [of_the_api] = [enum for enum in enums if enum.name == name]
+    members = set(_convert.ENUM_CLASSES[name].__members__) - {"UNKNOWN"}
+    prefix = of_the_api.values_by_number[0].name.removesuffix("UNSPECIFIED")
+
+    assert members == {value.name.removeprefix(prefix) for value in of_the_api.values if value.number}

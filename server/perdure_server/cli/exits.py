@@ -85,7 +85,9 @@ def fail_with(error: errors.PerdureError, *, server: str, as_json: bool) -> NoRe
         print(json.dumps(document, ensure_ascii=False), file=sys.stderr)
         raise typer.Exit(code)
     if isinstance(error, errors.UnavailableError) and not error.reason:
-        fail(f"no perdure server answers at {server}", mend=mend, code=code)
+        why = " ".join(error.message.rpartition("last error: ")[2].split())
+        told = "" if "Connection refused" in why else f": {why}"  # a failed handshake, say
+        fail(f"no perdure server answers at {server}{told}", mend=mend, code=code)
     head = f"{error.reason or error.status}: " if error.reason or error.status != "UNKNOWN" else ""
     text = " ".join(str(error).split())
     if mend:

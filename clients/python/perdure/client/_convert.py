@@ -45,13 +45,14 @@ VALUE_CLASSES: Final[Mapping[str, type]] = {
 }
 """The class of each message that has one, by the message's name."""
 
-_ENUM_CLASSES: Final[Mapping[str, type[enum.StrEnum]]] = {
+ENUM_CLASSES: Final[Mapping[str, type[enum.StrEnum]]] = {
     "InstanceState": types.InstanceState,
     "StepStatus": types.StepStatus,
     "TimerKind": facts.TimerKind,
     "WatchEndReason": types.WatchEndReason,
     "StepKind": StepKind,
 }
+"""The class of each enum, by the enum's name."""
 
 
 def value_of(message: Message, cls: type[T]) -> T:
@@ -135,7 +136,7 @@ def _reader(field: Any) -> _Converter:
 
 def _converter(field: Any) -> _Converter:
     if field.enum_type is not None:
-        descriptor, members = field.enum_type, _ENUM_CLASSES[field.enum_type.name]
+        descriptor, members = field.enum_type, ENUM_CLASSES[field.enum_type.name]
         return lambda number: enum_of(descriptor, number, members)
     if field.message_type is None:
         return _unchanged

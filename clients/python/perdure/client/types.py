@@ -49,6 +49,7 @@ class StepStatus(enum.StrEnum):
     BACKING_OFF = "BACKING_OFF"
     WAITING = "WAITING"
     SLEEPING = "SLEEPING"
+    FAILED = "FAILED"
     HALTED = "HALTED"
     FINISHED = "FINISHED"
     SKIPPED = "SKIPPED"
