@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import signal
 import sys
@@ -18,23 +19,24 @@ from typing import Any, Final
 
 import uvloop
 
-from perdure import Workflow, code_of, graph_of
-from perdure_server.api.limits import Limits
+from perdure import Workflow, graph_of
 from perdure_server.api.server import ApiServer
-from perdure_server.config import Config
+from perdure_server.config import COROUTINES_MAX, GRACE_SECONDS, THREADS_MAX, Config
 from perdure_server.engine import commands
 from perdure_server.engine.commands import Grant
 from perdure_server.engine.decide import Decision
-from perdure_server.executors.in_process import InProcessExecutor
+from perdure_server.executors.in_process import InProcessExecutor, bind
 from perdure_server.runtime.definitions import Definitions
 from perdure_server.runtime.dispatcher import Dispatcher
 from perdure_server.runtime.replica import Replica
 from perdure_server.runtime.runner import Runner
 from perdure_server.runtime.service import Runtime
 from perdure_server.runtime.watch import WatchHub
+from perdure_server.security.listen import Address, check_exposure, parse_address, server_credentials
 from perdure_server.store.group_commit import GroupCommitter
 from perdure_server.store.open import open_store
 from perdure_server.store.protocol import Store, TimerGuard, TimerRow
+from perdure_server.telemetry.logs import log_to_stderr
 from perdure_server.timers.alarm import Alarm
 from perdure_server.timers.apscheduler_alarm import ApschedulerAlarm
 from perdure_server.timers.window import TimerWindow
@@ -43,6 +45,9 @@ log = logging.getLogger(__name__)
 
 HEALTH_SECONDS: Final = 0.5
 """How often readiness is looked at: what stops is noticed within a second."""
+
+EXIT_STOPPED_AT_ONCE: Final = 130
+"""The exit code after a second signal."""
 
 SWITCH_SECONDS: Final = 0.0005
 """How long a thread may hold the interpreter while another waits (CPython's default is ten times that). The server's
@@ -62,12 +67,12 @@ class Core:
         workflows: Sequence[type[Workflow]] = (),
         *,
         alarm: Alarm | None = None,
-        steps_max: int = Config.steps_max,
-        threads_max: int = Config.threads_max,
+        coroutines_max: int = COROUTINES_MAX,
+        threads_max: int = THREADS_MAX,
     ) -> None:
         self.store = store
         self._workflows = workflows
-        self._steps_max = steps_max
+        self._coroutines_max = coroutines_max
         self._threads_max = threads_max
         self.replica = Replica(store)
         self.committer = GroupCommitter(store)
@@ -109,16 +114,24 @@ class Core:
             if self._workflows:
                 await self._start_executor()
                 undo.push_async_callback(self._stop_executor)
-            await self.dispatcher.start()
+            self.dispatcher.start()
             await self.timers.start()
             undo.pop_all()
 
-    async def stop(self, grace_seconds: float = Config.grace_seconds) -> None:
+    async def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """Run nothing new, commit what ends within the grace time, release the rest, close the store."""
-        self.watch.drain()
+        await self.quiesce(grace_seconds)
+        await self.close()
+
+    async def quiesce(self, grace_seconds: float) -> None:
+        """Run nothing new, commit what ends within the grace time, release the rest. Reads still work."""
         await self.dispatcher.drain(grace_seconds)
         await self.timers.stop(grace_seconds)
         await self._stop_executor()
+        self.watch.drain()
+
+    async def close(self) -> None:
+        """Finish what was accepted and close the store, after `quiesce`."""
         await self.runner.close()
         await self.committer.close()
         await self.replica.stop()
@@ -126,18 +139,22 @@ class Core:
 
     def healthy(self) -> bool:
         """Whether this process does its work: timers fire in time, steps get their turn."""
-        return self.timers.healthy() and (self.executor is None or self.executor.healthy())
+        return (
+            self.timers.healthy()
+            and self.dispatcher.healthy()
+            and (self.executor is None or self.executor.healthy())
+        )
 
     async def _start_executor(self) -> None:
-        objects = [workflow() for workflow in self._workflows]
+        code, lifespans = bind([workflow() for workflow in self._workflows])
         self.executor = InProcessExecutor(
-            objects, self.dispatcher.done, steps_max=self._steps_max, threads_max=self._threads_max
+            self.dispatcher,
+            code,
+            lifespans,
+            coroutines_max=self._coroutines_max,
+            threads_max=self._threads_max,
         )
         await self.executor.start()
-        code = {
-            (graph_of(item).name, graph_of(item).version): frozenset(code_of(item)) for item in objects
-        }
-        self.dispatcher.register(self.executor, code, self._steps_max)
 
     async def _stop_executor(self) -> None:
         if self.executor is not None:
@@ -154,8 +171,93 @@ class Core:
         return self.runner.submit(instance_id, command, grant=grant)
 
     def _submit_timer(self, row: TimerRow) -> asyncio.Future[Any]:
-        command = commands.FireTimer(
-            at=self.store.now_ms(), timer=row.timer.revision, jitter=random.random()
-        )
+        command = commands.FireTimer(at=self.store.now_ms(), timer=row.timer.revision, jitter=random.random())
         guards = (TimerGuard(row.timer.revision, row.owner),)
         return self.runner.submit(row.instance_id, command, guards=guards)
+
+
+class Server:
+    """A core and its gRPC face, from start to drained."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._core = Core(
+            open_store(config.database),
+            config.workflows,
+            coroutines_max=config.coroutines_max,
+            threads_max=config.threads_max,
+        )
+        address = parse_address(config.listen)
+        credentials = server_credentials(config.tls_cert, config.tls_key, config.tls_client_ca)
+        check_exposure(address, has_tls=credentials is not None, insecure=config.insecure)
+        self._api = ApiServer(
+            self._core.runtime, listen=address, credentials=credentials, reflect=config.reflection
+        )
+        self._health: asyncio.Task[None] | None = None
+
+    async def start(self) -> Address:
+        """Recover, listen, be ready; return the address. Raises `CannotListen` and what `Core.start` raises."""
+        await self._core.start()
+        try:
+            address = await self._api.start()
+        except BaseException:
+            await self._core.stop(0)
+            raise
+        await self._api.set_ready(ready=self._core.healthy())
+        self._health = asyncio.get_running_loop().create_task(self._watch_health())
+        return address
+
+    async def stop(self) -> None:
+        """Drain: refuse new work, let what runs end within the grace time, release the rest, close."""
+        if self._health is not None:
+            self._health.cancel()
+        await self._api.drain()
+        # The API stays up meanwhile: reads and watches tell how it goes until the end.
+        await self._core.quiesce(self._config.grace_seconds)
+        await self._api.stop(self._config.grace_seconds)
+        await self._core.close()
+
+    async def _watch_health(self) -> None:
+        was_healthy = True
+        while True:
+            await asyncio.sleep(HEALTH_SECONDS)
+            healthy = self._core.healthy()
+            if healthy != was_healthy:
+                was_healthy = healthy
+                log.log(logging.INFO if healthy else logging.ERROR, "ready again" if healthy else "not ready")
+            await self._api.set_ready(ready=healthy)
+
+
+async def serve(config: Config) -> None:
+    """Run a server until SIGTERM or SIGINT, then drain it. A second signal ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            log.warning("second signal: stopping at once")
+            os._exit(EXIT_STOPPED_AT_ONCE)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    server = Server(config)
+    address = await server.start()
+    print(f"perdure listening on {address}", flush=True)  # noqa: T201 - the ready line is for whoever started us
+    log.info("started", extra={"address": str(address), "workflows": len(config.workflows)})
+    await stop.wait()
+    log.info("stopping", extra={"grace_seconds": config.grace_seconds})
+    await server.stop()
+    log.info("stopped")
+
+
+def run(config: Config) -> None:
+    """Run `serve` on an event loop of its own, with logs on stderr.
+
+    Raises what stops a start: a `StoreError`, `CannotListen`, `DefinitionInUse`, `LifespanFailed`, ``ValueError`` for a
+    database URL.
+    """
+    log_to_stderr()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(config))

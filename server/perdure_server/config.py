@@ -11,14 +11,23 @@ from perdure import Workflow
 DATABASE_DEFAULT: Final = "sqlite:///perdure.db"
 LISTEN_DEFAULT: Final = "127.0.0.1:7420"
 
+GRACE_SECONDS: Final = 10.0
+"""How long a stop waits for running steps and calls."""
+
+COROUTINES_MAX: Final = 256
+"""How many `async def` steps a process runs at once."""
+
+THREADS_MAX: Final = 32
+"""How many plain functions a process runs as steps at once, each in a thread."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """One server process.
 
     ``database`` is a URL (three slashes: relative to the working folder; four: absolute; or ``:memory:``).
-    ``listen`` is HOST:PORT; port 0 takes a free one. Outside loopback it needs ``tls_cert`` and ``tls_key`` (PEM files),
-    or ``insecure``; with ``tls_client_ca`` only clients with a certificate of that authority are let in.
+    ``listen`` is HOST:PORT; port 0 takes a free one. Outside loopback it needs ``tls_cert`` and ``tls_key`` (PEM
+    files), or ``insecure``; with ``tls_client_ca`` only clients with a certificate of that authority are let in.
     ``grace_seconds`` is how long a stop waits for running steps and calls.
     """
 
@@ -30,8 +39,6 @@ class Config:
     tls_client_ca: Path | None = None
     insecure: bool = False
     reflection: bool = False
-    grace_seconds: float = 10.0
-    steps_max: int = 256
-    """How many steps this process runs at once."""
-    threads_max: int = 32
-    """How many of them may be plain functions, each in a thread."""
+    grace_seconds: float = GRACE_SECONDS
+    coroutines_max: int = COROUTINES_MAX
+    threads_max: int = THREADS_MAX

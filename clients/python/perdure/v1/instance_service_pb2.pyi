@@ -90,6 +90,8 @@ class _StepStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepStatus
     """It will never begin."""
     STEP_STATUS_JOINING: _StepStatus.ValueType  # 10
     """A branch has arrived, and the step waits for others before it begins."""
+    STEP_STATUS_FAILED: _StepStatus.ValueType  # 11
+    """The step's failure is what failed the instance."""
 
 class StepStatus(_StepStatus, metaclass=_StepStatusEnumTypeWrapper):
     """Where a step of an instance stands."""
@@ -116,6 +118,8 @@ STEP_STATUS_SKIPPED: StepStatus.ValueType  # 9
 """It will never begin."""
 STEP_STATUS_JOINING: StepStatus.ValueType  # 10
 """A branch has arrived, and the step waits for others before it begins."""
+STEP_STATUS_FAILED: StepStatus.ValueType  # 11
+"""The step's failure is what failed the instance."""
 Global___StepStatus: _TypeAlias = StepStatus  # noqa: Y015
 
 class _WatchEndReason:

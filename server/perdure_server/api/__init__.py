@@ -1,0 +1,1 @@
+"""The gRPC face: converts, calls the runtime, converts back."""

@@ -1,0 +1,416 @@
+"""The error table: what each refusal is on the wire. There is no other place that knows a status code.
+
+A refusal becomes a ``google.rpc.Status`` with `ErrorInfo` (its reason, from ``perdure.v1.ErrorReason``) and the detail
+that fits: `BadRequest`, `ResourceInfo`, `PreconditionFailure` or `RetryInfo`. The message names the field or the thing and
+the mend.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from perdure_server.engine import rejections as reject
+from perdure_server.runtime import errors
+from perdure_server.runtime.fields import InvalidFields
+from perdure_server.store import protocol as store
+
+log = logging.getLogger(__name__)
+
+DOMAIN: Final = "perdure"
+STATUS_BYTES_MAX: Final = 6 << 10
+"""Trailing metadata is bounded by every proxy on the way; what does not fit is counted instead."""
+
+DETAILS_KEY: Final = "grpc-status-details-bin"
+RETRY_AFTER_MS: Final = 500
+_MESSAGE_CHARS_MAX: Final = 1_000
+_ITEM_CHARS_MAX: Final = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A refusal, ready for any wire. ``violations`` are (field, description) pairs."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    violations: Sequence[tuple[str, str]] = ()
+    resource: tuple[str, str] | None = None
+    subject: str = ""
+    retry_after_ms: int = 0
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """Return what an error is on the wire. One that the table does not know is a defect: it is logged, and the caller
+    is told that nothing can be said about the outcome.
+    """
+    row = _TABLE.get(type(error))
+    if row is None:
+        log.error("a call met an error that no rule foresees", exc_info=error)
+        return _outcome_unknown(error)
+    return row(error)
+
+
+def status_of(refusal: Refusal) -> status_pb2.Status:
+    """Return the rich status, cut to `STATUS_BYTES_MAX`."""
+    status = status_pb2.Status(code=refusal.code.value[0], message=_cut(refusal.message, _MESSAGE_CHARS_MAX))
+    info = error_details_pb2.ErrorInfo(reason=refusal.reason, domain=DOMAIN)
+    for key, value in refusal.metadata.items():
+        info.metadata[key] = _cut(value, _ITEM_CHARS_MAX)
+    _attach(status, info)
+    if refusal.resource is not None:
+        kind, name = refusal.resource
+        _attach(
+            status,
+            error_details_pb2.ResourceInfo(
+                resource_type=kind, resource_name=_cut(name, _ITEM_CHARS_MAX), description=refusal.reason
+            ),
+        )
+    if refusal.subject:
+        violation = error_details_pb2.PreconditionFailure.Violation(
+            type=refusal.reason, subject=_cut(refusal.subject, _ITEM_CHARS_MAX), description=status.message
+        )
+        _attach(status, error_details_pb2.PreconditionFailure(violations=[violation]))
+    if refusal.retry_after_ms:
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(refusal.retry_after_ms)
+        _attach(status, error_details_pb2.RetryInfo(retry_delay=delay))
+    if refusal.violations:
+        _attach_violations(status, refusal.violations)
+    return status
+
+
+def _attach_violations(status: status_pb2.Status, violations: Sequence[tuple[str, str]]) -> None:
+    room = STATUS_BYTES_MAX - status.ByteSize() - 200
+    bad = error_details_pb2.BadRequest()
+    for told, (path, description) in enumerate(violations):
+        item = error_details_pb2.BadRequest.FieldViolation(
+            field=_cut(path, _ITEM_CHARS_MAX), description=_cut(description, _ITEM_CHARS_MAX)
+        )
+        room -= item.ByteSize() + 8
+        if room < 0:
+            rest = len(violations) - told
+            bad.field_violations.add(field="", description=f"and {rest} more")
+            break
+        bad.field_violations.append(item)
+    _attach(status, bad)
+
+
+def _attach(status: status_pb2.Status, detail: Message) -> None:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    status.details.append(packed)
+
+
+def _cut(text: str, chars_max: int) -> str:
+    clean = text.encode(errors="replace").decode()
+    return clean if len(clean) <= chars_max else clean[: chars_max - 1] + "…"
+
+
+# --- the rows ------------------------------------------------------------------------------------------------
+
+
+def _invalid_fields(error: InvalidFields) -> Refusal:
+    violations = [(v.path, v.description) for v in error.violations]
+    path, description = violations[0]
+    more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
+    return Refusal(
+        code=grpc.StatusCode.INVALID_ARGUMENT,
+        reason="INVALID_FIELD",
+        message=f"{path}: {description}{more}",
+        violations=violations,
+    )
+
+
+def _request_id_reused(error: reject.RequestIdReused) -> Refusal:
+    message = f"request_id {error.request_id!r} was used for a call with another body; give each call its own"
+    return Refusal(
+        code=grpc.StatusCode.INVALID_ARGUMENT,
+        reason="REQUEST_ID_REUSED",
+        message=message,
+        metadata={"request_id": error.request_id},
+        violations=[("opts.request_id", message)],
+    )
+
+
+def _not_found(reason: str, kind: str, name: str, message: str, **metadata: str) -> Refusal:
+    return Refusal(
+        code=grpc.StatusCode.NOT_FOUND,
+        reason=reason,
+        message=message,
+        metadata=metadata,
+        resource=(kind, name),
+    )
+
+
+def _instance_not_found(error: reject.InstanceNotFound) -> Refusal:
+    message = f"there is no instance {error.instance_id!r}; ListInstances tells which there are"
+    return _not_found(
+        "INSTANCE_NOT_FOUND", "instance", error.instance_id, message, instance_id=error.instance_id
+    )
+
+
+def _workflow_not_found(error: reject.WorkflowNotFound) -> Refusal:
+    version = f" version {error.version}" if error.version else ""
+    message = f"there is no workflow {error.workflow!r}{version}; serve it first (ListWorkflows tells which there are)"
+    return _not_found("WORKFLOW_NOT_FOUND", "workflow", error.workflow, message, workflow=error.workflow)
+
+
+def _step_not_found(error: reject.StepNotFound) -> Refusal:
+    message = f"step_ref: the workflow has no step {error.step_ref!r}; its steps are {', '.join(error.known)}"
+    return _not_found(
+        "STEP_NOT_FOUND",
+        "step",
+        error.step_ref,
+        message,
+        instance_id=error.instance_id,
+        step_ref=error.step_ref,
+        step_refs=",".join(error.known),
+    )
+
+
+def _timer_not_found(error: reject.TimerNotFound) -> Refusal:
+    message = f"there is no pending timer {error.reference!r}: it fired, was cancelled, its step ended, or it never was"
+    return _not_found("TIMER_NOT_FOUND", "timer", error.reference, message, reference=error.reference)
+
+
+def _already_exists(error: reject.InstanceAlreadyExists) -> Refusal:
+    return Refusal(
+        code=grpc.StatusCode.ALREADY_EXISTS,
+        reason="INSTANCE_ALREADY_EXISTS",
+        message=f"opts.instance_id: instance {error.instance_id!r} exists already; choose another id or leave it empty",
+        metadata={"instance_id": error.instance_id},
+        resource=("instance", error.instance_id),
+    )
+
+
+def _business_key_in_use(error: reject.BusinessKeyInUse) -> Refusal:
+    return Refusal(
+        code=grpc.StatusCode.ALREADY_EXISTS,
+        reason="BUSINESS_KEY_IN_USE",
+        message=(
+            f"opts.business_key: the live instance {error.instance_id!r} of workflow {error.workflow!r} holds the key "
+            f"{error.business_key!r}; use it (CONFLICT_POLICY_USE_EXISTING) or wait for its end"
+        ),
+        metadata={
+            "instance_id": error.instance_id,
+            "workflow": error.workflow,
+            "business_key": error.business_key,
+        },
+        resource=("instance", error.instance_id),
+    )
+
+
+def _failed(reason: str, message: str, subject: str, **metadata: str) -> Refusal:
+    return Refusal(
+        code=grpc.StatusCode.FAILED_PRECONDITION,
+        reason=reason,
+        message=message,
+        metadata=metadata,
+        subject=subject,
+    )
+
+
+def _terminal(error: reject.InstanceTerminal) -> Refusal:
+    mend = "RetryInstance lets it go on" if error.status == "failed" else "nothing can happen to it any more"
+    return _failed(
+        "INSTANCE_TERMINAL",
+        f"instance {error.instance_id!r} is {error.status.upper()}; {mend}",
+        error.instance_id,
+        instance_id=error.instance_id,
+        state=error.status.upper(),
+    )
+
+
+def _not_failed(error: reject.InstanceNotFailed) -> Refusal:
+    return _failed(
+        "INSTANCE_NOT_FAILED",
+        f"instance {error.instance_id!r} is {error.status.upper()}; only a FAILED instance can be retried",
+        error.instance_id,
+        instance_id=error.instance_id,
+        state=error.status.upper(),
+    )
+
+
+def _not_awaited(error: reject.EventNotAwaited) -> Refusal:
+    return _failed(
+        "EVENT_NOT_AWAITED",
+        f"no step waits for {error.event!r} yet; {_steps(error.step_refs)} may later: try again then, or set opts.buffer",
+        error.event,
+        instance_id=error.instance_id,
+        event=error.event,
+        step_refs=",".join(error.step_refs),
+    )
+
+
+def _never_accepted(error: reject.EventNeverAccepted) -> Refusal:
+    others = (
+        f"steps still accept {', '.join(error.accepted)}" if error.accepted else "no step accepts any event"
+    )
+    return _failed(
+        "EVENT_NEVER_ACCEPTED",
+        f"no step that can still be reached accepts {error.event!r}; {others}",
+        error.event,
+        instance_id=error.instance_id,
+        event=error.event,
+        events=",".join(error.accepted),
+    )
+
+
+def _ambiguous(error: reject.AmbiguousEvent) -> Refusal:
+    return _failed(
+        "AMBIGUOUS_EVENT",
+        f"{_steps(error.step_refs)} wait for {error.event!r}; pick one by opts.step_ref",
+        error.event,
+        instance_id=error.instance_id,
+        event=error.event,
+        step_refs=",".join(error.step_refs),
+    )
+
+
+def _of_step(reason: str, words: str) -> Callable[[Any], Refusal]:
+    def row(error: Any) -> Refusal:
+        return _failed(
+            reason,
+            f"step_ref: step {error.step_ref!r} {words}",
+            error.step_ref,
+            instance_id=error.instance_id,
+            step_ref=error.step_ref,
+        )
+
+    return row
+
+
+def _not_cancellable(error: reject.TimerNotCancellable) -> Refusal:
+    return _failed(
+        "TIMER_NOT_CANCELLABLE",
+        f"timer {error.reference!r} is a {error.kind} timer; only timeout timers can be cancelled, any can be fired",
+        error.reference,
+        reference=error.reference,
+        kind=error.kind,
+    )
+
+
+def _lease_lost(error: errors.LeaseLost) -> Refusal:
+    return _failed("LEASE_LOST", str(error), error.instance_id, instance_id=error.instance_id)
+
+
+def _in_future(error: errors.RevisionInFuture) -> Refusal:
+    return Refusal(
+        code=grpc.StatusCode.OUT_OF_RANGE,
+        reason="REVISION_IN_FUTURE",
+        message=f"after_revision: {error}; resume from a revision that was seen",
+        metadata={
+            "instance_id": error.instance_id,
+            "after_revision": str(error.revision),
+            "revision": str(error.head),
+        },
+    )
+
+
+def _exhausted(reason: str, message: str, retry_after_ms: int = 0, **metadata: str) -> Refusal:
+    return Refusal(
+        code=grpc.StatusCode.RESOURCE_EXHAUSTED,
+        reason=reason,
+        message=message,
+        metadata=metadata,
+        retry_after_ms=retry_after_ms,
+    )
+
+
+def _too_large(error: reject.PayloadTooLarge) -> Refusal:
+    return _exhausted(
+        "PAYLOAD_TOO_LARGE",
+        f"{error.field}: {error.size_bytes} bytes of at most {error.size_bytes_max}; store large things elsewhere and "
+        "send where they are",
+        field=error.field,
+        size_bytes=str(error.size_bytes),
+        size_bytes_max=str(error.size_bytes_max),
+    )
+
+
+def _inbox_full(error: reject.InboxFull) -> Refusal:
+    return _exhausted(
+        "INBOX_FULL",
+        f"the inbox of instance {error.instance_id!r} holds {error.events_max} events; send more once steps took some",
+        instance_id=error.instance_id,
+        events_max=str(error.events_max),
+    )
+
+
+def _overloaded(error: errors.Overloaded) -> Refusal:
+    return _exhausted("OVERLOADED", f"{error}; try again", error.retry_after_ms)
+
+
+def _store_overloaded(error: store.Overloaded) -> Refusal:
+    return _exhausted("OVERLOADED", "too much waits for the database; try again", RETRY_AFTER_MS)
+
+
+def _unavailable(reason: str, message: str) -> Refusal:
+    return Refusal(
+        code=grpc.StatusCode.UNAVAILABLE, reason=reason, message=message, retry_after_ms=RETRY_AFTER_MS
+    )
+
+
+def _database(error: store.StoreError) -> Refusal:
+    log.warning("the database refused a call: %s", error)
+    return _unavailable(
+        "DATABASE_UNAVAILABLE", "the database cannot be used right now; nothing was changed, try again"
+    )
+
+
+def _outcome_unknown(error: Exception) -> Refusal:
+    message = "whether the call took effect is unknown; repeat it with the same request_id, which is safe"
+    return _unavailable("OUTCOME_UNKNOWN", message)
+
+
+def _shutting_down(error: errors.ShuttingDown) -> Refusal:
+    return _unavailable("SHUTTING_DOWN", "this server is stopping; nothing was changed, try again")
+
+
+_TABLE: Final[Mapping[type[Exception], Callable[[Any], Refusal]]] = {
+    InvalidFields: _invalid_fields,
+    reject.RequestIdReused: _request_id_reused,
+    reject.InstanceNotFound: _instance_not_found,
+    reject.WorkflowNotFound: _workflow_not_found,
+    reject.StepNotFound: _step_not_found,
+    reject.TimerNotFound: _timer_not_found,
+    reject.InstanceAlreadyExists: _already_exists,
+    reject.BusinessKeyInUse: _business_key_in_use,
+    reject.InstanceTerminal: _terminal,
+    reject.InstanceNotFailed: _not_failed,
+    reject.EventNotAwaited: _not_awaited,
+    reject.EventNeverAccepted: _never_accepted,
+    reject.AmbiguousEvent: _ambiguous,
+    reject.StepAlreadyFinished: _of_step("STEP_FINISHED", "has finished; it will not run or wait again"),
+    reject.StepUnreachable: _of_step("STEP_UNREACHABLE", "cannot be reached any more in this instance"),
+    reject.StepHasNoTimeout: _of_step(
+        "STEP_HAS_NO_TIMEOUT", "has no `timeout` arrow to take; declare one, or pick a step that does"
+    ),
+    reject.TimerNotCancellable: _not_cancellable,
+    errors.LeaseLost: _lease_lost,
+    errors.RevisionInFuture: _in_future,
+    errors.Overloaded: _overloaded,
+    store.Overloaded: _store_overloaded,
+    reject.PayloadTooLarge: _too_large,
+    reject.InboxFull: _inbox_full,
+    store.Unavailable: _database,
+    store.NewerFormat: _database,
+    store.OutcomeUnknown: _outcome_unknown,
+    errors.ShuttingDown: _shutting_down,
+}
+
+RESERVED_REASONS: Final = frozenset({"WORKFLOW_INVALID", "REVISION_COMPACTED"})
+"""Reasons that no call can meet yet: definitions are registered by serving code, and histories are kept whole."""
+
+
+def _steps(step_refs: Sequence[str]) -> str:
+    return ("step " if len(step_refs) == 1 else "steps ") + ", ".join(step_refs)

@@ -1,0 +1,174 @@
+"""What every RPC has in common: bytes in, bytes out, admission, deadlines, refusals.
+
+Handlers are registered on raw bytes: grpc's own deserialiser answers bad bytes with UNKNOWN and the name of a Python
+class. What lives here: that frame. What may not: any RPC's meaning, or a status code (``errors``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from perdure_server.api.errors import DETAILS_KEY, refusal_of, status_of
+from perdure_server.api.limits import Limits
+from perdure_server.runtime.errors import Overloaded, ShuttingDown
+from perdure_server.runtime.fields import InvalidFields, Violation
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
+
+
+class Gate:
+    """Counts what is under way, and lets no more in than the limits say. Refusing costs next to nothing."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.draining = False
+        self.calls = 0
+        self.calls_bytes = 0
+        self.watches = 0
+
+    def enter(self, size_bytes: int, *, mutating: bool) -> None:
+        """Let a call in. Raises `ShuttingDown` or `Overloaded`."""
+        if self.draining and mutating:
+            raise ShuttingDown()
+        limits = self.limits
+        if self.calls >= limits.calls_max or self.calls_bytes + size_bytes > limits.calls_bytes_max:
+            raise Overloaded(limits.retry_after_ms)
+        self.calls += 1
+        self.calls_bytes += size_bytes
+
+    def leave(self, size_bytes: int) -> None:
+        """Let a call out again."""
+        self.calls -= 1
+        self.calls_bytes -= size_bytes
+
+    def enter_watch(self) -> None:
+        """Let a watch in. Raises `ShuttingDown` or `Overloaded`."""
+        if self.draining:
+            raise ShuttingDown()
+        if self.watches >= self.limits.watches_max:
+            raise Overloaded(self.limits.retry_after_ms)
+        self.watches += 1
+
+
+class Rpc(Protocol):
+    """One RPC of a servicer: its name, the type of its request, and its handler for grpc."""
+
+    name: str
+
+    def handler(self, gate: Gate) -> Any: ...
+
+
+class Unary:
+    """An RPC with one request and one response. ``mutating`` ones are refused while the server drains."""
+
+    def __init__(
+        self,
+        name: str,
+        request_type: type[Request],
+        call: Callable[[Request], Awaitable[Message]],
+        *,
+        mutating: bool = False,
+    ) -> None:
+        self.name = name
+        self._parse: Callable[[bytes], Message] = request_type.FromString
+        self._call: Callable[[Any], Awaitable[Message]] = call
+        self._mutating = mutating
+
+    def handler(self, gate: Gate) -> Any:
+        """Return the handler for grpc."""
+        parse, call, mutating = self._parse, self._call, self._mutating
+        call_seconds = gate.limits.call_seconds
+
+        async def handle(body: bytes, context: Context) -> bytes:
+            size_bytes = len(body)
+            try:
+                gate.enter(size_bytes, mutating=mutating)
+            except Exception as error:  # noqa: BLE001 - the table knows it
+                await refuse(context, error)
+            try:
+                request = parse(body)
+                if context.time_remaining() is None:
+                    async with asyncio.timeout(call_seconds):
+                        return (await call(request)).SerializeToString()
+                return (await call(request)).SerializeToString()
+            except DecodeError:
+                await refuse(context, _not_a(parse))
+            except TimeoutError:
+                await context.abort(
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                    f"the call brought no deadline and took longer than {call_seconds:g} s; "
+                    "whether it took effect is unknown, repeat it with the same request_id",
+                )
+            except Exception as error:  # noqa: BLE001 - the table tells it, or logs it
+                await refuse(context, error)
+            finally:
+                gate.leave(size_bytes)
+            raise AssertionError("abort returned")
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+
+class Streaming:
+    """An RPC with one request and a stream of responses."""
+
+    def __init__(
+        self, name: str, request_type: type[Request], call: Callable[[Request], AsyncIterator[Message]]
+    ) -> None:
+        self.name = name
+        self._parse: Callable[[bytes], Message] = request_type.FromString
+        self._call: Callable[[Any], AsyncIterator[Message]] = call
+
+    def handler(self, gate: Gate) -> Any:
+        """Return the handler for grpc."""
+        parse, call, limits = self._parse, self._call, gate.limits
+
+        async def handle(body: bytes, context: Context) -> None:
+            try:
+                gate.enter_watch()
+            except Exception as error:  # noqa: BLE001 - the table knows it
+                await refuse(context, error)
+            try:
+                async with asyncio.timeout(limits.watch_seconds):
+                    async for message in call(parse(body)):
+                        # A reader that does not read fills grpc's buffers; then the write waits, but not for ever.
+                        async with asyncio.timeout(limits.watch_write_seconds):
+                            await context.write(message.SerializeToString())
+            except DecodeError:
+                await refuse(context, _not_a(parse))
+            except TimeoutError:
+                await context.abort(
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                    "the watch was open or unread for too long; resume it after the last revision that came",
+                )
+            except Exception as error:  # noqa: BLE001 - the table tells it, or logs it
+                await refuse(context, error)
+            finally:
+                gate.watches -= 1
+
+        return grpc.unary_stream_rpc_method_handler(handle)
+
+
+async def refuse(context: Context, error: Exception) -> None:
+    """End a call with what the error table says. Does not return."""
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    refusal = refusal_of(error)
+    status = status_of(refusal)
+    await context.abort(
+        refusal.code, status.message, trailing_metadata=((DETAILS_KEY, status.SerializeToString()),)
+    )
+
+
+def _not_a(parse: Callable[[bytes], Message]) -> InvalidFields:
+    name = getattr(parse, "__self__", None)
+    what = getattr(getattr(name, "DESCRIPTOR", None), "full_name", "message of this call")
+    return InvalidFields(
+        (Violation("", f"the bytes are no {what} with UTF-8 strings; send what protobuf encodes"),)
+    )

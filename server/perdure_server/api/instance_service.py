@@ -1,0 +1,131 @@
+"""Instances: get, list, history, watch, cancel, retry."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+from perdure.v1 import instance_service_pb2 as pb
+from perdure_server.api import convert
+from perdure_server.api.handlers import Rpc, Streaming, Unary
+from perdure_server.api.pages import page_token, read_page_token
+from perdure_server.engine.rejections import InstanceNotFound
+from perdure_server.runtime.fields import BUSINESS_KEY_BYTES_MAX, REASON_BYTES_MAX, Check
+from perdure_server.runtime.service import Runtime
+from perdure_server.runtime.watch import WatchEnd, WatchEntry, WatchHeartbeat, WatchSnapshot
+from perdure_server.store.protocol import InstanceCursor, InstanceFilter, StoredInstance
+
+NAME: Final = "perdure.v1.InstanceService"
+
+_END_REASON: Final = {
+    "finished": pb.WATCH_END_REASON_INSTANCE_FINISHED,
+    "draining": pb.WATCH_END_REASON_SERVER_DRAINING,
+}
+
+
+class InstanceService:
+    """See ``proto/perdure/v1/instance_service.proto``."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def rpcs(self) -> list[Rpc]:
+        """The RPCs of the service."""
+        return [
+            Unary("GetInstance", pb.GetInstanceRequest, self.get_instance),
+            Unary("ListInstances", pb.ListInstancesRequest, self.list_instances),
+            Unary("ListHistory", pb.ListHistoryRequest, self.list_history),
+            Streaming("WatchInstance", pb.WatchInstanceRequest, self.watch_instance),
+            Unary("CancelInstance", pb.CancelInstanceRequest, self.cancel_instance, mutating=True),
+            Unary("RetryInstance", pb.RetryInstanceRequest, self.retry_instance, mutating=True),
+        ]
+
+    async def get_instance(self, request: pb.GetInstanceRequest) -> pb.GetInstanceResponse:
+        check = Check()
+        instance_id = check.instance_id("instance_id", request.instance_id)
+        check.done()
+        stored = await self._runtime.get_instance(instance_id)
+        return pb.GetInstanceResponse(instance=self._instance(stored))
+
+    async def list_instances(self, request: pb.ListInstancesRequest) -> pb.ListInstancesResponse:
+        check = Check()
+        limit = check.page_size("page_size", request.page_size)
+        workflow = check.name("workflow", request.workflow, optional=True)
+        business_key = check.text("business_key", request.business_key, BUSINESS_KEY_BYTES_MAX)
+        labels = check.labels("labels", request.labels)
+        for state in request.states:
+            if state not in convert.STATUS_OF:
+                check.blame("states", f"must be states of an instance, not {state}")
+        statuses = frozenset(convert.STATUS_OF[s] for s in request.states if s in convert.STATUS_OF)
+        query = ("instances", workflow, business_key, sorted(labels.items()), sorted(statuses))
+        cursor = read_page_token(check, query, request.page_token)
+        check.done()
+        where = InstanceFilter(statuses=statuses, workflow=workflow, business_key=business_key, labels=labels)
+        after = InstanceCursor(*cursor) if cursor else None
+        found = await self._runtime.store.list_instances(where, limit=limit + 1, after=after)
+        response = pb.ListInstancesResponse(instances=map(convert.summary, found[:limit]))
+        if len(found) > limit:
+            last = found[limit - 1]
+            response.next_page_token = page_token(query, (last.created_at, last.instance_id))
+        return response
+
+    async def list_history(self, request: pb.ListHistoryRequest) -> pb.ListHistoryResponse:
+        check = Check()
+        instance_id = check.instance_id("instance_id", request.instance_id)
+        after_revision = check.revision("after_revision", request.after_revision)
+        limit = check.page_size("page_size", request.page_size)
+        query = ("history", instance_id, after_revision)
+        cursor = read_page_token(check, query, request.page_token)
+        check.done()
+        position = cursor[0] if cursor else after_revision
+        store = self._runtime.store
+        found = await store.history(instance_id, after_revision=position, limit=limit + 1)
+        if not found and await store.load(instance_id) is None:
+            raise InstanceNotFound(instance_id)
+        response = pb.ListHistoryResponse(
+            entries=(convert.entry(instance_id, entry) for entry in found[:limit])
+        )
+        if len(found) > limit:
+            response.next_page_token = page_token(query, (found[limit - 1].revision,))
+        return response
+
+    async def watch_instance(
+        self, request: pb.WatchInstanceRequest
+    ) -> AsyncIterator[pb.WatchInstanceResponse]:
+        check = Check()
+        instance_id = check.instance_id("instance_id", request.instance_id)
+        after_revision = None
+        if request.HasField("after_revision"):
+            after_revision = check.revision("after_revision", request.after_revision)
+        check.done()
+        async for event in self._runtime.watch(instance_id, after_revision):
+            match event:
+                case WatchSnapshot(instance=stored):
+                    yield pb.WatchInstanceResponse(snapshot=self._instance(stored))
+                case WatchEntry(entry=entry):
+                    yield pb.WatchInstanceResponse(entry=convert.entry(instance_id, entry))
+                case WatchHeartbeat(revision=revision):
+                    yield pb.WatchInstanceResponse(heartbeat=pb.WatchHeartbeat(revision=revision))
+                case WatchEnd(revision=revision, reason=reason):
+                    end = pb.WatchEnd(revision=revision, reason=_END_REASON[reason])
+                    yield pb.WatchInstanceResponse(end=end)
+
+    async def cancel_instance(self, request: pb.CancelInstanceRequest) -> pb.CancelInstanceResponse:
+        check = Check()
+        instance_id = check.instance_id("instance_id", request.instance_id)
+        request_id = check.request_id("opts.request_id", request.opts.request_id)
+        reason = check.text("opts.reason", request.opts.reason, REASON_BYTES_MAX)
+        check.done()
+        answer = await self._runtime.cancel_instance(instance_id, reason=reason, request_id=request_id)
+        return pb.CancelInstanceResponse(revision=answer.revision)
+
+    async def retry_instance(self, request: pb.RetryInstanceRequest) -> pb.RetryInstanceResponse:
+        check = Check()
+        instance_id = check.instance_id("instance_id", request.instance_id)
+        request_id = check.request_id("opts.request_id", request.opts.request_id)
+        check.done()
+        answer = await self._runtime.retry_instance(instance_id, request_id=request_id)
+        return pb.RetryInstanceResponse(revision=answer.revision)
+
+    def _instance(self, stored: StoredInstance) -> pb.Instance:
+        return convert.instance(stored, self._runtime.has_code)

@@ -1,0 +1,46 @@
+"""Every bound of the gRPC face, in one table. The SDKs' keepalive is chosen to fit it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds of one server. Sizes are in bytes, times in what their names say."""
+
+    message_bytes_max: int = 4 << 20
+    calls_max: int = 2_000
+    """How many unary calls are under way at once; the next is refused as OVERLOADED."""
+    calls_bytes_max: int = 256 << 20
+    """How many bytes of requests those calls hold together."""
+    watches_max: int = 5_000
+    retry_after_ms: int = 250
+    """What a refused caller is told to wait."""
+    call_seconds: float = 30.0
+    """The deadline of a call that brings none."""
+    watch_seconds: float = 3_600.0
+    """The longest watch, and the deadline of one that brings none."""
+    watch_write_seconds: float = 60.0
+    """How long a watcher may leave a message unread before its watch is ended."""
+    ping_interval_ms_min: int = 10_000
+    """How often a client may ping; more often ends its connection."""
+    keepalive_ms: int = 60_000
+    keepalive_timeout_ms: int = 20_000
+    metadata_bytes_max: int = 16 << 10
+
+    def channel_options(self) -> list[tuple[str, Any]]:
+        """Return the options of the server's transport."""
+        return [
+            # With port sharing, a second server on the same port would go unnoticed and take half of the calls.
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", self.message_bytes_max),
+            ("grpc.max_send_message_length", self.message_bytes_max),
+            ("grpc.max_metadata_size", self.metadata_bytes_max),
+            ("grpc.keepalive_time_ms", self.keepalive_ms),
+            ("grpc.keepalive_timeout_ms", self.keepalive_timeout_ms),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", self.ping_interval_ms_min),
+            ("grpc.http2.max_ping_strikes", 2),
+        ]

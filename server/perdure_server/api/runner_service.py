@@ -1,0 +1,116 @@
+"""The three verbs. Each converts, calls, converts back."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from perdure.v1 import runner_service_pb2 as pb
+from perdure_server.api.convert import timestamp
+from perdure_server.api.handlers import Rpc, Unary
+from perdure_server.engine.commands import EMPTY_OBJECT, payload
+from perdure_server.runtime.answers import ConflictPolicy, Disposition
+from perdure_server.runtime.fields import BUSINESS_KEY_BYTES_MAX, Check
+from perdure_server.runtime.service import Runtime
+
+NAME: Final = "perdure.v1.RunnerService"
+
+_EMPTY: Final = payload(EMPTY_OBJECT)
+_CONFLICT_POLICY: Final = {
+    pb.CONFLICT_POLICY_UNSPECIFIED: ConflictPolicy.FAIL,
+    pb.CONFLICT_POLICY_FAIL: ConflictPolicy.FAIL,
+    pb.CONFLICT_POLICY_USE_EXISTING: ConflictPolicy.USE_EXISTING,
+}
+_DISPOSITION: Final = {
+    Disposition.DELIVERED: pb.DISPOSITION_DELIVERED,
+    Disposition.BUFFERED: pb.DISPOSITION_BUFFERED,
+}
+
+
+class RunnerService:
+    """See ``proto/perdure/v1/runner_service.proto``."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def rpcs(self) -> list[Rpc]:
+        """The RPCs of the service."""
+        return [
+            Unary("StartInstance", pb.StartInstanceRequest, self.start_instance, mutating=True),
+            Unary("Resume", pb.ResumeRequest, self.resume, mutating=True),
+            Unary("ScheduleResume", pb.ScheduleResumeRequest, self.schedule_resume, mutating=True),
+        ]
+
+    async def start_instance(self, request: pb.StartInstanceRequest) -> pb.StartInstanceResponse:
+        check = Check()
+        opts = request.opts
+        workflow = check.name("workflow", request.workflow)
+        # An absent context is the empty object, as an absent payload is.
+        context = _EMPTY
+        if request.HasField("context"):
+            context = check.payload("context", request.context.json, must_be_object=True) or _EMPTY
+        request_id = check.request_id("opts.request_id", opts.request_id)
+        instance_id = check.instance_id("opts.instance_id", opts.instance_id, optional=True)
+        version = check.version("opts.version", opts.version)
+        business_key = check.text("opts.business_key", opts.business_key, BUSINESS_KEY_BYTES_MAX)
+        policy = _CONFLICT_POLICY.get(opts.conflict_policy)
+        if policy is None:
+            check.blame(
+                "opts.conflict_policy", "must be CONFLICT_POLICY_FAIL or CONFLICT_POLICY_USE_EXISTING"
+            )
+        start_delay_ms = check.delay_ms("opts.start_delay_ms", opts.start_delay_ms, smallest=0)
+        labels = check.labels("opts.labels", opts.labels)
+        check.done()
+        answer = await self._runtime.start_instance(
+            workflow=workflow,
+            version=version,
+            context=context,
+            instance_id=instance_id,
+            business_key=business_key,
+            conflict_policy=policy or ConflictPolicy.FAIL,
+            start_delay_ms=start_delay_ms,
+            labels=labels,
+            request_id=request_id,
+        )
+        return pb.StartInstanceResponse(
+            instance_id=answer.instance_id,
+            created=answer.created,
+            version=answer.version,
+            revision=answer.revision,
+        )
+
+    async def resume(self, request: pb.ResumeRequest) -> pb.ResumeResponse:
+        check = Check()
+        opts = request.opts
+        instance_id = check.instance_id("instance_id", request.instance_id)
+        event = check.event("event", request.event)
+        request_id = check.request_id("opts.request_id", opts.request_id)
+        body = check.payload("opts.payload", opts.payload.json) if opts.HasField("payload") else None
+        step_ref = check.name("opts.step_ref", opts.step_ref, optional=True)
+        check.done()
+        answer = await self._runtime.resume(
+            instance_id,
+            event=event,
+            payload=body,
+            step_ref=step_ref,
+            buffer=opts.buffer,
+            request_id=request_id,
+        )
+        return pb.ResumeResponse(
+            disposition=_DISPOSITION[answer.disposition],
+            step_ref=answer.step_ref,
+            revision=answer.revision,
+        )
+
+    async def schedule_resume(self, request: pb.ScheduleResumeRequest) -> pb.ScheduleResumeResponse:
+        check = Check()
+        instance_id = check.instance_id("instance_id", request.instance_id)
+        step_ref = check.name("step_ref", request.step_ref)
+        delay_ms = check.delay_ms("delay_ms", request.delay_ms)
+        request_id = check.request_id("opts.request_id", request.opts.request_id)
+        check.done()
+        answer = await self._runtime.schedule_resume(
+            instance_id, step_ref=step_ref, delay_ms=delay_ms, request_id=request_id
+        )
+        return pb.ScheduleResumeResponse(
+            reference=answer.reference, due_time=timestamp(answer.due_at), revision=answer.revision
+        )

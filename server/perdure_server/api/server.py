@@ -1,0 +1,108 @@
+"""The gRPC server: services, health, reflection, listening, drain. No RPC's meaning lives here."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from perdure_server.api import instance_service, runner_service, timer_service, workflow_service
+from perdure_server.api.handlers import Gate
+from perdure_server.api.limits import Limits
+from perdure_server.runtime.service import Runtime
+from perdure_server.security.listen import Address, CannotListen
+
+log = logging.getLogger(__name__)
+
+SERVICES: Final = (
+    (runner_service.NAME, runner_service.RunnerService),
+    (instance_service.NAME, instance_service.InstanceService),
+    (timer_service.NAME, timer_service.TimerService),
+    (workflow_service.NAME, workflow_service.WorkflowService),
+)
+
+LIVENESS: Final = "liveness"
+"""A health service name that answers SERVING for as long as the process answers at all. The others are readiness."""
+
+_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class ApiServer:
+    """One listening gRPC server over a runtime. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        listen: Address,
+        credentials: grpc.ServerCredentials | None = None,
+        reflect: bool = False,
+        limits: Limits | None = None,
+    ) -> None:
+        self._runtime = runtime
+        self._listen = listen
+        self._credentials = credentials
+        self._reflect = reflect
+        self._limits = limits or Limits()
+        self.gate = Gate(self._limits)
+        self._health = HealthServicer()
+        self._server: grpc.aio.Server | None = None
+        self._ready: bool | None = None
+
+    async def start(self) -> Address:
+        """Listen, not ready yet, and return the address with its port. Raises `CannotListen`."""
+        limits = self._limits
+        server = grpc.aio.server(
+            options=limits.channel_options(),
+            # What the gate does politely, this does for what never reaches it (a call that sends no message).
+            maximum_concurrent_rpcs=limits.calls_max + limits.watches_max + 1_000,
+        )
+        for name, service in SERVICES:
+            handlers = {rpc.name: rpc.handler(self.gate) for rpc in service(self._runtime).rpcs()}
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if self._reflect:
+            names = [name for name, _ in SERVICES]
+            reflection.enable_server_reflection(
+                [*names, "grpc.health.v1.Health", reflection.SERVICE_NAME], server
+            )
+        try:
+            if self._credentials is None:
+                port = server.add_insecure_port(str(self._listen))
+            else:
+                port = server.add_secure_port(str(self._listen), self._credentials)
+        except RuntimeError as error:
+            raise CannotListen(
+                f"--listen {self._listen}: the address cannot be had; is another server running there?"
+            ) from error
+        await self._health.set(LIVENESS, _SERVING)
+        await self.set_ready(ready=False)
+        await server.start()
+        self._server = server
+        return Address(self._listen.host, port)
+
+    async def set_ready(self, *, ready: bool) -> None:
+        """Tell load balancers whether to send calls here."""
+        if ready == self._ready:
+            return
+        self._ready = ready
+        for name in ("", *(name for name, _ in SERVICES)):
+            await self._health.set(name, _SERVING if ready else _NOT_SERVING)
+
+    async def drain(self) -> None:
+        """Take no new work: not ready, mutating calls and watches refused. What is under way goes on."""
+        self.gate.draining = True
+        await self.set_ready(ready=False)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Let calls that are under way end within the grace time, then close every connection."""
+        if self._server is not None:
+            await self._server.stop(grace_seconds)
+
+    def __repr__(self) -> str:
+        return f"ApiServer({self._listen})"

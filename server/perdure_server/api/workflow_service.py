@@ -1,0 +1,59 @@
+"""Workflow definitions: get, list."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from perdure.graph import WorkflowGraph, from_json
+from perdure.v1 import workflow_service_pb2 as pb
+from perdure_server.api import convert
+from perdure_server.api.handlers import Rpc, Unary
+from perdure_server.api.pages import page_token, read_page_token
+from perdure_server.runtime.fields import Check
+from perdure_server.runtime.service import Runtime
+from perdure_server.store.protocol import StoredDefinition
+
+NAME: Final = "perdure.v1.WorkflowService"
+
+
+class WorkflowService:
+    """See ``proto/perdure/v1/workflow_service.proto``."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def rpcs(self) -> list[Rpc]:
+        """The RPCs of the service."""
+        return [
+            Unary("GetWorkflow", pb.GetWorkflowRequest, self.get_workflow),
+            Unary("ListWorkflows", pb.ListWorkflowsRequest, self.list_workflows),
+        ]
+
+    async def get_workflow(self, request: pb.GetWorkflowRequest) -> pb.GetWorkflowResponse:
+        check = Check()
+        workflow = check.name("workflow", request.workflow)
+        version = check.version("version", request.version)
+        check.done()
+        stored = await self._runtime.get_definition(workflow, version)
+        return pb.GetWorkflowResponse(workflow=convert.workflow(stored, _graph(stored)))
+
+    async def list_workflows(self, request: pb.ListWorkflowsRequest) -> pb.ListWorkflowsResponse:
+        check = Check()
+        limit = check.page_size("page_size", request.page_size)
+        query = ("workflows",)
+        cursor = read_page_token(check, query, request.page_token)
+        check.done()
+        after = (cursor[0], cursor[1]) if cursor else None
+        found = await self._runtime.store.list_definitions(limit=limit + 1, after=after)
+        response = pb.ListWorkflowsResponse(
+            workflows=(convert.workflow_summary(stored, _graph(stored)) for stored in found[:limit])
+        )
+        if len(found) > limit:
+            last = found[limit - 1]
+            response.next_page_token = page_token(query, (last.workflow, last.version))
+        return response
+
+
+def _graph(stored: StoredDefinition) -> WorkflowGraph:
+    return from_json(json.loads(stored.graph_json))

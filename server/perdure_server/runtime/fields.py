@@ -1,0 +1,249 @@
+"""The rules for what a caller may send, for every face of the server.
+
+A call's fields are checked together: `Check` gathers every violation, each under the path of its field in the API,
+and `Check.done` raises them at once. What lives here: patterns, bounds and JSON. What may not: anything that needs the
+store.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from perdure.graph import DURATION_MS_MAX, NAME_PATTERN, RESERVED_EVENTS
+from perdure_server.engine.commands import PAYLOAD_BYTES_MAX, Payload, payload
+from perdure_server.engine.rejections import PayloadTooLarge
+
+INSTANCE_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+REQUEST_ID_PATTERN: Final = re.compile(r"[\x21-\x7e]{1,128}")
+LABEL_KEY_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,62}")
+BUSINESS_KEY_BYTES_MAX: Final = 256
+LABEL_VALUE_BYTES_MAX: Final = 256
+LABELS_MAX: Final = 32
+REASON_BYTES_MAX: Final = 1_024
+PAGE_SIZE_DEFAULT: Final = 50
+PAGE_SIZE_MAX: Final = 1_000
+NESTING_MAX: Final = 100
+VERSION_MAX: Final = 2**31 - 1
+VIOLATIONS_MAX: Final = 100
+"""How many violations of one call are told."""
+
+# Control characters, and what changes the direction or the look of the text around it.
+_UNPRINTABLE: Final = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """What is wrong with the field at ``path``, and how to mend it."""
+
+    path: str
+    description: str
+
+
+class InvalidFields(Exception):
+    """A call has fields that no call may have. Nothing was done."""
+
+    def __init__(self, violations: tuple[Violation, ...]) -> None:
+        super().__init__("; ".join(f"{v.path}: {v.description}" for v in violations))
+        self.violations = violations
+
+
+class Check:
+    """Gathers the violations of one call. Each method returns the value to go on with."""
+
+    __slots__ = ("_too_large", "_violations")
+
+    def __init__(self) -> None:
+        self._violations: list[Violation] | None = None
+        self._too_large: PayloadTooLarge | None = None
+
+    def blame(self, path: str, description: str) -> None:
+        """Note a violation."""
+        if self._violations is None:
+            self._violations = []
+        if len(self._violations) < VIOLATIONS_MAX:
+            self._violations.append(Violation(path, description))
+
+    def done(self) -> None:
+        """Raise `InvalidFields` or `PayloadTooLarge` if anything was wrong."""
+        if self._violations is not None:
+            raise InvalidFields(tuple(self._violations))
+        if self._too_large is not None:
+            raise self._too_large
+
+    # --- names and ids ---------------------------------------------------------------------------------------
+
+    def name(self, path: str, value: str, *, optional: bool = False) -> str:
+        """Check a workflow's or a step's name."""
+        if not (optional and not value) and not NAME_PATTERN.fullmatch(value):
+            self.blame(path, f"must match ^{NAME_PATTERN.pattern}$, like 'order'{_given(value)}")
+        return value
+
+    def event(self, path: str, value: str) -> str:
+        """Check the name of an event from outside."""
+        if not NAME_PATTERN.fullmatch(value):
+            self.blame(path, f"must match ^{NAME_PATTERN.pattern}$, like 'approved'{_given(value)}")
+        elif value in RESERVED_EVENTS:
+            self.blame(
+                path, f"{value!r} is reserved: only the server raises it; send an event that a step names"
+            )
+        return value
+
+    def instance_id(self, path: str, value: str, *, optional: bool = False) -> str:
+        """Check an instance's id."""
+        if not (optional and not value) and not INSTANCE_ID_PATTERN.fullmatch(value):
+            self.blame(
+                path,
+                f"must be 1 to 128 letters, digits or _ . : - and begin with a letter or digit{_given(value)}",
+            )
+        return value
+
+    def request_id(self, path: str, value: str) -> str:
+        """Check an optional request id."""
+        if value and not REQUEST_ID_PATTERN.fullmatch(value):
+            self.blame(path, "must be at most 128 visible ASCII characters, like a UUID")
+        return value
+
+    def reference(self, path: str, value: str) -> tuple[str, int]:
+        """Check a timer's reference and return its parts: the instance's id and the revision."""
+        instance_id, _, revision = value.rpartition(".")
+        sound = INSTANCE_ID_PATTERN.fullmatch(instance_id) and revision.isascii() and revision.isdigit()
+        if not sound or not 0 < len(revision) <= 18:
+            self.blame(
+                path,
+                "must be a timer's reference as ScheduleResume or ListTimers gave it, '<instance_id>.<n>'",
+            )
+            return "", 0
+        return instance_id, int(revision)
+
+    def text(self, path: str, value: str, bytes_max: int) -> str:
+        """Check an optional text for people."""
+        if value and (len(value.encode(errors="replace")) > bytes_max or _UNPRINTABLE.search(value)):
+            self.blame(
+                path, f"must be at most {bytes_max} bytes of UTF-8 without control or direction characters"
+            )
+        return value
+
+    def labels(self, path: str, labels: Mapping[str, str]) -> dict[str, str]:
+        """Check labels."""
+        if not labels:
+            return {}
+        if len(labels) > LABELS_MAX:
+            self.blame(path, f"must be at most {LABELS_MAX} labels, not {len(labels)}")
+            return {}
+        for key, value in labels.items():
+            if not LABEL_KEY_PATTERN.fullmatch(key):
+                self.blame(path, f"every key must match ^{LABEL_KEY_PATTERN.pattern}${_given(key)}")
+            self.text(f"{path}[{key[:63]!r}]", value, LABEL_VALUE_BYTES_MAX)
+        return dict(labels)
+
+    # --- numbers ---------------------------------------------------------------------------------------------
+
+    def delay_ms(self, path: str, value: int, *, smallest: int = 1) -> int:
+        """Check a delay in milliseconds, of at most ten years."""
+        if not smallest <= value <= DURATION_MS_MAX:
+            self.blame(path, f"must be {smallest} to {DURATION_MS_MAX} milliseconds (ten years), not {value}")
+        return value
+
+    def version(self, path: str, value: int) -> int:
+        """Check a workflow's version; 0 stands for the newest."""
+        if not 0 <= value <= VERSION_MAX:
+            self.blame(path, f"must be 0 (the newest) to {VERSION_MAX}, not {value}")
+        return value
+
+    def revision(self, path: str, value: int) -> int:
+        """Check a revision to go on after."""
+        if value < 0:
+            self.blame(path, f"must be 0 (from the first entry) or a revision that was seen, not {value}")
+        return value
+
+    def page_size(self, path: str, value: int) -> int:
+        """Return how many items a page has: the default for 0, and never more than the most."""
+        if value < 0:
+            self.blame(
+                path, f"must be 0 (for {PAGE_SIZE_DEFAULT}) or more; more than {PAGE_SIZE_MAX} is cut to it"
+            )
+        return min(value or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+
+    # --- JSON ------------------------------------------------------------------------------------------------
+
+    def payload(self, path: str, text: str, *, must_be_object: bool = False) -> Payload | None:
+        """Check a JSON text. Returns None where it is not sound, or where it is too large (`done` raises that)."""
+        try:
+            found = payload(text)
+        except UnicodeEncodeError:
+            self.blame(path, "must be UTF-8 text")
+            return None
+        if found.info.size_bytes > PAYLOAD_BYTES_MAX:
+            self._too_large = PayloadTooLarge(path, found.info.size_bytes, PAYLOAD_BYTES_MAX)
+            return None
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            self.blame(path, f"must be JSON (RFC 8259): {_where(error)}")
+            return None
+        if must_be_object and not isinstance(value, dict):
+            self.blame(
+                path, f'must be a JSON object, like {{"order": 17}}, not {_KINDS.get(type(value), "null")}'
+            )
+            return None
+        # Most texts can be neither: they are not looked at again.
+        if text.count("[") + text.count("{") > NESTING_MAX and _depth(value) > NESTING_MAX:
+            self.blame(path, f"must not nest deeper than {NESTING_MAX} levels")
+            return None
+        if "\\u0000" in text and _has_nul_key(value):
+            self.blame(path, "must not have the NUL character in a key")
+            return None
+        return found
+
+
+_KINDS: Final[Mapping[type, str]] = {
+    list: "an array",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    bool: "a boolean",
+}
+
+
+def _given(value: str) -> str:
+    """Repeat a bad value, as far as that is safe."""
+    return f", not {value[:64]!a}" if value else "; it is empty"
+
+
+def _where(error: orjson.JSONDecodeError) -> str:
+    # orjson's own text may quote nothing of the document; only the place is added.
+    return f"{error.msg.split(':')[0]} (line {error.lineno}, column {error.colno})"
+
+
+def _depth(value: Any) -> int:
+    """Return how deep containers nest, without recursion."""
+    depth, level = 0, [value]
+    while level:
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        depth += 1
+    return depth - 1
+
+
+def _has_nul_key(value: Any) -> bool:
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            if any("\0" in key for key in item):
+                return True
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+    return False

@@ -1,0 +1,104 @@
+"""Logs: one JSON document a line, over the standard library's logging, and no payload in any of them.
+
+A line has ``time`` (UTC), ``level``, ``logger``, ``message``, the record's ``extra`` fields, and for an error its
+``error`` (type) and ``stack`` (places). The text of an exception is left out, because nobody knows what it quotes: a
+``KeyError`` names a customer's key. Only the types given as ``plain_errors``, whose texts are written for operators,
+keep theirs. Of what other libraries say, the first line is kept (asyncio prints whole tasks behind it).
+
+What lives here: the format and the set-up. What may not: what is logged, which each floor decides.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+from typing import Any, Final, TextIO
+
+MESSAGE_CHARS_MAX: Final = 2_000
+FRAMES_MAX: Final = 30
+CAUSES_MAX: Final = 5
+OWN: Final = ("perdure", "perdure_server")
+"""The loggers whose messages are known to carry no payloads."""
+
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_SCALARS: Final = (str, int, float, bool, type(None))
+
+
+class JsonLines(logging.Formatter):
+    """Formats a record as one line of JSON."""
+
+    def __init__(self, plain_errors: tuple[type[BaseException], ...] = (OSError,)) -> None:
+        super().__init__()
+        self._plain_errors = plain_errors
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": self._message(record),
+        }
+        for name, value in vars(record).items():
+            if name not in _STANDARD and name not in line:
+                line[name] = value if isinstance(value, _SCALARS) else type(value).__name__
+        if record.exc_info and record.exc_info[1] is not None:
+            line |= self._error(record.exc_info[1])
+        # ASCII only: a log holds no character that could move a terminal's cursor or end a line.
+        return json.dumps(line)
+
+    def _message(self, record: logging.LogRecord) -> str:
+        try:
+            # An exception among the arguments is told as one: by its type, unless its text is for operators.
+            args = record.args
+            if isinstance(args, tuple):
+                args = tuple(self._text_of(arg) if isinstance(arg, BaseException) else arg for arg in args)
+            text = str(record.msg) % args if args else str(record.msg)
+        except (TypeError, ValueError, KeyError):
+            # A wrong format string is a defect, and no reason to lose the line.
+            text = str(record.msg)
+        if record.name.split(".", 1)[0] not in OWN:
+            text = text.split("\n", 1)[0]
+        return text if len(text) <= MESSAGE_CHARS_MAX else text[: MESSAGE_CHARS_MAX - 1] + "…"
+
+    def _error(self, error: BaseException) -> dict[str, Any]:
+        chain: list[str] = []
+        places: list[str] = []
+        found: BaseException | None = error
+        while found is not None and len(chain) < CAUSES_MAX:
+            chain.append(self._text_of(found))
+            frames = traceback.extract_tb(found.__traceback__)[-FRAMES_MAX:]
+            places += [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+            found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+        return {"error": " < ".join(chain), "stack": places}
+
+    def _text_of(self, error: BaseException) -> str:
+        name = type(error).__qualname__
+        return f"{name}: {error}" if isinstance(error, self._plain_errors) else name
+
+
+def set_up_logs(
+    *,
+    level: int = logging.INFO,
+    stream: TextIO | None = None,
+    plain_errors: tuple[type[BaseException], ...] = (OSError,),
+) -> None:
+    """Send every log line of this process to ``stream`` (default: standard error), as JSON.
+
+    ``plain_errors`` are exceptions whose texts are written for operators and quote no payload.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonLines(plain_errors))
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level)
+    # These tell every job and every connection at INFO.
+    for chatty in ("apscheduler", "grpc", "asyncio"):
+        logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
+    # Python's own way of telling, once the handler fails, prints the record with its arguments.
+    logging.raiseExceptions = False
