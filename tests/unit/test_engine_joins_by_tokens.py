@@ -1,7 +1,7 @@
 """Joins against tokens that walk the graph: which steps begin, which are skipped, in which order.
 
-``simulation.tokens`` knows nothing of the engine. The judge asks it after every commit, for the rounds of that commit, and
-for the arrivals and the steps that may still begin.
+``simulation.tokens`` knows nothing of the engine. The judge asks it after every commit: for the rounds of that commit,
+the arrivals, and the steps that may still begin.
 """
 
 from __future__ import annotations

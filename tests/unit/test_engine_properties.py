@@ -1,6 +1,6 @@
 """The engine over random graphs and random commands: it never raises, and the judge never objects.
 
-What the judge holds the engine to is told in ``simulation.judge``, ``simulation.book`` and ``simulation.verdicts``: fold
+What the judge holds the engine to stands in ``simulation.judge``, ``simulation.book``, ``simulation.verdicts``: fold
 equals state, gapless revisions, each step at most once, right rejections, timers, inbox, effects, grants, sizes.
 """
 
