@@ -1,19 +1,23 @@
-"""Where the server may listen: an address, and the rule that plain text stays on this machine.
+"""Where the server may listen, and how: an address, TLS, and the rule that plain text stays on this machine.
 
-What lives here: reading HOST:PORT, and the loopback rule. What may not: sockets, certificates (``tls``).
+What lives here: reading HOST:PORT and PEM files, once, at start. What may not: sockets.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
+
+import grpc
 
 PORT_MAX: Final = 65_535
 
 
-class ListenRefused(Exception):
+class CannotListen(Exception):
     """The server will not listen there. The message says what to do about it."""
 
 
@@ -33,21 +37,21 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Return the address of ``HOST:PORT`` (IPv6 in brackets). Raises `ListenRefused`."""
+    """Return the address of ``HOST:PORT`` (IPv6 in brackets). Raises `CannotListen`."""
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if bracketed:
         host = host[1:-1]
     sound = colon and host and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= PORT_MAX
     if not sound or (":" in host) != bracketed:
-        raise ListenRefused(f"{text!r} is no HOST:PORT, like 127.0.0.1:7420 or [::1]:7420")
+        raise CannotListen(f"{text!r} is no HOST:PORT, like 127.0.0.1:7420 or [::1]:7420")
     return Address(host, int(port))
 
 
 def is_loopback(host: str) -> bool:
     """Whether everything that ``host`` stands for is reachable from this machine only.
 
-    A name is looked up; raises `ListenRefused` for one that stands for nothing.
+    A name is looked up; raises `CannotListen` for one that stands for nothing.
     """
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -56,15 +60,69 @@ def is_loopback(host: str) -> bool:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise ListenRefused(f"the host {host!r} cannot be looked up: {error}") from error
+        raise CannotListen(f"the host {host!r} cannot be looked up: {error}") from error
     return all(ipaddress.ip_address(str(place[0]).partition("%")[0]).is_loopback for *_, place in found)
 
 
-def check_exposure(address: Address, *, tls: bool, insecure: bool) -> None:
-    """Refuse to offer plain text to other machines, unless told to. Raises `ListenRefused`."""
-    if tls or insecure or is_loopback(address.host):
+def check_exposure(address: Address, *, has_tls: bool, insecure: bool) -> None:
+    """Refuse to offer plain text to other machines, unless told to. Raises `CannotListen`."""
+    if has_tls or insecure or is_loopback(address.host):
         return
-    raise ListenRefused(
+    raise CannotListen(
         f"{address} can be reached from other machines, and nothing would protect it: give --tls-cert and --tls-key, "
         "listen on 127.0.0.1, or say --insecure if something else protects it (a mesh, a private network)"
     )
+
+
+def server_credentials(
+    cert: Path | None, key: Path | None, client_ca: Path | None = None
+) -> grpc.ServerCredentials | None:
+    """Return what gRPC listens with: TLS by these PEM files, None without any. With ``client_ca``, only clients with a
+    certificate of that authority get in.
+
+    Raises `CannotListen`: gRPC would take bad files without a word and then fail every handshake.
+    """
+    if cert is None and key is None:
+        if client_ca is not None:
+            raise CannotListen("--tls-client-ca needs --tls-cert and --tls-key beside it")
+        return None
+    if cert is None or key is None:
+        raise CannotListen("--tls-cert and --tls-key go together; one of them is missing")
+    chain, secret = _read("--tls-cert", cert), _read("--tls-key", key)
+    authority = _read("--tls-client-ca", client_ca) if client_ca else None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # Without a password callback, OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(cert, key, password=_no_password)
+    except _Encrypted as error:
+        raise CannotListen(f"--tls-key: {key} is encrypted; give a key without a password") from error
+    except ssl.SSLError as error:
+        why = (
+            "they do not belong together"
+            if "MISMATCH" in str(error)
+            else "they are no certificate and key in PEM"
+        )
+        raise CannotListen(f"--tls-cert {cert}, --tls-key {key}: {why}") from error
+    if client_ca is not None:
+        try:
+            context.load_verify_locations(client_ca)
+        except ssl.SSLError as error:
+            raise CannotListen(f"--tls-client-ca: {client_ca} holds no certificate in PEM") from error
+    return grpc.ssl_server_credentials(
+        [(secret, chain)], root_certificates=authority, require_client_auth=authority is not None
+    )
+
+
+class _Encrypted(Exception):
+    pass
+
+
+def _no_password() -> str:
+    raise _Encrypted
+
+
+def _read(option: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CannotListen(f"{option}: {path} cannot be read: {error.strerror}") from error

@@ -15,7 +15,7 @@ import logging
 import sys
 import traceback
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 MESSAGE_CHARS_MAX: Final = 2_000
 FRAMES_MAX: Final = 30
@@ -51,16 +51,16 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
     def _message(self, record: logging.LogRecord) -> str:
+        own = record.name.split(".", 1)[0] in OWN
+        args = record.args
+        if not own and isinstance(args, tuple):
+            args = tuple(self._text_of(arg) if isinstance(arg, BaseException) else arg for arg in args)
         try:
-            # An exception among the arguments is told as one: by its type, unless its text is for operators.
-            args = record.args
-            if isinstance(args, tuple):
-                args = tuple(self._text_of(arg) if isinstance(arg, BaseException) else arg for arg in args)
             text = str(record.msg) % args if args else str(record.msg)
         except (TypeError, ValueError, KeyError):
             # A wrong format string is a defect, and no reason to lose the line.
             text = str(record.msg)
-        if record.name.split(".", 1)[0] not in OWN:
+        if not own:
             text = text.split("\n", 1)[0]
         return text if len(text) <= MESSAGE_CHARS_MAX else text[: MESSAGE_CHARS_MAX - 1] + "…"
 
@@ -80,17 +80,16 @@ class JsonLines(logging.Formatter):
         return f"{name}: {error}" if isinstance(error, self._plain_errors) else name
 
 
-def set_up_logs(
+def log_to_stderr(
     *,
     level: int = logging.INFO,
-    stream: TextIO | None = None,
     plain_errors: tuple[type[BaseException], ...] = (OSError,),
 ) -> None:
-    """Send every log line of this process to ``stream`` (default: standard error), as JSON.
+    """Send every log line of this process to standard error, as JSON.
 
     ``plain_errors`` are exceptions whose texts are written for operators and quote no payload.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(plain_errors))
     root = logging.getLogger()
     for old in list(root.handlers):
