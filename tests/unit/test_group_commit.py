@@ -90,6 +90,37 @@ async def test_what_comes_during_a_commit_goes_together_after_it(store: GatedSto
     assert committer.queue_length == 0
 
 
+async def test_under_load_a_batch_waits_for_the_company_that_the_last_one_had(
+    store: GatedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "GATHER_SECONDS", 3_600)
+    committer = GroupCommitter(store)
+    await asyncio.gather(*(committer.submit(a_change(a_state())) for _ in range(5)))
+    early = [committer.submit(a_change(a_state())) for _ in range(4)]
+    await asyncio.sleep(0)
+    assert store.sizes() == [5]
+    last = committer.submit(a_change(a_state()))
+    assert await asyncio.gather(*early, last) == [COMMITTED] * 5
+    assert store.sizes() == [5, 5]
+    await committer.close()
+
+
+async def test_a_batch_does_not_wait_for_company_for_long(store: GatedStore) -> None:
+    committer = GroupCommitter(store)
+    await asyncio.gather(*(committer.submit(a_change(a_state())) for _ in range(5)))
+    assert await committer.submit(a_change(a_state())) == COMMITTED
+
+
+async def test_a_lone_caller_never_waits_for_company(
+    store: GatedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "GATHER_SECONDS", 3_600)
+    committer = GroupCommitter(store)
+    for _ in range(3):
+        assert await committer.submit(a_change(a_state())) == COMMITTED
+    assert store.sizes() == [1, 1, 1]
+
+
 async def test_a_batch_is_bounded_in_number(store: GatedStore) -> None:
     committer = GroupCommitter(store)
     count = BATCH_CHANGES_MAX + 7

@@ -36,6 +36,13 @@ QUEUE_CHANGES_MAX: Final = 10_000
 QUEUE_BYTES_MAX: Final = 64 << 20
 """How many bytes of payloads may wait."""
 
+GATHER_SECONDS: Final = 0.001
+"""How long a batch waits for company when the one before it had some and it has less. A transaction costs a hand-over
+to another thread and a sync, whatever it holds; under load, a millisecond saves a tenth of the server's work."""
+
+GATHER_CHANGES_MIN: Final = 4
+"""The size of a batch from which on the next one waits for company. A lone caller never waits."""
+
 PASSED_OVER_MAX: Final = BATCH_CHANGES_MAX
 """How many changes one batch may leave for a later one because they fight with its own, before it stops looking."""
 
@@ -62,6 +69,8 @@ class GroupCommitter:
         self._closed = False
         self._commit: asyncio.Task[Sequence[Outcome | Refused]] | None = None
         self._idle: asyncio.Future[None] | None = None
+        self._company = 0
+        self._gathering: asyncio.TimerHandle | None = None
 
     @property
     def queue_length(self) -> int:
@@ -89,11 +98,14 @@ class GroupCommitter:
             # Not at once: whatever else is ready in this turn of the loop comes along.
             self._busy = True
             loop.call_soon(self._next)
+        elif self._gathering is not None and len(self._queue) >= self._company:
+            self._stop_gathering()
         return future
 
     async def close(self) -> None:
         """Refuse new changes and return when those that were accepted are answered."""
         self._closed = True
+        self._stop_gathering()
         if self._busy:
             if self._idle is None:
                 self._idle = asyncio.get_running_loop().create_future()
@@ -162,7 +174,25 @@ class GroupCommitter:
                 else:
                     waiting.future.set_result(outcome)
         # Behind the futures' callbacks, so that what those submit is in the next batch.
-        asyncio.get_running_loop().call_soon(self._next)
+        asyncio.get_running_loop().call_soon(self._gather, len(batch))
+
+    def _gather(self, company: int) -> None:
+        """Begin the next batch, at once or when it has as much company as the last one had."""
+        if company < GATHER_CHANGES_MIN or len(self._queue) >= company or self._closed:
+            self._next()
+        else:
+            self._company = company
+            self._gathering = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = None
+        self._next()
+
+    def _stop_gathering(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+            asyncio.get_running_loop().call_soon(self._next)
 
 
 def _wanted(change: Change) -> tuple[Hashable, ...]:

@@ -7,6 +7,7 @@ that, and nothing about SQL.
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 from collections import deque
@@ -17,6 +18,8 @@ import apsw
 
 from perdure_server.store.protocol import Overloaded, Unavailable
 from perdure_server.store.sqlite.errors import translated
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Work = Callable[[apsw.Connection], T]
@@ -108,7 +111,11 @@ class ConnectionThreads:
         try:
             self._work(connection)
         finally:
-            connection.close()
+            try:
+                connection.close()
+            except apsw.Error as error:
+                # What was answered is in the log, which the next start reads.
+                log.warning("the database could not be closed in order: %s", error)
 
     def _work(self, connection: apsw.Connection) -> None:
         timeout = None
