@@ -346,6 +346,7 @@ def good_recording(seed: int) -> Recording:
         flow = FLOWS[number % len(FLOWS)]
         instance_id = f"i{number}"
         world.start(flow.name, instance_id, delay_ms=chance.choice((0, 0, 40)))
+        world.get(instance_id)
         if flow.name == "chaos_choice":
             for body in ('{"n": 1}', "", "[2]"):
                 world.resume(instance_id, event="nod", body=body)
