@@ -249,6 +249,9 @@ KIND_OF: Final[Mapping[type[Fact], str]] = {
 
 _TYPE_OF: Final = {kind: cls for cls, kind in KIND_OF.items()}
 _FIELDS_OF: Final = {kind: frozenset(f.name for f in fields(cls)) for kind, cls in _TYPE_OF.items()}
+_PART_FIELDS: Final = {
+    cls: frozenset(f.name for f in fields(cls)) for cls in (PayloadInfo, Failure, Unconsumed)
+}
 
 
 def fact_from_json(kind: str, body: Mapping[str, Any]) -> Fact:
@@ -267,12 +270,17 @@ def _value(kind: str, name: str, value: Any) -> Any:
         return None
     match name:
         case "initial" | "output" | "payload":
-            return PayloadInfo(**value)
+            return _part(PayloadInfo, value)
         case "failure":
-            return Failure(**value)
+            return _part(Failure, value)
         case "unconsumed":
-            return tuple(Unconsumed(**item) for item in value)
+            return tuple(_part(Unconsumed, item) for item in value)
         case "kind":
             return StepKind(value) if kind == "step_started" else TimerKind(value)
         case _:
             return tuple(value) if isinstance(value, list) else value
+
+
+def _part(cls: type[PayloadInfo | Failure | Unconsumed], value: Mapping[str, Any]) -> Any:
+    known = _PART_FIELDS[cls]
+    return cls(**{name: item for name, item in value.items() if name in known})
