@@ -13,7 +13,6 @@ import logging
 import os
 import random
 import signal
-import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -48,11 +47,6 @@ HEALTH_SECONDS: Final = 0.5
 
 EXIT_STOPPED_AT_ONCE: Final = 130
 """The exit code after a second signal."""
-
-SWITCH_SECONDS: Final = 0.0005
-"""How long a thread may hold the interpreter while another waits (CPython's default is ten times that). The server's
-loop, the writer and the steps' loop hand work to each other all the time.
-"""
 
 
 class Core:
@@ -258,6 +252,5 @@ def run(config: Config) -> None:
     database URL.
     """
     log_to_stderr()
-    sys.setswitchinterval(SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(config))

@@ -267,6 +267,10 @@ ON CONFLICT (namespace, workflow, version) DO UPDATE SET
 
 -- === replicas ==================================================================================================
 
+-- name: end_replicas
+-- Nobody else can be alive: the file's lock is ours. What a killed server owned is free at once, not a lease later.
+DELETE FROM replicas
+
 -- name: forget_replicas
 -- A replica whose lease has ended and one that never was are the same to everybody: keep the table small.
 DELETE FROM replicas WHERE lease_until <= :now

@@ -76,6 +76,7 @@ _END_REPLICA: Final = one("end_replica")
 _FIND_BUSINESS_KEY: Final = one("find_business_key")
 _FIND_REQUEST: Final = one("find_request")
 _FORGET_REPLICAS: Final = one("forget_replicas")
+_END_REPLICAS: Final = one("end_replicas")
 _FREE_OWNERS: Final = one("free_owners")
 _GET_DEFINITION: Final = one("get_definition")
 _GET_INSTANCE: Final = one("get_instance")
@@ -160,6 +161,8 @@ class SqliteStore:
         connection = connect_writer(self._path or ":memory:", self._vfs)
         try:
             migrate(connection)
+            with transaction(connection):
+                connection.execute(_END_REPLICAS)
             if self._path is not None:
                 sync_directory(self._path)
         except (apsw.Error, OSError) as error:
