@@ -24,7 +24,7 @@ from perdure.graph import WorkflowGraph
 from perdure_server.engine import commands, decide, effects
 from perdure_server.engine.commands import EMPTY_OBJECT, NO_GRANT, Command, Grant, StartInstance
 from perdure_server.engine.decide import Decision
-from perdure_server.engine.rejections import InstanceNotFound, Rejection
+from perdure_server.engine.rejections import InstanceNotFound, Rejection, WorkflowNotFound
 from perdure_server.engine.state import Finished, Running, State
 from perdure_server.runtime.changes import change_of
 from perdure_server.runtime.definitions import Definitions
@@ -340,20 +340,20 @@ class Runner:
                 self._fail(job, error)
             elif isinstance(outcome := done.result(), Conflict):
                 self._return_taken(job, grant, decision)
-                self._conflicted(lane, job, outcome.kind)
+                self._conflicted(lane, job, graph, outcome.kind)
             else:
                 self._keep(lane, decision)
                 self._leave()
                 if not job.future.done():
                     job.future.set_result(decision)
-                self._carry_out(lane, graph, change, decision)
+                self._carry_out(lane, graph, grant, change, decision)
         except Exception:
             # Nothing is lost: what is durable is durable, and sweeps find what effects did not reach.
             log.exception("an effect failed after its commit", extra={"instance_id": lane.instance_id})
             self._forget(lane)
         self._advance(lane)
 
-    def _conflicted(self, lane: _Lane, job: _Job, kind: ConflictKind) -> None:
+    def _conflicted(self, lane: _Lane, job: _Job, graph: WorkflowGraph, kind: ConflictKind) -> None:
         if kind is ConflictKind.REQUEST:
             lane.busy = True
             self._spawn(self._look_up(lane, job, ChangeConflict(kind)))
@@ -361,6 +361,10 @@ class Runner:
             self._fail(job, ChangeConflict(kind))
         elif kind is ConflictKind.GUARD:
             self._fail(job, LeaseLost(lane.instance_id))
+        elif kind is ConflictKind.DEFINITION:
+            # A FAILED instance does not pin its definition; the one it ran on was replaced meanwhile.
+            self._forget(lane)
+            self._fail(job, WorkflowNotFound(graph.name, graph.version))
         else:
             self._forget(lane)
             job.conflicts += 1
@@ -371,14 +375,16 @@ class Runner:
 
     # --- after the commit ------------------------------------------------------------------------------------
 
-    def _carry_out(self, lane: _Lane, graph: WorkflowGraph, change: Change, decision: Decision) -> None:
+    def _carry_out(
+        self, lane: _Lane, graph: WorkflowGraph, grant: Grant, change: Change, decision: Decision
+    ) -> None:
         state = decision.state
         self._watch.publish(state.instance_id, decision.entries)
         owners = {row.timer.revision: row for row in change.timers}
         for effect in decision.effects:
             match effect:
                 case effects.RunTask(step_ref=step_ref):
-                    self._run(lane, graph, state, step_ref)
+                    self._run(lane, graph, grant, state, step_ref)
                 case effects.OfferTask():
                     self._tasks.offer(state.workflow, state.version)
                 case effects.StopTask(step_ref=step_ref, attempt=attempt):
@@ -389,7 +395,7 @@ class Runner:
                 case effects.DisarmTimer(revision=revision):
                     self._timers.disarm(state.reference(revision))
 
-    def _run(self, lane: _Lane, graph: WorkflowGraph, state: State, step_ref: str) -> None:
+    def _run(self, lane: _Lane, graph: WorkflowGraph, grant: Grant, state: State, step_ref: str) -> None:
         """Hand an attempt to its executor, with the payloads that it may see."""
         step = state.steps[step_ref]
         assert isinstance(step, Running)
@@ -421,15 +427,20 @@ class Runner:
         if lane.bodies is not None and revisions <= lane.bodies.keys():
             run(lane.bodies)
         else:
-            self._spawn(self._fetch(state.instance_id, sorted(revisions), run))
+            self._spawn(self._fetch(state.instance_id, sorted(revisions), grant, run))
 
     async def _fetch(
-        self, instance_id: str, revisions: list[int], run: Callable[[Mapping[int, str]], None]
+        self,
+        instance_id: str,
+        revisions: list[int],
+        grant: Grant,
+        run: Callable[[Mapping[int, str]], None],
     ) -> None:
         try:
             run(await self._store.payloads(instance_id, revisions))
         except StoreError as error:
-            # The task is ours and does not run: the dispatcher's sweep takes it anew.
+            # The task is ours and does not run: the dispatcher's reconciliation finds that and takes it anew.
+            self._tasks.give_back(grant, 1)
             log.warning("no payloads for a task: %s", error, extra={"instance_id": instance_id})
 
     # --- the cache -------------------------------------------------------------------------------------------
