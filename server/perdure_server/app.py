@@ -237,7 +237,7 @@ async def serve(config: Config) -> None:
         loop.add_signal_handler(number, on_signal)
     server = Server(config)
     address = await server.start()
-    print(f"perdure listening on {address}", flush=True)  # noqa: T201 - the ready line is for whoever started us
+    print(f"perdure listening on {address}", flush=True)
     log.info("started", extra={"address": str(address), "workflows": len(config.workflows)})
     await stop.wait()
     log.info("stopping", extra={"grace_seconds": config.grace_seconds})

@@ -1,8 +1,8 @@
 """The error table: what each refusal is on the wire. There is no other place that knows a status code.
 
 A refusal becomes a ``google.rpc.Status`` with `ErrorInfo` (its reason, from ``perdure.v1.ErrorReason``) and the detail
-that fits: `BadRequest`, `ResourceInfo`, `PreconditionFailure` or `RetryInfo`. The message names the field or the thing and
-the mend.
+that fits: `BadRequest`, `ResourceInfo`, `PreconditionFailure` or `RetryInfo`. The message names the field or the
+thing and the mend.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 DOMAIN: Final = "perdure"
 STATUS_BYTES_MAX: Final = 6 << 10
-"""Trailing metadata is bounded by every proxy on the way; what does not fit is counted instead."""
+"""Trailing metadata is bounded by every proxy; what does not fit is counted instead."""
 
 DETAILS_KEY: Final = "grpc-status-details-bin"
 RETRY_AFTER_MS: Final = 500
@@ -243,7 +243,7 @@ def _not_failed(error: reject.InstanceNotFailed) -> Refusal:
 def _not_awaited(error: reject.EventNotAwaited) -> Refusal:
     return _failed(
         "EVENT_NOT_AWAITED",
-        f"no step waits for {error.event!r} yet; {_steps(error.step_refs)} may later: try again then, or set opts.buffer",
+        f"no step waits for {error.event!r} yet; {_steps(error.step_refs)} may later: try then, or set opts.buffer",
         error.event,
         instance_id=error.instance_id,
         event=error.event,
