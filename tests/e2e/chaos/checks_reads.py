@@ -25,7 +25,8 @@ def check_reads(recording: Recording, walks: Mapping[str, Walk]) -> Iterator[Fin
             if walk is None:
                 yield Finding(Name.READ_WRONG, send.op, f"there is no instance {send.instance_id}")
                 continue
-            seen = int(send.answer["revision"])
+            # An empty page shows nothing newer than what it was to begin after.
+            seen = int(send.answer["revision"]) or int(send.fields.get("after_revision", 0))
             newest = max(
                 (rev for at_ns, rev in known[send.instance_id] if at_ns < send.invoked_ns), default=0
             )
@@ -41,7 +42,7 @@ def _known(sends: Sequence[Send]) -> Mapping[str, list[tuple[int, int]]]:
     """Per instance: which revision was known to exist from when on."""
     known: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for send in sends:
-        if send.outcome is Outcome.OK and "revision" in send.answer and send.answer.get("created", True):
+        if send.outcome is Outcome.OK and send.answer.get("revision") and send.answer.get("created", True):
             known[send.answer["instance_id"]].append((send.answered_ns, int(send.answer["revision"])))
     return known
 

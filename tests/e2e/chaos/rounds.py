@@ -47,7 +47,7 @@ class Plan:
     """What a round does. ``rest_seconds_max``: how long without any progress until it is said not to rest."""
 
     seed: int
-    load_seconds: float = 1.2
+    load_seconds: float = 2.0
     kills: int = 2
     clients: int = 6
     watchers: int = 4

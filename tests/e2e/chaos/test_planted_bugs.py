@@ -44,7 +44,7 @@ FOUND_AS: Final = {
     "lose_tasks_at_restart": Name.STUCK,
     "read_from_a_stale_cache": Name.READ_STALE,
     "hide_the_newest_instance": Name.LIST_MISSES,
-    "raise_what_no_table_knows": Name.STATUS_UNEXPECTED,
+    "raise_what_no_table_knows": Name.SERVER_COMPLAINED,
     "repeat_in_a_watch": Name.WATCH_REPEAT,
     "leave_out_of_a_watch": Name.WATCH_GAP,
     "reorder_a_watch": Name.WATCH_ORDER,

@@ -256,7 +256,7 @@ async def _history(
         if not answer.next_page_token:
             break
         request.page_token = answer.next_page_token
-    revision = entries[-1]["revision"] if entries else fields["after_revision"]
+    revision = entries[-1]["revision"] if entries else 0
     return {"instance_id": instance_id, "revision": revision, "entries": entries}
 
 
