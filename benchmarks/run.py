@@ -160,7 +160,11 @@ async def measure(rounds: int, count: int) -> dict[str, Any]:
                     await rate_of_lifecycle(start, resume, list_instances, count // 2)
                 )
     return {
-        "machine": {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
+        "machine": {
+            "cores": os.cpu_count(),
+            "system": platform.platform(),
+            "python": platform.python_version(),
+        },
         "rounds": rounds,
         "callers": CALLERS,
         "per_second": results,

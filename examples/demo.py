@@ -154,8 +154,8 @@ async def orders(server: Server, client: AsyncClient) -> None:
     for name in ("lamp", "late", "unpaid"):
         await until_waiting(client, names[name], "reserve")
         await client.resume(names[name], "reserved", {"shelf": "A7"})
-    for name in ("lamp", "late"):
-        before = await until_waiting(client, names[name], "approval")
+    before = await until_waiting(client, names["late"], "approval")
+    await until_waiting(client, names["lamp"], "approval")
 
     console.rule("nobody will answer for the late one: give it two more seconds")
     scheduled = await client.schedule_resume(names["late"], "approval", 2_000)
@@ -196,7 +196,7 @@ async def main() -> int:
             async with AsyncClient(server.address) as client:
                 await orders(server, client)
         except (DemoFailed, TimeoutError) as error:
-            console.print(f"the demo failed: {error or 'something took too long'}", style="bold red")
+            console.print(f"the demo failed: {str(error) or 'something took too long'}", style="bold red")
             return 1
         finally:
             with suppress(ProcessLookupError):

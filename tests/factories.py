@@ -13,6 +13,7 @@ from perdure_server.engine.state import InstanceStatus, State, StepState, Timer
 from perdure_server.store.protocol import (
     Change,
     Guard,
+    InstanceFilter,
     RequestKey,
     RequestRecord,
     StoredDefinition,
@@ -33,6 +34,12 @@ def instance_id() -> str:
 
 def info(text: str = "{}") -> PayloadInfo:
     return payload(text).info
+
+
+def filter_id(where: InstanceFilter) -> str:
+    """Return a test id that is the same in every process: sets print in another order in each."""
+    parts = (sorted(where.statuses), where.workflow, where.business_key, sorted(where.labels.items()))
+    return "-".join(str(part) for part in parts if part) or "all"
 
 
 def a_definition(workflow: str = "order", version: int = 1, *, digest: str = "digest-1") -> StoredDefinition:

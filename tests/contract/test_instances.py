@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from factories import T0, a_change, a_definition, a_state
+from factories import T0, a_change, a_definition, a_state, filter_id
 from perdure_server.engine.state import InstanceStatus, State
 from perdure_server.store.protocol import InstanceCursor, InstanceFilter, Store
 
@@ -115,7 +115,7 @@ def variety() -> list[State]:
     ]
 
 
-@pytest.mark.parametrize("where", FILTERS, ids=str)
+@pytest.mark.parametrize("where", FILTERS, ids=filter_id)
 async def test_pages_of_a_list_add_up_to_what_the_filter_admits(store: Store, where: InstanceFilter) -> None:
     await store.put_definition(a_definition("refund"))
     states = await keep(store, variety())

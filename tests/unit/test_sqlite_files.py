@@ -15,7 +15,7 @@ from typing import Any
 import apsw
 import pytest
 
-from factories import a_change, a_definition, a_state
+from factories import a_change, a_definition, a_state, filter_id
 from perdure_server.engine.state import InstanceStatus
 from perdure_server.store.open import open_store
 from perdure_server.store.protocol import COMMITTED, CannotOpen, DatabaseInUse, InstanceCursor, InstanceFilter
@@ -254,7 +254,7 @@ def test_the_timers_of_one_instance_are_found_by_its_id() -> None:
         InstanceFilter(business_key="b", statuses=frozenset({InstanceStatus.FAILED})),
         InstanceFilter(labels={"a": "1", "b": "2"}, workflow="order"),
     ],
-    ids=str,
+    ids=filter_id,
 )
 def test_a_page_of_a_list_begins_at_its_cursor(where: InstanceFilter) -> None:
     """So that a page costs what it shows: every index is entered by the filter and the cursor together."""

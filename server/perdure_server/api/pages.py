@@ -1,7 +1,8 @@
 """Page tokens: where a list goes on, bound to the query that it belongs to.
 
 A token is opaque to clients. It carries a cursor and a digest over both the cursor and the query, so that a token
-that was altered, or taken from another list, is refused instead of showing the wrong page. It is no secret and guards nothing.
+that was altered, or taken from another list, is refused instead of showing the wrong page. It is no secret and guards
+nothing.
 """
 
 from __future__ import annotations
