@@ -132,9 +132,10 @@ class Core:
         await self.store.close()
 
     def healthy(self) -> bool:
-        """Whether this process does its work: timers fire in time, steps get their turn."""
+        """Whether this process does its work: it can write, timers fire in time, steps get their turn."""
         return (
-            self.timers.healthy()
+            self.replica.healthy()
+            and self.timers.healthy()
             and self.dispatcher.healthy()
             and (self.executor is None or self.executor.healthy())
         )

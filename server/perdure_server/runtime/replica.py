@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -32,15 +33,21 @@ class Replica:
         self._heartbeat_ms = heartbeat_ms
         self._on_new_id: list[Callable[[str], None]] = []
         self._task: asyncio.Task[None] | None = None
+        self._beat_at = 0.0
         self.id = _new_id()
 
     def on_new_id(self, tell: Callable[[str], None]) -> None:
         """Ask to be told when the id changes."""
         self._on_new_id.append(tell)
 
+    def healthy(self) -> bool:
+        """Whether the database took a heartbeat lately: what it refuses to us, it refuses to everybody."""
+        return time.monotonic() - self._beat_at <= 2.5 * self._heartbeat_ms / 1000
+
     async def start(self) -> None:
         """Take the lease and begin to prolong it."""
         await self._store.register_replica(self.id, lease_ms=self._lease_ms)
+        self._beat_at = time.monotonic()
         self._task = asyncio.get_running_loop().create_task(self._beat(), name="perdure-heartbeat")
 
     async def stop(self) -> None:
@@ -60,6 +67,7 @@ class Replica:
             try:
                 if not await self._store.heartbeat(self.id, lease_ms=self._lease_ms):
                     await self._renew()
+                self._beat_at = time.monotonic()
             except StoreError as error:
                 log.warning("no heartbeat: %s", error)
 
