@@ -114,9 +114,27 @@ def serve(
         coroutines_max=coroutines_max,
         threads_max=threads_max,
     )
-    from perdure_server import app
+    _run(config)
 
-    app.run(config)
+
+def _run(config: Config) -> None:
+    from perdure_server import app
+    from perdure_server.executors.steps_loop import LifespanFailed
+    from perdure_server.runtime.definitions import DefinitionInUse
+    from perdure_server.security.listen import CannotListen
+    from perdure_server.store.open import open_store
+    from perdure_server.store.protocol import StoreError
+
+    try:
+        open_store(
+            config.database
+        )  # only read here: a ValueError out of a running server must keep its traceback
+    except ValueError as error:
+        fail(str(error))
+    try:
+        app.run(config)
+    except (CannotListen, DefinitionInUse, LifespanFailed, StoreError) as error:
+        fail(" ".join(str(error).split()), code=Exit.REFUSED)
 
 
 def fail_app(error: Exception) -> NoReturn:
