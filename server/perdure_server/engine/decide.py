@@ -37,7 +37,7 @@ from perdure_server.engine.effects import (
     RunTask,
     StopTask,
 )
-from perdure_server.engine.evolve import begin
+from perdure_server.engine.evolve import begin, own
 from perdure_server.engine.facts import Entry, Failure, TimerKind
 from perdure_server.engine.reach import possible_steps
 from perdure_server.engine.rejections import Rejection
@@ -127,7 +127,7 @@ def decide(
     """Decide what a command does to an instance, by the definition that the instance runs on."""
     if state.status not in ALLOWED_IN[type(command)]:
         return _refused(state, command)
-    draft = Draft(graph, state, command.at, grant, getattr(command, "request_id", ""))
+    draft = Draft(graph, own(state), command.at, grant, getattr(command, "request_id", ""))
     rejection = _RULES[type(command)](draft, command)
     if rejection is not None:
         return rejection

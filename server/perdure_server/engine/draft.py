@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from perdure.graph import EVENT_ERROR, EVENT_TIMEOUT, StepKind, WorkflowGraph
 from perdure_server.engine import facts
 from perdure_server.engine.commands import EMPTY_OBJECT, Grant, Payload, payload
-from perdure_server.engine.evolve import evolve
+from perdure_server.engine.evolve import apply
 from perdure_server.engine.facts import Entry, Fact, Failure, TimerKind
 from perdure_server.engine.reach import ripe_joins
 from perdure_server.engine.state import ACTIVE, Buffered, Scheduled, State, Waiting
@@ -24,7 +24,7 @@ FAILURE_MESSAGE_CHARS_MAX = 2_000
 
 @dataclass(slots=True)
 class Draft:
-    """Facts appended to ``state`` at the time ``at``. The first one carries the request id."""
+    """Facts appended at the time ``at`` to ``state``, which is the draft's own. The first one carries the request id."""
 
     graph: WorkflowGraph
     state: State
@@ -47,7 +47,7 @@ class Draft:
         entry = Entry(self.next_revision, self.at, fact, self.request_id)
         self.request_id = ""
         self.entries.append(entry)
-        self.state = evolve(self.state, entry)
+        apply(self.state, entry)
         if body is not None:
             self.payloads[entry.revision] = body.text
 

@@ -40,7 +40,10 @@ def fold(instance_id: str, entries: Iterable[Entry]) -> State | None:
     """Return the state that a history adds up to, None for an empty one."""
     state: State | None = None
     for entry in entries:
-        state = begin(instance_id, entry) if state is None else evolve(state, entry)
+        if state is None:
+            state = begin(instance_id, entry)
+        else:
+            apply(state, entry)
     return state
 
 
@@ -71,12 +74,9 @@ def begin(instance_id: str, entry: Entry) -> State:
 
 def evolve(state: State, entry: Entry) -> State:
     """Return the state after the next entry."""
-    changes = _APPLY[type(entry.fact)](state, entry, entry.fact)
-    if "status" not in changes and "steps" in changes:
-        changes["status"] = _status(state, changes["steps"])
-    changes["revision"] = entry.revision
-    changes["updated_at"] = entry.at
-    return _replace(state, changes)
+    new = own(state)
+    apply(new, entry)
+    return new
 
 
 _SLOTS: Final = {f.name: getattr(State, f.name) for f in fields(State)}
@@ -84,14 +84,31 @@ _COPY: Final = tuple((slot.__get__, slot.__set__) for slot in _SLOTS.values())
 _SET: Final = {name: slot.__set__ for name, slot in _SLOTS.items()}
 
 
-def _replace(state: State, changes: Changes) -> State:
-    """Do what `dataclasses.replace` does, which took more than half of the engine's time, at a quarter of its cost."""
+def own(state: State) -> State:
+    """Return a copy for `apply`, which nobody else may have seen yet."""
     new = object.__new__(State)
     for get, put in _COPY:
         put(new, get(state))
-    for name, value in changes.items():
-        _SET[name](new, value)
     return new
+
+
+def apply(state: State, entry: Entry) -> None:
+    """Bring a state of one's own to the next entry, in place.
+
+    A decision adds many facts, and a frozen state anew for each of them was more than half of the engine's time. The
+    values inside are never changed, so those of the state that was copied stay as they are.
+    """
+    changes = _APPLY[type(entry.fact)](state, entry, entry.fact)
+    if "status" not in changes and "steps" in changes:
+        changes["status"] = _status(state, changes["steps"])
+    for name, value in changes.items():
+        _SET[name](state, value)
+    _SET_REVISION(state, entry.revision)
+    _SET_UPDATED_AT(state, entry.at)
+
+
+_SET_REVISION: Final = _SET["revision"]
+_SET_UPDATED_AT: Final = _SET["updated_at"]
 
 
 def _status(state: State, steps: Mapping[str, StepState]) -> InstanceStatus:
