@@ -24,7 +24,7 @@ FAILURE_MESSAGE_CHARS_MAX = 2_000
 
 @dataclass(slots=True)
 class Draft:
-    """Facts appended at the time ``at`` to ``state``, which is the draft's own. The first one carries the request id."""
+    """Facts appended at ``at`` to ``state``, which is the draft's own. The first one carries the request id."""
 
     graph: WorkflowGraph
     state: State
