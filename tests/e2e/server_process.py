@@ -100,6 +100,11 @@ class ServerProcess:
 
     def start(self, timeout_s: float = READY_SECONDS_MAX) -> ServerProcess:
         """Start the server and return once it is ready. Raises `ServerDidNotStart`."""
+        self.launch()
+        return self.await_ready(timeout_s)
+
+    def launch(self) -> None:
+        """Start the server and return at once."""
         assert not self.running, "the server runs already"
         self._spoke.clear()
         self._address = ""
@@ -117,6 +122,10 @@ class ServerProcess:
             )
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reader.start()
+
+    def await_ready(self, timeout_s: float = READY_SECONDS_MAX) -> ServerProcess:
+        """Return once the launched server is ready. Raises `ServerDidNotStart`."""
+        assert self._process is not None, "the server was never started"
         if not self._spoke.wait(timeout_s) or not self._address:
             what = f"ended with {self._process.poll()}" if self._spoke.is_set() else "stayed silent"
             self.kill()

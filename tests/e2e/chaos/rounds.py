@@ -37,6 +37,12 @@ FLOWS_APP: Final = HERE / "flows.py"
 HORIZON_MS: Final = 60_000
 """Timers due within it are waited for; the flows have shorter ones and much longer ones only."""
 
+TERMINATED_SHARE: Final = 0.2
+"""Ends of a server that are a SIGTERM instead of a `kill -9`: it drains, under load."""
+
+KILLED_AT_START_SHARE: Final = 0.15
+"""Starts after an end that are killed as well."""
+
 POLL_SECONDS: Final = 0.05
 SAMPLE: Final = 12
 """How many instances are read and watched from their first entry on once all is at rest."""
@@ -47,7 +53,7 @@ class Plan:
     """What a round does. ``rest_seconds_max``: how long without any progress until it is said not to rest."""
 
     seed: int
-    load_seconds: float = 2.0
+    load_seconds: float = 1.5
     kills: int = 2
     clients: int = 6
     watchers: int = 4
@@ -119,20 +125,27 @@ async def _load(plan: Plan, server: ServerProcess, link: Link, clients: Sequence
     for cut in cuts:
         await asyncio.sleep((cut - ran) * plan.load_seconds)
         ran = cut
-        await _crash(server, link)
+        await _restart(server, link, chance)
     await asyncio.sleep((1.0 - ran) * plan.load_seconds)
     stop.set()
     await asyncio.gather(*calling)
     if plan.kills:
-        await _crash(server, link)
+        await _restart(server, link, chance)
     await asyncio.gather(*(client.finish() for client in clients))
 
 
-async def _crash(server: ServerProcess, link: Link) -> None:
-    # Without a word to anybody, in the middle of whatever is under way.
-    os.kill(server.pid, signal.SIGKILL)
+async def _restart(server: ServerProcess, link: Link, chance: random.Random) -> None:
+    """End the server in the middle of whatever is under way, mostly without a word to anybody, and start it again."""
+    politely = chance.random() < TERMINATED_SHARE
+    os.kill(server.pid, signal.SIGTERM if politely else signal.SIGKILL)
     link.disconnect()
-    await asyncio.to_thread(server.restart)
+    await asyncio.to_thread(server.wait)
+    if chance.random() < KILLED_AT_START_SHARE:
+        # The recovery, too, may be cut short.
+        await asyncio.to_thread(server.launch)
+        await asyncio.sleep(chance.uniform(0.2, 0.9))
+        await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(server.start)
     link.connect(server.address)
 
 
