@@ -109,14 +109,21 @@ def instance(stored: StoredInstance, has_code: HasCode) -> instance_service_pb2.
                     step_ref=ref, status=instance_service_pb2.STEP_STATUS_SKIPPED, revision=ended
                 )
             case Halted():
-                message.step_results.add(step_ref=ref, status=instance_service_pb2.STEP_STATUS_HALTED)
+                # Nothing happens to an instance after the entry that halted its steps.
+                message.step_results.add(
+                    step_ref=ref, status=instance_service_pb2.STEP_STATUS_HALTED, revision=state.revision
+                )
             case Failed():
-                message.step_results.add(step_ref=ref, status=instance_service_pb2.STEP_STATUS_FAILED)
+                message.step_results.add(
+                    step_ref=ref, status=instance_service_pb2.STEP_STATUS_FAILED, revision=state.revision
+                )
             case _:
                 message.active_steps.append(_active_step(state, ref, step, has_code))
     for ref in state.arrivals:
         # A branch has arrived; the others that can still come have not.
         message.active_steps.add(step_ref=ref, status=instance_service_pb2.STEP_STATUS_JOINING)
+    message.active_steps.sort(key=lambda step: step.step_ref)
+    message.step_results.sort(key=lambda result: (result.revision, result.step_ref))
     if state.failure is not None:
         message.error.CopyFrom(
             instance_service_pb2.InstanceError(

@@ -25,13 +25,16 @@ from perdure_server.store import protocol as store
 log = logging.getLogger(__name__)
 
 DOMAIN: Final = "perdure"
-STATUS_BYTES_MAX: Final = 6 << 10
-"""Trailing metadata is bounded by every proxy; what does not fit is counted instead."""
+STATUS_BYTES_MAX: Final = 4 << 10
+"""How large a status is; what does not fit is counted instead. The API promises 6 KiB at most. In base64 and beside the
+message, this stays below the 8 KiB of headers that many clients and proxies take.
+"""
 
 DETAILS_KEY: Final = "grpc-status-details-bin"
 RETRY_AFTER_MS: Final = 500
 _MESSAGE_CHARS_MAX: Final = 1_000
 _ITEM_CHARS_MAX: Final = 300
+_NAMES_CHARS_MAX: Final = 280
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +128,7 @@ def _invalid_fields(error: InvalidFields) -> Refusal:
     return Refusal(
         code=grpc.StatusCode.INVALID_ARGUMENT,
         reason="INVALID_FIELD",
-        message=f"{path}: {description}{more}",
+        message=f"{path or 'the request'}: {description}{more}",
         violations=violations,
     )
 
@@ -165,7 +168,7 @@ def _workflow_not_found(error: reject.WorkflowNotFound) -> Refusal:
 
 
 def _step_not_found(error: reject.StepNotFound) -> Refusal:
-    message = f"step_ref: the workflow has no step {error.step_ref!r}; its steps are {', '.join(error.known)}"
+    message = f"step_ref: the workflow has no step {error.step_ref!r}; its steps are {_listed(error.known)}"
     return _not_found(
         "STEP_NOT_FOUND",
         "step",
@@ -173,7 +176,7 @@ def _step_not_found(error: reject.StepNotFound) -> Refusal:
         message,
         instance_id=error.instance_id,
         step_ref=error.step_ref,
-        step_refs=",".join(error.known),
+        **_names("step_refs", error.known),
     )
 
 
@@ -247,13 +250,13 @@ def _not_awaited(error: reject.EventNotAwaited) -> Refusal:
         error.event,
         instance_id=error.instance_id,
         event=error.event,
-        step_refs=",".join(error.step_refs),
+        **_names("step_refs", error.step_refs),
     )
 
 
 def _never_accepted(error: reject.EventNeverAccepted) -> Refusal:
     others = (
-        f"steps still accept {', '.join(error.accepted)}" if error.accepted else "no step accepts any event"
+        f"steps still accept {_listed(error.accepted)}" if error.accepted else "no step accepts any event"
     )
     return _failed(
         "EVENT_NEVER_ACCEPTED",
@@ -261,7 +264,7 @@ def _never_accepted(error: reject.EventNeverAccepted) -> Refusal:
         error.event,
         instance_id=error.instance_id,
         event=error.event,
-        events=",".join(error.accepted),
+        **_names("events", error.accepted),
     )
 
 
@@ -272,7 +275,7 @@ def _ambiguous(error: reject.AmbiguousEvent) -> Refusal:
         error.event,
         instance_id=error.instance_id,
         event=error.event,
-        step_refs=",".join(error.step_refs),
+        **_names("step_refs", error.step_refs),
     )
 
 
@@ -413,4 +416,26 @@ RESERVED_REASONS: Final = frozenset({"WORKFLOW_INVALID", "REVISION_COMPACTED"})
 
 
 def _steps(step_refs: Sequence[str]) -> str:
-    return ("step " if len(step_refs) == 1 else "steps ") + ", ".join(step_refs)
+    return ("step " if len(step_refs) == 1 else "steps ") + _listed(step_refs)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names for a message, as many as fit."""
+    told = _fitting(names)
+    return ", ".join(told) + (f" and {len(names) - len(told)} more" if len(told) < len(names) else "")
+
+
+def _names(key: str, names: Sequence[str]) -> dict[str, str]:
+    """Return names for the metadata, as many as fit; ``<key>_more`` counts the others."""
+    told = _fitting(names)
+    found = {key: ",".join(told)}
+    return found | {f"{key}_more": str(len(names) - len(told))} if len(told) < len(names) else found
+
+
+def _fitting(names: Sequence[str]) -> Sequence[str]:
+    room = _NAMES_CHARS_MAX
+    for index, name in enumerate(names):
+        room -= len(name) + 1
+        if room < 0:
+            return names[:index]
+    return names

@@ -7,7 +7,8 @@ class. What lives here: that frame. What may not: any RPC's meaning, or a status
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import grpc
@@ -119,11 +120,11 @@ class Streaming:
     """An RPC with one request and a stream of responses."""
 
     def __init__(
-        self, name: str, request_type: type[Request], call: Callable[[Request], AsyncIterator[Message]]
+        self, name: str, request_type: type[Request], call: Callable[[Request], AsyncGenerator[Message, None]]
     ) -> None:
         self.name = name
         self._parse: Callable[[bytes], Message] = request_type.FromString
-        self._call: Callable[[Any], AsyncIterator[Message]] = call
+        self._call: Callable[[Any], AsyncGenerator[Message, None]] = call
 
     def handler(self, gate: Gate) -> Any:
         """Return the handler for grpc."""
@@ -134,12 +135,15 @@ class Streaming:
                 gate.enter_watch()
             except Exception as error:  # noqa: BLE001 - the table knows it
                 await refuse(context, error)
+            watch_seconds = limits.watch_seconds if context.time_remaining() is None else None
             try:
-                async with asyncio.timeout(limits.watch_seconds):
-                    async for message in call(parse(body)):
+                async with asyncio.timeout(watch_seconds), contextlib.aclosing(call(parse(body))) as messages:
+                    async for message in messages:
                         # A reader that does not read fills grpc's buffers; then the write waits, but not for ever.
                         async with asyncio.timeout(limits.watch_write_seconds):
                             await context.write(message.SerializeToString())
+            except grpc.aio.InternalError:
+                return  # the connection is gone: nobody is there to be told
             except DecodeError:
                 await refuse(context, _not_a(parse))
             except TimeoutError:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final, assert_never
 
 from perdure.v1 import instance_service_pb2 as pb
 from perdure_server.api import convert
 from perdure_server.api.handlers import Rpc, Streaming, Unary
-from perdure_server.api.pages import page_token, read_page_token
+from perdure_server.api.pages import fill, page_token, read_page_token
 from perdure_server.engine.rejections import InstanceNotFound
+from perdure_server.runtime.errors import RevisionInFuture
 from perdure_server.runtime.fields import BUSINESS_KEY_BYTES_MAX, REASON_BYTES_MAX, Check
 from perdure_server.runtime.service import Runtime
-from perdure_server.runtime.watch import WatchEnd, WatchEntry, WatchHeartbeat, WatchSnapshot
+from perdure_server.runtime.watch import WatchEnd, WatchEntry, WatchEvent, WatchHeartbeat, WatchSnapshot
 from perdure_server.store.protocol import InstanceCursor, InstanceFilter, StoredInstance
 
 NAME: Final = "perdure.v1.InstanceService"
@@ -58,14 +60,14 @@ class InstanceService:
                 check.blame("states", f"must be states of an instance, not {state}")
         statuses = frozenset(convert.STATUS_OF[s] for s in request.states if s in convert.STATUS_OF)
         query = ("instances", workflow, business_key, sorted(labels.items()), sorted(statuses))
-        cursor = read_page_token(check, query, request.page_token)
+        cursor = read_page_token(check, query, request.page_token, (int, str))
         check.done()
         where = InstanceFilter(statuses=statuses, workflow=workflow, business_key=business_key, labels=labels)
         after = InstanceCursor(*cursor) if cursor else None
         found = await self._runtime.store.list_instances(where, limit=limit + 1, after=after)
-        response = pb.ListInstancesResponse(instances=map(convert.summary, found[:limit]))
-        if len(found) > limit:
-            last = found[limit - 1]
+        response = pb.ListInstancesResponse(instances=fill(found[:limit], convert.summary))
+        if len(response.instances) < len(found):
+            last = found[len(response.instances) - 1]
             response.next_page_token = page_token(query, (last.created_at, last.instance_id))
         return response
 
@@ -75,40 +77,35 @@ class InstanceService:
         after_revision = check.revision("after_revision", request.after_revision)
         limit = check.page_size("page_size", request.page_size)
         query = ("history", instance_id, after_revision)
-        cursor = read_page_token(check, query, request.page_token)
+        cursor = read_page_token(check, query, request.page_token, (int,))
         check.done()
         position = cursor[0] if cursor else after_revision
         store = self._runtime.store
         found = await store.history(instance_id, after_revision=position, limit=limit + 1)
-        if not found and await store.load(instance_id) is None:
-            raise InstanceNotFound(instance_id)
-        response = pb.ListHistoryResponse(
-            entries=(convert.entry(instance_id, entry) for entry in found[:limit])
-        )
-        if len(found) > limit:
-            response.next_page_token = page_token(query, (found[limit - 1].revision,))
+        if not found:
+            state = await store.load(instance_id)
+            if state is None:
+                raise InstanceNotFound(instance_id)
+            if after_revision > state.revision:
+                raise RevisionInFuture(instance_id, after_revision, state.revision)
+        entries = fill(found[:limit], lambda entry: convert.entry(instance_id, entry))
+        response = pb.ListHistoryResponse(entries=entries)
+        if len(entries) < len(found):
+            response.next_page_token = page_token(query, (found[len(entries) - 1].revision,))
         return response
 
     async def watch_instance(
         self, request: pb.WatchInstanceRequest
-    ) -> AsyncIterator[pb.WatchInstanceResponse]:
+    ) -> AsyncGenerator[pb.WatchInstanceResponse, None]:
         check = Check()
         instance_id = check.instance_id("instance_id", request.instance_id)
         after_revision = None
         if request.HasField("after_revision"):
             after_revision = check.revision("after_revision", request.after_revision)
         check.done()
-        async for event in self._runtime.watch(instance_id, after_revision):
-            match event:
-                case WatchSnapshot(instance=stored):
-                    yield pb.WatchInstanceResponse(snapshot=self._instance(stored))
-                case WatchEntry(entry=entry):
-                    yield pb.WatchInstanceResponse(entry=convert.entry(instance_id, entry))
-                case WatchHeartbeat(revision=revision):
-                    yield pb.WatchInstanceResponse(heartbeat=pb.WatchHeartbeat(revision=revision))
-                case WatchEnd(revision=revision, reason=reason):
-                    end = pb.WatchEnd(revision=revision, reason=_END_REASON[reason])
-                    yield pb.WatchInstanceResponse(end=end)
+        async with aclosing(self._runtime.watch(instance_id, after_revision)) as events:
+            async for event in events:
+                yield self._watch_response(instance_id, event)
 
     async def cancel_instance(self, request: pb.CancelInstanceRequest) -> pb.CancelInstanceResponse:
         check = Check()
@@ -126,6 +123,21 @@ class InstanceService:
         check.done()
         answer = await self._runtime.retry_instance(instance_id, request_id=request_id)
         return pb.RetryInstanceResponse(revision=answer.revision)
+
+    def _watch_response(self, instance_id: str, event: WatchEvent) -> pb.WatchInstanceResponse:
+        match event:
+            case WatchSnapshot(instance=stored):
+                return pb.WatchInstanceResponse(snapshot=self._instance(stored))
+            case WatchEntry(entry=entry):
+                return pb.WatchInstanceResponse(entry=convert.entry(instance_id, entry))
+            case WatchHeartbeat(revision=revision):
+                return pb.WatchInstanceResponse(heartbeat=pb.WatchHeartbeat(revision=revision))
+            case WatchEnd(revision=revision, reason=reason):
+                return pb.WatchInstanceResponse(
+                    end=pb.WatchEnd(revision=revision, reason=_END_REASON[reason])
+                )
+            case _:
+                assert_never(event)
 
     def _instance(self, stored: StoredInstance) -> pb.Instance:
         return convert.instance(stored, self._runtime.has_code)

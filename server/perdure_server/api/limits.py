@@ -16,12 +16,13 @@ class Limits:
     calls_bytes_max: int = 256 << 20
     """How many bytes of requests those calls hold together."""
     watches_max: int = 5_000
+    health_watches_max: int = 200
     retry_after_ms: int = 250
     """What a refused caller is told to wait."""
     call_seconds: float = 30.0
     """The deadline of a call that brings none."""
     watch_seconds: float = 3_600.0
-    """The longest watch, and the deadline of one that brings none."""
+    """The deadline of a watch that brings none."""
     watch_write_seconds: float = 60.0
     """How long a watcher may leave a message unread before its watch is ended."""
     ping_interval_ms_min: int = 10_000

@@ -1,4 +1,4 @@
-"""Page tokens: where a list goes on, bound to the query that it belongs to.
+"""Pages: how much fits into one, and tokens: where a list goes on, bound to the query that it belongs to.
 
 A token is opaque to clients. It carries a cursor and a digest over both the cursor and the query, so that a token
 that was altered, or taken from another list, is refused instead of showing the wrong page. It is no secret and guards
@@ -9,11 +9,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
 import orjson
+from google.protobuf.message import Message
 
 from perdure_server.runtime.fields import Check
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+
+PAGE_BYTES_MAX: Final = 3 << 20
+"""A page ends before it is larger, whatever its size in items: many a client takes no message above 4 MiB."""
 
 _DIGEST_BYTES: Final = 12
 _TOKEN_CHARS_MAX: Final = 2_000
@@ -25,24 +33,45 @@ def page_token(query: tuple[Any, ...], cursor: tuple[Any, ...]) -> str:
     return base64.urlsafe_b64encode(_digest(query, body) + body).decode().rstrip("=")
 
 
-def read_page_token(check: Check, query: tuple[Any, ...], token: str) -> tuple[Any, ...] | None:
-    """Return the cursor of a token, None for the first page. A bad token is blamed on ``page_token``."""
+def read_page_token(
+    check: Check, query: tuple[Any, ...], token: str, shape: tuple[type[int] | type[str], ...]
+) -> tuple[Any, ...] | None:
+    """Return the cursor of a token, None for the first page. A bad token is blamed on ``page_token``.
+
+    ``shape`` are the types of the cursor's parts. The digest keeps no secret, so whoever makes up a token with a right
+    one must not get any further than to another page.
+    """
     if not token:
         return None
     try:
         if len(token) > _TOKEN_CHARS_MAX:
             raise ValueError("too long")
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        digest, body = raw[:_DIGEST_BYTES], raw[_DIGEST_BYTES:]
-        if digest != _digest(query, body) or page_token(query, tuple(orjson.loads(body))) != token:
-            raise ValueError("of another query")
-        return tuple(orjson.loads(body))
+        cursor = tuple(orjson.loads(raw[_DIGEST_BYTES:]))
+        if page_token(query, cursor) != token:
+            raise ValueError("of another query, or altered")
+        if tuple(map(type, cursor)) != shape or any(type(n) is int and not 0 <= n < 1 << 63 for n in cursor):
+            raise ValueError("made up")
+        return cursor
     except (ValueError, TypeError):
         check.blame(
             "page_token",
             "must be the next_page_token of the same query, unchanged; leave it empty to start over",
         )
         return None
+
+
+def fill(found: Sequence[T], convert: Callable[[T], M]) -> list[M]:
+    """Return a page: as many of ``found`` as a message may hold, and at least one if there is one."""
+    items: list[M] = []
+    room = PAGE_BYTES_MAX
+    for value in found:
+        item = convert(value)
+        room -= item.ByteSize()
+        if room < 0 and items:
+            break
+        items.append(item)
+    return items
 
 
 def _digest(query: tuple[Any, ...], body: bytes) -> bytes:

@@ -44,9 +44,9 @@ class RunnerService:
         check = Check()
         opts = request.opts
         workflow = check.name("workflow", request.workflow)
-        # An absent context is the empty object, as an absent payload is.
+        # An absent context is the empty object, as an absent payload is; so is one without a body.
         context = _EMPTY
-        if request.HasField("context"):
+        if request.context.HasField("json"):
             context = check.payload("context", request.context.json, must_be_object=True) or _EMPTY
         request_id = check.request_id("opts.request_id", opts.request_id)
         instance_id = check.instance_id("opts.instance_id", opts.instance_id, optional=True)
@@ -84,7 +84,7 @@ class RunnerService:
         instance_id = check.instance_id("instance_id", request.instance_id)
         event = check.event("event", request.event)
         request_id = check.request_id("opts.request_id", opts.request_id)
-        body = check.payload("opts.payload", opts.payload.json) if opts.HasField("payload") else None
+        body = check.payload("opts.payload", opts.payload.json) if opts.payload.HasField("json") else None
         step_ref = check.name("opts.step_ref", opts.step_ref, optional=True)
         check.done()
         answer = await self._runtime.resume(

@@ -6,11 +6,9 @@ import logging
 from typing import Final
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
-from perdure_server.api import instance_service, runner_service, timer_service, workflow_service
+from perdure_server.api import health, instance_service, runner_service, timer_service, workflow_service
 from perdure_server.api.handlers import Gate
 from perdure_server.api.limits import Limits
 from perdure_server.runtime.service import Runtime
@@ -24,12 +22,6 @@ SERVICES: Final = (
     (timer_service.NAME, timer_service.TimerService),
     (workflow_service.NAME, workflow_service.WorkflowService),
 )
-
-LIVENESS: Final = "liveness"
-"""A health service name that answers SERVING for as long as the process answers at all. The others are readiness."""
-
-_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class ApiServer:
@@ -50,9 +42,8 @@ class ApiServer:
         self._reflect = reflect
         self._limits = limits or Limits()
         self.gate = Gate(self._limits)
-        self._health = HealthServicer()
+        self._health = health.Health((name for name, _ in SERVICES), self._limits)
         self._server: grpc.aio.Server | None = None
-        self._ready: bool | None = None
 
     async def start(self) -> Address:
         """Listen, not ready yet, and return the address with its port. Raises `CannotListen`."""
@@ -65,12 +56,12 @@ class ApiServer:
         for name, service in SERVICES:
             handlers = {rpc.name: rpc.handler(self.gate) for rpc in service(self._runtime).rpcs()}
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(health.NAME, self._health.handlers()),)
+        )
         if self._reflect:
             names = [name for name, _ in SERVICES]
-            reflection.enable_server_reflection(
-                [*names, "grpc.health.v1.Health", reflection.SERVICE_NAME], server
-            )
+            reflection.enable_server_reflection([*names, health.NAME, reflection.SERVICE_NAME], server)
         try:
             if self._credentials is None:
                 port = server.add_insecure_port(str(self._listen))
@@ -80,19 +71,13 @@ class ApiServer:
             raise CannotListen(
                 f"--listen {self._listen}: the address cannot be had; is another server running there?"
             ) from error
-        await self._health.set(LIVENESS, _SERVING)
-        await self.set_ready(ready=False)
         await server.start()
         self._server = server
         return Address(self._listen.host, port)
 
     async def set_ready(self, *, ready: bool) -> None:
         """Tell load balancers whether to send calls here."""
-        if ready == self._ready:
-            return
-        self._ready = ready
-        for name in ("", *(name for name, _ in SERVICES)):
-            await self._health.set(name, _SERVING if ready else _NOT_SERVING)
+        self._health.set_ready(ready=ready and not self.gate.draining)
 
     async def drain(self) -> None:
         """Take no new work: not ready, mutating calls and watches refused. What is under way goes on."""
@@ -101,6 +86,7 @@ class ApiServer:
 
     async def stop(self, grace_seconds: float) -> None:
         """Let calls that are under way end within the grace time, then close every connection."""
+        self._health.close()
         if self._server is not None:
             await self._server.stop(grace_seconds)
 

@@ -7,7 +7,7 @@ from typing import Final
 from perdure.v1 import timer_service_pb2 as pb
 from perdure_server.api import convert
 from perdure_server.api.handlers import Rpc, Unary
-from perdure_server.api.pages import page_token, read_page_token
+from perdure_server.api.pages import fill, page_token, read_page_token
 from perdure_server.engine.rejections import TimerNotFound
 from perdure_server.runtime.fields import Check
 from perdure_server.runtime.service import Runtime
@@ -45,13 +45,13 @@ class TimerService:
         instance_id = check.instance_id("instance_id", request.instance_id, optional=True)
         limit = check.page_size("page_size", request.page_size)
         query = ("timers", instance_id)
-        cursor = read_page_token(check, query, request.page_token)
+        cursor = read_page_token(check, query, request.page_token, (int, str, int))
         check.done()
         after = TimerCursor(*cursor) if cursor else None
         found = await self._runtime.store.list_timers(instance_id, limit=limit + 1, after=after)
-        response = pb.ListTimersResponse(timers=map(convert.timer, found[:limit]))
-        if len(found) > limit:
-            last = found[limit - 1]
+        response = pb.ListTimersResponse(timers=fill(found[:limit], convert.timer))
+        if len(response.timers) < len(found):
+            last = found[len(response.timers) - 1]
             cursor = (last.timer.due_at, last.instance_id, last.timer.revision)
             response.next_page_token = page_token(query, cursor)
         return response

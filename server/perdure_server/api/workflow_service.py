@@ -9,7 +9,7 @@ from perdure.graph import WorkflowGraph, from_json
 from perdure.v1 import workflow_service_pb2 as pb
 from perdure_server.api import convert
 from perdure_server.api.handlers import Rpc, Unary
-from perdure_server.api.pages import page_token, read_page_token
+from perdure_server.api.pages import fill, page_token, read_page_token
 from perdure_server.runtime.fields import Check
 from perdure_server.runtime.service import Runtime
 from perdure_server.store.protocol import StoredDefinition
@@ -42,15 +42,14 @@ class WorkflowService:
         check = Check()
         limit = check.page_size("page_size", request.page_size)
         query = ("workflows",)
-        cursor = read_page_token(check, query, request.page_token)
+        cursor = read_page_token(check, query, request.page_token, (str, int))
         check.done()
         after = (cursor[0], cursor[1]) if cursor else None
         found = await self._runtime.store.list_definitions(limit=limit + 1, after=after)
-        response = pb.ListWorkflowsResponse(
-            workflows=(convert.workflow_summary(stored, _graph(stored)) for stored in found[:limit])
-        )
-        if len(found) > limit:
-            last = found[limit - 1]
+        summaries = fill(found[:limit], lambda stored: convert.workflow_summary(stored, _graph(stored)))
+        response = pb.ListWorkflowsResponse(workflows=summaries)
+        if len(summaries) < len(found):
+            last = found[len(summaries) - 1]
             response.next_page_token = page_token(query, (last.workflow, last.version))
         return response
 

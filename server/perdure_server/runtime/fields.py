@@ -20,6 +20,7 @@ from perdure_server.engine.rejections import PayloadTooLarge
 
 INSTANCE_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 REQUEST_ID_PATTERN: Final = re.compile(r"[\x21-\x7e]{1,128}")
+_REVISION_PATTERN: Final = re.compile(r"[1-9][0-9]{0,17}")
 LABEL_KEY_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,62}")
 BUSINESS_KEY_BYTES_MAX: Final = 256
 LABEL_VALUE_BYTES_MAX: Final = 256
@@ -113,8 +114,8 @@ class Check:
     def reference(self, path: str, value: str) -> tuple[str, int]:
         """Check a timer's reference and return its parts: the instance's id and the revision."""
         instance_id, _, revision = value.rpartition(".")
-        sound = INSTANCE_ID_PATTERN.fullmatch(instance_id) and revision.isascii() and revision.isdigit()
-        if not sound or not 0 < len(revision) <= 18:
+        sound = INSTANCE_ID_PATTERN.fullmatch(instance_id) and _REVISION_PATTERN.fullmatch(revision)
+        if not sound:
             self.blame(
                 path,
                 "must be a timer's reference as ScheduleResume or ListTimers gave it, '<instance_id>.<n>'",
@@ -194,7 +195,7 @@ class Check:
             )
             return None
         # Most texts can be neither: they are not looked at again.
-        if text.count("[") + text.count("{") > NESTING_MAX and _depth(value) > NESTING_MAX:
+        if text.count("[") + text.count("{") > NESTING_MAX and _nests_deeper(value, NESTING_MAX):
             self.blame(path, f"must not nest deeper than {NESTING_MAX} levels")
             return None
         if "\\u0000" in text and _has_nul_key(value):
@@ -222,18 +223,17 @@ def _where(error: orjson.JSONDecodeError) -> str:
     return f"{error.msg.split(':')[0]} (line {error.lineno}, column {error.colno})"
 
 
-def _depth(value: Any) -> int:
-    """Return how deep containers nest, without recursion."""
-    depth, level = 0, [value]
-    while level:
+def _nests_deeper(value: Any, levels_max: int) -> bool:
+    """Whether containers nest deeper than that; without recursion, and looking at each of them once."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(levels_max):
         level = [
             inner
             for outer in level
-            if isinstance(outer, dict | list)
             for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
         ]
-        depth += 1
-    return depth - 1
+    return bool(level)
 
 
 def _has_nul_key(value: Any) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -276,7 +276,7 @@ class Runtime:
         """Whether an executor of this process can run the step."""
         return self._has_code(workflow, version, step_ref)
 
-    def watch(self, instance_id: str, after_revision: int | None = None) -> AsyncIterator[WatchEvent]:
+    def watch(self, instance_id: str, after_revision: int | None = None) -> AsyncGenerator[WatchEvent, None]:
         """See `WatchHub.watch`."""
         return self._watch.watch(instance_id, after_revision)
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -122,7 +123,9 @@ class WatchHub:
             for subscription in found:
                 subscription.drain()
 
-    async def watch(self, instance_id: str, after_revision: int | None = None) -> AsyncIterator[WatchEvent]:
+    async def watch(
+        self, instance_id: str, after_revision: int | None = None
+    ) -> AsyncGenerator[WatchEvent, None]:
         """Yield a snapshot (where ``after_revision`` is None), then each later entry, then the end.
 
         Raises `InstanceNotFound` and `RevisionInFuture`, and what the store raises.
@@ -131,8 +134,9 @@ class WatchHub:
         subscription.draining = self._draining
         self._subscriptions.setdefault(instance_id, set()).add(subscription)
         try:
-            async for event in self._events(subscription, instance_id, after_revision):
-                yield event
+            async with aclosing(self._events(subscription, instance_id, after_revision)) as events:
+                async for event in events:
+                    yield event
         finally:
             found = self._subscriptions[instance_id]
             found.discard(subscription)
@@ -141,7 +145,7 @@ class WatchHub:
 
     async def _events(
         self, subscription: Subscription, instance_id: str, after_revision: int | None
-    ) -> AsyncIterator[WatchEvent]:
+    ) -> AsyncGenerator[WatchEvent, None]:
         # The subscription stands before the read, so nothing falls between the two.
         stored = await self._store.get_instance(instance_id)
         if stored is None:
