@@ -136,7 +136,7 @@ class Book:
                 self._expect_attempt(ref, fact.attempt, fact)
                 if not isinstance(command, commands.SuspendTask) or not fact.events:
                     broken("only a task that awaits may wait", fact)
-                if set(fact.events) != self.graph.steps[ref].events:
+                if list(fact.events) != sorted(self.graph.steps[ref].events):
                     broken("a step waits for what it declared", fact)
                 self.phase[ref] = WAITING
             case facts.StepFinished():
@@ -174,9 +174,8 @@ class Book:
         if ref in self.phase:
             broken("a step begins or is skipped once", fact)
         step = self.graph.steps[ref]
-        if fact.kind is not step.kind or set(fact.events) != (
-            step.events if step.kind is StepKind.WAIT else set()
-        ):
+        events = sorted(step.events) if step.kind is StepKind.WAIT else []
+        if fact.kind is not step.kind or list(fact.events) != events:
             broken("a step begins as it was declared", fact)
         self.phase[ref] = {
             StepKind.TASK: READY,

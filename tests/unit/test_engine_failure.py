@@ -215,6 +215,26 @@ def test_the_other_active_steps_of_a_failed_instance_are_halted() -> None:
     }
 
 
+def test_halted_steps_are_told_in_the_order_of_their_refs() -> None:
+    graph = flow(
+        wait("go", go="z m"),
+        wait("z", ok="end"),
+        wait("m", on_="b c"),
+        wait("b", ok="end"),
+        task("c", ok="end"),
+    )
+    instance = Instance(graph)
+    instance.do(instance.resume("go"))
+    instance.do(instance.resume("on_"))
+    instance.take("c")
+
+    instance.do(instance.fail("c"))
+
+    fact = instance.last.entries[-1].fact
+    assert isinstance(fact, facts.InstanceFailed)
+    assert fact.halted == ("b", "z")
+
+
 def test_the_timers_of_a_failed_instance_are_cancelled_and_its_running_steps_stopped() -> None:
     instance = halted()
 
