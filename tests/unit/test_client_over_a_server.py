@@ -16,6 +16,7 @@ from perdure.client import (
     Health,
     HistoryEntry,
     InstanceState,
+    JsonText,
     Retries,
     Snapshot,
     StepFinished,
@@ -42,6 +43,21 @@ async def watched_until(client: AsyncClient, instance_id: str, step_ref: str) ->
             if any(step.step_ref == step_ref and step.status is StepStatus.WAITING for step in active):
                 return
             assert not isinstance(event, WatchEnd)
+
+
+async def test_a_json_text_goes_and_comes_back_byte_for_byte() -> None:
+    context = JsonText('{"price": 1.10, "id": 9223372036854775807, "a": "\\u00e4", "a": "ä 🚀"}')
+    server = Server(config())
+    address = str(await server.start())
+    async with AsyncClient(address) as client:
+        started = await client.start_instance("order", context, start_delay="1h")
+        instance = await client.get_instance(started.instance_id, json_text=True)
+    with Client(address) as blocking:
+        again = await asyncio.to_thread(blocking.get_instance, started.instance_id, json_text=True)
+    await server.stop()
+
+    assert instance.initial == again.initial == context
+    assert isinstance(instance.initial, JsonText)
 
 
 async def test_an_order_is_started_followed_resumed_and_read() -> None:

@@ -20,8 +20,19 @@ DEPTH_MAX: Final = 100
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
+class JsonText(str):
+    """A JSON value as its text, which crosses the API as it is: neither written anew nor read.
+
+    For what Python values do not keep: the digits of ``1.10``, the spelling of an escape, a key that stands twice.
+    """
+
+    __slots__ = ()
+
+
 def encode(value: Any, *, field: str) -> str:
     """Return ``value`` as JSON text. Raises `InvalidFieldError`, naming the place under ``field``."""
+    if isinstance(value, JsonText) and _is_unicode(value):
+        return str(value)
     problem = _problem(value, field, DEPTH_MAX)
     if problem is not None:
         raise InvalidFieldError(f"{field} is no JSON: {problem}", violations=[problem])
@@ -32,6 +43,8 @@ def encode_object(value: object, *, field: str) -> str:
     """Return a mapping as a JSON object's text; None is the empty one. Raises as `encode` does."""
     if value is None:
         return "{}"
+    if isinstance(value, JsonText):
+        return encode(value, field=field)
     if not isinstance(value, Mapping):
         violation = FieldViolation(field, f"must be a JSON object (a dict), not {type(value).__name__}")
         raise InvalidFieldError(str(violation), violations=[violation])

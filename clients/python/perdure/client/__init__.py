@@ -55,6 +55,7 @@ from perdure.client.types import (
     WorkflowSummary,
     WorkflowVersion,
 )
+from perdure.payloads import JsonText
 from perdure.runner import ConflictPolicy, Disposition, Resumed, Runner, ScheduledResume, StartedInstance
 
 __all__ = [
@@ -85,6 +86,7 @@ __all__ = [
     "InstanceStarted",
     "InstanceState",
     "InstanceSummary",
+    "JsonText",
     "PayloadInfo",
     "Resumed",
     "Retries",

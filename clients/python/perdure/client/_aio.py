@@ -34,6 +34,7 @@ from perdure.client.types import (
     WorkflowVersion,
 )
 from perdure.errors import DeadlineExceededError, PerdureError, UnavailableError
+from perdure.payloads import JsonText
 from perdure.runner import ConflictPolicy, Resumed, ScheduledResume, StartedInstance
 
 A = TypeVar("A")
@@ -97,7 +98,7 @@ class AsyncClient:
     async def start_instance(
         self,
         workflow: str,
-        context: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | JsonText | None = None,
         *,
         instance_id: str = "",
         version: int = 0,
@@ -154,9 +155,14 @@ class AsyncClient:
 
     # --- instances -----------------------------------------------------------------------------------------------
 
-    async def get_instance(self, instance_id: str, *, timeout: float | None = None) -> Instance:
-        """Return an instance as it is now, with its payloads. Raises `InstanceNotFoundError`."""
-        return await self._call(_calls.get_instance(instance_id), timeout)
+    async def get_instance(
+        self, instance_id: str, *, json_text: bool = False, timeout: float | None = None
+    ) -> Instance:
+        """Return an instance as it is now, with its payloads. Raises `InstanceNotFoundError`.
+
+        With ``json_text``, ``initial`` and the ``outputs`` are `JsonText`, byte for byte as they were sent.
+        """
+        return await self._call(_calls.get_instance(instance_id, json_text=json_text), timeout)
 
     def list_instances(
         self,

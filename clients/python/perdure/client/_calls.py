@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
 from typing import Any, Final, Generic, TypeVar
 
@@ -95,7 +95,7 @@ METHODS: Final = tuple(
 
 def start_instance(
     workflow: str,
-    context: Mapping[str, Any] | None,
+    context: Mapping[str, Any] | payloads.JsonText | None,
     *,
     instance_id: str,
     version: int,
@@ -173,9 +173,9 @@ def _scheduled(response: runner_service_pb2.ScheduleResumeResponse) -> Scheduled
 # --- instances ---------------------------------------------------------------------------------------------------
 
 
-def get_instance(instance_id: str) -> Call[types.Instance]:
+def get_instance(instance_id: str, *, json_text: bool) -> Call[types.Instance]:
     request = _built(instance_service_pb2.GetInstanceRequest, instance_id=instance_id)
-    return Call(_GET, request, lambda response: _convert.value_of(response.instance, types.Instance))
+    return Call(_GET, request, _instance_with_texts if json_text else _instance)
 
 
 def list_instances(
@@ -380,6 +380,19 @@ def _state_number(state: types.InstanceState | str) -> int:
         known = ", ".join(s.value for s in types.InstanceState if s is not types.InstanceState.UNKNOWN)
         violation = FieldViolation("states", f"{state!r} is no state; there are {known}")
         raise InvalidFieldError(str(violation), violations=[violation]) from None
+
+
+def _instance(response: instance_service_pb2.GetInstanceResponse) -> types.Instance:
+    return _convert.value_of(response.instance, types.Instance)
+
+
+def _instance_with_texts(response: instance_service_pb2.GetInstanceResponse) -> types.Instance:
+    initial = payloads.JsonText(response.instance.initial.json)
+    outputs = {ref: payloads.JsonText(output.json) for ref, output in response.instance.outputs.items()}
+    # Taken out before the walk, which would read them: not every sound text is a value that Python takes.
+    response.instance.ClearField("initial")
+    response.instance.ClearField("outputs")
+    return replace(_instance(response), initial=initial, outputs=outputs)
 
 
 def _page(field: str, convert: Callable[[Any], A]) -> Callable[[Any], types.Page[A]]:
