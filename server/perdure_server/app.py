@@ -1,7 +1,7 @@
 """A server put together: the one place where every part meets the others.
 
 `Core` is everything but the faces: store, runner, timers, executors. It runs workflows in any process, with or without
-gRPC (`serve` and `perdure_server.embedded` stand on it). What lives here: construction, start, stop, in order. What may
+gRPC (`serve` and `perdure_server.testing` stand on it). What lives here: construction, start, stop, in order. What may
 not: rules of any part.
 """
 
@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
 import signal
 from collections.abc import Sequence
 from typing import Any, Final
@@ -24,10 +23,11 @@ from perdure_server.config import COROUTINES_MAX, GRACE_SECONDS, THREADS_MAX, Co
 from perdure_server.engine import commands
 from perdure_server.engine.commands import Grant
 from perdure_server.engine.decide import Decision
-from perdure_server.executors.in_process import InProcessExecutor, bind
+from perdure_server.executors.in_process import Bind, InProcessExecutor, bind
+from perdure_server.runtime.clock import SYSTEM_CHANCE, SYSTEM_CLOCK, Chance, Clock
 from perdure_server.runtime.definitions import Definitions
 from perdure_server.runtime.dispatcher import Dispatcher
-from perdure_server.runtime.replica import Replica
+from perdure_server.runtime.replica import LEASE_MS, Replica
 from perdure_server.runtime.runner import Runner
 from perdure_server.runtime.service import Runtime
 from perdure_server.runtime.watch import WatchHub
@@ -38,7 +38,7 @@ from perdure_server.store.protocol import Store, TimerGuard, TimerRow
 from perdure_server.telemetry.logs import log_to_stderr
 from perdure_server.timers.alarm import Alarm
 from perdure_server.timers.apscheduler_alarm import ApschedulerAlarm
-from perdure_server.timers.window import TimerWindow
+from perdure_server.timers.window import WINDOW_MS, TimerWindow
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,8 @@ EXIT_STOPPED_AT_ONCE: Final = 130
 class Core:
     """Store, runner, timers and executors of one process, on the running event loop.
 
-    ``workflows`` are the classes whose code this process runs; instances of others are stored and wait.
+    ``workflows`` are the classes whose code this process runs; instances of others are stored and wait. What is
+    given from ``alarm`` on says what time, chance and code are; the defaults are the real ones.
     """
 
     def __init__(
@@ -60,20 +61,36 @@ class Core:
         store: Store,
         workflows: Sequence[type[Workflow]] = (),
         *,
-        alarm: Alarm | None = None,
         coroutines_max: int = COROUTINES_MAX,
         threads_max: int = THREADS_MAX,
+        alarm: Alarm | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        chance: Chance = SYSTEM_CHANCE,
+        bind: Bind = bind,
+        lease_ms: int = LEASE_MS,
+        window_ms: int = WINDOW_MS,
+        claim_ms_max: int | None = None,
     ) -> None:
         self.store = store
         self._workflows = workflows
         self._coroutines_max = coroutines_max
         self._threads_max = threads_max
-        self.replica = Replica(store)
+        self._chance = chance
+        self._bind = bind
+        self.replica = Replica(store, lease_ms=lease_ms)
         self.committer = GroupCommitter(store)
         self.definitions = Definitions(store)
         self.watch = WatchHub(store)
-        self.dispatcher = Dispatcher(store, self._submit, self._submit_take, self.replica.id)
-        self.timers = TimerWindow(store, alarm or ApschedulerAlarm(), self._submit_timer, self.replica.id)
+        self.dispatcher = Dispatcher(store, self._submit, self._submit_take, self.replica.id, chance=chance)
+        self.timers = TimerWindow(
+            store,
+            alarm or ApschedulerAlarm(),
+            self._submit_timer,
+            self.replica.id,
+            clock=clock,
+            window_ms=window_ms,
+            claim_ms_max=claim_ms_max,
+        )
         self.runner = Runner(
             store=store,
             committer=self.committer,
@@ -88,6 +105,7 @@ class Core:
             definitions=self.definitions,
             watch=self.watch,
             has_code=self.dispatcher.has_code,
+            chance=chance,
         )
         self.executor: InProcessExecutor | None = None
 
@@ -141,7 +159,7 @@ class Core:
         )
 
     async def _start_executor(self) -> None:
-        code, lifespans = bind([workflow() for workflow in self._workflows])
+        code, lifespans = self._bind([workflow() for workflow in self._workflows])
         self.executor = InProcessExecutor(
             self.dispatcher,
             code,
@@ -166,7 +184,7 @@ class Core:
         return self.runner.submit(instance_id, command, grant=grant)
 
     def _submit_timer(self, row: TimerRow) -> asyncio.Future[Any]:
-        command = commands.FireTimer(at=self.store.now_ms(), timer=row.timer.revision, jitter=random.random())
+        command = commands.FireTimer(at=self.store.now_ms(), timer=row.timer.revision, jitter=self._chance())
         guards = (TimerGuard(row.timer.revision, row.owner),)
         return self.runner.submit(row.instance_id, command, guards=guards)
 

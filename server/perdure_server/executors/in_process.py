@@ -69,6 +69,9 @@ tried (each short release starts the wait anew), and for 10 ms with this one, at
 StepCode: TypeAlias = Callable[[Any], object]
 """A step's function, bound: it takes a `Context` and is a coroutine function or a plain one."""
 
+Bind: TypeAlias = Callable[[Iterable[Workflow]], tuple[dict[tuple[str, int, str], StepCode], list[Lifespan]]]
+"""What `bind` does; a test kit puts something between the engine and the code."""
+
 
 def bind(workflows: Iterable[Workflow]) -> tuple[dict[tuple[str, int, str], StepCode], list[Lifespan]]:
     """Return the code of workflow objects by (workflow, version, step_ref), and their lifespans."""

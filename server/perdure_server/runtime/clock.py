@@ -1,4 +1,4 @@
-"""This process's clocks, as an argument: what waits and measures is given one, so that tests can give
+"""This process's clocks, and chance, as arguments: what waits, measures or draws is given one, so that tests can give
 another.
 
 The clock that counts for due times is the store's (`Store.now_ms`). This one only says how long to wait and
@@ -7,8 +7,13 @@ how long something took.
 
 from __future__ import annotations
 
+import random
 import time
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final, Protocol, TypeAlias
+
+Chance: TypeAlias = Callable[[], float]
+"""Draws a number in [0, 1): how much of its jitter a retry's pause is shortened by."""
 
 
 class Clock(Protocol):
@@ -34,3 +39,4 @@ class SystemClock:
 
 
 SYSTEM_CLOCK: Final = SystemClock()
+SYSTEM_CHANCE: Final[Chance] = random.random

@@ -32,6 +32,7 @@ from typing import Any, Final, TypeAlias, assert_never
 from perdure_server.engine import commands
 from perdure_server.engine.commands import NO_GRANT, Command, Grant
 from perdure_server.engine.rejections import AttemptStale, InstanceNotFound, Rejection
+from perdure_server.runtime.clock import SYSTEM_CHANCE, Chance
 from perdure_server.runtime.errors import LeaseLost, ShuttingDown
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.runtime.reservations import Reservations
@@ -122,6 +123,7 @@ class Dispatcher:
         submit_take: SubmitTake,
         replica_id: str,
         *,
+        chance: Chance = SYSTEM_CHANCE,
         sweep_ms: int = SWEEP_MS,
         reconcile_ms: int = RECONCILE_MS,
     ) -> None:
@@ -129,6 +131,7 @@ class Dispatcher:
         self._submit = submit
         self._submit_take = submit_take
         self._replica_id = replica_id
+        self._chance = chance
         self._sweep_ms = sweep_ms
         self._reconcile_ms = reconcile_ms
         self._clients: list[_Registered] = []
@@ -308,19 +311,27 @@ class Dispatcher:
 
     async def quiesce(self) -> None:
         """Return when no attempt is here and no sweep is wanted: the point from which virtual time may go on."""
-        while self._held or self._taking or self._releases or self._sweeps_now():
+        while not self.quiet:
             self._changed.clear()
             await self._changed.wait()
 
-    def _sweeps_now(self) -> bool:
-        return self._sweeper is not None and (self._sweeping or self._sweep_wanted.is_set())
+    @property
+    def quiet(self) -> bool:
+        """Whether no attempt is here and no sweep is wanted."""
+        sweeps = self._sweeper is not None and (self._sweeping or self._sweep_wanted.is_set())
+        return not (self._held or self._taking or self._releases or sweeps)
+
+    @property
+    def attempts(self) -> list[TaskKey]:
+        """The attempts that run here or wait for the store to take their results."""
+        return list(self._held)
 
     # --- results ---------------------------------------------------------------------------------------------
 
     def _report(self, key: TaskKey, held: _Held) -> None:
         assert held.result is not None
         try:
-            answer = self._submit(key.instance_id, _command(key, held.result, self._store.now_ms()))
+            answer = self._submit(key.instance_id, self._command(key, held.result))
         except Exception as error:  # noqa: BLE001 - told apart in one place
             self._reported(key, held, error)
         else:
@@ -389,6 +400,32 @@ class Dispatcher:
         error = None if done.cancelled() else done.exception()
         if error is not None and not isinstance(error, AttemptStale | InstanceNotFound):
             log.warning("a task was not released: %s", error)
+
+    def _command(self, key: TaskKey, result: TaskResult) -> Command:
+        step_ref, attempt, at = key.step_ref, key.attempt, self._store.now_ms()
+        match result:
+            case TaskFinished(event=event, output=output):
+                return commands.FinishTask(
+                    at=at, step_ref=step_ref, attempt=attempt, event=event, output=output
+                )
+            case TaskSuspended():
+                return commands.SuspendTask(at=at, step_ref=step_ref, attempt=attempt)
+            case TaskFailed(type=type_, message=message, retryable=retryable):
+                return commands.FailTask(
+                    at=at,
+                    step_ref=step_ref,
+                    attempt=attempt,
+                    type=type_,
+                    message=message,
+                    retryable=retryable,
+                    jitter=self._chance(),
+                )
+            case TaskReleased(reason=reason):
+                return commands.ReleaseTask(at=at, step_ref=step_ref, attempt=attempt, reason=reason)
+            case TaskStopped():
+                raise AssertionError("a stopped attempt has no result")
+            case _:
+                assert_never(result)
 
     # --- sweeping --------------------------------------------------------------------------------------------
 
@@ -523,28 +560,3 @@ class Dispatcher:
                     await self._changed.wait()
         except TimeoutError:
             pass
-
-
-def _command(key: TaskKey, result: TaskResult, at: int) -> Command:
-    step_ref, attempt = key.step_ref, key.attempt
-    match result:
-        case TaskFinished(event=event, output=output):
-            return commands.FinishTask(at=at, step_ref=step_ref, attempt=attempt, event=event, output=output)
-        case TaskSuspended():
-            return commands.SuspendTask(at=at, step_ref=step_ref, attempt=attempt)
-        case TaskFailed(type=type_, message=message, retryable=retryable):
-            return commands.FailTask(
-                at=at,
-                step_ref=step_ref,
-                attempt=attempt,
-                type=type_,
-                message=message,
-                retryable=retryable,
-                jitter=random.random(),
-            )
-        case TaskReleased(reason=reason):
-            return commands.ReleaseTask(at=at, step_ref=step_ref, attempt=attempt, reason=reason)
-        case TaskStopped():
-            raise AssertionError("a stopped attempt has no result")
-        case _:
-            assert_never(result)

@@ -189,9 +189,19 @@ class Runner:
     async def close(self) -> None:
         """Refuse new jobs and return when those that were accepted are done."""
         self._closing = True
-        await self._idle.wait()
-        while self._background:
-            await asyncio.wait(self._background)
+        await self.quiesce()
+
+    async def quiesce(self) -> None:
+        """Return when no job is open and nothing that one left behind is under way."""
+        while not self.quiet:
+            await self._idle.wait()
+            if self._background:
+                await asyncio.wait(self._background)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no job is open and nothing that one left behind is under way."""
+        return not self._open_jobs and not self._background
 
     # --- the way of a job ------------------------------------------------------------------------------------
 

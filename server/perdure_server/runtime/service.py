@@ -7,7 +7,6 @@ for the caller. What may not: decisions about an instance (the engine's), encodi
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -28,6 +27,7 @@ from perdure_server.runtime.answers import (
     ScheduleAnswer,
     StartAnswer,
 )
+from perdure_server.runtime.clock import SYSTEM_CHANCE, Chance
 from perdure_server.runtime.definitions import Definitions
 from perdure_server.runtime.errors import Overloaded
 from perdure_server.runtime.runner import (
@@ -67,12 +67,14 @@ class Runtime:
         definitions: Definitions,
         watch: WatchHub,
         has_code: Callable[[str, int, str], bool],
+        chance: Chance = SYSTEM_CHANCE,
     ) -> None:
         self.store = store
         self._runner = runner
         self._definitions = definitions
         self._watch = watch
         self._has_code = has_code
+        self._chance = chance
 
     # --- the three verbs -------------------------------------------------------------------------------------
 
@@ -246,7 +248,7 @@ class Runtime:
         command = commands.FireTimer(
             at=self.store.now_ms(),
             timer=timer_revision,
-            jitter=random.random(),
+            jitter=self._chance(),
             forced=True,
             request_id=request_id,
         )

@@ -120,6 +120,7 @@ class TimerWindow:
         window_ms: int = WINDOW_MS,
         timers_max: int = WINDOW_TIMERS_MAX,
         firings_max: int = FIRINGS_MAX,
+        claim_ms_max: int | None = None,
     ) -> None:
         self._store = store
         self._alarm = alarm
@@ -129,7 +130,7 @@ class TimerWindow:
         self._window_ms = window_ms
         self._timers_max = timers_max
         self._firings_max = firings_max
-        self._claim_ms_max = CLAIM_MS_MAX_SHARED if store.shared else CLAIM_MS_MAX
+        self._claim_ms_max = claim_ms_max or (CLAIM_MS_MAX_SHARED if store.shared else CLAIM_MS_MAX)
         self._held: dict[str, _Held] = {}
         self._ready: deque[_Held] = deque()
         self._firing = 0
@@ -237,9 +238,14 @@ class TimerWindow:
 
     async def quiesce(self) -> None:
         """Return when no round and no firing is under way: the point from which virtual time may go on."""
-        while self._round_under_way or self._rounds_wanted.is_set() or self._firing:
+        while not self.quiet:
             self._quiet.clear()
             await self._quiet.wait()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no round and no firing is under way."""
+        return not (self._round_under_way or self._rounds_wanted.is_set() or self._firing)
 
     # --- claiming --------------------------------------------------------------------------------------------
 
