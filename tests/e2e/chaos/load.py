@@ -24,6 +24,9 @@ TWICE_SHARE: Final = 0.2
 NAMELESS_SHARE: Final = 0.06
 """Calls that carry no request id."""
 
+EAGER_SHARE: Final = 0.4
+"""Starts that are followed by events at once, before any step waits for them."""
+
 LATER_MAX: Final = 60
 """How many repeats wait for a later moment at most; one of them may come after a crash."""
 
@@ -46,6 +49,8 @@ class Shared:
     seed: int
     instances: list[tuple[str, str]] = field(default_factory=list)
     """(instance id, workflow) of every start that was answered, or asked for under a name."""
+    ended: set[str] = field(default_factory=set)
+    """Instances that a call found ended: they are chosen less from then on."""
     references: list[str] = field(default_factory=list)
     later: list[Send] = field(default_factory=list)
 
@@ -104,6 +109,8 @@ class Client:
             send, _ = await asyncio.gather(call, twin)
             return send
         send = await call
+        if send.reason == "INSTANCE_TERMINAL":
+            self._shared.ended.add(instance_id)
         if twice and how == "again":
             await self._wire.again(send)
         elif twice and len(self._shared.later) < LATER_MAX:
@@ -140,26 +147,37 @@ class Client:
         # One that was asked for under a name may be there although no answer came.
         if instance_id and send.outcome is not Outcome.REFUSED and instance_id not in known:
             shared.instances.append((instance_id, name))
+        if ok(send) and chance.random() < EAGER_SHARE:
+            for _ in range(chance.randrange(1, 4)):
+                await self._send_event(instance_id, name, buffer=True)
 
     def _pick(self) -> tuple[str, str]:
-        """Choose an instance, the young ones more often."""
+        """Choose an instance, the young ones and those that may be under way more often."""
         instances = self._shared.instances
+        if self._random.random() < 0.85:
+            instances = [known for known in instances if known[0] not in self._shared.ended] or instances
         if self._random.random() < 0.7:
             return self._random.choice(instances[-12:])
         return self._random.choice(instances)
 
     async def _resume(self) -> None:
         instance_id, workflow = self._pick()
+        await self._send_event(instance_id, workflow, buffer=self._random.random() < 0.5)
+
+    async def _send_event(self, instance_id: str, workflow: str, *, buffer: bool) -> None:
         chance = self._random
-        steps = STEPS_OF[workflow]
+        graph = next(flow.__graph__ for flow in FLOWS if flow.name == workflow)
+        takers = [ref for ref, step in graph.steps.items() if step.events]
+        named = chance.random() < 0.25
+        any_step = chance.random() < 0.1 or not takers
         await self._mutate(
             "Resume",
             instance_id,
             {
                 "event": "unheard_of" if chance.random() < 0.03 else chance.choice(EVENTS_OF[workflow]),
                 "payload": chance.choice(_BODIES),
-                "step_ref": chance.choice(steps) if chance.random() < 0.2 else "",
-                "buffer": chance.random() < 0.5,
+                "step_ref": chance.choice(STEPS_OF[workflow] if any_step else takers) if named else "",
+                "buffer": buffer,
             },
         )
 

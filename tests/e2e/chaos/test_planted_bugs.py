@@ -12,7 +12,7 @@ from e2e.chaos.findings import Name
 from e2e.chaos.plant import PLANT_VARIABLE, PLANTS
 from e2e.chaos.rounds import HERE, Plan, run_round
 
-ROUNDS_MAX: Final = 4
+ROUNDS_MAX: Final = 6
 """How many seeds a bug may need until it shows."""
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -66,7 +66,7 @@ async def test_a_bug_in_a_running_server_is_found(plant: str, tmp_path: Path) ->
     for seed in range(1, ROUNDS_MAX + 1):
         plan = Plan(
             seed=seed,
-            load_seconds=0.5 * seed,
+            load_seconds=0.4 + 0.3 * seed,
             kills=int(plant in _NEEDS_A_CRASH),
             rest_seconds_max=1.5,
             app=HERE / "planted.py",
