@@ -185,7 +185,8 @@ class WatchHub:
                 return
             pause_s = min(self._heartbeat_s, self._poll_s) if self._store.shared else self._heartbeat_s
             if not await subscription.wait(pause_s):
-                behind = self._store.shared
+                # Also on a store of our own: a commit whose outcome was unknown was not published.
+                behind = True
                 silent_s += pause_s
                 if silent_s >= self._heartbeat_s:
                     silent_s = 0.0
