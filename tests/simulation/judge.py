@@ -158,6 +158,8 @@ class Judge:
             broken("joins", f"arrivals {state.arrivals}, not {self.book.tokens.arrived}")
         if state.payload_bytes != self.book.size_bytes:
             broken("sizes are counted", f"{state.payload_bytes}, not {self.book.size_bytes}")
+        if (state.revision, state.updated_at) != (self.history[-1].revision, self.history[-1].at):
+            broken("the state says what the facts say", f"{state.revision} at {state.updated_at}")
         if state.status is not self.book.status_now():
             broken("states of an instance", f"{state.status}, not {self.book.status_now()}")
 
