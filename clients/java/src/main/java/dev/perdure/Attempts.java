@@ -1,0 +1,67 @@
+package dev.perdure;
+
+import java.time.Duration;
+import java.util.OptionalLong;
+import java.util.function.DoubleSupplier;
+import java.util.function.LongSupplier;
+
+/**
+ * The sendings of one call, or the connections of one watch: which errors are worth another one, after which pause.
+ *
+ * <p>Every call is safe to send again: reads change nothing, and every mutating call carries a request id. No I/O;
+ * time and chance come from outside.
+ */
+final class Attempts {
+    /** Longer than any process lives, and far from overflow when added to a clock's reading. */
+    static final long FOREVER_NANOS = Long.MAX_VALUE / 4;
+
+    private final Retries retries;
+    private final LongSupplier clock;
+    private final DoubleSupplier chance;
+    private long deadline;
+    private int failures;
+
+    Attempts(Retries retries, long timeoutNanos, LongSupplier clock, DoubleSupplier chance) {
+        this.retries = retries;
+        this.clock = clock;
+        this.chance = chance;
+        this.deadline = clock.getAsLong() + Math.min(timeoutNanos, FOREVER_NANOS);
+    }
+
+    /** How long it may still take; never negative. */
+    long nanosLeft() {
+        return Math.max(0, deadline - clock.getAsLong());
+    }
+
+    /** Notes that the server answered: failures from now on are counted anew, and bounded by an outage. */
+    void answered() {
+        failures = 0;
+        deadline = clock.getAsLong() + FOREVER_NANOS;
+    }
+
+    /**
+     * Returns the pause before the next sending in nanoseconds, or nothing where the error is the answer.
+     *
+     * @param outageNanos bounds the failures in a row, from the first of them
+     */
+    OptionalLong pauseAfter(PerdureException error, long outageNanos) {
+        failures++;
+        if (!error.isTransient() || failures == retries.attemptsMax()) {
+            return OptionalLong.empty();
+        }
+        if (failures == 1) {
+            deadline = Math.min(deadline, clock.getAsLong() + Math.min(outageNanos, FOREVER_NANOS));
+        }
+        // The exponent is bounded before the power is taken: a watch may fail for days.
+        double growth = Math.pow(retries.multiplier(), Math.min(failures - 1, 32));
+        double ceiling = Math.min(nanos(retries.max()), nanos(retries.initial()) * growth);
+        long asked = error.retryDelay().map(Attempts::nanos).orElse(0L);
+        long pause = Math.max((long) (ceiling * (1 - chance.getAsDouble() / 2)), asked);
+        return pause < nanosLeft() ? OptionalLong.of(pause) : OptionalLong.empty();
+    }
+
+    /** A duration in nanoseconds, cut to {@link #FOREVER_NANOS}. */
+    static long nanos(Duration duration) {
+        return duration.compareTo(Duration.ofNanos(FOREVER_NANOS)) < 0 ? duration.toNanos() : FOREVER_NANOS;
+    }
+}

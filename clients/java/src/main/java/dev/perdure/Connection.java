@@ -1,0 +1,153 @@
+package dev.perdure;
+
+import com.google.protobuf.Message;
+import io.grpc.CallOptions;
+import io.grpc.Channel;
+import io.grpc.ChannelCredentials;
+import io.grpc.ClientCall;
+import io.grpc.ClientInterceptors;
+import io.grpc.Context;
+import io.grpc.Grpc;
+import io.grpc.InsecureChannelCredentials;
+import io.grpc.ManagedChannel;
+import io.grpc.ManagedChannelBuilder;
+import io.grpc.Metadata;
+import io.grpc.MethodDescriptor;
+import io.grpc.Status;
+import io.grpc.StatusRuntimeException;
+import io.grpc.stub.ClientCalls;
+import io.grpc.stub.MetadataUtils;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.util.OptionalLong;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Consumer;
+
+/** The channel and how calls go over it: deadlines, retries, errors. Knows no method of the API. */
+final class Connection {
+    /** After how long a silence a connection with open calls is pinged. Servers allow one ping each 10 s. */
+    private static final int KEEPALIVE_SECONDS = 30;
+
+    /** How long the answer to a ping may take before the connection counts as lost. */
+    private static final int KEEPALIVE_TIMEOUT_SECONDS = 10;
+
+    /** Above anything that a server sends: an instance's payloads are at most 3 MiB. */
+    private static final int RECEIVE_BYTES_MAX = 16 << 20;
+
+    /** An error's details, in base64 beside its message, may be more than the 8 KiB that gRPC takes by default. */
+    private static final int METADATA_BYTES_MAX = 32 << 10;
+
+    private final ManagedChannel managed;
+    private final Channel channel;
+    private final Retries retries;
+    private final CountDownLatch closed = new CountDownLatch(1);
+
+    Connection(
+            String target,
+            TlsOptions tls,
+            Metadata headers,
+            Retries retries,
+            Consumer<ManagedChannelBuilder<?>> customizer) {
+        ManagedChannelBuilder<?> builder = Grpc.newChannelBuilder(target, credentials(tls))
+                .keepAliveTime(KEEPALIVE_SECONDS, TimeUnit.SECONDS)
+                .keepAliveTimeout(KEEPALIVE_TIMEOUT_SECONDS, TimeUnit.SECONDS)
+                .keepAliveWithoutCalls(false)
+                .maxInboundMessageSize(RECEIVE_BYTES_MAX)
+                .maxInboundMetadataSize(METADATA_BYTES_MAX)
+                .userAgent("perdure-java");
+        if (tls != null && !tls.serverName().isEmpty()) {
+            builder.overrideAuthority(tls.serverName());
+        }
+        customizer.accept(builder);
+        this.managed = builder.build();
+        this.channel = headers.keys().isEmpty()
+                ? managed
+                : ClientInterceptors.intercept(managed, MetadataUtils.newAttachHeadersInterceptor(headers));
+        this.retries = retries;
+    }
+
+    private static ChannelCredentials credentials(TlsOptions tls) {
+        try {
+            return tls == null ? InsecureChannelCredentials.create() : tls.credentials();
+        } catch (IOException unreadable) {
+            throw new UncheckedIOException(unreadable);
+        }
+    }
+
+    /** Sends a request until it is answered, or refused for good, or {@code timeoutNanos} are over. */
+    <Q extends Message, A> A call(MethodDescriptor<Q, A> method, Q request, String requestId, long timeoutNanos) {
+        Requests.check(request, requestId);
+        Attempts attempts = attempts(timeoutNanos);
+        while (true) {
+            checkOpen(null);
+            CallOptions options = CallOptions.DEFAULT.withDeadlineAfter(attempts.nanosLeft(), TimeUnit.NANOSECONDS);
+            try {
+                return ClientCalls.blockingUnaryCall(channel, method, options, request);
+            } catch (StatusRuntimeException failed) {
+                checkOpen(failed);
+                PerdureException error = Errors.of(failed.getStatus(), failed.getTrailers(), requestId, failed);
+                if (Thread.currentThread().isInterrupted() || Context.current().isCancelled()) {
+                    throw error; // the caller's own doing: nobody waits for another try
+                }
+                OptionalLong pause = attempts.pauseAfter(error, Attempts.FOREVER_NANOS);
+                if (pause.isEmpty()) {
+                    throw error;
+                }
+                reconnectSoon(error);
+                pause(pause.getAsLong(), error);
+            }
+        }
+    }
+
+    /** Begins a streaming call; {@code nanos} bound its life. */
+    <Q, A> ClientCall<Q, A> stream(MethodDescriptor<Q, A> method, long nanos) {
+        checkOpen(null);
+        // The listener only queues what it hears, so the transport's own thread may run it.
+        return channel.newCall(
+                method,
+                CallOptions.DEFAULT.withDeadlineAfter(nanos, TimeUnit.NANOSECONDS).withExecutor(Runnable::run));
+    }
+
+    Attempts attempts(long timeoutNanos) {
+        return new Attempts(
+                retries, timeoutNanos, System::nanoTime, () -> ThreadLocalRandom.current().nextDouble());
+    }
+
+    /**
+     * Dials at once if the connection is lost. Left alone, gRPC waits up to two minutes between its own attempts, which
+     * no call that is retried every few seconds can see from outside.
+     */
+    void reconnectSoon(PerdureException error) {
+        if (error.status() == Status.Code.UNAVAILABLE) {
+            managed.resetConnectBackoff();
+        }
+    }
+
+    private void pause(long nanos, PerdureException error) {
+        try {
+            if (closed.await(nanos, TimeUnit.NANOSECONDS)) {
+                checkOpen(error);
+            }
+        } catch (InterruptedException interrupted) {
+            Thread.currentThread().interrupt();
+            throw error;
+        }
+    }
+
+    boolean isClosed() {
+        return closed.getCount() == 0;
+    }
+
+    private void checkOpen(Throwable cause) {
+        if (isClosed()) {
+            throw new IllegalStateException("the client is closed", cause);
+        }
+    }
+
+    void close() {
+        closed.countDown();
+        managed.shutdownNow();
+    }
+}

@@ -1,0 +1,58 @@
+package dev.perdure;
+
+import java.util.Iterator;
+import java.util.List;
+import java.util.NoSuchElementException;
+import java.util.function.Function;
+import java.util.stream.Stream;
+import java.util.stream.StreamSupport;
+
+/**
+ * A list that is fetched page by page while it is read. Each {@link #iterator()} and {@link #stream()} begins anew;
+ * reading throws {@link PerdureException}.
+ */
+public final class Pages<T> implements Iterable<T> {
+    record Page<T>(List<T> items, String nextPageToken) {}
+
+    private final Function<String, Page<T>> fetch;
+
+    Pages(Function<String, Page<T>> fetch) {
+        this.fetch = fetch;
+    }
+
+    /** Returns the items in the list's order, without fetching a page that nobody reads. */
+    public Stream<T> stream() {
+        return StreamSupport.stream(spliterator(), false);
+    }
+
+    @Override
+    public Iterator<T> iterator() {
+        return new Items();
+    }
+
+    private final class Items implements Iterator<T> {
+        private String token = "";
+        private boolean last;
+        private Iterator<T> page = List.<T>of().iterator();
+
+        @Override
+        public boolean hasNext() {
+            // A page may be empty and yet not the last one.
+            while (!page.hasNext() && !last) {
+                Page<T> fetched = fetch.apply(token);
+                page = fetched.items().iterator();
+                token = fetched.nextPageToken();
+                last = token.isEmpty();
+            }
+            return page.hasNext();
+        }
+
+        @Override
+        public T next() {
+            if (!hasNext()) {
+                throw new NoSuchElementException();
+            }
+            return page.next();
+        }
+    }
+}

@@ -1,0 +1,37 @@
+package dev.perdure;
+
+import java.time.Duration;
+import java.util.Objects;
+import java.util.Optional;
+import java.util.OptionalLong;
+
+/**
+ * The optional side of a watch.
+ *
+ * @param afterRevision where to go on: no snapshot then, only the entries after it; 0 gives the whole history
+ * @param timeout bounds the watch; empty: for ever
+ * @param outage how long the server may stay away once it has answered
+ */
+public record WatchOptions(OptionalLong afterRevision, Optional<Duration> timeout, Duration outage) {
+    /** A snapshot first, for ever, and outages of five minutes. */
+    public static final WatchOptions DEFAULT =
+            new WatchOptions(OptionalLong.empty(), Optional.empty(), Duration.ofMinutes(5));
+
+    public WatchOptions {
+        Objects.requireNonNull(afterRevision, "afterRevision");
+        Objects.requireNonNull(timeout, "timeout");
+        Objects.requireNonNull(outage, "outage");
+    }
+
+    public WatchOptions withAfterRevision(long revision) {
+        return new WatchOptions(OptionalLong.of(revision), timeout, outage);
+    }
+
+    public WatchOptions withTimeout(Duration bound) {
+        return new WatchOptions(afterRevision, Optional.of(bound), outage);
+    }
+
+    public WatchOptions withOutage(Duration bound) {
+        return new WatchOptions(afterRevision, timeout, bound);
+    }
+}
