@@ -163,7 +163,7 @@ class Runtime:
         state = await self.store.load(instance_id)
         if state is None or not state.is_live:
             return None
-        answer = StartAnswer(instance_id, False, state.version, 1)
+        answer = StartAnswer(instance_id, False, state.version, state.revision)
         if key.request_id:
             record = RequestRecord(key, digest, _to_json(answer))
             outcome = await self._runner.remember(state, record)

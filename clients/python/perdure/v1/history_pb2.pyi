@@ -354,7 +354,7 @@ class AttemptReleased(_message.Message):
     attempt: _builtins.int
     """The attempt; its result is refused from here on."""
     reason: _builtins.str
-    """Why: `drain` (the server stops) or `lease_lost` (its owner is gone)."""
+    """Why, in a few words for people: the server stops, its owner is gone."""
     def __init__(
         self,
         *,

@@ -969,7 +969,7 @@ class RetryInstanceResponse(_message.Message):
 
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The instance's revision after this call."""
+    """The revision of the entry that this call caused."""
     def __init__(
         self,
         *,

@@ -205,7 +205,7 @@ class StartInstanceResponse(_message.Message):
     version: _builtins.int
     """The workflow version that the instance runs."""
     revision: _builtins.int
-    """The instance's revision after this call. An existing instance's answer has its revision at that
+    """The revision of the entry that this call caused: 1. An existing instance's answer has its revision at that
     moment.
     """
     def __init__(
@@ -400,7 +400,7 @@ class ScheduleResumeResponse(_message.Message):
     APScheduler job. TimerService takes it.
     """
     revision: _builtins.int
-    """The instance's revision after this call."""
+    """The revision of the entry that this call caused."""
     @_builtins.property
     def due_time(self) -> _timestamp_pb2.Timestamp:
         """When it is due, by the store's clock. It never fires before."""

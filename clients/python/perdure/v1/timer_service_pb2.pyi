@@ -238,7 +238,7 @@ class CancelTimerResponse(_message.Message):
 
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The instance's revision after this call."""
+    """The revision of the entry that this call caused."""
     def __init__(
         self,
         *,
@@ -311,7 +311,7 @@ class FireTimerResponse(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     USED_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The instance's revision after this call."""
+    """The revision of the entry that this call caused."""
     used: _builtins.bool
     """False when its step had finished or not begun, so that nothing followed."""
     def __init__(
