@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Writes the Go stubs of proto/perdure/v1: clients/go/generate.sh [OUT_DIR], by default into this module's v1/.
+# The plugins' versions are pinned by tools/go.mod; buf comes from `make tools`. Nothing is fetched that is cached.
+set -euo pipefail
+
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+root="$(cd "$here/../.." && pwd)"
+mkdir -p "${1:-$here}"
+out="$(cd "${1:-$here}" && pwd)"
+. "$here/find-go.sh"
+
+go_plugin="$("$GO" -C "$here/tools" tool -n protoc-gen-go)"
+grpc_plugin="$("$GO" -C "$here/tools" tool -n protoc-gen-go-grpc)"
+
+# `module=` cuts the module's path off go_package, which leaves v1/.
+rm -f "$out"/v1/*.pb.go
+LC_ALL=C "$root/.venv-tools/bin/buf" generate "$root/proto" --output "$out" --template "{
+  \"version\": \"v2\",
+  \"plugins\": [
+    {\"local\": \"$go_plugin\", \"out\": \".\", \"opt\": \"module=perdure.dev/go/perdure\"},
+    {\"local\": \"$grpc_plugin\", \"out\": \".\", \"opt\": \"module=perdure.dev/go/perdure\"}
+  ]
+}"
