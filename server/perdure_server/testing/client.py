@@ -1,0 +1,138 @@
+"""`InProcessClient`: the API without a network. What a client sends reaches the handlers of the real services.
+
+Requests are checked, refused and answered as a server would, byte for byte; only sockets, connections and deadlines
+of calls are missing. What lives here: a channel's place taken by calls. What may not: any RPC's meaning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Final, Protocol, TypeVar
+
+import grpc
+import grpc.aio
+
+from perdure import AsyncClient
+from perdure.client import Retries
+from perdure_server.api.handlers import Gate
+from perdure_server.api.limits import Limits
+from perdure_server.api.server import SERVICES
+from perdure_server.runtime.service import Runtime
+
+A = TypeVar("A")
+
+UNREAD_MESSAGES_MAX: Final = 16
+"""How many messages of a watch wait for their reader before the watch waits too."""
+
+
+class _Method(Protocol):
+    """What of a client's method matters here."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def response(self) -> type[Any]: ...
+
+
+class InProcessClient(AsyncClient):
+    """An `perdure.AsyncClient` whose server is in this process.
+
+    It belongs to the loop that it is made on, and may be used from the loop of the steps as well: code of a step that
+    calls perdure gets this client in a test.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__("in-process", retries=Retries(attempts_max=1))
+        self._home = asyncio.get_running_loop()
+        gate = Gate(Limits())
+        self._handlers: dict[str, Any] = {
+            f"/{name}/{rpc.name}": rpc.handler(gate)
+            for name, service in SERVICES
+            for rpc in service(runtime).rpcs()
+        }
+
+    def _unary(self, method: _Method) -> Callable[..., Awaitable[Any]]:
+        handler = self._handler(method)
+
+        async def send(request: Any, *, timeout: float, metadata: object) -> Any:
+            call = handler.unary_unary(request.SerializeToString(), _Call(timeout))
+            return method.response.FromString(await self._at_home(call))
+
+        return send
+
+    def _stream(self, method: _Method) -> Callable[..., _Stream]:
+        handler = self._handler(method)
+
+        def send(request: Any, *, timeout: float, metadata: object) -> _Stream:
+            if asyncio.get_running_loop() is not self._home:
+                raise RuntimeError("a watch belongs to the test's own event loop; a step cannot open one")
+            return _Stream(handler.unary_stream, request.SerializeToString(), timeout, method.response)
+
+        return send
+
+    def _handler(self, method: _Method) -> Any:
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        if method.path not in self._handlers:
+            raise NotImplementedError(f"there is no {method.path} without a network")
+        return self._handlers[method.path]
+
+    async def _at_home(self, call: Coroutine[Any, Any, bytes]) -> bytes:
+        if asyncio.get_running_loop() is self._home:
+            return await call
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self._home))
+
+
+class _Call:
+    """What a handler is told about its call, and how it refuses."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+
+    def time_remaining(self) -> float:
+        return self._timeout
+
+    async def abort(
+        self, code: grpc.StatusCode, details: str = "", trailing_metadata: Iterable[tuple[str, Any]] = ()
+    ) -> None:
+        raise grpc.aio.AioRpcError(
+            code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailing_metadata), details=details
+        )
+
+
+class _Stream(_Call):
+    """A stream of responses: the handler runs as a task and writes, the client iterates."""
+
+    def __init__(
+        self,
+        handler: Callable[[bytes, Any], Coroutine[Any, Any, None]],
+        request: bytes,
+        timeout: float,
+        response: type[Any],
+    ) -> None:
+        super().__init__(timeout)
+        self._response = response
+        self._unread: asyncio.Queue[bytes | None] = asyncio.Queue(UNREAD_MESSAGES_MAX)
+        self._task = asyncio.get_running_loop().create_task(self._run(handler, request))
+
+    async def write(self, message: bytes) -> None:
+        await self._unread.put(message)
+
+    def cancel(self) -> None:
+        self._task.cancel()
+
+    async def _run(self, handler: Callable[[bytes, Any], Coroutine[Any, Any, None]], request: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                await handler(request, self)
+        except TimeoutError:
+            await self.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the watch took longer than it may")
+        finally:
+            if not (task := asyncio.current_task()) or not task.cancelling():
+                await self._unread.put(None)
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        while (message := await self._unread.get()) is not None:
+            yield self._response.FromString(message)
+        await self._task
