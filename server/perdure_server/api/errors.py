@@ -32,8 +32,8 @@ message, this stays below the 8 KiB of headers that many clients and proxies tak
 
 DETAILS_KEY: Final = "grpc-status-details-bin"
 RETRY_AFTER_MS: Final = 500
-_MESSAGE_CHARS_MAX: Final = 1_000
-_ITEM_CHARS_MAX: Final = 300
+_MESSAGE_BYTES_MAX: Final = 1_000
+_ITEM_BYTES_MAX: Final = 300
 _NAMES_CHARS_MAX: Final = 280
 
 
@@ -64,22 +64,22 @@ def refusal_of(error: Exception) -> Refusal:
 
 def status_of(refusal: Refusal) -> status_pb2.Status:
     """Return the rich status, cut to `STATUS_BYTES_MAX`."""
-    status = status_pb2.Status(code=refusal.code.value[0], message=_cut(refusal.message, _MESSAGE_CHARS_MAX))
+    status = status_pb2.Status(code=refusal.code.value[0], message=_cut(refusal.message, _MESSAGE_BYTES_MAX))
     info = error_details_pb2.ErrorInfo(reason=refusal.reason, domain=DOMAIN)
     for key, value in refusal.metadata.items():
-        info.metadata[key] = _cut(value, _ITEM_CHARS_MAX)
+        info.metadata[key] = _cut(value, _ITEM_BYTES_MAX)
     _attach(status, info)
     if refusal.resource is not None:
         kind, name = refusal.resource
         _attach(
             status,
             error_details_pb2.ResourceInfo(
-                resource_type=kind, resource_name=_cut(name, _ITEM_CHARS_MAX), description=refusal.reason
+                resource_type=kind, resource_name=_cut(name, _ITEM_BYTES_MAX), description=refusal.reason
             ),
         )
     if refusal.subject:
         violation = error_details_pb2.PreconditionFailure.Violation(
-            type=refusal.reason, subject=_cut(refusal.subject, _ITEM_CHARS_MAX), description=status.message
+            type=refusal.reason, subject=_cut(refusal.subject, _ITEM_BYTES_MAX), description=status.message
         )
         _attach(status, error_details_pb2.PreconditionFailure(violations=[violation]))
     if refusal.retry_after_ms:
@@ -96,7 +96,7 @@ def _attach_violations(status: status_pb2.Status, violations: Sequence[tuple[str
     bad = error_details_pb2.BadRequest()
     for told, (path, description) in enumerate(violations):
         item = error_details_pb2.BadRequest.FieldViolation(
-            field=_cut(path, _ITEM_CHARS_MAX), description=_cut(description, _ITEM_CHARS_MAX)
+            field=_cut(path, _ITEM_BYTES_MAX), description=_cut(description, _ITEM_BYTES_MAX)
         )
         room -= item.ByteSize() + 8
         if room < 0:
@@ -113,9 +113,11 @@ def _attach(status: status_pb2.Status, detail: Message) -> None:
     status.details.append(packed)
 
 
-def _cut(text: str, chars_max: int) -> str:
-    clean = text.encode(errors="replace").decode()
-    return clean if len(clean) <= chars_max else clean[: chars_max - 1] + "…"
+def _cut(text: str, bytes_max: int) -> str:
+    body = text.encode(errors="replace")
+    if len(body) <= bytes_max:
+        return body.decode()
+    return body[: bytes_max - 3].decode(errors="ignore") + "…"
 
 
 # --- the rows ------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from perdure_server.api.deadlines import Deadlines
 from perdure_server.api.errors import DETAILS_KEY, refusal_of, status_of
 from perdure_server.api.limits import Limits
 from perdure_server.runtime.errors import Overloaded, ShuttingDown
@@ -29,10 +30,12 @@ class Gate:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self.deadlines = Deadlines(limits.call_seconds)
         self.draining = False
         self.calls = 0
         self.calls_bytes = 0
         self.watches = 0
+        self.watches_bytes = 0
 
     def enter(self, size_bytes: int, *, mutating: bool) -> None:
         """Let a call in. Raises `ShuttingDown` or `Overloaded`."""
@@ -56,6 +59,20 @@ class Gate:
         if self.watches >= self.limits.watches_max:
             raise Overloaded(self.limits.retry_after_ms)
         self.watches += 1
+
+    def hold(self, size_bytes: int) -> None:
+        """Keep a message that a watcher has not taken yet. Raises `Overloaded`."""
+        if self.watches_bytes + size_bytes > self.limits.watches_bytes_max:
+            raise Overloaded(self.limits.retry_after_ms)
+        self.watches_bytes += size_bytes
+
+    def let_go(self, size_bytes: int) -> None:
+        """A message was taken, or its watch is over."""
+        self.watches_bytes -= size_bytes
+
+    def leave_watch(self) -> None:
+        """Let a watch out again."""
+        self.watches -= 1
 
 
 class Rpc(Protocol):
@@ -85,7 +102,7 @@ class Unary:
     def handler(self, gate: Gate) -> Any:
         """Return the handler for grpc."""
         parse, call, mutating = self._parse, self._call, self._mutating
-        call_seconds = gate.limits.call_seconds
+        deadlines = gate.deadlines
 
         async def handle(body: bytes, context: Context) -> bytes:
             size_bytes = len(body)
@@ -93,23 +110,26 @@ class Unary:
                 gate.enter(size_bytes, mutating=mutating)
             except Exception as error:  # noqa: BLE001 - the table knows it
                 await refuse(context, error)
+            unbounded = context.time_remaining() is None
+            if unbounded:
+                deadlines.enter()
             try:
-                request = parse(body)
-                if context.time_remaining() is None:
-                    async with asyncio.timeout(call_seconds):
-                        return (await call(request)).SerializeToString()
-                return (await call(request)).SerializeToString()
-            except DecodeError:
-                await refuse(context, _not_a(parse))
-            except TimeoutError:
+                return (await call(parse(body))).SerializeToString()
+            except asyncio.CancelledError:
+                if not (unbounded and deadlines.is_overdue()):
+                    raise
                 await context.abort(
                     grpc.StatusCode.DEADLINE_EXCEEDED,
-                    f"the call brought no deadline and took longer than {call_seconds:g} s; "
+                    f"the call brought no deadline and took longer than {deadlines.seconds:g} s; "
                     "whether it took effect is unknown, repeat it with the same request_id",
                 )
+            except DecodeError:
+                await refuse(context, _not_a(parse))
             except Exception as error:  # noqa: BLE001 - the table tells it, or logs it
                 await refuse(context, error)
             finally:
+                if unbounded:
+                    deadlines.leave()
                 gate.leave(size_bytes)
             raise AssertionError("abort returned")
 
@@ -135,13 +155,10 @@ class Streaming:
                 gate.enter_watch()
             except Exception as error:  # noqa: BLE001 - the table knows it
                 await refuse(context, error)
-            watch_seconds = limits.watch_seconds if context.time_remaining() is None else None
             try:
-                async with asyncio.timeout(watch_seconds), contextlib.aclosing(call(parse(body))) as messages:
-                    async for message in messages:
-                        # A reader that does not read fills grpc's buffers; then the write waits, but not for ever.
-                        async with asyncio.timeout(limits.watch_write_seconds):
-                            await context.write(message.SerializeToString())
+                seconds = limits.watch_seconds if context.time_remaining() is None else None
+                async with contextlib.aclosing(call(parse(body))) as messages:
+                    await _pass_on(messages, context, gate, seconds)
             except grpc.aio.InternalError:
                 return  # the connection is gone: nobody is there to be told
             except DecodeError:
@@ -154,9 +171,45 @@ class Streaming:
             except Exception as error:  # noqa: BLE001 - the table tells it, or logs it
                 await refuse(context, error)
             finally:
-                gate.watches -= 1
+                gate.leave_watch()
 
         return grpc.unary_stream_rpc_method_handler(handle)
+
+
+async def _pass_on(
+    messages: AsyncGenerator[Message, None], context: Context, gate: Gate, seconds: float | None
+) -> None:
+    """Write the messages of a stream. Raises ``TimeoutError`` after ``seconds``, or once a stalled reader reads on.
+
+    A write waits while the reader's window is full, and is never cancelled: grpc could send no status behind half a
+    message, so that the call would hang. The stream's source is closed meanwhile, so that a stalled reader costs one
+    message and its place, until it reads, leaves, or its connection grows too old.
+    """
+    loop = asyncio.get_running_loop()
+    until = None if seconds is None else loop.time() + seconds
+    closing: asyncio.Task[None] | None = None
+
+    def stalled() -> None:
+        nonlocal closing
+        closing = loop.create_task(messages.aclose())
+
+    while True:
+        async with asyncio.timeout_at(until):
+            message = await anext(messages, None)
+        if message is None:
+            return
+        out = message.SerializeToString()
+        gate.hold(len(out))
+        watchdog = loop.call_later(gate.limits.watch_write_seconds, stalled)
+        try:
+            await context.write(out)
+        finally:
+            watchdog.cancel()
+            gate.let_go(len(out))
+            if closing is not None:
+                await closing
+        if closing is not None:
+            raise TimeoutError
 
 
 async def refuse(context: Context, error: Exception) -> None:

@@ -16,6 +16,8 @@ class Limits:
     calls_bytes_max: int = 256 << 20
     """How many bytes of requests those calls hold together."""
     watches_max: int = 5_000
+    watches_bytes_max: int = 256 << 20
+    """How many bytes wait for watchers to read them; a watch that would add to more is ended as OVERLOADED."""
     health_watches_max: int = 200
     retry_after_ms: int = 250
     """What a refused caller is told to wait."""
@@ -29,6 +31,11 @@ class Limits:
     """How often a client may ping; more often ends its connection."""
     keepalive_ms: int = 60_000
     keepalive_timeout_ms: int = 20_000
+    connection_ms_max: int = 3_600_000
+    connection_grace_ms: int = 3_600_000
+    """After how long clients are asked to connect anew (they then find new replicas), and after how much longer the old
+    connection is cut. It is what ends a watcher that stays connected and never reads.
+    """
     metadata_bytes_max: int = 16 << 10
 
     def channel_options(self) -> list[tuple[str, Any]]:
@@ -44,4 +51,6 @@ class Limits:
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", self.ping_interval_ms_min),
             ("grpc.http2.max_ping_strikes", 2),
+            ("grpc.max_connection_age_ms", self.connection_ms_max),
+            ("grpc.max_connection_age_grace_ms", self.connection_grace_ms),
         ]

@@ -1,0 +1,59 @@
+"""The deadline of calls that bring none.
+
+`asyncio.timeout` arms and disarms a timer for each call, which costs more than the whole rest of a handler. Calls that
+bring no deadline are instead written down, and looked through once in a while: it may end one that much late, never
+early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final
+
+SWEEP_SECONDS: Final = 1.0
+
+Call = asyncio.Task[Any]
+
+
+class Deadlines:
+    """The calls under way without a deadline of their own, by the task that handles each. Belongs to one event loop."""
+
+    def __init__(self, seconds: float, *, sweep_seconds: float = SWEEP_SECONDS) -> None:
+        self.seconds = seconds
+        self._sweep_seconds = sweep_seconds
+        self._began: dict[Call, float] = {}
+        self._overdue: set[Call] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def enter(self) -> None:
+        """Bound the call that the current task handles, until `leave`."""
+        call = asyncio.current_task()
+        assert call is not None
+        self._began[call] = time.monotonic()
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._sweep_seconds, self._sweep)
+
+    def leave(self) -> None:
+        """Let the current task's call go."""
+        call = asyncio.current_task()
+        assert call is not None
+        self._began.pop(call, None)
+        self._overdue.discard(call)
+
+    def is_overdue(self) -> bool:
+        """Whether the `CancelledError` that the current task caught came from here, and from nobody else."""
+        call = asyncio.current_task()
+        assert call is not None
+        return call in self._overdue and call.uncancel() == 0
+
+    def _sweep(self) -> None:
+        self._timer = None
+        latest = time.monotonic() - self.seconds
+        for call, began in self._began.items():
+            if began <= latest and call not in self._overdue:
+                self._overdue.add(call)
+                call.cancel()
+        # With nobody to look after there is no timer: it would keep a closing loop busy.
+        if self._began:
+            self._timer = asyncio.get_running_loop().call_later(self._sweep_seconds, self._sweep)

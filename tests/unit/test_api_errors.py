@@ -1,0 +1,157 @@
+"""The error table: every reason that is published has its row, and every row is what clients were promised."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Final
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+
+from perdure import errors as sdk
+from perdure.v1 import errors_pb2
+from perdure_server.api.errors import (
+    RESERVED_REASONS,
+    STATUS_BYTES_MAX,
+    Refusal,
+    refusal_of,
+    status_of,
+)
+from perdure_server.engine import rejections as reject
+from perdure_server.runtime import errors as runtime
+from perdure_server.runtime.fields import InvalidFields, Violation
+from perdure_server.store import protocol as store
+
+RETRY = error_details_pb2.RetryInfo
+RESOURCE = error_details_pb2.ResourceInfo
+PRECONDITION = error_details_pb2.PreconditionFailure
+BAD = error_details_pb2.BadRequest
+
+THE_TABLE: Final[dict[str, tuple[Exception, str, type | None]]] = {
+    "INVALID_FIELD": (
+        InvalidFields((Violation("event", "must be a name; it is empty"),)),
+        "INVALID_ARGUMENT",
+        BAD,
+    ),
+    "REQUEST_ID_REUSED": (reject.RequestIdReused("r"), "INVALID_ARGUMENT", BAD),
+    "INSTANCE_NOT_FOUND": (reject.InstanceNotFound("i"), "NOT_FOUND", RESOURCE),
+    "WORKFLOW_NOT_FOUND": (reject.WorkflowNotFound("w", 3), "NOT_FOUND", RESOURCE),
+    "STEP_NOT_FOUND": (reject.StepNotFound("i", "s", ("a", "b")), "NOT_FOUND", RESOURCE),
+    "TIMER_NOT_FOUND": (reject.TimerNotFound("i.3"), "NOT_FOUND", RESOURCE),
+    "INSTANCE_ALREADY_EXISTS": (reject.InstanceAlreadyExists("i"), "ALREADY_EXISTS", RESOURCE),
+    "BUSINESS_KEY_IN_USE": (reject.BusinessKeyInUse("w", "k", "i"), "ALREADY_EXISTS", RESOURCE),
+    "INSTANCE_TERMINAL": (reject.InstanceTerminal("i", "completed"), "FAILED_PRECONDITION", PRECONDITION),
+    "INSTANCE_NOT_FAILED": (reject.InstanceNotFailed("i", "running"), "FAILED_PRECONDITION", PRECONDITION),
+    "EVENT_NOT_AWAITED": (reject.EventNotAwaited("i", "e", ("s",)), "FAILED_PRECONDITION", PRECONDITION),
+    "EVENT_NEVER_ACCEPTED": (reject.EventNeverAccepted("i", "e", ()), "FAILED_PRECONDITION", PRECONDITION),
+    "AMBIGUOUS_EVENT": (reject.AmbiguousEvent("i", "e", ("a", "b")), "FAILED_PRECONDITION", PRECONDITION),
+    "STEP_FINISHED": (reject.StepAlreadyFinished("i", "s"), "FAILED_PRECONDITION", PRECONDITION),
+    "STEP_UNREACHABLE": (reject.StepUnreachable("i", "s"), "FAILED_PRECONDITION", PRECONDITION),
+    "STEP_HAS_NO_TIMEOUT": (reject.StepHasNoTimeout("i", "s"), "FAILED_PRECONDITION", PRECONDITION),
+    "TIMER_NOT_CANCELLABLE": (
+        reject.TimerNotCancellable("i.3", "sleep"),
+        "FAILED_PRECONDITION",
+        PRECONDITION,
+    ),
+    "LEASE_LOST": (runtime.LeaseLost("i"), "FAILED_PRECONDITION", PRECONDITION),
+    "REVISION_IN_FUTURE": (runtime.RevisionInFuture("i", 9, 3), "OUT_OF_RANGE", None),
+    "OVERLOADED": (runtime.Overloaded(250), "RESOURCE_EXHAUSTED", RETRY),
+    "PAYLOAD_TOO_LARGE": (reject.PayloadTooLarge("context", 2, 1), "RESOURCE_EXHAUSTED", None),
+    "INBOX_FULL": (reject.InboxFull("i", 1_000), "RESOURCE_EXHAUSTED", None),
+    "DATABASE_UNAVAILABLE": (store.Unavailable("away"), "UNAVAILABLE", RETRY),
+    "OUTCOME_UNKNOWN": (store.OutcomeUnknown("lost"), "UNAVAILABLE", RETRY),
+    "SHUTTING_DOWN": (runtime.ShuttingDown(), "UNAVAILABLE", RETRY),
+}
+
+INTERNAL_REJECTIONS: Final = {reject.Rejection, reject.TimerNotDue, reject.AttemptStale}
+"""What no call can meet: the base class, and what is told to the timer loop and to executors."""
+
+
+def details(refusal: Refusal) -> dict[type, object]:
+    found: dict[type, object] = {}
+    for packed in status_of(refusal).details:
+        cls = getattr(error_details_pb2, packed.TypeName().rpartition(".")[2])
+        found[cls] = cls()
+        assert packed.Unpack(found[cls])
+    return found
+
+
+def test_every_published_reason_has_a_row_or_is_kept_for_later() -> None:
+    published = {name.removeprefix("ERROR_REASON_") for name in errors_pb2.ErrorReason.keys()}  # noqa: SIM118
+
+    assert published - {"UNSPECIFIED"} == set(THE_TABLE) | RESERVED_REASONS
+    assert not set(THE_TABLE) & RESERVED_REASONS
+
+
+@pytest.mark.parametrize("reason", THE_TABLE)
+def test_a_refusal_has_its_status_its_reason_and_the_detail_that_fits(reason: str) -> None:
+    error, status, detail = THE_TABLE[reason]
+
+    refusal = refusal_of(error)
+
+    assert (refusal.code.name, refusal.reason) == (status, reason)
+    found = details(refusal)
+    info = found.pop(error_details_pb2.ErrorInfo)
+    assert (info.reason, info.domain) == (reason, "perdure")  # type: ignore[attr-defined]
+    assert set(found) == ({detail} if detail else set())
+    assert len(refusal.message) > 20
+
+
+@pytest.mark.parametrize("reason", THE_TABLE)
+def test_the_sdk_has_a_class_of_the_same_status_for_each_reason(reason: str) -> None:
+    _, status, _ = THE_TABLE[reason]
+
+    assert sdk.from_reason(reason, "no").status == status
+
+
+def test_every_rejection_of_the_engine_is_in_the_table() -> None:
+    rejections = {
+        cls for _, cls in inspect.getmembers(reject, inspect.isclass) if issubclass(cls, reject.Rejection)
+    }
+
+    assert rejections - INTERNAL_REJECTIONS <= {type(error) for error, _, _ in THE_TABLE.values()}
+
+
+@pytest.mark.parametrize("error", [store.Overloaded("full"), store.NewerFormat("row of 9")])
+def test_what_else_a_store_raises_has_a_row_too(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    assert refusal_of(error).reason in {"OVERLOADED", "DATABASE_UNAVAILABLE"}
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_defect_says_that_the_outcome_is_unknown_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    refusal = refusal_of(ZeroDivisionError("secret"))
+
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "OUTCOME_UNKNOWN")
+    assert "secret" not in refusal.message
+    assert [record for record in caplog.records if record.exc_info]
+
+
+def test_many_names_are_counted_instead_of_cut_in_two() -> None:
+    steps = tuple(f"{'s' * 60}{n:03}" for n in range(100))
+
+    refusal = refusal_of(reject.AmbiguousEvent("i", "e", steps))
+
+    told = refusal.metadata["step_refs"].split(",")
+    assert set(told) <= set(steps)
+    assert int(refusal.metadata["step_refs_more"]) == 100 - len(told)
+    assert f"and {100 - len(told)} more" in refusal.message
+
+
+@pytest.mark.parametrize("character", ["a", "ä", "\U0001f600"])
+def test_a_status_stays_small_whatever_it_tells(character: str) -> None:
+    text = character * 5_000
+    violations = tuple(Violation(f"field{n}[{text}]", text) for n in range(100))
+
+    for error in (
+        InvalidFields(violations),
+        reject.BusinessKeyInUse(text, text, text),
+        reject.InstanceTerminal(text, text),
+        reject.StepNotFound(text, text, (text,) * 50),
+    ):
+        assert len(status_of(refusal_of(error)).SerializeToString()) <= 6 << 10
+    assert STATUS_BYTES_MAX <= 6 << 10
+
+
+def test_a_text_that_is_no_unicode_can_be_told() -> None:
+    assert status_of(refusal_of(reject.TimerNotFound("\ud800"))).SerializeToString()

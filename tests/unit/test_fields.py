@@ -1,0 +1,165 @@
+"""The rules for what a caller may send, one at a time. Over a channel: ``tests/e2e/test_bad_input.py``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perdure.graph import DURATION_MS_MAX
+from perdure_server.engine.commands import PAYLOAD_BYTES_MAX
+from perdure_server.engine.rejections import PayloadTooLarge
+from perdure_server.runtime.fields import (
+    NESTING_MAX,
+    PAGE_SIZE_DEFAULT,
+    PAGE_SIZE_MAX,
+    VIOLATIONS_MAX,
+    Check,
+    InvalidFields,
+)
+
+
+def blamed(check: Check) -> list[str]:
+    try:
+        check.done()
+    except InvalidFields as error:
+        return [violation.path for violation in error.violations]
+    return []
+
+
+def refuses(rule: Callable[[Check], object]) -> bool:
+    check = Check()
+    rule(check)
+    return bool(blamed(check))
+
+
+def test_nothing_is_raised_for_sound_fields() -> None:
+    check = Check()
+
+    assert check.name("workflow", "order_2") == "order_2"
+    assert check.event("event", "approved") == "approved"
+    assert check.instance_id("instance_id", "Tenant-7:order.2024_11") == "Tenant-7:order.2024_11"
+    assert check.request_id("opts.request_id", "0198c0de-0000-7000-8000-000000000000")
+    assert check.reference("reference", "order.2024.17") == ("order.2024", 17)
+    assert check.labels("labels", {"team": "ops", "A.b/c-d_e": "süd"}) == {"team": "ops", "A.b/c-d_e": "süd"}
+    assert check.delay_ms("delay_ms", DURATION_MS_MAX) == DURATION_MS_MAX
+    check.done()
+
+
+def test_all_violations_come_in_the_order_in_which_they_were_found() -> None:
+    check = Check()
+    check.name("workflow", "")
+    check.event("event", "timeout")
+    check.delay_ms("delay_ms", 0)
+
+    assert blamed(check) == ["workflow", "event", "delay_ms"]
+
+
+def test_no_call_makes_the_server_keep_more_violations_than_it_tells() -> None:
+    check = Check()
+    for number in range(VIOLATIONS_MAX + 50):
+        check.name(f"states[{number}]", "")
+
+    assert len(blamed(check)) == VIOLATIONS_MAX
+
+
+def test_a_bad_field_is_told_before_a_large_payload() -> None:
+    check = Check()
+    check.payload("context", json.dumps("x" * PAYLOAD_BYTES_MAX))
+    check.name("workflow", "")
+
+    assert blamed(check) == ["workflow"]
+
+
+def test_the_size_of_a_payload_counts_in_bytes() -> None:
+    check = Check()
+    check.payload("opts.payload", json.dumps("ä" * (PAYLOAD_BYTES_MAX // 2), ensure_ascii=False))
+
+    with pytest.raises(PayloadTooLarge) as caught:
+        check.done()
+    assert (caught.value.field, caught.value.size_bytes) == ("opts.payload", PAYLOAD_BYTES_MAX + 2)
+
+
+@given(st.text(max_size=200))
+def test_an_instance_id_holds_nothing_that_a_shell_a_path_or_a_log_line_could_misread(text: str) -> None:
+    if not refuses(lambda check: check.instance_id("instance_id", text)):
+        assert 1 <= len(text) <= 128
+        assert text.isascii()
+        assert not set(text) & set(" \t\n\r/\\'\";$`|&<>()[]{}*?!~#%\0\x7f")
+        assert text[0].isalnum()
+
+
+@pytest.mark.parametrize(
+    "text", ["a.1\n", "a.01", "a.0", "a.", ".1", "a.-1", "a.1e3", "a.٣", "a." + "9" * 19, "a"]
+)
+def test_a_reference_has_one_form_only(text: str) -> None:
+    assert refuses(lambda check: check.reference("reference", text))
+
+
+@pytest.mark.parametrize(
+    ("asked", "given_"), [(0, PAGE_SIZE_DEFAULT), (1, 1), (1_000, 1_000), (10**9, PAGE_SIZE_MAX)]
+)
+def test_a_page_size_has_a_default_and_a_bound(asked: int, given_: int) -> None:
+    assert Check().page_size("page_size", asked) == given_
+
+
+@pytest.mark.parametrize("innermost", ["", "1", "{}"])
+def test_nesting_is_counted_in_containers(innermost: str) -> None:
+    own = 1 if innermost == "{}" else 0
+    deepest = "[" * (NESTING_MAX - own) + innermost + "]" * (NESTING_MAX - own)
+
+    assert not refuses(lambda check: check.payload("p", deepest))
+    assert refuses(lambda check: check.payload("p", f"[{deepest}]"))
+    wide = "[" + ",".join(["[[1]]"] * 200) + "]"
+    assert not refuses(lambda check: check.payload("p", wide))
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+)
+KEYS = st.text().filter(lambda key: "\0" not in key)
+
+
+@given(
+    st.recursive(
+        SCALARS,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
+        max_leaves=20,
+    )
+)
+def test_what_python_writes_as_json_is_taken_as_it_is(value: object) -> None:
+    for ascii_only in (True, False):
+        text = json.dumps(value, ensure_ascii=ascii_only, allow_nan=False)
+        check = Check()
+        found = check.payload("p", text)
+        check.done()
+        assert found is not None
+        assert found.text == text
+
+
+@given(st.text(max_size=60))
+def test_no_text_breaks_the_rule_for_json(text: str) -> None:
+    check = Check()
+    found = check.payload("p", text)
+
+    # Whatever is taken can be read by the strict reader too.
+    assert (found is None) == bool(blamed(check))
+    if found is not None:
+        json.loads(found.text)
+
+
+@pytest.mark.parametrize("text", ['{"secret": nope}', '["secret" 1]', '{"secret": "\\ud800"}'])
+def test_a_violation_quotes_nothing_of_a_payload(text: str) -> None:
+    check = Check()
+    check.payload("context", text)
+
+    with pytest.raises(InvalidFields) as caught:
+        check.done()
+    assert "secret" not in str(caught.value)
