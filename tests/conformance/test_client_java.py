@@ -1,0 +1,151 @@
+"""The Java client as a package: fresh stubs, built, installed into an empty project, and its sample run to the end."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from conformance.drivers import REPOSITORY, Driver, require
+from e2e.server_process import ServerProcess
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(600),  # a first build fetches Maven's plugins; a warm one takes seconds
+]
+
+CLIENT: Final = REPOSITORY / "clients" / "java"
+STUBS: Final = CLIENT / "src" / "generated" / "java"
+RUN_SECONDS_MAX: Final = 540.0
+IMPORTS: Final = (
+    "com.fasterxml.jackson.databind.ObjectMapper",
+    "dev.perdure.*",
+    "dev.perdure.v1.*",
+    "java.nio.file.Path",
+    "java.time.Duration",
+    "java.util.List",
+    "java.util.Map",
+)
+
+
+def run(*command: str | Path, cwd: Path = CLIENT) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, whatever that is."""
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=RUN_SECONDS_MAX,
+        check=False,
+    )
+
+
+def maven(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run Maven from what the local repository holds; only where that is not enough may it fetch."""
+    done = run("mvn", "--batch-mode", "--quiet", "--offline", *arguments, cwd=cwd)
+    if done.returncode != 0 and "in offline mode" in done.stdout:
+        done = run("mvn", "--batch-mode", "--quiet", *arguments, cwd=cwd)
+    return done
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built() -> None:
+    """The client, compiled, its own tests passed, its jar in the local Maven repository."""
+    require("java")
+    done = run(CLIENT / "build.sh")
+    assert done.returncode == 0, done.stdout[-8_000:]
+
+
+@pytest.fixture
+def order_server(tmp_path: Path) -> Iterator[ServerProcess]:
+    app = REPOSITORY / "examples" / "order.py"
+    with ServerProcess(app, tmp_path / "server.db", log=tmp_path / "server.log") as server:
+        yield server
+
+
+def test_the_java_stubs_are_fresh(tmp_path: Path) -> None:
+    done = run(CLIENT / "generate.sh", tmp_path)
+    assert done.returncode == 0, done.stdout
+
+    made, committed = files(tmp_path), files(STUBS)
+
+    assert made.keys() == committed.keys()
+    assert [name for name in made if made[name] != committed[name]] == [], "run clients/java/generate.sh"
+
+
+def test_the_java_sample_completes_an_order_in_an_empty_project(
+    order_server: ServerProcess, tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(CLIENT / "samples" / "order", project, ignore=shutil.ignore_patterns("target"))
+
+    done = maven("compile", "exec:java", f"-Dexec.args={order_server.address}", cwd=project)
+
+    assert done.returncode == 0, done.stdout
+    assert "INSTANCE_STATE_COMPLETED {parcel=parcel:" in done.stdout
+
+
+def test_the_java_driver_starts_resumes_and_gets(order_server: ServerProcess, tmp_path: Path) -> None:
+    context = '{"items": ["ż😀", 9223372036854775807],  "total_cents": 1}'
+    payload = "[18446744073709551616, 1.50]"
+
+    with Driver("java", tmp_path / "driver.log") as driver:
+        assert driver.call("connect", {"target": order_server.address}) == {"ok": {}}
+        started = driver.call("start_instance", {"workflow": "order", "context": context})["ok"]
+        about = {"instance_id": started["instance_id"]}
+        resumed = driver.call("resume", {**about, "event": "reserved", "payload": payload, "buffer": True})
+        driver.call("watch_open", {**about, "watch": "w", "after_revision": 0})
+        told = [driver.call("watch_next", {"watch": "w", "timeout_ms": 10_000})["ok"] for _ in range(3)]
+        # Once more, over a new process of the server on the same port: the client dials again by itself.
+        host_and_port = order_server.address
+        order_server.kill()
+        with ServerProcess(
+            REPOSITORY / "examples" / "order.py",
+            tmp_path / "server.db",
+            log=tmp_path / "server-2.log",
+            listen=host_and_port,
+        ):
+            instance = driver.call("get_instance", about)["ok"]
+            refused = driver.call("resume", {**about, "event": "shipped"})["error"]
+        assert driver.close() == 0
+
+    assert resumed["ok"]["disposition"] in {"DELIVERED", "BUFFERED"}
+    assert [(entry["event"], entry["revision"]) for entry in told] == [
+        ("entry", 1),
+        ("entry", 2),
+        ("entry", 3),
+    ]
+    assert instance["initial"] == context
+    assert instance["outputs"].get("reserve", payload) == payload
+    assert (refused["reason"], refused["status"]) == ("EVENT_NEVER_ACCEPTED", "FAILED_PRECONDITION")
+
+
+def test_the_java_snippets_of_the_readme_compile(tmp_path: Path) -> None:
+    snippets = re.findall(
+        r"^```java\n(.*?)^```$", (CLIENT / "README.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    lines = [f"import {name};" for name in IMPORTS]
+    lines.append("class Snippets {")
+    for number, snippet in enumerate(snippets):
+        # Each may declare a client of its own; those that do not are given one.
+        given = "" if "PerdureClient client =" in snippet else "PerdureClient client, "
+        lines.append(f"void snippet{number}({given}String id) throws Exception {{\n{snippet}}}")
+    lines.append("}")
+    (tmp_path / "Snippets.java").write_text("\n".join(lines))
+    class_path = f"{CLIENT}/target/classes:{(CLIENT / 'target' / 'classpath').read_text().strip()}"
+
+    done = run("javac", "--release", "17", "-d", tmp_path, "-cp", class_path, tmp_path / "Snippets.java")
+
+    assert len(snippets) >= 6
+    assert done.returncode == 0, done.stdout
