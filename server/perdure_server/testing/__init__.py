@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from perdure_server.testing.client import InProcessClient
+from perdure_server.embedded import InProcessClient
 from perdure_server.testing.instance import History, InstanceHandle
 from perdure_server.testing.script import REAL, AttemptTimeout, Call, FailAfter, Turn
 from perdure_server.testing.workflow_test import NotSettled, WorkflowTest

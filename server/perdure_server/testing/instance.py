@@ -260,7 +260,16 @@ class InstanceHandle:
             "history",
             str(self._history),
         )
-        return AssertionError("\n".join(told))
+        error = AssertionError("\n".join(told))
+        if self.state is InstanceState.FAILED:
+            # The traceback of what a step raised is often what the test's author looks for.
+            error.__cause__ = next((e for e in reversed(self._raised()) if e.__traceback__), None)
+        return error
+
+    def _raised(self) -> list[BaseException]:
+        return [
+            call.result for call in self._scripts.calls_of(self.id) if isinstance(call.result, BaseException)
+        ]
 
     def _where(self, ref: str) -> str:
         for result in self.instance.step_results:

@@ -112,18 +112,17 @@ class Scripts:
     def calls(self, step_ref: str, instance_id: str = "") -> list[Call]:
         """Return the calls of a step's code, in the order in which they began. Raises ``ValueError`` for no step."""
         self._graphs_with(step_ref, "")
-        return [
-            call
-            for call in list(self._calls)
-            if call.context.step_ref == step_ref and instance_id in {"", call.context.instance_id}
-        ]
+        return [call for call in self.calls_of(instance_id) if call.context.step_ref == step_ref]
+
+    def calls_of(self, instance_id: str) -> list[Call]:
+        """Return the calls that an instance's steps had (of every instance without an id), as they began."""
+        return [call for call in list(self._calls) if instance_id in {"", call.context.instance_id}]
 
     def keys(self, instance_id: str) -> Mapping[str, list[str]]:
         """Return the idempotency keys that an instance's steps were given, one per call, by step."""
         keys: dict[str, list[str]] = {}
-        for call in list(self._calls):
-            if call.context.instance_id == instance_id:
-                keys.setdefault(call.context.step_ref, []).append(call.idempotency_key)
+        for call in self.calls_of(instance_id):
+            keys.setdefault(call.context.step_ref, []).append(call.idempotency_key)
         return keys
 
     def unplayed(self) -> list[str]:

@@ -21,8 +21,8 @@ from perdure import AsyncClient, Workflow, graph_of
 from perdure.graph import DURATION_MS_MAX
 from perdure.runner import ConflictPolicy, delay_ms_of
 from perdure_server.app import Core
+from perdure_server.embedded import InProcessClient
 from perdure_server.store.sqlite import SqliteStore
-from perdure_server.testing.client import InProcessClient
 from perdure_server.testing.instance import InstanceHandle
 from perdure_server.testing.script import REAL, Call, Scripts, Turn
 from perdure_server.timers.virtual_alarm import EPOCH_MS, VirtualAlarm, VirtualClock

@@ -1,24 +1,28 @@
-"""`InProcessClient`: the API without a network. What a client sends reaches the handlers of the real services.
+"""perdure inside a process of yours: `EmbeddedRunner`, and the API without a network that it stands on.
 
-Requests are checked, refused and answered as a server would, byte for byte; only sockets, connections and deadlines
-of calls are missing. What lives here: a channel's place taken by calls. What may not: any RPC's meaning.
+What a client sends reaches the handlers of the real services: requests are checked, refused and answered as a server
+would, byte for byte; only sockets, connections and deadlines of calls are missing. What lives here: a channel's place
+taken by calls, and a core that lives as long as its client. What may not: any RPC's meaning.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any, Final, Protocol, Self, TypeVar
 
 import grpc
 import grpc.aio
 
-from perdure import AsyncClient
+from perdure import AsyncClient, Workflow
 from perdure.client import Retries
 from perdure_server.api.handlers import Gate
 from perdure_server.api.limits import Limits
 from perdure_server.api.server import SERVICES
+from perdure_server.app import Core
+from perdure_server.config import DATABASE_DEFAULT, GRACE_SECONDS
 from perdure_server.runtime.service import Runtime
+from perdure_server.store.open import open_store
 
 A = TypeVar("A")
 
@@ -38,8 +42,7 @@ class _Method(Protocol):
 class InProcessClient(AsyncClient):
     """An `perdure.AsyncClient` whose server is in this process.
 
-    It belongs to the loop that it is made on, and may be used from the loop of the steps as well: code of a step that
-    calls perdure gets this client in a test.
+    It belongs to the loop that it is made on, and may be used from the loop of the steps as well.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -66,7 +69,7 @@ class InProcessClient(AsyncClient):
 
         def send(request: Any, *, timeout: float, metadata: object) -> _Stream:
             if asyncio.get_running_loop() is not self._home:
-                raise RuntimeError("a watch belongs to the test's own event loop; a step cannot open one")
+                raise RuntimeError("a watch belongs to the client's own event loop; a step cannot open one")
             return _Stream(handler.unary_stream, request.SerializeToString(), timeout, method.response)
 
         return send
@@ -82,6 +85,46 @@ class InProcessClient(AsyncClient):
         if asyncio.get_running_loop() is self._home:
             return await call
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self._home))
+
+
+class EmbeddedRunner(InProcessClient):
+    """A whole perdure in this process, without a server: `perdure.runner.Runner`, and every other call of the API.
+
+    ::
+
+        async with EmbeddedRunner([OrderFlow], database="sqlite:///orders.db") as perdure:
+            order = await perdure.start_instance("order", {"items": ["lamp"]})
+            await perdure.resume(order.instance_id, "reserved")
+
+    Entering it opens the database, recovers what is due and begins to run; it raises ``ValueError`` for what is no
+    database's URL, a `StoreError` for one that cannot be had (another process has it, say) and `DefinitionInUse`. What
+    its calls return is durable, and goes on when the same database is opened again, here or by ``perdure serve``.
+    Leaving it waits up to ``grace_seconds`` for steps that run. It is entered once, and belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        workflows: Sequence[type[Workflow]],
+        *,
+        database: str = DATABASE_DEFAULT,
+        grace_seconds: float = GRACE_SECONDS,
+    ) -> None:
+        self._core = Core(open_store(database), workflows)
+        self._grace_seconds = grace_seconds
+        super().__init__(self._core.runtime)
+
+    async def __aenter__(self) -> Self:
+        await self._core.start()
+        return self
+
+    async def close(self) -> None:
+        """Let the steps that run end within the grace time, release the others, close the database."""
+        if self._closed:
+            return
+        # Until the steps have ended, their code may still call.
+        await self._core.quiesce(self._grace_seconds)
+        await super().close()
+        await self._core.close()
 
 
 class _Call:
