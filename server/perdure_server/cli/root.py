@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from perdure_server.cli import instances, serve, timers, workflows
+from perdure_server.cli import db, instances, serve, timers, workflows
 from perdure_server.cli.exits import EXIT_HELP
 
 app = typer.Typer(
@@ -40,3 +40,4 @@ serve.register(app)
 instances.register(app)
 timers.register(app)
 workflows.register(app)
+db.register(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Final
 
@@ -18,11 +19,24 @@ def open_store(url: str, *, clock: Callable[[], int] | None = None) -> Store:
     ``clock`` tells milliseconds since the epoch, by default this machine's. Raises ``ValueError`` for what is no URL
     of a database that perdure knows.
     """
+    return SqliteStore(_path(url), clock=clock)
+
+
+def database_exists(url: str) -> bool:
+    """Return whether there is something to open already; opening a file that is not there would create it.
+
+    Raises ``ValueError`` as `open_store` does.
+    """
+    path = _path(url)
+    return path is not None and os.path.isfile(path)
+
+
+def _path(url: str) -> str | None:
     path = url.removeprefix(_SQLITE)
     if path == _MEMORY:
-        return SqliteStore(None, clock=clock)
+        return None
     if path == url or not path or path.endswith("/") or "\0" in path:
         raise ValueError(
             f"{url!r} names no database; use sqlite:///relative/path.db, sqlite:////absolute/path.db or :memory:"
         )
-    return SqliteStore(path, clock=clock)
+    return path

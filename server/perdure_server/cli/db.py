@@ -1,0 +1,79 @@
+"""The commands on a database that no server has open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from perdure_server.cli.exits import Exit, fail
+from perdure_server.cli.remote import epilog
+from perdure_server.config import DATABASE_DEFAULT
+
+if TYPE_CHECKING:
+    from perdure_server.store.protocol import Store
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    db = typer.Typer(help="A database that no server has open.", no_args_is_help=True, rich_markup_mode=None)
+    db.command(
+        "check", epilog=epilog("perdure db check", "perdure db check --database sqlite:////backup/perdure.db")
+    )(check)
+    app.add_typer(db, name="db")
+
+
+def check(
+    database: Annotated[
+        str,
+        typer.Option(
+            envvar="PERDURE_DATABASE", help="sqlite:///FILE (relative) or sqlite:////FILE (absolute)."
+        ),
+    ] = DATABASE_DEFAULT,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one document per line.")] = False,
+) -> None:
+    """Fold every history anew and compare it with what is stored.
+
+    Stop the server first, or check a copy. Exits with 1 if anything differs.
+    """
+    import asyncio
+
+    from perdure_server.store.open import database_exists, open_store
+    from perdure_server.store.protocol import StoreError
+
+    try:
+        store, exists = open_store(database), database_exists(database)
+    except ValueError as error:
+        fail(str(error))
+    if not exists:
+        fail(f"there is no database {database}", mend="--database names another")
+    try:
+        sound = asyncio.run(_check(store, as_json=as_json))
+    except StoreError as error:
+        fail(str(error), code=Exit.REFUSED)
+    if not sound:
+        raise typer.Exit(Exit.REFUSED)
+
+
+async def _check(store: Store, *, as_json: bool) -> bool:
+    from perdure_server.cli.output import print_json
+    from perdure_server.runtime.check import check_store
+
+    instances = entries = wrong = 0
+    await store.open()
+    try:
+        async for checked in check_store(store):
+            instances += 1
+            entries += checked.entries
+            wrong += bool(checked.findings)
+            if checked.findings and as_json:
+                print_json(checked)
+            for finding in () if as_json else checked.findings:
+                print(f"{checked.instance_id}: {finding}")
+    finally:
+        await store.close()
+    if as_json:
+        print_json({"instances": instances, "entries": entries, "wrong": wrong})
+    else:
+        print(f"{instances} instances, {entries} entries, {wrong} with findings")
+    return wrong == 0

@@ -1,0 +1,89 @@
+"""`perdure db check`, on files that a real core wrote, sound and damaged."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import apsw
+import pytest
+from typer.testing import CliRunner, Result
+
+from contract.runner_flows import FLOWS
+from perdure_server.app import Core
+from perdure_server.cli.root import app
+from perdure_server.engine.commands import payload
+from perdure_server.store.open import open_store
+
+
+async def _write(url: str) -> str:
+    core = Core(open_store(url), FLOWS)
+    await core.start()
+    started = await core.runtime.start_instance(
+        workflow="approval", context=payload('{"name":"Ada"}'), instance_id="checked-1"
+    )
+    await core.stop(0)
+    return started.instance_id
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "perdure.db"
+    asyncio.run(_write(f"sqlite:///{path}"))
+    return path
+
+
+def check(path: Path, *more: str) -> Result:
+    return CliRunner().invoke(app, ["db", "check", "--database", f"sqlite:///{path}", *more])
+
+
+def damage(path: Path, statement: str) -> None:
+    connection = apsw.Connection(str(path))
+    connection.execute(statement)
+    connection.close()
+
+
+def test_a_sound_database_has_no_findings(database: Path) -> None:
+    result = check(database)
+
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("1 instances, ")
+    assert result.stdout.endswith(" 0 with findings\n")
+
+
+@pytest.mark.parametrize(
+    ("statement", "finding"),
+    [
+        ("DELETE FROM history WHERE revision = 2", "goes from revision 1 to 3"),
+        ("UPDATE history SET at = at + 1 WHERE revision = 1", "does not fold to its state: "),
+        ("DELETE FROM payloads WHERE revision = 1", "payload of revision 1 is missing"),
+        ("""UPDATE payloads SET body = '{"name":"Eve"}'""", "is not the one that was accepted"),
+        ("DELETE FROM timers", "timers table differs from its state: checked-1."),
+    ],
+    ids=["gap", "state", "missing", "changed", "timer"],
+)
+def test_damage_is_found_and_named(database: Path, statement: str, finding: str) -> None:
+    damage(database, statement)
+
+    result = check(database)
+
+    assert result.exit_code == 1
+    assert finding in result.stdout
+
+
+def test_json_gives_a_document_per_finding_and_the_sum(database: Path) -> None:
+    damage(database, "DELETE FROM timers")
+
+    lines = [json.loads(line) for line in check(database, "--json").stdout.splitlines()]
+
+    assert lines[0]["instance_id"] == "checked-1"
+    assert lines[-1]["wrong"] == 1
+
+
+def test_a_file_that_is_not_there_is_not_created(tmp_path: Path) -> None:
+    result = check(tmp_path / "nowhere.db")
+
+    assert result.exit_code == 2
+    assert "there is no database" in result.stderr
+    assert list(tmp_path.iterdir()) == []
