@@ -1,0 +1,172 @@
+"""`examples/order.py`, on the test kit: which way each order goes, and what time and failures do to it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from order import OrderFlow
+from perdure import Outcome, StepError
+from perdure.client import facts
+from perdure_server.testing import AttemptTimeout, FailAfter, InstanceHandle, WorkflowTest
+
+LAMP = {"items": ["lamp"], "total_cents": 4900}
+
+
+async def approved(t: WorkflowTest) -> InstanceHandle:
+    """An order of a lamp, reserved and approved: it cools down."""
+    order = await t.start(LAMP)
+    await order.resume("reserved", {"shelf": "A7"})
+    order.assert_waiting("approval")
+    await order.resume("approved", {"by": "dana"})
+    return order
+
+
+async def test_an_approved_order_cools_down_and_ships() -> None:
+    async with WorkflowTest(OrderFlow) as t:
+        order = await approved(t)
+        order.assert_state("WAITING")
+        order.assert_not_begun("ship")
+
+        await t.advance("30s")
+
+        order.assert_state("COMPLETED")
+        order.assert_steps(
+            validate="valid",
+            charge="charged",
+            reserve="reserved",
+            approval="approved",
+            cooldown="elapsed",
+            ship="shipped",
+        )
+        order.assert_order("validate", "charge", "approval", "cooldown", "ship")
+        order.assert_order("reserve", "approval")
+        assert order.outputs["charge"] == {"payment_id": "pay:order-1/charge", "cents": 4900}
+        assert order.outputs["ship"] == {"parcel": "parcel:order-1/ship", "item_count": 1}
+
+
+async def test_an_order_of_nothing_is_invalid_and_charges_nobody() -> None:
+    async with WorkflowTest(OrderFlow) as t:
+        order = await t.start({"items": []})
+
+        order.assert_state("COMPLETED")
+        order.assert_steps(validate="invalid")
+        assert order.calls("charge") == []
+
+
+async def test_a_declined_order_is_released_and_never_ships_even_if_the_warehouse_answers() -> None:
+    async with WorkflowTest(OrderFlow) as t:
+        order = await t.start(LAMP | {"card": "declined"})
+        order.assert_steps(validate="valid", charge="declined", release="released")
+        assert order.outputs["release"] == {"reason": "the bank said no"}
+
+        await order.resume("reserved")
+        await t.advance("30d")
+
+        order.assert_state("COMPLETED")
+        order.assert_skipped("approval")
+        order.assert_not_begun("approval", "cooldown", "ship", "refund", "escalate")
+
+
+async def test_an_unknown_card_fails_the_order_at_once() -> None:
+    async with WorkflowTest(OrderFlow) as t:
+        order = await t.start(LAMP | {"card": "unknown"})
+
+        order.assert_failed("charge", type="StepError", message="no such card")
+        order.assert_attempts("charge", 1)
+
+
+async def test_nobody_answers_for_a_day_and_the_order_escalates() -> None:
+    async with WorkflowTest(OrderFlow) as t:
+        order = await t.start(LAMP)
+        await order.resume("reserved")
+
+        await t.advance("23h")
+        order.assert_waiting("approval")
+        await t.advance("1h")
+
+        order.assert_state("COMPLETED")
+        order.assert_order("approval", "escalate")
+        order.assert_not_begun("ship", "refund")
+
+
+async def test_a_shift_lead_who_is_in_a_hurry_shortens_the_approval() -> None:
+    async with WorkflowTest(OrderFlow) as t:
+        order = await t.start(LAMP)
+        await order.resume("reserved")
+        await order.schedule_resume("approval", "10m")
+
+        await t.advance("10m")
+
+        assert order.assert_fact(facts.TimerFired, step_ref="approval").used
+        order.assert_order("approval", "escalate")
+
+
+async def test_a_rejected_order_is_refunded_with_the_payment_that_was_made() -> None:
+    async with WorkflowTest(OrderFlow) as t:
+        order = await t.start(LAMP)
+        await order.resume("reserved")
+        await order.resume("rejected", {"why": "out of range"})
+
+        order.assert_state("COMPLETED")
+        order.assert_steps(
+            validate="valid", charge="charged", reserve="reserved", approval="rejected", refund="refunded"
+        )
+        assert order.outputs["refund"] == {"payment_id": "pay:order-1/charge"}
+
+
+async def test_a_warehouse_that_is_silent_for_an_hour_ends_its_branch_and_nothing_ships() -> None:
+    async with WorkflowTest(OrderFlow) as t:
+        order = await t.start(LAMP)
+
+        await t.advance("59m")
+        order.assert_waiting("reserve")
+        await t.advance("1m")
+
+        order.assert_state("COMPLETED")
+        order.assert_steps(validate="valid", charge="charged", reserve="error")
+        order.assert_skipped("approval")
+
+
+async def test_an_approval_that_comes_early_is_kept_for_its_step() -> None:
+    async with WorkflowTest(OrderFlow) as t:
+        order = await t.start(LAMP)
+        await order.resume("approved", {"by": "dana"}, buffer=True)
+
+        await order.resume("reserved")
+
+        assert order.outputs["approval"] == {"by": "dana"}
+        await t.advance("30s")
+        order.assert_state("COMPLETED")
+
+
+async def test_a_bank_that_is_away_is_asked_again_with_longer_pauses_and_one_key() -> None:
+    async with WorkflowTest(OrderFlow) as t:
+        t.script(
+            "charge",
+            ConnectionError("the bank is away"),
+            AttemptTimeout(),
+            FailAfter(ConnectionError("the bank took it, but its answer was lost")),
+        )
+        order = await t.start(LAMP)
+        pauses = [await t.advance_to_next_timer() for _ in range(3)]
+
+        assert pauses == [timedelta(milliseconds=ms) for ms in (200, 400, 800)]
+        assert order.idempotency_keys["charge"] == ["order-1/charge"] * 4
+        await order.resume("reserved")
+        order.assert_waiting("approval")
+
+
+async def test_a_bank_that_stays_away_fails_the_order_and_a_retry_takes_it_up_again() -> None:
+    async with WorkflowTest(OrderFlow) as t:
+        t.script("charge", then=StepError("the bank is away"))
+        order = await t.start(LAMP)
+        await t.advance("1m")
+        order.assert_failed("charge", message="away")
+        order.assert_attempts("charge", 5)
+
+        t.script("charge", Outcome("charged", payment_id="by hand"))
+        await order.retry()
+        await order.resume("reserved")
+
+        order.assert_waiting("approval")
+        assert order.outputs["charge"] == {"payment_id": "by hand"}
