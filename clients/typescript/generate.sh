@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Writes the TypeScript stubs below a folder's src/gen: clients/typescript/generate.sh [OUT_DIR]
+# Without OUT_DIR, into this package. Local plugins only, at the versions that package-lock.json pins.
+set -euo pipefail
+
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+out="${1:-$here}"
+out="$(mkdir -p "$out" && cd "$out" && pwd)"
+buf="$here/../../.venv-tools/bin/buf"
+
+[ -x "$buf" ] || { echo "generate.sh: buf is not there; run 'make tools' first" >&2; exit 1; }
+cd "$here"
+[ -f node_modules/@bufbuild/protoc-gen-es/bin/protoc-gen-es ] || npm ci --prefer-offline >&2
+
+rm -rf "$out/src/gen"
+LC_ALL=C "$buf" generate --template buf.gen.yaml --output "$out"

@@ -1,0 +1,196 @@
+/**
+ * Sending: one unary call with its retries, one stream. Messages in, messages out; every failure leaves as a
+ * `PerdureError`, and a caller's abort as the reason of its signal.
+ */
+
+import {
+  fromBinary,
+  toBinary,
+  type DescMessage,
+  type DescMethodServerStreaming,
+  type DescMethodUnary,
+  type MessageShape,
+} from "@bufbuild/protobuf";
+import { Client as Channel, Metadata, type ClientUnaryCall, type ServiceError } from "@grpc/grpc-js";
+
+import { channelOptions, credentialsOf, type TlsOptions } from "./channel.js";
+import { Attempts, type Retries } from "./retry.js";
+import { errorOf } from "./status.js";
+
+/** The longest time that a timer of Node and a gRPC deadline both take, about 24 days. */
+export const TIMEOUT_MS_MAX = 2 ** 31 - 1;
+
+/** What every method takes. */
+export interface CallOptions {
+  /** Bounds the call with all its retries; by default the client's. */
+  readonly timeoutMs?: number | undefined;
+  /** Breaks the call off: it rejects with the signal's reason. A mutating call may have taken effect by then. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export class Transport {
+  private channel: Channel | undefined;
+  private closed = false;
+  private readonly live = new Set<{ cancel(): void }>();
+
+  constructor(
+    private readonly target: string,
+    private readonly tls: TlsOptions | undefined,
+    private readonly metadata: Readonly<Record<string, string>>,
+    private readonly retries: Retries,
+    private readonly timeoutMs: number,
+  ) {}
+
+  /** Sends until there is an answer, an error that stays, or no time left. */
+  async unary<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    request: MessageShape<I>,
+    options: CallOptions,
+    { requestId = "", retries = this.retries }: { requestId?: string; retries?: Retries } = {},
+  ): Promise<MessageShape<O>> {
+    const attempts = new Attempts(retries, options.timeoutMs ?? this.timeoutMs);
+    for (;;) {
+      try {
+        return await this.send(method, request, attempts.leftMs, options.signal);
+      } catch (failed) {
+        if (!isServiceError(failed)) throw failed;
+        const error = errorOf(failed, requestId);
+        const pauseMs = attempts.pauseAfter(error);
+        if (pauseMs === undefined) throw error;
+        await pause(pauseMs, options.signal);
+      }
+    }
+  }
+
+  private send<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    request: MessageShape<I>,
+    timeoutMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<MessageShape<O>> {
+    const channel = this.open();
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) {
+        reject(signal.reason as Error);
+        return;
+      }
+      let call: ClientUnaryCall | undefined;
+      const abort = () => {
+        reject(signal?.reason as Error);
+        call?.cancel();
+      };
+      signal?.addEventListener("abort", abort, { once: true });
+      call = channel.makeUnaryRequest(
+        pathOf(method),
+        serializer(method.input),
+        deserializer(method.output),
+        request,
+        this.sent(),
+        { deadline: deadlineIn(timeoutMs) },
+        (failed, response) => {
+          signal?.removeEventListener("abort", abort);
+          if (call !== undefined) this.live.delete(call);
+          if (failed !== null) reject(failed);
+          else resolve(response as MessageShape<O>);
+        },
+      );
+      this.live.add(call);
+    });
+  }
+
+  /** Yields a stream's messages until it ends. Leaving the loop, or the signal, cancels the stream. */
+  async *stream<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodServerStreaming<I, O>,
+    request: MessageShape<I>,
+    timeoutMs: number,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<MessageShape<O>, void, undefined> {
+    signal?.throwIfAborted();
+    const stream = this.open().makeServerStreamRequest(
+      pathOf(method),
+      serializer(method.input),
+      deserializer(method.output),
+      request,
+      this.sent(),
+      { deadline: deadlineIn(timeoutMs) },
+    );
+    const abort = () => stream.cancel();
+    signal?.addEventListener("abort", abort, { once: true });
+    this.live.add(stream);
+    // A stream that is cancelled says so after nobody listens any more; unheard, that would end the process.
+    stream.on("error", () => undefined);
+    try {
+      for await (const message of stream) yield message as MessageShape<O>;
+    } catch (failed) {
+      signal?.throwIfAborted();
+      throw isServiceError(failed) ? errorOf(failed) : failed;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+      this.live.delete(stream);
+      stream.cancel();
+    }
+  }
+
+  /** Cancels what is under way; it, and every later call, ends with "the client is closed". */
+  close(): void {
+    this.closed = true;
+    for (const call of this.live) call.cancel();
+    this.live.clear();
+    this.channel?.close();
+    this.channel = undefined;
+  }
+
+  private open(): Channel {
+    if (this.closed) throw new Error("the client is closed");
+    this.channel ??= new Channel(this.target, credentialsOf(this.tls), channelOptions(this.target, this.tls));
+    return this.channel;
+  }
+
+  private sent(): Metadata {
+    const metadata = new Metadata();
+    for (const [key, value] of Object.entries(this.metadata)) metadata.set(key, value);
+    return metadata;
+  }
+}
+
+/** Resolves after a while; rejects with the signal's reason when that comes first. */
+export function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) {
+      reject(signal.reason as Error);
+      return;
+    }
+    const abort = () => {
+      clearTimeout(timer);
+      reject(signal?.reason as Error);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", abort);
+      resolve();
+    }, ms);
+    signal?.addEventListener("abort", abort, { once: true });
+  });
+}
+
+function deadlineIn(ms: number): number {
+  return Date.now() + Math.min(ms, TIMEOUT_MS_MAX);
+}
+
+function pathOf(method: { readonly name: string; readonly parent: { readonly typeName: string } }): string {
+  return `/${method.parent.typeName}/${method.name}`;
+}
+
+function serializer<D extends DescMessage>(schema: D): (message: MessageShape<D>) => Buffer {
+  return (message) => {
+    const bytes = toBinary(schema, message);
+    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  };
+}
+
+function deserializer<D extends DescMessage>(schema: D): (bytes: Buffer) => MessageShape<D> {
+  return (bytes) => fromBinary(schema, bytes);
+}
+
+function isServiceError(value: unknown): value is ServiceError {
+  return value instanceof Error && "code" in value && typeof value.code === "number" && "details" in value;
+}

@@ -1,0 +1,84 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { create, toBinary } from "@bufbuild/protobuf";
+import { anyPack, durationFromMs, type Any } from "@bufbuild/protobuf/wkt";
+import { Metadata, status as Code, type ServiceError } from "@grpc/grpc-js";
+
+import * as rpc from "#dist/gen/google/rpc/status_pb";
+import { errorOf } from "#dist/status";
+import * as perdure from "perdure";
+import { ErrorReasonSchema } from "perdure/v1/errors_pb";
+
+function failed(code: Code, details: string, packed: Any[] = [], bytes?: Uint8Array): ServiceError {
+  const metadata = new Metadata();
+  const body = bytes ?? toBinary(rpc.StatusSchema, create(rpc.StatusSchema, { code, message: details, details: packed }));
+  if (packed.length > 0 || bytes) metadata.set("grpc-status-details-bin", Buffer.from(body));
+  return Object.assign(new Error(details), { code, details, metadata });
+}
+
+const info = (reason: string, domain = "perdure") =>
+  anyPack(rpc.ErrorInfoSchema, create(rpc.ErrorInfoSchema, { reason, domain, metadata: { step_refs: "a, b" } }));
+
+test("a reason becomes its class, with everything that came along", () => {
+  const error = errorOf(
+    failed(Code.FAILED_PRECONDITION, "two steps wait", [
+      info("AMBIGUOUS_EVENT"),
+      anyPack(
+        rpc.BadRequestSchema,
+        create(rpc.BadRequestSchema, { fieldViolations: [{ field: "event", description: "is ambiguous" }] }),
+      ),
+      anyPack(
+        rpc.ResourceInfoSchema,
+        create(rpc.ResourceInfoSchema, { resourceType: "perdure.v1.Instance", resourceName: "i1" }),
+      ),
+      anyPack(rpc.RetryInfoSchema, create(rpc.RetryInfoSchema, { retryDelay: durationFromMs(1_250) })),
+    ]),
+    "request-1",
+  );
+  assert.ok(error instanceof perdure.AmbiguousEventError);
+  assert.ok(error instanceof perdure.FailedPreconditionError);
+  assert.equal(error.name, "AmbiguousEventError");
+  assert.deepEqual(
+    [error.status, error.reason, error.message, error.requestId],
+    ["FAILED_PRECONDITION", "AMBIGUOUS_EVENT", "two steps wait", "request-1"],
+  );
+  assert.deepEqual(error.stepRefs, ["a", "b"]);
+  assert.deepEqual(error.violations, [{ field: "event", description: "is ambiguous" }]);
+  assert.equal(error.instanceId, "i1");
+  assert.equal(error.retryAfterMs, 1_250);
+  assert.equal(error.transient, false);
+});
+
+test("a reason that is new becomes its status' class and keeps its name", () => {
+  const error = errorOf(failed(Code.NOT_FOUND, "no such thing", [info("MOON_NOT_FOUND")]));
+  assert.equal(error.constructor, perdure.NotFoundError);
+  assert.equal(error.reason, "MOON_NOT_FOUND");
+});
+
+test("another domain's reason is not ours", () => {
+  assert.equal(errorOf(failed(Code.NOT_FOUND, "nothing", [info("INSTANCE_NOT_FOUND", "elsewhere")])).reason, "");
+});
+
+test("details that were cut on their way leave the status", () => {
+  const error = errorOf(failed(Code.UNAVAILABLE, "away", [], Uint8Array.of(0x1a, 0x7f, 1)));
+  assert.ok(error instanceof perdure.UnavailableError);
+  assert.equal(error.message, "away");
+});
+
+test("only an overload may pass among the exhausted resources", () => {
+  assert.ok(errorOf(failed(Code.RESOURCE_EXHAUSTED, "busy", [info("OVERLOADED")])).transient);
+  assert.ok(!errorOf(failed(Code.RESOURCE_EXHAUSTED, "large", [info("PAYLOAD_TOO_LARGE")])).transient);
+  assert.ok(!errorOf(failed(Code.RESOURCE_EXHAUSTED, "message too large")).transient);
+});
+
+test("a stream that is reset below the call counts as a lost connection", () => {
+  const error = errorOf(failed(Code.INTERNAL, "Received RST_STREAM with code 2 (Internal server error)"));
+  assert.ok(error instanceof perdure.UnavailableError);
+  assert.equal(errorOf(failed(Code.INTERNAL, "a bug")).status, "INTERNAL");
+});
+
+test("every reason of the API has a class", () => {
+  const reasons = ErrorReasonSchema.values.filter(({ number }) => number !== 0).map(({ localName }) => localName);
+  assert.deepEqual([...perdure.REASONS].sort(), reasons.sort());
+});
