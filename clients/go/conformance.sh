@@ -3,8 +3,7 @@
 set -euo pipefail
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-. "$here/find-go.sh"
 mkdir -p "$here/build"
 # Built beside its place, so that it gets there by a rename: another driver may run from the old file.
-GOTMPDIR="$here/build" "$GO" -C "$here" build -o build/conformance ./internal/conformance
+GOTMPDIR="$here/build" go -C "$here" build -o build/conformance ./internal/conformance
 exec "$here/build/conformance"

@@ -10,7 +10,7 @@ import (
 )
 
 // The API's enums by their short names ("WAITING"), and other small conversions. A value that a newer server sends and
-// this version does not know becomes its number ("12"); one that was not sent is "".
+// this version does not know is "UNKNOWN"; one that was not sent is "".
 
 // InstanceState is where an instance stands.
 type InstanceState string
@@ -104,7 +104,7 @@ func nameOf[N ~string](value protoreflect.Enum) N {
 	if known := descriptor.Values().ByNumber(number); known != nil {
 		return N(strings.TrimPrefix(string(known.Name()), prefixOf(descriptor)))
 	}
-	return N(strconv.Itoa(int(number)))
+	return "UNKNOWN"
 }
 
 func numberOf[N ~string](field string, name N, descriptor protoreflect.EnumDescriptor) (protoreflect.EnumNumber, error) {

@@ -7,10 +7,9 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 root="$(cd "$here/../.." && pwd)"
 mkdir -p "${1:-$here}"
 out="$(cd "${1:-$here}" && pwd)"
-. "$here/find-go.sh"
 
-go_plugin="$("$GO" -C "$here/tools" tool -n protoc-gen-go)"
-grpc_plugin="$("$GO" -C "$here/tools" tool -n protoc-gen-go-grpc)"
+go_plugin="$(go -C "$here/tools" tool -n protoc-gen-go)"
+grpc_plugin="$(go -C "$here/tools" tool -n protoc-gen-go-grpc)"
 
 # `module=` cuts the module's path off go_package, which leaves v1/.
 rm -f "$out"/v1/*.pb.go

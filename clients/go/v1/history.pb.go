@@ -716,7 +716,7 @@ type AttemptReleased struct {
 	StepRef string `protobuf:"bytes,1,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
 	// The attempt; its result is refused from here on.
 	Attempt uint32 `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// Why: `drain` (the server stops) or `lease_lost` (its owner is gone).
+	// Why, in a few words for people: the server stops, its owner is gone.
 	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

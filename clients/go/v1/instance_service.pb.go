@@ -1697,7 +1697,7 @@ func (x *RetryInstanceOptions) GetRequestId() string {
 // The instance goes on.
 type RetryInstanceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The instance's revision after this call.
+	// The revision of the entry that this call caused.
 	Revision      int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

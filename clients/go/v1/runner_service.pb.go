@@ -309,7 +309,7 @@ type StartInstanceResponse struct {
 	Created bool `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"`
 	// The workflow version that the instance runs.
 	Version uint32 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
-	// The instance's revision after this call. An existing instance's answer has its revision at that
+	// The revision of the entry that this call caused: 1. An existing instance's answer has its revision at that
 	// moment.
 	Revision      int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -705,7 +705,7 @@ type ScheduleResumeResponse struct {
 	Reference string `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
 	// When it is due, by the store's clock. It never fires before.
 	DueTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=due_time,json=dueTime,proto3" json:"due_time,omitempty"`
-	// The instance's revision after this call.
+	// The revision of the entry that this call caused.
 	Revision      int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

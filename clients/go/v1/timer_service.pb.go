@@ -447,7 +447,7 @@ func (x *CancelTimerOptions) GetRequestId() string {
 // The timer is gone and will not act.
 type CancelTimerResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The instance's revision after this call.
+	// The revision of the entry that this call caused.
 	Revision      int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -594,7 +594,7 @@ func (x *FireTimerOptions) GetRequestId() string {
 // The timer has acted.
 type FireTimerResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The instance's revision after this call.
+	// The revision of the entry that this call caused.
 	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	// False when its step had finished or not begun, so that nothing followed.
 	Used          bool `protobuf:"varint,2,opt,name=used,proto3" json:"used,omitempty"`

@@ -1,0 +1,103 @@
+package perdure
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/codes"
+)
+
+var lost = &Error{Status: codes.Unavailable}
+
+func pausesOf(attempts *attempts, failure *Error, count int) []time.Duration {
+	var pauses []time.Duration
+	for range count {
+		pause, again := attempts.pauseAfter(failure)
+		if !again {
+			break
+		}
+		pauses = append(pauses, pause)
+		time.Sleep(pause) // the test's own clock: no time passes
+	}
+	return pauses
+}
+
+func attemptsWith(retries Retries, timeout time.Duration, chance float64) *attempts {
+	made := newAttempts(retries.withDefaults(), time.Now().Add(timeout))
+	made.chance = func() float64 { return chance }
+	return made
+}
+
+func TestPausesDoubleUpToTheLongest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		retries := Retries{Initial: time.Second, Max: 5 * time.Second}
+		pauses := pausesOf(attemptsWith(retries, time.Hour, 0), lost, 5)
+		if !slices.Equal(pauses, []time.Duration{1e9, 2e9, 4e9, 5e9, 5e9}) {
+			t.Error(pauses)
+		}
+	})
+}
+
+func TestChanceShortensAPauseByUpToAHalf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pauses := pausesOf(attemptsWith(Retries{Initial: time.Second}, time.Hour, 1), lost, 1)
+		if !slices.Equal(pauses, []time.Duration{500 * time.Millisecond}) {
+			t.Error(pauses)
+		}
+	})
+}
+
+func TestAFailureOfDaysKeepsTheLongestPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pauses := pausesOf(attemptsWith(Retries{}, 10*24*time.Hour, 0), lost, 100_000)
+		if last := pauses[len(pauses)-1]; last != 5*time.Second {
+			t.Error(last)
+		}
+	})
+}
+
+func TestTheServersPauseCountsWhereItIsLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := &Error{Status: codes.ResourceExhausted, Reason: ErrOverloaded, RetryAfter: time.Second}
+		pauses := pausesOf(attemptsWith(Retries{}, time.Hour, 0), asked, 6)
+		if pauses[0] != time.Second || pauses[5] != 3200*time.Millisecond {
+			t.Error(pauses)
+		}
+	})
+}
+
+func TestNoPauseOutlastsTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pauses := pausesOf(attemptsWith(Retries{Initial: time.Second}, 3500*time.Millisecond, 0), lost, 100)
+		if !slices.Equal(pauses, []time.Duration{1e9, 2e9}) {
+			t.Error(pauses)
+		}
+	})
+}
+
+func TestAttemptsAreBoundedWhereTheyAreAskedToBe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		if pauses := pausesOf(attemptsWith(NoRetries, time.Hour, 0), lost, 1); len(pauses) != 0 {
+			t.Error(pauses)
+		}
+		if pauses := pausesOf(attemptsWith(Retries{AttemptsMax: 3}, time.Hour, 0), lost, 9); len(pauses) != 2 {
+			t.Error(pauses)
+		}
+	})
+}
+
+func TestAnOutageIsCountedAnewAfterEachAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		watching := attemptsWith(Retries{Initial: time.Second, Max: time.Second}, time.Second, 0)
+		watching.outage = 3500 * time.Millisecond
+		for range 3 {
+			watching.answered()
+			time.Sleep(time.Hour)
+			if pauses := pausesOf(watching, lost, 100); len(pauses) != 3 {
+				t.Error(pauses)
+			}
+		}
+	})
+}
