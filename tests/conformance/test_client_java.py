@@ -136,11 +136,10 @@ def test_the_java_snippets_of_the_readme_compile(tmp_path: Path) -> None:
         r"^```java\n(.*?)^```$", (CLIENT / "README.md").read_text(), re.DOTALL | re.MULTILINE
     )
     lines = [f"import {name};" for name in IMPORTS]
-    lines.append("class Snippets {")
+    # A snippet that declares neither uses these.
+    lines.append("class Snippets { PerdureClient client; String id;")
     for number, snippet in enumerate(snippets):
-        # Each may declare a client of its own; those that do not are given one.
-        given = "" if "PerdureClient client =" in snippet else "PerdureClient client, "
-        lines.append(f"void snippet{number}({given}String id) throws Exception {{\n{snippet}}}")
+        lines.append(f"void snippet{number}() throws Exception {{\n{snippet}}}")
     lines.append("}")
     (tmp_path / "Snippets.java").write_text("\n".join(lines))
     class_path = f"{CLIENT}/target/classes:{(CLIENT / 'target' / 'classpath').read_text().strip()}"

@@ -80,6 +80,7 @@ final class Connection {
     <Q extends Message, A> A call(MethodDescriptor<Q, A> method, Q request, String requestId, long timeoutNanos) {
         Requests.check(request, requestId);
         Attempts attempts = attempts(timeoutNanos);
+        PerdureException before = null;
         while (true) {
             checkOpen(null);
             CallOptions options = CallOptions.DEFAULT.withDeadlineAfter(attempts.nanosLeft(), TimeUnit.NANOSECONDS);
@@ -87,7 +88,11 @@ final class Connection {
                 return ClientCalls.blockingUnaryCall(channel, method, options, request);
             } catch (StatusRuntimeException failed) {
                 checkOpen(failed);
-                PerdureException error = Errors.of(failed.getStatus(), failed.getTrailers(), requestId, failed);
+                PerdureException error = Errors.of(failed.getStatus(), failed.getTrailers(), requestId);
+                if (before != null && error.status() == Status.Code.DEADLINE_EXCEEDED) {
+                    error.addSuppressed(before); // the deadline alone does not tell what used the time up
+                }
+                before = error;
                 if (Thread.currentThread().isInterrupted() || Context.current().isCancelled()) {
                     throw error; // the caller's own doing: nobody waits for another try
                 }

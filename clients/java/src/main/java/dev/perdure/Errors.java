@@ -25,7 +25,7 @@ final class Errors {
     private Errors() {}
 
     /** Returns the exception for a call that ended with {@code status}. */
-    static PerdureException of(Status status, Metadata trailers, String requestId, Throwable cause) {
+    static PerdureException of(Status status, Metadata trailers, String requestId) {
         String reason = "";
         Map<String, String> metadata = Map.of();
         List<FieldViolation> violations = new ArrayList<>();
@@ -59,10 +59,20 @@ final class Errors {
                 continue;
             }
         }
-        String message = status.getDescription() == null ? status.getCode().name() : status.getDescription();
-        Throwable origin = cause == null ? status.getCause() : cause;
+        String told = status.getDescription();
+        String message = told == null || told.isEmpty() ? status.getCode().name() : told;
+        // The cause is what broke the connection, if something did. gRPC's own exception would add nothing to it, and
+        // could not be serialized.
         return new PerdureException(
-                status.getCode(), message, reason, metadata, violations, resource, retryDelay, requestId, origin);
+                status.getCode(),
+                message,
+                reason,
+                metadata,
+                violations,
+                resource,
+                retryDelay,
+                requestId,
+                status.getCause());
     }
 
     private static List<Any> details(Metadata trailers) {

@@ -47,7 +47,6 @@ public final class Watch implements Iterator<WatchEvent>, Iterable<WatchEvent>, 
     private final Connection connection;
     private final String instanceId;
     private final long outageNanos;
-    private final boolean endless;
     private final Attempts whole;
     private final long firstAnswerNanos;
     // Bounded by flow control: a stream is asked for MESSAGES_WAITING_MAX messages and for one more as each is taken.
@@ -65,7 +64,6 @@ public final class Watch implements Iterator<WatchEvent>, Iterable<WatchEvent>, 
         this.instanceId = instanceId;
         this.afterRevision = afterRevision;
         this.outageNanos = Attempts.nanos(options.outage());
-        this.endless = options.timeout().isEmpty();
         this.whole = connection.attempts(options.timeout().map(Attempts::nanos).orElse(Attempts.FOREVER_NANOS));
         this.firstAnswerNanos = timeoutNanos;
         Requests.check(request(), "");
@@ -162,8 +160,11 @@ public final class Watch implements Iterator<WatchEvent>, Iterable<WatchEvent>, 
         if (attempts == null) {
             attempts = connection.attempts(Math.min(firstAnswerNanos, whole.nanosLeft()));
         }
-        Stream dialled = new Stream(connection.stream(
-                InstanceServiceGrpc.getWatchInstanceMethod(), Math.min(STREAM_NANOS_MAX, whole.nanosLeft())));
+        long nanosLeft = whole.nanosLeft();
+        Stream dialled = new Stream(
+                connection.stream(
+                        InstanceServiceGrpc.getWatchInstanceMethod(), Math.min(STREAM_NANOS_MAX, nanosLeft)),
+                nanosLeft <= STREAM_NANOS_MAX);
         stream = dialled;
         dialled.begin(request());
         if (closed) {
@@ -222,10 +223,10 @@ public final class Watch implements Iterator<WatchEvent>, Iterable<WatchEvent>, 
             error = PerdureException.local(
                     Status.Code.UNAVAILABLE, "the watch of " + instanceId + " broke off", "", null);
         } else {
-            error = Errors.of(signal.status(), signal.trailers(), "", null);
+            error = Errors.of(signal.status(), signal.trailers(), "");
         }
-        if (error.status() == Status.Code.DEADLINE_EXCEEDED && (endless || whole.nanosLeft() > 0)) {
-            // A stream that reached its own bound is only due for renewal.
+        if (error.status() == Status.Code.DEADLINE_EXCEEDED && !signal.stream().last) {
+            // A stream that reached its own bound, and not the watch's, is only due for renewal.
             error = PerdureException.local(
                     Status.Code.UNAVAILABLE, "the stream reached its time bound", "", error);
         }
@@ -258,8 +259,12 @@ public final class Watch implements Iterator<WatchEvent>, Iterable<WatchEvent>, 
     private final class Stream extends ClientCall.Listener<WatchInstanceResponse> {
         private final ClientCall<WatchInstanceRequest, WatchInstanceResponse> call;
 
-        Stream(ClientCall<WatchInstanceRequest, WatchInstanceResponse> call) {
+        /** Whether the watch's own timeout bounds it. */
+        private final boolean last;
+
+        Stream(ClientCall<WatchInstanceRequest, WatchInstanceResponse> call, boolean last) {
             this.call = call;
+            this.last = last;
         }
 
         void begin(WatchInstanceRequest request) {

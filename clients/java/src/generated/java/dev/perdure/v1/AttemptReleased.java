@@ -113,7 +113,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object reason_ = "";
   /**
    * <pre>
-   * Why: `drain` (the server stops) or `lease_lost` (its owner is gone).
+   * Why, in a few words for people: the server stops, its owner is gone.
    * </pre>
    *
    * <code>string reason = 3 [json_name = "reason"];</code>
@@ -134,7 +134,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Why: `drain` (the server stops) or `lease_lost` (its owner is gone).
+   * Why, in a few words for people: the server stops, its owner is gone.
    * </pre>
    *
    * <code>string reason = 3 [json_name = "reason"];</code>
@@ -672,7 +672,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object reason_ = "";
     /**
      * <pre>
-     * Why: `drain` (the server stops) or `lease_lost` (its owner is gone).
+     * Why, in a few words for people: the server stops, its owner is gone.
      * </pre>
      *
      * <code>string reason = 3 [json_name = "reason"];</code>
@@ -692,7 +692,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why: `drain` (the server stops) or `lease_lost` (its owner is gone).
+     * Why, in a few words for people: the server stops, its owner is gone.
      * </pre>
      *
      * <code>string reason = 3 [json_name = "reason"];</code>
@@ -713,7 +713,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why: `drain` (the server stops) or `lease_lost` (its owner is gone).
+     * Why, in a few words for people: the server stops, its owner is gone.
      * </pre>
      *
      * <code>string reason = 3 [json_name = "reason"];</code>
@@ -730,7 +730,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why: `drain` (the server stops) or `lease_lost` (its owner is gone).
+     * Why, in a few words for people: the server stops, its owner is gone.
      * </pre>
      *
      * <code>string reason = 3 [json_name = "reason"];</code>
@@ -744,7 +744,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why: `drain` (the server stops) or `lease_lost` (its owner is gone).
+     * Why, in a few words for people: the server stops, its owner is gone.
      * </pre>
      *
      * <code>string reason = 3 [json_name = "reason"];</code>

@@ -40,7 +40,7 @@ public interface AttemptReleasedOrBuilder extends
 
   /**
    * <pre>
-   * Why: `drain` (the server stops) or `lease_lost` (its owner is gone).
+   * Why, in a few words for people: the server stops, its owner is gone.
    * </pre>
    *
    * <code>string reason = 3 [json_name = "reason"];</code>
@@ -49,7 +49,7 @@ public interface AttemptReleasedOrBuilder extends
   java.lang.String getReason();
   /**
    * <pre>
-   * Why: `drain` (the server stops) or `lease_lost` (its owner is gone).
+   * Why, in a few words for people: the server stops, its owner is gone.
    * </pre>
    *
    * <code>string reason = 3 [json_name = "reason"];</code>

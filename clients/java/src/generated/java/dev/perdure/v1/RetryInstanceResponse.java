@@ -47,7 +47,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The instance's revision after this call.
+   * The revision of the entry that this call caused.
    * </pre>
    *
    * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -391,7 +391,7 @@ private static final long serialVersionUID = 0L;
     private long revision_ ;
     /**
      * <pre>
-     * The instance's revision after this call.
+     * The revision of the entry that this call caused.
      * </pre>
      *
      * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -403,7 +403,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance's revision after this call.
+     * The revision of the entry that this call caused.
      * </pre>
      *
      * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -419,7 +419,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance's revision after this call.
+     * The revision of the entry that this call caused.
      * </pre>
      *
      * <code>int64 revision = 1 [json_name = "revision"];</code>

@@ -10,7 +10,7 @@ public interface RetryInstanceResponseOrBuilder extends
 
   /**
    * <pre>
-   * The instance's revision after this call.
+   * The revision of the entry that this call caused.
    * </pre>
    *
    * <code>int64 revision = 1 [json_name = "revision"];</code>

@@ -136,7 +136,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The instance's revision after this call.
+   * The revision of the entry that this call caused.
    * </pre>
    *
    * <code>int64 revision = 3 [json_name = "revision"];</code>
@@ -803,7 +803,7 @@ private static final long serialVersionUID = 0L;
     private long revision_ ;
     /**
      * <pre>
-     * The instance's revision after this call.
+     * The revision of the entry that this call caused.
      * </pre>
      *
      * <code>int64 revision = 3 [json_name = "revision"];</code>
@@ -815,7 +815,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance's revision after this call.
+     * The revision of the entry that this call caused.
      * </pre>
      *
      * <code>int64 revision = 3 [json_name = "revision"];</code>
@@ -831,7 +831,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance's revision after this call.
+     * The revision of the entry that this call caused.
      * </pre>
      *
      * <code>int64 revision = 3 [json_name = "revision"];</code>

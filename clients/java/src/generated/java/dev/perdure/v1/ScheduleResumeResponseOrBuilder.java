@@ -59,7 +59,7 @@ public interface ScheduleResumeResponseOrBuilder extends
 
   /**
    * <pre>
-   * The instance's revision after this call.
+   * The revision of the entry that this call caused.
    * </pre>
    *
    * <code>int64 revision = 3 [json_name = "revision"];</code>

@@ -126,7 +126,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The instance's revision after this call. An existing instance's answer has its revision at that
+   * The revision of the entry that this call caused: 1. An existing instance's answer has its revision at that
    * moment.
    * </pre>
    *
@@ -725,7 +725,7 @@ private static final long serialVersionUID = 0L;
     private long revision_ ;
     /**
      * <pre>
-     * The instance's revision after this call. An existing instance's answer has its revision at that
+     * The revision of the entry that this call caused: 1. An existing instance's answer has its revision at that
      * moment.
      * </pre>
      *
@@ -738,7 +738,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance's revision after this call. An existing instance's answer has its revision at that
+     * The revision of the entry that this call caused: 1. An existing instance's answer has its revision at that
      * moment.
      * </pre>
      *
@@ -755,7 +755,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance's revision after this call. An existing instance's answer has its revision at that
+     * The revision of the entry that this call caused: 1. An existing instance's answer has its revision at that
      * moment.
      * </pre>
      *

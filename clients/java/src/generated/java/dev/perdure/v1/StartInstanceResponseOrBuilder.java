@@ -51,7 +51,7 @@ public interface StartInstanceResponseOrBuilder extends
 
   /**
    * <pre>
-   * The instance's revision after this call. An existing instance's answer has its revision at that
+   * The revision of the entry that this call caused: 1. An existing instance's answer has its revision at that
    * moment.
    * </pre>
    *
