@@ -46,8 +46,8 @@ func (*WatchEnd) watchEvent()     {}
 type WatchOptions struct {
 	// AfterRevision, if not nil, leaves out the snapshot and gives the entries after that revision; 0 gives all.
 	AfterRevision *int64
-	// Outage is how long the server may stay away before the watch fails; 0 means five minutes. Its first answer must
-	// come within the client's timeout.
+	// Outage is how long the server may stay away before the watch fails; 0 means five minutes. Until it has answered
+	// for the first time, the client's timeout counts instead.
 	Outage time.Duration
 }
 
