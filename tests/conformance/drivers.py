@@ -1,4 +1,7 @@
-"""The drivers: one process per client, spoken to in JSON lines. What lives here: processes and toolchains, no scenarios."""
+"""The drivers: one process per client, spoken to in JSON lines.
+
+What lives here: processes and toolchains. What may not: scenarios.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import queue
 import shutil
 import subprocess
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -57,9 +61,12 @@ class DriverFailed(Exception):
 
 
 class Driver:
-    """A running driver. `call` is `send` and `answer`; in between, something may happen to the server."""
+    """A running driver. `call` is `send` and `answer`; in between, something may happen to the server.
 
-    def __init__(self, language: str, log: Path) -> None:
+    ``command`` starts it where that is not the language's own entry point.
+    """
+
+    def __init__(self, language: str, log: Path, command: Sequence[str | Path] = ()) -> None:
         self.language = language
         self._log = log
         self._ids = itertools.count(1)
@@ -67,7 +74,7 @@ class Driver:
         self._patience = BUILD_SECONDS_MAX
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [str(entry_point(language))],
+                list(command) or [entry_point(language)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -79,7 +79,9 @@ class _Play:
             if "error" in answer:
                 return answer
             events.append(answer["ok"])
-            if answer["ok"].get("event") == "timeout" or (until == "end" and answer["ok"].get("event") == "end"):
+            if answer["ok"].get("event") == "timeout" or (
+                until == "end" and answer["ok"].get("event") == "end"
+            ):
                 break
         return {"ok": {"events": events}}
 

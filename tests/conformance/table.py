@@ -1,6 +1,6 @@
-"""The table of scenarios: how it is read, and when an answer is what it says. README.md beside this file has the format.
+"""The table of scenarios: how it is read, and when an answer is what it says.
 
-No process and no network here.
+README.md beside this file has the format. No process and no network here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RESERVED: Final[Mapping[str, str]] = {
     "REVISION_COMPACTED": "histories are kept whole",
     "LEASE_LOST": "only a worker holds a lease, and there is no WorkerService yet",
 }
-"""The reasons that no call to a server of this version can meet, and why. The table still sends each to every client."""
+"""The reasons that no call to a server of this version can meet, and why. Each is sent to every client all the same."""
 
 BAD_DAYS: Final[Mapping[str, str]] = {
     "OVERLOADED": "takes more callers than a test has",
@@ -82,7 +82,7 @@ def scenarios() -> list[Scenario]:
     found = [
         _scenario(raw, path.stem)
         for path in sorted(SCENARIOS.glob("*.yaml"))
-        for raw in yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
+        for raw in yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     ]
     names = [scenario.name for scenario in found]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -97,7 +97,9 @@ class _Loader(yaml.SafeLoader):
 def _repeat(loader: yaml.SafeLoader, node: yaml.Node) -> str:
     assert isinstance(node, yaml.MappingNode)
     parts = loader.construct_mapping(node)
-    return str(parts.get("before", "")) + str(parts["text"]) * int(parts["times"]) + str(parts.get("after", ""))
+    return (
+        str(parts.get("before", "")) + str(parts["text"]) * int(parts["times"]) + str(parts.get("after", ""))
+    )
 
 
 _Loader.add_constructor("!repeat", _repeat)
@@ -111,7 +113,9 @@ def _scenario(raw: Mapping[str, Any], file: str) -> Scenario:
         name=raw["scenario"],
         file=file,
         world=world,
-        steps=tuple(_step(step, f"{file}: {raw['scenario']}, step {n}") for n, step in enumerate(raw["steps"], 1)),
+        steps=tuple(
+            _step(step, f"{file}: {raw['scenario']}, step {n}") for n, step in enumerate(raw["steps"], 1)
+        ),
     )
 
 
@@ -175,7 +179,9 @@ class Names:
         match expected:
             case str() if expected == ANYTHING:
                 return []
-            case str() if (whole := _WHOLE.fullmatch(expected)) is not None and whole["name"] not in self.values:
+            case str() if (whole := _WHOLE.fullmatch(expected)) is not None and whole[
+                "name"
+            ] not in self.values:
                 self.values[whole["name"]] = got
                 return []
             case str():

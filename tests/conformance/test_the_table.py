@@ -76,7 +76,8 @@ def test_every_verb_is_in_the_table(table: list[Scenario]) -> None:
 
 def test_every_reason_is_met_at_a_real_server_or_it_is_said_why_not(table: list[Scenario]) -> None:
     published = {
-        name.removeprefix("ERROR_REASON_") for name in errors_pb2.ErrorReason.keys()  # noqa: SIM118
+        name.removeprefix("ERROR_REASON_")
+        for name in errors_pb2.ErrorReason.keys()  # noqa: SIM118
     } - {"UNSPECIFIED"}
 
     met = reasons_in(table, "plain", "tls") - {""}

@@ -6,12 +6,14 @@ Everything starts when it is first asked for. Scenarios share it, so each uses i
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
 
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 from conformance.cuttable import CuttableProxy
 from conformance.drivers import Driver
@@ -25,10 +27,11 @@ CALLS_AT_ONCE: Final = 64
 
 
 class World:
-    """One language's world. Its servers and drivers end with it."""
+    """One language's world. Its servers and drivers end with it. ``command``: see `Driver`."""
 
-    def __init__(self, language: str, folder: Path) -> None:
+    def __init__(self, language: str, folder: Path, command: Sequence[str | Path] = ()) -> None:
         self.language = language
+        self._command = command
         self._folder = folder
         self._stack = ExitStack()
 
@@ -66,7 +69,7 @@ class World:
         """Return the driver that is connected to a scenario's world. Raises `DriverFailed`."""
         if world not in self._drivers:
             args = {"plain": self._plain, "front": self._through_front, "tls": self._over_tls}[world]()
-            driver = Driver(self.language, self._folder / f"driver-{world}.log")
+            driver = Driver(self.language, self._folder / f"driver-{world}.log", self._command)
             self._stack.enter_context(driver)
             self._drivers[world] = driver
             answer = driver.call("connect", args)
@@ -94,7 +97,7 @@ class World:
         ca.cert_pem.write_to_path(str(pems / "ca.pem"))
         for name, host in (("server", "127.0.0.1"), ("client", "client.test")):
             leaf = ca.issue_cert(host)
-            leaf.private_key_pem.write_to_path(str(pems / f"{name}.key"))
+            (pems / f"{name}.key").write_bytes(_pkcs8(leaf.private_key_pem.bytes()))
             for pem in leaf.cert_chain_pems:
                 pem.write_to_path(str(pems / f"{name}.pem"), append=True)
         arguments = [
@@ -164,3 +167,10 @@ class World:
         """How often a method was sent since this was last asked, under how many request ids."""
         ids = self.front.sent(method)
         return {"calls": len(ids), "request_ids": len(set(ids) - {""})}
+
+
+def _pkcs8(pem: bytes) -> bytes:
+    """Return a key in the one form that every language's TLS takes."""
+    return serialization.load_pem_private_key(pem, password=None).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
