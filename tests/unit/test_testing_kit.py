@@ -361,6 +361,20 @@ async def test_a_failed_assertion_tells_what_is_and_how_it_came_about() -> None:
     ]
 
 
+async def test_where_code_raised_the_failed_assertion_has_that_as_its_cause() -> None:
+    def slip(ctx: Context) -> Outcome:
+        return Outcome("booked", to=ctx.initial["destination"])
+
+    async with WorkflowTest(Trip) as t:
+        t.script("book", then=slip)
+        trip = await t.start()
+        await t.advance("1h")
+        with pytest.raises(AssertionError, match="is FAILED") as caught:
+            trip.assert_state("COMPLETED")
+
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
 async def test_each_assertion_fails_where_it_should() -> None:
     async with WorkflowTest(Trip) as t:
         trip = await t.start()
