@@ -30,11 +30,11 @@ func TestACallIsSentAgainWithTheSameRequestID(t *testing.T) {
 	if err != nil || started.InstanceID != "i1" || !started.Created {
 		t.Fatal(started, err)
 	}
-	if len(server.starts) != 4 {
-		t.Fatalf("sent %d times", len(server.starts))
+	if len(server.sent()) != 4 {
+		t.Fatalf("sent %d times", len(server.sent()))
 	}
-	first := server.starts[0].GetOpts().GetRequestId()
-	for _, sent := range server.starts {
+	first := server.sent()[0].GetOpts().GetRequestId()
+	for _, sent := range server.sent() {
 		if id := sent.GetOpts().GetRequestId(); id == "" || id != first {
 			t.Errorf("sent with the request id %q after %q", id, first)
 		}
@@ -49,7 +49,7 @@ func TestTwoCallsHaveTwoRequestIDs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if server.starts[0].GetOpts().GetRequestId() == server.starts[1].GetOpts().GetRequestId() {
+	if server.sent()[0].GetOpts().GetRequestId() == server.sent()[1].GetOpts().GetRequestId() {
 		t.Error("the same request id for two calls")
 	}
 }
@@ -63,19 +63,19 @@ func TestARefusalForGoodIsNotSentAgain(t *testing.T) {
 	} {
 		server := &scripted{start: func(int) error { return refused }}
 		_, err := serve(t, server, perdure.Options{Retries: quick}).StartInstance(t.Context(), "order", nil, nil)
-		if status.Code(err) != status.Code(refused) || len(server.starts) != 1 {
-			t.Errorf("%s: %v, sent %d times", name, err, len(server.starts))
+		if status.Code(err) != status.Code(refused) || len(server.sent()) != 1 {
+			t.Errorf("%s: %v, sent %d times", name, err, len(server.sent()))
 		}
 	}
 }
 
 func TestTheDeadlineBoundsTheRetriesAndTheLastErrorIsTold(t *testing.T) {
 	server := &scripted{start: func(int) error { return refusal(codes.Unavailable, perdure.ErrShuttingDown) }}
-	client := serve(t, server, perdure.Options{Retries: quick, Timeout: 50 * time.Millisecond})
+	client := serve(t, server, perdure.Options{Retries: quick, Timeout: 500 * time.Millisecond})
 	_, err := client.StartInstance(t.Context(), "order", nil, &perdure.StartOptions{RequestID: "mine"})
 	var failure *perdure.Error
-	if !errors.As(err, &failure) || failure.RequestID != "mine" || len(server.starts) < 2 {
-		t.Fatal(err, len(server.starts))
+	if !errors.As(err, &failure) || failure.RequestID != "mine" || len(server.sent()) < 2 {
+		t.Fatal(err, len(server.sent()))
 	}
 	if !errors.Is(err, perdure.ErrShuttingDown) && !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
@@ -89,8 +89,8 @@ func TestACallCancelledInAPauseSaysSo(t *testing.T) {
 		return refusal(codes.Unavailable, perdure.ErrShuttingDown)
 	}}
 	_, err := serve(t, server, perdure.Options{}).StartInstance(ctx, "order", nil, nil)
-	if !errors.Is(err, context.Canceled) || status.Code(err) != codes.Canceled || len(server.starts) != 1 {
-		t.Error(err, len(server.starts))
+	if !errors.Is(err, context.Canceled) || status.Code(err) != codes.Canceled || len(server.sent()) != 1 {
+		t.Error(err, len(server.sent()))
 	}
 }
 

@@ -107,7 +107,9 @@ func nameOf[N ~string](value protoreflect.Enum) N {
 	return "UNKNOWN"
 }
 
-func numberOf[N ~string](field string, name N, descriptor protoreflect.EnumDescriptor) (protoreflect.EnumNumber, error) {
+func numberOf[N ~string](
+	field string, name N, descriptor protoreflect.EnumDescriptor,
+) (protoreflect.EnumNumber, error) {
 	if name == "" {
 		return 0, nil
 	}

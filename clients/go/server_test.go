@@ -3,6 +3,7 @@ package perdure_test
 import (
 	"context"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -77,6 +78,20 @@ func (s *scripted) WatchInstance(
 		close(s.left)
 	}
 	return said.fails
+}
+
+// sent gives the starts that have come so far; one whose caller has given up may still be on its way.
+func (s *scripted) sent() []*perdurev1.StartInstanceRequest {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return slices.Clone(s.starts)
+}
+
+// watched gives the watches that have been asked for so far.
+func (s *scripted) watched() []*perdurev1.WatchInstanceRequest {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return slices.Clone(s.watches)
 }
 
 // serve starts the server and gives a client of it; both end with the test.

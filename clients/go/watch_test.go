@@ -76,8 +76,8 @@ func TestAWatchGoesOnAfterTheLastRevisionThatItGave(t *testing.T) {
 	if err != nil || !slices.Equal(seen, []int64{3, 4, 5, 6, -6}) {
 		t.Fatal(seen, err)
 	}
-	asked := make([]int64, 0, len(server.watches))
-	for _, request := range server.watches {
+	asked := make([]int64, 0, len(server.watched()))
+	for _, request := range server.watched() {
 		if request.AfterRevision == nil {
 			asked = append(asked, -1)
 		} else {
@@ -138,8 +138,8 @@ func TestAnOutageLongerThanAllowedEndsAWatch(t *testing.T) {
 	server := &scripted{watch: streams}
 	options := &perdure.WatchOptions{Outage: 20 * time.Millisecond}
 	seen, err := revisions(t, serve(t, server, perdure.Options{Retries: quick}), options)
-	if status.Code(err) != codes.Unavailable || !slices.Equal(seen, []int64{3}) || len(server.watches) < 2 {
-		t.Error(seen, err, len(server.watches))
+	if status.Code(err) != codes.Unavailable || !slices.Equal(seen, []int64{3}) || len(server.watched()) < 2 {
+		t.Error(seen, err, len(server.watched()))
 	}
 }
 
