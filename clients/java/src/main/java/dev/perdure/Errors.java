@@ -11,6 +11,7 @@ import dev.perdure.PerdureException.FieldViolation;
 import dev.perdure.PerdureException.Resource;
 import io.grpc.Metadata;
 import io.grpc.Status;
+import java.io.IOException;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
@@ -26,6 +27,12 @@ final class Errors {
 
     /** Returns the exception for a call that ended with {@code status}. */
     static PerdureException of(Status status, Metadata trailers, String requestId) {
+        Status.Code code = status.getCode();
+        if (code == Status.Code.UNKNOWN && status.getCause() instanceof IOException) {
+            // grpc-java's word for a connection that closed while it was being made. No server said this: what a server
+            // says has no cause.
+            code = Status.Code.UNAVAILABLE;
+        }
         String reason = "";
         Map<String, String> metadata = Map.of();
         List<FieldViolation> violations = new ArrayList<>();
@@ -60,11 +67,11 @@ final class Errors {
             }
         }
         String told = status.getDescription();
-        String message = told == null || told.isEmpty() ? status.getCode().name() : told;
+        String message = told == null || told.isEmpty() ? code.name() : told;
         // The cause is what broke the connection, if something did. gRPC's own exception would add nothing to it, and
         // could not be serialized.
         return new PerdureException(
-                status.getCode(),
+                code,
                 message,
                 reason,
                 metadata,

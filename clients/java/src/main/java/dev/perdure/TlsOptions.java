@@ -2,7 +2,10 @@ package dev.perdure;
 
 import io.grpc.ChannelCredentials;
 import io.grpc.TlsChannelCredentials;
+import java.io.ByteArrayInputStream;
 import java.io.IOException;
+import java.io.InputStream;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Objects;
 
@@ -36,7 +39,7 @@ public final class TlsOptions {
         return new TlsOptions(Objects.requireNonNull(ca, "ca"), null, null, "");
     }
 
-    /** Adds a client's certificate, for servers that ask for one. The key is PKCS #8. */
+    /** Adds a client's certificate, for servers that ask for one. The key is PKCS #8, PKCS #1 or SEC 1, unencrypted. */
     public TlsOptions withCertificate(Path certificate, Path key) {
         Objects.requireNonNull(certificate, "certificate");
         return new TlsOptions(ca, certificate, Objects.requireNonNull(key, "key"), serverName);
@@ -57,7 +60,10 @@ public final class TlsOptions {
             builder.trustManager(ca.toFile());
         }
         if (certificate != null) {
-            builder.keyManager(certificate.toFile(), key.toFile());
+            InputStream pkcs8 = new ByteArrayInputStream(PrivateKeys.pkcs8(Files.readString(key)));
+            try (InputStream chain = Files.newInputStream(certificate)) {
+                builder.keyManager(chain, pkcs8);
+            }
         }
         return builder.build();
     }

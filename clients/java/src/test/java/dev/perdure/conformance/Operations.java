@@ -293,6 +293,9 @@ final class Operations implements AutoCloseable {
     }
 
     private static String shortName(Enum<?> value, String prefix) {
+        if (value.name().equals("UNRECOGNIZED")) {
+            return "UNKNOWN"; // the scenarios' word for what only a newer client knows
+        }
         return value.name().startsWith(prefix) ? value.name().substring(prefix.length()) : value.name();
     }
 }
