@@ -12,5 +12,10 @@ buf="$here/../../.venv-tools/bin/buf"
 cd "$here"
 [ -f node_modules/@bufbuild/protoc-gen-es/bin/protoc-gen-es ] || npm ci --prefer-offline >&2
 
+# Written beside their place and moved there when all of them stand: nobody ever sees, or commits, a half of them.
+work="$(mktemp -d "$out/.generating.XXXXXX")"
+trap 'rm -rf "$work"' EXIT
+LC_ALL=C "$buf" generate --template buf.gen.yaml --output "$work"
+mkdir -p "$out/src"
 rm -rf "$out/src/gen"
-LC_ALL=C "$buf" generate --template buf.gen.yaml --output "$out"
+mv "$work/src/gen" "$out/src/gen"

@@ -7,7 +7,7 @@ import { createInterface } from "node:readline";
 
 import * as perdure from "perdure";
 
-import { Watch } from "./watch.js";
+import { kindOf, Watch } from "./watch.js";
 
 type Args = Readonly<Record<string, unknown>>;
 type Operation = (args: Args) => Promise<object>;
@@ -28,8 +28,8 @@ const number = (args: Args, name: string) => args[name] as number | undefined;
 const labels = (args: Args) => args["labels"] as Record<string, string> | undefined;
 const requestId = (args: Args) => ({ requestId: args["request_id"] as string | undefined });
 
-function raw(args: Args, name: string): perdure.RawJson | undefined {
-  return args[name] === undefined || args[name] === null ? undefined : new perdure.RawJson(text(args, name));
+function raw(args: Args, name: string): perdure.JsonText | undefined {
+  return args[name] === undefined || args[name] === null ? undefined : new perdure.JsonText(text(args, name));
 }
 
 async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
@@ -126,7 +126,7 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     return {
       entries: entries.map(({ revision, kind, fact }) => ({
         revision,
-        kind,
+        kind: kindOf(kind),
         ...("stepRef" in fact && fact.stepRef !== "" ? { step_ref: fact.stepRef } : {}),
         ...("event" in fact ? { event: fact.event } : {}),
       })),
@@ -143,7 +143,7 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   },
 
   async get_timer(args) {
-    return { timers: [timer(await client().getTimer(text(args, "reference")))] };
+    return timer(await client().getTimer(text(args, "reference")));
   },
 
   async list_timers(args) {

@@ -1,8 +1,13 @@
-/** A watch that the driver holds open between two requests. */
+/** A watch that the driver holds open between two requests, and how it tells what it sees. */
 
-import type { Client, WatchEvent } from "perdure";
+import type { Client, HistoryEntry, WatchEvent } from "perdure";
 
 type Step = { readonly event: WatchEvent } | { readonly ended: true } | { readonly error: unknown };
+
+/** The name of a fact as the table has it, empty for one that the client does not know. */
+export function kindOf(kind: HistoryEntry["kind"]): string {
+  return kind === "unknown" ? "" : kind;
+}
 
 export class Watch {
   private readonly stop = new AbortController();
@@ -35,7 +40,7 @@ export class Watch {
     if ("ended" in step) return this.last;
     this.pending = this.step();
     const { type, revision } = step.event;
-    const kind = step.event.type === "entry" ? { kind: step.event.entry.kind } : {};
+    const kind = step.event.type === "entry" ? { kind: kindOf(step.event.entry.kind) } : {};
     return (this.last = { event: type, revision, ...kind });
   }
 

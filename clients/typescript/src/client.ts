@@ -13,7 +13,7 @@ import * as instances from "./gen/perdure/v1/instance_service_pb.js";
 import * as runner from "./gen/perdure/v1/runner_service_pb.js";
 import * as timers from "./gen/perdure/v1/timer_service_pb.js";
 import * as workflows from "./gen/perdure/v1/workflow_service_pb.js";
-import type { RawJson } from "./json.js";
+import type { JsonText } from "./json.js";
 import { Attempts, DEFAULT_RETRIES, NO_RETRIES, type Retries } from "./retry.js";
 import { Transport, type CallOptions } from "./transport.js";
 import * as types from "./types.js";
@@ -62,14 +62,14 @@ export class Client {
   // --- the three verbs -------------------------------------------------------------------------------------------
 
   /**
-   * Stores a new instance, which begins to run. `context` is an object (absent: an empty one), or `RawJson`.
+   * Stores a new instance, which begins to run. `context` is an object (absent: an empty one), or `JsonText`.
    *
    * Rejects with `WorkflowNotFoundError`, `InstanceAlreadyExistsError`, `BusinessKeyInUseError`, `InvalidFieldError`,
    * `PayloadTooLargeError`, `RequestIdReusedError`.
    */
   async startInstance(
     workflow: string,
-    context?: object | RawJson,
+    context?: object | JsonText,
     options: types.StartOptions = {},
   ): Promise<types.StartedInstance> {
     const requestId = requestIdOf(options);
@@ -97,7 +97,7 @@ export class Client {
   }
 
   /**
-   * Brings an event to the step that waits for it; `payload` becomes the step's output (absent: null).
+   * Brings an event to the step that waits for it; `payload` becomes the step's output (absent: an empty object).
    *
    * Rejects with `InstanceNotFoundError`, `InstanceTerminalError`, `StepNotFoundError`, `StepFinishedError`,
    * `EventNotAwaitedError`, `EventNeverAcceptedError`, `AmbiguousEventError`, `InboxFullError`, `PayloadTooLargeError`,

@@ -6,7 +6,7 @@
 import type { DescEnum } from "@bufbuild/protobuf";
 
 import { InvalidFieldError } from "./errors.js";
-import { encodeJson, RawJson } from "./json.js";
+import { encodeJson, JsonText } from "./json.js";
 
 const INT64_MAX = 2n ** 63n - 1n;
 
@@ -62,5 +62,5 @@ export function payload(field: string, value: unknown) {
 }
 
 function json(field: string, value: unknown): string {
-  return value instanceof RawJson ? text(field, value.text) : encodeJson(value, field);
+  return value instanceof JsonText ? text(field, value.text) : encodeJson(value, field);
 }

@@ -8,7 +8,7 @@ export {
   encodeJson,
   JSON_DEPTH_MAX,
   parseJson,
-  RawJson,
+  JsonText,
   type JsonObject,
   type JsonValue,
 } from "./json.js";

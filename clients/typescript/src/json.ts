@@ -2,7 +2,7 @@
  * JSON as it crosses the API: JavaScript values to text and back, exact or refused.
  *
  * `JSON.parse` bends integers beyond 2^53 and `JSON.stringify` drops or bends what JSON cannot say; here such integers
- * are `bigint`, and what has no JSON is refused with its place. `RawJson` passes text through untouched.
+ * are `bigint`, and what has no JSON is refused with its place. `JsonText` passes text through untouched.
  * What may not live here: messages and gRPC.
  */
 
@@ -20,7 +20,7 @@ export interface JsonObject {
 export const JSON_DEPTH_MAX = 100;
 
 /** JSON text that is sent as it stands, byte for byte: as a whole payload or anywhere inside one. */
-export class RawJson {
+export class JsonText {
   constructor(readonly text: string) {}
 
   toString(): string {
@@ -54,7 +54,7 @@ function written(given: unknown, place: string, depthLeft: number): string {
       throw refusal(place, `JSON has no ${typeof value}`);
   }
   if (value === null) return "null";
-  if (value instanceof RawJson) return value.text;
+  if (value instanceof JsonText) return value.text;
   if (depthLeft === 0) throw refusal(place, `is nested more than ${JSON_DEPTH_MAX} deep`);
   if (Array.isArray(value)) {
     // By index: `map` would pass over holes.

@@ -139,8 +139,8 @@ export interface ScheduledResume {
   readonly revision: number;
 }
 
-/** The instance's revision after the call. */
 export interface Revised {
+  /** That of the history entry which the call caused. */
   readonly revision: number;
 }
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { encodeJson, InvalidFieldError, JSON_DEPTH_MAX, parseJson, RawJson, type JsonValue } from "perdure";
+import { encodeJson, InvalidFieldError, JSON_DEPTH_MAX, parseJson, JsonText, type JsonValue } from "perdure";
 
 function refusedAt(value: unknown): string {
   try {
@@ -65,5 +65,5 @@ test("properties without a value are left out, toJSON is honoured, classes are o
 });
 
 test("raw text passes through as it stands", () => {
-  assert.equal(encodeJson({ a: new RawJson("1.50"), b: [new RawJson('"\\u00e9"')] }), '{"a":1.50,"b":["\\u00e9"]}');
+  assert.equal(encodeJson({ a: new JsonText("1.50"), b: [new JsonText('"\\u00e9"')] }), '{"a":1.50,"b":["\\u00e9"]}');
 });

@@ -17,7 +17,7 @@ export const file_perdure_v1_common: GenFile = /*@__PURE__*/
  * 100 deep.
  *
  * It is text and not google.protobuf.Struct so that 64-bit integers stay exact. NaN, infinities,
- * lone surrogates and NUL are refused (INVALID_FIELD); a larger one is PAYLOAD_TOO_LARGE. A Payload
+ * lone surrogates and NUL in a key are refused (INVALID_FIELD); a larger one is PAYLOAD_TOO_LARGE. A Payload
  * without a body means "none".
  *
  * @generated from message perdure.v1.Payload

@@ -128,8 +128,8 @@ export enum ErrorReason {
   EVENT_NEVER_ACCEPTED = 13,
 
   /**
-   * FAILED_PRECONDITION: several steps wait for the event. Metadata: `steps`. Name one with
-   * `step_ref`.
+   * FAILED_PRECONDITION: several steps wait for the event. Metadata: `step_refs`, separated by
+   * commas. Name one with `step_ref`.
    *
    * @generated from enum value: ERROR_REASON_AMBIGUOUS_EVENT = 14;
    */

@@ -409,7 +409,7 @@ export type AttemptReleased = Message<"perdure.v1.AttemptReleased"> & {
   attempt: number;
 
   /**
-   * Why: `drain` (the server stops) or `lease_lost` (its owner is gone).
+   * Why, in a few words for people: the server stops, its owner is gone.
    *
    * @generated from field: string reason = 3;
    */

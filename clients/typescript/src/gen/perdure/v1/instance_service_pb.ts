@@ -225,7 +225,7 @@ export type StepResult = Message<"perdure.v1.StepResult"> & {
   stepRef: string;
 
   /**
-   * STEP_STATUS_FINISHED, STEP_STATUS_SKIPPED or STEP_STATUS_HALTED.
+   * STEP_STATUS_FINISHED, STEP_STATUS_SKIPPED, STEP_STATUS_HALTED or STEP_STATUS_FAILED.
    *
    * @generated from field: perdure.v1.StepStatus status = 2;
    */
@@ -840,7 +840,7 @@ export const RetryInstanceOptionsSchema: GenMessage<RetryInstanceOptions> = /*@_
  */
 export type RetryInstanceResponse = Message<"perdure.v1.RetryInstanceResponse"> & {
   /**
-   * The instance's revision after this call.
+   * The revision of the entry that this call caused.
    *
    * @generated from field: int64 revision = 1;
    */

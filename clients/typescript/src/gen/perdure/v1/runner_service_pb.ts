@@ -105,7 +105,7 @@ export type StartOptions = Message<"perdure.v1.StartOptions"> & {
   startDelayMs: bigint;
 
   /**
-   * To find instances by. At most 32; keys `^[a-z0-9]([a-z0-9_./-]{0,61}[a-z0-9])?$`, values at
+   * To find instances by. At most 32; keys `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`, values at
    * most 256 bytes of printable text.
    *
    * @generated from field: map<string, string> labels = 7;
@@ -149,7 +149,7 @@ export type StartInstanceResponse = Message<"perdure.v1.StartInstanceResponse"> 
   version: number;
 
   /**
-   * The instance's revision after this call. An existing instance's answer has its revision at that
+   * The revision of the entry that this call caused: 1. An existing instance's answer has its revision at that
    * moment.
    *
    * @generated from field: int64 revision = 4;
@@ -214,7 +214,7 @@ export type ResumeOptions = Message<"perdure.v1.ResumeOptions"> & {
   requestId: string;
 
   /**
-   * Becomes the step's output. Any JSON value; absent means `null`.
+   * Becomes the step's output. Any JSON value; absent means `{}`.
    *
    * @generated from field: perdure.v1.Payload payload = 2;
    */
@@ -364,7 +364,7 @@ export type ScheduleResumeResponse = Message<"perdure.v1.ScheduleResumeResponse"
   dueTime?: Timestamp | undefined;
 
   /**
-   * The instance's revision after this call.
+   * The revision of the entry that this call caused.
    *
    * @generated from field: int64 revision = 3;
    */
@@ -480,7 +480,7 @@ export const RunnerService: GenService<{
    * or, with `buffer`, it is buffered in the instance's inbox.
    *
    * Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
-   * INSTANCE_TERMINAL, STEP_NOT_FOUND, STEP_FINISHED, EVENT_NOT_AWAITED, EVENT_NEVER_ACCEPTED,
+   * INSTANCE_TERMINAL, STEP_NOT_FOUND, EVENT_NOT_AWAITED, EVENT_NEVER_ACCEPTED,
    * AMBIGUOUS_EVENT, INBOX_FULL.
    *
    * @generated from rpc perdure.v1.RunnerService.Resume

@@ -248,7 +248,7 @@ export const CancelTimerOptionsSchema: GenMessage<CancelTimerOptions> = /*@__PUR
  */
 export type CancelTimerResponse = Message<"perdure.v1.CancelTimerResponse"> & {
   /**
-   * The instance's revision after this call.
+   * The revision of the entry that this call caused.
    *
    * @generated from field: int64 revision = 1;
    */
@@ -318,7 +318,7 @@ export const FireTimerOptionsSchema: GenMessage<FireTimerOptions> = /*@__PURE__*
  */
 export type FireTimerResponse = Message<"perdure.v1.FireTimerResponse"> & {
   /**
-   * The instance's revision after this call.
+   * The revision of the entry that this call caused.
    *
    * @generated from field: int64 revision = 1;
    */

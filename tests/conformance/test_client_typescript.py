@@ -1,0 +1,149 @@
+"""The TypeScript client as a package: fresh stubs, its own tests, and its sample run to the end in an empty project."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from conformance.drivers import REPOSITORY, Driver, require
+from e2e.server_process import ServerProcess
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(600),  # a first build fetches the compiler; a warm one takes seconds
+]
+
+CLIENT: Final = REPOSITORY / "clients" / "typescript"
+ORDER: Final = REPOSITORY / "examples" / "order.py"
+RUN_SECONDS_MAX: Final = 540.0
+# npm's own cache first: what the build fetched once is not asked for again.
+INSTALL: Final = ("npm", "install", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund")
+
+SNIPPET_PRELUDE: Final = """\
+import type { Client as Made } from "perdure";
+declare const client: Made;
+declare const instanceId: string;
+"""
+
+
+def run(*command: str | Path, cwd: Path = CLIENT) -> str:
+    """Run a command that must succeed, and return what it said."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**os.environ, "NO_UPDATE_NOTIFIER": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=RUN_SECONDS_MAX,
+        check=False,
+    )
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout[-8_000:]}"
+    return done.stdout
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _built() -> None:
+    """The client, its tests and its driver; nothing is done where nothing changed."""
+    require("typescript")
+    run("bash", "build.sh")
+
+
+@pytest.fixture
+def order_server(tmp_path: Path) -> Iterator[ServerProcess]:
+    with ServerProcess(ORDER, tmp_path / "server.db", log=tmp_path / "server.log") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty project with the packed client, the sample and the README's snippets in it, compiled."""
+    folder = tmp_path_factory.mktemp("typescript")
+    packed = run("npm", "pack", "--ignore-scripts", "--silent", "--pack-destination", folder).split()[-1]
+    for name in ("order.ts", "package.json", "tsconfig.json"):
+        shutil.copy(CLIENT / "samples" / "order" / name, folder)
+    run(*INSTALL, f"./{packed}", cwd=folder)
+    snippets = re.findall(r"^```ts\n(.*?)^```", (CLIENT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert snippets
+    for number, snippet in enumerate(snippets):
+        own = "new Client(" in snippet
+        (folder / f"snippet{number}.ts").write_text(snippet if own else SNIPPET_PRELUDE + snippet)
+    config = (folder / "tsconfig.json").read_text()
+    (folder / "tsconfig.json").write_text(config.replace('"files": ["order.ts"]', '"include": ["*.ts"]'))
+    run("npm", "run", "build", cwd=folder)
+    return folder
+
+
+def test_the_typescript_stubs_are_fresh(tmp_path: Path) -> None:
+    run("bash", "generate.sh", tmp_path)
+
+    made, committed = files_in(tmp_path / "src/gen"), files_in(CLIENT / "src/gen")
+
+    assert made.keys() == committed.keys()
+    stale = sorted(name for name in made if made[name] != committed[name])
+    assert not stale, f"run clients/typescript/generate.sh: {stale}"
+
+
+def test_the_typescript_client_passes_its_own_tests() -> None:
+    told = run("node", "--test", "build/test/")
+
+    assert re.search(r"^# pass [1-9]", told, re.MULTILINE), told
+
+
+def test_the_typescript_package_holds_what_its_users_need_and_no_more(project: Path) -> None:
+    installed = files_in(project / "node_modules" / "perdure")
+
+    assert {"package.json", "README.md", "dist/index.js", "dist/index.d.ts"} <= installed.keys()
+    assert all(name.startswith("dist/") or name in {"package.json", "README.md"} for name in installed)
+
+
+def test_the_typescript_lock_names_no_host_to_fetch_from() -> None:
+    assert '"resolved"' not in (CLIENT / "package-lock.json").read_text()
+
+
+def test_the_typescript_sample_ships_its_order_from_an_empty_project(
+    project: Path, order_server: ServerProcess
+) -> None:
+    told = run("node", "order.js", order_server.address, cwd=project)
+
+    assert "COMPLETED" in told
+
+
+def test_the_typescript_readme_begins_with_a_program_that_runs(
+    project: Path, order_server: ServerProcess
+) -> None:
+    first = (project / "snippet0.js").read_text()
+    (project / "first.js").write_text(first.replace("127.0.0.1:7420", order_server.address))
+
+    # The approval may have begun by then or not; the order waits for something in both cases.
+    assert "WAITING" in run("node", "first.js", cwd=project)
+
+
+def test_the_typescript_driver_answers_a_round_trip(order_server: ServerProcess, tmp_path: Path) -> None:
+    context = '{"items": [9007199254740993], "note": "é\\u00e9 😀"}'
+    with Driver("typescript", tmp_path / "driver.log") as driver:
+        driver.call("connect", {"target": order_server.address})
+        started = driver.call("start_instance", {"workflow": "order", "context": context})["ok"]
+        instance = {"instance_id": started["instance_id"]}
+        resumed = driver.call("resume", {**instance, "event": "reserved", "payload": "12", "buffer": True})[
+            "ok"
+        ]
+        got = driver.call("get_instance", instance)["ok"]
+        code = driver.close()
+
+    assert started["created"]
+    assert resumed["step_ref"] == "reserve"
+    assert got["initial"] == context
+    assert code == 0
