@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what package-lock.json pins and compiles the package, its tests and the driver; nothing where nothing changed.
+# Installs what package-lock.json pins; compiles the package, its tests and the driver; nothing where nothing changed.
 # Several test processes may come here at once: the first one builds, the others wait for it.
 set -euo pipefail
 
@@ -14,7 +14,8 @@ if [ ! -f node_modules/.package-lock.json ] || [ package-lock.json -nt build/.in
 fi
 changed="$(find src conformance test ./*.json build.sh -newer build/.built 2>/dev/null | head -n 1 || true)"
 if [ ! -f build/.built ] || [ -n "$changed" ]; then
-  started="$(mktemp build/.started.XXXXXX)"
+  started=build/.started
+  touch "$started"
   rm -rf dist build/conformance build/test
   node_modules/.bin/tsc -p tsconfig.json
   node_modules/.bin/tsc -p tsconfig.dev.json

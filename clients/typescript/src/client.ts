@@ -38,7 +38,8 @@ export interface ClientOptions {
  * A connection to a perdure server, opened by the first call. One client serves any number of concurrent calls.
  *
  * A call that failed for a moment's reason (connection lost, server restarting, overload) is sent again with the same
- * request id until its timeout. Methods reject with the classes of `errors.ts`; an aborted one with its signal's reason.
+ * request id until its timeout. Methods reject with the classes of `errors.ts`, an aborted one with its signal's
+ * reason.
  */
 export class Client {
   private readonly transport: Transport;

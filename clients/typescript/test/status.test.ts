@@ -12,7 +12,8 @@ import { ErrorReasonSchema } from "perdure/v1/errors_pb";
 
 function failed(code: Code, details: string, packed: Any[] = [], bytes?: Uint8Array): ServiceError {
   const metadata = new Metadata();
-  const body = bytes ?? toBinary(rpc.StatusSchema, create(rpc.StatusSchema, { code, message: details, details: packed }));
+  const status = create(rpc.StatusSchema, { code, message: details, details: packed });
+  const body = bytes ?? toBinary(rpc.StatusSchema, status);
   if (packed.length > 0 || bytes) metadata.set("grpc-status-details-bin", Buffer.from(body));
   return Object.assign(new Error(details), { code, details, metadata });
 }
