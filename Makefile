@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 TBIN := $(TOOLS)/bin
 WORKERS ?= 2
 ROUNDS ?= 30
+GENERATORS := $(wildcard clients/*/generate.sh clients/go/tools/go.* clients/typescript/package-lock.json)
 SOURCES := $(wildcard clients/python server tests examples benchmarks proto)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools lock generate baseline lint format test demo bench chaos clean
+.PHONY: help setup tools lock generate baseline clients lint format test floors demo bench chaos clean
 
 help:  ## show this page
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -21,7 +22,7 @@ help:  ## show this page
 	@echo "variables: PYTHON=$(PYTHON) (3.11 or newer)  WORKERS=$(WORKERS) (test)  ROUNDS=$(ROUNDS) (chaos)  ARGS= (test, bench)"
 
 setup: $(VENV)/.stamp  ## .venv with the server, the SDK and the tests' libraries
-tools: $(TOOLS)/.stamp  ## .venv-tools with the protos' generator and linter
+tools: $(TOOLS)/.stamp $(TOOLS)/.generators  ## the protos' generators and linter, each in a pinned environment
 
 # Both environments are laid anew when what they are made from has changed.
 $(VENV)/.stamp: requirements/dev.lock pyproject.toml
@@ -39,21 +40,32 @@ $(TOOLS)/.stamp: requirements/tools.lock
 	$(TBIN)/python -m pip install --quiet --require-hashes -r requirements/tools.lock
 	@touch $@
 
+# Each language's own package client puts its generator where it belongs; one run each shows that it is there.
+$(TOOLS)/.generators: $(TOOLS)/.stamp $(GENERATORS)
+	rm -rf $@ $(TOOLS)/scratch
+	bash clients/each.sh generate.sh $(TOOLS)/scratch
+	rm -rf $(TOOLS)/scratch
+	@touch $@
+
 define check_python
 $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
   || { echo "$(PYTHON) is no Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 endef
 
-lock: tools  ## resolve requirements/*.in and pyproject.toml anew (--upgrade by ARGS)
+lock: $(TOOLS)/.stamp  ## resolve requirements/*.in and pyproject.toml anew (--upgrade by ARGS)
 	$(TBIN)/uv pip compile $(ARGS) --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --extra server pyproject.toml requirements/dev.in -o requirements/dev.lock
 	$(TBIN)/uv pip compile $(ARGS) --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  requirements/tools.in -o requirements/tools.lock
 
-generate: tools  ## write the stubs of proto/perdure/v1 (committed; a test proves them fresh)
+generate: tools  ## write the stubs of all clients (committed; tests prove them fresh)
 	bash proto/generate.sh clients/python
+	bash clients/each.sh generate.sh
 
-lint: setup tools  ## ruff, mypy, the layers, buf lint, buf breaking
+clients: tools  ## build the clients in Go, TypeScript and Java
+	bash clients/each.sh conformance.sh
+
+lint: setup $(TOOLS)/.stamp  ## ruff, mypy, the layers, buf lint, buf breaking
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -62,7 +74,7 @@ lint: setup tools  ## ruff, mypy, the layers, buf lint, buf breaking
 	$(TBIN)/buf format --diff --exit-code proto
 	$(TBIN)/buf breaking proto --against proto/baseline.binpb
 
-format: setup tools  ## let the formatters write
+format: setup $(TOOLS)/.stamp  ## let the formatters write
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 	$(TBIN)/buf format --write proto
@@ -70,8 +82,11 @@ format: setup tools  ## let the formatters write
 test: setup tools  ## every test, on WORKERS processes
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-baseline: tools  ## at a release: what `buf breaking` compares with from now on
+baseline: $(TOOLS)/.stamp  ## at a release: what `buf breaking` compares with from now on
 	$(TBIN)/buf build proto --exclude-source-info -o proto/baseline.binpb
+
+floors: setup $(TOOLS)/.stamp  ## the SDK on the oldest libraries that it names
+	$(BIN)/python -m pytest tests/conformance/test_the_floors.py $(ARGS)
 
 demo: setup  ## an order from start to end, with a kill -9 in between
 	$(BIN)/python examples/demo.py
@@ -82,6 +97,8 @@ bench: setup  ## the hot paths, each beside its reference
 chaos: setup  ## ROUNDS rounds of load and kill -9, judged by the checker
 	PERDURE_CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -m chaos --timeout 0 $(ARGS)
 
-clean:  ## remove both environments and every cache
+clean:  ## remove the environments, what was built and every cache
+	rm -rf clients/go/build clients/java/target clients/typescript/build clients/typescript/dist \
+	  clients/typescript/node_modules
 	rm -rf $(VENV) $(TOOLS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
