@@ -64,6 +64,9 @@ THE_TABLE: Final[dict[str, tuple[Exception, str, type | None]]] = {
     "SHUTTING_DOWN": (runtime.ShuttingDown(), "UNAVAILABLE", RETRY),
 }
 
+THE_SAME_REASON: Final[dict[type[Exception], str]] = {reject.DefinitionReplaced: "WORKFLOW_NOT_FOUND"}
+"""Rejections that share their reason with another one."""
+
 INTERNAL_REJECTIONS: Final = {reject.Rejection, reject.TimerNotDue, reject.AttemptStale}
 """What no call can meet: the base class, and what is told to the timer loop and to executors."""
 
@@ -110,7 +113,15 @@ def test_every_rejection_of_the_engine_is_in_the_table() -> None:
         cls for _, cls in inspect.getmembers(reject, inspect.isclass) if issubclass(cls, reject.Rejection)
     }
 
-    assert rejections - INTERNAL_REJECTIONS <= {type(error) for error, _, _ in THE_TABLE.values()}
+    told = {type(error) for error, _, _ in THE_TABLE.values()} | set(THE_SAME_REASON)
+    assert rejections - INTERNAL_REJECTIONS <= told
+
+
+def test_a_graph_that_was_replaced_is_told_apart_from_a_workflow_that_never_was() -> None:
+    refusal = refusal_of(reject.DefinitionReplaced("i", "w", 3))
+
+    assert (refusal.code.name, refusal.reason) == ("NOT_FOUND", THE_SAME_REASON[reject.DefinitionReplaced])
+    assert "ran on another graph of workflow 'w' version 3" in refusal.message
 
 
 @pytest.mark.parametrize("error", [store.Overloaded("full"), store.NewerFormat("row of 9")])

@@ -169,6 +169,21 @@ def _workflow_not_found(error: reject.WorkflowNotFound) -> Refusal:
     return _not_found("WORKFLOW_NOT_FOUND", "workflow", error.workflow, message, workflow=error.workflow)
 
 
+def _definition_replaced(error: reject.DefinitionReplaced) -> Refusal:
+    message = (
+        f"instance {error.instance_id!r} ran on another graph of workflow {error.workflow!r} version {error.version} than "
+        "is stored now, so it cannot go on; start a new one (a new graph under a new version keeps the old one)"
+    )
+    return _not_found(
+        "WORKFLOW_NOT_FOUND",
+        "workflow",
+        error.workflow,
+        message,
+        workflow=error.workflow,
+        instance_id=error.instance_id,
+    )
+
+
 def _step_not_found(error: reject.StepNotFound) -> Refusal:
     message = f"step_ref: the workflow has no step {error.step_ref!r}; its steps are {_listed(error.known)}"
     return _not_found(
@@ -386,6 +401,7 @@ _TABLE: Final[Mapping[type[Exception], Callable[[Any], Refusal]]] = {
     reject.RequestIdReused: _request_id_reused,
     reject.InstanceNotFound: _instance_not_found,
     reject.WorkflowNotFound: _workflow_not_found,
+    reject.DefinitionReplaced: _definition_replaced,
     reject.StepNotFound: _step_not_found,
     reject.TimerNotFound: _timer_not_found,
     reject.InstanceAlreadyExists: _already_exists,

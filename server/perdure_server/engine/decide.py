@@ -135,6 +135,13 @@ def decide(
     return _decision(state, draft, command)
 
 
+def asks_definition(state: State, command: Command) -> bool:
+    """Whether the decision depends on the graph that it is given: neither a refusal by the state alone does, nor a
+    cancel. An instance that is not live may have lost its graph to another one.
+    """
+    return state.status in ALLOWED_IN[type(command)] and not isinstance(command, commands.CancelInstance)
+
+
 def _refused(state: State, command: Command) -> Rejection:
     match command:
         case commands.Resume() | commands.ScheduleResume() | commands.CancelInstance():

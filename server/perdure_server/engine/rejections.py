@@ -20,6 +20,15 @@ class WorkflowNotFound(Rejection):
 
 
 @dataclass(unsafe_hash=True)
+class DefinitionReplaced(Rejection):
+    """The graph that the instance ran on is no longer stored: another one took its version while it was not live."""
+
+    instance_id: str
+    workflow: str
+    version: int
+
+
+@dataclass(unsafe_hash=True)
 class InstanceNotFound(Rejection):
     instance_id: str
 

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from typing import Final
 
 from perdure.graph import WorkflowGraph, from_json
-from perdure_server.engine.rejections import WorkflowNotFound
+from perdure_server.engine.rejections import DefinitionReplaced, WorkflowNotFound
 from perdure_server.engine.state import State
 from perdure_server.store.protocol import DefinitionOutcome, Store, StoredDefinition
 
@@ -55,12 +55,12 @@ class Definitions:
         return self._graphs.get((state.workflow, state.version, state.definition_digest))
 
     async def load(self, state: State) -> WorkflowGraph:
-        """Return the graph that an instance runs on. Raises `WorkflowNotFound` if the store lost or replaced it."""
+        """Return the graph that an instance runs on. Raises `DefinitionReplaced`: only live instances keep theirs."""
         graph = self.of(state)
         if graph is None:
             stored = await self._store.get_definition(state.workflow, state.version)
             if stored is None or stored.digest != state.definition_digest:
-                raise WorkflowNotFound(state.workflow, state.version)
+                raise DefinitionReplaced(state.instance_id, state.workflow, state.version)
             graph = self._parse(stored)
         return graph
 

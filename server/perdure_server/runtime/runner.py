@@ -24,7 +24,7 @@ from perdure.graph import WorkflowGraph
 from perdure_server.engine import commands, decide, effects
 from perdure_server.engine.commands import EMPTY_OBJECT, NO_GRANT, Command, Grant, StartInstance
 from perdure_server.engine.decide import Decision
-from perdure_server.engine.rejections import InstanceNotFound, Rejection, WorkflowNotFound
+from perdure_server.engine.rejections import DefinitionReplaced, InstanceNotFound, Rejection
 from perdure_server.engine.state import Finished, Running, State
 from perdure_server.runtime.changes import change_of
 from perdure_server.runtime.definitions import Definitions
@@ -258,14 +258,27 @@ class Runner:
                 if state is None:
                     raise InstanceNotFound(job.instance_id)
                 lane.state, lane.fresh = state, True
-            graph = await self._definitions.load(state)
-            lane.busy = False
-            self._decide(lane, job, graph)
+            try:
+                graph = await self._graph_for(state, job)
+            except DefinitionReplaced as replaced:
+                # Not for good: a request id that was used before is still answered.
+                lane.busy = False
+                self._rejected(lane, job, replaced, fresh=True)
+            else:
+                lane.busy = False
+                self._decide(lane, job, graph)
         except Exception as error:  # noqa: BLE001 - it is the caller's to see
             lane.busy = False
             self._fail(job, error)
         if not lane.busy:
             self._advance(lane)
+
+    async def _graph_for(self, state: State, job: _Job) -> WorkflowGraph:
+        """Read the graph to decide by: the instance's own, or whatever has its version where none is asked."""
+        assert not isinstance(job.command, StartInstance)
+        if decide.asks_definition(state, job.command):
+            return await self._definitions.load(state)
+        return await self._definitions.load_current(state.workflow, state.version)
 
     def _decide(self, lane: _Lane, job: _Job, graph: WorkflowGraph) -> None:
         command = job.command
@@ -374,7 +387,7 @@ class Runner:
         elif kind is ConflictKind.DEFINITION:
             # A FAILED instance does not pin its definition; the one it ran on was replaced meanwhile.
             self._forget(lane)
-            self._fail(job, WorkflowNotFound(graph.name, graph.version))
+            self._fail(job, DefinitionReplaced(lane.instance_id, graph.name, graph.version))
         else:
             self._forget(lane)
             job.conflicts += 1

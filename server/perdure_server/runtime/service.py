@@ -13,7 +13,6 @@ from typing import Any, Final, TypeVar
 import orjson
 import uuid_utils
 
-from perdure.graph import WorkflowGraph
 from perdure_server.engine import commands, facts
 from perdure_server.engine import rejections as reject
 from perdure_server.engine.commands import Command, Payload
@@ -224,7 +223,9 @@ class Runtime:
         return await self._call("CancelInstance", instance_id, command, (reason,), RevisionAnswer, _revised)
 
     async def retry_instance(self, instance_id: str, *, request_id: str = "") -> RevisionAnswer:
-        """Let a FAILED instance go on. Raises `InstanceNotFound`, `InstanceNotFailed`, `BusinessKeyInUse`."""
+        """Let a FAILED instance go on. Raises `InstanceNotFound`, `InstanceNotFailed`, `BusinessKeyInUse`,
+        `DefinitionReplaced`.
+        """
         command = commands.RetryInstance(at=self.store.now_ms(), request_id=request_id)
         try:
             return await self._call("RetryInstance", instance_id, command, (), RevisionAnswer, _revised)
@@ -269,10 +270,6 @@ class Runtime:
         if stored is None:
             raise reject.WorkflowNotFound(workflow, version)
         return stored
-
-    async def graph_of(self, stored: StoredInstance) -> WorkflowGraph:
-        """Return the graph that an instance runs on. Raises `WorkflowNotFound`."""
-        return await self._definitions.load(stored.state)
 
     def has_code(self, workflow: str, version: int, step_ref: str) -> bool:
         """Whether an executor of this process can run the step."""
