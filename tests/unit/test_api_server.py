@@ -296,7 +296,7 @@ async def test_a_watcher_that_does_not_read_costs_one_message_and_is_ended_when_
         await closed.wait()
         assert world.core.watch.watchers == 0
         assert world.api.gate.watches == 1
-        assert world.api.gate.watches_bytes > 1_000_000
+        assert world.api.gate.unread_bytes > 1_000_000
 
         snapshot = instances.WatchInstanceResponse.FromString(await stream.read()).snapshot
         with pytest.raises(grpc.aio.AioRpcError):
@@ -305,7 +305,7 @@ async def test_a_watcher_that_does_not_read_costs_one_message_and_is_ended_when_
         assert snapshot.instance_id == "here"
         assert stream.time_remaining() > 10
         assert await stream.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert (world.api.gate.watches, world.api.gate.watches_bytes) == (0, 0)
+        assert (world.api.gate.watches, world.api.gate.unread_bytes) == (0, 0)
 
 
 async def test_a_watch_without_a_deadline_gets_one() -> None:
@@ -319,13 +319,13 @@ async def test_a_watch_without_a_deadline_gets_one() -> None:
 
 
 async def test_watches_that_would_pile_up_too_many_bytes_are_ended() -> None:
-    async with serving(FLOWS, limits=Limits(watches_bytes_max=10)) as world:
+    async with serving(FLOWS, limits=Limits(unread_bytes_max=10)) as world:
         await world.start("approval", "here")
 
         refusal = await world.call("WatchInstance", watches("here"))
 
         assert refusal.what == ("RESOURCE_EXHAUSTED", "OVERLOADED")
-        assert (world.api.gate.watches, world.api.gate.watches_bytes) == (0, 0)
+        assert (world.api.gate.watches, world.api.gate.unread_bytes) == (0, 0)
 
 
 async def test_a_drain_ends_watches_with_where_to_go_on(world: ApiWorld) -> None:

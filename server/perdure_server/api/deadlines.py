@@ -1,8 +1,7 @@
-"""The deadline of calls that bring none.
+"""Deadlines that the server gives: to calls that bring none, and to the way of a call's message.
 
-`asyncio.timeout` arms and disarms a timer for each call, which costs more than the whole rest of a handler. Calls that
-bring no deadline are instead written down, and looked through once in a while: it may end one that much late, never
-early.
+`asyncio.timeout` arms and disarms a timer for each call, which costs more than the whole rest of a handler. Calls are
+instead written down, and looked through once in a while: it may end one that much late, never early.
 """
 
 from __future__ import annotations
@@ -17,10 +16,16 @@ Call = asyncio.Task[Any]
 
 
 class Deadlines:
-    """The calls under way without a deadline of their own, by the task that handles each. Belongs to one event loop."""
+    """Calls that may take ``seconds``, by the task that handles each. Belongs to one event loop.
 
-    def __init__(self, seconds: float, *, sweep_seconds: float = SWEEP_SECONDS) -> None:
+    With ``calls_max``, one call more ends the one that is there longest.
+    """
+
+    def __init__(
+        self, seconds: float, *, calls_max: int | None = None, sweep_seconds: float = SWEEP_SECONDS
+    ) -> None:
         self.seconds = seconds
+        self._calls_max = calls_max
         self._sweep_seconds = sweep_seconds
         self._began: dict[Call, float] = {}
         self._overdue: set[Call] = set()
@@ -31,6 +36,8 @@ class Deadlines:
         call = asyncio.current_task()
         assert call is not None
         self._began[call] = time.monotonic()
+        if self._calls_max is not None and len(self._began) > self._calls_max:
+            self._end(next(iter(self._began)))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._sweep_seconds, self._sweep)
 
@@ -47,13 +54,19 @@ class Deadlines:
         assert call is not None
         return call in self._overdue and call.uncancel() == 0
 
+    def _end(self, call: Call) -> None:
+        # It is none of ours any more, but for its own question whether it was.
+        del self._began[call]
+        self._overdue.add(call)
+        call.cancel()
+
     def _sweep(self) -> None:
         self._timer = None
         latest = time.monotonic() - self.seconds
-        for call, began in self._began.items():
-            if began <= latest and call not in self._overdue:
-                self._overdue.add(call)
-                call.cancel()
+        for call, began in list(self._began.items()):
+            if began > latest:
+                break
+            self._end(call)
         # With nobody to look after there is no timer: it would keep a closing loop busy.
         if self._began:
             self._timer = asyncio.get_running_loop().call_later(self._sweep_seconds, self._sweep)

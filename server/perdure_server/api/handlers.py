@@ -1,15 +1,18 @@
 """What every RPC has in common: bytes in, bytes out, admission, deadlines, refusals.
 
 Handlers are registered on raw bytes: grpc's own deserialiser answers bad bytes with UNKNOWN and the name of a Python
-class. What lives here: that frame. What may not: any RPC's meaning, or a status code (``errors``).
+class. And they are registered as if the client streamed: grpc then hands a call over when its headers are there, so
+that one which never sends its message can be ended; it costs the same.
+
+What lives here: that frame. What may not: any RPC's meaning, or a status code (``errors``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, Protocol, TypeAlias, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -22,7 +25,15 @@ from perdure_server.runtime.fields import InvalidFields, Violation
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
+Requests: TypeAlias = AsyncIterator[bytes]
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
+
+ANSWER_BYTES_SMALL: Final = 16 << 10
+"""Answers up to this size are not counted while the client has not read them: there are only so many calls."""
+
+
+class SilentCall(Exception):
+    """The call's headers came, but not its message."""
 
 
 class Gate:
@@ -31,11 +42,12 @@ class Gate:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.deadlines = Deadlines(limits.call_seconds)
+        self.arrivals = Deadlines(limits.message_seconds, calls_max=limits.silent_calls_max)
         self.draining = False
         self.calls = 0
         self.calls_bytes = 0
         self.watches = 0
-        self.watches_bytes = 0
+        self.unread_bytes = 0
 
     def enter(self, size_bytes: int, *, mutating: bool) -> None:
         """Let a call in. Raises `ShuttingDown` or `Overloaded`."""
@@ -61,14 +73,20 @@ class Gate:
         self.watches += 1
 
     def hold(self, size_bytes: int) -> None:
-        """Keep a message that a watcher has not taken yet. Raises `Overloaded`."""
-        if self.watches_bytes + size_bytes > self.limits.watches_bytes_max:
+        """Keep an answer that its client has not read yet. Raises `Overloaded`."""
+        if self.unread_bytes + size_bytes > self.limits.unread_bytes_max:
             raise Overloaded(self.limits.retry_after_ms)
-        self.watches_bytes += size_bytes
+        self.unread_bytes += size_bytes
 
     def let_go(self, size_bytes: int) -> None:
-        """A message was taken, or its watch is over."""
-        self.watches_bytes -= size_bytes
+        """An answer was read, or its call is over."""
+        self.unread_bytes -= size_bytes
+
+    def hold_until_done(self, size_bytes: int, context: Context) -> None:
+        """Keep a call's only answer until the client has read it or is gone. Raises `Overloaded`."""
+        self.hold(size_bytes)
+        # The stubs know a class of their own, which nobody can make.
+        context.add_done_callback(lambda _: self.let_go(size_bytes))  # type: ignore[arg-type]
 
     def leave_watch(self) -> None:
         """Let a watch out again."""
@@ -104,17 +122,22 @@ class Unary:
         parse, call, mutating = self._parse, self._call, self._mutating
         deadlines = gate.deadlines
 
-        async def handle(body: bytes, context: Context) -> bytes:
-            size_bytes = len(body)
+        async def handle(_: Requests, context: Context) -> bytes:
             try:
+                body = await _message(context, gate)
+                size_bytes = len(body)
                 gate.enter(size_bytes, mutating=mutating)
-            except Exception as error:  # noqa: BLE001 - the table knows it
+            except Exception as error:
                 await refuse(context, error)
+                raise AssertionError("abort returned") from error
             unbounded = context.time_remaining() is None
             if unbounded:
                 deadlines.enter()
             try:
-                return (await call(parse(body))).SerializeToString()
+                answer = (await call(parse(body))).SerializeToString()
+                if len(answer) > ANSWER_BYTES_SMALL:
+                    gate.hold_until_done(len(answer), context)
+                return answer
             except asyncio.CancelledError:
                 if not (unbounded and deadlines.is_overdue()):
                     raise
@@ -133,7 +156,7 @@ class Unary:
                 gate.leave(size_bytes)
             raise AssertionError("abort returned")
 
-        return grpc.unary_unary_rpc_method_handler(handle)
+        return grpc.stream_unary_rpc_method_handler(handle)
 
 
 class Streaming:
@@ -150,11 +173,13 @@ class Streaming:
         """Return the handler for grpc."""
         parse, call, limits = self._parse, self._call, gate.limits
 
-        async def handle(body: bytes, context: Context) -> None:
+        async def handle(_: Requests, context: Context) -> None:
             try:
+                body = await _message(context, gate)
                 gate.enter_watch()
-            except Exception as error:  # noqa: BLE001 - the table knows it
+            except Exception as error:
                 await refuse(context, error)
+                raise AssertionError("abort returned") from error
             try:
                 seconds = limits.watch_seconds if context.time_remaining() is None else None
                 async with contextlib.aclosing(call(parse(body))) as messages:
@@ -173,7 +198,24 @@ class Streaming:
             finally:
                 gate.leave_watch()
 
-        return grpc.unary_stream_rpc_method_handler(handle)
+        return grpc.stream_stream_rpc_method_handler(handle)
+
+
+async def _message(context: Context, gate: Gate) -> bytes:
+    """Return the call's one message. Raises `SilentCall` if it does not come in time."""
+    arrivals = gate.arrivals
+    arrivals.enter()
+    try:
+        body = await context.read()
+    except asyncio.CancelledError:
+        if not arrivals.is_overdue():
+            raise
+        raise SilentCall from None
+    finally:
+        arrivals.leave()
+    if not isinstance(body, bytes):
+        raise InvalidFields((Violation("", "the call ended without a message; send one"),))
+    return body
 
 
 async def _pass_on(
@@ -195,27 +237,38 @@ async def _pass_on(
 
     while True:
         async with asyncio.timeout_at(until):
-            message = await anext(messages, None)
-        if message is None:
+            out = await _next_bytes(messages)
+        if out is None:
             return
-        out = message.SerializeToString()
-        gate.hold(len(out))
+        size_bytes = len(out)
+        gate.hold(size_bytes)
         watchdog = loop.call_later(gate.limits.watch_write_seconds, stalled)
         try:
             await context.write(out)
         finally:
+            # Until the next one comes, which may be long, nothing of this one is kept.
+            out = None
             watchdog.cancel()
-            gate.let_go(len(out))
+            gate.let_go(size_bytes)
             if closing is not None:
                 await closing
         if closing is not None:
             raise TimeoutError
 
 
+async def _next_bytes(messages: AsyncGenerator[Message, None]) -> bytes | None:
+    message = await anext(messages, None)
+    return None if message is None else message.SerializeToString()
+
+
 async def refuse(context: Context, error: Exception) -> None:
     """End a call with what the error table says. Does not return."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
+    if isinstance(error, SilentCall):
+        await context.abort(
+            grpc.StatusCode.DEADLINE_EXCEEDED, "the call's message did not follow its headers in time"
+        )
     refusal = refusal_of(error)
     status = status_of(refusal)
     await context.abort(

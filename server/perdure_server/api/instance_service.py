@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final, assert_never
 
 from perdure.v1 import instance_service_pb2 as pb
@@ -104,8 +104,10 @@ class InstanceService:
             after_revision = check.revision("after_revision", request.after_revision)
         check.done()
         async with aclosing(self._runtime.watch(instance_id, after_revision)) as events:
-            async for event in events:
-                yield self._watch_response(instance_id, event)
+            with suppress(StopAsyncIteration):
+                # Not by `async for`, whose variable would keep a snapshot for as long as nothing follows it.
+                while True:
+                    yield await self._next_response(instance_id, events)
 
     async def cancel_instance(self, request: pb.CancelInstanceRequest) -> pb.CancelInstanceResponse:
         check = Check()
@@ -124,8 +126,10 @@ class InstanceService:
         answer = await self._runtime.retry_instance(instance_id, request_id=request_id)
         return pb.RetryInstanceResponse(revision=answer.revision)
 
-    def _watch_response(self, instance_id: str, event: WatchEvent) -> pb.WatchInstanceResponse:
-        match event:
+    async def _next_response(
+        self, instance_id: str, events: AsyncGenerator[WatchEvent, None]
+    ) -> pb.WatchInstanceResponse:
+        match event := await anext(events):
             case WatchSnapshot(instance=stored):
                 return pb.WatchInstanceResponse(snapshot=self._instance(stored))
             case WatchEntry(entry=entry):

@@ -16,8 +16,14 @@ class Limits:
     calls_bytes_max: int = 256 << 20
     """How many bytes of requests those calls hold together."""
     watches_max: int = 5_000
-    watches_bytes_max: int = 256 << 20
-    """How many bytes wait for watchers to read them; a watch that would add to more is ended as OVERLOADED."""
+    unread_bytes_max: int = 128 << 20
+    """How many bytes of answers wait for their clients to read them; a call or a watch whose answer would add to more
+    is ended as OVERLOADED. Each costs twice its size and more.
+    """
+    silent_calls_max: int = 2_000
+    """How many calls wait for their message after their headers; one more ends the longest silent."""
+    message_seconds: float = 10.0
+    """How long a call's message may be on its way after its headers."""
     health_watches_max: int = 200
     retry_after_ms: int = 250
     """What a refused caller is told to wait."""

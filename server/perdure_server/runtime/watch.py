@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -134,32 +134,43 @@ class WatchHub:
         subscription.draining = self._draining
         self._subscriptions.setdefault(instance_id, set()).add(subscription)
         try:
-            async with aclosing(self._events(subscription, instance_id, after_revision)) as events:
-                async for event in events:
-                    yield event
+            # The subscription stands before the read, so nothing falls between the two.
+            if after_revision is None:
+                # A watch lasts for hours: from here on, nothing of it keeps the payloads that it began with.
+                first = [await self._snapshot(instance_id)]
+                head, is_live = first[0].instance.state.revision, first[0].instance.state.is_live
+                position = head
+                yield first.pop()
+            else:
+                state = await self._store.load(instance_id)
+                if state is None:
+                    raise InstanceNotFound(instance_id)
+                if after_revision > state.revision:
+                    raise RevisionInFuture(instance_id, after_revision, state.revision)
+                head, is_live = state.revision, state.is_live
+                position = after_revision
+                del state
+            ended, behind = position == head and not is_live, position < head
+            entries = self._entries(subscription, instance_id, position, ended=ended, behind=behind)
+            async with aclosing(entries) as events:
+                with suppress(StopAsyncIteration):
+                    while True:
+                        yield await anext(events)
         finally:
             found = self._subscriptions[instance_id]
             found.discard(subscription)
             if not found:
                 del self._subscriptions[instance_id]
 
-    async def _events(
-        self, subscription: Subscription, instance_id: str, after_revision: int | None
-    ) -> AsyncGenerator[WatchEvent, None]:
-        # The subscription stands before the read, so nothing falls between the two.
+    async def _snapshot(self, instance_id: str) -> WatchSnapshot:
         stored = await self._store.get_instance(instance_id)
         if stored is None:
             raise InstanceNotFound(instance_id)
-        head = stored.state.revision
-        if after_revision is None:
-            position = head
-            yield WatchSnapshot(stored)
-        elif after_revision > head:
-            raise RevisionInFuture(instance_id, after_revision, head)
-        else:
-            position = after_revision
-        ended = position == head and not stored.state.is_live
-        behind = position < head
+        return WatchSnapshot(stored)
+
+    async def _entries(
+        self, subscription: Subscription, instance_id: str, position: int, *, ended: bool, behind: bool
+    ) -> AsyncGenerator[WatchEvent, None]:
         silent_s = 0.0
         while True:
             entries: Sequence[Entry]
@@ -183,6 +194,7 @@ class WatchHub:
             if ended or subscription.draining:
                 yield WatchEnd(position, "finished" if ended else "draining")
                 return
+            entries = ()
             pause_s = min(self._heartbeat_s, self._poll_s) if self._store.shared else self._heartbeat_s
             if not await subscription.wait(pause_s):
                 # Also on a store of our own: a commit whose outcome was unknown was not published.
