@@ -409,12 +409,13 @@ async def test_a_negative_page_size_is_blamed(
 
 
 async def test_a_huge_page_size_is_cut_to_a_thousand(world: ApiWorld) -> None:
-    await world.start("approval", "here")
-    for _ in range(1_001):
-        answer = await world.call("ScheduleResume", schedule(delay_ms=DURATION_MS_MAX))
-        assert answer.revision
+    for instance_id, count in (("here", 1_000), ("there", 1)):
+        await world.start("approval", instance_id)
+        for _ in range(count):
+            armed = schedule(instance_id=instance_id, delay_ms=DURATION_MS_MAX)
+            assert (await world.call("ScheduleResume", armed)).revision
 
-    page = await world.call("ListTimers", timers.ListTimersRequest(instance_id="here", page_size=10**9))
+    page = await world.call("ListTimers", timers.ListTimersRequest(page_size=10**9))
 
     assert len(page.timers) == 1_000
     assert page.next_page_token
@@ -694,6 +695,20 @@ async def test_a_full_inbox_takes_no_more(world: ApiWorld) -> None:
     refusal = sound(await world.call("Resume", resume(event="three", opts_buffer=True)))
 
     assert refusal.what == ("RESOURCE_EXHAUSTED", "INBOX_FULL")
+
+
+async def test_a_million_scheduled_resumes_are_stopped_at_a_thousand(world: ApiWorld) -> None:
+    await world.start("approval", "here")
+    again = schedule(delay_ms=3_600_000)
+    answers = [await world.call("ScheduleResume", again) for _ in range(1_000)]
+
+    refusal = sound(await world.call("ScheduleResume", again))
+
+    assert refusal.what == ("RESOURCE_EXHAUSTED", "TOO_MANY_TIMERS")
+    assert refusal.metadata["timers_max"] == "1000"
+    cancel = timers.CancelTimerRequest(reference=answers[0].reference)
+    assert (await world.call("CancelTimer", cancel)).revision
+    assert (await world.call("ScheduleResume", again)).reference
 
 
 # --- the server's own troubles -----------------------------------------------------------------------------------

@@ -61,7 +61,9 @@ def _schedule_verdict(book: Book, ref: str) -> str:
         return "StepHasNoTimeout"
     if book.phase.get(ref) == FINISHED:
         return "StepAlreadyFinished"
-    return "" if book.phase.get(ref) in ACTIVE or book.tokens.can_begin(ref) else "StepUnreachable"
+    if book.phase.get(ref) not in ACTIVE and not book.tokens.can_begin(ref):
+        return "StepUnreachable"
+    return "TooManyTimers" if sum(timer.requested for timer in book.timers.values()) >= 1_000 else ""
 
 
 def _timer_verdict(book: Book, command: commands.CancelTimer | commands.FireTimer) -> str:

@@ -59,6 +59,7 @@ THE_TABLE: Final[dict[str, tuple[Exception, str, type | None]]] = {
     "OVERLOADED": (runtime.Overloaded(250), "RESOURCE_EXHAUSTED", RETRY),
     "PAYLOAD_TOO_LARGE": (reject.PayloadTooLarge("context", 2, 1), "RESOURCE_EXHAUSTED", None),
     "INBOX_FULL": (reject.InboxFull("i", 1_000), "RESOURCE_EXHAUSTED", None),
+    "TOO_MANY_TIMERS": (reject.TooManyTimers("i", 1_000), "RESOURCE_EXHAUSTED", None),
     "DATABASE_UNAVAILABLE": (store.Unavailable("away"), "UNAVAILABLE", RETRY),
     "OUTCOME_UNKNOWN": (store.OutcomeUnknown("lost"), "UNAVAILABLE", RETRY),
     "SHUTTING_DOWN": (runtime.ShuttingDown(), "UNAVAILABLE", RETRY),

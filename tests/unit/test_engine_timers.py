@@ -7,6 +7,7 @@ import pytest
 from perdure.graph import Join, RetryPolicy
 from perdure_server.engine import facts
 from perdure_server.engine import rejections as reject
+from perdure_server.engine.commands import REQUESTED_TIMERS_MAX
 from perdure_server.engine.effects import ArmTimer, DisarmTimer, OfferTask, StopTask
 from perdure_server.engine.facts import TimerKind
 from perdure_server.engine.state import InstanceStatus
@@ -51,6 +52,17 @@ def test_a_step_may_have_several_timers_and_the_first_one_ends_it() -> None:
 
     assert instance.event("answer") == "timeout"
     assert {DisarmTimer(slow), DisarmTimer(fast)} == set(instance.last.effects)
+
+
+def test_an_instance_takes_no_more_requested_timers_than_its_state_can_bear() -> None:
+    instance = Instance(flow(wait("answer", ok="end", timeout="end", timeout_ms=50)))
+    first = scheduled(instance, "answer")
+    for _ in range(REQUESTED_TIMERS_MAX - 1):
+        scheduled(instance, "answer")
+
+    assert instance.refused(reject.TooManyTimers, instance.schedule("answer", 1)).timers_max == 1_000
+    instance.do(instance.cancel_timer(first))
+    scheduled(instance, "answer")
 
 
 @pytest.mark.parametrize(

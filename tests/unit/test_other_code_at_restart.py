@@ -54,9 +54,7 @@ async def start(world: ApiWorld, instance_id: str, *, context: str = "{}") -> An
 
 async def resume(world: ApiWorld, instance_id: str, request_id: str = "") -> Any:
     opts = runner.ResumeOptions(request_id=request_id)
-    return await world.call(
-        "Resume", runner.ResumeRequest(instance_id=instance_id, event="ready", opts=opts)
-    )
+    return await world.call("Resume", runner.ResumeRequest(instance_id=instance_id, event="ready", opts=opts))
 
 
 async def cancel(world: ApiWorld, instance_id: str) -> Any:

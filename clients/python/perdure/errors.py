@@ -324,6 +324,12 @@ class InboxFullError(ResourceExhaustedError):
     reason = "INBOX_FULL"
 
 
+class TooManyTimersError(ResourceExhaustedError):
+    """As many timers as `schedule_resume` may arm in one instance are pending. Cancel some, or wait for one to fire."""
+
+    reason = "TOO_MANY_TIMERS"
+
+
 class DatabaseUnavailableError(UnavailableError):
     """The server's database does not answer; nothing was changed."""
 

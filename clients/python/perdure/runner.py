@@ -110,7 +110,7 @@ class Runner(Protocol):
         inbox where none does yet.
 
         Raises `InvalidFieldError`, `PayloadTooLargeError`, `RequestIdReusedError`, `InstanceNotFoundError`,
-        `InstanceTerminalError`, `StepNotFoundError`, `StepFinishedError`, `EventNotAwaitedError`,
+        `InstanceTerminalError`, `StepNotFoundError`, `EventNotAwaitedError`,
         `EventNeverAcceptedError`, `AmbiguousEventError`, `InboxFullError`.
         """
         ...
@@ -121,7 +121,8 @@ class Runner(Protocol):
         """Resume the step with the event ``timeout``, durably, once ``delay_ms`` have passed.
 
         Raises `InvalidFieldError`, `RequestIdReusedError`, `InstanceNotFoundError`, `InstanceTerminalError`,
-        `StepNotFoundError`, `StepFinishedError`, `StepUnreachableError`, `StepHasNoTimeoutError`.
+        `StepNotFoundError`, `StepFinishedError`, `StepUnreachableError`, `StepHasNoTimeoutError`,
+        `TooManyTimersError`.
         """
         ...
 

@@ -109,7 +109,7 @@ def instance(stored: StoredInstance, has_code: HasCode) -> instance_service_pb2.
                     step_ref=ref, status=instance_service_pb2.STEP_STATUS_SKIPPED, revision=ended
                 )
             case Halted():
-                # Nothing happens to an instance after the entry that halted its steps.
+                # The entry that ended the instance halted them (a cancel, once more, those of a failed one).
                 message.step_results.add(
                     step_ref=ref, status=instance_service_pb2.STEP_STATUS_HALTED, revision=state.revision
                 )

@@ -171,8 +171,8 @@ def _workflow_not_found(error: reject.WorkflowNotFound) -> Refusal:
 
 def _definition_replaced(error: reject.DefinitionReplaced) -> Refusal:
     message = (
-        f"instance {error.instance_id!r} ran on another graph of workflow {error.workflow!r} version {error.version} than "
-        "is stored now, so it cannot go on; start a new one (a new graph under a new version keeps the old one)"
+        f"instance {error.instance_id!r} ran on another graph of workflow {error.workflow!r} version {error.version} "
+        "than is stored now, so it cannot go on; start a new one (a new graph under a new version keeps the old one)"
     )
     return _not_found(
         "WORKFLOW_NOT_FOUND",
@@ -366,6 +366,16 @@ def _inbox_full(error: reject.InboxFull) -> Refusal:
     )
 
 
+def _too_many_timers(error: reject.TooManyTimers) -> Refusal:
+    return _exhausted(
+        "TOO_MANY_TIMERS",
+        f"{error.timers_max} timers of ScheduleResume are pending in instance {error.instance_id!r}; cancel those that "
+        "are not wanted any more (ListTimers tells which there are), or schedule again once some have fired",
+        instance_id=error.instance_id,
+        timers_max=str(error.timers_max),
+    )
+
+
 def _overloaded(error: errors.Overloaded) -> Refusal:
     return _exhausted("OVERLOADED", f"{error}; try again", error.retry_after_ms)
 
@@ -423,6 +433,7 @@ _TABLE: Final[Mapping[type[Exception], Callable[[Any], Refusal]]] = {
     store.Overloaded: _store_overloaded,
     reject.PayloadTooLarge: _too_large,
     reject.InboxFull: _inbox_full,
+    reject.TooManyTimers: _too_many_timers,
     store.Unavailable: _database,
     store.NewerFormat: _database,
     store.OutcomeUnknown: _outcome_unknown,

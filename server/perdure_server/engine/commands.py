@@ -23,6 +23,9 @@ INSTANCE_BYTES_MAX: Final = 3 << 20
 INBOX_EVENTS_MAX: Final = 1_000
 """The most events that an inbox holds."""
 
+REQUESTED_TIMERS_MAX: Final = 1_000
+"""The most timers of ScheduleResume that wait in one instance: each commit writes them all, as a part of the state."""
+
 
 @dataclass(frozen=True, slots=True)
 class Payload:

@@ -20,6 +20,7 @@ from perdure_server.engine.commands import (
     INSTANCE_BYTES_MAX,
     NO_GRANT,
     PAYLOAD_BYTES_MAX,
+    REQUESTED_TIMERS_MAX,
     Command,
     Grant,
     Payload,
@@ -222,6 +223,8 @@ def _schedule_resume(draft: Draft, command: commands.ScheduleResume) -> Rejectio
         return reject.StepAlreadyFinished(state.instance_id, step_ref)
     if not isinstance(step, ACTIVE) and step_ref not in possible_steps(graph, state):
         return reject.StepUnreachable(state.instance_id, step_ref)
+    if sum(timer.requested for timer in state.timers.values()) >= REQUESTED_TIMERS_MAX:
+        return reject.TooManyTimers(state.instance_id, REQUESTED_TIMERS_MAX)
     draft.arm(TimerKind.TIMEOUT, step_ref, command.delay_ms, requested=True)
     return None
 

@@ -152,6 +152,14 @@ class PayloadTooLarge(Rejection):
 
 
 @dataclass(unsafe_hash=True)
+class TooManyTimers(Rejection):
+    """As many timers as ScheduleResume may arm in one instance are pending."""
+
+    instance_id: str
+    timers_max: int
+
+
+@dataclass(unsafe_hash=True)
 class InboxFull(Rejection):
     instance_id: str
     events_max: int

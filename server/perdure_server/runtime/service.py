@@ -205,7 +205,7 @@ class Runtime:
         """Arm a timer that resumes the step with `timeout`; durable on return.
 
         Raises `InstanceNotFound`, `InstanceTerminal`, `StepNotFound`, `StepHasNoTimeout`, `StepAlreadyFinished`,
-        `StepUnreachable`, `RequestIdReused`, and what the store raises.
+        `StepUnreachable`, `TooManyTimers`, `RequestIdReused`, and what the store raises.
         """
         command = commands.ScheduleResume(
             at=self.store.now_ms(), step_ref=step_ref, delay_ms=delay_ms, request_id=request_id

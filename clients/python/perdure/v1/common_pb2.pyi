@@ -149,7 +149,7 @@ class StepFailure(_message.Message):
     "AttemptTimeout".
     """
     message: _builtins.str
-    """Text for a person. Never to be parsed; cut to 2 KiB."""
+    """Text for a person. Never to be parsed; cut to 2,000 characters."""
     attempts: _builtins.int
     """How many attempts of the step have failed, this one included. Redeliveries, drains and lost
     leases do not count.

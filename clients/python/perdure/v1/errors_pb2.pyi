@@ -37,7 +37,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INSTANCE_NOT_FOUND: _ErrorReason.ValueType  # 4
     """NOT_FOUND: no instance has this id. With google.rpc.ResourceInfo."""
     ERROR_REASON_WORKFLOW_NOT_FOUND: _ErrorReason.ValueType  # 5
-    """NOT_FOUND: no workflow has this name, or this version of it. With google.rpc.ResourceInfo."""
+    """NOT_FOUND: no workflow has this name, or this version of it; or the instance to be retried ran on
+    another graph than is stored under its version now. With google.rpc.ResourceInfo.
+    """
     ERROR_REASON_STEP_NOT_FOUND: _ErrorReason.ValueType  # 6
     """NOT_FOUND: the instance's workflow has no such step. With google.rpc.ResourceInfo."""
     ERROR_REASON_TIMER_NOT_FOUND: _ErrorReason.ValueType  # 7
@@ -53,7 +55,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     google.rpc.ResourceInfo naming it.
     """
     ERROR_REASON_INSTANCE_TERMINAL: _ErrorReason.ValueType  # 10
-    """FAILED_PRECONDITION: the instance has ended, so nothing can be done to it. Metadata: `state`."""
+    """FAILED_PRECONDITION: the instance has ended, or has FAILED and takes only RetryInstance and
+    CancelInstance. Metadata: `state`.
+    """
     ERROR_REASON_INSTANCE_NOT_FAILED: _ErrorReason.ValueType  # 11
     """FAILED_PRECONDITION: RetryInstance of an instance that is not FAILED. Metadata: `state`."""
     ERROR_REASON_EVENT_NOT_AWAITED: _ErrorReason.ValueType  # 12
@@ -94,6 +98,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_INBOX_FULL: _ErrorReason.ValueType  # 24
     """RESOURCE_EXHAUSTED: the instance's inbox holds as many events as it may."""
+    ERROR_REASON_TOO_MANY_TIMERS: _ErrorReason.ValueType  # 28
+    """RESOURCE_EXHAUSTED: as many timers as ScheduleResume may arm in one instance (1,000) are pending.
+    Metadata: `timers_max`. Cancel some, or try again once some have fired.
+    """
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 25
     """UNAVAILABLE: the database does not answer; nothing was changed. Retry after the
     google.rpc.RetryInfo's delay.
@@ -130,7 +138,9 @@ finding.
 ERROR_REASON_INSTANCE_NOT_FOUND: ErrorReason.ValueType  # 4
 """NOT_FOUND: no instance has this id. With google.rpc.ResourceInfo."""
 ERROR_REASON_WORKFLOW_NOT_FOUND: ErrorReason.ValueType  # 5
-"""NOT_FOUND: no workflow has this name, or this version of it. With google.rpc.ResourceInfo."""
+"""NOT_FOUND: no workflow has this name, or this version of it; or the instance to be retried ran on
+another graph than is stored under its version now. With google.rpc.ResourceInfo.
+"""
 ERROR_REASON_STEP_NOT_FOUND: ErrorReason.ValueType  # 6
 """NOT_FOUND: the instance's workflow has no such step. With google.rpc.ResourceInfo."""
 ERROR_REASON_TIMER_NOT_FOUND: ErrorReason.ValueType  # 7
@@ -146,7 +156,9 @@ ERROR_REASON_BUSINESS_KEY_IN_USE: ErrorReason.ValueType  # 9
 google.rpc.ResourceInfo naming it.
 """
 ERROR_REASON_INSTANCE_TERMINAL: ErrorReason.ValueType  # 10
-"""FAILED_PRECONDITION: the instance has ended, so nothing can be done to it. Metadata: `state`."""
+"""FAILED_PRECONDITION: the instance has ended, or has FAILED and takes only RetryInstance and
+CancelInstance. Metadata: `state`.
+"""
 ERROR_REASON_INSTANCE_NOT_FAILED: ErrorReason.ValueType  # 11
 """FAILED_PRECONDITION: RetryInstance of an instance that is not FAILED. Metadata: `state`."""
 ERROR_REASON_EVENT_NOT_AWAITED: ErrorReason.ValueType  # 12
@@ -187,6 +199,10 @@ MiB. Do not retry.
 """
 ERROR_REASON_INBOX_FULL: ErrorReason.ValueType  # 24
 """RESOURCE_EXHAUSTED: the instance's inbox holds as many events as it may."""
+ERROR_REASON_TOO_MANY_TIMERS: ErrorReason.ValueType  # 28
+"""RESOURCE_EXHAUSTED: as many timers as ScheduleResume may arm in one instance (1,000) are pending.
+Metadata: `timers_max`. Cancel some, or try again once some have fired.
+"""
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 25
 """UNAVAILABLE: the database does not answer; nothing was changed. Retry after the
 google.rpc.RetryInfo's delay.

@@ -313,7 +313,7 @@ class AttemptFailed(_message.Message):
     type: _builtins.str
     """A short name of the failure, such as the exception's class."""
     message: _builtins.str
-    """Text for a person; cut to 2 KiB."""
+    """Text for a person; cut to 2,000 characters."""
     retrying: _builtins.bool
     """True when another attempt follows, after a backoff; false when the step has failed with this
     attempt.
@@ -521,7 +521,7 @@ class TimerArmed(_message.Message):
     kind: _common_pb2.TimerKind.ValueType
     """What it will do."""
     step_ref: _builtins.str
-    """The step that it acts on; empty for TIMER_KIND_START."""
+    """The step that it acts on; of TIMER_KIND_START, the one that begins first."""
     requested: _builtins.bool
     """True when ScheduleResume asked for it, false when the workflow's definition did."""
     @_builtins.property
@@ -566,11 +566,11 @@ class TimerFired(_message.Message):
     kind: _common_pb2.TimerKind.ValueType
     """What it did."""
     step_ref: _builtins.str
-    """The step that it acted on; empty for TIMER_KIND_START."""
+    """The step that it acted on; of TIMER_KIND_START, the one that begins first."""
     used: _builtins.bool
     """False when the step had finished or not begun, so that nothing followed."""
     forced: _builtins.bool
-    """True when FireTimer made it act before it was due."""
+    """True when FireTimer made it act, due or not."""
     def __init__(
         self,
         *,
@@ -601,7 +601,7 @@ class TimerCancelled(_message.Message):
     reference: _builtins.str
     """The timer's id."""
     step_ref: _builtins.str
-    """The step that it would have acted on; empty for TIMER_KIND_START."""
+    """The step that it would have acted on."""
     def __init__(
         self,
         *,

@@ -83,13 +83,17 @@ class _StepStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepStatus
     STEP_STATUS_SLEEPING: _StepStatus.ValueType  # 6
     """It ends at the deadline."""
     STEP_STATUS_HALTED: _StepStatus.ValueType  # 7
-    """It was active when the instance failed; RetryInstance takes it up again."""
+    """It was active when the instance failed, and RetryInstance takes it up again; or when it was
+    cancelled.
+    """
     STEP_STATUS_FINISHED: _StepStatus.ValueType  # 8
     """It ended with an event."""
     STEP_STATUS_SKIPPED: _StepStatus.ValueType  # 9
     """It will never begin."""
     STEP_STATUS_JOINING: _StepStatus.ValueType  # 10
-    """A branch has arrived, and the step waits for others before it begins."""
+    """A branch has arrived, and the step waits for others before it begins. Also the first step while
+    the instance is PENDING.
+    """
     STEP_STATUS_FAILED: _StepStatus.ValueType  # 11
     """The step's failure is what failed the instance."""
 
@@ -111,13 +115,17 @@ STEP_STATUS_WAITING: StepStatus.ValueType  # 5
 STEP_STATUS_SLEEPING: StepStatus.ValueType  # 6
 """It ends at the deadline."""
 STEP_STATUS_HALTED: StepStatus.ValueType  # 7
-"""It was active when the instance failed; RetryInstance takes it up again."""
+"""It was active when the instance failed, and RetryInstance takes it up again; or when it was
+cancelled.
+"""
 STEP_STATUS_FINISHED: StepStatus.ValueType  # 8
 """It ended with an event."""
 STEP_STATUS_SKIPPED: StepStatus.ValueType  # 9
 """It will never begin."""
 STEP_STATUS_JOINING: StepStatus.ValueType  # 10
-"""A branch has arrived, and the step waits for others before it begins."""
+"""A branch has arrived, and the step waits for others before it begins. Also the first step while
+the instance is PENDING.
+"""
 STEP_STATUS_FAILED: StepStatus.ValueType  # 11
 """The step's failure is what failed the instance."""
 Global___StepStatus: _TypeAlias = StepStatus  # noqa: Y015
@@ -248,7 +256,7 @@ class Instance(_message.Message):
 
     @_builtins.property
     def error(self) -> Global___InstanceError:
-        """Why it is FAILED; absent otherwise."""
+        """Why it is FAILED, or was when it was cancelled; absent otherwise."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -372,7 +380,7 @@ class StepResult(_message.Message):
     event: _builtins.str
     """The event that it ended with; empty unless FINISHED."""
     revision: _builtins.int
-    """The revision at which that was decided."""
+    """The revision at which that was decided; of HALTED and FAILED, the instance's."""
     def __init__(
         self,
         *,
@@ -391,7 +399,7 @@ Global___StepResult: _TypeAlias = StepResult  # noqa: Y015
 
 @_typing.final
 class InstanceError(_message.Message):
-    """Why an instance is FAILED."""
+    """Why an instance has failed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -404,7 +412,7 @@ class InstanceError(_message.Message):
     type: _builtins.str
     """A short name of the failure, such as the exception's class."""
     message: _builtins.str
-    """Text for a person; cut to 2 KiB."""
+    """Text for a person; cut to 2,000 characters."""
     attempts: _builtins.int
     """How many attempts of the step have failed."""
     def __init__(

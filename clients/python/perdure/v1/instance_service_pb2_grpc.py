@@ -131,7 +131,8 @@ class InstanceServiceServicer(object):
         taken again.
 
         Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-        BUSINESS_KEY_IN_USE.
+        BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
+        instances keep theirs).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -73,7 +73,8 @@ class InstanceServiceStub:
     taken again.
 
     Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-    BUSINESS_KEY_IN_USE.
+    BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
+    instances keep theirs).
     """
 
 @_typing.type_check_only
@@ -121,7 +122,8 @@ class InstanceServiceAsyncStub(InstanceServiceStub):
     taken again.
 
     Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-    BUSINESS_KEY_IN_USE.
+    BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
+    instances keep theirs).
     """
 
 class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -202,7 +204,8 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
         taken again.
 
         Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-        BUSINESS_KEY_IN_USE.
+        BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
+        instances keep theirs).
         """
 
 def add_InstanceServiceServicer_to_server(servicer: InstanceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -102,7 +102,7 @@ class RunnerServiceServicer(object):
         firing is recorded as unused and nothing else happens.
 
         Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
-        STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT.
+        STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

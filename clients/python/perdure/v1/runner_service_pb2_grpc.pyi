@@ -66,7 +66,7 @@ class RunnerServiceStub:
     firing is recorded as unused and nothing else happens.
 
     Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
-    STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT.
+    STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
     """
 
 @_typing.type_check_only
@@ -107,7 +107,7 @@ class RunnerServiceAsyncStub(RunnerServiceStub):
     firing is recorded as unused and nothing else happens.
 
     Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
-    STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT.
+    STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
     """
 
 class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -163,7 +163,7 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
         firing is recorded as unused and nothing else happens.
 
         Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
-        STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT.
+        STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
         """
 
 def add_RunnerServiceServicer_to_server(servicer: RunnerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

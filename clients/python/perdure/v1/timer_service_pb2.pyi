@@ -41,7 +41,7 @@ class Timer(_message.Message):
     instance_id: _builtins.str
     """The instance that it belongs to."""
     step_ref: _builtins.str
-    """The step that it will act on; empty for TIMER_KIND_START."""
+    """The step that it will act on; of TIMER_KIND_START, the one that begins first."""
     kind: _common_pb2.TimerKind.ValueType
     """What it will do."""
     owner: _builtins.str
@@ -164,7 +164,7 @@ class ListTimersResponse(_message.Message):
     """Asks for the next page; empty when this is the last one."""
     @_builtins.property
     def timers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Timer]:
-        """In order of due_time, then of reference."""
+        """In order of due_time, then of instance_id, then of the revision that armed it."""
 
     def __init__(
         self,

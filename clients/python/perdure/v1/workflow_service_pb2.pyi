@@ -78,7 +78,7 @@ class Workflow(_message.Message):
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When this server's store first held this version."""
+        """When this server's store first held this graph under this version."""
 
     def __init__(
         self,
@@ -263,7 +263,7 @@ class WorkflowSummary(_message.Message):
     """How many steps it has."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When this server's store first held this version."""
+        """When this server's store first held this graph under this version."""
 
     def __init__(
         self,
@@ -370,7 +370,7 @@ class ListWorkflowsResponse(_message.Message):
     """Asks for the next page; empty when this is the last one."""
     @_builtins.property
     def workflows(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkflowSummary]:
-        """In order of name, then the newest version first."""
+        """In order of name, then of version."""
 
     def __init__(
         self,
