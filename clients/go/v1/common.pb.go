@@ -276,7 +276,7 @@ type StepFailure struct {
 	// A short, stable name of the failure, such as the exception's class ("CardDeclined") or
 	// "AttemptTimeout".
 	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
-	// Text for a person. Never to be parsed; cut to 2 KiB.
+	// Text for a person. Never to be parsed; cut to 2,000 characters.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// How many attempts of the step have failed, this one included. Redeliveries, drains and lost
 	// leases do not count.

@@ -43,7 +43,8 @@ const (
 	ErrorReason_ERROR_REASON_WORKFLOW_INVALID ErrorReason = 3
 	// NOT_FOUND: no instance has this id. With google.rpc.ResourceInfo.
 	ErrorReason_ERROR_REASON_INSTANCE_NOT_FOUND ErrorReason = 4
-	// NOT_FOUND: no workflow has this name, or this version of it. With google.rpc.ResourceInfo.
+	// NOT_FOUND: no workflow has this name, or this version of it; or the instance to be retried ran on
+	// another graph than is stored under its version now. With google.rpc.ResourceInfo.
 	ErrorReason_ERROR_REASON_WORKFLOW_NOT_FOUND ErrorReason = 5
 	// NOT_FOUND: the instance's workflow has no such step. With google.rpc.ResourceInfo.
 	ErrorReason_ERROR_REASON_STEP_NOT_FOUND ErrorReason = 6
@@ -56,7 +57,8 @@ const (
 	// ALREADY_EXISTS: a live instance of the workflow holds this business key. With
 	// google.rpc.ResourceInfo naming it.
 	ErrorReason_ERROR_REASON_BUSINESS_KEY_IN_USE ErrorReason = 9
-	// FAILED_PRECONDITION: the instance has ended, so nothing can be done to it. Metadata: `state`.
+	// FAILED_PRECONDITION: the instance has ended, or has FAILED and takes only RetryInstance and
+	// CancelInstance. Metadata: `state`.
 	ErrorReason_ERROR_REASON_INSTANCE_TERMINAL ErrorReason = 10
 	// FAILED_PRECONDITION: RetryInstance of an instance that is not FAILED. Metadata: `state`.
 	ErrorReason_ERROR_REASON_INSTANCE_NOT_FAILED ErrorReason = 11
@@ -92,6 +94,9 @@ const (
 	ErrorReason_ERROR_REASON_PAYLOAD_TOO_LARGE ErrorReason = 23
 	// RESOURCE_EXHAUSTED: the instance's inbox holds as many events as it may.
 	ErrorReason_ERROR_REASON_INBOX_FULL ErrorReason = 24
+	// RESOURCE_EXHAUSTED: as many timers as ScheduleResume may arm in one instance (1,000) are pending.
+	// Metadata: `timers_max`. Cancel some, or try again once some have fired.
+	ErrorReason_ERROR_REASON_TOO_MANY_TIMERS ErrorReason = 28
 	// UNAVAILABLE: the database does not answer; nothing was changed. Retry after the
 	// google.rpc.RetryInfo's delay.
 	ErrorReason_ERROR_REASON_DATABASE_UNAVAILABLE ErrorReason = 25
@@ -130,6 +135,7 @@ var (
 		22: "ERROR_REASON_OVERLOADED",
 		23: "ERROR_REASON_PAYLOAD_TOO_LARGE",
 		24: "ERROR_REASON_INBOX_FULL",
+		28: "ERROR_REASON_TOO_MANY_TIMERS",
 		25: "ERROR_REASON_DATABASE_UNAVAILABLE",
 		26: "ERROR_REASON_OUTCOME_UNKNOWN",
 		27: "ERROR_REASON_SHUTTING_DOWN",
@@ -160,6 +166,7 @@ var (
 		"ERROR_REASON_OVERLOADED":              22,
 		"ERROR_REASON_PAYLOAD_TOO_LARGE":       23,
 		"ERROR_REASON_INBOX_FULL":              24,
+		"ERROR_REASON_TOO_MANY_TIMERS":         28,
 		"ERROR_REASON_DATABASE_UNAVAILABLE":    25,
 		"ERROR_REASON_OUTCOME_UNKNOWN":         26,
 		"ERROR_REASON_SHUTTING_DOWN":           27,
@@ -198,7 +205,7 @@ var File_perdure_v1_errors_proto protoreflect.FileDescriptor
 const file_perdure_v1_errors_proto_rawDesc = "" +
 	"\n" +
 	"\x17perdure/v1/errors.proto\x12\n" +
-	"perdure.v1*\xe5\a\n" +
+	"perdure.v1*\x87\b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\"\n" +
@@ -225,7 +232,8 @@ const file_perdure_v1_errors_proto_rawDesc = "" +
 	"\x1fERROR_REASON_REVISION_IN_FUTURE\x10\x15\x12\x1b\n" +
 	"\x17ERROR_REASON_OVERLOADED\x10\x16\x12\"\n" +
 	"\x1eERROR_REASON_PAYLOAD_TOO_LARGE\x10\x17\x12\x1b\n" +
-	"\x17ERROR_REASON_INBOX_FULL\x10\x18\x12%\n" +
+	"\x17ERROR_REASON_INBOX_FULL\x10\x18\x12 \n" +
+	"\x1cERROR_REASON_TOO_MANY_TIMERS\x10\x1c\x12%\n" +
 	"!ERROR_REASON_DATABASE_UNAVAILABLE\x10\x19\x12 \n" +
 	"\x1cERROR_REASON_OUTCOME_UNKNOWN\x10\x1a\x12\x1e\n" +
 	"\x1aERROR_REASON_SHUTTING_DOWN\x10\x1bB\x95\x01\n" +

@@ -625,7 +625,7 @@ type AttemptFailed struct {
 	Attempt uint32 `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// A short name of the failure, such as the exception's class.
 	Type string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
-	// Text for a person; cut to 2 KiB.
+	// Text for a person; cut to 2,000 characters.
 	Message string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
 	// True when another attempt follows, after a backoff; false when the step has failed with this
 	// attempt.
@@ -1045,7 +1045,7 @@ type TimerArmed struct {
 	Reference string `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
 	// What it will do.
 	Kind TimerKind `protobuf:"varint,2,opt,name=kind,proto3,enum=perdure.v1.TimerKind" json:"kind,omitempty"`
-	// The step that it acts on; empty for TIMER_KIND_START.
+	// The step that it acts on; of TIMER_KIND_START, the one that begins first.
 	StepRef string `protobuf:"bytes,3,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
 	// The delay asked for.
 	Delay *durationpb.Duration `protobuf:"bytes,4,opt,name=delay,proto3" json:"delay,omitempty"`
@@ -1136,11 +1136,11 @@ type TimerFired struct {
 	Reference string `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
 	// What it did.
 	Kind TimerKind `protobuf:"varint,2,opt,name=kind,proto3,enum=perdure.v1.TimerKind" json:"kind,omitempty"`
-	// The step that it acted on; empty for TIMER_KIND_START.
+	// The step that it acted on; of TIMER_KIND_START, the one that begins first.
 	StepRef string `protobuf:"bytes,3,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
 	// False when the step had finished or not begun, so that nothing followed.
 	Used bool `protobuf:"varint,4,opt,name=used,proto3" json:"used,omitempty"`
-	// True when FireTimer made it act before it was due.
+	// True when FireTimer made it act, due or not.
 	Forced        bool `protobuf:"varint,5,opt,name=forced,proto3" json:"forced,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1217,7 +1217,7 @@ type TimerCancelled struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The timer's id.
 	Reference string `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
-	// The step that it would have acted on; empty for TIMER_KIND_START.
+	// The step that it would have acted on.
 	StepRef       string `protobuf:"bytes,2,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

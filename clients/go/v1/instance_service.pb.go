@@ -109,13 +109,15 @@ const (
 	StepStatus_STEP_STATUS_WAITING StepStatus = 5
 	// It ends at the deadline.
 	StepStatus_STEP_STATUS_SLEEPING StepStatus = 6
-	// It was active when the instance failed; RetryInstance takes it up again.
+	// It was active when the instance failed, and RetryInstance takes it up again; or when it was
+	// cancelled.
 	StepStatus_STEP_STATUS_HALTED StepStatus = 7
 	// It ended with an event.
 	StepStatus_STEP_STATUS_FINISHED StepStatus = 8
 	// It will never begin.
 	StepStatus_STEP_STATUS_SKIPPED StepStatus = 9
-	// A branch has arrived, and the step waits for others before it begins.
+	// A branch has arrived, and the step waits for others before it begins. Also the first step while
+	// the instance is PENDING.
 	StepStatus_STEP_STATUS_JOINING StepStatus = 10
 	// The step's failure is what failed the instance.
 	StepStatus_STEP_STATUS_FAILED StepStatus = 11
@@ -257,7 +259,7 @@ type Instance struct {
 	// The steps that have ended or never will begin, in order of revision. Their outputs are in
 	// `outputs`.
 	StepResults []*StepResult `protobuf:"bytes,9,rep,name=step_results,json=stepResults,proto3" json:"step_results,omitempty"`
-	// Why it is FAILED; absent otherwise.
+	// Why it is FAILED, or was when it was cancelled; absent otherwise.
 	Error *InstanceError `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
 	// The labels given at its start.
 	Labels map[string]string `protobuf:"bytes,11,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -528,7 +530,7 @@ type StepResult struct {
 	Status StepStatus `protobuf:"varint,2,opt,name=status,proto3,enum=perdure.v1.StepStatus" json:"status,omitempty"`
 	// The event that it ended with; empty unless FINISHED.
 	Event string `protobuf:"bytes,3,opt,name=event,proto3" json:"event,omitempty"`
-	// The revision at which that was decided.
+	// The revision at which that was decided; of HALTED and FAILED, the instance's.
 	Revision      int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -592,14 +594,14 @@ func (x *StepResult) GetRevision() int64 {
 	return 0
 }
 
-// Why an instance is FAILED.
+// Why an instance has failed.
 type InstanceError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The step that failed.
 	StepRef string `protobuf:"bytes,1,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
 	// A short name of the failure, such as the exception's class.
 	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
-	// Text for a person; cut to 2 KiB.
+	// Text for a person; cut to 2,000 characters.
 	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	// How many attempts of the step have failed.
 	Attempts      uint32 `protobuf:"varint,4,opt,name=attempts,proto3" json:"attempts,omitempty"`

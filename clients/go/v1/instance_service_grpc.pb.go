@@ -67,7 +67,8 @@ type InstanceServiceClient interface {
 	// taken again.
 	//
 	// Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-	// BUSINESS_KEY_IN_USE.
+	// BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
+	// instances keep theirs).
 	RetryInstance(ctx context.Context, in *RetryInstanceRequest, opts ...grpc.CallOption) (*RetryInstanceResponse, error)
 }
 
@@ -188,7 +189,8 @@ type InstanceServiceServer interface {
 	// taken again.
 	//
 	// Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-	// BUSINESS_KEY_IN_USE.
+	// BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
+	// instances keep theirs).
 	RetryInstance(context.Context, *RetryInstanceRequest) (*RetryInstanceResponse, error)
 	mustEmbedUnimplementedInstanceServiceServer()
 }

@@ -59,7 +59,7 @@ type RunnerServiceClient interface {
 	// firing is recorded as unused and nothing else happens.
 	//
 	// Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
-	// STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT.
+	// STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
 	ScheduleResume(ctx context.Context, in *ScheduleResumeRequest, opts ...grpc.CallOption) (*ScheduleResumeResponse, error)
 }
 
@@ -136,7 +136,7 @@ type RunnerServiceServer interface {
 	// firing is recorded as unused and nothing else happens.
 	//
 	// Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
-	// STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT.
+	// STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
 	ScheduleResume(context.Context, *ScheduleResumeRequest) (*ScheduleResumeResponse, error)
 	mustEmbedUnimplementedRunnerServiceServer()
 }

@@ -30,7 +30,7 @@ type Timer struct {
 	Reference string `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
 	// The instance that it belongs to.
 	InstanceId string `protobuf:"bytes,2,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	// The step that it will act on; empty for TIMER_KIND_START.
+	// The step that it will act on; of TIMER_KIND_START, the one that begins first.
 	StepRef string `protobuf:"bytes,3,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
 	// What it will do.
 	Kind TimerKind `protobuf:"varint,4,opt,name=kind,proto3,enum=perdure.v1.TimerKind" json:"kind,omitempty"`
@@ -291,7 +291,7 @@ func (x *ListTimersRequest) GetPageToken() string {
 // A page of timers.
 type ListTimersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In order of due_time, then of reference.
+	// In order of due_time, then of instance_id, then of the revision that armed it.
 	Timers []*Timer `protobuf:"bytes,1,rep,name=timers,proto3" json:"timers,omitempty"`
 	// Asks for the next page; empty when this is the last one.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`

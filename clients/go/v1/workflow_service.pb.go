@@ -94,7 +94,7 @@ type Workflow struct {
 	Start string `protobuf:"bytes,4,opt,name=start,proto3" json:"start,omitempty"`
 	// The steps, in the order in which they were declared.
 	Steps []*StepDefinition `protobuf:"bytes,5,rep,name=steps,proto3" json:"steps,omitempty"`
-	// When this server's store first held this version.
+	// When this server's store first held this graph under this version.
 	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -442,7 +442,7 @@ type WorkflowSummary struct {
 	Digest string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
 	// How many steps it has.
 	StepCount uint32 `protobuf:"varint,4,opt,name=step_count,json=stepCount,proto3" json:"step_count,omitempty"`
-	// When this server's store first held this version.
+	// When this server's store first held this graph under this version.
 	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -672,7 +672,7 @@ func (x *ListWorkflowsRequest) GetPageToken() string {
 // A page of workflows.
 type ListWorkflowsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In order of name, then the newest version first.
+	// In order of name, then of version.
 	Workflows []*WorkflowSummary `protobuf:"bytes,1,rep,name=workflows,proto3" json:"workflows,omitempty"`
 	// Asks for the next page; empty when this is the last one.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`

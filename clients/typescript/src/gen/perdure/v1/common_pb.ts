@@ -90,7 +90,7 @@ export type StepFailure = Message<"perdure.v1.StepFailure"> & {
   type: string;
 
   /**
-   * Text for a person. Never to be parsed; cut to 2 KiB.
+   * Text for a person. Never to be parsed; cut to 2,000 characters.
    *
    * @generated from field: string message = 2;
    */

@@ -358,7 +358,7 @@ export type AttemptFailed = Message<"perdure.v1.AttemptFailed"> & {
   type: string;
 
   /**
-   * Text for a person; cut to 2 KiB.
+   * Text for a person; cut to 2,000 characters.
    *
    * @generated from field: string message = 4;
    */
@@ -591,7 +591,7 @@ export type TimerArmed = Message<"perdure.v1.TimerArmed"> & {
   kind: TimerKind;
 
   /**
-   * The step that it acts on; empty for TIMER_KIND_START.
+   * The step that it acts on; of TIMER_KIND_START, the one that begins first.
    *
    * @generated from field: string step_ref = 3;
    */
@@ -647,7 +647,7 @@ export type TimerFired = Message<"perdure.v1.TimerFired"> & {
   kind: TimerKind;
 
   /**
-   * The step that it acted on; empty for TIMER_KIND_START.
+   * The step that it acted on; of TIMER_KIND_START, the one that begins first.
    *
    * @generated from field: string step_ref = 3;
    */
@@ -661,7 +661,7 @@ export type TimerFired = Message<"perdure.v1.TimerFired"> & {
   used: boolean;
 
   /**
-   * True when FireTimer made it act before it was due.
+   * True when FireTimer made it act, due or not.
    *
    * @generated from field: bool forced = 5;
    */
@@ -690,7 +690,7 @@ export type TimerCancelled = Message<"perdure.v1.TimerCancelled"> & {
   reference: string;
 
   /**
-   * The step that it would have acted on; empty for TIMER_KIND_START.
+   * The step that it would have acted on.
    *
    * @generated from field: string step_ref = 2;
    */

@@ -90,7 +90,7 @@ export type Instance = Message<"perdure.v1.Instance"> & {
   stepResults: StepResult[];
 
   /**
-   * Why it is FAILED; absent otherwise.
+   * Why it is FAILED, or was when it was cancelled; absent otherwise.
    *
    * @generated from field: perdure.v1.InstanceError error = 10;
    */
@@ -239,7 +239,7 @@ export type StepResult = Message<"perdure.v1.StepResult"> & {
   event: string;
 
   /**
-   * The revision at which that was decided.
+   * The revision at which that was decided; of HALTED and FAILED, the instance's.
    *
    * @generated from field: int64 revision = 4;
    */
@@ -254,7 +254,7 @@ export const StepResultSchema: GenMessage<StepResult> = /*@__PURE__*/
   messageDesc(file_perdure_v1_instance_service, 2);
 
 /**
- * Why an instance is FAILED.
+ * Why an instance has failed.
  *
  * @generated from message perdure.v1.InstanceError
  */
@@ -274,7 +274,7 @@ export type InstanceError = Message<"perdure.v1.InstanceError"> & {
   type: string;
 
   /**
-   * Text for a person; cut to 2 KiB.
+   * Text for a person; cut to 2,000 characters.
    *
    * @generated from field: string message = 3;
    */
@@ -972,7 +972,8 @@ export enum StepStatus {
   SLEEPING = 6,
 
   /**
-   * It was active when the instance failed; RetryInstance takes it up again.
+   * It was active when the instance failed, and RetryInstance takes it up again; or when it was
+   * cancelled.
    *
    * @generated from enum value: STEP_STATUS_HALTED = 7;
    */
@@ -993,7 +994,8 @@ export enum StepStatus {
   SKIPPED = 9,
 
   /**
-   * A branch has arrived, and the step waits for others before it begins.
+   * A branch has arrived, and the step waits for others before it begins. Also the first step while
+   * the instance is PENDING.
    *
    * @generated from enum value: STEP_STATUS_JOINING = 10;
    */
@@ -1129,7 +1131,8 @@ export const InstanceService: GenService<{
    * taken again.
    *
    * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-   * BUSINESS_KEY_IN_USE.
+   * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
+   * instances keep theirs).
    *
    * @generated from rpc perdure.v1.InstanceService.RetryInstance
    */

@@ -499,7 +499,7 @@ export const RunnerService: GenService<{
    * firing is recorded as unused and nothing else happens.
    *
    * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
-   * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT.
+   * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
    *
    * @generated from rpc perdure.v1.RunnerService.ScheduleResume
    */

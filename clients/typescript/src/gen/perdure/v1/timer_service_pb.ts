@@ -38,7 +38,7 @@ export type Timer = Message<"perdure.v1.Timer"> & {
   instanceId: string;
 
   /**
-   * The step that it will act on; empty for TIMER_KIND_START.
+   * The step that it will act on; of TIMER_KIND_START, the one that begins first.
    *
    * @generated from field: string step_ref = 3;
    */
@@ -171,7 +171,7 @@ export const ListTimersRequestSchema: GenMessage<ListTimersRequest> = /*@__PURE_
  */
 export type ListTimersResponse = Message<"perdure.v1.ListTimersResponse"> & {
   /**
-   * In order of due_time, then of reference.
+   * In order of due_time, then of instance_id, then of the revision that armed it.
    *
    * @generated from field: repeated perdure.v1.Timer timers = 1;
    */

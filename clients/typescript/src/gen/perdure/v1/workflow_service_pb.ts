@@ -59,7 +59,7 @@ export type Workflow = Message<"perdure.v1.Workflow"> & {
   steps: StepDefinition[];
 
   /**
-   * When this server's store first held this version.
+   * When this server's store first held this graph under this version.
    *
    * @generated from field: google.protobuf.Timestamp create_time = 6;
    */
@@ -266,7 +266,7 @@ export type WorkflowSummary = Message<"perdure.v1.WorkflowSummary"> & {
   stepCount: number;
 
   /**
-   * When this server's store first held this version.
+   * When this server's store first held this graph under this version.
    *
    * @generated from field: google.protobuf.Timestamp create_time = 5;
    */
@@ -364,7 +364,7 @@ export const ListWorkflowsRequestSchema: GenMessage<ListWorkflowsRequest> = /*@_
  */
 export type ListWorkflowsResponse = Message<"perdure.v1.ListWorkflowsResponse"> & {
   /**
-   * In order of name, then the newest version first.
+   * In order of name, then of version.
    *
    * @generated from field: repeated perdure.v1.WorkflowSummary workflows = 1;
    */

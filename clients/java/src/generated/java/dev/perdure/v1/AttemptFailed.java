@@ -161,7 +161,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object message_ = "";
   /**
    * <pre>
-   * Text for a person; cut to 2 KiB.
+   * Text for a person; cut to 2,000 characters.
    * </pre>
    *
    * <code>string message = 4 [json_name = "message"];</code>
@@ -182,7 +182,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Text for a person; cut to 2 KiB.
+   * Text for a person; cut to 2,000 characters.
    * </pre>
    *
    * <code>string message = 4 [json_name = "message"];</code>
@@ -914,7 +914,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object message_ = "";
     /**
      * <pre>
-     * Text for a person; cut to 2 KiB.
+     * Text for a person; cut to 2,000 characters.
      * </pre>
      *
      * <code>string message = 4 [json_name = "message"];</code>
@@ -934,7 +934,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person; cut to 2 KiB.
+     * Text for a person; cut to 2,000 characters.
      * </pre>
      *
      * <code>string message = 4 [json_name = "message"];</code>
@@ -955,7 +955,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person; cut to 2 KiB.
+     * Text for a person; cut to 2,000 characters.
      * </pre>
      *
      * <code>string message = 4 [json_name = "message"];</code>
@@ -972,7 +972,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person; cut to 2 KiB.
+     * Text for a person; cut to 2,000 characters.
      * </pre>
      *
      * <code>string message = 4 [json_name = "message"];</code>
@@ -986,7 +986,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person; cut to 2 KiB.
+     * Text for a person; cut to 2,000 characters.
      * </pre>
      *
      * <code>string message = 4 [json_name = "message"];</code>

@@ -60,7 +60,7 @@ public interface AttemptFailedOrBuilder extends
 
   /**
    * <pre>
-   * Text for a person; cut to 2 KiB.
+   * Text for a person; cut to 2,000 characters.
    * </pre>
    *
    * <code>string message = 4 [json_name = "message"];</code>
@@ -69,7 +69,7 @@ public interface AttemptFailedOrBuilder extends
   java.lang.String getMessage();
   /**
    * <pre>
-   * Text for a person; cut to 2 KiB.
+   * Text for a person; cut to 2,000 characters.
    * </pre>
    *
    * <code>string message = 4 [json_name = "message"];</code>

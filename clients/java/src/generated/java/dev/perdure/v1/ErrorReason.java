@@ -63,7 +63,8 @@ public enum ErrorReason
   ERROR_REASON_INSTANCE_NOT_FOUND(4),
   /**
    * <pre>
-   * NOT_FOUND: no workflow has this name, or this version of it. With google.rpc.ResourceInfo.
+   * NOT_FOUND: no workflow has this name, or this version of it; or the instance to be retried ran on
+   * another graph than is stored under its version now. With google.rpc.ResourceInfo.
    * </pre>
    *
    * <code>ERROR_REASON_WORKFLOW_NOT_FOUND = 5;</code>
@@ -106,7 +107,8 @@ public enum ErrorReason
   ERROR_REASON_BUSINESS_KEY_IN_USE(9),
   /**
    * <pre>
-   * FAILED_PRECONDITION: the instance has ended, so nothing can be done to it. Metadata: `state`.
+   * FAILED_PRECONDITION: the instance has ended, or has FAILED and takes only RetryInstance and
+   * CancelInstance. Metadata: `state`.
    * </pre>
    *
    * <code>ERROR_REASON_INSTANCE_TERMINAL = 10;</code>
@@ -232,6 +234,15 @@ public enum ErrorReason
   ERROR_REASON_INBOX_FULL(24),
   /**
    * <pre>
+   * RESOURCE_EXHAUSTED: as many timers as ScheduleResume may arm in one instance (1,000) are pending.
+   * Metadata: `timers_max`. Cancel some, or try again once some have fired.
+   * </pre>
+   *
+   * <code>ERROR_REASON_TOO_MANY_TIMERS = 28;</code>
+   */
+  ERROR_REASON_TOO_MANY_TIMERS(28),
+  /**
+   * <pre>
    * UNAVAILABLE: the database does not answer; nothing was changed. Retry after the
    * google.rpc.RetryInfo's delay.
    * </pre>
@@ -303,7 +314,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_INSTANCE_NOT_FOUND_VALUE = 4;
   /**
    * <pre>
-   * NOT_FOUND: no workflow has this name, or this version of it. With google.rpc.ResourceInfo.
+   * NOT_FOUND: no workflow has this name, or this version of it; or the instance to be retried ran on
+   * another graph than is stored under its version now. With google.rpc.ResourceInfo.
    * </pre>
    *
    * <code>ERROR_REASON_WORKFLOW_NOT_FOUND = 5;</code>
@@ -346,7 +358,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_BUSINESS_KEY_IN_USE_VALUE = 9;
   /**
    * <pre>
-   * FAILED_PRECONDITION: the instance has ended, so nothing can be done to it. Metadata: `state`.
+   * FAILED_PRECONDITION: the instance has ended, or has FAILED and takes only RetryInstance and
+   * CancelInstance. Metadata: `state`.
    * </pre>
    *
    * <code>ERROR_REASON_INSTANCE_TERMINAL = 10;</code>
@@ -472,6 +485,15 @@ public enum ErrorReason
   public static final int ERROR_REASON_INBOX_FULL_VALUE = 24;
   /**
    * <pre>
+   * RESOURCE_EXHAUSTED: as many timers as ScheduleResume may arm in one instance (1,000) are pending.
+   * Metadata: `timers_max`. Cancel some, or try again once some have fired.
+   * </pre>
+   *
+   * <code>ERROR_REASON_TOO_MANY_TIMERS = 28;</code>
+   */
+  public static final int ERROR_REASON_TOO_MANY_TIMERS_VALUE = 28;
+  /**
+   * <pre>
    * UNAVAILABLE: the database does not answer; nothing was changed. Retry after the
    * google.rpc.RetryInfo's delay.
    * </pre>
@@ -547,6 +569,7 @@ public enum ErrorReason
       case 22: return ERROR_REASON_OVERLOADED;
       case 23: return ERROR_REASON_PAYLOAD_TOO_LARGE;
       case 24: return ERROR_REASON_INBOX_FULL;
+      case 28: return ERROR_REASON_TOO_MANY_TIMERS;
       case 25: return ERROR_REASON_DATABASE_UNAVAILABLE;
       case 26: return ERROR_REASON_OUTCOME_UNKNOWN;
       case 27: return ERROR_REASON_SHUTTING_DOWN;

@@ -484,7 +484,7 @@ dev.perdure.v1.Payload defaultValue) {
   private dev.perdure.v1.InstanceError error_;
   /**
    * <pre>
-   * Why it is FAILED; absent otherwise.
+   * Why it is FAILED, or was when it was cancelled; absent otherwise.
    * </pre>
    *
    * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
@@ -496,7 +496,7 @@ dev.perdure.v1.Payload defaultValue) {
   }
   /**
    * <pre>
-   * Why it is FAILED; absent otherwise.
+   * Why it is FAILED, or was when it was cancelled; absent otherwise.
    * </pre>
    *
    * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
@@ -508,7 +508,7 @@ dev.perdure.v1.Payload defaultValue) {
   }
   /**
    * <pre>
-   * Why it is FAILED; absent otherwise.
+   * Why it is FAILED, or was when it was cancelled; absent otherwise.
    * </pre>
    *
    * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
@@ -3228,7 +3228,7 @@ dev.perdure.v1.Payload defaultValue) {
         dev.perdure.v1.InstanceError, dev.perdure.v1.InstanceError.Builder, dev.perdure.v1.InstanceErrorOrBuilder> errorBuilder_;
     /**
      * <pre>
-     * Why it is FAILED; absent otherwise.
+     * Why it is FAILED, or was when it was cancelled; absent otherwise.
      * </pre>
      *
      * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
@@ -3239,7 +3239,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * Why it is FAILED; absent otherwise.
+     * Why it is FAILED, or was when it was cancelled; absent otherwise.
      * </pre>
      *
      * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
@@ -3254,7 +3254,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * Why it is FAILED; absent otherwise.
+     * Why it is FAILED, or was when it was cancelled; absent otherwise.
      * </pre>
      *
      * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
@@ -3274,7 +3274,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * Why it is FAILED; absent otherwise.
+     * Why it is FAILED, or was when it was cancelled; absent otherwise.
      * </pre>
      *
      * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
@@ -3292,7 +3292,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * Why it is FAILED; absent otherwise.
+     * Why it is FAILED, or was when it was cancelled; absent otherwise.
      * </pre>
      *
      * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
@@ -3317,7 +3317,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * Why it is FAILED; absent otherwise.
+     * Why it is FAILED, or was when it was cancelled; absent otherwise.
      * </pre>
      *
      * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
@@ -3334,7 +3334,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * Why it is FAILED; absent otherwise.
+     * Why it is FAILED, or was when it was cancelled; absent otherwise.
      * </pre>
      *
      * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
@@ -3346,7 +3346,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * Why it is FAILED; absent otherwise.
+     * Why it is FAILED, or was when it was cancelled; absent otherwise.
      * </pre>
      *
      * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
@@ -3361,7 +3361,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * Why it is FAILED; absent otherwise.
+     * Why it is FAILED, or was when it was cancelled; absent otherwise.
      * </pre>
      *
      * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>

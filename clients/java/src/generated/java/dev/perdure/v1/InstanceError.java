@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * Why an instance is FAILED.
+ * Why an instance has failed.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.InstanceError}
@@ -145,7 +145,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object message_ = "";
   /**
    * <pre>
-   * Text for a person; cut to 2 KiB.
+   * Text for a person; cut to 2,000 characters.
    * </pre>
    *
    * <code>string message = 3 [json_name = "message"];</code>
@@ -166,7 +166,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Text for a person; cut to 2 KiB.
+   * Text for a person; cut to 2,000 characters.
    * </pre>
    *
    * <code>string message = 3 [json_name = "message"];</code>
@@ -391,7 +391,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Why an instance is FAILED.
+   * Why an instance has failed.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.InstanceError}
@@ -790,7 +790,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object message_ = "";
     /**
      * <pre>
-     * Text for a person; cut to 2 KiB.
+     * Text for a person; cut to 2,000 characters.
      * </pre>
      *
      * <code>string message = 3 [json_name = "message"];</code>
@@ -810,7 +810,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person; cut to 2 KiB.
+     * Text for a person; cut to 2,000 characters.
      * </pre>
      *
      * <code>string message = 3 [json_name = "message"];</code>
@@ -831,7 +831,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person; cut to 2 KiB.
+     * Text for a person; cut to 2,000 characters.
      * </pre>
      *
      * <code>string message = 3 [json_name = "message"];</code>
@@ -848,7 +848,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person; cut to 2 KiB.
+     * Text for a person; cut to 2,000 characters.
      * </pre>
      *
      * <code>string message = 3 [json_name = "message"];</code>
@@ -862,7 +862,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person; cut to 2 KiB.
+     * Text for a person; cut to 2,000 characters.
      * </pre>
      *
      * <code>string message = 3 [json_name = "message"];</code>

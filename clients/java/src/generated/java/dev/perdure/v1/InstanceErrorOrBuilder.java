@@ -50,7 +50,7 @@ public interface InstanceErrorOrBuilder extends
 
   /**
    * <pre>
-   * Text for a person; cut to 2 KiB.
+   * Text for a person; cut to 2,000 characters.
    * </pre>
    *
    * <code>string message = 3 [json_name = "message"];</code>
@@ -59,7 +59,7 @@ public interface InstanceErrorOrBuilder extends
   java.lang.String getMessage();
   /**
    * <pre>
-   * Text for a person; cut to 2 KiB.
+   * Text for a person; cut to 2,000 characters.
    * </pre>
    *
    * <code>string message = 3 [json_name = "message"];</code>

@@ -268,7 +268,7 @@ dev.perdure.v1.Payload defaultValue);
 
   /**
    * <pre>
-   * Why it is FAILED; absent otherwise.
+   * Why it is FAILED, or was when it was cancelled; absent otherwise.
    * </pre>
    *
    * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
@@ -277,7 +277,7 @@ dev.perdure.v1.Payload defaultValue);
   boolean hasError();
   /**
    * <pre>
-   * Why it is FAILED; absent otherwise.
+   * Why it is FAILED, or was when it was cancelled; absent otherwise.
    * </pre>
    *
    * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
@@ -286,7 +286,7 @@ dev.perdure.v1.Payload defaultValue);
   dev.perdure.v1.InstanceError getError();
   /**
    * <pre>
-   * Why it is FAILED; absent otherwise.
+   * Why it is FAILED, or was when it was cancelled; absent otherwise.
    * </pre>
    *
    * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>

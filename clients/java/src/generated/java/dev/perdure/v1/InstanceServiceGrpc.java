@@ -336,7 +336,8 @@ public final class InstanceServiceGrpc {
      * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
      * taken again.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-     * BUSINESS_KEY_IN_USE.
+     * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
+     * instances keep theirs).
      * </pre>
      */
     default void retryInstance(dev.perdure.v1.RetryInstanceRequest request,
@@ -452,7 +453,8 @@ public final class InstanceServiceGrpc {
      * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
      * taken again.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-     * BUSINESS_KEY_IN_USE.
+     * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
+     * instances keep theirs).
      * </pre>
      */
     public void retryInstance(dev.perdure.v1.RetryInstanceRequest request,
@@ -552,7 +554,8 @@ public final class InstanceServiceGrpc {
      * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
      * taken again.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-     * BUSINESS_KEY_IN_USE.
+     * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
+     * instances keep theirs).
      * </pre>
      */
     public dev.perdure.v1.RetryInstanceResponse retryInstance(dev.perdure.v1.RetryInstanceRequest request) throws io.grpc.StatusException {
@@ -650,7 +653,8 @@ public final class InstanceServiceGrpc {
      * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
      * taken again.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-     * BUSINESS_KEY_IN_USE.
+     * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
+     * instances keep theirs).
      * </pre>
      */
     public dev.perdure.v1.RetryInstanceResponse retryInstance(dev.perdure.v1.RetryInstanceRequest request) {
@@ -736,7 +740,8 @@ public final class InstanceServiceGrpc {
      * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
      * taken again.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-     * BUSINESS_KEY_IN_USE.
+     * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
+     * instances keep theirs).
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.perdure.v1.RetryInstanceResponse> retryInstance(

@@ -50,7 +50,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.perdure.v1.Timer> timers_;
   /**
    * <pre>
-   * In order of due_time, then of reference.
+   * In order of due_time, then of instance_id, then of the revision that armed it.
    * </pre>
    *
    * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -61,7 +61,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In order of due_time, then of reference.
+   * In order of due_time, then of instance_id, then of the revision that armed it.
    * </pre>
    *
    * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -73,7 +73,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In order of due_time, then of reference.
+   * In order of due_time, then of instance_id, then of the revision that armed it.
    * </pre>
    *
    * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -84,7 +84,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In order of due_time, then of reference.
+   * In order of due_time, then of instance_id, then of the revision that armed it.
    * </pre>
    *
    * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -95,7 +95,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In order of due_time, then of reference.
+   * In order of due_time, then of instance_id, then of the revision that armed it.
    * </pre>
    *
    * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -569,7 +569,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * In order of due_time, then of reference.
+     * In order of due_time, then of instance_id, then of the revision that armed it.
      * </pre>
      *
      * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -583,7 +583,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of due_time, then of reference.
+     * In order of due_time, then of instance_id, then of the revision that armed it.
      * </pre>
      *
      * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -597,7 +597,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of due_time, then of reference.
+     * In order of due_time, then of instance_id, then of the revision that armed it.
      * </pre>
      *
      * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -611,7 +611,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of due_time, then of reference.
+     * In order of due_time, then of instance_id, then of the revision that armed it.
      * </pre>
      *
      * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -632,7 +632,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of due_time, then of reference.
+     * In order of due_time, then of instance_id, then of the revision that armed it.
      * </pre>
      *
      * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -650,7 +650,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of due_time, then of reference.
+     * In order of due_time, then of instance_id, then of the revision that armed it.
      * </pre>
      *
      * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -670,7 +670,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of due_time, then of reference.
+     * In order of due_time, then of instance_id, then of the revision that armed it.
      * </pre>
      *
      * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -691,7 +691,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of due_time, then of reference.
+     * In order of due_time, then of instance_id, then of the revision that armed it.
      * </pre>
      *
      * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -709,7 +709,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of due_time, then of reference.
+     * In order of due_time, then of instance_id, then of the revision that armed it.
      * </pre>
      *
      * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -727,7 +727,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of due_time, then of reference.
+     * In order of due_time, then of instance_id, then of the revision that armed it.
      * </pre>
      *
      * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -746,7 +746,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of due_time, then of reference.
+     * In order of due_time, then of instance_id, then of the revision that armed it.
      * </pre>
      *
      * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -763,7 +763,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of due_time, then of reference.
+     * In order of due_time, then of instance_id, then of the revision that armed it.
      * </pre>
      *
      * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -780,7 +780,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of due_time, then of reference.
+     * In order of due_time, then of instance_id, then of the revision that armed it.
      * </pre>
      *
      * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -791,7 +791,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of due_time, then of reference.
+     * In order of due_time, then of instance_id, then of the revision that armed it.
      * </pre>
      *
      * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -805,7 +805,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of due_time, then of reference.
+     * In order of due_time, then of instance_id, then of the revision that armed it.
      * </pre>
      *
      * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -820,7 +820,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of due_time, then of reference.
+     * In order of due_time, then of instance_id, then of the revision that armed it.
      * </pre>
      *
      * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -831,7 +831,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of due_time, then of reference.
+     * In order of due_time, then of instance_id, then of the revision that armed it.
      * </pre>
      *
      * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -843,7 +843,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of due_time, then of reference.
+     * In order of due_time, then of instance_id, then of the revision that armed it.
      * </pre>
      *
      * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>

@@ -220,7 +220,7 @@ public final class RunnerServiceGrpc {
      * running attempt's result is refused from then on. When the step has finished or not begun, the
      * firing is recorded as unused and nothing else happens.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
-     * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT.
+     * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
      * </pre>
      */
     default void scheduleResume(dev.perdure.v1.ScheduleResumeRequest request,
@@ -310,7 +310,7 @@ public final class RunnerServiceGrpc {
      * running attempt's result is refused from then on. When the step has finished or not begun, the
      * firing is recorded as unused and nothing else happens.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
-     * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT.
+     * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
      * </pre>
      */
     public void scheduleResume(dev.perdure.v1.ScheduleResumeRequest request,
@@ -380,7 +380,7 @@ public final class RunnerServiceGrpc {
      * running attempt's result is refused from then on. When the step has finished or not begun, the
      * firing is recorded as unused and nothing else happens.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
-     * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT.
+     * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
      * </pre>
      */
     public dev.perdure.v1.ScheduleResumeResponse scheduleResume(dev.perdure.v1.ScheduleResumeRequest request) throws io.grpc.StatusException {
@@ -449,7 +449,7 @@ public final class RunnerServiceGrpc {
      * running attempt's result is refused from then on. When the step has finished or not begun, the
      * firing is recorded as unused and nothing else happens.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
-     * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT.
+     * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
      * </pre>
      */
     public dev.perdure.v1.ScheduleResumeResponse scheduleResume(dev.perdure.v1.ScheduleResumeRequest request) {
@@ -520,7 +520,7 @@ public final class RunnerServiceGrpc {
      * running attempt's result is refused from then on. When the step has finished or not begun, the
      * firing is recorded as unused and nothing else happens.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
-     * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT.
+     * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.perdure.v1.ScheduleResumeResponse> scheduleResume(

@@ -100,7 +100,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object message_ = "";
   /**
    * <pre>
-   * Text for a person. Never to be parsed; cut to 2 KiB.
+   * Text for a person. Never to be parsed; cut to 2,000 characters.
    * </pre>
    *
    * <code>string message = 2 [json_name = "message"];</code>
@@ -121,7 +121,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Text for a person. Never to be parsed; cut to 2 KiB.
+   * Text for a person. Never to be parsed; cut to 2,000 characters.
    * </pre>
    *
    * <code>string message = 2 [json_name = "message"];</code>
@@ -636,7 +636,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object message_ = "";
     /**
      * <pre>
-     * Text for a person. Never to be parsed; cut to 2 KiB.
+     * Text for a person. Never to be parsed; cut to 2,000 characters.
      * </pre>
      *
      * <code>string message = 2 [json_name = "message"];</code>
@@ -656,7 +656,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person. Never to be parsed; cut to 2 KiB.
+     * Text for a person. Never to be parsed; cut to 2,000 characters.
      * </pre>
      *
      * <code>string message = 2 [json_name = "message"];</code>
@@ -677,7 +677,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person. Never to be parsed; cut to 2 KiB.
+     * Text for a person. Never to be parsed; cut to 2,000 characters.
      * </pre>
      *
      * <code>string message = 2 [json_name = "message"];</code>
@@ -694,7 +694,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person. Never to be parsed; cut to 2 KiB.
+     * Text for a person. Never to be parsed; cut to 2,000 characters.
      * </pre>
      *
      * <code>string message = 2 [json_name = "message"];</code>
@@ -708,7 +708,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person. Never to be parsed; cut to 2 KiB.
+     * Text for a person. Never to be parsed; cut to 2,000 characters.
      * </pre>
      *
      * <code>string message = 2 [json_name = "message"];</code>

@@ -32,7 +32,7 @@ public interface StepFailureOrBuilder extends
 
   /**
    * <pre>
-   * Text for a person. Never to be parsed; cut to 2 KiB.
+   * Text for a person. Never to be parsed; cut to 2,000 characters.
    * </pre>
    *
    * <code>string message = 2 [json_name = "message"];</code>
@@ -41,7 +41,7 @@ public interface StepFailureOrBuilder extends
   java.lang.String getMessage();
   /**
    * <pre>
-   * Text for a person. Never to be parsed; cut to 2 KiB.
+   * Text for a person. Never to be parsed; cut to 2,000 characters.
    * </pre>
    *
    * <code>string message = 2 [json_name = "message"];</code>

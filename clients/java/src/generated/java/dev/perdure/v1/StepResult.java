@@ -170,7 +170,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The revision at which that was decided.
+   * The revision at which that was decided; of HALTED and FAILED, the instance's.
    * </pre>
    *
    * <code>int64 revision = 4 [json_name = "revision"];</code>
@@ -841,7 +841,7 @@ private static final long serialVersionUID = 0L;
     private long revision_ ;
     /**
      * <pre>
-     * The revision at which that was decided.
+     * The revision at which that was decided; of HALTED and FAILED, the instance's.
      * </pre>
      *
      * <code>int64 revision = 4 [json_name = "revision"];</code>
@@ -853,7 +853,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision at which that was decided.
+     * The revision at which that was decided; of HALTED and FAILED, the instance's.
      * </pre>
      *
      * <code>int64 revision = 4 [json_name = "revision"];</code>
@@ -869,7 +869,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision at which that was decided.
+     * The revision at which that was decided; of HALTED and FAILED, the instance's.
      * </pre>
      *
      * <code>int64 revision = 4 [json_name = "revision"];</code>

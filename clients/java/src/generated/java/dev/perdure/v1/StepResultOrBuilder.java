@@ -69,7 +69,7 @@ public interface StepResultOrBuilder extends
 
   /**
    * <pre>
-   * The revision at which that was decided.
+   * The revision at which that was decided; of HALTED and FAILED, the instance's.
    * </pre>
    *
    * <code>int64 revision = 4 [json_name = "revision"];</code>

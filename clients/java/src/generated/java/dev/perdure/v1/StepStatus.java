@@ -71,7 +71,8 @@ public enum StepStatus
   STEP_STATUS_SLEEPING(6),
   /**
    * <pre>
-   * It was active when the instance failed; RetryInstance takes it up again.
+   * It was active when the instance failed, and RetryInstance takes it up again; or when it was
+   * cancelled.
    * </pre>
    *
    * <code>STEP_STATUS_HALTED = 7;</code>
@@ -95,7 +96,8 @@ public enum StepStatus
   STEP_STATUS_SKIPPED(9),
   /**
    * <pre>
-   * A branch has arrived, and the step waits for others before it begins.
+   * A branch has arrived, and the step waits for others before it begins. Also the first step while
+   * the instance is PENDING.
    * </pre>
    *
    * <code>STEP_STATUS_JOINING = 10;</code>
@@ -170,7 +172,8 @@ public enum StepStatus
   public static final int STEP_STATUS_SLEEPING_VALUE = 6;
   /**
    * <pre>
-   * It was active when the instance failed; RetryInstance takes it up again.
+   * It was active when the instance failed, and RetryInstance takes it up again; or when it was
+   * cancelled.
    * </pre>
    *
    * <code>STEP_STATUS_HALTED = 7;</code>
@@ -194,7 +197,8 @@ public enum StepStatus
   public static final int STEP_STATUS_SKIPPED_VALUE = 9;
   /**
    * <pre>
-   * A branch has arrived, and the step waits for others before it begins.
+   * A branch has arrived, and the step waits for others before it begins. Also the first step while
+   * the instance is PENDING.
    * </pre>
    *
    * <code>STEP_STATUS_JOINING = 10;</code>

@@ -150,7 +150,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step that it will act on; empty for TIMER_KIND_START.
+   * The step that it will act on; of TIMER_KIND_START, the one that begins first.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -171,7 +171,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step that it will act on; empty for TIMER_KIND_START.
+   * The step that it will act on; of TIMER_KIND_START, the one that begins first.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -1079,7 +1079,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step that it will act on; empty for TIMER_KIND_START.
+     * The step that it will act on; of TIMER_KIND_START, the one that begins first.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -1099,7 +1099,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it will act on; empty for TIMER_KIND_START.
+     * The step that it will act on; of TIMER_KIND_START, the one that begins first.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -1120,7 +1120,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it will act on; empty for TIMER_KIND_START.
+     * The step that it will act on; of TIMER_KIND_START, the one that begins first.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -1137,7 +1137,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it will act on; empty for TIMER_KIND_START.
+     * The step that it will act on; of TIMER_KIND_START, the one that begins first.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -1151,7 +1151,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it will act on; empty for TIMER_KIND_START.
+     * The step that it will act on; of TIMER_KIND_START, the one that begins first.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>

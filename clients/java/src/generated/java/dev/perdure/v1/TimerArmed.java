@@ -125,7 +125,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step that it acts on; empty for TIMER_KIND_START.
+   * The step that it acts on; of TIMER_KIND_START, the one that begins first.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -146,7 +146,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step that it acts on; empty for TIMER_KIND_START.
+   * The step that it acts on; of TIMER_KIND_START, the one that begins first.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -909,7 +909,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step that it acts on; empty for TIMER_KIND_START.
+     * The step that it acts on; of TIMER_KIND_START, the one that begins first.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -929,7 +929,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it acts on; empty for TIMER_KIND_START.
+     * The step that it acts on; of TIMER_KIND_START, the one that begins first.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -950,7 +950,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it acts on; empty for TIMER_KIND_START.
+     * The step that it acts on; of TIMER_KIND_START, the one that begins first.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -967,7 +967,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it acts on; empty for TIMER_KIND_START.
+     * The step that it acts on; of TIMER_KIND_START, the one that begins first.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -981,7 +981,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it acts on; empty for TIMER_KIND_START.
+     * The step that it acts on; of TIMER_KIND_START, the one that begins first.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>

@@ -49,7 +49,7 @@ public interface TimerArmedOrBuilder extends
 
   /**
    * <pre>
-   * The step that it acts on; empty for TIMER_KIND_START.
+   * The step that it acts on; of TIMER_KIND_START, the one that begins first.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -58,7 +58,7 @@ public interface TimerArmedOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step that it acts on; empty for TIMER_KIND_START.
+   * The step that it acts on; of TIMER_KIND_START, the one that begins first.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>

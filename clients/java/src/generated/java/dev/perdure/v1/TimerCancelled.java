@@ -98,7 +98,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step that it would have acted on; empty for TIMER_KIND_START.
+   * The step that it would have acted on.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -119,7 +119,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step that it would have acted on; empty for TIMER_KIND_START.
+   * The step that it would have acted on.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -590,7 +590,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step that it would have acted on; empty for TIMER_KIND_START.
+     * The step that it would have acted on.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -610,7 +610,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it would have acted on; empty for TIMER_KIND_START.
+     * The step that it would have acted on.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -631,7 +631,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it would have acted on; empty for TIMER_KIND_START.
+     * The step that it would have acted on.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -648,7 +648,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it would have acted on; empty for TIMER_KIND_START.
+     * The step that it would have acted on.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -662,7 +662,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it would have acted on; empty for TIMER_KIND_START.
+     * The step that it would have acted on.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>

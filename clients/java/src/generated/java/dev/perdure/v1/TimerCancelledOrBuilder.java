@@ -30,7 +30,7 @@ public interface TimerCancelledOrBuilder extends
 
   /**
    * <pre>
-   * The step that it would have acted on; empty for TIMER_KIND_START.
+   * The step that it would have acted on.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -39,7 +39,7 @@ public interface TimerCancelledOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step that it would have acted on; empty for TIMER_KIND_START.
+   * The step that it would have acted on.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>

@@ -124,7 +124,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step that it acted on; empty for TIMER_KIND_START.
+   * The step that it acted on; of TIMER_KIND_START, the one that begins first.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -145,7 +145,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step that it acted on; empty for TIMER_KIND_START.
+   * The step that it acted on; of TIMER_KIND_START, the one that begins first.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -185,7 +185,7 @@ private static final long serialVersionUID = 0L;
   private boolean forced_ = false;
   /**
    * <pre>
-   * True when FireTimer made it act before it was due.
+   * True when FireTimer made it act, due or not.
    * </pre>
    *
    * <code>bool forced = 5 [json_name = "forced"];</code>
@@ -788,7 +788,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step that it acted on; empty for TIMER_KIND_START.
+     * The step that it acted on; of TIMER_KIND_START, the one that begins first.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -808,7 +808,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it acted on; empty for TIMER_KIND_START.
+     * The step that it acted on; of TIMER_KIND_START, the one that begins first.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -829,7 +829,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it acted on; empty for TIMER_KIND_START.
+     * The step that it acted on; of TIMER_KIND_START, the one that begins first.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -846,7 +846,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it acted on; empty for TIMER_KIND_START.
+     * The step that it acted on; of TIMER_KIND_START, the one that begins first.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -860,7 +860,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it acted on; empty for TIMER_KIND_START.
+     * The step that it acted on; of TIMER_KIND_START, the one that begins first.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -924,7 +924,7 @@ private static final long serialVersionUID = 0L;
     private boolean forced_ ;
     /**
      * <pre>
-     * True when FireTimer made it act before it was due.
+     * True when FireTimer made it act, due or not.
      * </pre>
      *
      * <code>bool forced = 5 [json_name = "forced"];</code>
@@ -936,7 +936,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True when FireTimer made it act before it was due.
+     * True when FireTimer made it act, due or not.
      * </pre>
      *
      * <code>bool forced = 5 [json_name = "forced"];</code>
@@ -952,7 +952,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True when FireTimer made it act before it was due.
+     * True when FireTimer made it act, due or not.
      * </pre>
      *
      * <code>bool forced = 5 [json_name = "forced"];</code>

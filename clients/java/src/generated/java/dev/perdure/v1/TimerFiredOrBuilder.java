@@ -49,7 +49,7 @@ public interface TimerFiredOrBuilder extends
 
   /**
    * <pre>
-   * The step that it acted on; empty for TIMER_KIND_START.
+   * The step that it acted on; of TIMER_KIND_START, the one that begins first.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -58,7 +58,7 @@ public interface TimerFiredOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step that it acted on; empty for TIMER_KIND_START.
+   * The step that it acted on; of TIMER_KIND_START, the one that begins first.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -79,7 +79,7 @@ public interface TimerFiredOrBuilder extends
 
   /**
    * <pre>
-   * True when FireTimer made it act before it was due.
+   * True when FireTimer made it act, due or not.
    * </pre>
    *
    * <code>bool forced = 5 [json_name = "forced"];</code>

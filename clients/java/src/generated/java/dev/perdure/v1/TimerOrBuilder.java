@@ -52,7 +52,7 @@ public interface TimerOrBuilder extends
 
   /**
    * <pre>
-   * The step that it will act on; empty for TIMER_KIND_START.
+   * The step that it will act on; of TIMER_KIND_START, the one that begins first.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -61,7 +61,7 @@ public interface TimerOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step that it will act on; empty for TIMER_KIND_START.
+   * The step that it will act on; of TIMER_KIND_START, the one that begins first.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>

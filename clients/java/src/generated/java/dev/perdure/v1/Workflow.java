@@ -271,7 +271,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp createTime_;
   /**
    * <pre>
-   * When this server's store first held this version.
+   * When this server's store first held this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -283,7 +283,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When this server's store first held this version.
+   * When this server's store first held this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -295,7 +295,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When this server's store first held this version.
+   * When this server's store first held this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -1466,7 +1466,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> createTimeBuilder_;
     /**
      * <pre>
-     * When this server's store first held this version.
+     * When this server's store first held this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -1477,7 +1477,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this version.
+     * When this server's store first held this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -1492,7 +1492,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this version.
+     * When this server's store first held this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -1512,7 +1512,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this version.
+     * When this server's store first held this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -1530,7 +1530,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this version.
+     * When this server's store first held this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -1555,7 +1555,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this version.
+     * When this server's store first held this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -1572,7 +1572,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this version.
+     * When this server's store first held this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -1584,7 +1584,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this version.
+     * When this server's store first held this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -1599,7 +1599,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this version.
+     * When this server's store first held this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>

@@ -126,7 +126,7 @@ public interface WorkflowOrBuilder extends
 
   /**
    * <pre>
-   * When this server's store first held this version.
+   * When this server's store first held this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -135,7 +135,7 @@ public interface WorkflowOrBuilder extends
   boolean hasCreateTime();
   /**
    * <pre>
-   * When this server's store first held this version.
+   * When this server's store first held this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -144,7 +144,7 @@ public interface WorkflowOrBuilder extends
   com.google.protobuf.Timestamp getCreateTime();
   /**
    * <pre>
-   * When this server's store first held this version.
+   * When this server's store first held this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>

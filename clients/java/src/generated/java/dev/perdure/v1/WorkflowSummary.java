@@ -174,7 +174,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp createTime_;
   /**
    * <pre>
-   * When this server's store first held this version.
+   * When this server's store first held this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -186,7 +186,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When this server's store first held this version.
+   * When this server's store first held this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -198,7 +198,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When this server's store first held this version.
+   * When this server's store first held this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -930,7 +930,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> createTimeBuilder_;
     /**
      * <pre>
-     * When this server's store first held this version.
+     * When this server's store first held this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -941,7 +941,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this version.
+     * When this server's store first held this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -956,7 +956,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this version.
+     * When this server's store first held this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -976,7 +976,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this version.
+     * When this server's store first held this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -994,7 +994,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this version.
+     * When this server's store first held this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -1019,7 +1019,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this version.
+     * When this server's store first held this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -1036,7 +1036,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this version.
+     * When this server's store first held this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -1048,7 +1048,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this version.
+     * When this server's store first held this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -1063,7 +1063,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this version.
+     * When this server's store first held this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>

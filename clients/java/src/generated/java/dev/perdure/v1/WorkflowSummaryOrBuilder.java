@@ -70,7 +70,7 @@ public interface WorkflowSummaryOrBuilder extends
 
   /**
    * <pre>
-   * When this server's store first held this version.
+   * When this server's store first held this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -79,7 +79,7 @@ public interface WorkflowSummaryOrBuilder extends
   boolean hasCreateTime();
   /**
    * <pre>
-   * When this server's store first held this version.
+   * When this server's store first held this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -88,7 +88,7 @@ public interface WorkflowSummaryOrBuilder extends
   com.google.protobuf.Timestamp getCreateTime();
   /**
    * <pre>
-   * When this server's store first held this version.
+   * When this server's store first held this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
