@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 from perdure_server.engine import commands, facts
 from perdure_server.engine import rejections as reject
-from perdure_server.engine.commands import INSTANCE_BYTES_MAX, PAYLOAD_BYTES_MAX, Payload
+from perdure_server.engine.commands import INSTANCE_BYTES_MAX, PAYLOAD_BYTES_MAX, REPORTS_BYTES_MAX, Payload
+from perdure_server.engine.decide import Decision, decide
 from perdure_server.engine.state import InstanceStatus
 from simulation.flows import flow, task, wait
 from simulation.instance import Instance
@@ -104,6 +108,23 @@ def test_an_output_that_is_too_large_is_a_failure_that_is_not_retried() -> None:
     assert instance.output("three") == {
         "type": "OutputTooLarge",
         "message": "the output would bring 3145729 bytes, of at most 3145728",
+        "attempts": 1,
+    }
+
+
+def test_an_error_report_that_finds_no_room_leaves_its_message_to_the_history() -> None:
+    instance = full()
+    crowded = replace(instance.state, payload_bytes=INSTANCE_BYTES_MAX + REPORTS_BYTES_MAX - 1_000)
+
+    decision = decide(LINE, crowded, instance.fail("three", message="x" * 2_000, retryable=False))
+
+    assert isinstance(decision, Decision)
+    finished = decision.entries[1]
+    assert isinstance(finished.fact, facts.StepFinished)
+    assert finished.fact.failure == facts.Failure("ValueError", "x" * 2_000, 1)
+    assert json.loads(decision.payloads[finished.revision]) == {
+        "type": "ValueError",
+        "message": "",
         "attempts": 1,
     }
 

@@ -20,11 +20,18 @@ PAYLOAD_BYTES_MAX: Final = 1 << 20
 INSTANCE_BYTES_MAX: Final = 3 << 20
 """The most that an instance's context, outputs and inbox may add up to."""
 
+REPORTS_BYTES_MAX: Final = 256 << 10
+"""How much the reports of failed steps may add to that: they are told also where outputs found no room."""
+
 INBOX_EVENTS_MAX: Final = 1_000
 """The most events that an inbox holds."""
 
 REQUESTED_TIMERS_MAX: Final = 1_000
 """The most timers of ScheduleResume that wait in one instance: each commit writes them all, as a part of the state."""
+
+FAILURE_TYPE_CHARS_MAX: Final = 200
+FAILURE_MESSAGE_CHARS_MAX: Final = 2_000
+"""What is kept of an exception's name and text."""
 
 
 @dataclass(frozen=True, slots=True)

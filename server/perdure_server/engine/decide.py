@@ -16,6 +16,8 @@ from perdure.graph import EVENT_ELAPSED, EVENT_TIMEOUT, RESERVED_EVENTS, Workflo
 from perdure_server.engine import commands, facts
 from perdure_server.engine import rejections as reject
 from perdure_server.engine.commands import (
+    FAILURE_MESSAGE_CHARS_MAX,
+    FAILURE_TYPE_CHARS_MAX,
     INBOX_EVENTS_MAX,
     INSTANCE_BYTES_MAX,
     NO_GRANT,
@@ -25,11 +27,7 @@ from perdure_server.engine.commands import (
     Grant,
     Payload,
 )
-from perdure_server.engine.draft import (
-    FAILURE_MESSAGE_CHARS_MAX,
-    FAILURE_TYPE_CHARS_MAX,
-    Draft,
-)
+from perdure_server.engine.draft import Draft
 from perdure_server.engine.effects import (
     ArmTimer,
     DisarmTimer,

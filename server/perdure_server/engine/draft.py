@@ -12,14 +12,18 @@ from dataclasses import dataclass, field
 
 from perdure.graph import EVENT_ERROR, EVENT_TIMEOUT, StepKind, WorkflowGraph
 from perdure_server.engine import facts
-from perdure_server.engine.commands import EMPTY_OBJECT, Grant, Payload, payload
+from perdure_server.engine.commands import (
+    EMPTY_OBJECT,
+    INSTANCE_BYTES_MAX,
+    REPORTS_BYTES_MAX,
+    Grant,
+    Payload,
+    payload,
+)
 from perdure_server.engine.evolve import apply
 from perdure_server.engine.facts import Entry, Fact, Failure, TimerKind
 from perdure_server.engine.reach import ripe_joins
 from perdure_server.engine.state import ACTIVE, Buffered, Scheduled, State, Waiting
-
-FAILURE_TYPE_CHARS_MAX = 200
-FAILURE_MESSAGE_CHARS_MAX = 2_000
 
 
 @dataclass(slots=True)
@@ -83,8 +87,7 @@ class Draft:
     def fail(self, step_ref: str, failure: Failure) -> None:
         """Take the step's `error` arrow, or fail the instance where there is none."""
         if EVENT_ERROR in self.graph.steps[step_ref].on:
-            report = {"type": failure.type, "message": failure.message, "attempts": failure.attempts}
-            self.finish(step_ref, EVENT_ERROR, payload(json.dumps(report)), failure)
+            self.finish(step_ref, EVENT_ERROR, self._report_of(failure), failure)
             return
         active = (ref for ref, step in self.state.steps.items() if isinstance(step, ACTIVE))
         halted = tuple(sorted(ref for ref in active if ref != step_ref))
@@ -154,6 +157,14 @@ class Draft:
         """Hand one ready task to the granted executor."""
         self.slots -= 1
         self.add(facts.AttemptStarted(step_ref=step_ref, attempt=attempt, owner=self.grant.owner))
+
+    def _report_of(self, failure: Failure) -> Payload:
+        """What the steps behind the `error` arrow are told. Without room for it, the message is left to the history."""
+        report = {"type": failure.type, "message": failure.message, "attempts": failure.attempts}
+        body = payload(json.dumps(report))
+        if self.state.payload_bytes + body.info.size_bytes > INSTANCE_BYTES_MAX + REPORTS_BYTES_MAX:
+            body = payload(json.dumps(report | {"message": ""}))
+        return body
 
     def _begin(self, step_ref: str) -> None:
         definition = self.graph.steps[step_ref]

@@ -18,14 +18,17 @@ from typing import Any, Final
 import orjson
 
 from perdure.context import PENDING, Context, Outcome, StepError
-from perdure_server.engine.commands import Payload, payload
+from perdure_server.engine.commands import (
+    FAILURE_MESSAGE_CHARS_MAX,
+    FAILURE_TYPE_CHARS_MAX,
+    Payload,
+    payload,
+)
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.runtime.tasks import TaskFailed, TaskFinished, TaskResult, TaskSuspended
 
 log = logging.getLogger(__name__)
 
-FAILURE_MESSAGE_CHARS_MAX: Final = 2_000
-FAILURE_TYPE_CHARS_MAX: Final = 200
 EVENT_CHARS_MAX: Final = 200
 
 _LONG_NUMBER: Final = re.compile(r"[0-9]{19}")
