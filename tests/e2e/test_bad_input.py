@@ -593,6 +593,17 @@ async def test_a_business_key_in_use_names_its_holder(world: ApiWorld) -> None:
     assert refusal.resource == ("instance", "here")
 
 
+async def test_an_empty_object_is_the_same_body_as_none(world: ApiWorld) -> None:
+    await world.start("approval", "here")
+
+    first = await world.call("Resume", resume(opts_request_id="one"))
+    again = await world.call(
+        "Resume", resume(opts_request_id="one", opts_payload=common_pb2.Payload(json="{}"))
+    )
+
+    assert again == first
+
+
 async def test_a_request_id_with_another_body_is_refused(world: ApiWorld) -> None:
     await world.start("approval", "here", request_id="one")
     await world.call("ScheduleResume", schedule(opts=runner.ScheduleOptions(request_id="one")))

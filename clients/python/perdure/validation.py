@@ -53,8 +53,8 @@ STEPS_MAX: Final = 1_000
 """The most steps that one graph may have."""
 ARROWS_MAX: Final = 10_000
 """The most arrows (event, target) that one graph may have."""
-VERSION_MAX: Final = 2**32 - 1
-"""Versions travel as ``uint32``."""
+VERSION_MAX: Final = 2**31 - 1
+"""Versions travel as ``uint32``, which is a signed number in some languages."""
 ATTEMPTS_MAX: Final = 1_000_000
 """The most attempts that a retry policy may grant."""
 MULTIPLIER_MAX: Final = 1_000.0

@@ -107,9 +107,9 @@ def _payloads_of(history: list[Entry]) -> Mapping[int, PayloadInfo]:
 
 
 async def _timers(store: Store, state: State) -> list[str]:
-    rows = {
-        row.timer.revision: row.timer for row in await store.list_timers(state.instance_id, limit=100_000)
-    }
+    # One more than there should be is enough to see that there are too many.
+    found = await store.list_timers(state.instance_id, limit=len(state.timers) + 1)
+    rows = {row.timer.revision: row.timer for row in found}
     if rows == dict(state.timers):
         return []
     wrong = sorted(rev for rev in rows.keys() | state.timers.keys() if rows.get(rev) != state.timers.get(rev))

@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 
 from perdure.graph import DURATION_MS_MAX, NAME_PATTERN, RESERVED_EVENTS
+from perdure.validation import VERSION_MAX
 from perdure_server.engine.commands import PAYLOAD_BYTES_MAX, Payload, payload
 from perdure_server.engine.rejections import PayloadTooLarge
 
@@ -29,7 +30,6 @@ REASON_BYTES_MAX: Final = 1_024
 PAGE_SIZE_DEFAULT: Final = 50
 PAGE_SIZE_MAX: Final = 1_000
 NESTING_MAX: Final = 100
-VERSION_MAX: Final = 2**31 - 1
 VIOLATIONS_MAX: Final = 100
 """How many violations of one call are told."""
 

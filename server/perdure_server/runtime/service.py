@@ -15,7 +15,8 @@ import uuid_utils
 
 from perdure_server.engine import commands, facts
 from perdure_server.engine import rejections as reject
-from perdure_server.engine.commands import Command, Payload
+from perdure_server.engine.commands import EMPTY_OBJECT, Command, Payload
+from perdure_server.engine.commands import payload as payload_of
 from perdure_server.engine.decide import Decision
 from perdure_server.runtime.answers import (
     ConflictPolicy,
@@ -53,6 +54,9 @@ STARTS_MAX: Final = 10
 """How often a start is tried anew when what it met was gone by the time it was looked up."""
 
 RPC_START: Final = "StartInstance"
+
+_EMPTY: Final = payload_of(EMPTY_OBJECT)
+"""What an absent payload stands for: a repeat may write it out."""
 
 
 class Runtime:
@@ -196,7 +200,7 @@ class Runtime:
             buffer=buffer,
             request_id=request_id,
         )
-        fields = (event, payload and payload.info.digest, step_ref, buffer)
+        fields = (event, (payload or _EMPTY).info.digest, step_ref, buffer)
         return await self._call("Resume", instance_id, command, fields, ResumeAnswer, _resumed)
 
     async def schedule_resume(
