@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure.graph import DURATION_MS_MAX
+from perdure.validation import VERSION_MAX
 from perdure_server.engine.commands import PAYLOAD_BYTES_MAX
 from perdure_server.engine.rejections import PayloadTooLarge
 from perdure_server.runtime.fields import (
@@ -163,3 +164,8 @@ def test_a_violation_quotes_nothing_of_a_payload(text: str) -> None:
     with pytest.raises(InvalidFields) as caught:
         check.done()
     assert "secret" not in str(caught.value)
+
+
+def test_every_version_that_may_be_declared_may_be_asked_for() -> None:
+    assert not refuses(lambda check: check.version("opts.version", VERSION_MAX))
+    assert refuses(lambda check: check.version("opts.version", VERSION_MAX + 1))
