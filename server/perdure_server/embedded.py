@@ -59,8 +59,8 @@ class InProcessClient(AsyncClient):
         handler = self._handler(method)
 
         async def send(request: Any, *, timeout: float, metadata: object) -> Any:
-            call = handler.unary_unary(request.SerializeToString(), _Call(timeout))
-            return method.response.FromString(await self._at_home(call))
+            call = _Call(request.SerializeToString(), timeout)
+            return method.response.FromString(await self._at_home(_answer(handler, call)))
 
         return send
 
@@ -70,7 +70,7 @@ class InProcessClient(AsyncClient):
         def send(request: Any, *, timeout: float, metadata: object) -> _Stream:
             if asyncio.get_running_loop() is not self._home:
                 raise RuntimeError("a watch belongs to the client's own event loop; a step cannot open one")
-            return _Stream(handler.unary_stream, request.SerializeToString(), timeout, method.response)
+            return _Stream(handler, request.SerializeToString(), timeout, method.response)
 
         return send
 
@@ -128,13 +128,26 @@ class EmbeddedRunner(InProcessClient):
 
 
 class _Call:
-    """What a handler is told about its call, and how it refuses."""
+    """What a handler is told about its call, what it reads, and how it refuses."""
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, request: bytes, timeout: float) -> None:
+        self._request = request
         self._timeout = timeout
+        self._callbacks: list[Callable[[Any], None]] = []
 
     def time_remaining(self) -> float:
         return self._timeout
+
+    async def read(self) -> bytes:
+        return self._request
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        self._callbacks.append(callback)
+
+    def done(self) -> None:
+        """The call is over, and its answer with its reader."""
+        for callback in self._callbacks:
+            callback(self)
 
     async def abort(
         self, code: grpc.StatusCode, details: str = "", trailing_metadata: Iterable[tuple[str, Any]] = ()
@@ -144,20 +157,23 @@ class _Call:
         )
 
 
+async def _answer(handler: Any, call: _Call) -> bytes:
+    try:
+        # To grpc, every call streams its one request: the handler reads it from the call.
+        answer: bytes = await handler.stream_unary(None, call)
+        return answer
+    finally:
+        call.done()
+
+
 class _Stream(_Call):
     """A stream of responses: the handler runs as a task and writes, the client iterates."""
 
-    def __init__(
-        self,
-        handler: Callable[[bytes, Any], Coroutine[Any, Any, None]],
-        request: bytes,
-        timeout: float,
-        response: type[Any],
-    ) -> None:
-        super().__init__(timeout)
+    def __init__(self, handler: Any, request: bytes, timeout: float, response: type[Any]) -> None:
+        super().__init__(request, timeout)
         self._response = response
         self._unread: asyncio.Queue[bytes | None] = asyncio.Queue(UNREAD_MESSAGES_MAX)
-        self._task = asyncio.get_running_loop().create_task(self._run(handler, request))
+        self._task = asyncio.get_running_loop().create_task(self._run(handler))
 
     async def write(self, message: bytes) -> None:
         await self._unread.put(message)
@@ -165,13 +181,14 @@ class _Stream(_Call):
     def cancel(self) -> None:
         self._task.cancel()
 
-    async def _run(self, handler: Callable[[bytes, Any], Coroutine[Any, Any, None]], request: bytes) -> None:
+    async def _run(self, handler: Any) -> None:
         try:
             async with asyncio.timeout(self._timeout):
-                await handler(request, self)
+                await handler.stream_stream(None, self)
         except TimeoutError:
             await self.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the watch took longer than it may")
         finally:
+            self.done()
             if not (task := asyncio.current_task()) or not task.cancelling():
                 await self._unread.put(None)
 
