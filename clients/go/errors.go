@@ -55,6 +55,7 @@ const (
 	ErrOverloaded      Reason = "OVERLOADED"
 	ErrPayloadTooLarge Reason = "PAYLOAD_TOO_LARGE"
 	ErrInboxFull       Reason = "INBOX_FULL"
+	ErrTooManyTimers   Reason = "TOO_MANY_TIMERS"
 
 	ErrDatabaseUnavailable Reason = "DATABASE_UNAVAILABLE"
 	ErrOutcomeUnknown      Reason = "OUTCOME_UNKNOWN" // calling again with Error.RequestID tells

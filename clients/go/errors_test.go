@@ -36,8 +36,8 @@ func TestEveryReasonOfTheAPIHasItsName(t *testing.T) {
 		ErrStepNotFound, ErrTimerNotFound, ErrInstanceAlreadyExists, ErrBusinessKeyInUse, ErrInstanceTerminal,
 		ErrInstanceNotFailed, ErrEventNotAwaited, ErrEventNeverAccepted, ErrAmbiguousEvent, ErrStepFinished,
 		ErrStepUnreachable, ErrStepHasNoTimeout, ErrTimerNotCancellable, ErrLeaseLost, ErrRevisionCompacted,
-		ErrRevisionInFuture, ErrOverloaded, ErrPayloadTooLarge, ErrInboxFull, ErrDatabaseUnavailable,
-		ErrOutcomeUnknown, ErrShuttingDown,
+		ErrRevisionInFuture, ErrOverloaded, ErrPayloadTooLarge, ErrInboxFull, ErrTooManyTimers,
+		ErrDatabaseUnavailable, ErrOutcomeUnknown, ErrShuttingDown,
 	}
 	for _, name := range perdurev1.ErrorReason_name {
 		if reason := Reason(strings.TrimPrefix(name, "ERROR_REASON_")); !slices.Contains(named, reason) {

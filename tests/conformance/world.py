@@ -6,7 +6,7 @@ Everything starts when it is first asked for. Scenarios share it, so each uses i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -143,15 +143,20 @@ class World:
             assert found == state, f"{instance_id} ended as {found} and will never be {state}"
 
     def fill_inbox(self, instance_id: str, event: str, times: int) -> None:
-        asyncio.run(self._fill_inbox(instance_id, event, times))
+        asyncio.run(self._call(times, lambda client: client.resume(instance_id, event, buffer=True)))
 
-    async def _fill_inbox(self, instance_id: str, event: str, times: int) -> None:
+    def fill_timers(self, instance_id: str, step_ref: str, times: int) -> None:
+        asyncio.run(
+            self._call(times, lambda client: client.schedule_resume(instance_id, step_ref, 3_600_000))
+        )
+
+    async def _call(self, times: int, call: Callable[[AsyncClient], Awaitable[object]]) -> None:
         room = asyncio.Semaphore(CALLS_AT_ONCE)
         async with AsyncClient(self.server.address) as client, asyncio.TaskGroup() as calls:
 
             async def send() -> None:
                 async with room:
-                    await client.resume(instance_id, event, buffer=True)
+                    await call(client)
 
             for _ in range(times):
                 calls.create_task(send())

@@ -272,6 +272,11 @@ export class InboxFullError extends ResourceExhaustedError {
   static override readonly REASON = "INBOX_FULL";
 }
 
+/** The instance has as many requested timers as it may. */
+export class TooManyTimersError extends ResourceExhaustedError {
+  static override readonly REASON = "TOO_MANY_TIMERS";
+}
+
 /** The server's database does not answer; nothing was changed. */
 export class DatabaseUnavailableError extends UnavailableError {
   static override readonly REASON = "DATABASE_UNAVAILABLE";
@@ -327,6 +332,7 @@ const LEAVES: readonly (typeof PerdureError)[] = [
   OverloadedError,
   PayloadTooLargeError,
   InboxFullError,
+  TooManyTimersError,
   DatabaseUnavailableError,
   OutcomeUnknownError,
   ShuttingDownError,
