@@ -148,7 +148,11 @@ def circular() -> list[Any]:
         (Plain(), "Plain"),
         (datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), "datetime"),
         ([1 << 70, datetime.date(2026, 1, 1)], "date"),
+        (nested(99), "deeper than 100"),
+        ([1 << 70, nested(98)], "deeper than 100"),
+        ([1 << 70, nested(600)], "deeper"),
         (nested(400), "ecursion"),
+        ({"a\0b": 1}, "NUL"),
         (circular(), "ecursion"),
         ([1 << 70, circular()], ""),
         (1j, "complex"),
@@ -169,6 +173,7 @@ def test_an_output_that_is_no_json_fails_the_task_for_good(value: object, said: 
         (None, "null"),
         (["null", None, 1.5], '["null",null,1.5]'),
         ((1, 2), "[1,2]"),
+        (nested(98), "[" * 99 + "]" * 99),
         (1 << 63, "9223372036854775808"),
         (-(1 << 63), "-9223372036854775808"),
         (1 << 70, "1180591620717411303424"),
@@ -183,13 +188,14 @@ def test_json_values_are_written_exactly(value: object, text: str) -> None:
     assert text_of({"value": value}) == f'{{"value":{text}}}'
 
 
+keys = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 json_values = st.recursive(
     st.none()
     | st.booleans()
     | st.integers()
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner),
+    lambda inner: st.lists(inner) | st.dictionaries(keys, inner),
     max_leaves=10,
 )
 
@@ -234,6 +240,29 @@ class Unprintable(Exception):
         raise SystemExit
 
 
+class Trapped(type):
+    """A metaclass that leaves no question about its classes unpunished."""
+
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise SystemExit
+
+
+class Hostile(Exception, metaclass=Trapped):
+    class Text(str):
+        __slots__ = ()
+
+        def __iter__(self) -> Any:
+            raise KeyboardInterrupt
+
+    @property
+    def __traceback__(self) -> Any:
+        raise SystemExit
+
+    def __str__(self) -> str:
+        return self.Text("gotcha")
+
+
 @pytest.mark.parametrize(
     ("error", "type_", "message", "retryable"),
     [
@@ -249,6 +278,7 @@ class Unprintable(Exception):
         (RecursionError("deep"), "RecursionError", "deep", True),
         (MemoryError(), "MemoryError", "", True),
         (Unprintable(), "Unprintable", "(its text cannot be had: SystemExit)", True),
+        (Hostile(), "Hostile", "(its text cannot be had: KeyboardInterrupt)", True),
         (ValueError("\ud800 and \0"), "ValueError", "? and \ufffd", True),
         (BaseExceptionGroup("many", [ValueError("a")]), "ExceptionGroup", "many (1 sub-exception)", True),
     ],

@@ -13,6 +13,7 @@ import math
 import re
 import uuid
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Any, Final
 
 import orjson
@@ -24,6 +25,7 @@ from perdure_server.engine.commands import (
     Payload,
     payload,
 )
+from perdure_server.runtime.fields import shape_problem
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.runtime.tasks import TaskFailed, TaskFinished, TaskResult, TaskSuspended
 
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 EVENT_CHARS_MAX: Final = 200
 
 _LONG_NUMBER: Final = re.compile(r"[0-9]{19}")
+_TYPE_NAME: Final = type.__dict__["__name__"].__get__
+_TRACEBACK: Final = BaseException.__dict__["__traceback__"].__get__
 _STRICT: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
@@ -71,7 +75,8 @@ def result_of(task: TaskToRun, value: object) -> TaskResult:
 def failure_of(task: TaskToRun, error: BaseException) -> TaskFailed:
     """Say what a raised exception means: `StepError` knows whether a retry may help, of any other one hopes so."""
     failure = TaskFailed(
-        type=clean(type(error).__name__, FAILURE_TYPE_CHARS_MAX),
+        # Not by the attribute: a metaclass may have code there.
+        type=clean(_TYPE_NAME(type(error)), FAILURE_TYPE_CHARS_MAX),
         message=clean(_message_of(error)),
         retryable=_is_retryable(error),
     )
@@ -104,11 +109,10 @@ def _nonsense(message: str) -> TaskFailed:
 
 def _message_of(error: BaseException) -> str:
     try:
-        message = str(error)
+        # A subclass of str may carry code of its own.
+        return "".join(str(error))
     except BaseException as worse:  # noqa: BLE001 - user code again, and nothing may leave a step
-        return f"(its text cannot be had: {type(worse).__name__})"
-    # A subclass of str may carry code of its own.
-    return "".join(message)
+        return f"(its text cannot be had: {_TYPE_NAME(type(worse))})"
 
 
 def _is_retryable(error: BaseException) -> bool:
@@ -119,7 +123,7 @@ def _is_retryable(error: BaseException) -> bool:
 
 
 def _where(error: BaseException) -> str:
-    traceback = error.__traceback__
+    traceback: TracebackType | None = _TRACEBACK(error)
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
     return f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}" if traceback else ""
@@ -149,7 +153,18 @@ def write_json(output: Mapping[str, Any]) -> Payload | None:
     if b"null" in body:
         # orjson writes NaN and the infinities as null.
         _refuse_nan(output)
-    return payload(body.decode())
+    text = body.decode()
+    _refuse_shape(text)
+    return payload(text)
+
+
+def _refuse_shape(text: str) -> None:
+    try:
+        wrong = shape_problem(text, lambda: read_json(text))
+    except (RecursionError, ValueError) as problem:
+        raise NotJson(f"it could not be read back: {problem}") from None
+    if wrong:
+        raise NotJson(f"it {wrong}")
 
 
 def _write_long_integers(output: Mapping[str, Any]) -> bytes:

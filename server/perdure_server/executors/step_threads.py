@@ -22,7 +22,7 @@ from typing import Any, Final
 from perdure_server.executors.results import context_of, failure_of, result_of
 from perdure_server.executors.steps_loop import BEGAN, Began
 from perdure_server.runtime.ports import TaskToRun
-from perdure_server.runtime.tasks import TaskKey, TaskResult, TaskStopped, key_of
+from perdure_server.runtime.tasks import TaskFailed, TaskKey, TaskResult, TaskStopped, key_of
 
 log = logging.getLogger(__name__)
 
@@ -143,8 +143,16 @@ class StepThreads:
                 return
             item.worker = worker
             key = key_of(item.task)
-            # In a context of its own, so that nothing set by one step is seen by the next.
-            self._tell(key, contextvars.Context().run(self._run, key, item))
+            try:
+                # In a context of its own, so that nothing set by one step is seen by the next.
+                result = contextvars.Context().run(self._run, key, item)
+            except BaseException as error:  # noqa: BLE001 - saying what the code raised ran more of its code
+                result = TaskFailed(
+                    type(error).__name__, "the step's failure could not be told", retryable=True
+                )
+            self._tell(key, result)
+            # Until the next attempt, which may be long, nothing of this one is kept.
+            del item, result
         self._tell(_NO_KEY, THREAD_ENDED)
 
     def _run(self, key: TaskKey, item: _Item) -> TaskResult | Awaiting:

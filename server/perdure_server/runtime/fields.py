@@ -8,7 +8,7 @@ store.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -194,12 +194,8 @@ class Check:
                 path, f'must be a JSON object, like {{"order": 17}}, not {_KINDS.get(type(value), "null")}'
             )
             return None
-        # Most texts can be neither: they are not looked at again.
-        if text.count("[") + text.count("{") > NESTING_MAX and _nests_deeper(value, NESTING_MAX):
-            self.blame(path, f"must not nest deeper than {NESTING_MAX} levels")
-            return None
-        if "\\u0000" in text and _has_nul_key(value):
-            self.blame(path, "must not have the NUL character in a key")
+        if wrong := shape_problem(text, lambda: value):
+            self.blame(path, wrong)
             return None
         return found
 
@@ -221,6 +217,15 @@ def _given(value: str) -> str:
 def _where(error: orjson.JSONDecodeError) -> str:
     # orjson's own text may quote nothing of the document; only the place is added.
     return f"{error.msg.split(':')[0]} (line {error.lineno}, column {error.colno})"
+
+
+def shape_problem(text: str, value: Callable[[], Any]) -> str:
+    """Say what is wrong with the shape of a JSON text's value, which few texts need to be asked for. Empty: nothing."""
+    if text.count("[") + text.count("{") > NESTING_MAX and _nests_deeper(value(), NESTING_MAX):
+        return f"must not nest deeper than {NESTING_MAX} levels"
+    if "\\u0000" in text and _has_nul_key(value()):
+        return "must not have the NUL character in a key"
+    return ""
 
 
 def _nests_deeper(value: Any, levels_max: int) -> bool:
