@@ -9,7 +9,7 @@ import pytest
 
 from perdure_server.engine import commands
 from perdure_server.engine.commands import NO_GRANT
-from perdure_server.engine.rejections import PayloadTooLarge
+from perdure_server.engine.rejections import AttemptStale, PayloadTooLarge
 from perdure_server.runtime.dispatcher import GRANT_SLOTS_MAX
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.runtime.reservations import RESERVATION_SECONDS_MAX, Reservations
@@ -249,6 +249,20 @@ async def test_a_stopped_attempt_holds_its_credit_until_it_ends_and_its_result_i
 
     assert table.dispatcher.reserve("w", 1).slots == 1
     assert table.results == []
+
+
+async def test_a_task_whose_taking_was_refused_is_tried_again_though_the_stores_clock_stands_still(
+    table: TaskTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perdure_server.runtime.dispatcher.REFUSED_MS", 20)
+    hire(table)
+    table.take_troubles = [AttemptStale("a", "work", 0)]
+    table.add("a")
+    table.dispatcher.start()
+
+    await table.until(lambda: bool(table.taken))
+
+    assert table.taken == [TaskKey("a", "work", 1)]
 
 
 async def test_a_task_that_its_executor_refuses_is_released_and_taken_anew(table: TaskTable) -> None:

@@ -140,7 +140,7 @@ class Dispatcher:
         self._reserved = Reservations()
         self._held: dict[TaskKey, _Held] = {}
         self._taking: set[TaskKey] = set()
-        self._refused: dict[TaskKey, int] = {}
+        self._refused: dict[TaskKey, float] = {}
         self._released: OrderedDict[TaskKey, None] = OrderedDict()
         self._releases: set[asyncio.Future[Any]] = set()
         self._unrun: frozenset[TaskKey] = frozenset()
@@ -461,7 +461,8 @@ class Dispatcher:
         free = sum(max(registered.free, 0) for registered in self._clients) - self._reserved.total
         if free <= 0 or self._draining:
             return
-        now = self._store.now_ms()
+        # By the loop's time: the store's may be set back by hours.
+        now = asyncio.get_running_loop().time()
         self._refused = {key: until for key, until in self._refused.items() if until > now}
         limit = min(free, SWEEP_TASKS_MAX) + self._unusable
         rows = await self._store.claimable_tasks(code=tuple(self._by_code), limit=limit)
@@ -512,7 +513,7 @@ class Dispatcher:
             return
         self._reserved.take(1)
         if not isinstance(error, StoreError):
-            self._refused[key] = self._store.now_ms() + REFUSED_MS
+            self._refused[key] = asyncio.get_running_loop().time() + REFUSED_MS / 1000
         if not isinstance(error, AttemptStale | InstanceNotFound | ShuttingDown):
             log.warning("a task was not taken: %s", error, extra={"instance_id": key.instance_id})
 
