@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import uvloop
@@ -241,8 +241,11 @@ class Server:
             await self._api.set_ready(ready=healthy)
 
 
-async def serve(config: Config) -> None:
-    """Run a server until SIGTERM or SIGINT, then drain it. A second signal ends the process at once."""
+async def serve(config: Config, on_ready: Callable[[str], None] | None = None) -> None:
+    """Run a server until SIGTERM or SIGINT, then drain it. A second signal ends the process at once.
+
+    ``on_ready`` is told the address once calls are taken, after the ready line.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -257,6 +260,8 @@ async def serve(config: Config) -> None:
     server = Server(config)
     address = await server.start()
     print(f"perdure listening on {address}", flush=True)
+    if on_ready is not None:
+        on_ready(str(address))
     log.info("started", extra={"address": str(address), "workflows": len(config.workflows)})
     await stop.wait()
     log.info("stopping", extra={"grace_seconds": config.grace_seconds})
@@ -264,7 +269,7 @@ async def serve(config: Config) -> None:
     log.info("stopped")
 
 
-def run(config: Config) -> None:
+def run(config: Config, on_ready: Callable[[str], None] | None = None) -> None:
     """Run `serve` on an event loop of its own, with logs on stderr.
 
     Raises what stops a start: a `StoreError`, `CannotListen`, `DefinitionInUse`, `LifespanFailed`, ``ValueError`` for a
@@ -272,4 +277,4 @@ def run(config: Config) -> None:
     """
     log_to_stderr()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(config))
+        runner.run(serve(config, on_ready))

@@ -9,6 +9,7 @@ from typing import Final
 from perdure import Workflow
 
 DATABASE_DEFAULT: Final = "sqlite:///perdure.db"
+DATABASE_MEMORY: Final = ":memory:"
 LISTEN_DEFAULT: Final = "127.0.0.1:7420"
 
 GRACE_SECONDS: Final = 10.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
@@ -38,7 +39,7 @@ def register(app: typer.Typer) -> None:
     remote(app, "schedule-resume", "perdure schedule-resume ID approval 60000")(schedule_resume)
     remote(app, "get", "perdure get ID", "perdure get ID --json")(get)
     remote(app, "history", "perdure history ID", "perdure history ID --after 12 --json")(history)
-    remote(app, "watch", "perdure watch ID", "perdure watch ID --after 0")(watch)
+    remote(app, "watch", "perdure watch ID", "perdure watch ID --after 0 --plain")(watch)
     remote(app, "cancel", "perdure cancel ID --reason 'ordered twice'")(cancel)
     remote(app, "retry", "perdure retry ID")(retry)
     remote(
@@ -158,9 +159,15 @@ def watch(
         int | None,
         typer.Option(min=0, metavar="REVISION", help="Begin after this revision; 0: the whole history."),
     ] = None,
+    as_lines: Annotated[
+        bool, typer.Option("--plain", help="Print lines on a terminal too, as into a file or a pipe.")
+    ] = False,
 ) -> None:
-    """Follow an instance until it ends; goes on when the server restarts. Exit code 5 unless it COMPLETED."""
-    _follow(session, instance_id, after)
+    """Follow an instance until it ends; goes on when the server restarts. Exit code 5 unless it COMPLETED.
+
+    On a terminal: its steps, each as it stands, redrawn as things happen. Elsewhere: a line for each thing.
+    """
+    _follow(session, instance_id, after, live=not as_lines and not session.as_json and _can_redraw())
     state = session.client.get_instance(instance_id).state
     if state.has_ended and state.value != "COMPLETED":
         raise typer.Exit(Exit.NOT_COMPLETED)
@@ -250,11 +257,28 @@ def _show(session: Session, instance_id: str) -> str:
     return instance.state.value
 
 
-def _follow(session: Session, instance_id: str, after: int | None) -> None:
+def _follow(session: Session, instance_id: str, after: int | None, *, live: bool) -> None:
     connect_seconds = min(session.timeout_seconds, WATCH_CONNECT_SECONDS)
-    with session.connect(timeout_seconds=connect_seconds) as client:
-        for event in client.watch_instance(instance_id, after_revision=after):
-            _print_event(session, event)
+    with session.connect(timeout_seconds=connect_seconds) as watching:
+        events = watching.watch_instance(instance_id, after_revision=after)
+        if not live:
+            for event in events:
+                _print_event(session, event)
+            return
+        from perdure_server.cli.live import follow_live
+
+        instance = session.client.get_instance(instance_id)
+        # By a connection that waits for a restarted server, as the watch does.
+        with session.connect() as client:
+            follow_live(client, events, instance)
+
+
+def _can_redraw() -> bool:
+    if not sys.stdout.isatty():
+        return False
+    from rich.console import Console
+
+    return not Console().is_dumb_terminal
 
 
 def _print_event(session: Session, event: WatchEvent) -> None:

@@ -92,13 +92,13 @@ def fact_text(fact: facts.Fact) -> str:
             return f"{fact.step_ref} attempt {fact.attempt}"
         case facts.AttemptFailed():
             then = "will be retried" if fact.retrying else "was the last one"
-            return f"{fact.step_ref} attempt {fact.attempt} {then}: {_one_line(fact.type, fact.message)}"
+            return f"{fact.step_ref} attempt {fact.attempt} {then}: {one_line(fact.type, fact.message)}"
         case facts.AttemptReleased():
             return f"{fact.step_ref} attempt {fact.attempt} given back ({fact.reason})"
         case facts.StepSuspended():
             return f"{fact.step_ref} waits for {', '.join(fact.events)}"
         case facts.StepFinished():
-            why = f" ({_one_line(fact.failure.type, fact.failure.message)})" if fact.failure else ""
+            why = f" ({one_line(fact.failure.type, fact.failure.message)})" if fact.failure else ""
             return f"{fact.step_ref}: {fact.event} -> {', '.join(fact.targets)}{why}"
         case facts.StepSkipped():
             return fact.step_ref
@@ -115,11 +115,11 @@ def fact_text(fact: facts.Fact) -> str:
         case facts.InstanceCompleted():
             return _unconsumed(fact.unconsumed)
         case facts.InstanceFailed():
-            why = _one_line(fact.failure.type, fact.failure.message) if fact.failure else ""
+            why = one_line(fact.failure.type, fact.failure.message) if fact.failure else ""
             halted = f"; halted: {', '.join(fact.halted_steps)}" if fact.halted_steps else ""
             return f"{fact.step_ref}: {why}{halted}"
         case facts.InstanceCancelled():
-            return "; ".join(filter(None, [_one_line("", fact.reason), _unconsumed(fact.unconsumed)]))
+            return "; ".join(filter(None, [one_line("", fact.reason), _unconsumed(fact.unconsumed)]))
         case facts.InstanceRetried():
             return ""
         case facts.UnknownFact():
@@ -143,10 +143,10 @@ def instance_lines(instance: Instance) -> list[str]:
         lines.append(f"labels   {', '.join(f'{k}={v}' for k, v in sorted(instance.labels.items()))}")
     if instance.error is not None:
         error = instance.error
-        lines.append(f"error    {error.step_ref}: {_one_line(error.type, error.message)}")
+        lines.append(f"error    {error.step_ref}: {one_line(error.type, error.message)}")
     lines.append(f"context  {json_text(instance.initial)}")
     rows = [
-        (result.step_ref, result.status.value, _result_text(instance, result.step_ref, result.event))
+        (result.step_ref, result.status.value, result_text(instance, result.step_ref, result.event))
         for result in instance.step_results
     ]
     ended = {result.step_ref for result in instance.step_results}
@@ -157,7 +157,7 @@ def instance_lines(instance: Instance) -> list[str]:
             f"attempt {step.attempt}" if step.attempt else "",
             f"for {', '.join(step.events)}" if step.events else "",
             f"until {time_text(step.deadline)}" if step.deadline else "",
-            _one_line(step.last_failure.type, step.last_failure.message) if step.last_failure else "",
+            one_line(step.last_failure.type, step.last_failure.message) if step.last_failure else "",
         ]
         rows.append((step.step_ref, step.status.value, "  ".join(filter(None, notes))))
     if rows:
@@ -171,7 +171,8 @@ def instance_lines(instance: Instance) -> list[str]:
     return lines
 
 
-def _result_text(instance: Instance, step_ref: str, event: str) -> str:
+def result_text(instance: Instance, step_ref: str, event: str) -> str:
+    """Return how a step ended: its event, and its output if it has one."""
     output = instance.outputs.get(step_ref)
     return f"{event}  {json_text(output)}" if step_ref in instance.outputs else event
 
@@ -184,6 +185,7 @@ def _unconsumed(events: Sequence[facts.BufferedEvent]) -> str:
     return f"unconsumed: {', '.join(event.event for event in events)}" if events else ""
 
 
-def _one_line(kind: str, message: str) -> str:
+def one_line(kind: str, message: str) -> str:
+    """Return a failure on one line."""
     text = " ".join(message.split())
     return f"{kind}: {text}" if kind and text else kind or text

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -13,11 +14,15 @@ from perdure_server.cli.values import seconds_of
 from perdure_server.config import (
     COROUTINES_MAX,
     DATABASE_DEFAULT,
+    DATABASE_MEMORY,
     GRACE_SECONDS,
     LISTEN_DEFAULT,
     THREADS_MAX,
     Config,
 )
+
+if TYPE_CHECKING:
+    from perdure import Workflow
 
 
 def register(app: typer.Typer) -> None:
@@ -25,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         "serve",
         epilog=epilog(
+            "perdure serve --demo",
             "perdure serve examples/order.py",
             "perdure serve shop.workflows --database sqlite:////var/lib/perdure/shop.db --listen 127.0.0.1:7420",
             "perdure serve order.py --listen 0.0.0.0:7420 --tls-cert server.pem --tls-key server.key",
@@ -35,15 +41,20 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     apps: Annotated[
-        list[str], typer.Argument(metavar="APP", help="A .py file or a module with Workflow classes.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="APP", help="A .py file or a module with Workflow classes."),
+    ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Serve a small workflow of perdure's own, in memory, to try it.")
+    ] = False,
     database: Annotated[
-        str,
+        str | None,
         typer.Option(
             envvar="PERDURE_DATABASE",
+            show_default=DATABASE_DEFAULT,
             help="sqlite:///FILE (relative), sqlite:////FILE (absolute) or :memory:.",
         ),
-    ] = DATABASE_DEFAULT,
+    ] = None,
     listen: Annotated[
         str,
         typer.Option(
@@ -86,6 +97,7 @@ def serve(
     """Run a server for the workflows of APP...
 
     Prints `perdure listening on HOST:PORT` to stdout once it takes calls; logs go to stderr, a JSON document each.
+    With --demo, two lines to try follow, and the database is :memory: unless another is named.
     """
     from perdure_server.cli.apps import AppError, load_workflows
 
@@ -97,10 +109,16 @@ def serve(
     ):
         if file is not None and not file.is_file():
             fail(f"{option}: there is no file {file}")
+    if demo and apps:
+        fail("--demo serves its own workflow; leave out the APP")
+    if not demo and not apps:
+        fail("no APP to serve", mend="name a .py file or a module, or try `perdure serve --demo`")
     try:
-        found = load_workflows(apps)
+        found = _demo_workflows() if demo else load_workflows(apps or ())
     except AppError as error:
         fail_app(error)
+    if database is None:
+        database = DATABASE_MEMORY if demo else DATABASE_DEFAULT
     config = Config(
         workflows=found,
         database=database,
@@ -114,10 +132,22 @@ def serve(
         coroutines_max=coroutines_max,
         threads_max=threads_max,
     )
-    _run(config)
+    _run(config, _print_hints if demo else None)
 
 
-def _run(config: Config) -> None:
+def _demo_workflows() -> tuple[type[Workflow], ...]:
+    from perdure_server.cli.demo import Demo
+
+    return (Demo,)
+
+
+def _print_hints(address: str) -> None:
+    from perdure_server.cli.demo import hints
+
+    print(hints(address), flush=True)
+
+
+def _run(config: Config, on_ready: Callable[[str], None] | None) -> None:
     from perdure_server import app
     from perdure_server.executors.steps_loop import LifespanFailed
     from perdure_server.runtime.definitions import DefinitionInUse
@@ -132,7 +162,7 @@ def _run(config: Config) -> None:
     except ValueError as error:
         fail(str(error))
     try:
-        app.run(config)
+        app.run(config, on_ready)
     except (CannotListen, DefinitionInUse, LifespanFailed, StoreError) as error:
         fail(" ".join(str(error).split()), code=Exit.REFUSED)
 

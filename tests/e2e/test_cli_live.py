@@ -1,0 +1,193 @@
+"""The command line against a real server: the demo, the view on a terminal, completion, exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from e2e.server_process import REPOSITORY, ServerProcess
+from e2e.terminal import Terminal
+from perdure import Client, errors
+from perdure_server.cli.exits import Exit
+
+pytestmark = pytest.mark.e2e
+
+PERDURE: Final = (sys.executable, "-m", "perdure_server.cli")
+ORDER: Final = REPOSITORY / "examples" / "order.py"
+CONTEXT: Final = {"items": ["lamp"]}
+SECONDS_MAX: Final = 30.0
+
+
+def perdure(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PERDURE, *arguments],
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+
+
+@pytest.fixture
+def server(server_process: Callable[..., ServerProcess]) -> ServerProcess:
+    return server_process(ORDER)
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[Client]:
+    with Client(server.address) as client:
+        yield client
+
+
+# --- the view on a terminal --------------------------------------------------------------------------------------
+
+
+def test_on_a_terminal_watch_shows_every_step_as_it_stands_across_a_crash(
+    server_process: Callable[..., ServerProcess],
+) -> None:
+    server = server_process(ORDER, listen="127.0.0.1:0")
+    again = server_process(
+        ORDER, database=server.log.with_name("server-0.db"), listen=server.address, start=False
+    )
+    with Client(server.address) as client:
+        client.start_instance("order", CONTEXT, instance_id="o1")
+    with Terminal("watch", "o1", "--server", server.address) as screen:
+        screen.await_text(r"reserve +WAITING +1 +\S+Z \(in 00:59:\d\d\) +for reserved")
+        screen.await_text(r"ship +-")
+        server.kill()
+        again.start()
+        with Client(server.address) as client:
+            client.resume("o1", "reserved", {"shelf": "B7"})
+            screen.await_text(r'reserve +FINISHED +reserved  \{"shelf": "B7"\}')
+            screen.await_text(r"approval +WAITING +\S+Z \(in 23:59:\d\d\) +for approved, rejected")
+            client.resume("o1", "rejected")
+        screen.await_text(r"o1  order v1  COMPLETED")
+        code = screen.wait()
+
+    assert screen.drew
+    assert code == Exit.OK
+
+
+def test_a_view_of_an_instance_that_is_cancelled_ends_with_5(server: ServerProcess, client: Client) -> None:
+    client.start_instance("order", CONTEXT, instance_id="o1")
+    with Terminal("watch", "o1", "--server", server.address) as screen:
+        screen.await_text(r"reserve +WAITING")
+        client.cancel_instance("o1")
+        screen.await_text(r"o1  order v1  CANCELLED")
+
+        assert screen.wait() == Exit.NOT_COMPLETED
+
+
+def test_plain_lines_on_a_terminal_are_those_of_a_pipe(server: ServerProcess, client: Client) -> None:
+    client.start_instance("order", {}, instance_id="o1")
+    client.wait_for_end("o1")
+    arguments = ("watch", "o1", "--after", "0", "--server", server.address)
+    with Terminal(*arguments, "--plain") as screen:
+        code = screen.wait()
+
+    piped = perdure(*arguments)
+
+    assert not screen.drew
+    assert (code, piped.returncode) == (Exit.OK, Exit.OK)
+    assert screen.text == piped.stdout
+    assert "instance completed" in piped.stdout
+
+
+def test_a_view_of_what_is_not_there_is_refused_as_any_call_is(server: ServerProcess) -> None:
+    with Terminal("watch", "nobody", "--server", server.address) as screen:
+        code = screen.wait()
+
+    assert code == Exit.REFUSED
+    assert "INSTANCE_NOT_FOUND: there is no instance 'nobody'" in screen.text
+
+
+# --- the demo ----------------------------------------------------------------------------------------------------
+
+
+def test_the_demo_needs_no_app_leaves_no_file_and_its_two_lines_do_what_they_say(tmp_path: Path) -> None:
+    serving = subprocess.Popen(
+        [*PERDURE, "serve", "--demo", "--listen", "127.0.0.1:0"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={key: value for key, value in os.environ.items() if not key.startswith("PERDURE_")},
+    )
+    assert serving.stdout is not None
+    try:
+        ready, first, second = (serving.stdout.readline() for _ in range(3))
+        address = ready.rpartition(" ")[2].strip()
+        started, watched = first.split(" && ")
+        assert f"--server {address}" in second
+        assert perdure(*shlex.split(started)[1:]).stdout == "demo-1\n"
+        assert perdure(*shlex.split(second)[1:]).returncode == Exit.OK
+        with Client(address) as client:
+            for timer in client.list_timers("demo-1"):
+                with contextlib.suppress(errors.TimerNotFoundError):  # it was due meanwhile
+                    client.fire_timer(timer.reference)
+        followed = perdure(*shlex.split(watched)[1:])
+    finally:
+        serving.terminate()
+        code = serving.wait(SECONDS_MAX)
+        serving.stdout.close()
+
+    assert followed.returncode == Exit.OK
+    assert "You said Good morning. Goodbye!" in followed.stdout
+    assert (code, list(tmp_path.iterdir())) == (0, [])
+
+
+def test_the_demo_keeps_its_instances_in_a_database_that_is_named(
+    server_process: Callable[..., ServerProcess],
+) -> None:
+    server = server_process("--demo")
+    with Client(server.address) as client:
+        client.start_instance("demo", instance_id="d1")
+
+    server.restart()
+
+    with Client(server.address) as client:
+        assert client.get_instance("d1").workflow == "demo"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "perdure: no APP to serve (name a .py file or a module, or try `perdure serve --demo`)\n"),
+        (("--demo", str(ORDER)), "perdure: --demo serves its own workflow; leave out the APP\n"),
+    ],
+)
+def test_serve_wants_an_app_or_the_demo_and_not_both(arguments: tuple[str, ...], message: str) -> None:
+    done = perdure("serve", *arguments)
+
+    assert (done.returncode, done.stderr) == (Exit.USAGE, message)
+
+
+# --- the shell ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_installed_for_the_shell_and_nowhere_but_in_the_home(
+    shell: str, tmp_path: Path
+) -> None:
+    done = perdure("--install-completion", shell, HOME=str(tmp_path), ZDOTDIR=str(tmp_path))
+
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert done.returncode == Exit.OK
+    assert any("_PERDURE_COMPLETE" in path.read_text() for path in files)
+
+
+def test_completion_knows_the_commands_and_their_options() -> None:
+    commands = perdure(_PERDURE_COMPLETE="complete_bash", COMP_WORDS="perdure wat", COMP_CWORD="1")
+    options = perdure(_PERDURE_COMPLETE="complete_bash", COMP_WORDS="perdure serve --de", COMP_CWORD="2")
+
+    assert (commands.stdout.split(), options.stdout.split()) == (["watch"], ["--demo"])

@@ -1,0 +1,94 @@
+"""What the view of ``perdure watch`` says about steps and about time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from perdure.client import (
+    ActiveStep,
+    Instance,
+    InstanceState,
+    StepFailure,
+    StepResult,
+    StepStatus,
+)
+from perdure_server.cli.live import Row, due_text, step_rows
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+
+def active(step_ref: str, status: StepStatus, *, attempt: int = 0, failure: str = "") -> ActiveStep:
+    return ActiveStep(
+        step_ref=step_ref,
+        status=status,
+        attempt=attempt,
+        events=(),
+        deadline=NOON,
+        last_failure=StepFailure(type="Boom", message=failure, attempts=attempt) if failure else None,
+    )
+
+
+def result(step_ref: str, status: StepStatus, event: str = "") -> StepResult:
+    return StepResult(step_ref=step_ref, status=status, event=event, revision=1)
+
+
+def instance(*, steps: tuple[ActiveStep, ...] = (), results: tuple[StepResult, ...] = ()) -> Instance:
+    return Instance(
+        instance_id="i1",
+        workflow="flow",
+        version=1,
+        state=InstanceState.RUNNING,
+        revision=4,
+        initial={},
+        outputs={"first": {"n": 1}},
+        active_steps=steps,
+        step_results=results,
+        error=None,
+        labels={},
+        business_key="",
+        inbox=(),
+        create_time=NOON,
+        start_time=NOON,
+        update_time=NOON,
+        end_time=None,
+    )
+
+
+def test_steps_stand_in_the_graphs_order_begun_or_not() -> None:
+    one = instance(
+        steps=(active("second", StepStatus.RUNNING, attempt=2),),
+        results=(result("first", StepStatus.FINISHED, "done"),),
+    )
+
+    assert step_rows(one, ("first", "second", "third")) == [
+        Row(step_ref="first", status="FINISHED", note='done  {"n": 1}'),
+        Row(step_ref="second", status="RUNNING", attempt=2, due=NOON),
+        Row(step_ref="third"),
+    ]
+
+
+def test_a_failed_step_keeps_its_attempt_and_why_it_failed() -> None:
+    one = instance(
+        steps=(active("second", StepStatus.FAILED, attempt=5, failure="no\nluck"),),
+        results=(result("second", StepStatus.FAILED),),
+    )
+
+    assert step_rows(one, ("second",)) == [
+        Row(step_ref="second", status="FAILED", attempt=5, note="Boom: no luck")
+    ]
+
+
+def test_a_step_that_the_stored_graph_lost_is_shown_too() -> None:
+    one = instance(steps=(active("gone", StepStatus.WAITING),))
+
+    assert [row.step_ref for row in step_rows(one, ("first",))] == ["first", "gone"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-1, "(now)"), (0.5, "(now)"), (61, "(in 00:01:01)"), (90_061.9, "(in 1d 01:01:01)")],
+)
+def test_a_deadline_counts_down(seconds: float, text: str) -> None:
+    assert due_text(NOON + timedelta(seconds=seconds), NOON).endswith(f"Z {text}")
