@@ -1,0 +1,109 @@
+"""Copies that are taken from the file of a server at work, in the ways that docs/operating.md shows."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from e2e.server_process import REPOSITORY, ServerProcess
+from perdure import Client
+
+pytestmark = pytest.mark.e2e
+
+ORDER: Final = REPOSITORY / "examples" / "order.py"
+STARTS_BEFORE: Final = 200
+"""How many instances were answered for before the copy begins, and must be in it."""
+
+SECONDS_MAX: Final = 60.0
+
+
+def vacuum_into(source: Path, target: Path) -> None:
+    with closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as live:
+        live.execute("VACUUM INTO ?", [str(target)])
+
+
+def backup_api(source: Path, target: Path) -> None:
+    with (
+        closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as live,
+        closing(sqlite3.connect(target)) as copy,
+    ):
+        live.backup(copy)
+
+
+class Load:
+    """A client that starts orders, one after another, and brings each an event. ``answered`` has those that were OK."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._enough = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._troubles: list[Exception] = []
+        self.answered: list[str] = []
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(SECONDS_MAX)
+        assert self._troubles == []
+
+    def await_enough(self) -> None:
+        assert self._enough.wait(SECONDS_MAX)
+
+    def _run(self) -> None:
+        try:
+            with Client(self._address) as client:
+                while not self._stop.is_set():
+                    started = client.start_instance("order", {"items": ["lamp"]})
+                    client.resume(started.instance_id, "reserved", buffer=True)
+                    self.answered.append(started.instance_id)
+                    if len(self.answered) >= STARTS_BEFORE:
+                        self._enough.set()
+        except Exception as error:
+            self._troubles.append(error)
+            self._enough.set()
+
+
+@pytest.mark.parametrize("copy", [vacuum_into, backup_api])
+def test_a_copy_from_under_load_is_sound_has_all_that_was_answered_and_can_be_served(
+    copy: Callable[[Path, Path], None],
+    server_process: Callable[..., ServerProcess],
+    tmp_path: Path,
+) -> None:
+    source, target = tmp_path / "live.db", tmp_path / "backup" / "copy.db"
+    target.parent.mkdir()
+    server = server_process(ORDER, database=source)
+    with Load(server.address) as load:
+        load.await_enough()
+        before = list(load.answered)
+        copy(source, target)
+        during = len(load.answered) - len(before)
+    server.terminate()
+
+    checked = subprocess.run(
+        [sys.executable, "-m", "perdure_server.cli", "db", "check", "--database", f"sqlite:///{target}"],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.stdout.endswith(" 0 with findings\n")
+    assert sorted(path.name for path in target.parent.iterdir()) in (["copy.db"], ["copy.db", "copy.db.lock"])
+    assert len(before) <= int(checked.stdout.split()[0]) <= len(before) + during + 1
+
+    restored = server_process(ORDER, database=target)
+    with Client(restored.address) as client:
+        there = {summary.instance_id for summary in client.list_instances(page_size=1000)}
+    assert set(before) <= there
