@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 TOOLS := .venv-tools
+PEERS := .venv-bench
 BIN := $(VENV)/bin
 TBIN := $(TOOLS)/bin
 WORKERS ?= 2
@@ -14,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools lock generate baseline clients lint format test floors demo bench chaos clean
+.PHONY: help setup tools lock generate baseline clients lint format test floors demo bench peers chaos clean
 
 help:  ## show this page
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -24,7 +25,7 @@ help:  ## show this page
 setup: $(VENV)/.stamp  ## .venv with the server, the SDK and the tests' libraries
 tools: $(TOOLS)/.stamp $(TOOLS)/.generators  ## the protos' generators and linter, each in a pinned environment
 
-# Both environments are laid anew when what they are made from has changed.
+# The environments are laid anew when what they are made from has changed.
 $(VENV)/.stamp: requirements/dev.lock pyproject.toml
 	@$(call check_python)
 	rm -f $@
@@ -47,6 +48,16 @@ $(TOOLS)/.generators: $(TOOLS)/.stamp $(GENERATORS)
 	rm -rf $(TOOLS)/scratch
 	@touch $@
 
+$(PEERS)/.stamp: requirements/bench.lock requirements/bench-npm/package-lock.json
+	@$(call check_python)
+	rm -f $@
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --require-hashes -r requirements/bench.lock
+	@command -v npm >/dev/null || echo "no npm here: without Restate's server"
+	cp requirements/bench-npm/*.json requirements/bench-npm/.npmrc $(PEERS)/
+	! command -v npm >/dev/null || npm ci --prefix $(PEERS) --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
+
 define check_python
 $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
   || { echo "$(PYTHON) is no Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
@@ -57,6 +68,8 @@ lock: $(TOOLS)/.stamp  ## resolve requirements/*.in and pyproject.toml anew (--u
 	  --extra server pyproject.toml requirements/dev.in -o requirements/dev.lock
 	$(TBIN)/uv pip compile $(ARGS) --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  requirements/tools.in -o requirements/tools.lock
+	$(TBIN)/uv pip compile $(ARGS) --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  requirements/bench.in -o requirements/bench.lock
 
 generate: tools  ## write the stubs of all clients (committed; tests prove them fresh)
 	bash proto/generate.sh clients/python
@@ -91,8 +104,10 @@ floors: setup $(TOOLS)/.stamp  ## the SDK on the oldest libraries that it names
 demo: setup  ## an order from start to end, with a kill -9 in between
 	$(BIN)/python examples/demo.py
 
-bench: setup  ## the hot paths, each beside its reference
-	$(BIN)/python benchmarks/run.py $(ARGS)
+bench: setup  ## what durable calls cost, beside an echo and the peers that are here
+	GRPC_VERBOSITY=ERROR $(BIN)/python benchmarks/run.py $(ARGS)
+
+peers: $(PEERS)/.stamp  ## .venv-bench with DBOS, Temporal and Restate, for bench to compare with
 
 chaos: setup  ## ROUNDS rounds of load and kill -9, judged by the checker
 	PERDURE_CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -m chaos --timeout 0 $(ARGS)
@@ -100,5 +115,5 @@ chaos: setup  ## ROUNDS rounds of load and kill -9, judged by the checker
 clean:  ## remove the environments, what was built and every cache
 	rm -rf clients/go/build clients/java/target clients/typescript/build clients/typescript/dist \
 	  clients/typescript/node_modules
-	rm -rf $(VENV) $(TOOLS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(TOOLS) $(PEERS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,11 +6,11 @@ from perdure import Context, Outcome, Workflow, step, wait_for
 
 
 class Parked(Workflow, name="parked", version=1):
-    """The first step waits: a start stores the instance and nothing runs."""
+    """The first step waits: a start stores the instance and nothing runs until an answer comes, or a timer."""
 
     start = "answer"
 
-    answer = wait_for("answered", on={"answered": "end"})
+    answer = wait_for("answered", on={"answered": "end", "timeout": "end"})
 
 
 class Lifecycle(Workflow, name="lifecycle", version=1):

@@ -1,11 +1,13 @@
-"""What a durable call costs, as a ratio to a bare gRPC echo that is measured in the same run.
+"""What durable calls cost, beside a bare gRPC echo and beside other systems, all measured in one run.
 
-    make bench                       # five interleaved rounds of everything
-    make bench ARGS="--rounds 1"     # a quick look
+    make bench                                   # everything, five rounds
+    make bench ARGS="--rounds 1 --only rates"    # a quick look
+    make bench ARGS="--json report.json"
 
-Every server runs in a process of its own; this process is the one client of all of them. A round measures the echo,
-then each subject, so that a machine that speeds up or slows down does so for all. Ratios are per round; the table
-shows their medians with the smallest and the largest.
+Every server runs in a process of its own; this process is the one client of perdure and of the echo. A round measures
+each of them and each peer once, so that a machine that speeds up or slows down does so for all; ratios are per round,
+and the table shows medians with the smallest and the largest. What must hold (no timer early or lost, no entry
+missing) are gates: one that does not hold makes the exit code 1. What is to be reached is only told.
 """
 
 from __future__ import annotations
@@ -15,189 +17,143 @@ import asyncio
 import json
 import os
 import platform
-import statistics
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import grpc
 import uvloop
 
-from perdure.v1 import common_pb2, instance_service_pb2, runner_service_pb2
+from calls import (
+    Perdure,
+    echo_command,
+    rate_of_lifecycles,
+    rate_of_starts,
+    serve_command,
+    server_process,
+)
+from load import CALLERS, machine
+from peers import PEERS, Peer, run_peer
+from prepare import now_ms, park
+from report import gates_broken, table
+from restart import measure_restarts
+from timers import measure_timers
+from watchers import measure_watchers
 
-HERE: Final = Path(__file__).resolve().parent
-CALLERS: Final = 64
-CONTEXT: Final = json.dumps({"order": 4711, "items": ["lamp", "desk", "chair"], "total_cents": 129900})
-PAYLOAD: Final = json.dumps({"amount": 129900, "by": "dana"})
-
-Call = Callable[[bytes], Awaitable[bytes]]
-
-
-@asynccontextmanager
-async def server_process(*command: str) -> AsyncIterator[str]:
-    """Run a server, yield the address from its ready line, end it."""
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-    )
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(30):
-            line = (await process.stdout.readline()).decode()
-        if " listening on " not in line:
-            raise RuntimeError(f"no ready line from {' '.join(command)}: {line!r}")
-        yield line.split()[-1]
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        async with asyncio.timeout(60):
-            await process.wait()
+PARTS: Final = ("rates", "peers", "timers", "watch", "restart")
+PENDING: Final = 100_000
+MONTH_MS: Final = 30 * 86_400_000
 
 
-def start_request(workflow: str) -> bytes:
-    """A StartInstance as a client sends it: with a request id of its own."""
-    request = runner_service_pb2.StartInstanceRequest(
-        workflow=workflow,
-        context=common_pb2.Payload(json=CONTEXT),
-        opts=runner_service_pb2.StartOptions(request_id=os.urandom(16).hex()),
-    )
-    return request.SerializeToString()
-
-
-def resume_request(instance_id: str) -> bytes:
-    request = runner_service_pb2.ResumeRequest(
-        instance_id=instance_id,
-        event="answered",
-        opts=runner_service_pb2.ResumeOptions(
-            request_id=os.urandom(16).hex(), payload=common_pb2.Payload(json=PAYLOAD), buffer=True
-        ),
-    )
-    return request.SerializeToString()
-
-
-async def at_once(callers: int, count: int, work: Callable[[], Awaitable[None]]) -> float:
-    """Do ``work`` ``count`` times by ``callers`` callers; return the seconds that it took."""
-    left = count
-
-    async def caller() -> None:
-        nonlocal left
-        while left > 0:
-            left -= 1
-            await work()
-
-    began = time.perf_counter()
-    await asyncio.gather(*(caller() for _ in range(callers)))
-    return time.perf_counter() - began
-
-
-async def rate_of_echo(echo: Call, count: int) -> float:
-    async def work() -> None:
-        await echo(start_request("parked"))
-
-    return count / await at_once(CALLERS, count, work)
-
-
-async def rate_of_start(start: Call, count: int) -> float:
-    async def work() -> None:
-        await start(start_request("parked"))
-
-    return count / await at_once(CALLERS, count, work)
-
-
-async def rate_of_lifecycle(start: Call, resume: Call, list_instances: Call, count: int) -> float:
-    """Instances per second from the first start to the moment when the last is stored as COMPLETED."""
-    answer = runner_service_pb2.StartInstanceResponse
-
-    async def work() -> None:
-        started = answer.FromString(await start(start_request("lifecycle")))
-        await resume(resume_request(started.instance_id))
-
-    live = instance_service_pb2.ListInstancesRequest(
-        workflow="lifecycle",
-        page_size=1,
-        states=[
-            instance_service_pb2.INSTANCE_STATE_PENDING,
-            instance_service_pb2.INSTANCE_STATE_RUNNING,
-            instance_service_pb2.INSTANCE_STATE_WAITING,
-            instance_service_pb2.INSTANCE_STATE_FAILED,
-        ],
-    ).SerializeToString()
-    began = time.perf_counter()
-    await at_once(CALLERS, count, work)
-    async with asyncio.timeout(60):
-        # Another process's instances give no event to wait for.
-        while instance_service_pb2.ListInstancesResponse.FromString(await list_instances(live)).instances:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
-    return count / (time.perf_counter() - began)
-
-
-async def measure(rounds: int, count: int) -> dict[str, Any]:
-    results: dict[str, list[float]] = {"echo": [], "start": [], "lifecycle": []}
-    with tempfile.TemporaryDirectory(prefix="perdure-bench-") as folder:
-        perdure = (
-            *(sys.executable, "-m", "perdure_server.cli", "serve", str(HERE / "flows.py")),
-            *("--database", f"sqlite:///{folder}/bench.db", "--listen", "127.0.0.1:0"),
-        )
-        async with (
-            server_process(sys.executable, str(HERE / "echo_server.py")) as echo_address,
-            server_process(*perdure) as address,
-            grpc.aio.insecure_channel(echo_address) as echo_channel,
-            grpc.aio.insecure_channel(address) as channel,
-        ):
-            echo = echo_channel.unary_unary("/bench.Echo/Echo")
-            start = channel.unary_unary("/perdure.v1.RunnerService/StartInstance")
-            resume = channel.unary_unary("/perdure.v1.RunnerService/Resume")
-            list_instances = channel.unary_unary("/perdure.v1.InstanceService/ListInstances")
-            await rate_of_echo(echo, count // 4)
-            await rate_of_start(start, count // 4)
-            await rate_of_lifecycle(start, resume, list_instances, count // 8)
-            for _ in range(rounds):
-                results["echo"].append(await rate_of_echo(echo, count))
-                results["start"].append(await rate_of_start(start, count))
-                results["lifecycle"].append(
-                    await rate_of_lifecycle(start, resume, list_instances, count // 2)
-                )
+async def measure_rates(folder: Path, rounds: int, count: int, peers: tuple[Peer, ...]) -> dict[str, Any]:
+    """Measure echo, start and lifecycle, and the lifecycle on each peer, in interleaved rounds."""
+    rates: dict[str, list[float]] = {name: [] for name in ("echo", "start", "lifecycle")}
+    peer_reports: dict[str, dict[str, Any]] = {}
+    absent: dict[str, str] = {}
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        echo_server = await enter(server_process(*echo_command()))
+        server = await enter(server_process(*serve_command(folder / "rates.db")))
+        echo_channel = await enter(grpc.aio.insecure_channel(echo_server.address))
+        echo = echo_channel.unary_unary("/bench.Echo/Echo")
+        perdure = Perdure(await enter(grpc.aio.insecure_channel(server.address)))
+        await rate_of_starts(echo, count // 4)
+        await rate_of_starts(perdure.start_raw, count // 4)
+        await rate_of_lifecycles(perdure, count // 8)
+        for number in range(1, rounds + 1):
+            say(f"rates: round {number} of {rounds}")
+            rates["echo"].append(await rate_of_starts(echo, count))
+            rates["start"].append(await rate_of_starts(perdure.start_raw, count))
+            rates["lifecycle"].append(await rate_of_lifecycles(perdure, count // 2))
+            for peer in peers:
+                if peer.name in absent:
+                    continue
+                try:
+                    if word := peer.missing():
+                        raise RuntimeError(word)
+                    report = await run_peer(peer)
+                except (RuntimeError, TimeoutError) as error:
+                    absent[peer.name] = str(error) or "it did not end in time"
+                    say(f"{peer.name}: skipped, {absent[peer.name]}")
+                    continue
+                rates.setdefault(peer.name, []).append(report["count"] / report["seconds"])
+                peer_reports[peer.name] = {key: report[key] for key in ("version", "settings", "count")}
+    # A peer that gave up half-way has no figures.
+    rates = {name: found for name, found in rates.items() if len(found) == rounds}
     return {
-        "machine": {
-            "cores": os.cpu_count(),
-            "system": platform.platform(),
-            "python": platform.python_version(),
-        },
-        "rounds": rounds,
         "callers": CALLERS,
-        "per_second": results,
-        "of_echo": {
-            name: [rate / echo for rate, echo in zip(results[name], results["echo"], strict=True)]
-            for name in ("start", "lifecycle")
-        },
+        "per_second": rates,
+        "of_echo": {name: ratios(rates[name], rates["echo"]) for name in ("start", "lifecycle")},
+        "of_peer": {name: ratios(rates["lifecycle"], rates[name]) for name in peer_reports if name in rates},
+        "peers": peer_reports,
+        "peers_absent": absent,
     }
 
 
-def table(report: dict[str, Any]) -> str:
-    lines = [f"{'':12}{'per second':>14}{'of echo':>10}{'smallest':>10}{'largest':>10}"]
-    for name, rates in report["per_second"].items():
-        line = f"{name:12}{statistics.median(rates):14,.0f}"
-        if name in report["of_echo"]:
-            ratios = report["of_echo"][name]
-            line += f"{statistics.median(ratios):10.3f}{min(ratios):10.3f}{max(ratios):10.3f}"
-        lines.append(line)
-    return "\n".join(lines)
+def ratios(rates: list[float], references: list[float]) -> list[float]:
+    return [rate / reference for rate, reference in zip(rates, references, strict=True)]
+
+
+async def measure(parts: set[str], rounds: int, count: int) -> dict[str, Any]:
+    report: dict[str, Any] = {
+        "machine": {**machine(), "python": platform.python_version()},
+        "command": " ".join(["python", *sys.argv]),
+        "rounds": rounds,
+    }
+    began = time.perf_counter()
+    with TemporaryDirectory(prefix="perdure-bench-") as name:
+        folder = Path(name)
+        if parts & {"rates", "peers"}:
+            peers = PEERS if "peers" in parts else ()
+            report["rates"] = await measure_rates(folder, rounds, count, peers)
+        if "watch" in parts:
+            say("watch: 1,000 watchers")
+            report["watch"] = await measure_watchers(folder)
+        if parts & {"timers", "restart"}:
+            say(f"a database with {PENDING:,} waiting instances and timers")
+            base = folder / "base.db"
+            clock = time.perf_counter()
+            await park(str(base), (now_ms() + MONTH_MS + number for number in range(PENDING)))
+            prepare_seconds = time.perf_counter() - clock
+            if "restart" in parts:
+                say("restart")
+                report["restart"] = await measure_restarts(base, folder, PENDING)
+            if "timers" in parts:
+                say("timers")
+                report["timers"] = await measure_timers(base, folder, PENDING, prepare_seconds)
+    report["seconds"] = round(time.perf_counter() - began)
+    report["machine"]["load_after"] = os.getloadavg()[0]
+    return report
+
+
+def say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
+def parts_of(text: str) -> set[str]:
+    parts = set(text.split(","))
+    if unknown := parts - set(PARTS):
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: not among {', '.join(PARTS)}")
+    return parts
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--count", type=int, default=6_000, help="calls per round and subject")
-    parser.add_argument("--json", type=Path, help="also write the report to this file")
+    parser.add_argument("--rounds", type=int, default=5, help="of the rates (default 5)")
+    parser.add_argument("--count", type=int, default=6_000, help="calls per round (default 6,000)")
+    parser.add_argument("--only", type=parts_of, default=set(PARTS), help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--json", type=Path, help="where the report goes as JSON, beside the table")
     args = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        report = runner.run(measure(args.rounds, args.count))
+        report = runner.run(measure(args.only, args.rounds, args.count))
     print(table(report))
     if args.json:
         args.json.write_text(json.dumps(report, indent=2) + "\n")
+    if broken := gates_broken(report):
+        raise SystemExit("gates broken: " + "; ".join(broken))
 
 
 if __name__ == "__main__":

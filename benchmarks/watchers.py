@@ -1,0 +1,82 @@
+"""How soon watchers hear: 1,000 watchers, each over a live instance of its own.
+
+Gate: every watcher gets every entry of its instance, in order, once, and the end. The instances are answered at a
+steady pace, well below what the server could take, so that the figure is the way of an entry and not of a queue.
+Latency is from the time of the entry, which is taken before its commit, to the client's hands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+from calls import Perdure, serve_command, server_process
+from load import CALLERS, at_once, percentile
+
+WATCHERS: Final = 1_000
+ANSWERS_PER_SECOND: Final = 200
+WATCH_SECONDS_MAX: Final = 60
+
+
+async def measure_watchers(folder: Path) -> dict[str, Any]:
+    """Open the watchers, answer the instances, return the figures and the gate."""
+    late_ms: list[float] = []
+    waiting = asyncio.Semaphore(0)
+
+    async def follow(perdure: Perdure, instance_id: str) -> bool:
+        """Watch one instance to its end; return whether the stream was whole."""
+        revision = 0
+        async for message in perdure.watch(instance_id):
+            if message.HasField("end"):
+                return message.end.revision == revision
+            if not message.HasField("entry"):
+                continue
+            entry = message.entry
+            if entry.revision != revision + 1:
+                return False
+            revision = entry.revision
+            if live:
+                late_ms.append((time.time_ns() - entry.time.ToNanoseconds()) / 1e6)
+            elif entry.HasField("step_started") and entry.step_started.step_ref == "answer":
+                waiting.release()
+        return False
+
+    async with (
+        server_process(*serve_command(folder / "watchers.db")) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        perdure = Perdure(channel)
+        ids: list[str] = []
+
+        async def start() -> None:
+            ids.append(await perdure.start("lifecycle"))
+
+        live = False
+        await at_once(CALLERS, WATCHERS, start)
+        async with asyncio.TaskGroup() as group:
+            watchers = [group.create_task(follow(perdure, instance_id)) for instance_id in ids]
+            async with asyncio.timeout(WATCH_SECONDS_MAX):
+                for _ in ids:
+                    await waiting.acquire()
+            live = True
+            began = time.perf_counter()
+            for number, instance_id in enumerate(ids):
+                await asyncio.sleep(max(0.0, began + number / ANSWERS_PER_SECOND - time.perf_counter()))
+                group.create_task(perdure.resume(instance_id))
+            async with asyncio.timeout(WATCH_SECONDS_MAX):
+                whole = await asyncio.gather(*watchers)
+        memory_mb = server.memory_mb()
+    return {
+        "watchers": WATCHERS,
+        "entries": len(late_ms),
+        "entries_per_second": round(len(late_ms) * ANSWERS_PER_SECOND / WATCHERS),
+        "late_ms_p50": percentile(late_ms, 0.5),
+        "late_ms_p99": percentile(late_ms, 0.99),
+        "late_ms_max": max(late_ms),
+        "memory_mb": memory_mb,
+        "gates": {"streams_not_whole": whole.count(False)},
+    }
