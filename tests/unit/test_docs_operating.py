@@ -1,0 +1,155 @@
+"""docs/operating.md is whole: every option, variable, limit, exit code, health name and log event that there is."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import typer.main
+
+from perdure_server.api.health import LIVENESS
+from perdure_server.api.limits import Limits
+from perdure_server.api.server import SERVICES
+from perdure_server.cli.exits import Exit
+from perdure_server.cli.root import app
+from perdure_server.config import DATABASE_DEFAULT
+
+REPOSITORY: Final = Path(__file__).resolve().parents[2]
+PAGE: Final = (REPOSITORY / "docs/operating.md").read_text(encoding="utf-8")
+SERVER: Final = REPOSITORY / "server/perdure_server"
+LEVELS: Final = {"debug", "info", "warning", "error", "exception", "critical"}
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading, without its head."""
+    section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    table = re.search(r"^\|.*\n\|[-|]+\|\n((?:\|.*\n)+)", section, flags=re.MULTILINE)
+    assert table is not None, f"there is no table under {heading!r}"
+    return [[cell.strip() for cell in line[1:-1].split("|")] for line in table[1].splitlines()]
+
+
+# --- options -----------------------------------------------------------------------------------------------------
+
+
+def options(*path: str) -> list[Any]:
+    command: Any = typer.main.get_command(app)
+    for name in path:
+        command = command.commands[name]
+    return [param for param in command.params if param.param_type_name == "option" and param.name != "help"]
+
+
+def default_of(option: Any) -> str:
+    if option.name == "database":
+        return f"`{DATABASE_DEFAULT}`"  # chosen once it is known whether it is the demo's
+    if option.is_flag:
+        return "off"
+    return f"`{option.default}`" if option.default is not None else ""
+
+
+def test_the_table_of_options_is_that_of_serve() -> None:
+    real = [
+        [f"`{option.opts[0]}`", f"`{option.envvar}`" if option.envvar else "", default_of(option)]
+        for option in options("serve")
+    ]
+
+    assert [row[:3] for row in rows("Starting")] == real
+
+
+def every_command(command: Any) -> Iterator[Any]:
+    yield command
+    for child in getattr(command, "commands", {}).values():
+        yield from every_command(child)
+
+
+def test_every_variable_of_every_command_is_on_the_page_and_no_other() -> None:
+    real = {
+        param.envvar
+        for command in every_command(typer.main.get_command(app))
+        for param in command.params
+        if param.envvar
+    }
+
+    assert set(re.findall(r"\bPERDURE_\w+", PAGE)) == real
+
+
+def test_every_exit_code_is_on_the_page() -> None:
+    assert [int(row[0]) for row in rows("Exit codes")] == [code.value for code in Exit]
+
+
+# --- limits and health -------------------------------------------------------------------------------------------
+
+
+def told(name: str, value: float) -> str:
+    unit = next(
+        (unit for unit in ("bytes_max", "bytes", "seconds", "ms") if re.search(rf"_{unit}\b", name)), ""
+    )
+    if not unit:
+        unit = "ms" if "_ms_" in name else ""
+    if unit.startswith("bytes"):
+        return f"{int(value) >> 20} MiB" if value >= 1 << 20 else f"{int(value) >> 10} KiB"
+    if not unit:
+        return f"{int(value):,}"
+    ms = int(value * 1000) if unit == "seconds" else int(value)
+    for size, text in ((3_600_000, "h"), (60_000, "min"), (1_000, "s")):
+        if ms >= size and ms % size == 0:
+            return f"{ms // size} {text}"
+    return f"{ms} ms"
+
+
+def test_every_limit_is_on_the_page_with_its_value() -> None:
+    real = {f"`{name}`": told(name, value) for name, value in dataclasses.asdict(Limits()).items()}
+
+    assert {row[0]: row[1] for row in rows("Limits")} == real
+
+
+def test_every_health_name_is_on_the_page() -> None:
+    names = set(re.findall(r"`([\w.]+)`", " ".join(row[0] for row in rows("Health"))))
+
+    assert names == {LIVENESS, *(name for name, _ in SERVICES)}
+
+
+# --- log events --------------------------------------------------------------------------------------------------
+
+
+def messages() -> Iterator[Any]:
+    for path in sorted(SERVER.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            owner, method = node.func.value, node.func.attr
+            if not (isinstance(owner, ast.Name) and owner.id == "log" and method in {*LEVELS, "log"}):
+                continue
+            told = node.args[1] if method == "log" else node.args[0]
+            texts = [part.value for part in ast.walk(told) if isinstance(part, ast.Constant)]
+            place = f"{path.relative_to(SERVER)}:{node.lineno}"
+            assert texts, f"{place}: a message is a text, so that it can be looked up"
+            yield from (pytest.param(text, id=f"{place}: {text}") for text in texts)
+
+
+@pytest.mark.parametrize("message", list(messages()))
+def test_every_log_event_is_on_the_page(message: str) -> None:
+    assert f"`{message.replace('%s', '…')}`" in PAGE
+
+
+def test_every_log_event_on_the_page_may_be_logged() -> None:
+    real = {str(message.values[0]).replace("%s", "…") for message in messages()}
+    # Rows without a level are headings; a cell may hold several messages.
+    shown = {text for cell, level, *_ in rows("Logs") if level for text in re.findall(r"`([^`]+)`", cell)}
+
+    assert shown == real
+
+
+def test_every_logger_of_the_server_is_called_log() -> None:
+    others = [
+        f"{path.relative_to(SERVER)}: {line.strip()}"
+        for path in sorted(SERVER.rglob("*.py"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "getLogger(__name__)" in line and not line.startswith("log = ")
+    ]
+
+    assert others == []
