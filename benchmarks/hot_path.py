@@ -19,6 +19,7 @@ from typing import Final
 
 import grpc
 import uvloop
+
 from calls import (
     Perdure,
     Server,
@@ -90,9 +91,11 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=3_000)
     parser.add_argument("--profile", action="store_true", help="slower, and by function")
     args = parser.parse_args()
-    with TemporaryDirectory(prefix="perdure-bench-") as folder:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(measure(args.count, folder, profiled=args.profile))
+    with (
+        TemporaryDirectory(prefix="perdure-bench-") as folder,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(measure(args.count, folder, profiled=args.profile))
 
 
 if __name__ == "__main__":
