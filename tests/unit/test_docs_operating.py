@@ -6,12 +6,12 @@ import ast
 import dataclasses
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import typer.main
 
+from pages import REPOSITORY, table, text_of
 from perdure_server.api.health import LIVENESS
 from perdure_server.api.limits import Limits
 from perdure_server.api.server import SERVICES
@@ -19,18 +19,9 @@ from perdure_server.cli.exits import Exit
 from perdure_server.cli.root import app
 from perdure_server.config import DATABASE_DEFAULT
 
-REPOSITORY: Final = Path(__file__).resolve().parents[2]
-PAGE: Final = (REPOSITORY / "docs/operating.md").read_text(encoding="utf-8")
+PAGE: Final = text_of("docs/operating.md")
 SERVER: Final = REPOSITORY / "server/perdure_server"
 LEVELS: Final = {"debug", "info", "warning", "error", "exception", "critical"}
-
-
-def rows(heading: str) -> list[list[str]]:
-    """The cells of the first table below a heading, without its head."""
-    section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    table = re.search(r"^\|.*\n\|[-|]+\|\n((?:\|.*\n)+)", section, flags=re.MULTILINE)
-    assert table is not None, f"there is no table under {heading!r}"
-    return [[cell.strip() for cell in line[1:-1].split("|")] for line in table[1].splitlines()]
 
 
 # --- options -----------------------------------------------------------------------------------------------------
@@ -57,7 +48,7 @@ def test_the_table_of_options_is_that_of_serve() -> None:
         for option in options("serve")
     ]
 
-    assert [row[:3] for row in rows("Starting")] == real
+    assert [row[:3] for row in table(PAGE, "Starting")] == real
 
 
 def every_command(command: Any) -> Iterator[Any]:
@@ -78,7 +69,7 @@ def test_every_variable_of_every_command_is_on_the_page_and_no_other() -> None:
 
 
 def test_every_exit_code_is_on_the_page() -> None:
-    assert [int(row[0]) for row in rows("Exit codes")] == [code.value for code in Exit]
+    assert [int(row[0]) for row in table(PAGE, "Exit codes")] == [code.value for code in Exit]
 
 
 # --- limits and health -------------------------------------------------------------------------------------------
@@ -104,11 +95,11 @@ def told(name: str, value: float) -> str:
 def test_every_limit_is_on_the_page_with_its_value() -> None:
     real = {f"`{name}`": told(name, value) for name, value in dataclasses.asdict(Limits()).items()}
 
-    assert {row[0]: row[1] for row in rows("Limits")} == real
+    assert {row[0]: row[1] for row in table(PAGE, "Limits")} == real
 
 
 def test_every_health_name_is_on_the_page() -> None:
-    names = set(re.findall(r"`([\w.]+)`", " ".join(row[0] for row in rows("Health"))))
+    names = set(re.findall(r"`([\w.]+)`", " ".join(row[0] for row in table(PAGE, "Health"))))
 
     assert names == {LIVENESS, *(name for name, _ in SERVICES)}
 
@@ -139,7 +130,9 @@ def test_every_log_event_is_on_the_page(message: str) -> None:
 def test_every_log_event_on_the_page_may_be_logged() -> None:
     real = {str(message.values[0]).replace("%s", "…") for message in messages()}
     # Rows without a level are headings; a cell may hold several messages.
-    shown = {text for cell, level, *_ in rows("Logs") if level for text in re.findall(r"`([^`]+)`", cell)}
+    shown = {
+        text for cell, level, *_ in table(PAGE, "Logs") if level for text in re.findall(r"`([^`]+)`", cell)
+    }
 
     assert shown == real
 
