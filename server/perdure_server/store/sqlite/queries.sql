@@ -120,8 +120,9 @@ ON CONFLICT (namespace, instance_id, step_ref) DO UPDATE SET
 -- === instances =================================================================================================
 
 -- name: load
--- The state to decide on.
-SELECT state FROM instances WHERE namespace = '' AND instance_id = :instance_id
+-- The states to decide on, of some instances.
+SELECT json_group_array(json_array(instance_id, state)) FROM instances
+WHERE namespace = '' AND instance_id IN (SELECT value FROM json_each(:instance_ids))
 
 -- name: get_instance
 -- The state with all bodies, in one statement and therefore in one snapshot.

@@ -9,6 +9,7 @@ What lives here: the protocol's methods, opening, closing, and keeping the log s
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -49,6 +50,7 @@ from perdure_server.store.sqlite.files import (
     sync_directory,
 )
 from perdure_server.store.sqlite.lists import list_statement, summary_of
+from perdure_server.store.sqlite.loads import Loads
 from perdure_server.store.sqlite.migrate import migrate
 from perdure_server.store.sqlite.queries import fetch, one
 from perdure_server.store.sqlite.rows import encode
@@ -86,7 +88,6 @@ _HISTORY: Final = one("history")
 _LIST_DEFINITIONS: Final = one("list_definitions")
 _LIST_TIMERS: Final = one("list_timers")
 _LIST_TIMERS_OF: Final = one("list_timers_of")
-_LOAD: Final = one("load")
 _NEWEST_DEFINITION: Final = one("newest_definition")
 _NEXT_TIMER_DUE_AT: Final = one("next_timer_due_at")
 _OWNED_TASKS: Final = one("owned_tasks")
@@ -119,6 +120,7 @@ class SqliteStore:
         self._lock: FileLock | None = None
         self._writer: ConnectionThreads | None = None
         self._readers: ConnectionThreads | None = None
+        self._loads = Loads(self._submit_read)
         self._pages_written = 0
         self._pages_copied = 0
 
@@ -201,8 +203,7 @@ class SqliteStore:
         return await self._write(lambda connection: commit_changes(connection, changes, batch, self._clock))
 
     async def load(self, instance_id: str) -> State | None:
-        found = await self._read(_LOAD, {"instance_id": instance_id})
-        return decode_state(found[0][0]) if found else None
+        return await self._loads.load(instance_id)
 
     async def get_instance(self, instance_id: str) -> StoredInstance | None:
         found = await self._read(_GET_INSTANCE, {"instance_id": instance_id})
@@ -376,10 +377,13 @@ class SqliteStore:
             raise Unavailable("the store is closed")
         return await self._writer.submit(work)
 
-    async def _run(self, work: Callable[[apsw.Connection], T]) -> T:
+    def _submit_read(self, work: Callable[[apsw.Connection], T]) -> asyncio.Future[T]:
         if self._readers is None:
             raise Unavailable("the store is closed")
-        return await self._readers.submit(work)
+        return self._readers.submit(work)
+
+    async def _run(self, work: Callable[[apsw.Connection], T]) -> T:
+        return await self._submit_read(work)
 
     async def _read(self, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return await self._run(lambda connection: fetch(connection, sql, parameters))
