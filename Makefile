@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 TBIN := $(TOOLS)/bin
 WORKERS ?= 2
 ROUNDS ?= 30
+MESSAGES ?= 2000000
 GENERATORS := $(wildcard clients/*/generate.sh clients/go/tools/go.* clients/typescript/package-lock.json)
 SOURCES := $(wildcard clients/python server tests examples benchmarks proto)
 
@@ -15,12 +16,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools lock generate baseline clients lint format test floors demo bench peers chaos clean
+.PHONY: help setup tools lock generate baseline clients lint format test floors demo bench peers chaos fuzz clean
 
 help:  ## show this page
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
 	@echo
-	@echo "variables: PYTHON=$(PYTHON) (3.11 or newer)  WORKERS=$(WORKERS) (test)  ROUNDS=$(ROUNDS) (chaos)  ARGS= (test, bench)"
+	@echo "variables: PYTHON=$(PYTHON) (3.11 or newer)  WORKERS=$(WORKERS) (test)  ROUNDS=$(ROUNDS) (chaos)  MESSAGES=$(MESSAGES) (fuzz)  ARGS= (test, bench)"
 
 setup: $(VENV)/.stamp  ## .venv with the server, the SDK and the tests' libraries
 tools: $(TOOLS)/.stamp $(TOOLS)/.generators  ## the protos' generators and linter, each in a pinned environment
@@ -109,8 +110,12 @@ bench: setup  ## what durable calls cost, beside an echo and the peers that are 
 
 peers: $(PEERS)/.stamp  ## .venv-bench with DBOS, Temporal and Restate, for bench to compare with
 
-chaos: setup  ## ROUNDS rounds of load and kill -9, judged by the checker
-	PERDURE_CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -m chaos --timeout 0 $(ARGS)
+chaos: setup  ## ROUNDS rounds each of load and kill -9, failing disks, power cuts (20 a round), judged by the checker
+	PERDURE_CHAOS_ROUNDS=$(ROUNDS) PERDURE_DISK_ROUNDS=$(ROUNDS) PERDURE_POWER_CUTS=$$((20 * $(ROUNDS))) \
+	  $(BIN)/python -m pytest -m chaos --timeout 0 $(ARGS)
+
+fuzz: setup  ## MESSAGES mutated messages against every RPC of a server
+	PERDURE_FUZZ_MESSAGES=$(MESSAGES) $(BIN)/python -m pytest -m fuzz --timeout 0 -s $(ARGS)
 
 clean:  ## remove the environments, what was built and every cache
 	rm -rf clients/go/build clients/java/target clients/typescript/build clients/typescript/dist \

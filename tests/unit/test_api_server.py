@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import json
-import os
-import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,7 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from api_world import METHODS, ApiWorld, Refused, refused, serving
+from api_world import ApiWorld, Refused, serving
 from contract.runner_flows import FLOWS
 from perdure.client import _channel as sdk_channel
 from perdure.v1 import common_pb2
@@ -382,90 +379,3 @@ async def test_reflection_is_there_when_asked_for(offered: bool) -> None:
         listed = (await stream.read()).list_services_response.service
 
         assert {"perdure.v1.RunnerService", "grpc.health.v1.Health"} <= {service.name for service in listed}
-
-
-# --- bytes -------------------------------------------------------------------------------------------------------
-
-
-def a_message(rpc: str, chance: random.Random) -> bytes:
-    """Return a sound request."""
-    words = ["here", "approval", "approved", "decide", "here.3", "chain", "one", ""]
-    request = METHODS[rpc].input_type._concrete_class()
-    for field in request.DESCRIPTOR.fields:
-        if field.type == field.TYPE_STRING and not field.is_repeated:
-            setattr(request, field.name, chance.choice(words))
-        elif field.name == "opts":
-            request.opts.request_id = chance.choice(words)
-    if rpc == "StartInstance":
-        request.context.json = '{"a": [1, {"b": "c"}]}'
-    body: bytes = request.SerializeToString()
-    return body
-
-
-def mutated(body: bytes, chance: random.Random) -> bytes:
-    """Return what a broken client or an attacker makes of it."""
-    found = bytearray(body)
-    for _ in range(chance.randrange(1, 6)):
-        place = chance.randrange(len(found) + 1)
-        match chance.randrange(5):
-            case 0:
-                found[place:place] = chance.randbytes(chance.randrange(1, 9))
-            case 1 if place < len(found):
-                found[place] = chance.randrange(256)
-            case 2:
-                del found[place : place + chance.randrange(1, 9)]
-            case 3:
-                found[place:place] = found[: chance.randrange(len(found) + 1)]
-            case _:
-                found[place:place] = chance.choice(
-                    [b"\xff" * 10, b"\x00", b"\xed\xa0\x80", b"\x80\x80\x80\x80\x10"]
-                )
-    return bytes(found)
-
-
-@pytest.mark.fuzz
-@pytest.mark.slow
-async def test_no_bytes_make_any_rpc_answer_unknown_or_internal(world: ApiWorld) -> None:
-    count = int(os.environ.get("PERDURE_FUZZ_MESSAGES", "20000"))
-    seed = random.randrange(2**32)
-    chance = random.Random(seed)
-    rpcs = list(METHODS)
-    await world.start("approval", "here")
-
-    async def caller(share: int) -> None:
-        for _ in range(share):
-            rpc = chance.choice(rpcs)
-            body = mutated(a_message(rpc, chance), chance)
-            if chance.random() < 0.2:
-                body = chance.randbytes(chance.randrange(40))
-            method = METHODS[rpc]
-            path = f"/{method.containing_service.full_name}/{rpc}"
-            try:
-                if method.server_streaming:
-                    stream = world.channel.unary_stream(path)(body, timeout=20)
-                    await stream.read()
-                    stream.cancel()
-                else:
-                    await world.channel.unary_unary(path)(body, timeout=20)
-            except grpc.aio.AioRpcError as error:
-                answer = refused(error)
-                assert answer.code not in {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}, (
-                    seed,
-                    rpc,
-                    body,
-                )
-                assert answer.reason not in {"", "OUTCOME_UNKNOWN"}, (seed, rpc, body, answer)
-
-    await caller(count // 10)
-    gc.collect()
-    before = _memory_bytes()
-    await asyncio.gather(*(caller(count * 9 // 10 // 16) for _ in range(16)))
-    gc.collect()
-
-    await all_left(world)
-    assert _memory_bytes() - before < 32 << 20
-
-
-def _memory_bytes() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,176 @@
+"""A disk that is full or broken while the server serves: clients are told, nothing is lost, and it goes on by itself.
+
+The rounds' load and checker are those of the chaos tests; here the disk fails instead of the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2
+
+from api_world import refused
+from e2e.chaos.checker import judge
+from e2e.chaos.findings import Name
+from e2e.chaos.rounds import Plan, run_round
+from e2e.faults.disk_app import FAULT_VARIABLE, FAULTS
+from perdure.v1 import instance_service_pb2 as instances
+from perdure.v1 import runner_service_pb2 as runner
+
+APP: Final = Path(__file__).with_name("disk_app.py")
+
+ROUNDS: Final = int(os.environ.get("PERDURE_DISK_ROUNDS", "2"))
+ROUND_SECONDS: Final = 4.0
+FINDINGS_SHOWN_MAX: Final = 25
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+
+def set_fault(fault: Path, name: str) -> None:
+    # In one step: the server may look at any moment.
+    new = fault.with_suffix(".new")
+    new.write_text(name)
+    new.replace(fault)
+
+
+def is_under_load(calls: Path) -> bool:
+    return calls.exists() and calls.stat().st_size > 1_000
+
+
+async def fail_now_and_then(fault: Path, calls: Path, chance: random.Random) -> None:
+    """Let the disk fail for moments, long enough for a lease to end or not, from when the load runs until just before
+    it ends.
+    """
+    while not is_under_load(calls):  # noqa: ASYNC110 - another process writes it
+        await asyncio.sleep(0.05)
+    ends_at = time.monotonic() + 0.7 * ROUND_SECONDS
+    while time.monotonic() < ends_at:
+        set_fault(fault, chance.choice(list(FAULTS)))
+        await asyncio.sleep(chance.choice([0.02, 0.1, 0.4, 1.3]))
+        set_fault(fault, "")
+        await asyncio.sleep(chance.choice([0.02, 0.1, 0.4]))
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", range(1, ROUNDS + 1))
+async def test_every_promise_holds_while_the_disk_fails_under_load(seed: int, tmp_path: Path) -> None:
+    fault = tmp_path / "fault"
+    plan = Plan(
+        seed=seed,
+        kills=0,
+        load_seconds=ROUND_SECONDS,
+        app=APP,
+        environment={FAULT_VARIABLE: str(fault)},
+    )
+    folder = tmp_path / "round"
+    failing = asyncio.create_task(fail_now_and_then(fault, folder / "calls.jsonl", random.Random(seed)))
+    recording = await run_round(plan, folder)
+    await failing
+    findings = [
+        finding
+        for finding in judge(recording)
+        # That it is not ready is no complaint here, and what it was asked meanwhile may be given up.
+        if finding.name is not Name.SERVER_COMPLAINED or "not ready" not in str(finding)
+    ]
+    shown = "\n".join(str(finding) for finding in findings[:FINDINGS_SHOWN_MAX])
+    assert not findings, f"{len(findings)} findings\n{shown}\nfiles: {folder}"
+    told = [send for send in recording.sends if send.reason in {"DATABASE_UNAVAILABLE", "OUTCOME_UNKNOWN"}]
+    assert len(told) > 5, "a disk that never failed proves nothing"
+    assert sum(send.status == "OK" for send in recording.sends) > 100
+    shutil.rmtree(folder)
+
+
+class Client:
+    """A caller of a real server, which says what came of each call."""
+
+    def __init__(self, address: str) -> None:
+        self.channel = grpc.aio.insecure_channel(address)
+
+    async def call(self, path: str, request: Any) -> tuple[str, str, int]:
+        """Return the status, the reason, and after how many milliseconds to try again."""
+        try:
+            await self.channel.unary_unary(path)(request.SerializeToString(), timeout=10)
+        except grpc.aio.AioRpcError as error:
+            found = refused(error)
+            return (*found.what, found.retry_after_ms)
+        return "OK", "", 0
+
+    async def start(self, name: str) -> tuple[str, str, int]:
+        request = runner.StartInstanceRequest(
+            workflow="chaos_choice", opts=runner.StartOptions(instance_id=name, request_id=name)
+        )
+        return await self.call("/perdure.v1.RunnerService/StartInstance", request)
+
+    async def get(self, name: str) -> tuple[str, str, int]:
+        request = instances.GetInstanceRequest(instance_id=name)
+        return await self.call("/perdure.v1.InstanceService/GetInstance", request)
+
+    async def until_ready(self, ready: bool) -> None:
+        """Watch the health until it says so."""
+        request = health_pb2.HealthCheckRequest().SerializeToString()
+        wanted = (
+            health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        watch = self.channel.unary_stream("/grpc.health.v1.Health/Watch")(request, timeout=20)
+        while health_pb2.HealthCheckResponse.FromString(await watch.read()).status != wanted:
+            pass
+        watch.cancel()
+
+
+@pytest.mark.parametrize("name", ["full", "write"])
+async def test_a_full_disk_is_told_to_callers_and_to_readiness_and_forgotten_once_there_is_room(
+    name: str, tmp_path: Path, server_process: Any
+) -> None:
+    fault = tmp_path / "fault"
+    server = server_process(APP, environment={FAULT_VARIABLE: str(fault)})
+    client = Client(server.address)
+    assert (await client.start("before"))[0] == "OK"
+    await client.until_ready(True)
+
+    set_fault(fault, name)
+    for number in range(20):
+        status, reason, retry_after_ms = await client.start(f"during-{number}")
+        assert (status, reason) == ("UNAVAILABLE", "DATABASE_UNAVAILABLE")
+        assert retry_after_ms
+    assert (await client.get("before"))[0] == "OK", "what is stored can still be read"
+    assert (await client.get("during-1"))[1] == "INSTANCE_NOT_FOUND"
+    await client.until_ready(False)
+
+    set_fault(fault, "")
+    assert (await client.start("during-1"))[0] == "OK", "the same call is taken now"
+    await client.until_ready(True)
+    assert (await client.get("during-2"))[1] == "INSTANCE_NOT_FOUND", "and one that was refused left nothing"
+    await client.channel.close()
+    assert await asyncio.to_thread(server.terminate) == 0
+
+
+async def test_a_server_can_be_stopped_while_its_disk_is_full_and_started_when_there_is_room(
+    tmp_path: Path, server_process: Any
+) -> None:
+    fault = tmp_path / "fault"
+    server = server_process(APP, environment={FAULT_VARIABLE: str(fault)}, arguments=["--grace", "500ms"])
+    client = Client(server.address)
+    for number in range(10):
+        assert (await client.start(f"before-{number}"))[0] == "OK"
+    set_fault(fault, "full")
+    assert (await client.start("during"))[0] == "UNAVAILABLE"
+
+    assert await asyncio.to_thread(server.terminate, 40) == 0
+    await client.channel.close()
+    set_fault(fault, "")
+    server.start()
+
+    client = Client(server.address)
+    for number in range(10):
+        assert (await client.get(f"before-{number}"))[0] == "OK"
+    assert (await client.start("during"))[0] == "OK"
+    await client.channel.close()
