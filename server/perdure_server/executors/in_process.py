@@ -294,17 +294,20 @@ class InProcessExecutor:
             stalled.ping()
         self._stalled = [stalled for stalled in self._stalled if not stalled.has_ended]
         if self._steps_loop is not None:
-            if self._steps_loop.ping() >= self._stalled_pings:
-                self._abandon_loop(self._steps_loop)
+            if self._steps_loop.has_ended:
+                log.error("the loop of all steps has ended, with a workflow's lifespan, and is replaced")
+                self._abandon_loop(self._steps_loop, "StepsLoopEnded", "the loop of all steps has ended")
+            elif self._steps_loop.ping() >= self._stalled_pings:
+                stack = self._steps_loop.stack()
+                log.error("a step blocks the loop of all steps, which is replaced", extra={"stack": stack})
+                message = "the loop of all steps was blocked, by this step or by another"
+                self._abandon_loop(self._steps_loop, "StepsLoopStalled", message)
         elif self._reopening is None:
             self._pings_to_reopen -= 1
             if self._pings_to_reopen <= 0 and len(self._stalled) <= ABANDONED_LOOPS_MAX:
                 self._reopening = self._home.create_task(self._reopen(), name="perdure-steps-reopen")
 
-    def _abandon_loop(self, steps_loop: StepsLoop) -> None:
-        log.error(
-            "a step blocks the loop of all steps, which is replaced", extra={"stack": steps_loop.stack()}
-        )
+    def _abandon_loop(self, steps_loop: StepsLoop, error: str, message: str) -> None:
         steps_loop.abandon()
         self._stalled.append(steps_loop)
         self._steps_loop = None
@@ -314,8 +317,7 @@ class InProcessExecutor:
             del self._attempts[key]
             _cancel_deadline(attempt)
             if not attempt.answered:
-                message = "the loop of all steps was blocked, by this step or by another"
-                self._dispatcher.done(key, TaskFailed("StepsLoopStalled", message, retryable=True))
+                self._dispatcher.done(key, TaskFailed(error, message, retryable=True))
         self._overdue_coroutines = 0
         self._pings_to_reopen = 0
 

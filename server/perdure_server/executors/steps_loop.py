@@ -3,7 +3,7 @@
 Theory of operation. The server's loop hands over by a `Mailbox` and is told each end through ``tell``, which
 may be called from any thread. A loop that does not answer pings is stalled: some step blocks it. Nothing can
 be done to that thread, so it is abandoned: what it says from then on is dropped, and if it ever comes to
-itself, it ends.
+itself, it ends. One whose lifespans end before their time has ended as well, and is replaced, too.
 
 Whatever user code raises, the loop goes on: inside a step everything is caught there; out of a background
 task of a step, `SystemExit` and `KeyboardInterrupt` end ``run_forever``, which is then entered again.
@@ -208,10 +208,14 @@ class StepsLoop:
 
     def _on_end(self, key: TaskKey, done: asyncio.Task[TaskResult]) -> None:
         self._tasks.pop(key, None)
+        was_stopped = key in self._stopping
         self._stopping.discard(key)
         if done.cancelled():
-            # Before its first line.
-            self._say(key, TaskStopped())
+            # Before its first line, or behind its last: then by other code of a step, which is a failure like any.
+            message = "the step was cancelled by code outside of it"
+            self._say(
+                key, TaskStopped() if was_stopped else TaskFailed("CancelledError", message, retryable=True)
+            )
         elif (error := done.exception()) is not None:
             self._say(key, TaskFailed(type(error).__name__, "the step could not be run", retryable=True))
         else:
