@@ -258,19 +258,18 @@ def _show(session: Session, instance_id: str) -> str:
 
 
 def _follow(session: Session, instance_id: str, after: int | None, *, live: bool) -> None:
-    connect_seconds = min(session.timeout_seconds, WATCH_CONNECT_SECONDS)
-    with session.connect(timeout_seconds=connect_seconds) as watching:
-        events = watching.watch_instance(instance_id, after_revision=after)
-        if not live:
-            for event in events:
-                _print_event(session, event)
-            return
+    if live:
         from perdure_server.cli.live import follow_live
 
         instance = session.client.get_instance(instance_id)
-        # By a connection that waits for a restarted server, as the watch does.
+        # A server has answered: should it go away from here on, it is waited for.
         with session.connect() as client:
-            follow_live(client, events, instance)
+            follow_live(client, client.watch_instance(instance_id, after_revision=after), instance)
+        return
+    connect_seconds = min(session.timeout_seconds, WATCH_CONNECT_SECONDS)
+    with session.connect(timeout_seconds=connect_seconds) as client:
+        for event in client.watch_instance(instance_id, after_revision=after):
+            _print_event(session, event)
 
 
 def _can_redraw() -> bool:

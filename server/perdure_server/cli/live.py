@@ -26,6 +26,9 @@ ENTRIES_SHOWN: Final = 6
 
 REDRAWS_PER_SECOND: Final = 4.0
 
+OUTAGE_SECONDS_MAX: Final = 300.0
+"""How long the server may stay away while the view asks for the instance; as long as a watch lets it."""
+
 NOT_BEGUN: Final = "-"
 
 _STYLES: Final = {
@@ -142,7 +145,7 @@ def follow_live(client: Client, events: Iterator[WatchEvent], instance: Instance
                 case HistoryEntry():
                     entries.append(event)
                     if event.revision > instance.revision:
-                        instance = client.get_instance(instance.instance_id)
+                        instance = client.get_instance(instance.instance_id, timeout=OUTAGE_SECONDS_MAX)
                 case _:
                     continue
             live.update(View(instance, refs, tuple(entries)), refresh=True)
