@@ -31,9 +31,9 @@ class Peer:
 
 
 PEERS: Final = (
-    Peer("dbos", 200, "lib/python3*/site-packages/dbos"),
-    Peer("temporal", 200, "bin/temporal"),
-    Peer("restate", 600, "node_modules/@restatedev/restate-server-*/bin/restate-server"),
+    Peer("dbos", 150, "lib/python3*/site-packages/dbos"),
+    Peer("temporal", 128, "bin/temporal"),
+    Peer("restate", 400, "node_modules/@restatedev/restate-server-*/bin/restate-server"),
 )
 
 

@@ -143,7 +143,7 @@ def parts_of(text: str) -> set[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="of the rates (default 5)")
-    parser.add_argument("--count", type=int, default=6_000, help="calls per round (default 6,000)")
+    parser.add_argument("--count", type=int, default=4_000, help="calls per round (default 4,000)")
     parser.add_argument("--only", type=parts_of, default=set(PARTS), help=f"some of {','.join(PARTS)}")
     parser.add_argument("--json", type=Path, help="where the report goes as JSON, beside the table")
     args = parser.parse_args()

@@ -33,7 +33,7 @@ from perdure import (
     workflows_in,
 )
 from perdure.graph import RetryPolicy, StepKind, from_json, to_json
-from perdure.validation import RESERVED_REFS, validate
+from perdure.validation import RESERVED_REFS, Code, validate
 
 
 def context(**initial: Any) -> Context:
@@ -267,6 +267,53 @@ def test_every_mistake_of_a_class_is_reported_at_once() -> None:
         ("wait_without_event", "end"),
     }
     assert all(f"[{code}]" in str(error.value) for code, _ in codes(error))
+
+
+def test_what_beginners_get_wrong_is_named_with_its_mend() -> None:
+    with pytest.raises(WorkflowInvalid) as error:
+
+        class Slips(Workflow, name="slips"):
+            start = "frist"
+
+            @step(on=["ok"])  # type: ignore[arg-type]  # the point of the test
+            async def first(self, ctx: Context) -> Outcome:
+                return Outcome("ok")
+
+            @step(on={"ok": first})  # type: ignore[dict-item]  # the point of the test
+            async def second(self, ctx: Context) -> Outcome:
+                return Outcome("ok")
+
+            @step(on={"ok": ["second", "first", "forgotten"]})
+            async def third(self, ctx: Context) -> Outcome:
+                return Outcome("ok")
+
+            async def forgotten(self, ctx: Context) -> Outcome:
+                return Outcome("ok")
+
+            gate = wait_for(["open"], timeout="1 day", on={"open": "end", "timeout": "end"})  # type: ignore[arg-type]
+
+    mends = {(finding.code, finding.step_ref): finding.mend for finding in error.value.findings}
+    assert mends.pop((Code.STEP_CODE, "forgotten")) == "write @step(on={...}) above it"
+    assert "on={'done': 'end'}" in mends.pop((Code.MALFORMED, "first"))
+    assert "name a step, a list of steps, or 'end'" in mends.pop((Code.MALFORMED, "second"))
+    assert "name each event" in mends.pop((Code.MALFORMED, "gate"))
+    assert mends.keys() == {
+        (Code.START_UNKNOWN, None),
+        (Code.TARGET_UNKNOWN, "third"),
+        (Code.DURATION_INVALID, "gate"),
+    }
+    assert str(error.value).count("ms, s, m, h, d") == 1, "a mend is said once"
+
+
+def test_a_start_that_is_nearly_a_step_is_offered_that_step() -> None:
+    with pytest.raises(WorkflowInvalid, match=r"start is 'frist', which is no step .*; did you mean 'first'"):
+
+        class Typo(Workflow, name="typo"):
+            start = "frist"
+
+            @step(on={"ok": "end"})
+            async def first(self, ctx: Context) -> Outcome:
+                return Outcome("ok")
 
 
 @pytest.mark.parametrize("ref", ["start", "name", "version", "lifespan", "_private"])

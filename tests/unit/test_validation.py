@@ -155,7 +155,12 @@ CASES: list[tuple[str, WorkflowGraph, list[tuple[str, str | None]]]] = [
     (
         "text where targets belong",
         flow(task(on={"ok": "end"})),
-        [("malformed", "a"), ("start_unknown", None)],
+        [("malformed", "a")],
+    ),
+    (
+        "an arrow to a step that has no shape",
+        flow(task("a", on={"ok": ("b",)}), task("b", on={"ok": "end"})),
+        [("malformed", "b")],
     ),
 ]
 

@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+import difflib
 import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from perdure.graph import StepDefinition
+from perdure.graph import NAME_PATTERN, StepDefinition
+
+SUGGESTIONS_MAX: Final = 20
+"""Up to how many findings a similar name is looked up: comparing names is the dearest thing that validation does."""
 
 
 class Code(enum.StrEnum):
@@ -97,6 +101,18 @@ def show(value: object) -> str:
 
 def label(ref: object) -> str:
     return ref if isinstance(ref, str) and len(ref) <= 64 and ref.isascii() else show(ref)
+
+
+def is_name(value: object) -> bool:
+    return isinstance(value, str) and NAME_PATTERN.fullmatch(value) is not None
+
+
+def did_you_mean(name: object, known: Iterable[str], report: Report) -> str:
+    """A mend that offers the known name most like ``name``; empty if none is like it, or much was found already."""
+    if not isinstance(name, str) or not is_name(name) or len(report.findings) >= SUGGESTIONS_MAX:
+        return ""
+    similar = difflib.get_close_matches(name, [ref for ref in known if is_name(ref)], n=1)
+    return f"did you mean {similar[0]!r}?" if similar else ""
 
 
 def listed(names: Iterable[str]) -> str:

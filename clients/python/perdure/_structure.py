@@ -30,10 +30,10 @@ questions are asked only where no cycle lies upstream: behind one, "run" means n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Final
 
-from perdure._findings import Code, Report, label, show
+from perdure._findings import Code, Report, did_you_mean, label, show
 from perdure.graph import END, Join, StepDefinition
 
 
@@ -99,13 +99,14 @@ def _closure(refs: Iterable[str], arrows: Mapping[str, Iterable[str]]) -> set[st
     return found
 
 
-def check_structure(structure: Structure, report: Report) -> None:
-    if not structure.start_known:
+def check_structure(structure: Structure, report: Report, *, malformed: Set[str] = frozenset()) -> None:
+    """Add what the whole graph shows. ``malformed`` names the steps that have a finding and no place in the graph."""
+    if not structure.start_known and not (isinstance(structure.start, str) and structure.start in malformed):
         report.add(
             Code.START_UNKNOWN,
             None,
             f"start is {show(structure.start)}, which is no step" if structure.start else "it has no start",
-            "let start be the ref of the step that begins",
+            did_you_mean(structure.start, structure.steps, report) or "let start name the step that begins",
         )
     for ref in structure.steps:
         if ref not in structure.reached:
@@ -273,7 +274,8 @@ def _check_all_joins(structure: Structure, order: Sequence[str], report: Report)
                     Code.JOIN_UNSATISFIABLE,
                     join,
                     f"{show(pair[0])} and {show(pair[1])} never arrive in one run, so 'all' never starts it",
-                    "say join='auto', or let one event begin both branches",
+                    "let those that exclude each other meet in a step of their own that leads here, or let one event"
+                    " begin both branches; join='auto' starts without those that cannot arrive",
                 )
                 break
 

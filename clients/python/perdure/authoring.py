@@ -246,6 +246,7 @@ def _graph(cls: type[Workflow], name: str, version: int) -> WorkflowGraph:
         if function is not None:
             _check_code(ref, function, findings)
     graph = WorkflowGraph(name=name, version=version, start=_start_of(cls), steps=steps)
+    _check_undecorated(cls, graph, findings)
     findings += validate(graph)
     if findings:
         raise WorkflowInvalid(findings, workflow=name)
@@ -294,6 +295,27 @@ def _check_code(ref: str, function: FunctionType, findings: list[Finding]) -> No
                 mend="write `def name(self, ctx)` or `async def name(self, ctx)`, returning an Outcome",
             )
         )
+
+
+def _check_undecorated(cls: type[Workflow], graph: WorkflowGraph, findings: list[Finding]) -> None:
+    """Name the methods that the workflow leads to and that are no steps: their decorator was forgotten."""
+    named: list[object] = [graph.start]
+    arrows: list[Any] = [step.on for step in graph.steps.values()]
+    for on in arrows:
+        for targets in on.values() if isinstance(on, Mapping) else ():
+            named += targets if isinstance(targets, tuple) else ()
+    findings += [
+        Finding(
+            code=Code.STEP_CODE,
+            step_ref=ref,
+            message="the method is no step, but the workflow leads to it",
+            mend="write @step(on={...}) above it",
+        )
+        for ref in dict.fromkeys(name for name in named if isinstance(name, str))
+        if ref not in graph.steps
+        and ref not in vars(Workflow)
+        and isinstance(getattr(cls, ref, None), FunctionType)
+    ]
 
 
 def _definition(ref: str, declaration: _Declaration, findings: list[Finding]) -> StepDefinition:
@@ -407,7 +429,7 @@ def _duration_given_ms(ref: str, what: str, text: str, instead_ms: int, findings
             Finding(
                 code=Code.DURATION_INVALID,
                 step_ref=ref,
-                message=f"{what}: {problem}",
+                message=f"{what}: {str(problem).partition('; ')[0]}",
                 mend="write digits and one unit of ms, s, m, h, d, as in '30s'; at most ten years",
             )
         )

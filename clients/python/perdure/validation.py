@@ -12,11 +12,10 @@ Passes one and two look at each arrow a fixed number of times; the limits below 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, Final, assert_never
 
-from perdure._findings import Code, Finding, Report, WorkflowInvalid, listed, show
+from perdure._findings import Code, Finding, Report, WorkflowInvalid, did_you_mean, is_name, listed, show
 from perdure._structure import Structure, check_structure
 from perdure.graph import (
     DURATION_MS_MAX,
@@ -24,7 +23,6 @@ from perdure.graph import (
     EVENT_ELAPSED,
     EVENT_ERROR,
     EVENT_TIMEOUT,
-    NAME_PATTERN,
     RESERVED_EVENTS,
     Join,
     RetryPolicy,
@@ -60,33 +58,23 @@ ATTEMPTS_MAX: Final = 1_000_000
 MULTIPLIER_MAX: Final = 1_000.0
 """The steepest growth of a retry's pause."""
 
-_SUGGESTIONS_MAX: Final = 20
-"""For how many unknown targets a similar name is looked up: comparing names is the dearest thing done here.
-"""
-
 
 def validate(graph: WorkflowGraph) -> list[Finding]:
     """Return everything that is wrong with ``graph``, workflow first, then step by step; an empty list if
     nothing is.
 
-    Never raises, whatever the fields of the graph hold. The rules are those of "Validation" in
-    docs/architecture.md.
+    Never raises, whatever the fields of the graph hold.
     """
     report = Report()
     _check_workflow(graph, report)
-    steps = _well_formed_steps(graph.steps, report)
+    steps, malformed = _by_shape(graph.steps, report)
     if _within_limits(steps, report):
         for step in steps.values():
-            _check_step(step, steps, report)
+            _check_step(step, steps, malformed, report)
         # An arrow to `end` finishes a branch, whatever step may have taken that name.
-        check_structure(
-            Structure(graph.start, {ref: step for ref, step in steps.items() if ref != END}), report
-        )
+        structure = Structure(graph.start, {ref: step for ref, step in steps.items() if ref != END})
+        check_structure(structure, report, malformed=malformed)
     return report.in_order(steps)
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and NAME_PATTERN.fullmatch(value) is not None
 
 
 def _is_whole(value: Any, least: int, most: int) -> bool:
@@ -104,7 +92,7 @@ _NAME_MEND: Final = "use 1 to 64 of a-z, 0-9 and _, beginning with a letter"
 
 
 def _check_workflow(graph: WorkflowGraph, report: Report) -> None:
-    if not _is_name(graph.name):
+    if not is_name(graph.name):
         report.add(Code.NAME_INVALID, None, f"{show(graph.name)} is no workflow name", _NAME_MEND)
     if not _is_whole(graph.version, 1, VERSION_MAX):
         report.add(
@@ -115,47 +103,58 @@ def _check_workflow(graph: WorkflowGraph, report: Report) -> None:
         )
 
 
-def _well_formed_steps(found: Any, report: Report) -> dict[str, StepDefinition]:
+_SHAPE_MEND: Final = "build steps with perdure.graph or from its JSON form"
+_ON_MEND: Final = "map each event's name to where it leads, as in on={'done': 'end'}"
+_TARGETS_MEND: Final = "name a step, a list of steps, or 'end', each by its name as text"
+_EVENTS_MEND: Final = "name each event as text of its own, as in 'approved', 'rejected'"
+
+
+def _by_shape(found: Any, report: Report) -> tuple[dict[str, StepDefinition], frozenset[str]]:
+    """The steps that have the shape of one, and the names of those that have not."""
     if not isinstance(found, Mapping):
         report.add(Code.MALFORMED, None, f"steps is {show(found)}", "map each ref to its StepDefinition")
-        return {}
+        return {}, frozenset()
     steps: dict[str, StepDefinition] = {}
+    malformed: set[str] = set()
     for key, step in found.items():
         problem = _shape_problem(key, step)
         if problem is None:
             steps[key] = step
         else:
-            report.add(Code.MALFORMED, key, problem, "build steps with perdure.graph or from its JSON form")
-    return steps
+            report.add(Code.MALFORMED, key, *problem)
+            if isinstance(key, str):
+                malformed.add(key)
+    return steps, frozenset(malformed)
 
 
-def _shape_problem(key: object, step: object) -> str | None:
+def _shape_problem(key: object, step: object) -> tuple[str, str] | None:
+    """What is wrong, and the mend."""
     if not isinstance(step, StepDefinition):
-        return f"{show(step)} is no step"
+        return f"{show(step)} is no step", _SHAPE_MEND
     if not isinstance(key, str) or step.ref != key:
-        return f"the step is kept as {show(key)}, but its ref is {show(step.ref)}"
+        return f"the step is kept as {show(key)}, but its ref is {show(step.ref)}", _SHAPE_MEND
     return _fields_problem(step)
 
 
-def _fields_problem(step: Any) -> str | None:
+def _fields_problem(step: Any) -> tuple[str, str] | None:
     # Any: what the annotations promise is what is checked here.
     if not isinstance(step.kind, StepKind):
-        return f"{show(step.kind)} is no kind of step"
+        return f"{show(step.kind)} is no kind of step", _SHAPE_MEND
     if not isinstance(step.on, Mapping):
-        return f"`on` is {show(step.on)}, not a mapping of events to targets"
+        return f"`on` is {show(step.on)}, not a mapping of events to targets", _ON_MEND
     for event, targets in step.on.items():
         if not isinstance(event, str):
-            return f"`on` has {show(event)} where an event's name belongs"
+            return f"`on` has {show(event)} where an event's name belongs", _ON_MEND
         if isinstance(targets, str) or not isinstance(targets, Sequence):
-            return f"event {show(event)} leads to {show(targets)}, not to a sequence of targets"
+            return f"event {show(event)} leads to {show(targets)}, which names no targets", _TARGETS_MEND
         if not all(isinstance(target, str) for target in targets):
-            return f"event {show(event)} leads to {show(targets)}, where only names belong"
+            return f"event {show(event)} leads to {show(targets)}, where only names belong", _TARGETS_MEND
     if not isinstance(step.events, Set) or not all(isinstance(event, str) for event in step.events):
-        return f"its outside events are {show(step.events)}, not a set of names"
+        return f"its outside events are {show(step.events)}, not a set of names", _EVENTS_MEND
     if step.join is not None and not isinstance(step.join, Join):
-        return f"{show(step.join)} is no join"
+        return f"{show(step.join)} is no join", _SHAPE_MEND
     if step.retry is not None and not isinstance(step.retry, RetryPolicy):
-        return f"{show(step.retry)} is no retry policy"
+        return f"{show(step.retry)} is no retry policy", _SHAPE_MEND
     return None
 
 
@@ -181,12 +180,14 @@ def _within_limits(steps: Mapping[str, StepDefinition], report: Report) -> bool:
 # Pass two: each step on its own
 
 
-def _check_step(step: StepDefinition, steps: Mapping[str, StepDefinition], report: Report) -> None:
-    if not _is_name(step.ref):
+def _check_step(
+    step: StepDefinition, steps: Mapping[str, StepDefinition], malformed: Set[str], report: Report
+) -> None:
+    if not is_name(step.ref):
         report.add(Code.NAME_INVALID, step.ref, f"{show(step.ref)} is no ref", _NAME_MEND)
     elif step.ref in RESERVED_REFS:
         report.add(Code.NAME_RESERVED, step.ref, f"{step.ref!r} is reserved", "give the step another name")
-    _check_arrows(step, steps, report)
+    _check_arrows(step, steps, malformed, report)
     match step.kind:
         case StepKind.TASK:
             _check_events(step, report)
@@ -202,9 +203,11 @@ def _check_step(step: StepDefinition, steps: Mapping[str, StepDefinition], repor
             assert_never(step.kind)
 
 
-def _check_arrows(step: StepDefinition, steps: Mapping[str, StepDefinition], report: Report) -> None:
+def _check_arrows(
+    step: StepDefinition, steps: Mapping[str, StepDefinition], malformed: Set[str], report: Report
+) -> None:
     for event, targets in step.on.items():
-        if not _is_name(event):
+        if not is_name(event):
             report.add(Code.NAME_INVALID, step.ref, f"{show(event)} is no event name", _NAME_MEND)
         if not targets:
             report.add(
@@ -220,21 +223,14 @@ def _check_arrows(step: StepDefinition, steps: Mapping[str, StepDefinition], rep
                 f"event {show(event)} names a target twice",
                 "name each target once; a step runs at most once in an instance",
             )
-        for target in sorted({target for target in targets if target != END and target not in steps}):
+        unknown = {target for target in targets if target != END and target not in steps} - malformed
+        for target in sorted(unknown):
             report.add(
                 Code.TARGET_UNKNOWN,
                 step.ref,
                 f"event {show(event)} leads to {show(target)}, which is no step",
-                _target_mend(target, steps, report),
+                did_you_mean(target, [*steps, END], report) or "name a step of this workflow, or 'end'",
             )
-
-
-def _target_mend(target: str, steps: Mapping[str, StepDefinition], report: Report) -> str:
-    if _is_name(target) and len(report.findings) < _SUGGESTIONS_MAX:
-        similar = difflib.get_close_matches(target, [ref for ref in [*steps, END] if _is_name(ref)], n=1)
-        if similar:
-            return f"did you mean {similar[0]!r}?"
-    return "name a step of this workflow, or 'end'"
 
 
 def _check_events(step: StepDefinition, report: Report) -> None:
@@ -247,7 +243,7 @@ def _check_events(step: StepDefinition, report: Report) -> None:
                 f"{event!r} cannot come from outside: only the engine raises it",
                 "give the event another name; declare its arrow only in `on`",
             )
-        elif not _is_name(event):
+        elif not is_name(event):
             report.add(Code.NAME_INVALID, step.ref, f"{show(event)} is no event name", _NAME_MEND)
         elif event not in step.on:
             report.add(
