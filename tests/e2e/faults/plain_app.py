@@ -1,0 +1,37 @@
+"""The app of a server that is put under load: a wait, a row of waits, a step that takes its time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from perdure import Context, Outcome, Workflow, step, wait_for
+
+TICKS: Final = 5
+
+
+class Waiting(Workflow, name="waiting", version=1):
+    start = "decide"
+    decide = wait_for("go", timeout="1h", on={"go": "end", "timeout": "end"})
+
+
+class Ticks(Workflow, name="ticks", version=1):
+    """Takes five ticks."""
+
+    start = "one"
+    one = wait_for("tick", on={"tick": "two"})
+    two = wait_for("tick", on={"tick": "three"})
+    three = wait_for("tick", on={"tick": "four"})
+    four = wait_for("tick", on={"tick": "five"})
+    five = wait_for("tick", on={"tick": "end"})
+
+
+class Slow(Workflow, name="slow", version=1):
+    """A step of as many milliseconds as it is told."""
+
+    start = "work"
+
+    @step(on={"done": "end"})
+    async def work(self, ctx: Context) -> Outcome:
+        await asyncio.sleep(ctx.initial["ms"] / 1_000)
+        return Outcome("done")
