@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from perdure_server.telemetry.logs import MESSAGE_CHARS_MAX, JsonLines, log_to_stderr
+from perdure_server.telemetry.logs import MESSAGE_CHARS_MAX, JsonLines, Sparing, log_to_stderr
 
 SECRET = "4111-1111"
 
@@ -117,3 +117,20 @@ def test_logs_go_to_stderr_and_libraries_only_speak_up_when_it_matters(
     captured = capsys.readouterr()
     assert [json.loads(line)["message"] for line in captured.err.splitlines()] == ["started"]
     assert captured.out == ""
+
+
+def test_a_warning_that_comes_by_the_thousand_is_told_once_a_second_with_its_count(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    sparing = Sparing(logging.getLogger("perdure_server.x"), "the disk is full: %s")
+    for _ in range(1_000):
+        sparing.tell("no room")
+    now += 1.0
+    sparing.tell("still none")
+
+    assert [(record.getMessage(), record.times) for record in caplog.records] == [  # type: ignore[attr-defined]
+        ("the disk is full: no room", 1),
+        ("the disk is full: still none", 1_000),
+    ]

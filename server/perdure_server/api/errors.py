@@ -21,8 +21,10 @@ from perdure_server.engine import rejections as reject
 from perdure_server.runtime import errors
 from perdure_server.runtime.fields import InvalidFields
 from perdure_server.store import protocol as store
+from perdure_server.telemetry.logs import Sparing
 
 log = logging.getLogger(__name__)
+_database_refused: Final = Sparing(log, "the database refused a call: %s")
 
 DOMAIN: Final = "perdure"
 STATUS_BYTES_MAX: Final = 4 << 10
@@ -391,7 +393,7 @@ def _unavailable(reason: str, message: str) -> Refusal:
 
 
 def _database(error: store.StoreError) -> Refusal:
-    log.warning("the database refused a call: %s", error)
+    _database_refused.tell(error)
     return _unavailable(
         "DATABASE_UNAVAILABLE", "the database cannot be used right now; nothing was changed, try again"
     )

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
+import time
 import traceback
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -80,6 +82,31 @@ class JsonLines(logging.Formatter):
         return f"{name}: {error}" if isinstance(error, self._plain_errors) else name
 
 
+class Sparing:
+    """A warning that is told at most once a second, with how many there were: an outage must not fill the disk."""
+
+    def __init__(self, log: logging.Logger, message: str, *, seconds: float = 1.0) -> None:
+        self._log = log
+        self._message = message
+        self._seconds = seconds
+        self._told_at = -math.inf
+        self._count = 0
+
+    def tell(self, *arguments: object) -> None:
+        """Count it, and tell it if it was not told a moment ago."""
+        self._count += 1
+        now = time.monotonic()
+        if now - self._told_at >= self._seconds:
+            self._log.warning(self._message, *arguments, extra={"times": self._count})
+            self._told_at, self._count = now, 0
+
+
+def _is_no_lost_client(record: logging.LogRecord) -> bool:
+    """Leave out what grpc calls an error, with a stack: a client was gone before its answer was."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or kind.__name__ != "ExecuteBatchError"
+
+
 def log_to_stderr(
     *,
     level: int = logging.INFO,
@@ -99,5 +126,6 @@ def log_to_stderr(
     # These tell every job and every connection at INFO.
     for chatty in ("apscheduler", "grpc", "asyncio"):
         logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_lost_client)
     # Python's own way of telling, once the handler fails, prints the record with its arguments.
     logging.raiseExceptions = False

@@ -1,7 +1,8 @@
-"""What the kernel says about a server's process."""
+"""What the kernel, and its log, say about a server's process."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -16,3 +17,16 @@ def cpu_seconds(pid: int) -> float:
     """Return how long the process has computed."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def complaints(log: Path) -> list[str]:
+    """Return what the server logged as an error, or did not mean to print."""
+    found = []
+    for line in log.read_text(errors="replace").splitlines():
+        try:
+            told = str(json.loads(line)["level"]).lower() in {"error", "critical"}
+        except (ValueError, KeyError, TypeError):
+            told = bool(line.strip())
+        if told:
+            found.append(line[:2_000])
+    return found

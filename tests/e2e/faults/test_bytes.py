@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 from pathlib import Path
@@ -25,7 +24,7 @@ from e2e.chaos.ledger import Recording
 from e2e.chaos.rounds import FLOWS_APP
 from e2e.chaos.walk import walks_of
 from e2e.faults.messages import Messages
-from e2e.faults.process import rss_bytes
+from e2e.faults.process import complaints, rss_bytes
 
 COUNT: Final = int(os.environ.get("PERDURE_FUZZ_MESSAGES", "20000"))
 SEED: Final = int(os.environ.get("PERDURE_FUZZ_SEED", "0")) or random.randrange(1, 2**32)
@@ -100,19 +99,6 @@ class Fuzz:
 
     def _count(self, code: str) -> None:
         self.codes[code] = self.codes.get(code, 0) + 1
-
-
-def complaints(log: Path) -> list[str]:
-    """Return what the server logged as an error, or did not mean to print."""
-    found = []
-    for line in log.read_text(errors="replace").splitlines():
-        try:
-            told = str(json.loads(line)["level"]).lower() in {"error", "critical"}
-        except (ValueError, KeyError, TypeError):
-            told = bool(line.strip())
-        if told:
-            found.append(line[:2_000])
-    return found
 
 
 @pytest.mark.e2e

@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 
 from e2e.faults.plain_app import TICKS
-from e2e.faults.process import rss_bytes
+from e2e.faults.process import complaints, rss_bytes
 from perdure.v1 import common_pb2
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
@@ -105,3 +105,4 @@ async def test_watchers_that_never_read_cost_the_others_nothing(server_process: 
         for stream in stalled:
             stream.cancel()
     assert await asyncio.to_thread(server.terminate) == 0
+    assert complaints(server.log) == []
