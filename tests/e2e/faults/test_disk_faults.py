@@ -85,7 +85,7 @@ async def test_every_promise_holds_while_the_disk_fails_under_load(seed: int, tm
     assert not findings, f"{len(findings)} findings\n{shown}\nfiles: {folder}"
     told = [send for send in recording.sends if send.reason in {"DATABASE_UNAVAILABLE", "OUTCOME_UNKNOWN"}]
     assert len(told) > 5, "a disk that never failed proves nothing"
-    assert sum(send.status == "OK" for send in recording.sends) > 100
+    assert sum(send.status == "OK" for send in recording.sends) > 20, "too little got through to judge"
     shutil.rmtree(folder)
 
 
