@@ -107,17 +107,29 @@ def test_every_health_name_is_on_the_page() -> None:
 # --- log events --------------------------------------------------------------------------------------------------
 
 
+def told_by(node: ast.AST) -> ast.expr | None:
+    """Return the message of ``log.warning("...")`` and its like, and of ``Sparing(log, "...")``."""
+    match node:
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr="log"), args=[_, told, *_]):
+            return told
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr=method), args=[told, *_]) if (
+            method in LEVELS
+        ):
+            return told
+        case ast.Call(func=ast.Name(id="Sparing"), args=[ast.Name(id="log"), told, *_]):
+            return told
+        case _:
+            return None
+
+
 def messages() -> Iterator[Any]:
     for path in sorted(SERVER.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            told = told_by(node)
+            if told is None:
                 continue
-            owner, method = node.func.value, node.func.attr
-            if not (isinstance(owner, ast.Name) and owner.id == "log" and method in {*LEVELS, "log"}):
-                continue
-            told = node.args[1] if method == "log" else node.args[0]
             texts = [part.value for part in ast.walk(told) if isinstance(part, ast.Constant)]
-            place = f"{path.relative_to(SERVER)}:{node.lineno}"
+            place = f"{path.relative_to(SERVER)}:{told.lineno}"
             assert texts, f"{place}: a message is a text, so that it can be looked up"
             yield from (pytest.param(text, id=f"{place}: {text}") for text in texts)
 
