@@ -363,6 +363,17 @@ async def test_a_server_that_is_not_there_ends_with_3_and_says_how_to_get_one(ru
     assert result.stderr.startswith("perdure: no perdure server answers at 127.0.0.1:1 (start one with")
 
 
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [("http://127.0.0.1:7420", "is a URL; write HOST:PORT"), ("127.0.0.1", "names no port; write HOST:PORT")],
+)
+def test_a_server_that_is_no_host_and_port_is_said_to_be_none(server: str, said: str) -> None:
+    result = CliRunner().invoke(app, ["get", "one", "--server", server])
+
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
 # --- workflows ---------------------------------------------------------------------------------------------------
 
 

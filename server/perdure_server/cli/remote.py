@@ -49,7 +49,12 @@ class Session:
     def connect(self, *, sendings_max: int = 0, timeout_seconds: float | None = None) -> Client:
         """Open a connection of its own; ``sendings_max`` 0 leaves only time as the bound."""
         from perdure.client import Client, Retries, TlsOptions
+        from perdure.client._channel import check_target
 
+        try:
+            check_target(self.server)
+        except ValueError as error:
+            fail(str(error), mend="--server or PERDURE_SERVER")
         tls = None
         if self.tls or self.tls_ca or self.tls_cert or self.tls_key:
             try:

@@ -146,6 +146,10 @@ def schedule_resume(
 ) -> Call[ScheduledResume]:
     request_id = request_id or new_request_id()
     opts = _built(runner_service_pb2.ScheduleOptions, request_id=request_id)
+    given: object = delay_ms
+    if isinstance(given, str | timedelta):  # as `start_delay` takes them
+        violation = FieldViolation("delay_ms", f"must be a whole number of milliseconds, not {given!r}")
+        raise InvalidFieldError(str(violation), violations=[violation])
     request = _built(
         runner_service_pb2.ScheduleResumeRequest,
         instance_id=instance_id,

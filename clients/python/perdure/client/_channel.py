@@ -54,8 +54,18 @@ class TlsOptions:
         )
 
 
+def check_target(target: str) -> None:
+    """Raise ``ValueError`` for what people write instead of HOST:PORT and gRPC would look up as a name."""
+    mend = "write HOST:PORT, like 127.0.0.1:7420"
+    if target.startswith(("http://", "https://")):
+        raise ValueError(f"the target {target!r} is a URL; {mend}, and ask for TLS apart from it")
+    if ":" not in target:
+        raise ValueError(f"the target {target!r} names no port; {mend}")
+
+
 def channel_options(target: str, tls: TlsOptions | None) -> list[tuple[str, str | int]]:
-    """Return a channel's arguments."""
+    """Return a channel's arguments. Raises ``ValueError`` as `check_target` does."""
+    check_target(target)
     options: list[tuple[str, str | int]] = [
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),

@@ -108,7 +108,9 @@ class InstanceError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """An instance as of ``revision``. ``initial`` is its context, ``outputs`` each ended step's output by ref."""
+    """An instance as of ``revision``. ``initial`` is its context, ``outputs`` each ended step's output by ref, in the
+    order in which the steps ended.
+    """
 
     instance_id: str
     workflow: str
@@ -127,6 +129,12 @@ class Instance:
     start_time: datetime | None
     update_time: datetime | None
     end_time: datetime | None
+
+    def __post_init__(self) -> None:
+        # They come as a protobuf map, in whatever order.
+        ended = {result.step_ref: index for index, result in enumerate(self.step_results)}
+        order = sorted(self.outputs, key=lambda ref: ended.get(ref, len(ended)))
+        object.__setattr__(self, "outputs", {ref: self.outputs[ref] for ref in order})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
