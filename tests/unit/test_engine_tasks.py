@@ -217,6 +217,7 @@ def test_a_task_cannot_return_the_reserved_events_that_it_has_arrows_for() -> No
     assert instance.event("work") == "error"
     assert instance.output("work") == {
         "type": "UndeclaredEvent",
-        "message": "the step returned the event 'timeout', which is none of ['done']",
+        "message": "the step returned the event 'timeout', which is none of ['done']; "
+        "return one of these, or give `on` an arrow for it",
         "attempts": 1,
     }

@@ -168,6 +168,42 @@ def test_an_output_that_is_no_json_fails_the_task_for_good(value: object, said: 
 
 
 @pytest.mark.parametrize(
+    ("output", "place"),
+    [
+        ({"fine": 1, "when": datetime.date(2026, 1, 1)}, "(when)"),
+        ({"lines": [{"sku": "a"}, {"sku": {1}}]}, "(lines[1].sku)"),
+        ({"by_id": {7: "x"}}, "(by_id)"),
+    ],
+)
+def test_an_output_that_is_no_json_is_told_where(output: dict[str, Any], place: str) -> None:
+    result = result_of(task(), Outcome("charged", **output))
+
+    assert isinstance(result, TaskFailed)
+    assert result.message.endswith(place)
+
+
+async def test_a_coroutine_in_place_of_an_outcome_is_called_one() -> None:
+    async def charge() -> Outcome:
+        return Outcome("charged")
+
+    coroutine = charge()
+    result = result_of(task(), coroutine)
+    coroutine.close()
+
+    assert isinstance(result, TaskFailed)
+    assert result.message == "step charge returned a coroutine that nobody awaited; return `await ...`"
+
+
+def test_an_output_that_is_not_there_is_missed_by_name() -> None:
+    steps = context_of(task(steps={"book": "{}"})).steps
+
+    assert steps == {"book": {}}
+    assert "bok" not in steps
+    with pytest.raises(KeyError, match="step 'bok' had not ended when this step began; only book had"):
+        steps["bok"]
+
+
+@pytest.mark.parametrize(
     ("value", "text"),
     [
         (None, "null"),

@@ -341,7 +341,10 @@ def _finish_task(draft: Draft, command: commands.FinishTask) -> Rejection | None
     own_events = sorted(set(definition.on) - RESERVED_EVENTS)
     too_large = _check_size(draft.state, command.output, "output")
     if command.event not in definition.on or command.event in RESERVED_EVENTS:
-        message = f"the step returned the event {command.event!r}, which is none of {own_events}"
+        message = (
+            f"the step returned the event {command.event!r}, which is none of {own_events}; "
+            "return one of these, or give `on` an arrow for it"
+        )
         _fail(draft, command.step_ref, "UndeclaredEvent", message)
     elif too_large is not None:
         message = (
@@ -360,7 +363,7 @@ def _suspend_task(draft: Draft, command: commands.SuspendTask) -> Rejection | No
     if draft.graph.steps[command.step_ref].events:
         draft.suspend(command.step_ref, command.attempt)
     else:
-        message = "the step returned PENDING but declares no awaits={...}"
+        message = "the step returned PENDING but declares no awaits={...}, the events that may end it then"
         _fail(draft, command.step_ref, "UndeclaredPending", message)
     return None
 

@@ -12,8 +12,8 @@ import logging
 import math
 import re
 import uuid
-from collections.abc import Mapping
-from types import TracebackType
+from collections.abc import Iterable, Mapping
+from types import CoroutineType, TracebackType
 from typing import Any, Final
 
 import orjson
@@ -43,11 +43,19 @@ class NotJson(ValueError):
     """A value that has no JSON form. The message says what is wrong with it."""
 
 
+class _Ended(dict[str, Any]):
+    """The outputs of steps that had ended. What is not there is a question of the graph, and the error says so."""
+
+    def __missing__(self, ref: object) -> Any:
+        ended = f"only {', '.join(self)} had" if self else "none had"
+        raise KeyError(f"step {ref!r:.100} had not ended when this step began; {ended}")
+
+
 def context_of(task: TaskToRun) -> Context:
     """Parse what the step may see; each attempt gets copies of its own."""
     return Context(
         initial=read_json(task.initial),
-        steps={ref: read_json(text) for ref, text in task.steps.items()},
+        steps=_Ended({ref: read_json(text) for ref, text in task.steps.items()}),
         instance_id=task.instance_id,
         workflow=task.workflow,
         version=task.version,
@@ -69,6 +77,8 @@ def result_of(task: TaskToRun, value: object) -> TaskResult:
             return TaskFailed("OutputNotJson", clean(message), retryable=False)
     if value is PENDING:
         return TaskSuspended()
+    if isinstance(value, CoroutineType):
+        return _nonsense(f"step {task.step_ref} returned a coroutine that nobody awaited; return `await ...`")
     return _nonsense(f"step {task.step_ref} returned {type(value).__name__}; return Outcome(...) or PENDING")
 
 
@@ -148,7 +158,7 @@ def write_json(output: Mapping[str, Any]) -> Payload | None:
     except TypeError as problem:
         # orjson's own recursion limit, foreign types, keys that are no text, lone surrogates.
         if "64-bit" not in str(problem):
-            raise NotJson(str(problem)) from None
+            raise NotJson(f"{problem}{_place_of_problem(output)}") from None
         body = _write_long_integers(output)
     if b"null" in body:
         # orjson writes NaN and the infinities as null.
@@ -156,6 +166,34 @@ def write_json(output: Mapping[str, Any]) -> Payload | None:
     text = body.decode()
     _refuse_shape(text)
     return payload(text)
+
+
+def _place_of_problem(output: Mapping[str, Any]) -> str:
+    """Where in an output that cannot be written the fault lies, as far as plain dicts and lists lead to it."""
+    place = ""
+    value: Any = output
+    for _ in range(10):
+        items: Iterable[tuple[Any, Any]] = ()
+        if type(value) is dict:  # of a subclass, the methods would be user code
+            items = value.items()
+        elif type(value) in {list, tuple}:
+            items = enumerate(value)
+        key, value = next(((key, item) for key, item in items if not _is_writable(item)), (None, None))
+        if type(key) is str:
+            place += f".{key}" if place else key
+        elif type(key) is int:
+            place += f"[{key}]"
+        else:
+            break
+    return f" ({place})" if place else ""
+
+
+def _is_writable(value: Any) -> bool:
+    try:
+        orjson.dumps(value, option=_STRICT)
+    except TypeError:
+        return False
+    return True
 
 
 def _refuse_shape(text: str) -> None:
