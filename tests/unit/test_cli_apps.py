@@ -49,6 +49,18 @@ def test_a_file_is_loaded_with_its_workflows(tmp_path: Path) -> None:
     assert (workflow.name, workflow.version) == ("flow", 1)
 
 
+def test_a_class_that_cannot_be_made_without_arguments_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "shop_flow.py")
+    Path(path).write_text(
+        Path(path).read_text() + "    def __init__(self, bank, *, key=None): self.bank = bank\n"
+    )
+
+    assert (
+        "its __init__ asks for bank, and a server gives nothing; open what its steps share in lifespan"
+        in str(refusal(path))
+    )
+
+
 def test_a_file_may_import_its_neighbours(tmp_path: Path) -> None:
     write(tmp_path, "shop_flow.py")
     (tmp_path / "shop_app.py").write_text("from shop_flow import Flow")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Sequence
@@ -32,6 +33,11 @@ def load_workflows(apps: Sequence[str]) -> tuple[type[Workflow], ...]:
                 '`class OrderFlow(Workflow, name="order", version=1)`'
             )
         for workflow in workflows:
+            if wants := _arguments(workflow):
+                raise AppError(
+                    f"{_place(workflow)} cannot be served: its __init__ asks for {wants}, and a server gives nothing; "
+                    "open what its steps share in lifespan"
+                )
             graph = graph_of(workflow)
             other = found.setdefault((graph.name, graph.version), workflow)
             if other is not workflow:
@@ -105,6 +111,21 @@ def _from_name(name: str) -> ModuleType:
 def _importable(folder: Path) -> None:
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+
+
+def _arguments(workflow: type[Workflow]) -> str:
+    """The arguments that an object of the class cannot be made without."""
+    try:
+        parameters = inspect.signature(workflow).parameters.values()
+    except (TypeError, ValueError):
+        return ""
+    needed = (
+        parameter.name
+        for parameter in parameters
+        if parameter.default is parameter.empty
+        and parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
+    )
+    return ", ".join(needed)
 
 
 def _place(workflow: type[Workflow]) -> str:

@@ -39,7 +39,7 @@ def check(
     import asyncio
 
     from perdure_server.store.open import database_exists, open_store
-    from perdure_server.store.protocol import StoreError
+    from perdure_server.store.protocol import DatabaseInUse, StoreError
 
     try:
         store, exists = open_store(database), database_exists(database)
@@ -49,6 +49,8 @@ def check(
         fail(f"there is no database {database}", mend="--database names another")
     try:
         sound = asyncio.run(_check(store, as_json=as_json))
+    except DatabaseInUse as error:
+        fail(f"a server has {error.path} open", mend="stop it, or check a copy", code=Exit.REFUSED)
     except StoreError as error:
         fail(str(error), code=Exit.REFUSED)
     if not sound:

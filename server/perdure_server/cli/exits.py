@@ -104,4 +104,6 @@ def _mend(error: errors.PerdureError, server: str) -> str:
         return f"it may have happened; --request-id {error.request_id} repeats it safely"
     if isinstance(error, errors.AmbiguousEventError) and error.step_refs:
         return f"name the step with --step: {', '.join(error.step_refs)}"
+    if error.reason == "INSTANCE_TERMINAL" and "RetryInstance" in error.message:
+        return "`perdure retry` lets it go on"
     return _MENDS.get(error.reason, "")

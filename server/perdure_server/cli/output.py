@@ -10,7 +10,7 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, assert_never
 
-from perdure.client import facts
+from perdure.client import StepStatus, facts
 
 if TYPE_CHECKING:
     from perdure.client import Instance
@@ -155,6 +155,9 @@ def instance_lines(instance: Instance) -> list[str]:
             continue
         notes = [
             f"attempt {step.attempt}" if step.attempt else "",
+            f"no server runs {instance.workflow} v{instance.version}"
+            if step.status is StepStatus.NO_EXECUTOR
+            else "",
             f"for {', '.join(step.events)}" if step.events else "",
             f"until {time_text(step.deadline)}" if step.deadline else "",
             one_line(step.last_failure.type, step.last_failure.message) if step.last_failure else "",

@@ -81,7 +81,8 @@ def validate(
                 document = {"app": app, "valid": True, "workflow": graph.name, "version": graph.version}
                 print(json.dumps(document | {"step_count": len(graph.steps), "digest": graph.digest}))
             else:
-                print(f"{graph.name} v{graph.version}: valid, {len(graph.steps)} steps")
+                count = len(graph.steps)
+                print(f"{graph.name} v{graph.version}: valid, {count} {'step' if count == 1 else 'steps'}")
     if failed:
         raise typer.Exit(Exit.REFUSED)
 

@@ -200,7 +200,8 @@ class InstanceHandle:
         self._check_refs(step_refs)
         waiting = {step.step_ref for step in self.active_steps if step.status is StepStatus.WAITING}
         if waiting != set(step_refs):
-            raise self._unlike(f"waits in {_named(waiting)}, not in {_named(step_refs)}")
+            also = " alone" if set(step_refs) < waiting and step_refs else ""
+            raise self._unlike(f"waits in {_named(waiting)}, not in {_named(step_refs)}{also}")
 
     def assert_not_begun(self, *step_refs: str) -> None:
         """None of these steps ever began (a skipped step has not)."""

@@ -67,6 +67,8 @@ class WorkflowTest:
     ) -> None:
         if not workflows:
             raise TypeError("WorkflowTest needs at least one workflow class")
+        for given in workflows:
+            _check_class(given)
         self._workflows = workflows
         self._clock = VirtualClock(round(now.timestamp() * 1000))
         self._alarm = VirtualAlarm(self._clock, self._quiesce)
@@ -245,3 +247,9 @@ class WorkflowTest:
             raise RuntimeError(
                 "the code of a step cannot wait for the test's world to rest; use t.client there"
             )
+
+
+def _check_class(given: object) -> None:
+    if not isinstance(given, type):
+        name = type(given).__name__
+        raise TypeError(f"WorkflowTest takes classes: write {name}, not {name}()")
