@@ -11,8 +11,15 @@ class Limits:
     """The bounds of one server. Sizes are in bytes, times in what their names say."""
 
     message_bytes_max: int = 4 << 20
-    calls_max: int = 2_000
-    """How many unary calls are under way at once; the next is refused as OVERLOADED."""
+    calls_max: int = 512
+    """How many unary calls are under way at once; the next is refused as OVERLOADED. It is several times what a busy
+    server has in its hands, and few enough that each is answered within a fraction of a second.
+    """
+    pending_calls_max: int = 1_000
+    """How many calls wait in gRPC's core until a handler has its turn: half a second's work. It drops the rest at once,
+    as CANCELLED and without a reason, which every SDK repeats. To refuse them in words would cost more than half of
+    what it costs to serve them.
+    """
     calls_bytes_max: int = 256 << 20
     """How many bytes of requests those calls hold together."""
     watches_max: int = 5_000
@@ -52,6 +59,8 @@ class Limits:
             ("grpc.max_receive_message_length", self.message_bytes_max),
             ("grpc.max_send_message_length", self.message_bytes_max),
             ("grpc.max_metadata_size", self.metadata_bytes_max),
+            ("grpc.server.max_pending_requests", self.pending_calls_max),
+            ("grpc.server.max_pending_requests_hard_limit", self.pending_calls_max),
             ("grpc.keepalive_time_ms", self.keepalive_ms),
             ("grpc.keepalive_timeout_ms", self.keepalive_timeout_ms),
             ("grpc.keepalive_permit_without_calls", 1),

@@ -1,0 +1,144 @@
+"""More load than a server can take: it says so, does what it accepted, soon and for good, and then is as before."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+import pytest
+
+from api_world import refused, serving
+from contract.runner_flows import FLOWS
+from e2e.chaos.database import read_database
+from e2e.faults.process import complaints, rss_bytes
+from perdure.v1 import instance_service_pb2 as instances
+from perdure.v1 import runner_service_pb2 as runner
+from perdure_server.api.limits import Limits
+
+APP: Final = Path(__file__).with_name("plain_app.py")
+START: Final = "/perdure.v1.RunnerService/StartInstance"
+
+NORMAL: Final = 64
+"""As many callers as keep the server busy."""
+
+TENFOLD: Final = 10 * NORMAL
+HUNDREDFOLD: Final = 100 * NORMAL
+SECONDS: Final = 3.0
+
+ACCEPTED_S_MAX: Final = 4.0
+"""For all but one in a hundred, with the callers on the same two cores; half a second when nothing else runs there."""
+
+GROWTH_BYTES_MAX: Final = 250 << 20
+
+
+@dataclass
+class Load:
+    """Callers without any patience: the next call follows the last at once, but for a pause that was asked for."""
+
+    channels: list[grpc.aio.Channel]
+    polite: bool
+    accepted: list[tuple[str, float]] = field(default_factory=list)
+    """The instance, and after how many seconds the call was answered."""
+    others: Counter[tuple[str, str]] = field(default_factory=Counter)
+    others_s: list[float] = field(default_factory=list)
+    without_pause: int = 0
+
+    async def run(self, callers: int) -> None:
+        ends_at = time.monotonic() + SECONDS
+        await asyncio.gather(*(self._caller(number, ends_at) for number in range(callers)))
+
+    async def _caller(self, number: int, ends_at: float) -> None:
+        call = self.channels[number % len(self.channels)].unary_unary(START)
+        body = runner.StartInstanceRequest(workflow="waiting").SerializeToString()
+        while (began := time.monotonic()) < ends_at:
+            try:
+                answer = runner.StartInstanceResponse.FromString(await call(body, timeout=30))
+            except grpc.aio.AioRpcError as error:
+                found = refused(error)
+                self.others[found.what] += 1
+                self.others_s.append(time.monotonic() - began)
+                self.without_pause += found.reason == "OVERLOADED" and not found.retry_after_ms
+                if self.polite:
+                    await asyncio.sleep((found.retry_after_ms or 250) / 1_000 * random.uniform(1.0, 1.5))
+            else:
+                self.accepted.append((answer.instance_id, time.monotonic() - began))
+
+    @property
+    def p99_s(self) -> float:
+        times = sorted(seconds for _, seconds in self.accepted)
+        return times[len(times) * 99 // 100]
+
+    def told(self) -> str:
+        rate = len(self.accepted) / SECONDS
+        return f"{rate:.0f} accepted/s, p99 {self.p99_s:.3f} s, others {dict(self.others)}"
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+async def test_a_server_under_ten_and_a_hundred_times_its_load_stays_prompt_and_small_and_loses_nothing(
+    server_process: Any, tmp_path: Path
+) -> None:
+    database = tmp_path / "overload.db"
+    server = server_process(APP, database=database, arguments=["--grace", "2s"])
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    channels = [grpc.aio.insecure_channel(server.address, options=options) for _ in range(8)]
+    loads = []
+    before = rss_bytes(server.pid)
+    for callers, polite in ((NORMAL, True), (TENFOLD, True), (HUNDREDFOLD, False), (NORMAL, True)):
+        load = Load(channels, polite)
+        await load.run(callers)
+        loads.append(load)
+        print(f"{callers} callers: {load.told()}, {rss_bytes(server.pid) >> 20} MiB")
+    after = rss_bytes(server.pid)
+    normal, tenfold, hundredfold, again = loads
+    for channel in channels:
+        await channel.close()
+    assert await asyncio.to_thread(server.terminate) == 0
+    assert complaints(server.log) == []
+
+    # What grpc's core drops, it drops as CANCELLED; everything else is told by us.
+    may_be = {("RESOURCE_EXHAUSTED", "OVERLOADED"), ("CANCELLED", "")}
+    for load in loads:
+        assert set(load.others) <= may_be
+        assert not load.without_pause
+    assert hundredfold.others, "a load that the server could take proves nothing"
+    assert not normal.others
+    assert not again.others
+    assert tenfold.p99_s < ACCEPTED_S_MAX
+    assert again.p99_s < max(3 * normal.p99_s, 1.0)
+    assert after - before < GROWTH_BYTES_MAX
+    stored = read_database(database).instances.keys()
+    assert {instance_id for load in loads for instance_id, _ in load.accepted} <= stored
+
+
+async def test_calls_beyond_the_limit_are_refused_at_once_with_when_to_come_back() -> None:
+    async with serving(FLOWS, limits=Limits(calls_max=2)) as world:
+        await world.start("approval", "here")
+        go, reached = asyncio.Event(), asyncio.Semaphore(0)
+        real = world.core.store.get_instance
+
+        async def get_instance(instance_id: str) -> Any:
+            reached.release()
+            await go.wait()
+            return await real(instance_id)
+
+        world.core.store.get_instance = get_instance  # type: ignore[method-assign]
+        request = instances.GetInstanceRequest(instance_id="here")
+        held = [asyncio.create_task(world.call("GetInstance", request)) for _ in range(2)]
+        for _ in held:
+            await reached.acquire()
+
+        refusal = await world.call("GetInstance", request)
+
+        assert refusal.what == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+        assert refusal.retry_after_ms == Limits().retry_after_ms
+        go.set()
+        assert all(answer.instance.instance_id == "here" for answer in await asyncio.gather(*held))
+        assert (await world.call("GetInstance", request)).instance.instance_id == "here"
