@@ -374,6 +374,13 @@ def test_a_server_that_is_no_host_and_port_is_said_to_be_none(server: str, said:
     assert said in result.stderr
 
 
+def test_a_time_limit_without_a_unit_is_refused() -> None:
+    result = CliRunner().invoke(app, ["get", "one", "--timeout", "10"])
+
+    assert result.exit_code == 2
+    assert "'10' is no duration; write digits and a unit" in " ".join(result.stderr.split())
+
+
 # --- workflows ---------------------------------------------------------------------------------------------------
 
 

@@ -51,8 +51,11 @@ def labels_of(pairs: list[str], option: str = "--label") -> dict[str, str]:
 
 
 def seconds_of(text: str, option: str) -> float:
-    """Return a duration such as ``30s`` in seconds."""
-    return duration_ms_of(text, option) / 1000
+    """Return a duration such as ``30s`` in seconds. Bare digits are refused: some would mean seconds by them."""
+    try:
+        return parse_duration_ms(text) / 1000
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 def duration_ms_of(text: str, option: str) -> int:
