@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+FILES_KEPT: Final = 256
+"""How many of the files that the process may open are not for connections: the database's, and those of steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +53,18 @@ class Limits:
     """After how long clients are asked to connect anew (they then find new replicas), and after how much longer the old
     connection is cut. It is what ends a watcher that stays connected and never reads.
     """
+    handshake_ms: int = 20_000
+    """How long a new connection may take until it speaks HTTP/2."""
+    connections_max: int = 8_000
+    """How many connections are open at once, if the process may open that many files; further ones are closed."""
     metadata_bytes_max: int = 16 << 10
+
+    def connections(self) -> int:
+        """Return how many connections there may really be."""
+        files_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if files_max == resource.RLIM_INFINITY:
+            return self.connections_max
+        return min(self.connections_max, max(files_max - FILES_KEPT, files_max // 2))
 
     def channel_options(self) -> list[tuple[str, Any]]:
         """Return the options of the server's transport."""
@@ -66,6 +81,8 @@ class Limits:
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", self.ping_interval_ms_min),
             ("grpc.http2.max_ping_strikes", 2),
+            ("grpc.max_allowed_incoming_connections", self.connections()),
+            ("grpc.server_handshake_timeout_ms", self.handshake_ms),
             ("grpc.max_connection_age_ms", self.connection_ms_max),
             ("grpc.max_connection_age_grace_ms", self.connection_grace_ms),
         ]

@@ -1,0 +1,162 @@
+"""Connections by the hundred, pings without end, oversized metadata: bounded, and nobody else is hurt."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+import pytest
+
+from api_world import ApiWorld, Refused, refused, serving
+from contract.runner_flows import FLOWS
+from e2e.faults.process import rss_bytes
+from perdure.v1 import runner_service_pb2 as runner
+from perdure_server.api.limits import Limits
+
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS: Final = b"\0\0\0\4\0\0\0\0\0"
+PING: Final = b"\0\0\x08\6\0\0\0\0\0" + b"12345678"
+GOAWAY: Final = 7
+
+CONNECTIONS: Final = 1_000
+PINGS: Final = 10_000
+START: Final = "/perdure.v1.RunnerService/StartInstance"
+HERE_BYTES_MAX: Final = 96 << 20
+"""How much a thousand connections may take, on both ends: in the tests, both are in this process."""
+
+pytestmark = pytest.mark.e2e
+
+
+def address_of(world: ApiWorld) -> tuple[str, int]:
+    host, _, port = world.address.rpartition(":")
+    return host, int(port)
+
+
+async def connect(world: ApiWorld, first: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection(*address_of(world))
+    writer.write(first)
+    return reader, writer
+
+
+async def serves_newcomers(world: ApiWorld) -> None:
+    """Assert that one more client is served."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(world.address, options=options) as channel:
+        request = runner.StartInstanceRequest(workflow="approval")
+        await channel.unary_unary(START)(request.SerializeToString(), timeout=10, wait_for_ready=True)
+
+
+@contextlib.asynccontextmanager
+async def crowd(world: ApiWorld, count: int, first: bytes) -> AsyncIterator[list[Any]]:
+    connections = [await connect(world, first) for _ in range(count)]
+    yield connections
+    for _, writer in connections:
+        await hang_up(writer)
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("first", [b"", PREFACE + SETTINGS, PREFACE[:7]], ids=["mute", "idle", "half a word"])
+async def test_a_thousand_connections_that_do_nothing_are_borne(first: bytes) -> None:
+
+    async with serving(FLOWS) as world:
+        before = rss_bytes(os.getpid())
+        async with crowd(world, CONNECTIONS, first):
+            await serves_newcomers(world)
+            assert not isinstance(await world.start("approval"), Refused)
+            assert rss_bytes(os.getpid()) - before < HERE_BYTES_MAX
+        await serves_newcomers(world)
+
+
+async def test_connections_over_the_limit_are_closed_and_the_others_go_on() -> None:
+    async with serving(FLOWS, limits=Limits(connections_max=10)) as world:
+        await world.start("approval")
+        async with crowd(world, 9, PREFACE + SETTINGS) as connections:
+            for reader, _ in connections:
+                assert await reader.read(1)
+            one_more, writer = await connect(world, PREFACE + SETTINGS)
+
+            with contextlib.suppress(ConnectionError):
+                assert await one_more.read() == b""
+            await hang_up(writer)
+            assert not isinstance(await world.start("approval"), Refused)
+        await serves_newcomers(world)
+
+
+def frames(data: bytes) -> Iterator[int]:
+    """Return the types of the frames."""
+    while len(data) >= 9:
+        size = int.from_bytes(data[:3])
+        yield data[3]
+        data = data[9 + size :]
+
+
+async def test_a_client_that_pings_without_end_is_sent_away() -> None:
+    async with serving(FLOWS) as world:
+        async with crowd(world, 5, PREFACE + SETTINGS) as connections:
+            received = []
+            for reader, writer in connections:
+                with contextlib.suppress(ConnectionError):
+                    for _ in range(PINGS // 100):
+                        writer.write(PING * 100)
+                        await writer.drain()
+                with contextlib.suppress(ConnectionError):
+                    async with asyncio.timeout(10):
+                        received.append(await reader.read())
+            assert any(GOAWAY in frames(data) for data in received)
+            assert not isinstance(await world.start("approval"), Refused)
+        await serves_newcomers(world)
+
+
+async def test_streams_that_are_opened_and_reset_at_once_leave_nothing_behind() -> None:
+    async with serving(FLOWS) as world:
+        call = world.channel.unary_unary(START)
+        body = runner.StartInstanceRequest(workflow="approval").SerializeToString()
+        for _ in range(10):
+            calls = [call(body, timeout=20) for _ in range(200)]
+            for one in calls:
+                one.cancel()
+        assert not isinstance(await world.start("approval"), Refused)
+        await asyncio.sleep(0)
+
+        assert (world.api.gate.calls, world.api.gate.calls_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize("key", ["x-many", "grpc-status-details-bin", "perdure-bin"])
+async def test_oversized_metadata_is_refused_and_the_connection_serves_on(key: str) -> None:
+    async with serving(FLOWS) as world:
+        value: Any = b"x" * 100_000 if key.endswith("-bin") else "x" * 100_000
+        body = runner.StartInstanceRequest(workflow="approval").SerializeToString()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await world.channel.unary_unary(START)(body, metadata=((key, value),), timeout=10)
+
+        assert refused(caught.value).code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert not isinstance(await world.start("approval"), Refused)
+
+
+async def test_a_socket_that_sends_garbage_is_closed() -> None:
+    async with serving(FLOWS) as world:
+        for noise in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01" + b"\0" * 200, b"\xff" * 10_000):
+            reader, writer = await connect(world, noise)
+            with contextlib.suppress(ConnectionError):
+                async with asyncio.timeout(10):
+                    await reader.read()
+            await hang_up(writer)
+        await serves_newcomers(world)
+
+
+def test_connections_leave_the_process_files_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def limited(files: int) -> int:
+        monkeypatch.setattr("resource.getrlimit", lambda _: (files, files))
+        return Limits().connections()
+
+    assert [limited(files) for files in (-1, 1 << 20, 1_024, 256, 64)] == [8_000, 8_000, 768, 128, 32]
