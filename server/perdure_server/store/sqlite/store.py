@@ -1,6 +1,7 @@
 """`SqliteStore`: the `Store` protocol on one SQLite file, for one server process.
 
-One thread writes, with its own connection; a few others read. Reads see every commit that was answered before them,
+One thread writes, with its own connection; a few others read, and one more lists instances, since a filter that few
+instances meet is looked for among all of them. Reads see every commit that was answered before them,
 since an answered commit is in the log that every new read begins with. A store in memory has one connection, so it
 reads through the writer.
 
@@ -120,6 +121,7 @@ class SqliteStore:
         self._lock: FileLock | None = None
         self._writer: ConnectionThreads | None = None
         self._readers: ConnectionThreads | None = None
+        self._lister: ConnectionThreads | None = None
         self._loads = Loads(self._submit_read)
         self._pages_written = 0
         self._pages_copied = 0
@@ -151,13 +153,16 @@ class SqliteStore:
             rest=self._copy_log,
         )
         await writer.start()
-        self._writer = self._readers = writer
+        self._writer = self._readers = self._lister = writer
         if (path := self._path) is not None:
             readers = ConnectionThreads(
                 "store-reader", lambda: connect_reader(path, self._vfs), count=READERS
             )
             await readers.start()
             self._readers = readers
+            lister = ConnectionThreads("store-lister", lambda: connect_reader(path, self._vfs))
+            await lister.start()
+            self._lister = lister
 
     def _connect(self) -> apsw.Connection:
         connection = connect_writer(self._path or ":memory:", self._vfs)
@@ -173,10 +178,11 @@ class SqliteStore:
         return connection
 
     async def close(self) -> None:
-        readers, writer, lock = self._readers, self._writer, self._lock
-        self._readers = self._writer = self._lock = None
-        if readers is not None and readers is not writer:
-            await readers.close()
+        readers, lister, writer, lock = self._readers, self._lister, self._writer, self._lock
+        self._readers = self._lister = self._writer = self._lock = None
+        for threads in (lister, readers):
+            if threads is not None and threads is not writer:
+                await threads.close()
         if writer is not None:
             await writer.close()
         if lock is not None:
@@ -215,9 +221,11 @@ class SqliteStore:
     async def list_instances(
         self, where: InstanceFilter, *, limit: int, after: InstanceCursor | None = None
     ) -> Sequence[InstanceSummary]:
-        return [
-            summary_of(row) for row in await self._array(*list_statement(where, limit=limit, after=after))
-        ]
+        if self._lister is None:
+            raise Unavailable("the store is closed")
+        sql, parameters = list_statement(where, limit=limit, after=after)
+        found = await self._lister.submit(lambda connection: fetch(connection, sql, parameters))
+        return [summary_of(row) for row in orjson.loads(found[0][0])]
 
     async def history(self, instance_id: str, *, after_revision: int, limit: int) -> Sequence[Entry]:
         found = await self._array(

@@ -78,7 +78,7 @@ class ConnectionThreads:
             raise errors[0]
 
     def submit(self, work: Work[T]) -> asyncio.Future[T]:
-        """Have a thread do it. Once taken, it is done even if the future is cancelled.
+        """Have a thread do it. Cancelling the future withdraws what no thread has taken yet, and nothing else.
 
         Raises `Unavailable` when closed, `Overloaded` when too much waits.
         """
@@ -130,6 +130,9 @@ class ConnectionThreads:
             if job is None:
                 return
             work, future = job
+            if future.cancelled():
+                del job, work, future
+                continue
             result: object = None
             error: BaseException | None = None
             try:
