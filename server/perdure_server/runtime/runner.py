@@ -49,6 +49,9 @@ log = logging.getLogger(__name__)
 LANES_MAX: Final = 10_000
 """How many instances' states are kept; the one that rested longest goes first."""
 
+STATE_PARTS_MAX: Final = 300_000
+"""How many steps, timers and buffered events those states hold together: some three hundred bytes each."""
+
 BODIES_BYTES_MAX: Final = 32 << 20
 """How many bytes of payloads the lanes keep for tasks to come; beyond, tasks read theirs from the store."""
 
@@ -118,6 +121,7 @@ class _Lane:
     fresh: bool = False
     bodies: Mapping[int, str] | None = None
     bodies_bytes: int = 0
+    parts: int = 0
     busy: bool = False
 
 
@@ -142,6 +146,7 @@ class Runner:
         self._watch = watch
         self._lanes: OrderedDict[str, _Lane] = OrderedDict()
         self._bodies_bytes = 0
+        self._parts = 0
         self._background: set[asyncio.Task[None]] = set()
         self._open_jobs = 0
         self._idle = asyncio.Event()
@@ -486,9 +491,14 @@ class Runner:
         lane.bodies, lane.bodies_bytes = bodies, size_bytes
         self._bodies_bytes += size_bytes
 
+    def _set_parts(self, lane: _Lane, parts: int) -> None:
+        self._parts += parts - lane.parts
+        lane.parts = parts
+
     def _forget(self, lane: _Lane) -> None:
         lane.state, lane.fresh = None, False
         self._set_bodies(lane, None)
+        self._set_parts(lane, 0)
 
     def _rest(self, lane: _Lane) -> None:
         """Keep a lane that has nothing to do while there is room and anything may still happen to it."""
@@ -496,7 +506,8 @@ class Runner:
             self._drop(lane)
             return
         self._lanes.move_to_end(lane.instance_id)
-        while len(self._lanes) > LANES_MAX:
+        self._set_parts(lane, len(lane.state.steps) + len(lane.state.timers) + len(lane.state.inbox))
+        while len(self._lanes) > LANES_MAX or self._parts > STATE_PARTS_MAX:
             oldest = next(iter(self._lanes.values()))
             if oldest.busy or oldest.jobs:
                 break
