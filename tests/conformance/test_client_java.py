@@ -48,9 +48,13 @@ def run(*command: str | Path, cwd: Path = CLIENT) -> subprocess.CompletedProcess
 
 
 def maven(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run Maven from what the local repository holds; only where that is not enough may it fetch."""
+    """Run Maven from what the local repository holds; only where that is not enough may it fetch.
+
+    Maven has many words for what it lacks ("in offline mode", "No plugin found for prefix"), so any failure is tried
+    again: one that has another cause comes again.
+    """
     done = run("mvn", "--batch-mode", "--quiet", "--offline", *arguments, cwd=cwd)
-    if done.returncode != 0 and "in offline mode" in done.stdout:
+    if done.returncode != 0:
         done = run("mvn", "--batch-mode", "--quiet", *arguments, cwd=cwd)
     return done
 

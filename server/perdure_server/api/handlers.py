@@ -124,7 +124,7 @@ class Unary:
 
         async def handle(_: Requests, context: Context) -> bytes:
             try:
-                body = await _message(context, gate)
+                body = await read_message(context, gate)
                 size_bytes = len(body)
                 gate.enter(size_bytes, mutating=mutating)
             except Exception as error:
@@ -175,7 +175,7 @@ class Streaming:
 
         async def handle(_: Requests, context: Context) -> None:
             try:
-                body = await _message(context, gate)
+                body = await read_message(context, gate)
                 gate.enter_watch()
             except Exception as error:
                 await refuse(context, error)
@@ -201,7 +201,7 @@ class Streaming:
         return grpc.stream_stream_rpc_method_handler(handle)
 
 
-async def _message(context: Context, gate: Gate) -> bytes:
+async def read_message(context: Context, gate: Gate) -> bytes:
     """Return the call's one message. Raises `SilentCall` if it does not come in time."""
     arrivals = gate.arrivals
     arrivals.enter()

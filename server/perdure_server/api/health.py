@@ -1,7 +1,7 @@
 """``grpc.health.v1``: whether this process lives (`LIVENESS`), and whether calls should be sent here (all other names).
 
 It stands here because the servicer that grpc ships waits for its slowest watcher, so that one client that stops
-reading would hold up a drain, and lets in any number of them. Bytes are parsed here as in ``handlers``.
+reading would hold up a drain, and lets in any number of them. Messages are waited for and parsed as in ``handlers``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from perdure_server.api.handlers import Context
-from perdure_server.api.limits import Limits
+from perdure_server.api.handlers import Context, Gate, Requests, SilentCall, read_message, refuse
+from perdure_server.runtime.fields import InvalidFields
 
 NAME: Final = "grpc.health.v1.Health"
 LIVENESS: Final = "liveness"
@@ -29,9 +29,10 @@ _UNKNOWN: Final = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 class Health:
     """The health of the services ``names`` and of the whole (the empty name), which are ready together."""
 
-    def __init__(self, names: Iterable[str], limits: Limits) -> None:
+    def __init__(self, names: Iterable[str], gate: Gate) -> None:
         self._readiness = frozenset(["", *names])
-        self._limits = limits
+        self._gate = gate
+        self._limits = gate.limits
         self._ready = False
         self._closed = False
         self._changes: set[asyncio.Event] = set()
@@ -50,8 +51,8 @@ class Health:
     def handlers(self) -> dict[str, Any]:
         """Return the handlers for grpc."""
         return {
-            "Check": grpc.unary_unary_rpc_method_handler(self._check),
-            "Watch": grpc.unary_stream_rpc_method_handler(self._watch),
+            "Check": grpc.stream_unary_rpc_method_handler(self._check),
+            "Watch": grpc.stream_stream_rpc_method_handler(self._watch),
         }
 
     def _tell(self) -> None:
@@ -65,16 +66,16 @@ class Health:
             return _SERVING if self._ready else _NOT_SERVING
         return None
 
-    async def _check(self, body: bytes, context: Context) -> bytes:
-        status = self._status(await _service(body, context))
+    async def _check(self, _: Requests, context: Context) -> bytes:
+        status = self._status(await self._service(context))
         if status is None:
             await context.abort(
                 grpc.StatusCode.NOT_FOUND, "no such service; ask for '' to hear of the whole server"
             )
         return health_pb2.HealthCheckResponse(status=status).SerializeToString()
 
-    async def _watch(self, body: bytes, context: Context) -> None:
-        service = await _service(body, context)
+    async def _watch(self, _: Requests, context: Context) -> None:
+        service = await self._service(context)
         if self._closed or len(self._changes) >= self._limits.health_watches_max:
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watch the health; call Check instead"
@@ -98,9 +99,12 @@ class Health:
         finally:
             self._changes.discard(change)
 
-
-async def _service(body: bytes, context: Context) -> str:
-    try:
-        return health_pb2.HealthCheckRequest.FromString(body).service
-    except DecodeError:
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the bytes are no {NAME} request")
+    async def _service(self, context: Context) -> str:
+        """Return the name that the call's message asks about."""
+        try:
+            return health_pb2.HealthCheckRequest.FromString(await read_message(context, self._gate)).service
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the bytes are no {NAME} request")
+        except (SilentCall, InvalidFields) as error:
+            await refuse(context, error)
+            raise AssertionError("abort returned") from error

@@ -42,7 +42,7 @@ class ApiServer:
         self._reflect = reflect
         self._limits = limits or Limits()
         self.gate = Gate(self._limits)
-        self._health = health.Health((name for name, _ in SERVICES), self._limits)
+        self._health = health.Health((name for name, _ in SERVICES), self.gate)
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> Address:

@@ -29,6 +29,9 @@ GET: Final = "/perdure.v1.InstanceService/GetInstance"
 WATCH: Final = "/perdure.v1.InstanceService/WatchInstance"
 START: Final = "/perdure.v1.RunnerService/StartInstance"
 
+HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
+HEALTH_WATCH: Final = "/grpc.health.v1.Health/Watch"
+
 SMALL_WINDOW: Final = [
     ("grpc.http2.lookahead_bytes", 65_536),
     ("grpc.http2.bdp_probe", 0),
@@ -44,9 +47,9 @@ async def nothing() -> AsyncIterator[bytes]:
     yield b""
 
 
-def silent_call(world: ApiWorld) -> Any:
+def silent_call(world: ApiWorld, path: str = START) -> Any:
     """Send the headers of a call and no message."""
-    return world.channel.stream_unary(START)(nothing())
+    return world.channel.stream_unary(path)(nothing())
 
 
 async def ended(call: Any) -> Refused:
@@ -77,9 +80,10 @@ def get_large() -> bytes:
     return instances.GetInstanceRequest(instance_id="large").SerializeToString()
 
 
-async def test_a_call_that_never_sends_its_message_is_ended() -> None:
+@pytest.mark.parametrize("path", [START, GET, WATCH, HEALTH_CHECK, HEALTH_WATCH])
+async def test_a_call_that_never_sends_its_message_is_ended(path: str) -> None:
     async with serving(FLOWS, limits=Limits(message_seconds=0.05)) as world:
-        refusal = await ended(silent_call(world))
+        refusal = await ended(silent_call(world, path))
 
         assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
         assert "message" in refusal.message
