@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -44,6 +45,10 @@ log = logging.getLogger(__name__)
 
 HEALTH_SECONDS: Final = 0.5
 """How often readiness is looked at: what stops is noticed within a second."""
+
+GC_THRESHOLDS: Final = (20_000, 50, 100)
+"""When Python looks for cycles. Calls and commits make few, but many objects that live for some milliseconds; with
+the defaults, looking through them takes a twentieth of a busy server's time."""
 
 EXIT_STOPPED_AT_ONCE: Final = 130
 """The exit code after a second signal."""
@@ -276,5 +281,7 @@ def run(config: Config, on_ready: Callable[[str], None] | None = None) -> None:
     database URL.
     """
     log_to_stderr()
+    gc.freeze()  # modules and classes stay for good
+    gc.set_threshold(*GC_THRESHOLDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(config, on_ready))

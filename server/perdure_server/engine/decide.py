@@ -43,6 +43,8 @@ from perdure_server.engine.rejections import Rejection
 from perdure_server.engine.retry import backoff_ms
 from perdure_server.engine.state import (
     ACTIVE,
+    BUSY,
+    LIVE,
     BackingOff,
     Finished,
     Halted,
@@ -75,15 +77,13 @@ class Decision:
         return self.entries[0]
 
 
-_LIVE: Final = frozenset({InstanceStatus.PENDING, InstanceStatus.RUNNING, InstanceStatus.WAITING})
-
 ALLOWED_IN: Final[Mapping[type[Command], frozenset[InstanceStatus]]] = {
-    commands.Resume: _LIVE,
-    commands.ScheduleResume: _LIVE,
-    commands.CancelInstance: _LIVE | {InstanceStatus.FAILED},
+    commands.Resume: LIVE,
+    commands.ScheduleResume: LIVE,
+    commands.CancelInstance: LIVE | {InstanceStatus.FAILED},
     commands.RetryInstance: frozenset({InstanceStatus.FAILED}),
-    commands.CancelTimer: _LIVE,
-    commands.FireTimer: _LIVE,
+    commands.CancelTimer: LIVE,
+    commands.FireTimer: LIVE,
     commands.TakeTask: frozenset({InstanceStatus.RUNNING}),
     commands.ReleaseTask: frozenset({InstanceStatus.RUNNING}),
     commands.FinishTask: frozenset({InstanceStatus.RUNNING}),
@@ -177,7 +177,7 @@ def _resume(draft: Draft, command: commands.Resume) -> Rejection | None:
         draft.finish(waiting[0], event, command.payload)
         return None
     # A step that runs or backs off may still return PENDING: the event is early, not wrong.
-    busy = [ref for ref in accepting if isinstance(state.steps.get(ref), Scheduled | Running | BackingOff)]
+    busy = [ref for ref in accepting if isinstance(state.steps.get(ref), BUSY)]
     if not busy:
         possible = possible_steps(graph, state)
         later = tuple(sorted(possible.intersection(accepting)))
@@ -300,7 +300,7 @@ def _acts(state: State, timer: Timer) -> bool:
         case TimerKind.RETRY:
             return isinstance(step, BackingOff)
         case TimerKind.TIMEOUT:
-            return isinstance(step, Scheduled | Running | BackingOff | Waiting)
+            return isinstance(step, (*BUSY, Waiting))
 
 
 # --- tasks ---------------------------------------------------------------------------------------------------

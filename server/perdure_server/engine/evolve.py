@@ -15,6 +15,8 @@ from perdure_server.engine import facts
 from perdure_server.engine.facts import Entry, TimerKind
 from perdure_server.engine.state import (
     ACTIVE,
+    BUSY,
+    RESTING,
     BackingOff,
     Buffered,
     Failed,
@@ -117,9 +119,9 @@ def _status(state: State, steps: Mapping[str, StepState]) -> InstanceStatus:
         return InstanceStatus.PENDING
     waits = False
     for step in steps.values():
-        if isinstance(step, Scheduled | Running | BackingOff):
+        if isinstance(step, BUSY):
             return InstanceStatus.RUNNING
-        waits = waits or isinstance(step, Waiting | Sleeping)
+        waits = waits or isinstance(step, RESTING)
     return InstanceStatus.WAITING if waits else InstanceStatus.RUNNING
 
 

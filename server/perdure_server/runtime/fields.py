@@ -228,15 +228,18 @@ def shape_problem(text: str, value: Callable[[], Any]) -> str:
     return ""
 
 
+_CONTAINERS: Final = (dict, list)
+
+
 def _nests_deeper(value: Any, levels_max: int) -> bool:
     """Whether containers nest deeper than that; without recursion, and looking at each of them once."""
-    level = [value] if isinstance(value, dict | list) else []
+    level = [value] if isinstance(value, _CONTAINERS) else []
     for _ in range(levels_max):
         level = [
             inner
             for outer in level
             for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
+            if isinstance(inner, _CONTAINERS)
         ]
     return bool(level)
 

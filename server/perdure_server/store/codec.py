@@ -43,6 +43,9 @@ from perdure_server.store.protocol import NewerFormat
 STATE_FORMAT: Final = 1
 """The format of states that this version writes, and the newest that it reads."""
 
+TIMER_KIND: Final = {kind.value: kind for kind in TimerKind}
+_STATUS: Final = {status.value: status for status in InstanceStatus}
+
 
 # --- facts -----------------------------------------------------------------------------------------------------
 
@@ -157,7 +160,7 @@ def decode_state(text: str) -> State:
         initial=_info_of(body["initial"]),
         business_key=body.get("key", ""),
         labels=body.get("labels", {}),
-        status=InstanceStatus(body["status"]),
+        status=_STATUS[body["status"]],
         revision=body["revision"],
         created_at=body["created"],
         updated_at=body["updated"],
@@ -199,7 +202,7 @@ def _timer_row(timer: Timer) -> Row:
 
 
 def _timer_of(row: Row) -> Timer:
-    return Timer(row[0], TimerKind(row[1]), row[2], row[3], row[4], row[5])
+    return Timer(row[0], TIMER_KIND[row[1]], row[2], row[3], row[4], row[5])
 
 
 def _buffered_of(row: Row) -> Buffered:

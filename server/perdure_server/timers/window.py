@@ -38,10 +38,10 @@ log = logging.getLogger(__name__)
 WINDOW_MS: Final = 30_000
 """How far ahead rows are claimed."""
 
-WINDOW_TIMERS_MAX: Final = 10_000
+WINDOW_TIMERS_MAX: Final = 25_000
 """How many timers the window aims to hold. It lets the latest go when a tenth more have gathered."""
 
-FIRINGS_MAX: Final = 256
+FIRINGS_MAX: Final = 512
 """How many firings are under way at once; the others wait in the window."""
 
 CLAIM_ROWS_MIN: Final = 1_000

@@ -20,9 +20,9 @@ from typing import Any, Final, TypeVar
 import apsw
 import orjson
 
-from perdure_server.engine.facts import Entry, TimerKind
+from perdure_server.engine.facts import Entry
 from perdure_server.engine.state import State, Timer
-from perdure_server.store.codec import decode_fact, decode_state
+from perdure_server.store.codec import TIMER_KIND, decode_fact, decode_state
 from perdure_server.store.protocol import (
     CannotOpen,
     Change,
@@ -425,7 +425,7 @@ class SqliteStore:
 def _timer_of(row: Row) -> TimerRow:
     instance_id, revision, kind, step_ref, due_at, delay_ms, requested, owner = row
     return TimerRow(
-        instance_id, Timer(revision, TimerKind(kind), step_ref, due_at, delay_ms, bool(requested)), owner
+        instance_id, Timer(revision, TIMER_KIND[kind], step_ref, due_at, delay_ms, bool(requested)), owner
     )
 
 
