@@ -64,7 +64,7 @@ SWITCH_INTERVAL_SECONDS: Final = 1e-3
 
 A compromise. With the default of 5 ms, a loop saturated with short callbacks has kept steps waiting for up to 0.75 s
 (each short release starts the wait anew). With 0.1 ms, the writer's many short needs of the lock interrupt the loop so
-often that a server takes a tenth fewer calls, and steps do not come sooner than with this one.
+often that a server takes fewer calls, and another thread's longest wait is about as long (docs/performance.md).
 """
 
 StepCode: TypeAlias = Callable[[Any], object]
