@@ -46,9 +46,9 @@ log = logging.getLogger(__name__)
 HEALTH_SECONDS: Final = 0.5
 """How often readiness is looked at: what stops is noticed within a second."""
 
-GC_THRESHOLDS: Final = (20_000, 50, 100)
-"""When Python looks for cycles. Calls and commits make few, but many objects that live for some milliseconds; with
-the defaults, looking through them takes a twentieth of a busy server's time."""
+GC_THRESHOLDS: Final = (20_000, 10, 10)
+"""When Python looks for cycles, those of steps included. Calls and commits make few, but many objects that live for
+some milliseconds; with a first threshold of 700, looking through them takes a twentieth of a busy server's time."""
 
 EXIT_STOPPED_AT_ONCE: Final = 130
 """The exit code after a second signal."""

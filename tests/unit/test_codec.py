@@ -217,6 +217,10 @@ def test_what_a_newer_version_wrote_is_refused_by_name() -> None:
         decode_state(json.dumps(body | {"v": STATE_FORMAT + 1}))
     with pytest.raises(NewerFormat, match="dreaming"):
         decode_state(json.dumps(body | {"steps": {"charge": ["dreaming", 1]}}))
+    with pytest.raises(NewerFormat, match="status 'dreaming'"):
+        decode_state(json.dumps(body | {"status": "dreaming"}))
+    with pytest.raises(NewerFormat, match="kind 'dream'"):
+        decode_state(json.dumps(body | {"timers": [[2, "dream", "charge", 1, 1, False]]}))
     with pytest.raises(NewerFormat, match="instance_dreamt"):
         decode_fact("instance_dreamt", "{}")
 

@@ -6,6 +6,9 @@ import resource
 from dataclasses import dataclass
 from typing import Any, Final
 
+RPCS_SPARE: Final = 500
+"""How many calls grpc may hold beyond those that the gate counts: those that are being refused, and reflection's."""
+
 FILES_KEPT: Final = 256
 """How many of the files that the process may open are not for connections: the database's, and those of steps."""
 
@@ -58,6 +61,12 @@ class Limits:
     connections_max: int = 8_000
     """How many connections are open at once, if the process may open that many files; further ones are closed."""
     metadata_bytes_max: int = 16 << 10
+
+    def rpcs_max(self) -> int:
+        """Return how many calls of all kinds there may be, so that the gate, which refuses in words, comes first."""
+        return (
+            self.calls_max + self.watches_max + self.silent_calls_max + self.health_watches_max + RPCS_SPARE
+        )
 
     def connections(self) -> int:
         """Return how many connections there may really be."""

@@ -50,8 +50,7 @@ class ApiServer:
         limits = self._limits
         server = grpc.aio.server(
             options=limits.channel_options(),
-            # What the gate does politely, this does for what never reaches it (a call that sends no message).
-            maximum_concurrent_rpcs=limits.calls_max + limits.watches_max + 1_000,
+            maximum_concurrent_rpcs=limits.rpcs_max(),
         )
         for name, service in SERVICES:
             handlers = {rpc.name: rpc.handler(self.gate) for rpc in service(self._runtime).rpcs()}

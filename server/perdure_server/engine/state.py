@@ -147,7 +147,7 @@ BUSY: Final = (Scheduled, Running, BackingOff)
 RESTING: Final = (Waiting, Sleeping)
 
 ACTIVE: Final = (*BUSY, *RESTING)
-"""These are tuples because `isinstance` takes a tuple much faster than a union, and asks at every fact."""
+"""Tuples, because `isinstance` takes one much faster than a union, and asks for each step at every fact."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,7 +64,8 @@ SWITCH_INTERVAL_SECONDS: Final = 1e-3
 
 A compromise. With the default of 5 ms, a loop saturated with short callbacks has kept steps waiting for up to 0.75 s
 (each short release starts the wait anew). With 0.1 ms, the writer's many short needs of the lock interrupt the loop so
-often that a server takes fewer calls, and another thread's longest wait is about as long (docs/performance.md).
+often that a server takes fewer calls. docs/performance.md has a later comparison, in which
+the waits differed less.
 """
 
 StepCode: TypeAlias = Callable[[Any], object]

@@ -43,7 +43,7 @@ from perdure_server.store.protocol import NewerFormat
 STATE_FORMAT: Final = 1
 """The format of states that this version writes, and the newest that it reads."""
 
-TIMER_KIND: Final = {kind.value: kind for kind in TimerKind}
+_TIMER_KIND: Final = {kind.value: kind for kind in TimerKind}
 _STATUS: Final = {status.value: status for status in InstanceStatus}
 
 
@@ -160,7 +160,7 @@ def decode_state(text: str) -> State:
         initial=_info_of(body["initial"]),
         business_key=body.get("key", ""),
         labels=body.get("labels", {}),
-        status=_STATUS[body["status"]],
+        status=instance_status(body["status"]),
         revision=body["revision"],
         created_at=body["created"],
         updated_at=body["updated"],
@@ -174,6 +174,22 @@ def decode_state(text: str) -> State:
         failure=_failure_of(failure) if failure else None,
         failed_step=body.get("failed_step", ""),
     )
+
+
+def instance_status(text: str) -> InstanceStatus:
+    """Return the status that was stored. Raises `NewerFormat` for one that this version does not know."""
+    try:
+        return _STATUS[text]
+    except KeyError:
+        raise NewerFormat(f"an instance has the unknown status {text!r}") from None
+
+
+def timer_kind(text: str) -> TimerKind:
+    """Return the kind that was stored. Raises `NewerFormat` for one that this version does not know."""
+    try:
+        return _TIMER_KIND[text]
+    except KeyError:
+        raise NewerFormat(f"a timer has the unknown kind {text!r}") from None
 
 
 # --- the small values: the row, and back -------------------------------------------------------------------------
@@ -202,7 +218,7 @@ def _timer_row(timer: Timer) -> Row:
 
 
 def _timer_of(row: Row) -> Timer:
-    return Timer(row[0], TIMER_KIND[row[1]], row[2], row[3], row[4], row[5])
+    return Timer(row[0], timer_kind(row[1]), row[2], row[3], row[4], row[5])
 
 
 def _buffered_of(row: Row) -> Buffered:

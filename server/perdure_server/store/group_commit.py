@@ -41,7 +41,7 @@ GATHER_SECONDS: Final = 0.003
 a hand-over to another thread and a sync, whatever it holds; under load, this saves a tenth of the server's work."""
 
 GATHER_CHANGES_MIN: Final = 4
-"""The size of a batch from which on the next one waits for company. A lone caller never waits."""
+"""The size of a batch from which on the next one waits for company. A lone caller waits once, behind a crowd."""
 
 PASSED_OVER_MAX: Final = BATCH_CHANGES_MAX
 """How many changes one batch may leave for a later one because they fight with its own, before it stops looking."""

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from perdure_server.engine.state import InstanceStatus
+from perdure_server.store.codec import instance_status
 from perdure_server.store.protocol import InstanceCursor, InstanceFilter, InstanceSummary
 
 _COLUMNS = (
@@ -98,7 +99,7 @@ def summary_of(row: list[Any]) -> InstanceSummary:
         instance_id,
         workflow,
         version,
-        InstanceStatus(status),
+        instance_status(status),
         revision,
         key,
         orjson.loads(labels),

@@ -22,7 +22,7 @@ import orjson
 
 from perdure_server.engine.facts import Entry
 from perdure_server.engine.state import State, Timer
-from perdure_server.store.codec import TIMER_KIND, decode_fact, decode_state
+from perdure_server.store.codec import decode_fact, decode_state, timer_kind
 from perdure_server.store.protocol import (
     CannotOpen,
     Change,
@@ -68,6 +68,9 @@ WAL_PAGES_MAX: Final = 4_000
 
 WAL_REST_SECONDS: Final = 0.5
 """After how long without work it is copied however short it is."""
+
+ROWS_PER_TURN_MAX: Final = 1_000
+"""How many claimed timers are read in one turn of the loop: some three milliseconds."""
 
 T = TypeVar("T")
 Row = list[Any]
@@ -262,7 +265,12 @@ class SqliteStore:
                     )
             return [[*row[:-1], owner] for row in claimed]
 
-        return [_timer_of(row) for row in await self._write(claim)]
+        rows = await self._write(claim)
+        timers: list[TimerRow] = []
+        for start in range(0, len(rows), ROWS_PER_TURN_MAX):
+            timers += map(_timer_of, rows[start : start + ROWS_PER_TURN_MAX])
+            await asyncio.sleep(0)
+        return timers
 
     async def get_timer(self, instance_id: str, revision: int) -> TimerRow | None:
         found = await self._read(_GET_TIMER, {"instance_id": instance_id, "revision": revision})
@@ -425,7 +433,7 @@ class SqliteStore:
 def _timer_of(row: Row) -> TimerRow:
     instance_id, revision, kind, step_ref, due_at, delay_ms, requested, owner = row
     return TimerRow(
-        instance_id, Timer(revision, TIMER_KIND[kind], step_ref, due_at, delay_ms, bool(requested)), owner
+        instance_id, Timer(revision, timer_kind(kind), step_ref, due_at, delay_ms, bool(requested)), owner
     )
 
 
