@@ -78,6 +78,14 @@ def drop_the_newest_entry(recording: Recording) -> Recording:
     return _change_entries(recording, change)
 
 
+def give_a_row_the_state_of_another_workflow(recording: Recording) -> Recording:
+    instances = dict(recording.database.instances)
+    (first, one), *others = instances.items()
+    stranger = next(row.state for _, row in others if row.state.workflow != one.state.workflow)
+    instances[first] = replace(one, state=replace(stranger, instance_id=first))
+    return replace(recording, database=replace(recording.database, instances=instances))
+
+
 def swap_two_entries(recording: Recording) -> Recording:
     def change(entries: list[Entry]) -> bool:
         a, b = entries[1], entries[2]
@@ -313,6 +321,7 @@ def stop_the_clock_late(recording: Recording) -> Recording:
     [
         (drop_an_entry, Name.HISTORY_GAP),
         (drop_the_newest_entry, Name.STATE_IS_NOT_THE_FOLD),
+        (give_a_row_the_state_of_another_workflow, Name.STATE_IS_NOT_THE_FOLD),
         (swap_two_entries, Name.HISTORY_UNFOLDABLE),
         (append_after_the_end, Name.FACT_AFTER_END),
         (fire_early, Name.TIMER_EARLY),

@@ -57,13 +57,14 @@ def walks_of(recording: Recording) -> dict[str, Walk]:
                 broken = f"at {entry}: {error!r}"
                 break
             states[entry.revision] = state
-        stored = row.state
+        # The history is the truth: a row that says otherwise must be found, and must not mislead the walk.
+        told = next(iter(states.values()), row.state)
         walks[instance_id] = Walk(
             instance_id=instance_id,
             row=row,
             entries=entries,
             payloads=database.payloads.get(instance_id, {}),
-            graph=database.graphs[stored.workflow, stored.version, stored.definition_digest],
+            graph=database.graphs[told.workflow, told.version, told.definition_digest],
             states=states,
             broken=broken,
         )
