@@ -79,11 +79,19 @@ def drop_the_newest_entry(recording: Recording) -> Recording:
 
 
 def give_a_row_the_state_of_another_workflow(recording: Recording) -> Recording:
-    instances = dict(recording.database.instances)
-    (first, one), *others = instances.items()
-    stranger = next(row.state for _, row in others if row.state.workflow != one.state.workflow)
-    instances[first] = replace(one, state=replace(stranger, instance_id=first))
-    return replace(recording, database=replace(recording.database, instances=instances))
+    database = recording.database
+    instances = dict(database.instances)
+    instance_id, stranger = next(
+        (instance_id, row.state)
+        for instance_id, entries in database.histories.items()
+        for row in instances.values()
+        for graph in [database.graphs[row.state.workflow, row.state.version, row.state.definition_digest]]
+        for entry in entries
+        if isinstance(entry.fact, facts.StepFinished) and entry.fact.step_ref not in graph.steps
+    )
+    state = replace(stranger, instance_id=instance_id)
+    instances[instance_id] = replace(instances[instance_id], state=state)
+    return replace(recording, database=replace(database, instances=instances))
 
 
 def swap_two_entries(recording: Recording) -> Recording:
