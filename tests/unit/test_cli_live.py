@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from rich.console import Console
 
 from perdure.client import (
     ActiveStep,
@@ -14,7 +15,7 @@ from perdure.client import (
     StepResult,
     StepStatus,
 )
-from perdure_server.cli.live import Row, due_text, step_rows
+from perdure_server.cli.live import Row, View, due_text, step_rows
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -84,6 +85,19 @@ def test_a_step_that_the_stored_graph_lost_is_shown_too() -> None:
     one = instance(steps=(active("gone", StepStatus.WAITING),))
 
     assert [row.step_ref for row in step_rows(one, ("first",))] == ["first", "gone"]
+
+
+def test_a_narrow_terminal_cuts_notes_and_not_steps() -> None:
+    boom = "so many words that no terminal of eighty columns holds them beside a deadline"
+    one = instance(steps=(active("second_step", StepStatus.BACKING_OFF, attempt=2, failure=boom),))
+    console = Console(width=80)
+
+    with console.capture() as captured:
+        console.print(View(one, ("second_step",)))
+
+    [line] = [line for line in captured.get().splitlines() if "second_step" in line]
+    assert "BACKING_OFF" in line
+    assert "2026-01-02T12:00:00" in line
 
 
 @pytest.mark.parametrize(

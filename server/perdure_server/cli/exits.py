@@ -43,7 +43,7 @@ _MENDS: Final = {
     "STEP_HAS_NO_TIMEOUT": "the step needs an arrow for the event timeout",
     "TIMER_NOT_FOUND": "`perdure timers list` shows the pending timers",
     "WORKFLOW_NOT_FOUND": "`perdure workflows list` shows the workflows",
-    "STEP_NOT_FOUND": "`perdure workflows show` shows a workflow's steps",
+    "STEP_NOT_FOUND": "`perdure workflows show WORKFLOW` shows a workflow's steps",
 }
 
 

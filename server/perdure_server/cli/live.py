@@ -80,15 +80,17 @@ class View:
             f"  revision {one.revision}",
         )
         steps = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("STEP", "STATUS", "ATTEMPT", "DUE", ""):
+        for name in ("STEP", "STATUS", "ATTEMPT", "DUE"):
             steps.add_column(name, overflow="ellipsis", no_wrap=True)
+        # On a narrow terminal the notes give way first: only a column that may wrap is made narrower than it needs.
+        steps.add_column("", overflow="ellipsis", no_wrap=False)
         for row in step_rows(one, self.refs):
             steps.add_row(
                 Text(row.step_ref, style=_FAINT if row.status == NOT_BEGUN else ""),
                 _styled(row.status),
                 str(row.attempt or ""),
                 due_text(row.due, now),
-                Text(row.note),
+                Text(row.note, overflow="ellipsis", no_wrap=True),
             )
         lines = [
             Text(entry_line(entry), style=_FAINT, overflow="ellipsis", no_wrap=True) for entry in self.entries

@@ -23,7 +23,8 @@ def json_of(text: str | None, option: str) -> Any:
     try:
         return json.loads(text, parse_constant=lambda name: _refuse_constant(name, option))
     except ValueError as error:
-        raise typer.BadParameter(f"{source} holds no JSON: {error}", param_hint=option) from None
+        mend = """write it as in '{"text": "Hi"}', with double quotes around names and texts"""
+        raise typer.BadParameter(f"{source} holds no JSON: {error}; {mend}", param_hint=option) from None
     except RecursionError:
         raise typer.BadParameter(f"{source} is nested too deep", param_hint=option) from None
 
