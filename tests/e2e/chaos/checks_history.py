@@ -44,6 +44,11 @@ def _facts(walk: Walk) -> Iterator[Finding]:
         yield Finding(Name.HISTORY_GAP, walk.instance_id, f"revisions {revisions}")
     if walk.broken:
         yield Finding(Name.HISTORY_UNFOLDABLE, walk.instance_id, walk.broken)
+    named = {ref for state in walk.states.values() for ref in (*state.steps, *state.arrivals)}
+    if strangers := named - walk.graph.steps.keys():
+        # Two histories in one: there is no graph to judge the rest by.
+        yield Finding(Name.FACT_ILLEGAL, walk.instance_id, f"the workflow has no steps {sorted(strangers)}")
+        return
     fired: set[int] = set()
     for before, entry in pairwise(walk.entries):
         if isinstance(entry.fact, facts.TimerFired):

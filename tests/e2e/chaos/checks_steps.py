@@ -102,7 +102,9 @@ def _result(walk: Walk, state: State, fact: facts.Fact) -> tuple[str, int]:
         case facts.AttemptFailed(step_ref=ref, attempt=attempt, failure=failure):
             return ref, attempt if failure.type == DELIBERATE else 0
         case facts.StepFinished(step_ref=ref, event=event):
-            definition, step = walk.graph.steps[ref], state.steps.get(ref)
+            definition, step = walk.graph.steps.get(ref), state.steps.get(ref)
+            if definition is None:
+                return ref, 0
             own = definition.kind is StepKind.TASK and event not in RESERVED_EVENTS | definition.events
             return ref, step.attempt if own and isinstance(step, Running) else 0
         case _:

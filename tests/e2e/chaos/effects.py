@@ -65,7 +65,8 @@ def _rpc_of(walk: Walk, entry: Entry, before: Entry | None) -> str:
         case facts.EventBuffered():
             return "Resume"
         case facts.StepFinished(step_ref=ref, event=event, buffered_revision=0):
-            return "Resume" if event in walk.graph.steps[ref].events else ""
+            definition = walk.graph.steps.get(ref)
+            return "Resume" if definition is not None and event in definition.events else ""
         case facts.TimerArmed(requested=True):
             return "" if _rearmed(entry, before) else "ScheduleResume"
         case facts.InstanceCancelled():

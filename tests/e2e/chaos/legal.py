@@ -124,7 +124,10 @@ def _finished(
     graph: WorkflowGraph, state: State, fact: facts.StepFinished, before: Entry
 ) -> Iterator[Objection]:
     ref, event = fact.step_ref, fact.event
-    definition, step = graph.steps[ref], state.steps.get(ref)
+    definition, step = graph.steps.get(ref), state.steps.get(ref)
+    if definition is None:
+        yield Name.FACT_ILLEGAL, f"{ref} ended, and the workflow has no such step"
+        return
     if fact.targets != definition.on.get(event):
         yield Name.FACT_ILLEGAL, f"{ref}: {event} leads to {definition.on.get(event)}, not {fact.targets}"
     if isinstance(step, Waiting):

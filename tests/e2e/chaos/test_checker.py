@@ -94,6 +94,10 @@ def give_a_row_the_state_of_another_workflow(recording: Recording) -> Recording:
     return replace(recording, database=replace(database, instances=instances))
 
 
+def mix_two_histories(recording: Recording) -> Recording:
+    return _change_fact(recording, facts.StepFinished, step_ref="of_another_workflow")
+
+
 def swap_two_entries(recording: Recording) -> Recording:
     def change(entries: list[Entry]) -> bool:
         a, b = entries[1], entries[2]
@@ -330,6 +334,7 @@ def stop_the_clock_late(recording: Recording) -> Recording:
         (drop_an_entry, Name.HISTORY_GAP),
         (drop_the_newest_entry, Name.STATE_IS_NOT_THE_FOLD),
         (give_a_row_the_state_of_another_workflow, Name.STATE_IS_NOT_THE_FOLD),
+        (mix_two_histories, Name.FACT_ILLEGAL),
         (swap_two_entries, Name.HISTORY_UNFOLDABLE),
         (append_after_the_end, Name.FACT_AFTER_END),
         (fire_early, Name.TIMER_EARLY),
