@@ -146,10 +146,10 @@ async def test_a_scheduler_that_a_fault_stopped_is_noticed_within_a_second_and_g
     alarm.schedule("b.1", 100, calls)
     await stray.wait()
     assert alarm.silent_ms() < SILENT_MS_MAX
-    began = time.monotonic()
-    while alarm.silent_ms() <= SILENT_MS_MAX:  # noqa: ASYNC110 - silence gives no signal
-        await asyncio.sleep(0.02)
-    assert time.monotonic() - began < 1
+    assert SILENT_MS_MAX < 1_000
+    async with asyncio.timeout(10):
+        while alarm.silent_ms() <= SILENT_MS_MAX:  # noqa: ASYNC110 - silence gives no signal
+            await asyncio.sleep(0.02)
     assert "b.1" not in calls.ids, "a round that meets an exception never plans the next one"
 
     alarm.wakeup()

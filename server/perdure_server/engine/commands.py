@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from perdure_server.engine.facts import PayloadInfo
+from perdure_server.engine.values import value
 
 PAYLOAD_BYTES_MAX: Final = 1 << 20
 """The largest payload, in bytes of its UTF-8 JSON text."""
@@ -34,7 +35,7 @@ FAILURE_MESSAGE_CHARS_MAX: Final = 2_000
 """What is kept of an exception's name and text."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Payload:
     """A JSON text and what is known of it. Make it by `payload`."""
 
@@ -51,7 +52,7 @@ def payload(text: str) -> Payload:
     return Payload(text, PayloadInfo(len(body), hashlib.blake2b(body, digest_size=16).hexdigest()))
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Grant:
     """What an executor is ready to take at once: up to ``slots`` tasks among ``step_refs``, under ``owner``."""
 
@@ -63,7 +64,7 @@ class Grant:
 NO_GRANT: Final = Grant("", 0, frozenset())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class StartInstance:
     """Create an instance of the definition that `decide` is given."""
 
@@ -76,7 +77,7 @@ class StartInstance:
     request_id: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Resume:
     """Deliver an event from outside. A ``payload`` of None stands for the empty object."""
 
@@ -88,7 +89,7 @@ class Resume:
     request_id: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class ScheduleResume:
     """Arm a `timeout` timer for a step."""
 
@@ -98,27 +99,27 @@ class ScheduleResume:
     request_id: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class CancelInstance:
     at: int
     reason: str = ""
     request_id: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class RetryInstance:
     at: int
     request_id: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class CancelTimer:
     at: int
     timer: int
     request_id: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class FireTimer:
     """A timer's time has come, or a client says so (``forced``: the due time does not matter)."""
 
@@ -129,7 +130,7 @@ class FireTimer:
     request_id: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class TakeTask:
     """The executor of the grant takes a ready task, or (``lost_attempt``) one whose attempt's owner is gone."""
 
@@ -138,7 +139,7 @@ class TakeTask:
     lost_attempt: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class ReleaseTask:
     """An executor gives an attempt back unfinished."""
 
@@ -148,7 +149,7 @@ class ReleaseTask:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class FinishTask:
     """An attempt returned ``Outcome(event, **output)``; ``output`` is None for none."""
 
@@ -159,7 +160,7 @@ class FinishTask:
     output: Payload | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class SuspendTask:
     """An attempt returned PENDING."""
 
@@ -168,7 +169,7 @@ class SuspendTask:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class FailTask:
     """An attempt raised, ran out of time or returned nonsense. ``jitter`` is a chance number in [0, 1)."""
 

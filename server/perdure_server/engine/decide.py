@@ -9,7 +9,6 @@ nothing. Pure and total: no clock, no ids, no I/O, and a legal command never rai
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from perdure.graph import EVENT_ELAPSED, EVENT_TIMEOUT, RESERVED_EVENTS, WorkflowGraph
@@ -56,9 +55,10 @@ from perdure_server.engine.state import (
     Timer,
     Waiting,
 )
+from perdure_server.engine.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Decision:
     """What a command does: the new entries, the state after them, the bodies that they brought, and the effects.
 
@@ -300,7 +300,10 @@ def _acts(state: State, timer: Timer) -> bool:
         case TimerKind.RETRY:
             return isinstance(step, BackingOff)
         case TimerKind.TIMEOUT:
-            return isinstance(step, (*BUSY, Waiting))
+            return isinstance(step, _TIMES_OUT)
+
+
+_TIMES_OUT: Final = (*BUSY, Waiting)
 
 
 # --- tasks ---------------------------------------------------------------------------------------------------
@@ -338,11 +341,11 @@ def _finish_task(draft: Draft, command: commands.FinishTask) -> Rejection | None
     if stale is not None:
         return stale
     definition = draft.graph.steps[command.step_ref]
-    own_events = sorted(set(definition.on) - RESERVED_EVENTS)
     too_large = _check_size(draft.state, command.output, "output")
     if command.event not in definition.on or command.event in RESERVED_EVENTS:
         message = (
-            f"the step returned the event {command.event!r}, which is none of {own_events}; "
+            f"the step returned the event {command.event!r}, which is none of "
+            f"{sorted(set(definition.on) - RESERVED_EVENTS)}; "
             "return one of these, or give `on` an arrow for it"
         )
         _fail(draft, command.step_ref, "UndeclaredEvent", message)
@@ -444,7 +447,7 @@ def _decision(before: State | None, draft: Draft, command: Command | None = None
         state=draft.state,
         payloads=draft.payloads,
         effects=tuple(_effects(before, draft.state, command)),
-        slots_used=sum(isinstance(entry.fact, facts.AttemptStarted) for entry in draft.entries),
+        slots_used=draft.taken,
     )
 
 
@@ -472,13 +475,10 @@ def _effects(before: State | None, after: State, command: Command | None) -> lis
 
 def _is_own_result(command: Command | None, step_ref: str) -> bool:
     """Whether the attempt ended by its own word, so that nobody needs to stop it."""
-    return (
-        isinstance(
-            command,
-            commands.FinishTask | commands.SuspendTask | commands.FailTask | commands.ReleaseTask,
-        )
-        and command.step_ref == step_ref
-    )
+    return isinstance(command, _RESULTS) and command.step_ref == step_ref
+
+
+_RESULTS: Final = (commands.FinishTask, commands.SuspendTask, commands.FailTask, commands.ReleaseTask)
 
 
 _RULES: Final[Mapping[type[Command], Callable[[Draft, Any], Rejection | None]]] = {

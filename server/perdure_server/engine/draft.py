@@ -38,6 +38,7 @@ class Draft:
     entries: list[Entry] = field(default_factory=list)
     payloads: dict[int, str] = field(default_factory=dict)
     slots: int = 0
+    taken: int = 0
 
     def __post_init__(self) -> None:
         self.slots = self.grant.slots
@@ -156,6 +157,7 @@ class Draft:
     def take(self, step_ref: str, attempt: int) -> None:
         """Hand one ready task to the granted executor."""
         self.slots -= 1
+        self.taken += 1
         self.add(facts.AttemptStarted(step_ref=step_ref, attempt=attempt, owner=self.grant.owner))
 
     def _report_of(self, failure: Failure) -> Payload:
@@ -174,7 +176,12 @@ class Draft:
             self.arm(TimerKind.SLEEP, step_ref, definition.sleep_ms)
 
     def _has_branches(self) -> bool:
-        return bool(self.state.arrivals) or any(isinstance(s, ACTIVE) for s in self.state.steps.values())
+        if self.state.arrivals:
+            return True
+        for step in self.state.steps.values():  # noqa: SIM110 - asked at every decision; a generator costs twice
+            if isinstance(step, ACTIVE):
+                return True
+        return False
 
 
 def _first_accepted(inbox: tuple[Buffered, ...], step_ref: str, events: frozenset[str]) -> Buffered | None:

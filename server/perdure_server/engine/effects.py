@@ -5,12 +5,11 @@ Losing an effect loses nothing: tasks and timers are rows, and sweeps find what 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from perdure_server.engine.state import Timer
+from perdure_server.engine.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class RunTask:
     """Attempt ``attempt`` was granted to ``owner``: run it now."""
 
@@ -19,14 +18,14 @@ class RunTask:
     owner: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class OfferTask:
     """A task is ready and nobody has taken it."""
 
     step_ref: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class StopTask:
     """An attempt's result will be refused from now on: tell it to stop."""
 
@@ -35,12 +34,12 @@ class StopTask:
     owner: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ArmTimer:
     timer: Timer
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class DisarmTimer:
     revision: int
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any, Final
 
 from perdure.graph import StepKind
+from perdure_server.engine.values import value
 
 
 class TimerKind(enum.StrEnum):
@@ -27,7 +28,7 @@ class TimerKind(enum.StrEnum):
     RETRY = "retry"
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class PayloadInfo:
     """A stored payload without its body: bytes of its UTF-8 JSON text, and BLAKE2b-128 of them in hexadecimal."""
 
@@ -35,7 +36,7 @@ class PayloadInfo:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Failure:
     """Why a step failed. ``attempts`` counts the failed attempts."""
 
@@ -44,7 +45,7 @@ class Failure:
     attempts: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Unconsumed:
     """An accepted event that no step took before the instance ended; ``revision`` names its `EventBuffered`."""
 
@@ -52,7 +53,7 @@ class Unconsumed:
     event: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class InstanceStarted:
     workflow: str
     version: int
@@ -64,7 +65,7 @@ class InstanceStarted:
     start_delay_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class StepStarted:
     """A step began. A `WAIT` step waits from here on, a `SLEEP` step sleeps, a `TASK` is ready to be taken."""
 
@@ -73,7 +74,7 @@ class StepStarted:
     events: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class AttemptStarted:
     """An executor of ``owner`` took the task. The attempt's number is the fence for its result."""
 
@@ -82,7 +83,7 @@ class AttemptStarted:
     owner: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class AttemptFailed:
     """An attempt failed. With ``retrying``, a retry timer follows; else the step's end or the instance's does."""
 
@@ -92,7 +93,7 @@ class AttemptFailed:
     retrying: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class AttemptReleased:
     """An attempt was given back, or taken from an owner that is gone. It counts as no failure."""
 
@@ -101,7 +102,7 @@ class AttemptReleased:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class StepSuspended:
     """A task returned PENDING and waits for ``events`` from outside."""
 
@@ -110,7 +111,7 @@ class StepSuspended:
     events: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class StepFinished:
     """A step ended with ``event``, whose arrow leads to ``targets``.
 
@@ -126,14 +127,14 @@ class StepFinished:
     failure: Failure | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class StepSkipped:
     """A `join="all"` step can no longer get every arrival; those it got end here."""
 
     step_ref: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class EventBuffered:
     """An event was accepted before a step waits for it. An empty ``step_ref`` leaves it to whichever waits first."""
 
@@ -142,7 +143,7 @@ class EventBuffered:
     payload: PayloadInfo | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class TimerArmed:
     """At ``due_at``, do ``kind`` to the step. ``requested``: a client asked for it by ScheduleResume."""
 
@@ -153,7 +154,7 @@ class TimerArmed:
     requested: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class TimerFired:
     """The timer of entry ``timer`` acted (``used``) or found its step finished or not begun; either way it is gone."""
 
@@ -164,7 +165,7 @@ class TimerFired:
     forced: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class TimerCancelled:
     """A client cancelled the timer of entry ``timer``."""
 
@@ -172,12 +173,12 @@ class TimerCancelled:
     step_ref: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class InstanceCompleted:
     unconsumed: tuple[Unconsumed, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class InstanceFailed:
     """``step_ref`` failed without an `error` arrow. All timers are cancelled; the other active steps are halted."""
 
@@ -186,13 +187,13 @@ class InstanceFailed:
     halted: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class InstanceCancelled:
     reason: str = ""
     unconsumed: tuple[Unconsumed, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class InstanceRetried:
     """The failed and the halted steps are active again; timers that were theirs are armed anew after this entry."""
 
@@ -217,7 +218,7 @@ Fact = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Entry:
     """One line of a history: the fact, its revision, when (``at``), and the request that caused it, if any."""
 

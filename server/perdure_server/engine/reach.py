@@ -19,13 +19,13 @@ What lives here: these questions, on values. What may not: facts and choices amo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from perdure.graph import Join, WorkflowGraph
 from perdure_server.engine.state import ACTIVE, State, StepState
+from perdure_server.engine.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Joins:
     """The steps that are to be skipped and to be begun now, in topological order."""
 
@@ -41,8 +41,29 @@ def possible_steps(graph: WorkflowGraph, state: State) -> frozenset[str]:
 
 def ripe_joins(graph: WorkflowGraph, state: State) -> Joins:
     """Return what the pending arrivals lead to now."""
+    alone = _alone(graph, state.steps, state.arrivals)
+    if alone is not None:
+        return Joins((), (alone,))
     _, joins = _walk(graph, state.steps, state.arrivals)
     return joins
+
+
+def _alone(
+    graph: WorkflowGraph, steps: Mapping[str, StepState], arrivals: Mapping[str, tuple[str, ...]]
+) -> str | None:
+    """Return the one step with arrivals if nothing else moves, so that it is ripe by any rule but `all`.
+
+    Most decisions are of this kind, and they need no pass over a graph that may be long.
+    """
+    if len(arrivals) != 1:
+        return None
+    (ref,) = arrivals
+    if graph.steps[ref].join is Join.ALL:
+        return None
+    for step in steps.values():
+        if isinstance(step, ACTIVE):
+            return None
+    return ref
 
 
 def _walk(

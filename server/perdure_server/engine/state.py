@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from perdure_server.engine.facts import Failure, PayloadInfo, TimerKind
+from perdure_server.engine.values import value
 
 
 class InstanceStatus(enum.StrEnum):
@@ -30,7 +31,7 @@ FINAL: Final = frozenset({InstanceStatus.COMPLETED, InstanceStatus.CANCELLED})
 LIVE: Final = frozenset({InstanceStatus.PENDING, InstanceStatus.RUNNING, InstanceStatus.WAITING})
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class PayloadRef:
     """Where a payload's body is: in the row of entry ``revision`` of the same instance."""
 
@@ -38,7 +39,7 @@ class PayloadRef:
     info: PayloadInfo
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Timer:
     """A pending timer. ``revision`` is that of its `TimerArmed` entry and names it."""
 
@@ -50,7 +51,7 @@ class Timer:
     requested: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Buffered:
     """An event of the inbox, accepted by entry ``revision``. An empty ``step_ref`` leaves it to any step."""
 
@@ -60,7 +61,7 @@ class Buffered:
     payload: PayloadInfo | None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Scheduled:
     """A task that no executor has taken. ``attempt`` is the last one taken, 0 if none was."""
 
@@ -69,7 +70,7 @@ class Scheduled:
     failures: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Running:
     """A task that an executor of ``owner`` runs."""
 
@@ -79,7 +80,7 @@ class Running:
     owner: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class BackingOff:
     """A task that failed and waits for its retry timer."""
 
@@ -89,7 +90,7 @@ class BackingOff:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Waiting:
     """A step that an event from outside ends. ``attempt`` is 0 for a `wait` step."""
 
@@ -99,7 +100,7 @@ class Waiting:
     failures: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Sleeping:
     began: int
 
@@ -107,7 +108,7 @@ class Sleeping:
 ActiveStep = Scheduled | Running | BackingOff | Waiting | Sleeping
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Halted:
     """A step that was active when its instance failed or was cancelled, with the timers that it had."""
 
@@ -115,7 +116,7 @@ class Halted:
     timers: tuple[Timer, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Failed:
     """The step whose failure no arrow took."""
 
@@ -124,7 +125,7 @@ class Failed:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Finished:
     """A step that ended with ``event`` at entry ``ended``. ``output`` is None for the empty object."""
 
@@ -134,7 +135,7 @@ class Finished:
     output: PayloadRef | None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Skipped:
     ended: int
 
@@ -150,7 +151,7 @@ ACTIVE: Final = (*BUSY, *RESTING)
 """Tuples, because `isinstance` takes one much faster than a union, and asks for each step at every fact."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class State:
     """One instance after entry ``revision``. Times are milliseconds since the epoch; 0 means not yet."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from perdure_server.engine.values import value
 
 
 class ConflictPolicy(enum.StrEnum):
@@ -20,7 +21,7 @@ class Disposition(enum.StrEnum):
     BUFFERED = "buffered"
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class StartAnswer:
     """``created``: whether this request created the instance. ``revision``: of the entry that started it."""
 
@@ -30,7 +31,7 @@ class StartAnswer:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ResumeAnswer:
     """``step_ref`` is the step that took the event; for a buffered one, the step that it is kept for, if any."""
 
@@ -39,7 +40,7 @@ class ResumeAnswer:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ScheduleAnswer:
     """``reference`` names the timer; ``due_at`` is in milliseconds since the epoch by the store's clock."""
 
@@ -48,14 +49,14 @@ class ScheduleAnswer:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class RevisionAnswer:
     """The revision of the entry that the call caused."""
 
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class FireAnswer:
     """``used`` is False where the timer found its step finished or not begun."""
 

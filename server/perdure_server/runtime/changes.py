@@ -7,10 +7,14 @@ and any choice but who owns a new timer, which the caller makes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from perdure_server.engine.decide import Decision
 from perdure_server.engine.state import Running, Scheduled, State, StepState
 from perdure_server.store.protocol import Change, Guard, RequestRecord, TaskRow, TimerRow
+
+_TASKS: Final = (Running, Scheduled)
+"""The states of a step that has a row of tasks."""
 
 
 def change_of(
@@ -41,13 +45,10 @@ def change_of(
 
 def task_row(state: State, step_ref: str, step: StepState) -> TaskRow | None:
     """Return the row that stands for a step which code must run, None for a step in any other state."""
-    match step:
-        case Running(attempt=attempt, owner=owner):
-            return TaskRow(state.instance_id, step_ref, state.workflow, state.version, attempt, owner)
-        case Scheduled(attempt=attempt):
-            return TaskRow(state.instance_id, step_ref, state.workflow, state.version, attempt, "")
-        case _:
-            return None
+    if isinstance(step, _TASKS):
+        owner = step.owner if isinstance(step, Running) else ""
+        return TaskRow(state.instance_id, step_ref, state.workflow, state.version, step.attempt, owner)
+    return None
 
 
 def _tasks(before: State | None, after: State) -> tuple[tuple[TaskRow, ...], tuple[str, ...]]:
@@ -63,7 +64,7 @@ def _tasks(before: State | None, after: State) -> tuple[tuple[TaskRow, ...], tup
         row = task_row(after, ref, step)
         if row is not None:
             rows.append(row)
-        elif isinstance(old, Running | Scheduled):
+        elif isinstance(old, _TASKS):
             removed.append(ref)
     return tuple(rows), tuple(removed)
 

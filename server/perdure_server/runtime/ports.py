@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from perdure_server.engine.commands import Grant
+from perdure_server.engine.values import value
 from perdure_server.store.protocol import TimerRow
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class TaskToRun:
     """One attempt of one step, with everything that its code may see. Payloads are JSON texts.
 

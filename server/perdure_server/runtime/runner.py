@@ -26,6 +26,7 @@ from perdure_server.engine.commands import EMPTY_OBJECT, NO_GRANT, Command, Gran
 from perdure_server.engine.decide import Decision
 from perdure_server.engine.rejections import DefinitionReplaced, InstanceNotFound, Rejection
 from perdure_server.engine.state import Finished, Running, State
+from perdure_server.engine.values import value
 from perdure_server.runtime.changes import change_of
 from perdure_server.runtime.definitions import Definitions
 from perdure_server.runtime.errors import LeaseLost, ShuttingDown
@@ -76,7 +77,7 @@ class Committer(Protocol):
     def submit(self, change: Change) -> asyncio.Future[Outcome]: ...
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Request:
     """A request id with the digest of what it asked, and how to write down its answer."""
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from perdure_server.engine.commands import Command, Grant, Payload, TakeTask
+from perdure_server.engine.values import value
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.store.protocol import TaskRow
 
@@ -29,7 +29,7 @@ def key_of(task: TaskToRun | TaskRow) -> TaskKey:
     return TaskKey(task.instance_id, task.step_ref, task.attempt)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class TaskFinished:
     """The code returned an outcome. ``output`` is None for the empty object."""
 
@@ -37,12 +37,12 @@ class TaskFinished:
     output: Payload | None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class TaskSuspended:
     """The code returned PENDING."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class TaskFailed:
     """The code raised, returned nonsense, ran out of time, or was lost with what ran it."""
 
@@ -51,14 +51,14 @@ class TaskFailed:
     retryable: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class TaskReleased:
     """The executor gives the attempt back unfinished; it counts as no failure."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class TaskStopped:
     """The code ended after it was told to stop: nobody asks for its result."""
 

@@ -12,12 +12,12 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from perdure_server.engine import facts
 from perdure_server.engine.facts import Entry
 from perdure_server.engine.rejections import InstanceNotFound
+from perdure_server.engine.values import value
 from perdure_server.runtime.errors import RevisionInFuture
 from perdure_server.store.protocol import Store, StoredInstance
 
@@ -29,26 +29,26 @@ ENTRIES_PAGE: Final = 256
 _ENDS: Final = (facts.InstanceCompleted, facts.InstanceFailed, facts.InstanceCancelled)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class WatchSnapshot:
     """The instance as it stood when the watch began."""
 
     instance: StoredInstance
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class WatchEntry:
     entry: Entry
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class WatchHeartbeat:
     """Nothing happened for a while; ``revision`` is the last one that was given out."""
 
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class WatchEnd:
     """The last message: the instance ended, or the server drains and ``revision`` is where to resume."""
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Protocol
 
 from perdure_server.engine.facts import Entry
 from perdure_server.engine.state import InstanceStatus, State, Timer
+from perdure_server.engine.values import value
 
 
 class StoreError(Exception):
@@ -59,7 +60,7 @@ class DatabaseInUse(CannotOpen):
         self.path = path
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class RequestKey:
     """A request id in its scope: ``instance_id`` is empty for StartInstance, whose request ids are global."""
 
@@ -68,7 +69,7 @@ class RequestKey:
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class RequestRecord:
     """A request that took effect: the digest of its canonical fields, and the first answer as JSON."""
 
@@ -77,7 +78,7 @@ class RequestRecord:
     answer: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class TimerGuard:
     """The change holds only while the timer's row exists and belongs to ``owner``."""
 
@@ -85,7 +86,7 @@ class TimerGuard:
     owner: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ReplicaGuard:
     """The change holds only while the replica is registered and, by the store's clock, its lease has not ended."""
 
@@ -95,7 +96,7 @@ class ReplicaGuard:
 Guard = TimerGuard | ReplicaGuard
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class TaskRow:
     """A task that is to run: unowned (``owner`` is empty), or attempt ``attempt`` run by ``owner``."""
 
@@ -107,7 +108,7 @@ class TaskRow:
     owner: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class TimerRow:
     """A pending timer and the replica whose window holds it (empty: none)."""
 
@@ -121,7 +122,7 @@ class TimerRow:
         return f"{self.instance_id}.{self.timer.revision}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Change:
     """Everything that one decision writes, all of one instance.
 
@@ -162,12 +163,12 @@ class ConflictKind(enum.StrEnum):
     """The timer or the replica is no longer the committer's."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Committed:
     """The change is durable."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Conflict:
     """The change was not made. Where several kinds hold, the first in the order of REQUEST, REVISION, BUSINESS_KEY,
     DEFINITION, GUARD is told (that is the order in which StartInstance is checked).
@@ -176,7 +177,7 @@ class Conflict:
     kind: ConflictKind
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Refused:
     """The change alone was refused for what is in it, by a rule of the database that no other kind names.
 
@@ -191,7 +192,7 @@ Outcome = Committed | Conflict
 COMMITTED: Final = Committed()
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class StoredInstance:
     """An instance as it stands in the database, with the bodies of its payloads by revision.
 
@@ -202,7 +203,7 @@ class StoredInstance:
     payloads: Mapping[int, str]
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class StoredDefinition:
     """A registered workflow version: its canonical JSON, its digest, when it was stored."""
 
@@ -223,7 +224,7 @@ class DefinitionOutcome(enum.StrEnum):
     """Refused: live instances run on the stored graph, which has another digest."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class InstanceFilter:
     """Which instances a list shows; an absent setting admits all. All ``labels`` must match."""
 
@@ -233,7 +234,7 @@ class InstanceFilter:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class InstanceSummary:
     """A line of a list: no payloads."""
 
@@ -249,7 +250,7 @@ class InstanceSummary:
     ended_at: int
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class InstanceCursor:
     """The place in a list, newest first: the last line's creation time and id."""
 
@@ -257,7 +258,7 @@ class InstanceCursor:
     instance_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class TimerCursor:
     """The place in a list of timers, soonest first."""
 

@@ -19,7 +19,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final
@@ -38,6 +37,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
+from perdure_server.engine.values import value
 from perdure_server.runtime.clock import SYSTEM_CLOCK, Clock
 from perdure_server.timers.alarm import TICK_MS, OnDue
 
@@ -54,7 +54,7 @@ JOBS_PER_TURN_MAX: Final = 250
 """How many jobs are handed over in one turn of the loop: some ten milliseconds."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class _Wanted:
     run_at: datetime
     on_due: OnDue
