@@ -324,13 +324,14 @@ async def serve(config: Config, on_ready: Callable[[str], None] | None = None) -
         loop.add_signal_handler(number, on_signal)
     server = Server(config)
     address = await server.start()
-    print(f"perdure listening on {address}", flush=True)
-    if on_ready is not None:
-        on_ready(str(address))
     told = {"address": str(address), "workflows": len(config.workflows)}
     if server.metrics_address is not None:
         told["metrics"] = str(server.metrics_address)
+    # Before the ready line: whoever waits for that finds the rest in the log.
     log.info("started", extra=told)
+    print(f"perdure listening on {address}", flush=True)
+    if on_ready is not None:
+        on_ready(str(address))
     await stop.wait()
     log.info("stopping", extra={"grace_seconds": config.grace_seconds})
     await server.stop()

@@ -30,12 +30,12 @@ CONNECTIONS_MAX: Final = 4
 """How many connections are served at once, each by a thread."""
 
 CONNECTION_SECONDS: Final = 5.0
-"""How long a connection may take, from its first byte to the last of the answer."""
+"""How long a connection may take, from its acceptance to the last byte of the answer."""
 
 POLL_SECONDS: Final = 0.25
 """How often connections are looked through, and how long the accepting thread takes to end at most."""
 
-BACKLOG: Final = 16
+BACKLOG: Final = 128
 """How many connections wait in the system to be accepted."""
 
 WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
