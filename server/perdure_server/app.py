@@ -14,7 +14,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
@@ -32,7 +32,14 @@ from perdure_server.runtime.replica import LEASE_MS, Replica
 from perdure_server.runtime.runner import Runner
 from perdure_server.runtime.service import Runtime
 from perdure_server.runtime.watch import WatchHub
-from perdure_server.security.listen import Address, check_exposure, parse_address, server_credentials
+from perdure_server.security.listen import (
+    Address,
+    CannotListen,
+    check_exposure,
+    check_metrics_exposure,
+    parse_address,
+    server_credentials,
+)
 from perdure_server.store.group_commit import GroupCommitter
 from perdure_server.store.open import open_store
 from perdure_server.store.protocol import Store, TimerGuard, TimerRow
@@ -40,6 +47,9 @@ from perdure_server.telemetry.logs import log_to_stderr
 from perdure_server.timers.alarm import Alarm
 from perdure_server.timers.apscheduler_alarm import ApschedulerAlarm
 from perdure_server.timers.window import WINDOW_MS, TimerWindow
+
+if TYPE_CHECKING:
+    from perdure_server.telemetry.endpoint import MetricsEndpoint
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +133,11 @@ class Core:
             await self.store.open()
             undo.push_async_callback(self.store.close)
             for workflow in self._workflows:
-                await self.definitions.register(graph_of(workflow))
+                graph = graph_of(workflow)
+                await self.definitions.register(graph)
+                # Told from the start, with zeros: a first failure is then seen as a rise.
+                self.runner.facts.of(graph.name)
+                self.dispatcher.ended.of(graph.name)
             await self.replica.start()
             undo.push_async_callback(self.replica.stop)
             self.replica.on_new_id(self.dispatcher.replica_changed)
@@ -212,15 +226,27 @@ class Server:
             self._core.runtime, listen=address, credentials=credentials, reflect=config.reflection
         )
         self._health: asyncio.Task[None] | None = None
+        self._metrics: MetricsEndpoint | None = None
+        self._metrics_address: Address | None = None
+        if config.metrics is not None:
+            self._metrics_address = parse_address(config.metrics)
+            check_metrics_exposure(self._metrics_address, insecure=config.insecure)
+
+    @property
+    def metrics_address(self) -> Address | None:
+        """Where metrics are served, with the port that was taken, once started; None if nowhere."""
+        return self._metrics_address
 
     async def start(self) -> Address:
         """Recover, listen, be ready; return the address. Raises `CannotListen` and what `Core.start` raises."""
-        await self._core.start()
-        try:
+        async with contextlib.AsyncExitStack() as undo:
+            # First: if the port is taken, nothing has been opened or run. And then they tell of a long recovery, too.
+            self._start_metrics()
+            undo.push_async_callback(self._stop_metrics)
+            await self._core.start()
+            undo.push_async_callback(self._core.stop, 0)
             address = await self._api.start()
-        except BaseException:
-            await self._core.stop(0)
-            raise
+            undo.pop_all()
         await self._api.set_ready(ready=self._core.healthy())
         self._health = asyncio.get_running_loop().create_task(self._watch_health())
         return address
@@ -234,6 +260,40 @@ class Server:
         await self._core.quiesce(self._config.grace_seconds)
         await self._api.stop(self._config.grace_seconds)
         await self._core.close()
+        await self._stop_metrics()
+
+    def _start_metrics(self) -> None:
+        address = self._metrics_address
+        if address is None:
+            return
+        # Not loaded where nobody asks for it.
+        from perdure_server.readings import Parts, metrics_of
+        from perdure_server.telemetry.endpoint import MetricsEndpoint
+        from perdure_server.telemetry.metrics import registry_of
+
+        core = self._core
+        parts = Parts(
+            api=self._api,
+            runner=core.runner,
+            committer=core.committer,
+            timers=core.timers,
+            dispatcher=core.dispatcher,
+            executor=lambda: core.executor,
+            replica=core.replica,
+        )
+        try:
+            self._metrics = MetricsEndpoint(registry_of(metrics_of(parts)), address.host, address.port)
+        except OSError as error:
+            raise CannotListen(
+                f"--metrics {address}: the address cannot be had; is another server running there?"
+            ) from error
+        self._metrics_address = address.at(self._metrics.port)
+        self._metrics.start()
+
+    async def _stop_metrics(self) -> None:
+        if self._metrics is not None:
+            await asyncio.to_thread(self._metrics.close)
+            self._metrics = None
 
     async def _watch_health(self) -> None:
         was_healthy = True
@@ -264,10 +324,14 @@ async def serve(config: Config, on_ready: Callable[[str], None] | None = None) -
         loop.add_signal_handler(number, on_signal)
     server = Server(config)
     address = await server.start()
+    told = {"address": str(address), "workflows": len(config.workflows)}
+    if server.metrics_address is not None:
+        told["metrics"] = str(server.metrics_address)
+    # Before the ready line: whoever waits for that finds the rest in the log.
+    log.info("started", extra=told)
     print(f"perdure listening on {address}", flush=True)
     if on_ready is not None:
         on_ready(str(address))
-    log.info("started", extra={"address": str(address), "workflows": len(config.workflows)})
     await stop.wait()
     log.info("stopping", extra={"grace_seconds": config.grace_seconds})
     await server.stop()

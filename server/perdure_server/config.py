@@ -29,6 +29,8 @@ class Config:
     ``database`` is a URL (three slashes: relative to the working folder; four: absolute; or ``:memory:``).
     ``listen`` is HOST:PORT; port 0 takes a free one. Outside loopback it needs ``tls_cert`` and ``tls_key`` (PEM
     files), or ``insecure``; with ``tls_client_ca`` only clients with a certificate of that authority are let in.
+    ``metrics`` is where metrics are served, likewise, if anywhere; they have no TLS, so outside loopback it needs
+    ``insecure``.
     ``grace_seconds`` is how long a stop waits for running steps and calls.
     """
 
@@ -40,6 +42,7 @@ class Config:
     tls_client_ca: Path | None = None
     insecure: bool = False
     reflection: bool = False
+    metrics: str | None = None
     grace_seconds: float = GRACE_SECONDS
     coroutines_max: int = COROUTINES_MAX
     threads_max: int = THREADS_MAX

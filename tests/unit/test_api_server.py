@@ -346,6 +346,41 @@ async def test_a_drain_ends_watches_with_where_to_go_on(world: ApiWorld) -> None
     assert await stream.read() is grpc.aio.EOF
 
 
+# --- counts ------------------------------------------------------------------------------------------------------
+
+
+async def test_calls_are_counted_by_how_they_ended(world: ApiWorld) -> None:
+    await world.start("approval", "a")
+    await world.call("GetInstance", instances.GetInstanceRequest(instance_id="a"))
+    await world.call("GetInstance", instances.GetInstanceRequest(instance_id="nobody"))
+    await world.call("GetInstance", b"\xff")
+
+    tally = world.api.gate.tallies["GetInstance"]
+    assert tally.ok == 1
+    assert tally.others == {("NOT_FOUND", "INSTANCE_NOT_FOUND"): 1, ("INVALID_ARGUMENT", "INVALID_FIELD"): 1}
+    assert tally.seconds is not None
+    assert sum(tally.seconds.counts()) == 3
+
+
+async def test_calls_that_are_not_let_in_are_counted_and_take_no_time() -> None:
+    async with serving(FLOWS, limits=Limits(calls_max=0)) as world:
+        await world.call("GetInstance", instances.GetInstanceRequest(instance_id="a"))
+        tally = world.api.gate.tallies["GetInstance"]
+
+    assert tally.others == {("RESOURCE_EXHAUSTED", "OVERLOADED"): 1}
+    assert tally.seconds is not None
+    assert sum(tally.seconds.counts()) == 0
+
+
+async def test_calls_beyond_the_deadlines_that_the_server_gives_are_counted() -> None:
+    async with serving(FLOWS, limits=Limits(watch_seconds=0.05)) as world:
+        await world.start("approval", "a")
+        await world.call("WatchInstance", instances.WatchInstanceRequest(instance_id="a"), timeout=None)
+        tally = world.api.gate.tallies["WatchInstance"]
+
+    assert (tally.ok, tally.others) == (0, {("DEADLINE_EXCEEDED", ""): 1})
+
+
 # --- the port ----------------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,8 @@ import pytest
 from perdure_server.engine import commands
 from perdure_server.engine.commands import NO_GRANT
 from perdure_server.engine.rejections import AttemptStale, PayloadTooLarge
-from perdure_server.runtime.dispatcher import GRANT_SLOTS_MAX
+from perdure_server.runtime import dispatcher
+from perdure_server.runtime.dispatcher import GRANT_SLOTS_MAX, REPORT_TRIES_MAX
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.runtime.reservations import RESERVATION_SECONDS_MAX, Reservations
 from perdure_server.runtime.tasks import (
@@ -499,3 +500,46 @@ async def test_an_attempt_given_back_by_its_executor_is_taken_anew(table: TaskTa
     await hands.until(lambda: len(hands.tasks) == 2)
 
     assert hands.keys[1] == TaskKey("a", "work", 2)
+
+
+# --- counts --------------------------------------------------------------------------------------------------
+
+
+async def test_attempts_are_counted_by_how_they_ended(table: TaskTable) -> None:
+    hands = hire(table)
+    results = [
+        DONE,
+        TaskSuspended(),
+        TaskFailed("ValueError", "no", retryable=True),
+        TaskFailed("AttemptTimeout", "slow", retryable=True, timed_out=True),
+        TaskReleased("gone"),
+    ]
+    for name in "abcdef":
+        assert table.grant(name)
+    table.dispatcher.stop("f", "work", hands.keys[5].attempt)
+    for key, result in zip(hands.keys, [*results, DONE], strict=True):
+        table.dispatcher.done(key, result)
+        table.dispatcher.done(key, DONE)  # does not count
+
+    counts = table.dispatcher.ended.of("w")
+    assert counts == {"ok": 2, "failed": 1, "timed_out": 1, "released": 1, "cancelled": 1}
+
+
+async def test_results_that_are_stored_late_or_never_are_counted(
+    table: TaskTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "REPORT_BACKOFF_MS_MAX", 1)
+    hands = hire(table)
+    table.troubles = [Unavailable("away")] * 3
+    assert table.grant("late")
+    table.dispatcher.done(hands.keys[0], DONE)
+    await table.until_results(1)
+    assert (table.dispatcher.report_retries, table.dispatcher.reports_given_up) == (3, 0)
+
+    table.troubles = [Unavailable("away")] * REPORT_TRIES_MAX
+    assert table.grant("never")
+    table.dispatcher.done(hands.keys[1], DONE)
+    await table.dispatcher.quiesce()
+
+    assert table.dispatcher.reports_given_up == 1
+    assert table.dispatcher.report_retries == 3 + REPORT_TRIES_MAX - 1

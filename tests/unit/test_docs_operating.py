@@ -1,23 +1,27 @@
-"""docs/operating.md is whole: every option, variable, limit, exit code, health name and log event that there is."""
+"""docs/operating.md is whole: every option, variable, limit, exit code, health name, metric and log event there is."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
 import typer.main
 
+from contract.runner_flows import FLOWS
 from pages import REPOSITORY, table, text_of
 from perdure_server.api.health import LIVENESS
 from perdure_server.api.limits import Limits
 from perdure_server.api.server import SERVICES
+from perdure_server.app import Server
 from perdure_server.cli.exits import Exit
 from perdure_server.cli.root import app
-from perdure_server.config import DATABASE_DEFAULT
+from perdure_server.config import DATABASE_DEFAULT, DATABASE_MEMORY, Config
+from scraping import scrape
 
 PAGE: Final = text_of("docs/operating.md")
 SERVER: Final = REPOSITORY / "server/perdure_server"
@@ -102,6 +106,39 @@ def test_every_health_name_is_on_the_page() -> None:
     names = set(re.findall(r"`([\w.]+)`", " ".join(row[0] for row in table(PAGE, "Health"))))
 
     assert names == {LIVENESS, *(name for name, _ in SERVICES)}
+
+
+# --- metrics -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="the page has those of the process, which Linux alone tells"
+)
+async def test_the_table_of_metrics_is_what_a_server_tells() -> None:
+    config = Config(
+        workflows=FLOWS,
+        database=DATABASE_MEMORY,
+        listen="127.0.0.1:0",
+        metrics="127.0.0.1:0",
+        grace_seconds=1,
+    )
+    server = Server(config)
+    await server.start()
+    try:
+        found = await scrape(str(server.metrics_address))
+    finally:
+        await server.stop()
+
+    labels = found.labels()
+    shown = [
+        (name.strip("`"), kind, re.findall(r"`(\w+)`", names))
+        for name, kind, names, *_ in table(PAGE, "Metrics")
+    ]
+    assert {name: kind for name, kind, _ in shown} == found.types
+    assert {name: set(names) for name, _, names in shown} == labels
+    assert [name for name, *_ in shown if name.startswith("perdure")] == [
+        name for name in found.types if name.startswith("perdure")
+    ]
 
 
 # --- log events --------------------------------------------------------------------------------------------------

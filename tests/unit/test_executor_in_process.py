@@ -15,7 +15,13 @@ import pytest
 
 from perdure import PENDING, Context, Outcome, Pending, StepError, Workflow, step
 from perdure_server.engine import commands
-from perdure_server.executors.in_process import SWITCH_INTERVAL_SECONDS, InProcessExecutor, StepCode, bind
+from perdure_server.executors.in_process import (
+    SWITCH_INTERVAL_SECONDS,
+    InProcessExecutor,
+    Pool,
+    StepCode,
+    bind,
+)
 from perdure_server.executors.steps_loop import Lifespan, LifespanFailed
 from perdure_server.runtime.tasks import TaskKey
 from task_table import TaskTable
@@ -368,10 +374,12 @@ async def test_a_thread_over_its_time_is_abandoned_and_its_slot_is_given_back() 
         await house.run("hang")
         assert not house.executor.healthy(), "beyond the cap the slot is missed"
         assert not table.grant("waits", "quick")
+        assert house.executor.pools()["threads"] == Pool(size=0, used=0, lost=2)
 
         release.set()
         await table.until(lambda: table.results[-1][0].instance_id == "waits")
         assert house.executor.healthy()
+        assert house.table.dispatcher.ended.sum("timed_out") == 2
     assert [type(command) for command in table.commands()].count(commands.FailTask) == 2
     assert table.refused == []
 
@@ -475,6 +483,7 @@ async def test_a_loop_that_a_step_blocks_is_replaced_and_what_ran_on_it_fails_to
         for command in table.commands():
             assert isinstance(command, commands.FailTask)
             assert (command.type, command.retryable) == ("StepsLoopStalled", True)
+        assert house.executor.loops_lost == 1
 
         table.add("c", "good")
         table.dispatcher.offer("w", 1)

@@ -270,3 +270,35 @@ async def test_many_runners_on_few_instances_lose_no_change(store: GatedStore) -
     wins = sum(await asyncio.gather(*(runner(number) for number in range(8))))
     revisions = [state.revision for name in ids if (state := await store.load(name))]
     assert sum(revisions) == wins + len(ids)
+
+
+# --- counts ------------------------------------------------------------------------------------------------------
+
+
+async def test_batches_and_what_became_of_their_changes_are_counted(store: GatedStore) -> None:
+    committer = GroupCommitter(store)
+    state = a_state()
+    await committer.submit(a_change(state))
+    await asyncio.gather(committer.submit(a_change(a_state())), committer.submit(a_change(state)))
+    for error in (Unavailable("away"), OutcomeUnknown("away")):
+        store.errors.append(error)
+        with pytest.raises(type(error)):
+            await committer.submit(a_change(a_state()))
+
+    told = {outcome: count for outcome, count in committer.outcomes.items() if count}
+    assert told == {"committed": 2, "conflict": 1, "unavailable": 1, "unknown": 1}
+    assert sum(committer.seconds.counts()) == len(store.batches)
+
+
+async def test_changes_that_find_no_room_are_counted_and_take_none(
+    store: GatedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "QUEUE_CHANGES_MAX", 1)
+    committer = GroupCommitter(store)
+    committer.submit(a_change(a_state()))
+
+    with pytest.raises(Overloaded):
+        committer.submit(a_change(a_state()))
+
+    assert committer.outcomes["overloaded"] == 1
+    await committer.close()

@@ -14,6 +14,7 @@ from perdure_server.security.listen import (
     Address,
     CannotListen,
     check_exposure,
+    check_metrics_exposure,
     is_loopback,
     parse_address,
     server_credentials,
@@ -66,6 +67,15 @@ def test_outside_loopback_the_server_wants_tls_or_to_be_told(host: str) -> None:
         check_exposure(address, has_tls=False, insecure=False)
     check_exposure(address, has_tls=True, insecure=False)
     check_exposure(address, has_tls=False, insecure=True)
+
+
+def test_outside_loopback_metrics_want_the_server_to_be_told() -> None:
+    address = Address("0.0.0.0", 9464)
+
+    with pytest.raises(CannotListen, match=r"--metrics .* no TLS.*--insecure"):
+        check_metrics_exposure(address, insecure=False)
+    check_metrics_exposure(address, insecure=True)
+    check_metrics_exposure(Address("127.0.0.1", 9464), insecure=False)
 
 
 def test_a_name_that_stands_for_nothing_is_refused() -> None:

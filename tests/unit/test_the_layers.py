@@ -51,3 +51,9 @@ def test_grpc_is_not_loaded_by(module: str) -> None:
     program = f"import sys, {module}; sys.exit('grpc' in sys.modules or 'google.protobuf' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_library_of_metrics_is_not_loaded_where_nobody_asks_for_them() -> None:
+    program = "import sys, perdure_server.app; sys.exit('prometheus_client' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

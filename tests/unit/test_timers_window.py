@@ -140,6 +140,18 @@ async def test_a_firing_in_trouble_is_repeated_until_the_store_answers(
     assert len(world.table.submitted) == 7
 
 
+async def test_what_fired_is_counted_once_by_how_late_it_was(world: World) -> None:
+    world.born(SECOND, "in time")
+    await world.alarm.advance(2 * SECOND)
+    world.table.troubles = [Unavailable("away")] * 6
+    world.born(SECOND, "late")
+    await world.alarm.advance(60 * SECOND)
+
+    lateness = world.window.lateness_seconds
+    assert (lateness.counts()[0], sum(lateness.counts())) == (1, 2)
+    assert lateness.total == (world.fired()[1][1] - 3 * SECOND) / SECOND
+
+
 async def test_a_submit_that_raises_at_once_is_repeated_too(world: World) -> None:
     submit, raised = world.table.submit, []
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from time import perf_counter
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import grpc
@@ -20,8 +21,10 @@ from google.protobuf.message import DecodeError, Message
 from perdure_server.api.deadlines import Deadlines
 from perdure_server.api.errors import DETAILS_KEY, refusal_of, status_of
 from perdure_server.api.limits import Limits
+from perdure_server.api.tallies import CALL_SECONDS, CallTally
 from perdure_server.runtime.errors import Overloaded, ShuttingDown
 from perdure_server.runtime.fields import InvalidFields, Violation
+from perdure_server.telemetry.tally import Histogram
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -48,6 +51,8 @@ class Gate:
         self.calls_bytes = 0
         self.watches = 0
         self.unread_bytes = 0
+        self.tallies: dict[str, CallTally] = {}
+        """What became of the calls of each RPC."""
 
     def enter(self, size_bytes: int, *, mutating: bool) -> None:
         """Let a call in. Raises `ShuttingDown` or `Overloaded`."""
@@ -121,15 +126,21 @@ class Unary:
         """Return the handler for grpc."""
         parse, call, mutating = self._parse, self._call, self._mutating
         deadlines = gate.deadlines
+        seconds = Histogram(CALL_SECONDS)
+        tally = gate.tallies[self.name] = CallTally(seconds)
 
         async def handle(_: Requests, context: Context) -> bytes:
             try:
                 body = await read_message(context, gate)
                 size_bytes = len(body)
                 gate.enter(size_bytes, mutating=mutating)
+            except asyncio.CancelledError:
+                tally.cancelled()
+                raise
             except Exception as error:
-                await refuse(context, error)
+                await refuse(context, error, tally)
                 raise AssertionError("abort returned") from error
+            began = perf_counter()
             unbounded = context.time_remaining() is None
             if unbounded:
                 deadlines.enter()
@@ -137,20 +148,24 @@ class Unary:
                 answer = (await call(parse(body))).SerializeToString()
                 if len(answer) > ANSWER_BYTES_SMALL:
                     gate.hold_until_done(len(answer), context)
+                tally.ok += 1
                 return answer
             except asyncio.CancelledError:
                 if not (unbounded and deadlines.is_overdue()):
+                    tally.cancelled()
                     raise
+                tally.refused("DEADLINE_EXCEEDED")
                 await context.abort(
                     grpc.StatusCode.DEADLINE_EXCEEDED,
                     f"the call brought no deadline and took longer than {deadlines.seconds:g} s; "
                     "whether it took effect is unknown, repeat it with the same request_id",
                 )
             except DecodeError:
-                await refuse(context, _not_a(parse))
+                await refuse(context, _not_a(parse), tally)
             except Exception as error:  # noqa: BLE001 - the table tells it, or logs it
-                await refuse(context, error)
+                await refuse(context, error, tally)
             finally:
+                seconds.add(perf_counter() - began)
                 if unbounded:
                     deadlines.leave()
                 gate.leave(size_bytes)
@@ -172,29 +187,39 @@ class Streaming:
     def handler(self, gate: Gate) -> Any:
         """Return the handler for grpc."""
         parse, call, limits = self._parse, self._call, gate.limits
+        tally = gate.tallies[self.name] = CallTally()
 
         async def handle(_: Requests, context: Context) -> None:
             try:
                 body = await read_message(context, gate)
                 gate.enter_watch()
+            except asyncio.CancelledError:
+                tally.cancelled()
+                raise
             except Exception as error:
-                await refuse(context, error)
+                await refuse(context, error, tally)
                 raise AssertionError("abort returned") from error
             try:
                 seconds = limits.watch_seconds if context.time_remaining() is None else None
                 async with contextlib.aclosing(call(parse(body))) as messages:
                     await _pass_on(messages, context, gate, seconds)
+                tally.ok += 1
+            except asyncio.CancelledError:
+                tally.cancelled()
+                raise
             except grpc.aio.InternalError:
+                tally.cancelled()
                 return  # the connection is gone: nobody is there to be told
             except DecodeError:
-                await refuse(context, _not_a(parse))
+                await refuse(context, _not_a(parse), tally)
             except TimeoutError:
+                tally.refused("DEADLINE_EXCEEDED")
                 await context.abort(
                     grpc.StatusCode.DEADLINE_EXCEEDED,
                     "the watch was open or unread for too long; resume it after the last revision that came",
                 )
             except Exception as error:  # noqa: BLE001 - the table tells it, or logs it
-                await refuse(context, error)
+                await refuse(context, error, tally)
             finally:
                 gate.leave_watch()
 
@@ -261,15 +286,19 @@ async def _next_bytes(messages: AsyncGenerator[Message, None]) -> bytes | None:
     return None if message is None else message.SerializeToString()
 
 
-async def refuse(context: Context, error: Exception) -> None:
-    """End a call with what the error table says. Does not return."""
+async def refuse(context: Context, error: Exception, tally: CallTally | None = None) -> None:
+    """End a call with what the error table says, and count it. Does not return."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
     if isinstance(error, SilentCall):
+        if tally is not None:
+            tally.refused("DEADLINE_EXCEEDED")
         await context.abort(
             grpc.StatusCode.DEADLINE_EXCEEDED, "the call's message did not follow its headers in time"
         )
     refusal = refusal_of(error)
+    if tally is not None:
+        tally.refused(refusal.code.name, refusal.reason)
     status = status_of(refusal)
     await context.abort(
         refusal.code, status.message, trailing_metadata=((DETAILS_KEY, status.SerializeToString()),)

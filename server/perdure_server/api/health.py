@@ -43,6 +43,11 @@ class Health:
             self._ready = ready
             self._tell()
 
+    @property
+    def ready(self) -> bool:
+        """What was told last."""
+        return self._ready
+
     def close(self) -> None:
         """End the watches."""
         self._closed = True

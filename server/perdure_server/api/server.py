@@ -78,6 +78,11 @@ class ApiServer:
         """Tell load balancers whether to send calls here."""
         self._health.set_ready(ready=ready and not self.gate.draining)
 
+    @property
+    def ready(self) -> bool:
+        """Whether load balancers were told to send calls here."""
+        return self._health.ready
+
     async def drain(self) -> None:
         """Take no new work: not ready, mutating calls and watches refused. What is under way goes on."""
         self.gate.draining = True

@@ -80,6 +80,15 @@ def serve(
     reflection: Annotated[
         bool, typer.Option("--reflection", envvar="PERDURE_REFLECTION", help="Offer gRPC server reflection.")
     ] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PERDURE_METRICS",
+            metavar="HOST:PORT",
+            show_default="off",
+            help="Serve metrics for Prometheus there; port 0: a free one, which the log tells.",
+        ),
+    ] = None,
     grace: Annotated[
         str, typer.Option(envvar="PERDURE_GRACE", help="How long a stop waits for running steps and calls.")
     ] = f"{GRACE_SECONDS:g}s",
@@ -128,6 +137,7 @@ def serve(
         tls_client_ca=tls_client_ca,
         insecure=insecure,
         reflection=reflection,
+        metrics=metrics,
         grace_seconds=grace_seconds,
         coroutines_max=coroutines_max,
         threads_max=threads_max,

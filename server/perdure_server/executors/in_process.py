@@ -94,6 +94,17 @@ class _Attempt:
     answered: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Room for steps: how many run at once at most, how many do, and how many are lost to some that outlived their
+    `attempt_timeout`.
+    """
+
+    size: int = 0
+    used: int = 0
+    lost: int = 0
+
+
 class InProcessExecutor:
     """Runs steps in this process. Belongs to the server's loop; ``start`` it before the dispatcher."""
 
@@ -127,6 +138,8 @@ class InProcessExecutor:
         self._loop_client = _LoopClient(self)
         self._thread_client = _ThreadClient(self)
         self._stopped = False
+        self.loops_lost = 0
+        """How many loops of `async def` steps were given up."""
 
     async def start(self) -> None:
         """Open the lifespans, then offer to run steps. Raises `LifespanFailed`; then nothing is left running."""
@@ -175,6 +188,16 @@ class InProcessExecutor:
             and self._threads.abandoned <= self._abandoned_threads_max
             and self._overdue_coroutines <= OVERDUE_COROUTINES_MAX
         )
+
+    def pools(self) -> dict[str, Pool]:
+        """Return how the room for steps stands, by what they run on. May be called from any thread."""
+        used, size = self._dispatcher.load(self._loop_client)
+        coroutines = Pool(size=size, used=used, lost=self._overdue_coroutines)
+        used, size = self._dispatcher.load(self._thread_client)
+        return {
+            "coroutines": coroutines,
+            "threads": Pool(size=size, used=used, lost=self._threads.abandoned if self._pinger else 0),
+        }
 
     # --- the dispatcher's side (by the two clients below) -----------------------------------------------------
 
@@ -256,7 +279,7 @@ class InProcessExecutor:
             return
         attempt.answered = True
         message = f"the attempt took longer than {attempt.task.attempt_timeout_ms} ms"
-        self._dispatcher.done(key, TaskFailed("AttemptTimeout", message, retryable=True))
+        self._dispatcher.done(key, TaskFailed("AttemptTimeout", message, retryable=True, timed_out=True))
         if attempt.in_thread:
             del self._attempts[key]
             self._threads.abandon(key)
@@ -311,6 +334,7 @@ class InProcessExecutor:
 
     def _abandon_loop(self, steps_loop: StepsLoop, error: str, message: str) -> None:
         steps_loop.abandon()
+        self.loops_lost += 1
         self._stalled.append(steps_loop)
         self._steps_loop = None
         self._dispatcher.set_credits(self._loop_client, 0)

@@ -51,6 +51,7 @@ from perdure_server.runtime.tasks import (
     key_of,
 )
 from perdure_server.store.protocol import StoreError, TaskRow
+from perdure_server.telemetry.tally import TallyByName
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,11 @@ REPORT_BACKOFF_MS_MAX: Final = 5_000
 
 RELEASE_SECONDS_MAX: Final = 5.0
 """How long a drain waits for the commits that release what did not end in the grace time."""
+
+OUTCOMES: Final = ("ok", "failed", "timed_out", "cancelled", "released")
+"""How an attempt may end. One that waits for an event from outside has ended well; one that was told to stop is
+cancelled, whatever it returns; what is released runs again and counts as no failure.
+"""
 
 Code: TypeAlias = Mapping[tuple[str, int], frozenset[str]]
 """The steps that a client has code for, by (workflow, version)."""
@@ -152,6 +158,11 @@ class Dispatcher:
         self._changed = asyncio.Event()
         self._sweeper: asyncio.Task[None] | None = None
         self._draining = False
+        self.ended: TallyByName[str] = TallyByName(OUTCOMES)
+        """How attempts ended here, by workflow."""
+        self.report_retries = 0
+        self.reports_given_up = 0
+        """How often a result was submitted again, and how many never came into the store."""
 
     # --- the executors' side ---------------------------------------------------------------------------------
 
@@ -185,10 +196,18 @@ class Dispatcher:
         if held is None or held.result is not None:
             return
         held.result = result
+        self.ended.of(held.task.workflow)[_outcome(held, result)] += 1
         if held.stopped or isinstance(result, TaskStopped):
             self._forget(key, held)
         else:
             self._report(key, held)
+
+    def load(self, client: TaskClient) -> tuple[int, int]:
+        """Return how many credits a client uses, and has. May be called from any thread."""
+        for registered in self._clients:
+            if registered.client is client:
+                return registered.used, registered.credits
+        return 0, 0
 
     def has_code(self, workflow: str, version: int, step_ref: str) -> bool:
         """Whether an executor of this process has code for the step."""
@@ -363,8 +382,10 @@ class Dispatcher:
         held.tries += 1
         if held.tries >= REPORT_TRIES_MAX:
             log.error("a result was given up: %s", error, extra={"instance_id": key.instance_id})
+            self.reports_given_up += 1
             self._forget(key, held)
             return
+        self.report_retries += 1
         if held.tries == 1 and not isinstance(error, StoreError):
             log.warning("a result was not stored yet", extra={"instance_id": key.instance_id}, exc_info=error)
         pause_ms = min(REPORT_BACKOFF_MS_MAX, REPORT_BACKOFF_MS_MIN << min(held.tries - 1, 10))
@@ -561,3 +582,19 @@ class Dispatcher:
                     await self._changed.wait()
         except TimeoutError:
             pass
+
+
+def _outcome(held: _Held, result: TaskResult) -> str:
+    if held.stopped:
+        return "cancelled"
+    match result:
+        case TaskFinished() | TaskSuspended():
+            return "ok"
+        case TaskFailed(timed_out=timed_out):
+            return "timed_out" if timed_out else "failed"
+        case TaskReleased():
+            return "released"
+        case TaskStopped():
+            return "cancelled"
+        case _:
+            assert_never(result)

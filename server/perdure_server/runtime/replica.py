@@ -35,6 +35,8 @@ class Replica:
         self._task: asyncio.Task[None] | None = None
         self._beat_at = 0.0
         self.id = _new_id()
+        self.leases_lost = 0
+        """How often this process went on under a new id."""
 
     def on_new_id(self, tell: Callable[[str], None]) -> None:
         """Ask to be told when the id changes."""
@@ -75,6 +77,7 @@ class Replica:
         old, new = self.id, _new_id()
         await self._store.register_replica(new, lease_ms=self._lease_ms)
         self.id = new
+        self.leases_lost += 1
         log.warning("lease lost, going on under a new id", extra={"old_id": old, "new_id": new})
         for tell in self._on_new_id:
             tell(new)

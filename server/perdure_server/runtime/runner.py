@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from perdure.graph import WorkflowGraph
-from perdure_server.engine import commands, decide, effects
+from perdure_server.engine import commands, decide, effects, facts
 from perdure_server.engine.commands import EMPTY_OBJECT, NO_GRANT, Command, Grant, StartInstance
 from perdure_server.engine.decide import Decision
 from perdure_server.engine.rejections import DefinitionReplaced, InstanceNotFound, Rejection
@@ -44,6 +44,7 @@ from perdure_server.store.protocol import (
     StoreError,
     TimerRow,
 )
+from perdure_server.telemetry.tally import TallyByName
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +154,8 @@ class Runner:
         self._idle = asyncio.Event()
         self._idle.set()
         self._closing = False
+        self.facts: TallyByName[type[facts.Fact]] = TallyByName(facts.KIND_OF)
+        """What was committed here, by workflow and by what happened."""
 
     @property
     def jobs(self) -> int:
@@ -372,6 +375,7 @@ class Runner:
                 self._conflicted(lane, job, graph, outcome.kind)
             else:
                 self._keep(lane, decision)
+                self._count(graph.name, decision)
                 self._leave()
                 if not job.future.done():
                     job.future.set_result(decision)
@@ -520,6 +524,11 @@ class Runner:
             del self._lanes[lane.instance_id]
 
     # --- small things ----------------------------------------------------------------------------------------
+
+    def _count(self, workflow: str, decision: Decision) -> None:
+        counts = self.facts.of(workflow)
+        for entry in decision.entries:
+            counts[type(entry.fact)] += 1
 
     def _record(self, job: _Job, decision: Decision) -> RequestRecord | None:
         request = job.request

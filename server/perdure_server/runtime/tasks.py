@@ -49,6 +49,8 @@ class TaskFailed:
     type: str
     message: str
     retryable: bool
+    timed_out: bool = False
+    """Whether it took longer than its `attempt_timeout`."""
 
 
 @value(frozen=True, slots=True)

@@ -74,6 +74,16 @@ def check_exposure(address: Address, *, has_tls: bool, insecure: bool) -> None:
     )
 
 
+def check_metrics_exposure(address: Address, *, insecure: bool) -> None:
+    """Refuse to tell other machines how the server is, unless told to. Raises `CannotListen`."""
+    if insecure or is_loopback(address.host):
+        return
+    raise CannotListen(
+        f"--metrics {address} can be reached from other machines, and metrics have no TLS: serve them on 127.0.0.1, "
+        "or say --insecure if something else protects them (a mesh, a private network)"
+    )
+
+
 def server_credentials(
     cert: Path | None, key: Path | None, client_ca: Path | None = None
 ) -> grpc.ServerCredentials | None:

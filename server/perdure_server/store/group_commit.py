@@ -11,11 +11,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Hashable, Sequence
+from time import perf_counter
 from typing import Final
 
 from perdure_server.store.protocol import (
+    COMMITTED,
     Change,
     ChangeRefused,
+    Conflict,
     Outcome,
     OutcomeUnknown,
     Overloaded,
@@ -23,6 +26,7 @@ from perdure_server.store.protocol import (
     Store,
     Unavailable,
 )
+from perdure_server.telemetry.tally import Histogram
 
 BATCH_CHANGES_MAX: Final = 256
 """How many changes one transaction makes."""
@@ -45,6 +49,9 @@ GATHER_CHANGES_MIN: Final = 4
 
 PASSED_OVER_MAX: Final = BATCH_CHANGES_MAX
 """How many changes one batch may leave for a later one because they fight with its own, before it stops looking."""
+
+BATCH_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+"""The bounds between which batches are counted by how long the store took."""
 
 
 class _Waiting:
@@ -71,6 +78,12 @@ class GroupCommitter:
         self._idle: asyncio.Future[None] | None = None
         self._company = 0
         self._gathering: asyncio.TimerHandle | None = None
+        self.seconds = Histogram(BATCH_SECONDS)
+        """How long the store took for each batch, whatever became of it."""
+        self.outcomes = dict.fromkeys(
+            ("committed", "conflict", "refused", "unavailable", "unknown", "overloaded"), 0
+        )
+        """What became of changes; those that were overloaded were not taken."""
 
     @property
     def queue_length(self) -> int:
@@ -89,6 +102,7 @@ class GroupCommitter:
         if len(self._queue) >= QUEUE_CHANGES_MAX or (
             self._queue and self._queue_bytes + size_bytes > QUEUE_BYTES_MAX
         ):
+            self.outcomes["overloaded"] += 1
             raise Overloaded(f"{len(self._queue)} changes wait for the database")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
@@ -122,7 +136,8 @@ class GroupCommitter:
             self._commit_on_store([waiting.change for waiting in batch])
         )
         self._commit = commit
-        commit.add_done_callback(lambda done: self._done(batch, done))
+        began = perf_counter()
+        commit.add_done_callback(lambda done: self._done(batch, began, done))
 
     async def _commit_on_store(self, changes: Sequence[Change]) -> Sequence[Outcome | Refused]:
         return await self._store.commit(changes)
@@ -155,17 +170,22 @@ class GroupCommitter:
         self._queue_bytes -= size_bytes
         return batch
 
-    def _done(self, batch: Sequence[_Waiting], done: asyncio.Task[Sequence[Outcome | Refused]]) -> None:
+    def _done(
+        self, batch: Sequence[_Waiting], began: float, done: asyncio.Task[Sequence[Outcome | Refused]]
+    ) -> None:
         self._commit = None
+        self.seconds.add(perf_counter() - began)
         if done.cancelled():
             error: BaseException | None = OutcomeUnknown("the commit was cancelled")
         else:
             error = done.exception()
         if error is not None:
+            self.outcomes["unavailable" if isinstance(error, Unavailable) else "unknown"] += len(batch)
             for waiting in batch:
                 if not waiting.future.done():
                     waiting.future.set_exception(error)
         else:
+            self._count(done.result())
             for waiting, outcome in zip(batch, done.result(), strict=True):
                 if waiting.future.done():
                     continue
@@ -175,6 +195,14 @@ class GroupCommitter:
                     waiting.future.set_result(outcome)
         # Behind the futures' callbacks, so that what those submit is in the next batch.
         asyncio.get_running_loop().call_soon(self._gather, len(batch))
+
+    def _count(self, outcomes: Sequence[Outcome | Refused]) -> None:
+        committed = outcomes.count(COMMITTED)
+        self.outcomes["committed"] += committed
+        if committed < len(outcomes):
+            conflicts = sum(isinstance(outcome, Conflict) for outcome in outcomes)
+            self.outcomes["conflict"] += conflicts
+            self.outcomes["refused"] += len(outcomes) - committed - conflicts
 
     def _gather(self, company: int) -> None:
         """Begin the next batch, at once or when it has as much company as the last one had."""

@@ -31,6 +31,7 @@ from perdure_server.engine.rejections import Rejection, TimerNotDue
 from perdure_server.runtime.clock import SYSTEM_CLOCK, Clock
 from perdure_server.runtime.errors import LeaseLost, ShuttingDown
 from perdure_server.store.protocol import StoreError, TimerRow
+from perdure_server.telemetry.tally import Histogram
 from perdure_server.timers.alarm import SILENT_MS_MAX, Alarm
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,9 @@ LOST_MS: Final = 5_000
 
 CLAIM_JOB_ID: Final = "perdure.claim"
 """The alarm's job that begins the next round. No timer has this id: theirs end in a revision."""
+
+LATENESS_SECONDS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0)
+"""The bounds between which firings are counted by how late they were."""
 
 SubmitTimer: TypeAlias = Callable[[TimerRow], asyncio.Future[Any]]
 """Fires a timer: `FireTimer` under a `TimerGuard` for the row's owner. Resolves after the commit."""
@@ -146,6 +150,8 @@ class TimerWindow:
         self._quiet = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._open = False
+        self.lateness_seconds = Histogram(LATENESS_SECONDS)
+        """From the due time of each timer that fired here to the answer for its commit."""
 
     # --- the runner's side -----------------------------------------------------------------------------------
 
@@ -373,6 +379,8 @@ class TimerWindow:
     def _answered(self, held: _Held, error: BaseException | None) -> None:
         self._firing -= 1
         self._quiet.set()
+        if error is None:
+            self.lateness_seconds.add((self._store.now_ms() - held.row.timer.due_at) / 1000)
         if not self._open or held.row.owner != self._replica_id:
             # Under a new id, the row is claimed anew now that nothing fires it any more.
             self._forget(held)

@@ -1,0 +1,233 @@
+"""Metrics of a real server: what was done is what is told, nothing of a payload is, and bad addresses end the start."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from e2e.faults.process import complaints
+from e2e.metrics_app import SECRET
+from e2e.server_process import ServerProcess
+from perdure import AsyncClient, errors
+from scraping import Scrape, scrape
+
+pytestmark = pytest.mark.e2e
+
+APP: Final = Path(__file__).with_name("metrics_app.py")
+SECONDS_MAX: Final = 30.0
+
+
+def told(server: ServerProcess) -> dict[str, Any]:
+    """Return the log line that tells where the server listens."""
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    found: dict[str, Any] = next(line for line in lines if line["message"] == "started")
+    return found
+
+
+@pytest.fixture
+def server(server_process: Callable[..., ServerProcess]) -> ServerProcess:
+    return server_process(APP, environment={"PERDURE_METRICS": "127.0.0.1:0"})
+
+
+async def scraped_once(server: ServerProcess, holds: Callable[[Scrape], bool]) -> Scrape:
+    """Scrape until something holds."""
+    async with asyncio.timeout(SECONDS_MAX):
+        while not holds(found := await scrape(told(server)["metrics"])):
+            pass
+    return found
+
+
+async def test_what_was_done_is_what_is_told(server: ServerProcess) -> None:
+    async with AsyncClient(server.address) as client:
+        for number in range(3):
+            await client.start_instance("measured", {"card": SECRET}, instance_id=f"measured-{number}")
+        for workflow in ("failing", "endless"):
+            await client.start_instance(workflow, instance_id=workflow)
+        for name in ("measured-0", "measured-1", "measured-2", "failing", "endless"):
+            await client.wait_for_end(name)
+        await client.start_instance(
+            "waiting", instance_id="waiting", business_key=f"key-{SECRET}", labels={"card": SECRET}
+        )
+        await client.cancel_instance("waiting", reason=SECRET)
+        with pytest.raises(errors.InstanceNotFoundError):
+            await client.resume("nobody", "go")
+        found = await scrape(told(server)["metrics"])
+
+    instances = {
+        (workflow, event): found("perdure_instances_total", workflow=workflow, event=event)
+        for workflow in ("measured", "failing", "endless", "waiting", "slow")
+        for event in ("started", "completed", "failed", "cancelled", "retried")
+    }
+    assert {what: count for what, count in instances.items() if count} == {
+        ("measured", "started"): 3,
+        ("measured", "completed"): 3,
+        ("failing", "started"): 1,
+        ("failing", "failed"): 1,
+        ("endless", "started"): 1,
+        ("endless", "failed"): 1,
+        ("waiting", "started"): 1,
+        ("waiting", "cancelled"): 1,
+    }
+    ended = {
+        (workflow, outcome): found("perdure_attempts_ended_total", workflow=workflow, outcome=outcome)
+        for workflow in ("measured", "failing", "endless", "waiting", "slow")
+        for outcome in ("ok", "failed", "timed_out", "cancelled", "released")
+    }
+    assert {what: count for what, count in ended.items() if count} == {
+        ("measured", "ok"): 6,
+        ("measured", "failed"): 3,
+        ("failing", "failed"): 1,
+        ("endless", "timed_out"): 1,
+    }
+    assert found("perdure_attempts_begun_total", workflow="measured") == 9
+
+    assert found("perdure_calls_total", rpc="StartInstance", code="OK", reason="") == 6
+    assert found("perdure_calls_total", rpc="CancelInstance", code="OK", reason="") == 1
+    assert found("perdure_calls_total", rpc="Resume", code="OK", reason="") == 0
+    assert found("perdure_calls_total", rpc="Resume", code="NOT_FOUND", reason="INSTANCE_NOT_FOUND") == 1
+    assert found("perdure_call_seconds_count", rpc="StartInstance") == 6
+    assert found("perdure_call_seconds_bucket", rpc="StartInstance", le="+Inf") == 6
+    assert found("perdure_call_seconds_sum", rpc="StartInstance") > 0
+
+    # A retry and a sleep of each measured one. Waits that are over, and cancelled ones, fire nothing.
+    assert found("perdure_timers_fired_total") == 6
+    assert found("perdure_timer_lateness_seconds_count") == 6
+    changes = found("perdure_changes_total", outcome="committed")
+    assert changes >= 6 + 9 + 6 + 1
+    assert 0 < found("perdure_commit_seconds_count") <= changes
+    for outcome in ("conflict", "refused", "unavailable", "unknown", "overloaded"):
+        assert found("perdure_changes_total", outcome=outcome) == 0
+    assert found("perdure_ready") == 1
+    assert found("perdure_result_retries_total") == found("perdure_results_given_up_total") == 0
+
+
+async def test_nothing_of_an_instance_is_a_label(server: ServerProcess) -> None:
+    async with AsyncClient(server.address) as client:
+        await client.start_instance(
+            "measured",
+            {"card": SECRET},
+            instance_id=f"id-{SECRET}",
+            request_id=f"request-{SECRET}",
+            business_key=f"key-{SECRET}",
+            labels={"card": SECRET},
+        )
+        await client.wait_for_end(f"id-{SECRET}")
+        with pytest.raises(errors.WorkflowNotFoundError):
+            await client.start_instance(f"nothing_{SECRET.replace('-', '_')}")
+    found = await scrape(told(server)["metrics"])
+
+    assert SECRET not in found.text
+    assert SECRET.replace("-", "_") not in found.text
+    assert all(len(value) <= 64 for value in found.values())
+
+
+async def test_levels_rise_and_fall_with_what_is_open(server: ServerProcess) -> None:
+    async with AsyncClient(server.address) as client:
+        await client.start_instance("waiting", instance_id="waiting")
+        await client.schedule_resume("waiting", "decide", 10_000)
+        await client.start_instance("slow", instance_id="slow")
+        watch = client.watch_instance("waiting")
+        await anext(watch)
+        found = await scrape(told(server)["metrics"])
+
+        assert found("perdure_watches_open") == 1
+        assert found("perdure_timers_in_window") == 1
+        assert found("perdure_step_slots_used", pool="coroutines") == 1
+        assert found("perdure_step_slots", pool="coroutines") == 256
+
+        await watch.aclose()
+        await client.resume("waiting", "go")
+        await client.cancel_instance("slow")
+        found = await scraped_once(
+            server,
+            lambda found: (
+                not found("perdure_watches_open") and not found("perdure_step_slots_used", pool="coroutines")
+            ),
+        )
+
+    assert found("perdure_timers_in_window") == 0
+    assert found("perdure_attempts_ended_total", workflow="slow", outcome="cancelled") == 1
+    assert found("perdure_calls_total", rpc="WatchInstance", code="CANCELLED", reason="") == 1
+
+
+async def test_a_server_that_drains_tells_that_it_is_not_ready_and_ends_cleanly(
+    server: ServerProcess,
+) -> None:
+    silent = socket.create_connection(tuple_of(told(server)["metrics"]))
+    async with AsyncClient(server.address) as client:
+        await client.start_instance("slow", instance_id="slow")
+        server.signal(signal.SIGTERM)
+
+        await scraped_once(server, lambda found: not found("perdure_ready"))
+
+        server.signal(signal.SIGTERM)  # the step would use up the grace time
+    assert await asyncio.to_thread(server.wait) == 130
+    silent.close()
+
+
+async def test_a_client_that_never_speaks_does_not_hold_up_a_stop(server: ServerProcess) -> None:
+    with socket.create_connection(tuple_of(told(server)["metrics"])) as silent:
+        await scrape(told(server)["metrics"])
+
+        assert await asyncio.to_thread(server.terminate) == 0
+        assert silent.recv(1) == b""
+    assert complaints(server.log) == []
+
+
+def test_without_the_option_no_metrics_are_served(server_process: Callable[..., ServerProcess]) -> None:
+    assert "metrics" not in told(server_process(APP))
+
+
+# --- addresses that cannot be had -------------------------------------------------------------------------------------
+
+
+def refused(tmp_path: Path, *arguments: str) -> str:
+    """Start a server that must not start; return the one line that says why."""
+    database = tmp_path / "never.db"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "perdure_server.cli", "serve", str(APP)),
+            *("--listen", "127.0.0.1:0", "--database", f"sqlite:///{database}", *arguments),
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert not database.exists()
+    [line] = done.stderr.splitlines()
+    return line
+
+
+def test_a_port_that_is_taken_ends_the_start_before_anything_is_opened(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+
+        line = refused(tmp_path, "--metrics", address)
+
+    assert line.startswith("perdure: ")
+    assert f"--metrics {address}: the address cannot be had" in line
+
+
+def test_outside_loopback_metrics_are_refused_unless_told_to(tmp_path: Path) -> None:
+    assert "--insecure" in refused(tmp_path, "--metrics", "0.0.0.0:0")
+
+
+def test_what_is_no_address_is_refused_by_name(tmp_path: Path) -> None:
+    assert "'9464' is no HOST:PORT" in refused(tmp_path, "--metrics", "9464")
+
+
+def tuple_of(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port)
