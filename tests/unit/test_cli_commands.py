@@ -8,14 +8,16 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import pytest
+import typer
 from google.rpc import error_details_pb2
 from typer.testing import CliRunner, Result
 
 from canned_server import CannedServer, Refusal
+from perdure import errors
 from perdure.v1 import (
     common_pb2,
     history_pb2,
@@ -24,8 +26,11 @@ from perdure.v1 import (
     timer_service_pb2,
     workflow_service_pb2,
 )
-from perdure_server.cli.exits import Exit
+from perdure_server.api.errors import RESERVED_REASONS, refusal_of
+from perdure_server.cli.exits import MENDS, Exit, fail_with
 from perdure_server.cli.root import app
+from perdure_server.engine import rejections as reject
+from unit.test_api_errors import EVERY_REFUSAL
 
 Run = Callable[..., Awaitable[Result]]
 ORDER = str(Path(__file__).resolve().parents[2] / "examples/order.py")
@@ -326,12 +331,12 @@ async def test_cancel_and_retry(server: CannedServer, run: Run) -> None:
                 ),
             ),
             Exit.REFUSED,
-            "perdure: INVALID_FIELD: 1 field; event: bad",
+            "perdure: INVALID_FIELD: 1 field; event: bad (give it as the command's --help tells)",
         ),
         (
             Refusal(grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE", "locked"),
             Exit.UNAVAILABLE,
-            "perdure: DATABASE_UNAVAILABLE: locked",
+            "perdure: DATABASE_UNAVAILABLE: locked (nothing was changed; try again, and look at the server's log)",
         ),
     ],
     ids=lambda value: value.reason if isinstance(value, Refusal) else None,
@@ -354,6 +359,87 @@ async def test_with_json_a_refusal_is_a_document_on_stderr(server: CannedServer,
 
     error = json.loads(result.stderr)["error"]
     assert (error["reason"], error["status"], error["message"]) == ("INSTANCE_NOT_FOUND", "NOT_FOUND", "gone")
+
+
+def told(error: errors.PerdureError, capsys: pytest.CaptureFixture[str], *, as_json: bool) -> str:
+    with pytest.raises(typer.Exit):
+        fail_with(error, server="here:1", as_json=as_json)
+    return capsys.readouterr().err
+
+
+def error_of(refused: Exception) -> errors.PerdureError:
+    """What a client raises for what the server refuses with."""
+    refusal = refusal_of(refused)
+    violations = [errors.FieldViolation(*violation) for violation in refusal.violations]
+    return errors.from_reason(
+        refusal.reason, refusal.message, refusal.metadata, status=refusal.code.name, violations=violations
+    )
+
+
+EVERY_ERROR: Final = (
+    *(error_of(refused) for _, refused in EVERY_REFUSAL),
+    *(errors.from_reason(reason, "no") for reason in sorted(RESERVED_REASONS)),
+    errors.from_reason("A_REASON_OF_TOMORROW", "no", status="FAILED_PRECONDITION"),
+    *(status("no") for status in (errors.PerdureError, *errors.PerdureError.__subclasses__())),
+)
+
+
+@pytest.mark.parametrize("error", EVERY_ERROR, ids=lambda error: error.reason or error.status)
+def test_every_error_has_a_mend_on_its_line_and_in_its_document(
+    error: errors.PerdureError, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = json.loads(told(error, capsys, as_json=True))["error"]
+    line = told(error, capsys, as_json=False)
+
+    assert document["reason"] == error.reason
+    assert document["mend"]
+    assert line.endswith(f" ({document['mend']})\n")
+    assert line.count("\n") == 1
+
+
+def test_every_reason_that_is_published_has_a_mend_of_its_own() -> None:
+    assert {error.reason for error in EVERY_ERROR} >= errors.REASONS
+    assert set(MENDS) == errors.REASONS
+
+
+@pytest.mark.parametrize(
+    ("refused", "line"),
+    [
+        (
+            reject.StepAlreadyFinished("i", "left", event="go", step_refs=("right",)),
+            (
+                "STEP_FINISHED: step_ref: step 'left' has finished "
+                "(leave --step out, or name a step that still accepts go: right)"
+            ),
+        ),
+        (
+            reject.StepNeverAccepts("i", "copy", "go", (), ("left", "right")),
+            (
+                "EVENT_NEVER_ACCEPTED: step_ref: step 'copy' takes no event from outside "
+                "(leave --step out, or name a step that still accepts go: left, right)"
+            ),
+        ),
+        (
+            reject.StepNeverAccepts("i", "open", "go", ("opened",), ()),
+            (
+                "EVENT_NEVER_ACCEPTED: step_ref: step 'open' accepts only opened "
+                "(no other step accepts go; `perdure get ID` shows what its steps wait for)"
+            ),
+        ),
+        (
+            reject.EventNeverAccepted("i", "go", ("one", "two")),
+            "EVENT_NEVER_ACCEPTED: no step that can still be reached accepts 'go' (its steps still accept one, two)",
+        ),
+        (
+            reject.InstanceTerminal("i", "failed"),
+            "INSTANCE_TERMINAL: instance 'i' is FAILED (`perdure retry` lets it go on)",
+        ),
+    ],
+)
+def test_an_event_that_no_step_takes_is_told_where_it_may_go(
+    refused: Exception, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told(error_of(refused), capsys, as_json=False) == f"perdure: {line}\n"
 
 
 async def test_a_server_that_is_not_there_ends_with_3_and_says_how_to_get_one(run: Run) -> None:
@@ -457,8 +543,6 @@ def _commands(group: Any) -> list[tuple[str, Any]]:
 
 
 def test_every_command_shows_an_example_in_its_help() -> None:
-    import typer
-
     for name, command in _commands(typer.main.get_command(app)):
         assert "Example" in (command.epilog or ""), name
         assert "perdure " in command.epilog, name

@@ -287,6 +287,20 @@ def _never_accepted(error: reject.EventNeverAccepted) -> Refusal:
     )
 
 
+def _never_of_step(error: reject.StepNeverAccepts) -> Refusal:
+    takes = f"accepts only {_listed(error.accepted)}" if error.accepted else "takes no event from outside"
+    return _failed(
+        "EVENT_NEVER_ACCEPTED",
+        f"step_ref: step {error.step_ref!r} {takes}; {_others(error.event, error.step_refs)}",
+        error.event,
+        instance_id=error.instance_id,
+        event=error.event,
+        step_ref=error.step_ref,
+        **_names("events", error.accepted),
+        **_names("step_refs", error.step_refs),
+    )
+
+
 def _ambiguous(error: reject.AmbiguousEvent) -> Refusal:
     return _failed(
         "AMBIGUOUS_EVENT",
@@ -298,17 +312,46 @@ def _ambiguous(error: reject.AmbiguousEvent) -> Refusal:
     )
 
 
-def _of_step(reason: str, words: str) -> Callable[[Any], Refusal]:
-    def row(error: Any) -> Refusal:
-        return _failed(
-            reason,
-            f"step_ref: step {error.step_ref!r} {words}",
-            error.step_ref,
-            instance_id=error.instance_id,
-            step_ref=error.step_ref,
-        )
+def _finished(error: reject.StepAlreadyFinished) -> Refusal:
+    words = "was skipped" if error.skipped else "has finished"
+    return _too_late("STEP_FINISHED", error, words, "it will not run or wait again")
 
-    return row
+
+def _unreachable(error: reject.StepUnreachable) -> Refusal:
+    words = "cannot be reached any more in this instance"
+    return _too_late("STEP_UNREACHABLE", error, words, "the instance took another path")
+
+
+def _too_late(
+    reason: str, error: reject.StepAlreadyFinished | reject.StepUnreachable, words: str, why: str
+) -> Refusal:
+    mend = _others(error.event, error.step_refs) if error.event else why
+    return _failed(
+        reason,
+        f"step_ref: step {error.step_ref!r} {words}; {mend}",
+        error.step_ref,
+        instance_id=error.instance_id,
+        step_ref=error.step_ref,
+        **({"event": error.event} | _names("step_refs", error.step_refs) if error.event else {}),
+    )
+
+
+def _others(event: str, step_refs: Sequence[str]) -> str:
+    """Return where an event can go that the named step does not take."""
+    if not step_refs:
+        return f"nor does any other step accept {event!r} (GetInstance tells what steps wait for)"
+    accept = "accepts" if len(step_refs) == 1 else "accept"
+    return f"leave it out or name another: {_steps(step_refs)} still {accept} {event!r}"
+
+
+def _no_timeout(error: reject.StepHasNoTimeout) -> Refusal:
+    return _failed(
+        "STEP_HAS_NO_TIMEOUT",
+        f"step_ref: step {error.step_ref!r} has no `timeout` arrow to take; declare one, or pick a step that does",
+        error.step_ref,
+        instance_id=error.instance_id,
+        step_ref=error.step_ref,
+    )
 
 
 def _not_cancellable(error: reject.TimerNotCancellable) -> Refusal:
@@ -422,12 +465,11 @@ _TABLE: Final[Mapping[type[Exception], Callable[[Any], Refusal]]] = {
     reject.InstanceNotFailed: _not_failed,
     reject.EventNotAwaited: _not_awaited,
     reject.EventNeverAccepted: _never_accepted,
+    reject.StepNeverAccepts: _never_of_step,
     reject.AmbiguousEvent: _ambiguous,
-    reject.StepAlreadyFinished: _of_step("STEP_FINISHED", "has finished; it will not run or wait again"),
-    reject.StepUnreachable: _of_step("STEP_UNREACHABLE", "cannot be reached any more in this instance"),
-    reject.StepHasNoTimeout: _of_step(
-        "STEP_HAS_NO_TIMEOUT", "has no `timeout` arrow to take; declare one, or pick a step that does"
-    ),
+    reject.StepAlreadyFinished: _finished,
+    reject.StepUnreachable: _unreachable,
+    reject.StepHasNoTimeout: _no_timeout,
     reject.TimerNotCancellable: _not_cancellable,
     errors.LeaseLost: _lease_lost,
     errors.RevisionInFuture: _in_future,

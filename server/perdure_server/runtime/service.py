@@ -189,8 +189,9 @@ class Runtime:
     ) -> ResumeAnswer:
         """Deliver an event to the step that waits for it, or buffer it; durable on return.
 
-        Raises `InstanceNotFound`, `InstanceTerminal`, `StepNotFound`, `EventNotAwaited`, `EventNeverAccepted`,
-        `AmbiguousEvent`, `PayloadTooLarge`, `InboxFull`, `RequestIdReused`, and what the store raises.
+        Raises `InstanceNotFound`, `InstanceTerminal`, `StepNotFound`, `StepNeverAccepts`, `StepAlreadyFinished`,
+        `StepUnreachable`, `EventNotAwaited`, `EventNeverAccepted`, `AmbiguousEvent`, `PayloadTooLarge`, `InboxFull`,
+        `RequestIdReused`, and what the store raises.
         """
         command = commands.Resume(
             at=self.store.now_ms(),
