@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 
 from api_world import METHODS, ApiWorld, Refused, serving
 from contract.runner_flows import FLOWS
+from perdure import Workflow, graph_of, wait_for
 from perdure.graph import DURATION_MS_MAX
 from perdure.v1 import common_pb2
 from perdure.v1 import instance_service_pb2 as instances
@@ -561,6 +562,38 @@ async def test_an_unknown_workflow_is_not_found(world: ApiWorld) -> None:
         refusal = sound(await world.call(rpc, request))
         assert refusal.what == ("NOT_FOUND", "WORKFLOW_NOT_FOUND")
         assert refusal.resource[0] == "workflow"
+
+
+async def test_a_workflow_that_is_not_there_is_told_with_those_that_are(world: ApiWorld) -> None:
+    for rpc, request in (
+        ("StartInstance", start(workflow="aproval")),
+        ("GetWorkflow", workflows.GetWorkflowRequest(workflow="aproval")),
+    ):
+        refusal = sound(await world.call(rpc, request))
+        assert refusal.metadata["nearest"] == "approval"
+        assert set(refusal.metadata["workflows"].split(",")) == {graph_of(flow).name for flow in FLOWS}
+        assert "did you mean approval?" in refusal.message
+    for rpc, request in (
+        ("StartInstance", start(workflow="approval", opts_version=77)),
+        ("GetWorkflow", workflows.GetWorkflowRequest(workflow="approval", version=77)),
+    ):
+        assert sound(await world.call(rpc, request)).metadata["versions"] == "1,2"
+
+
+class Newcomer(Workflow, name="newcomer", version=1):
+    """Served by nobody at first."""
+
+    start = "come"
+    come = wait_for("come", on={"come": "end"})
+
+
+async def test_a_workflow_that_was_just_stored_is_among_those_that_are(world: ApiWorld) -> None:
+    await world.call("GetWorkflow", workflows.GetWorkflowRequest(workflow="newcomers"))
+    await world.core.definitions.register(graph_of(Newcomer))
+
+    refusal = sound(await world.call("GetWorkflow", workflows.GetWorkflowRequest(workflow="newcomers")))
+
+    assert refusal.metadata["nearest"] == "newcomer"
 
 
 async def test_an_unknown_step_is_not_found(world: ApiWorld) -> None:

@@ -427,6 +427,34 @@ def test_every_reason_that_is_published_has_a_mend_of_its_own() -> None:
             ),
         ),
         (
+            reject.WorkflowNotFound("ordr", 0, ("order", "signup")),
+            (
+                "WORKFLOW_NOT_FOUND: there is no workflow 'ordr' "
+                "(did you mean order? `perdure workflows list` shows the workflows)"
+            ),
+        ),
+        (
+            reject.WorkflowNotFound("zoo", 0, ("order", "signup")),
+            (
+                "WORKFLOW_NOT_FOUND: there is no workflow 'zoo' "
+                "(there are order, signup; `perdure workflows list` shows the workflows)"
+            ),
+        ),
+        (
+            reject.WorkflowNotFound("order", 3, ("order",), (1, 2)),
+            (
+                "WORKFLOW_NOT_FOUND: workflow 'order' has no version 3 "
+                "(its versions are 1, 2; without --version it is the newest)"
+            ),
+        ),
+        (
+            reject.StepNotFound("i", "aproval", ("charge", "approval")),
+            (
+                "STEP_NOT_FOUND: step_ref: the workflow has no step 'aproval' "
+                "(did you mean approval? `perdure workflows show WORKFLOW` shows a workflow's steps)"
+            ),
+        ),
+        (
             reject.EventNeverAccepted("i", "go", ("one", "two")),
             "EVENT_NEVER_ACCEPTED: no step that can still be reached accepts 'go' (its steps still accept one, two)",
         ),
@@ -436,7 +464,7 @@ def test_every_reason_that_is_published_has_a_mend_of_its_own() -> None:
         ),
     ],
 )
-def test_an_event_that_no_step_takes_is_told_where_it_may_go(
+def test_a_refusal_names_what_would_have_been_taken(
     refused: Exception, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert told(error_of(refused), capsys, as_json=False) == f"perdure: {line}\n"

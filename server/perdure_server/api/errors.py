@@ -17,6 +17,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from perdure_server.api.nearest import nearest
 from perdure_server.engine import rejections as reject
 from perdure_server.runtime import errors
 from perdure_server.runtime.fields import InvalidFields
@@ -166,9 +167,28 @@ def _instance_not_found(error: reject.InstanceNotFound) -> Refusal:
 
 
 def _workflow_not_found(error: reject.WorkflowNotFound) -> Refusal:
-    version = f" version {error.version}" if error.version else ""
-    message = f"there is no workflow {error.workflow!r}{version}; serve it first (ListWorkflows tells which there are)"
-    return _not_found("WORKFLOW_NOT_FOUND", "workflow", error.workflow, message, workflow=error.workflow)
+    if error.version and error.versions:
+        versions = [str(version) for version in error.versions]
+        return _not_found(
+            "WORKFLOW_NOT_FOUND",
+            "workflow",
+            error.workflow,
+            f"workflow {error.workflow!r} has no version {error.version}; leave it 0 for the newest, or name one of "
+            f"{_listed(versions)}",
+            workflow=error.workflow,
+            **_names("versions", versions),
+        )
+    near = nearest(error.workflow, error.known)
+    there_are = f"there are {_listed(error.known)}" if error.known else "there is none yet"
+    return _not_found(
+        "WORKFLOW_NOT_FOUND",
+        "workflow",
+        error.workflow,
+        f"there is no workflow {error.workflow!r}; {_did_you_mean(near)}serve it first ({there_are})",
+        workflow=error.workflow,
+        **_names("workflows", error.known),
+        **_names("nearest", near),
+    )
 
 
 def _definition_replaced(error: reject.DefinitionReplaced) -> Refusal:
@@ -187,7 +207,11 @@ def _definition_replaced(error: reject.DefinitionReplaced) -> Refusal:
 
 
 def _step_not_found(error: reject.StepNotFound) -> Refusal:
-    message = f"step_ref: the workflow has no step {error.step_ref!r}; its steps are {_listed(error.known)}"
+    near = nearest(error.step_ref, error.known)
+    message = (
+        f"step_ref: the workflow has no step {error.step_ref!r}; {_did_you_mean(near)}its steps are "
+        f"{_listed(error.known)}"
+    )
     return _not_found(
         "STEP_NOT_FOUND",
         "step",
@@ -196,6 +220,7 @@ def _step_not_found(error: reject.StepNotFound) -> Refusal:
         instance_id=error.instance_id,
         step_ref=error.step_ref,
         **_names("step_refs", error.known),
+        **_names("nearest", near),
     )
 
 
@@ -486,6 +511,10 @@ _TABLE: Final[Mapping[type[Exception], Callable[[Any], Refusal]]] = {
 
 RESERVED_REASONS: Final = frozenset({"WORKFLOW_INVALID", "REVISION_COMPACTED"})
 """Reasons that no call can meet yet: definitions are registered by serving code, and histories are kept whole."""
+
+
+def _did_you_mean(near: Sequence[str]) -> str:
+    return f"did you mean {' or '.join(near)}? " if near else ""
 
 
 def _steps(step_refs: Sequence[str]) -> str:

@@ -140,7 +140,20 @@ def _mend(error: errors.PerdureError, server: str) -> str:
         return _other_step(error.metadata)
     if isinstance(error, errors.EventNeverAcceptedError) and error.metadata.get("events"):
         return f"its steps still accept {_listed(error.metadata, 'events')}"
+    if isinstance(error, errors.WorkflowNotFoundError | errors.StepNotFoundError):
+        return _right_name(error)
     return MENDS.get(error.reason) or _MEND_ELSE[exit_of(error)]
+
+
+def _right_name(error: errors.WorkflowNotFoundError | errors.StepNotFoundError) -> str:
+    """The names that there are, where one was not found."""
+    mend = MENDS[error.reason]
+    if error.metadata.get("versions"):
+        return f"its versions are {_listed(error.metadata, 'versions')}; without --version it is the newest"
+    if error.metadata.get("nearest"):
+        return f"did you mean {error.metadata['nearest'].replace(',', ' or ')}? {mend}"
+    key = "workflows" if isinstance(error, errors.WorkflowNotFoundError) else "step_refs"
+    return f"there are {_listed(error.metadata, key)}; {mend}" if error.metadata.get(key) else mend
 
 
 def _other_step(metadata: Mapping[str, str]) -> str:

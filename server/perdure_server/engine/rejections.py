@@ -15,8 +15,12 @@ class Rejection(Exception):
 
 @dataclass(unsafe_hash=True)
 class WorkflowNotFound(Rejection):
+    """``known`` are the names that there are; ``versions`` are this workflow's, where only the version is missing."""
+
     workflow: str
     version: int = 0
+    known: tuple[str, ...] = ()
+    versions: tuple[int, ...] = ()
 
 
 @dataclass(unsafe_hash=True)

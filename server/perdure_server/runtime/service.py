@@ -271,10 +271,7 @@ class Runtime:
 
     async def get_definition(self, workflow: str, version: int) -> StoredDefinition:
         """Return a stored graph; version 0 asks for the newest. Raises `WorkflowNotFound`."""
-        stored = await self.store.get_definition(workflow, version)
-        if stored is None:
-            raise reject.WorkflowNotFound(workflow, version)
-        return stored
+        return await self._definitions.get(workflow, version)
 
     def has_code(self, workflow: str, version: int, step_ref: str) -> bool:
         """Whether an executor of this process can run the step."""
