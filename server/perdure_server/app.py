@@ -214,7 +214,11 @@ class Server:
         self._health: asyncio.Task[None] | None = None
 
     async def start(self) -> Address:
-        """Recover, listen, be ready; return the address. Raises `CannotListen` and what `Core.start` raises."""
+        """Take the address, recover, be ready; return the address.
+
+        Raises `CannotListen`, before anything is written, and what `Core.start` raises.
+        """
+        await self._api.bind()
         await self._core.start()
         try:
             address = await self._api.start()
