@@ -27,7 +27,7 @@ from perdure.v1 import (
     workflow_service_pb2,
 )
 from perdure_server.api.errors import RESERVED_REASONS, refusal_of
-from perdure_server.cli.exits import MENDS, Exit, fail_with
+from perdure_server.cli.exits import MENDS, CommandFailed, Exit, fail_with
 from perdure_server.cli.root import app
 from perdure_server.engine import rejections as reject
 from unit.test_api_errors import EVERY_REFUSAL
@@ -362,8 +362,9 @@ async def test_with_json_a_refusal_is_a_document_on_stderr(server: CannedServer,
 
 
 def told(error: errors.PerdureError, capsys: pytest.CaptureFixture[str], *, as_json: bool) -> str:
-    with pytest.raises(typer.Exit):
-        fail_with(error, server="here:1", as_json=as_json)
+    with pytest.raises(CommandFailed) as failed:
+        fail_with(error, server="here:1")
+    failed.value.tell(as_json=as_json)
     return capsys.readouterr().err
 
 
@@ -470,6 +471,77 @@ def test_a_refusal_names_what_would_have_been_taken(
     assert told(error_of(refused), capsys, as_json=False) == f"perdure: {line}\n"
 
 
+NONSENSE: Final = [
+    (["start"], "Missing argument 'WORKFLOW'", "see perdure start --help"),
+    (["start", "order", "--nope"], "No such option: --nope", "see perdure start --help"),
+    (["frobnicate"], "No such command 'frobnicate'", "see perdure --help"),
+    (["timers", "frobnicate"], "No such command 'frobnicate'", "see perdure timers --help"),
+    (["list", "--limit", "few"], "Invalid value for '--limit'", "see perdure list --help"),
+    (["list", "--limit", "-1"], "Invalid value for '--limit'", "see perdure list --help"),
+    (["start", "order", "--context", "{"], "--context holds no JSON", "write it as in"),
+    (["start", "order", "--context", "{\n"], "--context holds no JSON", "see perdure start --help"),
+    (["get", "i1", "--timeout", "10"], "'10' is no duration", "write digits and a unit"),
+    (["get", "i1", "--header", "k"], "'k' is no KEY=VALUE", "see perdure get --help"),
+    (["workflows", "validate", "no_such.py"], "there is no file no_such.py", "see the command's --help"),
+    (["get", "i1", "--server", "http://here"], "'http://here' is a URL", "--server"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "what", "mend"), NONSENSE)
+def test_a_command_line_that_makes_no_sense_is_one_line(arguments: list[str], what: str, mend: str) -> None:
+    result = CliRunner().invoke(app, arguments)
+
+    assert (result.exit_code, result.stdout) == (Exit.USAGE, "")
+    assert result.stderr.startswith("perdure: USAGE: ")
+    assert result.stderr.endswith(")\n")
+    assert result.stderr.count("\n") == 1
+    said, _, mended = result.stderr.partition(" (")
+    assert what in said
+    assert mend in mended
+
+
+@pytest.mark.parametrize(("arguments", "what", "mend"), NONSENSE)
+def test_with_json_it_is_a_document_like_every_error(
+    arguments: list[str], what: str, mend: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+
+    assert (result.exit_code, result.stdout) == (Exit.USAGE, "")
+    document = json.loads(result.stderr)["error"]
+    assert document["reason"] == "USAGE"
+    assert what in document["message"]
+    assert mend in document["mend"]
+    refused = json.loads(told(errors.from_reason("INSTANCE_NOT_FOUND", "no"), capsys, as_json=True))["error"]
+    assert list(document) == list(refused)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--json start",
+        "start --json",
+        "--json start order --nope",
+        "start --json --nope",
+        "start order --nope --json",
+    ],
+)
+def test_the_json_option_may_stand_anywhere(line: str) -> None:
+    result = CliRunner().invoke(app, line.split())
+
+    assert result.exit_code == Exit.USAGE
+    assert json.loads(result.stderr)["error"]["reason"] == "USAGE"
+
+
+@pytest.mark.parametrize("arguments", [[], ["timers"], ["workflows"], ["db"]])
+def test_a_group_by_itself_shows_its_help_and_with_json_is_an_error(arguments: list[str]) -> None:
+    people = CliRunner().invoke(app, arguments)
+    machines = CliRunner().invoke(app, [*arguments, "--json"])
+
+    assert "Commands:" in people.output
+    assert machines.exit_code == Exit.USAGE
+    assert json.loads(machines.stderr)["error"]["reason"] == "USAGE"
+
+
 async def test_a_server_that_is_not_there_ends_with_3_and_says_how_to_get_one(run: Run) -> None:
     result = await run("get", "i1", "--server", "127.0.0.1:1")
 
@@ -492,7 +564,7 @@ def test_a_time_limit_without_a_unit_is_refused() -> None:
     result = CliRunner().invoke(app, ["get", "one", "--timeout", "10"])
 
     assert result.exit_code == 2
-    assert "'10' is no duration; write digits and a unit" in " ".join(result.stderr.split())
+    assert "'10' is no duration (write digits and a unit" in " ".join(result.stderr.split())
 
 
 # --- workflows ---------------------------------------------------------------------------------------------------
@@ -586,4 +658,7 @@ def test_the_installed_command_ends_with_the_exit_code_of_its_error() -> None:
         text=True,
     )
 
-    assert (done.returncode, done.stderr) == (2, "perdure: there is no file no_such.py\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "perdure: USAGE: there is no file no_such.py (see the command's --help)\n",
+    )

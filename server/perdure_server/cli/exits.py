@@ -1,14 +1,12 @@
-"""How commands end: exit codes, and errors as one line that says what is wrong and how to mend it."""
+"""How commands end: exit codes, and errors that say what is wrong and how to mend it."""
 
 from __future__ import annotations
 
 import enum
 import json
 import sys
-from collections.abc import Mapping
-from typing import Final, NoReturn
-
-import typer
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NoReturn
 
 from perdure import errors
 
@@ -89,42 +87,79 @@ def exit_of(error: errors.PerdureError) -> Exit:
             return Exit.REFUSED
 
 
+class CommandFailed(Exception):
+    """A command that ends with an error. `perdure_server.cli.program` tells it and exits with its code."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        mend: str = "",
+        code: Exit = Exit.USAGE,
+        reason: str = "",
+        findings: Sequence[str] = (),
+        document: Mapping[str, Any] | None = None,
+    ) -> None:
+        """``findings`` follow the line, a line each. ``document`` is what is known beside the message in JSON."""
+        super().__init__(message)
+        usage = code is Exit.USAGE and not reason
+        self.message = " ".join(message.split())
+        self.mend = mend or (_MEND_ELSE[Exit.USAGE] if usage else "")
+        self.code = code
+        self.reason = "USAGE" if usage else reason
+        self.findings = tuple(findings)
+        self._document = document or {}
+
+    def tell(self, *, as_json: bool) -> None:
+        """Print it to stderr: one line that says what is wrong and how to mend it, or a document."""
+        print(self._json() if as_json else self._line(), file=sys.stderr)
+
+    def _line(self) -> str:
+        reason = f"{self.reason}: " if self.reason else ""
+        mend = f" ({self.mend})" if self.mend else ""
+        return "\n  - ".join([f"perdure: {reason}{self.message}{mend}", *self.findings])
+
+    def _json(self) -> str:
+        error: dict[str, Any] = {
+            "status": "INVALID_ARGUMENT" if self.reason == "USAGE" else "",
+            "reason": self.reason,
+            "message": self.message,
+            "mend": self.mend,
+            "metadata": {},
+            "violations": [{"field": "", "description": finding} for finding in self.findings],
+            "request_id": "",
+        }
+        return json.dumps({"error": error | dict(self._document)}, ensure_ascii=False)
+
+
 def fail(message: str, *, mend: str = "", code: Exit = Exit.USAGE) -> NoReturn:
-    """End the command with one line on stderr."""
-    print(f"perdure: {message}{f' ({mend})' if mend else ''}", file=sys.stderr)
-    raise typer.Exit(code)
+    """End the command with an error of its own."""
+    raise CommandFailed(message, mend=mend, code=code)
 
 
-def fail_with(error: errors.PerdureError, *, server: str, as_json: bool) -> NoReturn:
+def fail_with(error: errors.PerdureError, *, server: str) -> NoReturn:
     """End the command with what a call raised."""
     mend = _mend(error, server)
-    code = exit_of(error)
-    if as_json:
-        document = {
-            "error": {
-                "status": error.status,
-                "reason": error.reason,
-                "message": error.message,
-                "mend": mend,
-                "metadata": dict(error.metadata),
-                "violations": [{"field": v.field, "description": v.description} for v in error.violations],
-                "request_id": error.request_id,
-            }
-        }
-        print(json.dumps(document, ensure_ascii=False), file=sys.stderr)
-        raise typer.Exit(code)
+    document = {
+        "status": error.status,
+        "reason": error.reason,
+        "message": error.message,
+        "metadata": dict(error.metadata),
+        "violations": [{"field": v.field, "description": v.description} for v in error.violations],
+        "request_id": error.request_id,
+    }
+    reason = error.reason or (error.status if error.status != "UNKNOWN" else "")
+    text = str(error)
     if isinstance(error, errors.UnavailableError) and not error.reason:
         why = " ".join(error.message.rpartition("last error: ")[2].split())
         told = "" if "Connection refused" in why else f": {why}"  # a failed handshake, say
-        fail(f"no perdure server answers at {server}{told}", mend=mend, code=code)
-    head = f"{error.reason or error.status}: " if error.reason or error.status != "UNKNOWN" else ""
-    text = " ".join(str(error).split())
-    if error.reason in MENDS and not isinstance(
+        reason, text = "", f"no perdure server answers at {server}{told}"
+    elif error.reason in MENDS and not isinstance(
         error, errors.InvalidFieldError | errors.WorkflowInvalidError
     ):
         # What follows is the mend in the API's words; these are the command line's.
         text = text.partition("; ")[0]
-    fail(f"{head}{text}", mend=mend, code=code)
+    raise CommandFailed(text, mend=mend, code=exit_of(error), reason=reason, document=document) from error
 
 
 def _mend(error: errors.PerdureError, server: str) -> str:
