@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -48,6 +48,22 @@ def test_what_is_mutating_takes_a_request_id_and_what_is_paged_a_token() -> None
                     method.server_streaming: "stream",
                 }.get(True, "")
                 assert said[method.name] == kind, method.name
+
+
+@pytest.mark.parametrize(
+    ("heading", "enum"),
+    [
+        ("States of an instance", instance_service_pb2.InstanceState),
+        ("Statuses of a step", instance_service_pb2.StepStatus),
+    ],
+)
+def test_every_state_and_status_is_explained(heading: str, enum: Any) -> None:
+    prefix = {"InstanceState": "INSTANCE_STATE_", "StepStatus": "STEP_STATUS_"}[enum.DESCRIPTOR.name]
+    real = {name.removeprefix(prefix) for name in enum.keys()} - {"UNSPECIFIED"}  # noqa: SIM118 - no mapping
+    rows = table(PAGE, heading)
+
+    assert sorted(row[0] for row in rows) == sorted(f"`{name}`" for name in real)
+    assert all(row[1] for row in rows)
 
 
 def test_every_published_reason_has_a_row() -> None:
