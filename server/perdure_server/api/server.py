@@ -81,8 +81,8 @@ class ApiServer:
                 port = server.add_secure_port(str(self._listen), self._credentials)
         except RuntimeError as error:
             raise CannotListen(
-                f"--listen {self._listen}: {_why_not(self._listen)} "
-                "(name another address with --listen; port 0 takes a free one)"
+                f"--listen {self._listen}: {_why_not(self._listen)}: "
+                "name another address with --listen, or port 0, which takes a free one"
             ) from error
         self._server = server
         self._address = self._listen.at(port)
@@ -118,5 +118,5 @@ def _why_not(address: Address) -> str:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             return "the address is in use; another server may be running there"
-        return f"the address cannot be had: {error.strerror or error}"
-    return "the address cannot be had"
+        return f"the address cannot be had; the system says {error.strerror or error}"
+    return "the address cannot be had; the system does not say why"

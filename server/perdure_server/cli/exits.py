@@ -133,7 +133,9 @@ class CommandFailed(Exception):
 
 
 def fail(message: str, *, mend: str = "", code: Exit = Exit.USAGE) -> NoReturn:
-    """End the command with an error of its own."""
+    """End the command with an error of its own. Without a ``mend``, what follows a "; " in the message is one."""
+    if not mend:
+        message, _, mend = message.partition("; ")
     raise CommandFailed(message, mend=mend, code=code)
 
 
