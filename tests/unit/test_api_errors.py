@@ -211,13 +211,13 @@ def test_an_event_for_the_wrong_step_is_told_where_it_may_go(error: Exception, m
             reject.WorkflowNotFound("ordr", 0, ("order", "orders", "signup")),
             (
                 "there is no workflow 'ordr'; did you mean order or orders? serve it first "
-                "(there are order, orders, signup)"
+                "(known: order, orders, signup)"
             ),
             "order,orders",
         ),
         (
             reject.WorkflowNotFound("ordr", 7, ("zoo",)),
-            "there is no workflow 'ordr'; serve it first (there are zoo)",
+            "there is no workflow 'ordr'; serve it first (known: zoo)",
             "",
         ),
         (
@@ -243,7 +243,7 @@ def test_a_name_that_is_not_there_is_told_with_the_nearest_that_are(
 def test_a_version_that_is_not_there_is_told_with_those_that_are() -> None:
     refusal = refusal_of(reject.WorkflowNotFound("order", 9, ("order",), (1, 2)))
 
-    assert "has no version 9; leave it 0 for the newest, or name one of 1, 2" in refusal.message
+    assert "has no version 9; leave it 0 for the newest (known: 1, 2)" in refusal.message
     assert refusal.metadata == {"workflow": "order", "versions": "1,2"}
 
 

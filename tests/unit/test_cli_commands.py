@@ -438,14 +438,14 @@ def test_every_reason_that_is_published_has_a_mend_of_its_own() -> None:
             reject.WorkflowNotFound("zoo", 0, ("order", "signup")),
             (
                 "WORKFLOW_NOT_FOUND: there is no workflow 'zoo' "
-                "(there are order, signup; `perdure workflows list` shows the workflows)"
+                "(known: order, signup; `perdure workflows list` shows the workflows)"
             ),
         ),
         (
             reject.WorkflowNotFound("order", 3, ("order",), (1, 2)),
             (
                 "WORKFLOW_NOT_FOUND: workflow 'order' has no version 3 "
-                "(its versions are 1, 2; without --version it is the newest)"
+                "(known: 1, 2; without --version it is the newest)"
             ),
         ),
         (

@@ -173,18 +173,18 @@ def _workflow_not_found(error: reject.WorkflowNotFound) -> Refusal:
             "WORKFLOW_NOT_FOUND",
             "workflow",
             error.workflow,
-            f"workflow {error.workflow!r} has no version {error.version}; leave it 0 for the newest, or name one of "
-            f"{_listed(versions)}",
+            f"workflow {error.workflow!r} has no version {error.version}; leave it 0 for the newest (known: "
+            f"{_listed(versions)})",
             workflow=error.workflow,
             **_names("versions", versions),
         )
     near = nearest(error.workflow, error.known)
-    there_are = f"there are {_listed(error.known)}" if error.known else "there is none yet"
+    known = f"known: {_listed(error.known)}" if error.known else "there is none yet"
     return _not_found(
         "WORKFLOW_NOT_FOUND",
         "workflow",
         error.workflow,
-        f"there is no workflow {error.workflow!r}; {_did_you_mean(near)}serve it first ({there_are})",
+        f"there is no workflow {error.workflow!r}; {_did_you_mean(near)}serve it first ({known})",
         workflow=error.workflow,
         **_names("workflows", error.known),
         **_names("nearest", near),

@@ -186,11 +186,11 @@ def _right_name(error: errors.WorkflowNotFoundError | errors.StepNotFoundError) 
     """The names that there are, where one was not found."""
     mend = MENDS[error.reason]
     if error.metadata.get("versions"):
-        return f"its versions are {_listed(error.metadata, 'versions')}; without --version it is the newest"
+        return f"known: {_listed(error.metadata, 'versions')}; without --version it is the newest"
     if error.metadata.get("nearest"):
         return f"did you mean {error.metadata['nearest'].replace(',', ' or ')}? {mend}"
     key = "workflows" if isinstance(error, errors.WorkflowNotFoundError) else "step_refs"
-    return f"there are {_listed(error.metadata, key)}; {mend}" if error.metadata.get(key) else mend
+    return f"known: {_listed(error.metadata, key)}; {mend}" if error.metadata.get(key) else mend
 
 
 def _other_step(metadata: Mapping[str, str]) -> str:
