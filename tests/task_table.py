@@ -65,7 +65,7 @@ class TaskTable:
         if not grant.slots or step_ref not in grant.step_refs:
             self.dispatcher.give_back(grant, grant.slots)
             self.add(instance_id, step_ref, workflow=workflow)
-            self.dispatcher.offer(workflow, 1)
+            self.dispatcher.offer(workflow, 1, step_ref)
             return False
         self.dispatcher.give_back(grant, grant.slots - 1)
         row = self.add(instance_id, step_ref, workflow=workflow, attempt=1, owner=grant.owner)
@@ -136,7 +136,7 @@ class TaskTable:
             if isinstance(command, commands.ReleaseTask):
                 self.released.append(key)
                 self.add(instance_id, command.step_ref, workflow=row.workflow, attempt=row.attempt)
-                self.dispatcher.offer(row.workflow, row.version)
+                self.dispatcher.offer(row.workflow, row.version, command.step_ref)
             else:
                 self.results.append((key, command))
                 del self.rows[instance_id, command.step_ref]

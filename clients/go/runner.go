@@ -104,7 +104,8 @@ type Resumed struct {
 // stands, or nil for null.
 //
 // Refused with ErrEventNotAwaited, ErrEventNeverAccepted, ErrAmbiguousEvent, ErrInstanceNotFound, ErrInstanceTerminal,
-// ErrStepNotFound, ErrStepFinished, ErrInboxFull, ErrPayloadTooLarge, ErrInvalidField, ErrRequestIDReused.
+// ErrStepNotFound, ErrStepFinished, ErrStepUnreachable, ErrInboxFull, ErrPayloadTooLarge, ErrInvalidField,
+// ErrRequestIDReused.
 func (c *Client) Resume(
 	ctx context.Context, instanceID, event string, payload any, options *ResumeOptions,
 ) (*Resumed, error) {

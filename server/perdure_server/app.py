@@ -238,11 +238,15 @@ class Server:
         return self._metrics_address
 
     async def start(self) -> Address:
-        """Recover, listen, be ready; return the address. Raises `CannotListen` and what `Core.start` raises."""
+        """Take the addresses, recover, be ready; return the API's.
+
+        Raises `CannotListen`, before anything is written, and what `Core.start` raises.
+        """
         async with contextlib.AsyncExitStack() as undo:
-            # First: if the port is taken, nothing has been opened or run. And then they tell of a long recovery, too.
+            # The ports first: if one is taken, nothing has been opened or run. And metrics tell of a recovery, too.
             self._start_metrics()
             undo.push_async_callback(self._stop_metrics)
+            await self._api.bind()
             await self._core.start()
             undo.push_async_callback(self._core.stop, 0)
             address = await self._api.start()

@@ -207,8 +207,13 @@ class RunnerSuite:
 
         with pytest.raises(errors.StepNotFoundError):
             await runner.resume(started.instance_id, "two", step_ref="fourth")
-        with pytest.raises(errors.EventNeverAcceptedError):
-            await runner.resume(started.instance_id, "one", step_ref="first")
+        with pytest.raises(errors.StepFinishedError) as finished:
+            await runner.resume(started.instance_id, "one", step_ref="first", buffer=True)
+        with pytest.raises(errors.EventNeverAcceptedError) as never:
+            await runner.resume(started.instance_id, "two", step_ref="first")
+
+        assert finished.value.metadata["step_ref"] == "first"
+        assert (never.value.metadata["events"], never.value.metadata["step_refs"]) == ("one,skip", "second")
 
     async def test_a_resume_that_is_repeated_gets_the_first_answer(self, runner: Runner) -> None:
         started = await runner.start_instance("chain")

@@ -162,8 +162,11 @@ def test_the_demo_keeps_its_instances_in_a_database_that_is_named(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "perdure: no APP to serve (name a .py file or a module, or try `perdure serve --demo`)\n"),
-        (("--demo", str(ORDER)), "perdure: --demo serves its own workflow; leave out the APP\n"),
+        (
+            (),
+            "perdure: USAGE: no APP to serve (name a .py file or a module, or try `perdure serve --demo`)\n",
+        ),
+        (("--demo", str(ORDER)), "perdure: USAGE: --demo serves its own workflow (leave out the APP)\n"),
     ],
 )
 def test_serve_wants_an_app_or_the_demo_and_not_both(arguments: tuple[str, ...], message: str) -> None:

@@ -6,7 +6,7 @@ from perdure_server.engine import commands
 from perdure_server.engine.commands import Command, Grant
 from perdure_server.engine.facts import TimerKind
 from perdure_server.engine.state import InstanceStatus
-from simulation.book import ACTIVE, BACKOFF, FINISHED, READY, RUNNING, WAITING, Book, info_of
+from simulation.book import ACTIVE, BACKOFF, FINISHED, READY, RUNNING, SKIPPED, WAITING, Book, info_of
 
 
 def verdict(book: Book, command: Command, grant: Grant) -> str:
@@ -45,7 +45,7 @@ def _resume_verdict(book: Book, command: commands.Resume) -> str:
     if len(waiting) > 1:
         return "AmbiguousEvent"
     if not waiting and not busy and not later:
-        return "EventNeverAccepted"
+        return _not_taken_verdict(book, command)
     if not waiting and not busy and not command.buffer:
         return "EventNotAwaited"
     info = info_of(command.payload)
@@ -54,12 +54,21 @@ def _resume_verdict(book: Book, command: commands.Resume) -> str:
     return "InboxFull" if not waiting and len(book.inbox) >= 1_000 else ""
 
 
+def _not_taken_verdict(book: Book, command: commands.Resume) -> str:
+    ref = command.step_ref
+    if not ref:
+        return "EventNeverAccepted"
+    if command.event not in book.graph.steps[ref].events:
+        return "StepNeverAccepts"
+    return "StepAlreadyFinished" if book.phase.get(ref) in {FINISHED, SKIPPED} else "StepUnreachable"
+
+
 def _schedule_verdict(book: Book, ref: str) -> str:
     if ref not in book.graph.steps:
         return "StepNotFound"
     if "timeout" not in book.graph.steps[ref].on:
         return "StepHasNoTimeout"
-    if book.phase.get(ref) == FINISHED:
+    if book.phase.get(ref) in {FINISHED, SKIPPED}:
         return "StepAlreadyFinished"
     if book.phase.get(ref) not in ACTIVE and not book.tokens.can_begin(ref):
         return "StepUnreachable"

@@ -65,8 +65,29 @@ THE_TABLE: Final[dict[str, tuple[Exception, str, type | None]]] = {
     "SHUTTING_DOWN": (runtime.ShuttingDown(), "UNAVAILABLE", RETRY),
 }
 
-THE_SAME_REASON: Final[dict[type[Exception], str]] = {reject.DefinitionReplaced: "WORKFLOW_NOT_FOUND"}
+THE_SAME_REASON: Final[dict[type[Exception], str]] = {
+    reject.DefinitionReplaced: "WORKFLOW_NOT_FOUND",
+    reject.StepNeverAccepts: "EVENT_NEVER_ACCEPTED",
+}
 """Rejections that share their reason with another one."""
+
+OTHER_WORDS: Final[tuple[tuple[str, Exception], ...]] = (
+    ("WORKFLOW_NOT_FOUND", reject.DefinitionReplaced("i", "w", 3)),
+    ("WORKFLOW_NOT_FOUND", reject.WorkflowNotFound("ordr", 0, ("order", "signup"))),
+    ("WORKFLOW_NOT_FOUND", reject.WorkflowNotFound("w", 3, ("w",), (1, 2))),
+    ("STEP_NOT_FOUND", reject.StepNotFound("i", "s", ())),
+    ("INSTANCE_TERMINAL", reject.InstanceTerminal("i", "failed")),
+    ("EVENT_NEVER_ACCEPTED", reject.EventNeverAccepted("i", "e", ("a", "b"))),
+    ("EVENT_NEVER_ACCEPTED", reject.StepNeverAccepts("i", "s", "e", (), ("a", "b"))),
+    ("EVENT_NEVER_ACCEPTED", reject.StepNeverAccepts("i", "s", "e", ("f",), ())),
+    ("STEP_FINISHED", reject.StepAlreadyFinished("i", "s", skipped=True)),
+    ("STEP_FINISHED", reject.StepAlreadyFinished("i", "s", event="e", step_refs=("a",))),
+    ("STEP_FINISHED", reject.StepAlreadyFinished("i", "s", event="e")),
+    ("STEP_UNREACHABLE", reject.StepUnreachable("i", "s", event="e", step_refs=("a", "b"))),
+)
+"""What is told with other words, or more of them, for the same reason."""
+
+EVERY_REFUSAL: Final = (*((reason, row[0]) for reason, row in THE_TABLE.items()), *OTHER_WORDS)
 
 INTERNAL_REJECTIONS: Final = {reject.Rejection, reject.TimerNotDue, reject.AttemptStale}
 """What no call can meet: the base class, and what is told to the timer loop and to executors."""
@@ -137,6 +158,103 @@ def test_a_defect_says_that_the_outcome_is_unknown_and_is_logged(caplog: pytest.
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "OUTCOME_UNKNOWN")
     assert "secret" not in refusal.message
     assert [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize(("reason", "error"), EVERY_REFUSAL)
+def test_a_message_says_what_is_wrong_and_what_to_do(reason: str, error: Exception) -> None:
+    refusal = refusal_of(error)
+
+    assert refusal.reason == reason
+    if reason not in {
+        "INVALID_FIELD",
+        "TIMER_NOT_FOUND",
+        "LEASE_LOST",
+    }:  # a field's description says what it must be
+        assert all(refusal.message.partition("; ")), refusal.message
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            reject.StepAlreadyFinished("i", "first", event="ok", step_refs=("second",)),
+            "step_ref: step 'first' has finished; leave it out or name another: step second still accepts 'ok'",
+        ),
+        (
+            reject.StepAlreadyFinished("i", "both", skipped=True, event="ok", step_refs=("a", "b")),
+            "step_ref: step 'both' was skipped; leave it out or name another: steps a, b still accept 'ok'",
+        ),
+        (
+            reject.StepNeverAccepts("i", "charge", "approved", (), ("approval",)),
+            (
+                "step_ref: step 'charge' takes no event from outside; "
+                "leave it out or name another: step approval still accepts 'approved'"
+            ),
+        ),
+        (
+            reject.StepNeverAccepts("i", "go", "ok", ("go", "halt"), ()),
+            (
+                "step_ref: step 'go' accepts only go, halt; "
+                "nor does any other step accept 'ok' (GetInstance tells what steps wait for)"
+            ),
+        ),
+    ],
+)
+def test_an_event_for_the_wrong_step_is_told_where_it_may_go(error: Exception, message: str) -> None:
+    assert refusal_of(error).message == message
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "near"),
+    [
+        (
+            reject.WorkflowNotFound("ordr", 0, ("order", "orders", "signup")),
+            (
+                "there is no workflow 'ordr'; did you mean order or orders? serve it first "
+                "(known: order, orders, signup)"
+            ),
+            "order,orders",
+        ),
+        (
+            reject.WorkflowNotFound("ordr", 7, ("zoo",)),
+            "there is no workflow 'ordr'; serve it first (known: zoo)",
+            "",
+        ),
+        (
+            reject.WorkflowNotFound("ordr"),
+            "there is no workflow 'ordr'; serve it first (there is none yet)",
+            "",
+        ),
+        (
+            reject.StepNotFound("i", "aproval", ("charge", "approval")),
+            "step_ref: the workflow has no step 'aproval'; did you mean approval? its steps are charge, approval",
+            "approval",
+        ),
+    ],
+)
+def test_a_name_that_is_not_there_is_told_with_the_nearest_that_are(
+    error: Exception, message: str, near: str
+) -> None:
+    refusal = refusal_of(error)
+
+    assert (refusal.message, refusal.metadata["nearest"]) == (message, near)
+
+
+def test_a_version_that_is_not_there_is_told_with_those_that_are() -> None:
+    refusal = refusal_of(reject.WorkflowNotFound("order", 9, ("order",), (1, 2)))
+
+    assert "has no version 9; leave it 0 for the newest (known: 1, 2)" in refusal.message
+    assert refusal.metadata == {"workflow": "order", "versions": "1,2"}
+
+
+def test_a_thousand_long_names_stay_a_short_message() -> None:
+    names = tuple(f"step_{n:04}_of_a_workflow_whose_names_are_as_long_as_they_may_be" for n in range(1_000))
+
+    refusal = refusal_of(reject.StepNotFound("i", names[500].replace("_of_", "_off_"), names))
+
+    assert refusal.metadata["nearest"].split(",")[0] == names[500]
+    assert len(refusal.message) < 1_000
+    assert len(status_of(refusal).SerializeToString()) <= STATUS_BYTES_MAX
 
 
 def test_many_names_are_counted_instead_of_cut_in_two() -> None:

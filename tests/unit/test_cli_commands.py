@@ -8,14 +8,16 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import pytest
+import typer
 from google.rpc import error_details_pb2
 from typer.testing import CliRunner, Result
 
 from canned_server import CannedServer, Refusal
+from perdure import errors
 from perdure.v1 import (
     common_pb2,
     history_pb2,
@@ -24,8 +26,11 @@ from perdure.v1 import (
     timer_service_pb2,
     workflow_service_pb2,
 )
-from perdure_server.cli.exits import Exit
+from perdure_server.api.errors import RESERVED_REASONS, refusal_of
+from perdure_server.cli.exits import MENDS, CommandFailed, Exit, fail_with
 from perdure_server.cli.root import app
+from perdure_server.engine import rejections as reject
+from unit.test_api_errors import EVERY_REFUSAL
 
 Run = Callable[..., Awaitable[Result]]
 ORDER = str(Path(__file__).resolve().parents[2] / "examples/order.py")
@@ -326,12 +331,12 @@ async def test_cancel_and_retry(server: CannedServer, run: Run) -> None:
                 ),
             ),
             Exit.REFUSED,
-            "perdure: INVALID_FIELD: 1 field; event: bad",
+            "perdure: INVALID_FIELD: 1 field; event: bad (give it as the command's --help tells)",
         ),
         (
             Refusal(grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE", "locked"),
             Exit.UNAVAILABLE,
-            "perdure: DATABASE_UNAVAILABLE: locked",
+            "perdure: DATABASE_UNAVAILABLE: locked (nothing was changed; try again, and look at the server's log)",
         ),
     ],
     ids=lambda value: value.reason if isinstance(value, Refusal) else None,
@@ -356,6 +361,187 @@ async def test_with_json_a_refusal_is_a_document_on_stderr(server: CannedServer,
     assert (error["reason"], error["status"], error["message"]) == ("INSTANCE_NOT_FOUND", "NOT_FOUND", "gone")
 
 
+def told(error: errors.PerdureError, capsys: pytest.CaptureFixture[str], *, as_json: bool) -> str:
+    with pytest.raises(CommandFailed) as failed:
+        fail_with(error, server="here:1")
+    failed.value.tell(as_json=as_json)
+    return capsys.readouterr().err
+
+
+def error_of(refused: Exception) -> errors.PerdureError:
+    """What a client raises for what the server refuses with."""
+    refusal = refusal_of(refused)
+    violations = [errors.FieldViolation(*violation) for violation in refusal.violations]
+    return errors.from_reason(
+        refusal.reason, refusal.message, refusal.metadata, status=refusal.code.name, violations=violations
+    )
+
+
+EVERY_ERROR: Final = (
+    *(error_of(refused) for _, refused in EVERY_REFUSAL),
+    *(errors.from_reason(reason, "no") for reason in sorted(RESERVED_REASONS)),
+    errors.from_reason("A_REASON_OF_TOMORROW", "no", status="FAILED_PRECONDITION"),
+    *(status("no") for status in (errors.PerdureError, *errors.PerdureError.__subclasses__())),
+)
+
+
+@pytest.mark.parametrize("error", EVERY_ERROR, ids=lambda error: error.reason or error.status)
+def test_every_error_has_a_mend_on_its_line_and_in_its_document(
+    error: errors.PerdureError, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = json.loads(told(error, capsys, as_json=True))["error"]
+    line = told(error, capsys, as_json=False)
+
+    assert document["reason"] == error.reason
+    assert document["mend"]
+    assert line.endswith(f" ({document['mend']})\n")
+    assert line.count("\n") == 1
+
+
+def test_every_reason_that_is_published_has_a_mend_of_its_own() -> None:
+    assert {error.reason for error in EVERY_ERROR} >= errors.REASONS
+    assert set(MENDS) == errors.REASONS
+
+
+@pytest.mark.parametrize(
+    ("refused", "line"),
+    [
+        (
+            reject.StepAlreadyFinished("i", "left", event="go", step_refs=("right",)),
+            (
+                "STEP_FINISHED: step_ref: step 'left' has finished "
+                "(leave --step out, or name a step that still accepts go: right)"
+            ),
+        ),
+        (
+            reject.StepNeverAccepts("i", "copy", "go", (), ("left", "right")),
+            (
+                "EVENT_NEVER_ACCEPTED: step_ref: step 'copy' takes no event from outside "
+                "(leave --step out, or name a step that still accepts go: left, right)"
+            ),
+        ),
+        (
+            reject.StepNeverAccepts("i", "open", "go", ("opened",), ()),
+            (
+                "EVENT_NEVER_ACCEPTED: step_ref: step 'open' accepts only opened "
+                "(no other step accepts go; `perdure get ID` shows what its steps wait for)"
+            ),
+        ),
+        (
+            reject.WorkflowNotFound("ordr", 0, ("order", "signup")),
+            (
+                "WORKFLOW_NOT_FOUND: there is no workflow 'ordr' "
+                "(did you mean order? `perdure workflows list` shows the workflows)"
+            ),
+        ),
+        (
+            reject.WorkflowNotFound("zoo", 0, ("order", "signup")),
+            (
+                "WORKFLOW_NOT_FOUND: there is no workflow 'zoo' "
+                "(known: order, signup; `perdure workflows list` shows the workflows)"
+            ),
+        ),
+        (
+            reject.WorkflowNotFound("order", 3, ("order",), (1, 2)),
+            (
+                "WORKFLOW_NOT_FOUND: workflow 'order' has no version 3 "
+                "(known: 1, 2; without --version it is the newest)"
+            ),
+        ),
+        (
+            reject.StepNotFound("i", "aproval", ("charge", "approval")),
+            (
+                "STEP_NOT_FOUND: step_ref: the workflow has no step 'aproval' "
+                "(did you mean approval? `perdure workflows show WORKFLOW` shows a workflow's steps)"
+            ),
+        ),
+        (
+            reject.EventNeverAccepted("i", "go", ("one", "two")),
+            "EVENT_NEVER_ACCEPTED: no step that can still be reached accepts 'go' (its steps still accept one, two)",
+        ),
+        (
+            reject.InstanceTerminal("i", "failed"),
+            "INSTANCE_TERMINAL: instance 'i' is FAILED (`perdure retry` lets it go on)",
+        ),
+    ],
+)
+def test_a_refusal_names_what_would_have_been_taken(
+    refused: Exception, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told(error_of(refused), capsys, as_json=False) == f"perdure: {line}\n"
+
+
+NONSENSE: Final = [
+    (["start"], "Missing argument 'WORKFLOW'", "see perdure start --help"),
+    (["start", "order", "--nope"], "No such option: --nope", "see perdure start --help"),
+    (["frobnicate"], "No such command 'frobnicate'", "see perdure --help"),
+    (["timers", "frobnicate"], "No such command 'frobnicate'", "see perdure timers --help"),
+    (["list", "--limit", "few"], "Invalid value for '--limit'", "see perdure list --help"),
+    (["list", "--limit", "-1"], "Invalid value for '--limit'", "see perdure list --help"),
+    (["start", "order", "--context", "{"], "--context holds no JSON", "write it as in"),
+    (["start", "order", "--context", "{\n"], "--context holds no JSON", "see perdure start --help"),
+    (["get", "i1", "--timeout", "10"], "'10' is no duration", "write digits and a unit"),
+    (["get", "i1", "--header", "k"], "'k' is no KEY=VALUE", "see perdure get --help"),
+    (["workflows", "validate", "no_such.py"], "there is no file no_such.py", "see the command's --help"),
+    (["get", "i1", "--server", "http://here"], "'http://here' is a URL", "--server"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "what", "mend"), NONSENSE)
+def test_a_command_line_that_makes_no_sense_is_one_line(arguments: list[str], what: str, mend: str) -> None:
+    result = CliRunner().invoke(app, arguments)
+
+    assert (result.exit_code, result.stdout) == (Exit.USAGE, "")
+    assert result.stderr.startswith("perdure: USAGE: ")
+    assert result.stderr.endswith(")\n")
+    assert result.stderr.count("\n") == 1
+    said, _, mended = result.stderr.partition(" (")
+    assert what in said
+    assert mend in mended
+
+
+@pytest.mark.parametrize(("arguments", "what", "mend"), NONSENSE)
+def test_with_json_it_is_a_document_like_every_error(
+    arguments: list[str], what: str, mend: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+
+    assert (result.exit_code, result.stdout) == (Exit.USAGE, "")
+    document = json.loads(result.stderr)["error"]
+    assert document["reason"] == "USAGE"
+    assert what in document["message"]
+    assert mend in document["mend"]
+    refused = json.loads(told(errors.from_reason("INSTANCE_NOT_FOUND", "no"), capsys, as_json=True))["error"]
+    assert list(document) == list(refused)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--json start",
+        "start --json",
+        "--json start order --nope",
+        "start --json --nope",
+        "start order --nope --json",
+    ],
+)
+def test_the_json_option_may_stand_anywhere(line: str) -> None:
+    result = CliRunner().invoke(app, line.split())
+
+    assert result.exit_code == Exit.USAGE
+    assert json.loads(result.stderr)["error"]["reason"] == "USAGE"
+
+
+@pytest.mark.parametrize("arguments", [[], ["timers"], ["workflows"], ["db"]])
+def test_a_group_by_itself_shows_its_help_and_with_json_is_an_error(arguments: list[str]) -> None:
+    people = CliRunner().invoke(app, arguments)
+    machines = CliRunner().invoke(app, [*arguments, "--json"])
+
+    assert "Commands:" in people.output
+    assert machines.exit_code == Exit.USAGE
+    assert json.loads(machines.stderr)["error"]["reason"] == "USAGE"
+
+
 async def test_a_server_that_is_not_there_ends_with_3_and_says_how_to_get_one(run: Run) -> None:
     result = await run("get", "i1", "--server", "127.0.0.1:1")
 
@@ -378,7 +564,7 @@ def test_a_time_limit_without_a_unit_is_refused() -> None:
     result = CliRunner().invoke(app, ["get", "one", "--timeout", "10"])
 
     assert result.exit_code == 2
-    assert "'10' is no duration; write digits and a unit" in " ".join(result.stderr.split())
+    assert "'10' is no duration (write digits and a unit" in " ".join(result.stderr.split())
 
 
 # --- workflows ---------------------------------------------------------------------------------------------------
@@ -457,8 +643,6 @@ def _commands(group: Any) -> list[tuple[str, Any]]:
 
 
 def test_every_command_shows_an_example_in_its_help() -> None:
-    import typer
-
     for name, command in _commands(typer.main.get_command(app)):
         assert "Example" in (command.epilog or ""), name
         assert "perdure " in command.epilog, name
@@ -474,4 +658,7 @@ def test_the_installed_command_ends_with_the_exit_code_of_its_error() -> None:
         text=True,
     )
 
-    assert (done.returncode, done.stderr) == (2, "perdure: there is no file no_such.py\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "perdure: USAGE: there is no file no_such.py (see the command's --help)\n",
+    )

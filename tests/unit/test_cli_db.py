@@ -81,6 +81,53 @@ def test_json_gives_a_document_per_finding_and_the_sum(database: Path) -> None:
     assert lines[-1]["wrong"] == 1
 
 
+@pytest.mark.parametrize("as_url", [False, True])
+def test_the_database_may_be_named_by_its_file_or_its_url(database: Path, as_url: bool) -> None:
+    named = f"sqlite:///{database}" if as_url else str(database)
+
+    result = CliRunner().invoke(app, ["db", "check", named])
+
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("1 instances, ")
+
+
+def test_a_file_of_the_working_folder_is_named_by_its_name(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(database.parent)
+
+    assert CliRunner().invoke(app, ["db", "check", database.name]).exit_code == 0
+
+
+def test_a_database_that_is_named_wins_over_the_variable(database: Path) -> None:
+    runner = CliRunner(env={"PERDURE_DATABASE": "sqlite:///nowhere.db"})
+
+    assert runner.invoke(app, ["db", "check"]).exit_code == 2
+    assert runner.invoke(app, ["db", "check", str(database)]).exit_code == 0
+
+
+def test_a_database_that_is_named_twice_is_a_usage_error(database: Path) -> None:
+    result = check(database, str(database))
+
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "perdure: USAGE: DATABASE and --database both name a database (give one of them)\n"
+    )
+
+
+@pytest.mark.parametrize("named", ["postgresql://here/perdure", "", ":memory:", "sqlite:///", "no/such.db"])
+def test_what_is_no_database_is_a_usage_error(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    result = CliRunner().invoke(app, ["db", "check", named])
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("perdure: USAGE: ")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_that_is_not_there_is_not_created(tmp_path: Path) -> None:
     result = check(tmp_path / "nowhere.db")
 

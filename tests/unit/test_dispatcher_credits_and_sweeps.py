@@ -11,7 +11,7 @@ from perdure_server.engine import commands
 from perdure_server.engine.commands import NO_GRANT
 from perdure_server.engine.rejections import AttemptStale, PayloadTooLarge
 from perdure_server.runtime import dispatcher
-from perdure_server.runtime.dispatcher import GRANT_SLOTS_MAX, REPORT_TRIES_MAX
+from perdure_server.runtime.dispatcher import GRANT_SLOTS_MAX, REPORT_TRIES_MAX, WITHOUT_CODE_MAX
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.runtime.reservations import RESERVATION_SECONDS_MAX, Reservations
 from perdure_server.runtime.tasks import (
@@ -125,11 +125,42 @@ async def test_work_goes_to_the_client_with_most_room(table: TaskTable) -> None:
 
 async def test_tasks_that_wait_keep_half_of_the_credits(table: TaskTable) -> None:
     hire(table, 4)
-    table.dispatcher.offer("w", 1)
+    table.dispatcher.offer("w", 1, "work")
 
     grants = [table.dispatcher.reserve("w", 1).slots for _ in range(3)]
 
     assert grants == [2, 0, 0]
+
+
+def told_without_code(caplog: pytest.LogCaptureFixture) -> list[tuple[str, int, str]]:
+    return [
+        (vars(record)["workflow"], vars(record)["version"], vars(record)["step_ref"])
+        for record in caplog.records
+        if record.message == "a step is ready that this server has no code for"
+    ]
+
+
+async def test_a_ready_step_that_nobody_has_code_for_is_told_once(
+    table: TaskTable, caplog: pytest.LogCaptureFixture
+) -> None:
+    hire(table, 1, "work")
+
+    for _ in range(3):
+        table.dispatcher.offer("w", 1, "work")
+        table.dispatcher.offer("w", 1, "other")
+        table.dispatcher.offer("w", 2, "work")
+        table.dispatcher.offer("stranger", 1, "work")
+
+    assert told_without_code(caplog) == [("w", 1, "other"), ("w", 2, "work"), ("stranger", 1, "work")]
+
+
+async def test_of_many_steps_without_code_a_thousand_are_told(
+    table: TaskTable, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(WITHOUT_CODE_MAX + 10):
+        table.dispatcher.offer(f"w{number}", 1, "work")
+
+    assert len(told_without_code(caplog)) == WITHOUT_CODE_MAX
 
 
 def test_a_reservation_that_nobody_came_back_for_expires(monkeypatch: pytest.MonkeyPatch) -> None:

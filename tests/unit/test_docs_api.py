@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -16,7 +16,7 @@ from perdure.v1 import (
     workflow_service_pb2,
 )
 from perdure_server.api.errors import RESERVED_REASONS, refusal_of
-from unit.test_api_errors import THE_TABLE
+from unit.test_api_errors import EVERY_REFUSAL, THE_TABLE
 
 PAGE: Final = text_of("docs/api.md")
 MODULES: Final = (runner_service_pb2, instance_service_pb2, timer_service_pb2, workflow_service_pb2)
@@ -50,6 +50,22 @@ def test_what_is_mutating_takes_a_request_id_and_what_is_paged_a_token() -> None
                 assert said[method.name] == kind, method.name
 
 
+@pytest.mark.parametrize(
+    ("heading", "enum"),
+    [
+        ("States of an instance", instance_service_pb2.InstanceState),
+        ("Statuses of a step", instance_service_pb2.StepStatus),
+    ],
+)
+def test_every_state_and_status_is_explained(heading: str, enum: Any) -> None:
+    prefix = {"InstanceState": "INSTANCE_STATE_", "StepStatus": "STEP_STATUS_"}[enum.DESCRIPTOR.name]
+    real = {name.removeprefix(prefix) for name in enum.keys()} - {"UNSPECIFIED"}  # noqa: SIM118 - no mapping
+    rows = table(PAGE, heading)
+
+    assert sorted(row[0] for row in rows) == sorted(f"`{name}`" for name in real)
+    assert all(row[1] for row in rows)
+
+
 def test_every_published_reason_has_a_row() -> None:
     published = [name.removeprefix("ERROR_REASON_") for name in errors_pb2.ErrorReason.keys()]  # noqa: SIM118
 
@@ -59,16 +75,10 @@ def test_every_published_reason_has_a_row() -> None:
 
 @pytest.mark.parametrize("reason", sorted(THE_TABLE))
 def test_a_reasons_row_tells_its_status_and_the_keys_of_its_metadata(reason: str) -> None:
-    error, status, _ = THE_TABLE[reason]
+    real = {key for of, error in EVERY_REFUSAL if of == reason for key in refusal_of(error).metadata}
 
-    said = set(re.findall(r"`(\w+)`", ERRORS[reason][3]))
-
-    assert ERRORS[reason][1] == status
-    # A retry's WORKFLOW_NOT_FOUND names the instance beside the workflow.
-    assert said - set(refusal_of(error).metadata) == (
-        {"instance_id"} if reason == "WORKFLOW_NOT_FOUND" else set()
-    )
-    assert set(refusal_of(error).metadata) <= said
+    assert ERRORS[reason][1] == THE_TABLE[reason][1]
+    assert set(re.findall(r"`(\w+)`", ERRORS[reason][3])) == real
 
 
 def test_reasons_that_no_call_can_meet_are_said_to_be_so() -> None:

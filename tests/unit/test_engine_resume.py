@@ -241,12 +241,6 @@ def test_only_events_of_waits_and_awaits_come_from_outside(event: str) -> None:
     instance.refused(reject.EventNeverAccepted, instance.resume(event, buffer=True))
 
 
-def test_an_event_for_a_step_that_does_not_accept_it_is_never_accepted() -> None:
-    instance = Instance(TWO_WAIT)
-
-    instance.refused(reject.EventNeverAccepted, instance.resume("ok", step_ref="go", buffer=True))
-
-
 def test_an_event_for_a_skipped_step_is_never_accepted() -> None:
     graph = flow(
         task("fork", done="a b"),
@@ -259,6 +253,104 @@ def test_an_event_for_a_skipped_step_is_never_accepted() -> None:
     instance.run("a", "no")
 
     instance.refused(reject.EventNeverAccepted, instance.resume("ok", buffer=True))
+
+
+# Refused by the step that was named
+
+
+@pytest.mark.parametrize("buffer", [False, True])
+def test_a_step_that_never_takes_the_event_says_what_it_takes_and_who_takes_it(buffer: bool) -> None:
+    instance = Instance(TWO_WAIT)
+
+    refusal = instance.refused(reject.StepNeverAccepts, instance.resume("ok", step_ref="go", buffer=buffer))
+
+    assert (refusal.step_ref, refusal.accepted, refusal.step_refs) == ("go", ("go",), ("left", "right"))
+
+
+@pytest.mark.parametrize("buffer", [False, True])
+def test_a_task_without_awaits_takes_no_event_from_outside(buffer: bool) -> None:
+    instance = Instance(LATER)
+
+    refusal = instance.refused(
+        reject.StepNeverAccepts, instance.resume("ok", step_ref="first", buffer=buffer)
+    )
+
+    assert (refusal.accepted, refusal.step_refs) == ((), ("second",))
+
+
+def test_what_a_step_never_takes_is_told_alike_before_and_after_its_end() -> None:
+    instance = Instance(LATER)
+    before = instance.refused(reject.StepNeverAccepts, instance.resume("ok", step_ref="first"))
+    instance.run("first", "on_")
+
+    assert instance.refused(reject.StepNeverAccepts, instance.resume("ok", step_ref="first")) == before
+
+
+@pytest.mark.parametrize("buffer", [False, True])
+def test_a_finished_step_takes_no_event_and_names_those_that_still_do(buffer: bool) -> None:
+    instance = Instance(TWO_WAIT)
+    instance.do(instance.resume("go"))
+    instance.do(instance.resume("ok", step_ref="left"))
+
+    refusal = instance.refused(
+        reject.StepAlreadyFinished, instance.resume("ok", step_ref="left", buffer=buffer)
+    )
+
+    assert (refusal.step_ref, refusal.event, refusal.step_refs) == ("left", "ok", ("right",))
+    assert not refusal.skipped
+
+
+def test_a_finished_step_names_also_those_that_may_take_the_event_later() -> None:
+    graph = flow(wait("first", ok="between"), wait("between", go="last"), wait("last", ok="end"))
+    instance = Instance(graph)
+    instance.do(instance.resume("ok"))
+
+    refusal = instance.refused(reject.StepAlreadyFinished, instance.resume("ok", step_ref="first"))
+
+    assert refusal.step_refs == ("last",)
+
+
+def test_a_skipped_step_takes_no_event_and_is_said_to_be_skipped() -> None:
+    graph = flow(
+        task("fork", done="a b c"),
+        task("a", yes="both", no="end"),
+        task("b", done="both"),
+        wait("both", ok="end", join=Join.ALL),
+        wait("c", ok="end"),
+    )
+    instance = Instance(graph)
+    instance.run("fork", "done")
+    instance.run("b", "done")
+    instance.run("a", "no")
+
+    refusal = instance.refused(
+        reject.StepAlreadyFinished, instance.resume("ok", step_ref="both", buffer=True)
+    )
+
+    assert refusal.skipped
+    assert refusal.step_refs == ("c",)
+
+
+def test_a_step_that_is_out_of_reach_takes_no_event() -> None:
+    graph = flow(task("choose", left="a", right="b"), wait("a", ok="end"), wait("b", ok="end"))
+    instance = Instance(graph)
+    instance.run("choose", "left")
+
+    refusal = instance.refused(reject.StepUnreachable, instance.resume("ok", step_ref="b", buffer=True))
+
+    assert (refusal.step_ref, refusal.step_refs) == ("b", ("a",))
+
+
+@pytest.mark.parametrize("step_ref", ["left", "right"])
+def test_a_waiting_step_that_is_named_takes_the_event_whatever_the_others_did(step_ref: str) -> None:
+    instance = Instance(TWO_WAIT)
+    instance.do(instance.resume("go"))
+    other = {"left": "right", "right": "left"}[step_ref]
+    instance.do(instance.resume("ok", step_ref=other))
+
+    instance.do(instance.resume("ok", step_ref=step_ref))
+
+    assert instance.status is InstanceStatus.COMPLETED
 
 
 # Refused for other reasons

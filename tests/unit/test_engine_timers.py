@@ -126,7 +126,7 @@ def test_the_timers_of_a_skipped_step_go_with_it() -> None:
 
     assert instance.facts == ["StepFinished", "StepSkipped"]
     assert instance.last.effects == (DisarmTimer(timer),)
-    instance.refused(reject.StepUnreachable, instance.schedule("both", 1))
+    assert instance.refused(reject.StepAlreadyFinished, instance.schedule("both", 1)).skipped
 
 
 # Firing, by what the step does

@@ -486,7 +486,7 @@ async def test_a_loop_that_a_step_blocks_is_replaced_and_what_ran_on_it_fails_to
         assert house.executor.loops_lost == 1
 
         table.add("c", "good")
-        table.dispatcher.offer("w", 1)
+        table.dispatcher.offer("w", 1, "work")
         await table.until_results(3)
         assert isinstance(table.commands()[2], commands.FinishTask)
         assert house.executor.healthy()

@@ -1,4 +1,4 @@
-"""The rules for what a caller may send, one at a time. Over a channel: ``tests/e2e/test_bad_input.py``."""
+"""The rules for what a caller may send, one at a time. Over a channel: ``tests/e2e/bad_input``."""
 
 from __future__ import annotations
 

@@ -144,3 +144,21 @@ async def test_a_failed_instance_whose_graph_was_replaced_can_be_cancelled_but_n
     assert refusal.what == ("NOT_FOUND", "WORKFLOW_NOT_FOUND")
     assert "ran on another graph" in refusal.message
     assert (over.state, over.revision) == (instances.INSTANCE_STATE_CANCELLED, cancelled.revision)
+
+
+async def test_an_instance_of_a_workflow_whose_code_is_gone_starts_and_the_log_says_so(
+    database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving([Ship], store=SqliteStore(database)):
+        pass
+
+    async with serving(store=SqliteStore(database)) as world:
+        await start(world, "one")
+        assert not caplog.records  # it waits, which takes no code
+        await resume(world, "one")
+        (step,) = (await found(world, "one")).active_steps
+
+    assert step.status == instances.STEP_STATUS_NO_EXECUTOR
+    (told,) = [vars(record) for record in caplog.records]
+    assert told["message"] == "a step is ready that this server has no code for"
+    assert (told["workflow"], told["version"], told["step_ref"]) == ("ship", 1, "send")

@@ -65,14 +65,18 @@ const (
 	// FAILED_PRECONDITION: no step waits for the event now, though one may later. Set `buffer` to
 	// leave it in the inbox.
 	ErrorReason_ERROR_REASON_EVENT_NOT_AWAITED ErrorReason = 12
-	// FAILED_PRECONDITION: no step that the instance can still reach accepts the event.
+	// FAILED_PRECONDITION: no step that the instance can still reach accepts the event, or the step
+	// that was named never does. Metadata: `events` that still are accepted (by that step); beside a
+	// named step, `step_refs` that still accept this one.
 	ErrorReason_ERROR_REASON_EVENT_NEVER_ACCEPTED ErrorReason = 13
 	// FAILED_PRECONDITION: several steps wait for the event. Metadata: `step_refs`, separated by
 	// commas. Name one with `step_ref`.
 	ErrorReason_ERROR_REASON_AMBIGUOUS_EVENT ErrorReason = 14
-	// FAILED_PRECONDITION: the step has ended already.
+	// FAILED_PRECONDITION: the step has ended already, or was skipped. Metadata, of a Resume:
+	// `step_refs` that still accept the event.
 	ErrorReason_ERROR_REASON_STEP_FINISHED ErrorReason = 15
 	// FAILED_PRECONDITION: the instance's path has left the step behind; it will never begin.
+	// Metadata as with STEP_FINISHED.
 	ErrorReason_ERROR_REASON_STEP_UNREACHABLE ErrorReason = 16
 	// FAILED_PRECONDITION: ScheduleResume of a step that declares no `timeout`.
 	ErrorReason_ERROR_REASON_STEP_HAS_NO_TIMEOUT ErrorReason = 17

@@ -252,7 +252,7 @@ class EventNotAwaitedError(FailedPreconditionError):
 
 
 class EventNeverAcceptedError(FailedPreconditionError):
-    """No step that the instance can still reach accepts the event."""
+    """No step that the instance can still reach accepts the event, or the step that was named never does."""
 
     reason = "EVENT_NEVER_ACCEPTED"
 
@@ -264,7 +264,7 @@ class AmbiguousEventError(FailedPreconditionError):
 
 
 class StepFinishedError(FailedPreconditionError):
-    """The step has ended already."""
+    """The step has ended already, or was skipped."""
 
     reason = "STEP_FINISHED"
 

@@ -110,8 +110,8 @@ class Runner(Protocol):
         inbox where none does yet.
 
         Raises `InvalidFieldError`, `PayloadTooLargeError`, `RequestIdReusedError`, `InstanceNotFoundError`,
-        `InstanceTerminalError`, `StepNotFoundError`, `EventNotAwaitedError`,
-        `EventNeverAcceptedError`, `AmbiguousEventError`, `InboxFullError`.
+        `InstanceTerminalError`, `StepNotFoundError`, `EventNeverAcceptedError`, `StepFinishedError`,
+        `StepUnreachableError`, `EventNotAwaitedError`, `AmbiguousEventError`, `InboxFullError`.
         """
         ...
 

@@ -101,8 +101,8 @@ export class Client {
    * Brings an event to the step that waits for it; `payload` becomes the step's output (absent: an empty object).
    *
    * Rejects with `InstanceNotFoundError`, `InstanceTerminalError`, `StepNotFoundError`, `StepFinishedError`,
-   * `EventNotAwaitedError`, `EventNeverAcceptedError`, `AmbiguousEventError`, `InboxFullError`, `PayloadTooLargeError`,
-   * `RequestIdReusedError`.
+   * `StepUnreachableError`, `EventNotAwaitedError`, `EventNeverAcceptedError`, `AmbiguousEventError`, `InboxFullError`,
+   * `PayloadTooLargeError`, `RequestIdReusedError`.
    */
   async resume(
     instanceId: string,

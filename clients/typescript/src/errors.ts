@@ -222,7 +222,7 @@ export class AmbiguousEventError extends FailedPreconditionError {
   static override readonly REASON = "AMBIGUOUS_EVENT";
 }
 
-/** The step has ended already. */
+/** The step has ended already, or was skipped. */
 export class StepFinishedError extends FailedPreconditionError {
   static override readonly REASON = "STEP_FINISHED";
 }

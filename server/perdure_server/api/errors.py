@@ -17,6 +17,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from perdure_server.api.nearest import nearest
 from perdure_server.engine import rejections as reject
 from perdure_server.runtime import errors
 from perdure_server.runtime.fields import InvalidFields
@@ -166,9 +167,28 @@ def _instance_not_found(error: reject.InstanceNotFound) -> Refusal:
 
 
 def _workflow_not_found(error: reject.WorkflowNotFound) -> Refusal:
-    version = f" version {error.version}" if error.version else ""
-    message = f"there is no workflow {error.workflow!r}{version}; serve it first (ListWorkflows tells which there are)"
-    return _not_found("WORKFLOW_NOT_FOUND", "workflow", error.workflow, message, workflow=error.workflow)
+    if error.version and error.versions:
+        versions = [str(version) for version in error.versions]
+        return _not_found(
+            "WORKFLOW_NOT_FOUND",
+            "workflow",
+            error.workflow,
+            f"workflow {error.workflow!r} has no version {error.version}; leave it 0 for the newest (known: "
+            f"{_listed(versions)})",
+            workflow=error.workflow,
+            **_names("versions", versions),
+        )
+    near = nearest(error.workflow, error.known)
+    known = f"known: {_listed(error.known)}" if error.known else "there is none yet"
+    return _not_found(
+        "WORKFLOW_NOT_FOUND",
+        "workflow",
+        error.workflow,
+        f"there is no workflow {error.workflow!r}; {_did_you_mean(near)}serve it first ({known})",
+        workflow=error.workflow,
+        **_names("workflows", error.known),
+        **_names("nearest", near),
+    )
 
 
 def _definition_replaced(error: reject.DefinitionReplaced) -> Refusal:
@@ -187,7 +207,11 @@ def _definition_replaced(error: reject.DefinitionReplaced) -> Refusal:
 
 
 def _step_not_found(error: reject.StepNotFound) -> Refusal:
-    message = f"step_ref: the workflow has no step {error.step_ref!r}; its steps are {_listed(error.known)}"
+    near = nearest(error.step_ref, error.known)
+    message = (
+        f"step_ref: the workflow has no step {error.step_ref!r}; {_did_you_mean(near)}its steps are "
+        f"{_listed(error.known)}"
+    )
     return _not_found(
         "STEP_NOT_FOUND",
         "step",
@@ -196,6 +220,7 @@ def _step_not_found(error: reject.StepNotFound) -> Refusal:
         instance_id=error.instance_id,
         step_ref=error.step_ref,
         **_names("step_refs", error.known),
+        **_names("nearest", near),
     )
 
 
@@ -287,6 +312,20 @@ def _never_accepted(error: reject.EventNeverAccepted) -> Refusal:
     )
 
 
+def _never_of_step(error: reject.StepNeverAccepts) -> Refusal:
+    takes = f"accepts only {_listed(error.accepted)}" if error.accepted else "takes no event from outside"
+    return _failed(
+        "EVENT_NEVER_ACCEPTED",
+        f"step_ref: step {error.step_ref!r} {takes}; {_others(error.event, error.step_refs)}",
+        error.event,
+        instance_id=error.instance_id,
+        event=error.event,
+        step_ref=error.step_ref,
+        **_names("events", error.accepted),
+        **_names("step_refs", error.step_refs),
+    )
+
+
 def _ambiguous(error: reject.AmbiguousEvent) -> Refusal:
     return _failed(
         "AMBIGUOUS_EVENT",
@@ -298,17 +337,46 @@ def _ambiguous(error: reject.AmbiguousEvent) -> Refusal:
     )
 
 
-def _of_step(reason: str, words: str) -> Callable[[Any], Refusal]:
-    def row(error: Any) -> Refusal:
-        return _failed(
-            reason,
-            f"step_ref: step {error.step_ref!r} {words}",
-            error.step_ref,
-            instance_id=error.instance_id,
-            step_ref=error.step_ref,
-        )
+def _finished(error: reject.StepAlreadyFinished) -> Refusal:
+    words = "was skipped" if error.skipped else "has finished"
+    return _too_late("STEP_FINISHED", error, words, "it will not run or wait again")
 
-    return row
+
+def _unreachable(error: reject.StepUnreachable) -> Refusal:
+    words = "cannot be reached any more in this instance"
+    return _too_late("STEP_UNREACHABLE", error, words, "the instance took another path")
+
+
+def _too_late(
+    reason: str, error: reject.StepAlreadyFinished | reject.StepUnreachable, words: str, why: str
+) -> Refusal:
+    mend = _others(error.event, error.step_refs) if error.event else why
+    return _failed(
+        reason,
+        f"step_ref: step {error.step_ref!r} {words}; {mend}",
+        error.step_ref,
+        instance_id=error.instance_id,
+        step_ref=error.step_ref,
+        **({"event": error.event} | _names("step_refs", error.step_refs) if error.event else {}),
+    )
+
+
+def _others(event: str, step_refs: Sequence[str]) -> str:
+    """Return where an event can go that the named step does not take."""
+    if not step_refs:
+        return f"nor does any other step accept {event!r} (GetInstance tells what steps wait for)"
+    accept = "accepts" if len(step_refs) == 1 else "accept"
+    return f"leave it out or name another: {_steps(step_refs)} still {accept} {event!r}"
+
+
+def _no_timeout(error: reject.StepHasNoTimeout) -> Refusal:
+    return _failed(
+        "STEP_HAS_NO_TIMEOUT",
+        f"step_ref: step {error.step_ref!r} has no `timeout` arrow to take; declare one, or pick a step that does",
+        error.step_ref,
+        instance_id=error.instance_id,
+        step_ref=error.step_ref,
+    )
 
 
 def _not_cancellable(error: reject.TimerNotCancellable) -> Refusal:
@@ -422,12 +490,11 @@ _TABLE: Final[Mapping[type[Exception], Callable[[Any], Refusal]]] = {
     reject.InstanceNotFailed: _not_failed,
     reject.EventNotAwaited: _not_awaited,
     reject.EventNeverAccepted: _never_accepted,
+    reject.StepNeverAccepts: _never_of_step,
     reject.AmbiguousEvent: _ambiguous,
-    reject.StepAlreadyFinished: _of_step("STEP_FINISHED", "has finished; it will not run or wait again"),
-    reject.StepUnreachable: _of_step("STEP_UNREACHABLE", "cannot be reached any more in this instance"),
-    reject.StepHasNoTimeout: _of_step(
-        "STEP_HAS_NO_TIMEOUT", "has no `timeout` arrow to take; declare one, or pick a step that does"
-    ),
+    reject.StepAlreadyFinished: _finished,
+    reject.StepUnreachable: _unreachable,
+    reject.StepHasNoTimeout: _no_timeout,
     reject.TimerNotCancellable: _not_cancellable,
     errors.LeaseLost: _lease_lost,
     errors.RevisionInFuture: _in_future,
@@ -444,6 +511,10 @@ _TABLE: Final[Mapping[type[Exception], Callable[[Any], Refusal]]] = {
 
 RESERVED_REASONS: Final = frozenset({"WORKFLOW_INVALID", "REVISION_COMPACTED"})
 """Reasons that no call can meet yet: definitions are registered by serving code, and histories are kept whole."""
+
+
+def _did_you_mean(near: Sequence[str]) -> str:
+    return f"did you mean {' or '.join(near)}? " if near else ""
 
 
 def _steps(step_refs: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ import typer
 
 from perdure_server.cli.exits import Exit, fail
 from perdure_server.cli.remote import epilog
-from perdure_server.config import DATABASE_DEFAULT
+from perdure_server.config import DATABASE_DEFAULT, DATABASE_MEMORY
 
 if TYPE_CHECKING:
     from perdure_server.store.protocol import Store
@@ -18,12 +18,22 @@ def register(app: typer.Typer) -> None:
     """Add the group."""
     db = typer.Typer(help="A database that no server has open.", no_args_is_help=True, rich_markup_mode=None)
     db.command(
-        "check", epilog=epilog("perdure db check", "perdure db check --database sqlite:////backup/perdure.db")
+        "check",
+        epilog=epilog(
+            "perdure db check", "perdure db check copy.db", "perdure db check sqlite:////backup/perdure.db"
+        ),
     )(check)
     app.add_typer(db, name="db")
 
 
 def check(
+    context: typer.Context,
+    named: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DATABASE", help="A file, or a URL as --database takes it.", show_default=False
+        ),
+    ] = None,
     database: Annotated[
         str,
         typer.Option(
@@ -41,12 +51,21 @@ def check(
     from perdure_server.store.open import database_exists, open_store
     from perdure_server.store.protocol import DatabaseInUse, StoreError
 
+    if named is not None:
+        source = context.get_parameter_source("database")
+        if (
+            source is not None and source.name == "COMMANDLINE"
+        ):  # the variable is a default, and no contradiction
+            fail("DATABASE and --database both name a database", mend="give one of them")
+        database = _url_of(named)
     try:
         store, exists = open_store(database), database_exists(database)
     except ValueError as error:
         fail(str(error))
     if not exists:
-        fail(f"there is no database {database}", mend="--database names another")
+        fail(
+            f"there is no database {named or database}", mend="name its file, or a URL as --database takes it"
+        )
     try:
         sound = asyncio.run(_check(store, as_json=as_json))
     except DatabaseInUse as error:
@@ -55,6 +74,11 @@ def check(
         fail(str(error), code=Exit.REFUSED)
     if not sound:
         raise typer.Exit(Exit.REFUSED)
+
+
+def _url_of(named: str) -> str:
+    """Return the URL of a database that is named by it, or by a file."""
+    return named if "://" in named or named == DATABASE_MEMORY else f"sqlite:///{named}"
 
 
 async def _check(store: Store, *, as_json: bool) -> bool:

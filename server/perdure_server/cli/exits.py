@@ -1,13 +1,12 @@
-"""How commands end: exit codes, and errors as one line that says what is wrong and how to mend it."""
+"""How commands end: exit codes, and errors that say what is wrong and how to mend it."""
 
 from __future__ import annotations
 
 import enum
 import json
 import sys
-from typing import Final, NoReturn
-
-import typer
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NoReturn
 
 from perdure import errors
 
@@ -34,17 +33,45 @@ EXIT_HELP: Final = (
     "5 the watched instance did not complete."
 )
 
-_MENDS: Final = {
-    "AMBIGUOUS_EVENT": "name the step with --step",
-    "BUSINESS_KEY_IN_USE": "--use-existing answers with the instance that holds the key",
-    "EVENT_NOT_AWAITED": "--buffer keeps the event for the step that will wait for it",
-    "INSTANCE_ALREADY_EXISTS": "choose another --instance-id, or leave it out",
+MENDS: Final = {
+    "INVALID_FIELD": "give it as the command's --help tells",
+    "REQUEST_ID_REUSED": "give each call a --request-id of its own, or none",
+    "WORKFLOW_INVALID": "mend what is listed",
     "INSTANCE_NOT_FOUND": "`perdure list` shows the instances",
-    "STEP_HAS_NO_TIMEOUT": "the step needs an arrow for the event timeout",
-    "TIMER_NOT_FOUND": "`perdure timers list` shows the pending timers",
     "WORKFLOW_NOT_FOUND": "`perdure workflows list` shows the workflows",
     "STEP_NOT_FOUND": "`perdure workflows show WORKFLOW` shows a workflow's steps",
+    "TIMER_NOT_FOUND": "`perdure timers list` shows the pending timers",
+    "INSTANCE_ALREADY_EXISTS": "choose another --instance-id, or leave it out",
+    "BUSINESS_KEY_IN_USE": "--use-existing answers with the instance that holds the key",
+    "INSTANCE_TERMINAL": "nothing can happen to it any more; `perdure start` starts another",
+    "INSTANCE_NOT_FAILED": "only a FAILED instance can be retried",
+    "EVENT_NOT_AWAITED": "--buffer keeps the event for the step that will wait for it",
+    "EVENT_NEVER_ACCEPTED": "`perdure get ID` shows what its steps wait for",
+    "AMBIGUOUS_EVENT": "name the step with --step",
+    "STEP_FINISHED": "`perdure get ID` shows which steps are still to end",
+    "STEP_UNREACHABLE": "`perdure get ID` shows which steps are still to end",
+    "STEP_HAS_NO_TIMEOUT": "the step needs an arrow for the event timeout",
+    "TIMER_NOT_CANCELLABLE": "`perdure timers fire` lets it act now, `perdure cancel` ends its instance",
+    "LEASE_LOST": "drop the result: another attempt has the task",
+    "REVISION_COMPACTED": "leave --after out",
+    "REVISION_IN_FUTURE": "leave --after out, or name a revision that `perdure history ID` shows",
+    "OVERLOADED": "try again in a moment",
+    "PAYLOAD_TOO_LARGE": "store large things elsewhere and send where they are",
+    "INBOX_FULL": "send more once steps took some",
+    "TOO_MANY_TIMERS": "`perdure timers cancel` those that are not wanted, or wait until some have fired",
+    "DATABASE_UNAVAILABLE": "nothing was changed; try again, and look at the server's log",
+    "OUTCOME_UNKNOWN": "it may have happened; look before doing it again",
+    "SHUTTING_DOWN": "nothing was changed; try again once a server is back",
 }
+"""What to do about each reason, in the command line's words and the order of the API's table."""
+
+_MEND_ELSE: Final = {
+    Exit.USAGE: "see the command's --help",
+    Exit.UNAVAILABLE: "try again",
+    Exit.TIMED_OUT: "--timeout gives it longer",
+    Exit.REFUSED: "the server's log may tell more",
+}
+"""What to do where there is no reason, or one that this version does not know."""
 
 
 def exit_of(error: errors.PerdureError) -> Exit:
@@ -60,41 +87,81 @@ def exit_of(error: errors.PerdureError) -> Exit:
             return Exit.REFUSED
 
 
+class CommandFailed(Exception):
+    """A command that ends with an error. `perdure_server.cli.program` tells it and exits with its code."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        mend: str = "",
+        code: Exit = Exit.USAGE,
+        reason: str = "",
+        findings: Sequence[str] = (),
+        document: Mapping[str, Any] | None = None,
+    ) -> None:
+        """``findings`` follow the line, a line each. ``document`` is what is known beside the message in JSON."""
+        super().__init__(message)
+        usage = code is Exit.USAGE and not reason
+        self.message = " ".join(message.split())
+        self.mend = mend or (_MEND_ELSE[Exit.USAGE] if usage else "")
+        self.code = code
+        self.reason = "USAGE" if usage else reason
+        self.findings = tuple(findings)
+        self._document = document or {}
+
+    def tell(self, *, as_json: bool) -> None:
+        """Print it to stderr: one line that says what is wrong and how to mend it, or a document."""
+        print(self._json() if as_json else self._line(), file=sys.stderr)
+
+    def _line(self) -> str:
+        reason = f"{self.reason}: " if self.reason else ""
+        mend = f" ({self.mend})" if self.mend else ""
+        return "\n  - ".join([f"perdure: {reason}{self.message}{mend}", *self.findings])
+
+    def _json(self) -> str:
+        error: dict[str, Any] = {
+            "status": "INVALID_ARGUMENT" if self.reason == "USAGE" else "",
+            "reason": self.reason,
+            "message": self.message,
+            "mend": self.mend,
+            "metadata": {},
+            "violations": [{"field": "", "description": finding} for finding in self.findings],
+            "request_id": "",
+        }
+        return json.dumps({"error": error | dict(self._document)}, ensure_ascii=False)
+
+
 def fail(message: str, *, mend: str = "", code: Exit = Exit.USAGE) -> NoReturn:
-    """End the command with one line on stderr."""
-    print(f"perdure: {message}{f' ({mend})' if mend else ''}", file=sys.stderr)
-    raise typer.Exit(code)
+    """End the command with an error of its own. Without a ``mend``, what follows a "; " in the message is one."""
+    if not mend:
+        message, _, mend = message.partition("; ")
+    raise CommandFailed(message, mend=mend, code=code)
 
 
-def fail_with(error: errors.PerdureError, *, server: str, as_json: bool) -> NoReturn:
+def fail_with(error: errors.PerdureError, *, server: str) -> NoReturn:
     """End the command with what a call raised."""
     mend = _mend(error, server)
-    code = exit_of(error)
-    if as_json:
-        document = {
-            "error": {
-                "status": error.status,
-                "reason": error.reason,
-                "message": error.message,
-                "mend": mend,
-                "metadata": dict(error.metadata),
-                "violations": [{"field": v.field, "description": v.description} for v in error.violations],
-                "request_id": error.request_id,
-            }
-        }
-        print(json.dumps(document, ensure_ascii=False), file=sys.stderr)
-        raise typer.Exit(code)
+    document = {
+        "status": error.status,
+        "reason": error.reason,
+        "message": error.message,
+        "metadata": dict(error.metadata),
+        "violations": [{"field": v.field, "description": v.description} for v in error.violations],
+        "request_id": error.request_id,
+    }
+    reason = error.reason or (error.status if error.status != "UNKNOWN" else "")
+    text = str(error)
     if isinstance(error, errors.UnavailableError) and not error.reason:
         why = " ".join(error.message.rpartition("last error: ")[2].split())
         told = "" if "Connection refused" in why else f": {why}"  # a failed handshake, say
-        fail(f"no perdure server answers at {server}{told}", mend=mend, code=code)
-    head = f"{error.reason or error.status}: " if error.reason or error.status != "UNKNOWN" else ""
-    text = " ".join(str(error).split())
-    if mend:
-        text = text.partition("; ")[
-            0
-        ]  # what follows is the mend in the API's words; these are the command line's
-    fail(f"{head}{text}", mend=mend, code=code)
+        reason, text = "", f"no perdure server answers at {server}{told}"
+    elif error.reason in MENDS and not isinstance(
+        error, errors.InvalidFieldError | errors.WorkflowInvalidError
+    ):
+        # What follows is the mend in the API's words; these are the command line's.
+        text = text.partition("; ")[0]
+    raise CommandFailed(text, mend=mend, code=exit_of(error), reason=reason, document=document) from error
 
 
 def _mend(error: errors.PerdureError, server: str) -> str:
@@ -104,6 +171,37 @@ def _mend(error: errors.PerdureError, server: str) -> str:
         return f"it may have happened; --request-id {error.request_id} repeats it safely"
     if isinstance(error, errors.AmbiguousEventError) and error.step_refs:
         return f"name the step with --step: {', '.join(error.step_refs)}"
-    if error.reason == "INSTANCE_TERMINAL" and "RetryInstance" in error.message:
+    if error.reason == "INSTANCE_TERMINAL" and error.metadata.get("state") == "FAILED":
         return "`perdure retry` lets it go on"
-    return _MENDS.get(error.reason, "")
+    if error.metadata.get("step_ref") and error.metadata.get("event"):
+        return _other_step(error.metadata)
+    if isinstance(error, errors.EventNeverAcceptedError) and error.metadata.get("events"):
+        return f"its steps still accept {_listed(error.metadata, 'events')}"
+    if isinstance(error, errors.WorkflowNotFoundError | errors.StepNotFoundError):
+        return _right_name(error)
+    return MENDS.get(error.reason) or _MEND_ELSE[exit_of(error)]
+
+
+def _right_name(error: errors.WorkflowNotFoundError | errors.StepNotFoundError) -> str:
+    """The names that there are, where one was not found."""
+    mend = MENDS[error.reason]
+    if error.metadata.get("versions"):
+        return f"known: {_listed(error.metadata, 'versions')}; without --version it is the newest"
+    if error.metadata.get("nearest"):
+        return f"did you mean {error.metadata['nearest'].replace(',', ' or ')}? {mend}"
+    key = "workflows" if isinstance(error, errors.WorkflowNotFoundError) else "step_refs"
+    return f"known: {_listed(error.metadata, key)}; {mend}" if error.metadata.get(key) else mend
+
+
+def _other_step(metadata: Mapping[str, str]) -> str:
+    """Where an event may go that the named step does not take."""
+    if metadata.get("step_refs"):
+        takers = _listed(metadata, "step_refs")
+        return f"leave --step out, or name a step that still accepts {metadata['event']}: {takers}"
+    return f"no other step accepts {metadata['event']}; `perdure get ID` shows what its steps wait for"
+
+
+def _listed(metadata: Mapping[str, str], key: str) -> str:
+    """Names as the API's metadata joins and counts them, for people."""
+    more = metadata.get(f"{key}_more")
+    return metadata[key].replace(",", ", ") + (f" and {more} more" if more else "")

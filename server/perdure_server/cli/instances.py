@@ -305,4 +305,5 @@ def _follow_to_the_end(session: Session, instance_id: str) -> None:
         client.wait_for_end(instance_id)
     state = _show(session, instance_id)
     if state != "COMPLETED":
-        fail(f"{instance_id} ended {state}", code=Exit.NOT_COMPLETED)
+        mend = f"`perdure history {instance_id}` tells why"
+        fail(f"{instance_id} ended {state}", mend=mend, code=Exit.NOT_COMPLETED)

@@ -181,7 +181,7 @@ def _guarded(session: Session, run: Callable[[], None]) -> None:
     try:
         run()
     except PerdureError as error:
-        fail_with(error, server=session.server, as_json=session.as_json)
+        fail_with(error, server=session.server)
     except BrokenPipeError:
         raise typer.Exit(Exit.OK) from None
     except KeyboardInterrupt:

@@ -8,9 +8,11 @@ import typer
 
 from perdure_server.cli import db, instances, serve, timers, workflows
 from perdure_server.cli.exits import EXIT_HELP
+from perdure_server.cli.program import Program
 
 app = typer.Typer(
     name="perdure",
+    cls=Program,
     help="Durable workflow instances behind a gRPC API.",
     epilog=EXIT_HELP,
     no_args_is_help=True,

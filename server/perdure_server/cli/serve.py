@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from perdure_server.cli.exits import Exit, fail
+from perdure_server.cli.exits import CommandFailed, Exit, fail
 from perdure_server.cli.remote import epilog
 from perdure_server.cli.values import seconds_of
 from perdure_server.config import (
@@ -23,6 +23,7 @@ from perdure_server.config import (
 
 if TYPE_CHECKING:
     from perdure import Workflow
+    from perdure_server.cli.apps import AppError
 
 
 def register(app: typer.Typer) -> None:
@@ -119,7 +120,7 @@ def serve(
         if file is not None and not file.is_file():
             fail(f"{option}: there is no file {file}")
     if demo and apps:
-        fail("--demo serves its own workflow; leave out the APP")
+        fail("--demo serves its own workflow", mend="leave out the APP")
     if not demo and not apps:
         fail("no APP to serve", mend="name a .py file or a module, or try `perdure serve --demo`")
     try:
@@ -174,11 +175,17 @@ def _run(config: Config, on_ready: Callable[[str], None] | None) -> None:
     try:
         app.run(config, on_ready)
     except (CannotListen, DefinitionInUse, LifespanFailed, StoreError) as error:
-        fail(" ".join(str(error).split()), code=Exit.REFUSED)
+        fail(str(error), code=Exit.REFUSED)
 
 
-def fail_app(error: Exception) -> NoReturn:
+def fail_app(error: AppError) -> NoReturn:
     """End the command with an APP's error, its findings line by line."""
-    findings = getattr(error, "findings", ())
-    lines = "".join(f"\n  - {finding}" for finding in findings)
-    fail(f"{error}{lines}", code=Exit.REFUSED if findings else Exit.USAGE)
+    if not error.findings:
+        fail(str(error))
+    raise CommandFailed(
+        str(error),
+        mend="mend what is listed",
+        code=Exit.REFUSED,
+        reason="WORKFLOW_INVALID",
+        findings=[str(finding) for finding in error.findings],
+    )

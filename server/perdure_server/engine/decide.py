@@ -44,12 +44,13 @@ from perdure_server.engine.state import (
     ACTIVE,
     BUSY,
     LIVE,
+    OVER,
     BackingOff,
-    Finished,
     Halted,
     InstanceStatus,
     Running,
     Scheduled,
+    Skipped,
     Sleeping,
     State,
     Timer,
@@ -182,7 +183,7 @@ def _resume(draft: Draft, command: commands.Resume) -> Rejection | None:
         possible = possible_steps(graph, state)
         later = tuple(sorted(possible.intersection(accepting)))
         if not later:
-            return reject.EventNeverAccepted(state.instance_id, event, _accepted(graph, state, possible))
+            return _not_taken(graph, state, command, possible)
         if not command.buffer:
             return reject.EventNotAwaited(state.instance_id, event, later)
     if too_large is not None:
@@ -199,14 +200,28 @@ def _resume(draft: Draft, command: commands.Resume) -> Rejection | None:
     return None
 
 
-def _accepted(graph: WorkflowGraph, state: State, possible: frozenset[str]) -> tuple[str, ...]:
-    """The events that some step accepts now or may accept later."""
-    open_steps = (
+def _not_taken(
+    graph: WorkflowGraph, state: State, command: commands.Resume, possible: frozenset[str]
+) -> Rejection:
+    """Why no step takes the event, now or later: for the reason of the step that was named, if one was."""
+    instance_id, event, step_ref = state.instance_id, command.event, command.step_ref
+    open_steps = [
         step
         for step in graph.steps.values()
         if step.ref in possible or isinstance(state.steps.get(step.ref), ACTIVE)
-    )
-    return tuple(sorted({event for step in open_steps for event in step.events}))
+    ]
+    if not step_ref:
+        accepted = {event for step in open_steps for event in step.events}
+        return reject.EventNeverAccepted(instance_id, event, tuple(sorted(accepted)))
+    takers = tuple(sorted(step.ref for step in open_steps if event in step.events))
+    # What never holds of a step is told first: the answer to a wrong call does not change with time.
+    own_events = graph.steps[step_ref].events
+    if event not in own_events:
+        return reject.StepNeverAccepts(instance_id, step_ref, event, tuple(sorted(own_events)), takers)
+    step = state.steps.get(step_ref)
+    if isinstance(step, OVER):
+        return reject.StepAlreadyFinished(instance_id, step_ref, isinstance(step, Skipped), event, takers)
+    return reject.StepUnreachable(instance_id, step_ref, event, takers)
 
 
 def _schedule_resume(draft: Draft, command: commands.ScheduleResume) -> Rejection | None:
@@ -217,8 +232,8 @@ def _schedule_resume(draft: Draft, command: commands.ScheduleResume) -> Rejectio
     if EVENT_TIMEOUT not in definition.on:
         return reject.StepHasNoTimeout(state.instance_id, step_ref)
     step = state.steps.get(step_ref)
-    if isinstance(step, Finished):
-        return reject.StepAlreadyFinished(state.instance_id, step_ref)
+    if isinstance(step, OVER):
+        return reject.StepAlreadyFinished(state.instance_id, step_ref, isinstance(step, Skipped))
     if not isinstance(step, ACTIVE) and step_ref not in possible_steps(graph, state):
         return reject.StepUnreachable(state.instance_id, step_ref)
     if sum(timer.requested for timer in state.timers.values()) >= REQUESTED_TIMERS_MAX:

@@ -15,8 +15,12 @@ class Rejection(Exception):
 
 @dataclass(unsafe_hash=True)
 class WorkflowNotFound(Rejection):
+    """``known`` are the names that there are; ``versions`` are this workflow's, where only the version is missing."""
+
     workflow: str
     version: int = 0
+    known: tuple[str, ...] = ()
+    versions: tuple[int, ...] = ()
 
 
 @dataclass(unsafe_hash=True)
@@ -93,6 +97,19 @@ class EventNeverAccepted(Rejection):
 
 
 @dataclass(unsafe_hash=True)
+class StepNeverAccepts(Rejection):
+    """The named step never takes the event from outside. ``accepted`` are the events that it does take, ``step_refs``
+    the steps that take this one, now or later.
+    """
+
+    instance_id: str
+    step_ref: str
+    event: str
+    accepted: tuple[str, ...]
+    step_refs: tuple[str, ...]
+
+
+@dataclass(unsafe_hash=True)
 class AmbiguousEvent(Rejection):
     """Several steps wait for the event; the call must pick one by ``step_ref``."""
 
@@ -103,14 +120,23 @@ class AmbiguousEvent(Rejection):
 
 @dataclass(unsafe_hash=True)
 class StepAlreadyFinished(Rejection):
+    """The step has ended or was skipped. Where an event was brought, ``step_refs`` are those that still take it."""
+
     instance_id: str
     step_ref: str
+    skipped: bool = False
+    event: str = ""
+    step_refs: tuple[str, ...] = ()
 
 
 @dataclass(unsafe_hash=True)
 class StepUnreachable(Rejection):
+    """The step will never begin. Where an event was brought, ``step_refs`` are those that still take it."""
+
     instance_id: str
     step_ref: str
+    event: str = ""
+    step_refs: tuple[str, ...] = ()
 
 
 @dataclass(unsafe_hash=True)

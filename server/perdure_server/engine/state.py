@@ -147,6 +147,9 @@ BUSY: Final = (Scheduled, Running, BackingOff)
 
 RESTING: Final = (Waiting, Sleeping)
 
+OVER: Final = (Finished, Skipped)
+"""Steps that nothing can happen to any more."""
+
 ACTIVE: Final = (*BUSY, *RESTING)
 """Tuples, because `isinstance` takes one much faster than a union, and asks for each step at every fact."""
 

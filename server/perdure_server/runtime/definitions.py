@@ -6,6 +6,7 @@ The engine uses the stored graph only, so what code declares is first stored her
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import OrderedDict
 from typing import Final
@@ -18,6 +19,12 @@ from perdure_server.store.protocol import DefinitionOutcome, Store, StoredDefini
 GRAPHS_CACHED_MAX: Final = 1_000
 NEWEST_FRESH_MS: Final = 1_000
 """How long the answer to "which version is the newest" is believed on a store that others write to."""
+
+KNOWN_MAX: Final = 500
+"""How many definitions are looked through to say which workflows there are."""
+
+KNOWN_FRESH_MS: Final = 1_000
+"""How long that is remembered: calls with wrong names must not read them each."""
 
 
 class DefinitionInUse(Exception):
@@ -37,6 +44,9 @@ class Definitions:
         self._store = store
         self._graphs: OrderedDict[tuple[str, int, str], WorkflowGraph] = OrderedDict()
         self._current: dict[tuple[str, int], tuple[WorkflowGraph, int]] = {}
+        self._known: dict[str, list[int]] = {}
+        self._known_until = 0
+        self._known_read = asyncio.Lock()
 
     async def register(self, graph: WorkflowGraph) -> DefinitionOutcome:
         """Store a graph that code declares. Raises `DefinitionInUse`."""
@@ -48,6 +58,7 @@ class Definitions:
             raise DefinitionInUse(graph.name, graph.version)
         self._remember(graph)
         self._current.clear()
+        self._known_until = 0
         return outcome
 
     def of(self, state: State) -> WorkflowGraph | None:
@@ -76,15 +87,31 @@ class Definitions:
 
     async def load_current(self, workflow: str, version: int) -> WorkflowGraph:
         """Read the graph to start instances on. Raises `WorkflowNotFound`."""
-        stored = await self._store.get_definition(workflow, version)
-        if stored is None:
-            raise WorkflowNotFound(workflow, version)
+        stored = await self.get(workflow, version)
         key = (stored.workflow, stored.version, stored.digest)
         graph = self._graphs.get(key) or self._parse(stored)
         if len(self._current) >= GRAPHS_CACHED_MAX:
             self._current.clear()
         self._current[workflow, version] = (graph, self._store.now_ms())
         return graph
+
+    async def get(self, workflow: str, version: int) -> StoredDefinition:
+        """Return a graph as it is stored; version 0 asks for the newest. Raises `WorkflowNotFound`."""
+        stored = await self._store.get_definition(workflow, version)
+        if stored is None:
+            raise await self._not_found(workflow, version)
+        return stored
+
+    async def _not_found(self, workflow: str, version: int) -> WorkflowNotFound:
+        """Return the rejection for a workflow that is not stored: it tells what is."""
+        async with self._known_read:
+            now = self._store.now_ms()
+            if not self._known_until - KNOWN_FRESH_MS <= now < self._known_until:
+                self._known = {}
+                for stored in await self._store.list_definitions(limit=KNOWN_MAX):
+                    self._known.setdefault(stored.workflow, []).append(stored.version)
+                self._known_until = now + KNOWN_FRESH_MS
+        return WorkflowNotFound(workflow, version, tuple(self._known), tuple(self._known.get(workflow, ())))
 
     def forget_current(self, workflow: str) -> None:
         """Read the workflow's definitions anew: a start met another one than it was decided on."""

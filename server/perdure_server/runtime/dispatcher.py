@@ -92,6 +92,9 @@ OUTCOMES: Final = ("ok", "failed", "timed_out", "cancelled", "released")
 cancelled, whatever it returns; what is released runs again and counts as no failure.
 """
 
+WITHOUT_CODE_MAX: Final = 1_000
+"""Of how many steps it is told, once each, that there is no code for them."""
+
 Code: TypeAlias = Mapping[tuple[str, int], frozenset[str]]
 """The steps that a client has code for, by (workflow, version)."""
 
@@ -151,6 +154,7 @@ class Dispatcher:
         self._releases: set[asyncio.Future[Any]] = set()
         self._unrun: frozenset[TaskKey] = frozenset()
         self._unknown: frozenset[TaskKey] = frozenset()
+        self._without_code: set[tuple[str, int, str]] = set()
         self._unusable = 0
         self._backlog = False
         self._sweeping = False
@@ -273,11 +277,20 @@ class Dispatcher:
             if self._held.get(key) is held:
                 self.done(key, TaskReleased("its executor refused it"))
 
-    def offer(self, workflow: str, version: int) -> None:
-        """Say that a task of this version is ready and unowned."""
+    def offer(self, workflow: str, version: int, step_ref: str) -> None:
+        """Say that a task of this step is ready and unowned."""
+        if not self.has_code(workflow, version, step_ref):
+            self._tell_no_code(workflow, version, step_ref)
         if (workflow, version) in self._by_code and not self._draining:
             self._backlog = True
             self._sweep_wanted.set()
+
+    def _tell_no_code(self, workflow: str, version: int, step_ref: str) -> None:
+        step = (workflow, version, step_ref)
+        if step not in self._without_code and len(self._without_code) < WITHOUT_CODE_MAX:
+            self._without_code.add(step)
+            extra = {"workflow": workflow, "version": version, "step_ref": step_ref}
+            log.warning("a step is ready that this server has no code for", extra=extra)
 
     def stop(self, instance_id: str, step_ref: str, attempt: int) -> None:
         """Tell an attempt that its result no longer counts. Unknown attempts are ignored."""

@@ -44,8 +44,8 @@ class TaskPort(Protocol):
         """Run an attempt that a commit granted. It uses one slot until its result is stored."""
         ...
 
-    def offer(self, workflow: str, version: int) -> None:
-        """Say that a task of this version is ready and unowned."""
+    def offer(self, workflow: str, version: int, step_ref: str) -> None:
+        """Say that a task of this step is ready and unowned."""
         ...
 
     def stop(self, instance_id: str, step_ref: str, attempt: int) -> None:

@@ -418,8 +418,8 @@ class Runner:
             match effect:
                 case effects.RunTask(step_ref=step_ref):
                     self._run(lane, graph, grant, state, step_ref)
-                case effects.OfferTask():
-                    self._tasks.offer(state.workflow, state.version)
+                case effects.OfferTask(step_ref=step_ref):
+                    self._tasks.offer(state.workflow, state.version, step_ref)
                 case effects.StopTask(step_ref=step_ref, attempt=attempt):
                     self._tasks.stop(state.instance_id, step_ref, attempt)
                 case effects.ArmTimer(timer=timer):

@@ -189,8 +189,9 @@ class Runtime:
     ) -> ResumeAnswer:
         """Deliver an event to the step that waits for it, or buffer it; durable on return.
 
-        Raises `InstanceNotFound`, `InstanceTerminal`, `StepNotFound`, `EventNotAwaited`, `EventNeverAccepted`,
-        `AmbiguousEvent`, `PayloadTooLarge`, `InboxFull`, `RequestIdReused`, and what the store raises.
+        Raises `InstanceNotFound`, `InstanceTerminal`, `StepNotFound`, `StepNeverAccepts`, `StepAlreadyFinished`,
+        `StepUnreachable`, `EventNotAwaited`, `EventNeverAccepted`, `AmbiguousEvent`, `PayloadTooLarge`, `InboxFull`,
+        `RequestIdReused`, and what the store raises.
         """
         command = commands.Resume(
             at=self.store.now_ms(),
@@ -270,10 +271,7 @@ class Runtime:
 
     async def get_definition(self, workflow: str, version: int) -> StoredDefinition:
         """Return a stored graph; version 0 asks for the newest. Raises `WorkflowNotFound`."""
-        stored = await self.store.get_definition(workflow, version)
-        if stored is None:
-            raise reject.WorkflowNotFound(workflow, version)
-        return stored
+        return await self._definitions.get(workflow, version)
 
     def has_code(self, workflow: str, version: int, step_ref: str) -> bool:
         """Whether an executor of this process can run the step."""

@@ -65,15 +65,22 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     leave it in the inbox.
     """
     ERROR_REASON_EVENT_NEVER_ACCEPTED: _ErrorReason.ValueType  # 13
-    """FAILED_PRECONDITION: no step that the instance can still reach accepts the event."""
+    """FAILED_PRECONDITION: no step that the instance can still reach accepts the event, or the step
+    that was named never does. Metadata: `events` that still are accepted (by that step); beside a
+    named step, `step_refs` that still accept this one.
+    """
     ERROR_REASON_AMBIGUOUS_EVENT: _ErrorReason.ValueType  # 14
     """FAILED_PRECONDITION: several steps wait for the event. Metadata: `step_refs`, separated by
     commas. Name one with `step_ref`.
     """
     ERROR_REASON_STEP_FINISHED: _ErrorReason.ValueType  # 15
-    """FAILED_PRECONDITION: the step has ended already."""
+    """FAILED_PRECONDITION: the step has ended already, or was skipped. Metadata, of a Resume:
+    `step_refs` that still accept the event.
+    """
     ERROR_REASON_STEP_UNREACHABLE: _ErrorReason.ValueType  # 16
-    """FAILED_PRECONDITION: the instance's path has left the step behind; it will never begin."""
+    """FAILED_PRECONDITION: the instance's path has left the step behind; it will never begin.
+    Metadata as with STEP_FINISHED.
+    """
     ERROR_REASON_STEP_HAS_NO_TIMEOUT: _ErrorReason.ValueType  # 17
     """FAILED_PRECONDITION: ScheduleResume of a step that declares no `timeout`."""
     ERROR_REASON_TIMER_NOT_CANCELLABLE: _ErrorReason.ValueType  # 18
@@ -166,15 +173,22 @@ ERROR_REASON_EVENT_NOT_AWAITED: ErrorReason.ValueType  # 12
 leave it in the inbox.
 """
 ERROR_REASON_EVENT_NEVER_ACCEPTED: ErrorReason.ValueType  # 13
-"""FAILED_PRECONDITION: no step that the instance can still reach accepts the event."""
+"""FAILED_PRECONDITION: no step that the instance can still reach accepts the event, or the step
+that was named never does. Metadata: `events` that still are accepted (by that step); beside a
+named step, `step_refs` that still accept this one.
+"""
 ERROR_REASON_AMBIGUOUS_EVENT: ErrorReason.ValueType  # 14
 """FAILED_PRECONDITION: several steps wait for the event. Metadata: `step_refs`, separated by
 commas. Name one with `step_ref`.
 """
 ERROR_REASON_STEP_FINISHED: ErrorReason.ValueType  # 15
-"""FAILED_PRECONDITION: the step has ended already."""
+"""FAILED_PRECONDITION: the step has ended already, or was skipped. Metadata, of a Resume:
+`step_refs` that still accept the event.
+"""
 ERROR_REASON_STEP_UNREACHABLE: ErrorReason.ValueType  # 16
-"""FAILED_PRECONDITION: the instance's path has left the step behind; it will never begin."""
+"""FAILED_PRECONDITION: the instance's path has left the step behind; it will never begin.
+Metadata as with STEP_FINISHED.
+"""
 ERROR_REASON_STEP_HAS_NO_TIMEOUT: ErrorReason.ValueType  # 17
 """FAILED_PRECONDITION: ScheduleResume of a step that declares no `timeout`."""
 ERROR_REASON_TIMER_NOT_CANCELLABLE: ErrorReason.ValueType  # 18

@@ -51,11 +51,13 @@ class RunnerServiceStub:
 
     One waiting step accepts the event: it is delivered. None waits, but one that accepts it runs
     or backs off: it is buffered for that step. None yet, but one is reachable: EVENT_NOT_AWAITED,
-    or, with `buffer`, it is buffered in the instance's inbox.
+    or, with `buffer`, it is buffered in the instance's inbox. Where `step_ref` names a step, all
+    of this is about that step alone: EVENT_NEVER_ACCEPTED if it never takes the event from
+    outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
 
     Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
-    INSTANCE_TERMINAL, STEP_NOT_FOUND, EVENT_NOT_AWAITED, EVENT_NEVER_ACCEPTED,
-    AMBIGUOUS_EVENT, INBOX_FULL.
+    INSTANCE_TERMINAL, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
+    EVENT_NOT_AWAITED, AMBIGUOUS_EVENT, INBOX_FULL.
     """
     ScheduleResume: _grpc.UnaryUnaryMultiCallable[_runner_service_pb2.ScheduleResumeRequest, _runner_service_pb2.ScheduleResumeResponse]
     """Arms a durable timer that ends a step with the event `timeout`, never before delay_ms have
@@ -92,11 +94,13 @@ class RunnerServiceAsyncStub(RunnerServiceStub):
 
     One waiting step accepts the event: it is delivered. None waits, but one that accepts it runs
     or backs off: it is buffered for that step. None yet, but one is reachable: EVENT_NOT_AWAITED,
-    or, with `buffer`, it is buffered in the instance's inbox.
+    or, with `buffer`, it is buffered in the instance's inbox. Where `step_ref` names a step, all
+    of this is about that step alone: EVENT_NEVER_ACCEPTED if it never takes the event from
+    outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
 
     Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
-    INSTANCE_TERMINAL, STEP_NOT_FOUND, EVENT_NOT_AWAITED, EVENT_NEVER_ACCEPTED,
-    AMBIGUOUS_EVENT, INBOX_FULL.
+    INSTANCE_TERMINAL, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
+    EVENT_NOT_AWAITED, AMBIGUOUS_EVENT, INBOX_FULL.
     """
     ScheduleResume: _aio.UnaryUnaryMultiCallable[_runner_service_pb2.ScheduleResumeRequest, _runner_service_pb2.ScheduleResumeResponse]  # type: ignore[assignment]
     """Arms a durable timer that ends a step with the event `timeout`, never before delay_ms have
@@ -142,11 +146,13 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
 
         One waiting step accepts the event: it is delivered. None waits, but one that accepts it runs
         or backs off: it is buffered for that step. None yet, but one is reachable: EVENT_NOT_AWAITED,
-        or, with `buffer`, it is buffered in the instance's inbox.
+        or, with `buffer`, it is buffered in the instance's inbox. Where `step_ref` names a step, all
+        of this is about that step alone: EVENT_NEVER_ACCEPTED if it never takes the event from
+        outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
 
         Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
-        INSTANCE_TERMINAL, STEP_NOT_FOUND, EVENT_NOT_AWAITED, EVENT_NEVER_ACCEPTED,
-        AMBIGUOUS_EVENT, INBOX_FULL.
+        INSTANCE_TERMINAL, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
+        EVENT_NOT_AWAITED, AMBIGUOUS_EVENT, INBOX_FULL.
         """
 
     @_abc_1.abstractmethod

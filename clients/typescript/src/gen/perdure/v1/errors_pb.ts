@@ -123,7 +123,9 @@ export enum ErrorReason {
   EVENT_NOT_AWAITED = 12,
 
   /**
-   * FAILED_PRECONDITION: no step that the instance can still reach accepts the event.
+   * FAILED_PRECONDITION: no step that the instance can still reach accepts the event, or the step
+   * that was named never does. Metadata: `events` that still are accepted (by that step); beside a
+   * named step, `step_refs` that still accept this one.
    *
    * @generated from enum value: ERROR_REASON_EVENT_NEVER_ACCEPTED = 13;
    */
@@ -138,7 +140,8 @@ export enum ErrorReason {
   AMBIGUOUS_EVENT = 14,
 
   /**
-   * FAILED_PRECONDITION: the step has ended already.
+   * FAILED_PRECONDITION: the step has ended already, or was skipped. Metadata, of a Resume:
+   * `step_refs` that still accept the event.
    *
    * @generated from enum value: ERROR_REASON_STEP_FINISHED = 15;
    */
@@ -146,6 +149,7 @@ export enum ErrorReason {
 
   /**
    * FAILED_PRECONDITION: the instance's path has left the step behind; it will never begin.
+   * Metadata as with STEP_FINISHED.
    *
    * @generated from enum value: ERROR_REASON_STEP_UNREACHABLE = 16;
    */

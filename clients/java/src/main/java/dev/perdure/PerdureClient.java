@@ -146,7 +146,7 @@ public final class PerdureClient implements AutoCloseable {
      *
      * <p>Reasons: {@code INVALID_FIELD}, {@code PAYLOAD_TOO_LARGE}, {@code REQUEST_ID_REUSED},
      * {@code INSTANCE_NOT_FOUND}, {@code INSTANCE_TERMINAL}, {@code STEP_NOT_FOUND}, {@code STEP_FINISHED},
-     * {@code EVENT_NOT_AWAITED}, {@code EVENT_NEVER_ACCEPTED}, {@code AMBIGUOUS_EVENT}, {@code INBOX_FULL}.
+     * {@code STEP_UNREACHABLE}, {@code EVENT_NOT_AWAITED}, {@code EVENT_NEVER_ACCEPTED}, {@code AMBIGUOUS_EVENT}, {@code INBOX_FULL}.
      */
     public ResumeResponse resume(String instanceId, String event, Consumer<ResumeOptions.Builder> options) {
         ResumeOptions.Builder opts = built(ResumeOptions.newBuilder(), options);

@@ -133,7 +133,9 @@ public enum ErrorReason
   ERROR_REASON_EVENT_NOT_AWAITED(12),
   /**
    * <pre>
-   * FAILED_PRECONDITION: no step that the instance can still reach accepts the event.
+   * FAILED_PRECONDITION: no step that the instance can still reach accepts the event, or the step
+   * that was named never does. Metadata: `events` that still are accepted (by that step); beside a
+   * named step, `step_refs` that still accept this one.
    * </pre>
    *
    * <code>ERROR_REASON_EVENT_NEVER_ACCEPTED = 13;</code>
@@ -150,7 +152,8 @@ public enum ErrorReason
   ERROR_REASON_AMBIGUOUS_EVENT(14),
   /**
    * <pre>
-   * FAILED_PRECONDITION: the step has ended already.
+   * FAILED_PRECONDITION: the step has ended already, or was skipped. Metadata, of a Resume:
+   * `step_refs` that still accept the event.
    * </pre>
    *
    * <code>ERROR_REASON_STEP_FINISHED = 15;</code>
@@ -159,6 +162,7 @@ public enum ErrorReason
   /**
    * <pre>
    * FAILED_PRECONDITION: the instance's path has left the step behind; it will never begin.
+   * Metadata as with STEP_FINISHED.
    * </pre>
    *
    * <code>ERROR_REASON_STEP_UNREACHABLE = 16;</code>
@@ -384,7 +388,9 @@ public enum ErrorReason
   public static final int ERROR_REASON_EVENT_NOT_AWAITED_VALUE = 12;
   /**
    * <pre>
-   * FAILED_PRECONDITION: no step that the instance can still reach accepts the event.
+   * FAILED_PRECONDITION: no step that the instance can still reach accepts the event, or the step
+   * that was named never does. Metadata: `events` that still are accepted (by that step); beside a
+   * named step, `step_refs` that still accept this one.
    * </pre>
    *
    * <code>ERROR_REASON_EVENT_NEVER_ACCEPTED = 13;</code>
@@ -401,7 +407,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_AMBIGUOUS_EVENT_VALUE = 14;
   /**
    * <pre>
-   * FAILED_PRECONDITION: the step has ended already.
+   * FAILED_PRECONDITION: the step has ended already, or was skipped. Metadata, of a Resume:
+   * `step_refs` that still accept the event.
    * </pre>
    *
    * <code>ERROR_REASON_STEP_FINISHED = 15;</code>
@@ -410,6 +417,7 @@ public enum ErrorReason
   /**
    * <pre>
    * FAILED_PRECONDITION: the instance's path has left the step behind; it will never begin.
+   * Metadata as with STEP_FINISHED.
    * </pre>
    *
    * <code>ERROR_REASON_STEP_UNREACHABLE = 16;</code>

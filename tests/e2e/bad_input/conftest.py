@@ -1,0 +1,22 @@
+"""The world of the bad input: a core over a store that can be made to fail, and a real channel to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from api_world import ApiWorld, serving
+from contract.runner_flows import FLOWS
+from e2e.bad_input.faulty_store import FaultyStore
+
+
+@pytest.fixture
+async def store() -> FaultyStore:
+    return FaultyStore(None)
+
+
+@pytest.fixture
+async def world(store: FaultyStore) -> AsyncIterator[ApiWorld]:
+    async with serving(FLOWS, store=store) as made:
+        yield made

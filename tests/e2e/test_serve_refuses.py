@@ -1,0 +1,62 @@
+"""`perdure serve` that cannot start: one line with the mend, and nothing left behind."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def taken() -> Iterator[str]:
+    """An address on which something else listens."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield f"127.0.0.1:{other.getsockname()[1]}"
+
+
+def serve(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "perdure_server.cli", "serve", "--demo", *arguments],
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_port_that_is_taken_leaves_no_database_and_says_the_mend(tmp_path: Path, taken: str) -> None:
+    done = serve(tmp_path, "--database", "sqlite:///new.db", "--listen", taken)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"perdure: --listen {taken}: the address is in use (another server may be running there: "
+        "name another address with --listen, or port 0, which takes a free one)\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_host_that_is_not_this_machines_leaves_no_database_and_is_told_as_such(tmp_path: Path) -> None:
+    # 192.0.2.0/24 belongs to no machine (RFC 5737).
+    done = serve(tmp_path, "--database", "sqlite:///new.db", "--listen", "192.0.2.1:7420", "--insecure")
+
+    assert done.returncode == 1
+    assert "192.0.2.1:7420: the address cannot be had (the system says " in done.stderr
+    assert "port 0, which takes a free one" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_taken_leaves_a_database_as_it_was(tmp_path: Path, taken: str) -> None:
+    (tmp_path / "old.db").write_bytes(b"not even a database")
+
+    done = serve(tmp_path, "--database", "sqlite:///old.db", "--listen", taken)
+
+    assert "--listen" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["old.db"]
+    assert (tmp_path / "old.db").read_bytes() == b"not even a database"
