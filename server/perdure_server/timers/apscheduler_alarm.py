@@ -1,10 +1,11 @@
 """`Alarm` over APScheduler 3.11, by its public interface only.
 
 Theory of operation. Each job is a date job in a memory store, in UTC, that may be late without limit
-(``misfire_grace_time=None``; the default drops what is a second late). APScheduler takes a job out of its
-store *before* its body runs, and drops a job without a word that comes due while a body of the same id still
-runs. So the events "submitted" and "executed" tell which bodies run, and a job of such an id is held back
-until the body has ended.
+(``misfire_grace_time=None``; the default drops what is a second late). APScheduler's own executors run a
+job's body some time after the job has left its store, and drop a job without a word that comes due while a body of
+the same id still runs; on asyncio each costs a task. So the executor here runs a body where the job is submitted. A
+body does nothing but note that its job is due: what is to be called is called once the round is over, all together,
+and until then it can be replaced and cancelled like a job that is pending.
 
 A round of APScheduler that meets an exception never plans the next one. Hence the `wakeup` that the window
 calls every second, and the ticking job by which silence is noticed.
@@ -23,14 +24,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final
 
-from apscheduler.events import (
-    EVENT_JOB_ERROR,
-    EVENT_JOB_EXECUTED,
-    EVENT_JOB_MAX_INSTANCES,
-    EVENT_JOB_MISSED,
-    EVENT_JOB_SUBMITTED,
-    EVENT_SCHEDULER_SHUTDOWN,
-)
+from apscheduler.events import EVENT_SCHEDULER_SHUTDOWN
+from apscheduler.executors.base import BaseExecutor
 from apscheduler.jobstores.base import BaseJobStore, JobLookupError
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -71,10 +66,9 @@ class ApschedulerAlarm:
         self._scheduler: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[str, _Wanted] = {}
-        self._running: set[str] = set()
-        self._after_body: dict[str, _Wanted] = {}
         self._flushing = False
-        self._bodies_ended = asyncio.Event()
+        self._due: dict[str, OnDue] = {}
+        self._calling = False
         self._ticked_at = 0
         self._offset_ms = 0
 
@@ -84,12 +78,10 @@ class ApschedulerAlarm:
         self._loop = asyncio.get_running_loop()
         self._scheduler = AsyncIOScheduler(
             jobstores={"default": self._jobstore()},
+            executors={"default": _AtOnce()},
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
             timezone=UTC,
         )
-        self._scheduler.add_listener(self._on_submitted, EVENT_JOB_SUBMITTED)
-        self._scheduler.add_listener(self._on_ended, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)
-        self._scheduler.add_listener(self._on_dropped, EVENT_JOB_MAX_INSTANCES | EVENT_JOB_MISSED)
         self._scheduler.start()
         self._ticked_at = self._clock.monotonic_ms()
         self._plan_tick()
@@ -99,12 +91,8 @@ class ApschedulerAlarm:
         if self._scheduler is None:
             return
         self._waiting.clear()
-        self._after_body.clear()
+        self._due.clear()
         self._scheduler.remove_all_jobs()
-        # `shutdown` cancels bodies that run: let them end first.
-        while self._running:
-            self._bodies_ended.clear()
-            await self._bodies_ended.wait()
         scheduler, self._scheduler = self._scheduler, None
         ended = asyncio.Event()
         scheduler.add_listener(lambda _event: ended.set(), EVENT_SCHEDULER_SHUTDOWN)
@@ -113,15 +101,12 @@ class ApschedulerAlarm:
 
     def schedule(self, job_id: str, delay_ms: int, on_due: OnDue) -> None:
         run_at = datetime.now(UTC) + timedelta(milliseconds=delay_ms)
-        wanted = _Wanted(run_at, on_due)
-        if job_id in self._running:
-            self._after_body[job_id] = wanted
-        else:
-            self._waiting[job_id] = wanted
-            self._flush_soon()
+        self._due.pop(job_id, None)
+        self._waiting[job_id] = _Wanted(run_at, on_due)
+        self._flush_soon()
 
     def cancel(self, job_id: str) -> None:
-        self._after_body.pop(job_id, None)
+        self._due.pop(job_id, None)
         # It may be handed over already, too: what waits then only replaces it.
         self._waiting.pop(job_id, None)
         if self._scheduler is not None:
@@ -130,7 +115,7 @@ class ApschedulerAlarm:
 
     def clear(self) -> None:
         self._waiting.clear()
-        self._after_body.clear()
+        self._due.clear()
         if self._scheduler is not None:
             self._scheduler.remove_all_jobs()
             self._plan_tick()
@@ -161,14 +146,10 @@ class ApschedulerAlarm:
         try:
             for job_id, wanted in batch:
                 del self._waiting[job_id]
-                # An id can have been submitted since it was asked for.
-                if job_id in self._running:
-                    self._after_body[job_id] = wanted
-                    continue
                 self._scheduler.add_job(
-                    _body,
+                    self._note_due,
                     DateTrigger(wanted.run_at, UTC),
-                    args=(wanted.on_due, job_id),
+                    args=(job_id, wanted.on_due),
                     id=job_id,
                     name=job_id,
                     replace_existing=True,
@@ -187,32 +168,40 @@ class ApschedulerAlarm:
             replace_existing=True,
         )
 
-    async def _tick(self) -> None:
+    def _tick(self) -> None:
         self._ticked_at = self._clock.monotonic_ms()
 
     def _offset(self) -> int:
         return self._clock.now_ms() - self._clock.monotonic_ms()
 
-    # --- what APScheduler tells (on the loop, between other callbacks) ----------------------------------------
+    # --- calling (on the loop; in a round of APScheduler, and behind it) --------------------------------------
 
-    def _on_submitted(self, event: Any) -> None:
-        self._running.add(event.job_id)
+    def _note_due(self, job_id: str, on_due: OnDue) -> None:
+        self._due[job_id] = on_due
+        self._call_soon()
 
-    def _on_ended(self, event: Any) -> None:
-        self._running.discard(event.job_id)
-        if not self._running:
-            self._bodies_ended.set()
-        wanted = self._after_body.pop(event.job_id, None)
-        if wanted is not None:
-            self._waiting[event.job_id] = wanted
-            self._flush_soon()
+    def _call_soon(self) -> None:
+        if self._loop is not None and self._due and not self._calling:
+            self._calling = True
+            self._loop.call_soon(self._call_due)
 
-    def _on_dropped(self, event: Any) -> None:
-        if event.job_id != TICK_JOB_ID:
-            # Cannot be, by the above. The window finds a timer that never fired, and arms it anew.
-            log.error("APScheduler dropped a job", extra={"reference": event.job_id})
+    def _call_due(self) -> None:
+        self._calling = False
+        try:
+            for job_id in tuple(self._due):
+                # One call may cancel or replace what was to be called after it.
+                on_due = self._due.pop(job_id, None)
+                if on_due is not None:
+                    on_due(job_id)
+        finally:
+            self._call_soon()
 
 
-async def _body(on_due: OnDue, job_id: str) -> None:
-    # A coroutine function, or APScheduler would run it in a thread.
-    on_due(job_id)
+class _AtOnce(BaseExecutor):  # type: ignore[misc]
+    """Runs a job's body, which only takes note of it, in the round of APScheduler that finds it due."""
+
+    def submit_job(self, job: Any, _run_times: Any) -> None:
+        job.func(*job.args)
+
+    def _do_submit_job(self, job: Any, run_times: Any) -> None:
+        raise AssertionError("nothing is submitted to be run later")
