@@ -25,6 +25,13 @@ HERE: Final = Path(__file__).resolve().parent
 CONTEXT_JSON: Final = json.dumps(CONTEXT)
 PAYLOAD_JSON: Final = json.dumps(PAYLOAD)
 
+NOT_ENDED: Final = (
+    instance_service_pb2.INSTANCE_STATE_PENDING,
+    instance_service_pb2.INSTANCE_STATE_RUNNING,
+    instance_service_pb2.INSTANCE_STATE_WAITING,
+    instance_service_pb2.INSTANCE_STATE_FAILED,
+)
+
 Call = Callable[[bytes], Awaitable[bytes]]
 
 
@@ -41,6 +48,16 @@ class Server:
         for line in Path(f"/proc/{self.process_id}/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024 / 1e6
+        raise RuntimeError(f"process {self.process_id} is gone")
+
+    def bytes_written(self) -> int:
+        """Return how much it has written to its files: whole pages, log and database.
+
+        Not `write_bytes`: a kernel that holds a file in larger pieces counts a piece for each page.
+        """
+        for line in Path(f"/proc/{self.process_id}/io").read_text(encoding="utf-8").splitlines():
+            if line.startswith("wchar:"):
+                return int(line.split()[1])
         raise RuntimeError(f"process {self.process_id} is gone")
 
 
@@ -70,10 +87,10 @@ def echo_command() -> tuple[str, ...]:
     return (sys.executable, str(HERE / "echo_server.py"))
 
 
-def serve_command(path: str | Path) -> tuple[str, ...]:
+def serve_command(path: str | Path, app: Path = HERE / "flows.py") -> tuple[str, ...]:
     """Return the command of perdure on a SQLite file, as its users give it."""
     return (
-        *(sys.executable, "-m", "perdure_server.cli", "serve", str(HERE / "flows.py")),
+        *(sys.executable, "-m", "perdure_server.cli", "serve", str(app)),
         *("--database", f"sqlite:///{path}", "--listen", "127.0.0.1:0"),
     )
 
@@ -90,13 +107,33 @@ class Perdure:
             "/perdure.v1.InstanceService/WatchInstance"
         )
 
-    async def start(self, workflow: str) -> str:
+    async def start(self, workflow: str, context: str = CONTEXT_JSON) -> str:
         """Start an instance; return its id."""
-        answer = await self.start_raw(start_request(workflow))
+        answer = await self.start_raw(start_request(workflow, context))
         return runner_service_pb2.StartInstanceResponse.FromString(answer).instance_id
 
-    async def resume(self, instance_id: str) -> None:
-        await self.resume_raw(resume_request(instance_id))
+    async def resume(self, instance_id: str, event: str = "answered") -> None:
+        await self.resume_raw(resume_request(instance_id, event))
+
+    async def schedule_resume(self, instance_id: str, step_ref: str, delay_ms: int) -> None:
+        request = runner_service_pb2.ScheduleResumeRequest(
+            instance_id=instance_id,
+            step_ref=step_ref,
+            delay_ms=delay_ms,
+            opts=runner_service_pb2.ScheduleOptions(request_id=os.urandom(16).hex()),
+        )
+        await self.schedule_resume_raw(request.SerializeToString())
+
+    async def until_none_is(self, workflow: str, *states: instance_service_pb2.InstanceState) -> None:
+        """Return once no instance of a workflow is in one of these states."""
+        request = instance_service_pb2.ListInstancesRequest(
+            workflow=workflow, page_size=1, states=states
+        ).SerializeToString()
+        answer = instance_service_pb2.ListInstancesResponse
+        async with asyncio.timeout(60):
+            # The end of the last one is nobody's signal.
+            while answer.FromString(await self.list_instances_raw(request)).instances:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
 
     async def watch(
         self, instance_id: str, after_revision: int = 0
@@ -108,20 +145,20 @@ class Perdure:
             yield instance_service_pb2.WatchInstanceResponse.FromString(body)
 
 
-def start_request(workflow: str) -> bytes:
+def start_request(workflow: str, context: str = CONTEXT_JSON) -> bytes:
     """A StartInstance as a client sends it: with a request id of its own."""
     request = runner_service_pb2.StartInstanceRequest(
         workflow=workflow,
-        context=common_pb2.Payload(json=CONTEXT_JSON),
+        context=common_pb2.Payload(json=context),
         opts=runner_service_pb2.StartOptions(request_id=os.urandom(16).hex()),
     )
     return request.SerializeToString()
 
 
-def resume_request(instance_id: str) -> bytes:
+def resume_request(instance_id: str, event: str = "answered") -> bytes:
     request = runner_service_pb2.ResumeRequest(
         instance_id=instance_id,
-        event="answered",
+        event=event,
         opts=runner_service_pb2.ResumeOptions(
             request_id=os.urandom(16).hex(), payload=common_pb2.Payload(json=PAYLOAD_JSON), buffer=True
         ),
@@ -144,21 +181,7 @@ async def rate_of_lifecycles(perdure: Perdure, count: int) -> float:
     async def work() -> None:
         await perdure.resume(await perdure.start("lifecycle"))
 
-    live = instance_service_pb2.ListInstancesRequest(
-        workflow="lifecycle",
-        page_size=1,
-        states=[
-            instance_service_pb2.INSTANCE_STATE_PENDING,
-            instance_service_pb2.INSTANCE_STATE_RUNNING,
-            instance_service_pb2.INSTANCE_STATE_WAITING,
-            instance_service_pb2.INSTANCE_STATE_FAILED,
-        ],
-    ).SerializeToString()
     began = time.perf_counter()
     await at_once(CALLERS, count, work)
-    answer = instance_service_pb2.ListInstancesResponse
-    async with asyncio.timeout(60):
-        # The end of the last one is nobody's signal.
-        while answer.FromString(await perdure.list_instances_raw(live)).instances:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+    await perdure.until_none_is("lifecycle", *NOT_ENDED)
     return count / (time.perf_counter() - began)

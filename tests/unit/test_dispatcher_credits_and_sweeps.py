@@ -396,6 +396,36 @@ async def test_tasks_without_code_do_not_hide_those_behind_them(table: TaskTable
     assert hands.keys == [TaskKey("last", "work", 1)]
 
 
+async def test_tasks_that_wait_for_one_client_are_taken_as_its_credits_come_free_though_another_has_room() -> (
+    None
+):
+    table = TaskTable(sweep_ms=60_000)
+    for number in range(50):
+        table.add(f"i{number}", "slow")
+    idle, busy = hire(table, 100, "quick"), hire(table, 2, "slow")
+    table.dispatcher.start()
+
+    for count in range(50):
+        await busy.until(lambda count=count: len(busy.tasks) > count)
+        table.dispatcher.done(busy.keys[count], DONE)
+    await table.until_results(50)
+
+    assert idle.tasks == []
+    await table.dispatcher.drain(0)
+
+
+async def test_tasks_whose_client_has_no_credit_do_not_hide_those_behind_them(table: TaskTable) -> None:
+    for number in range(500):
+        table.add(f"i{number}", "slow")
+    table.add("last", "quick")
+    idle, busy = hire(table, 3, "quick"), hire(table, 2, "slow")
+    table.dispatcher.start()
+
+    await idle.until(lambda: bool(idle.tasks))
+
+    assert len(busy.tasks) == 2
+
+
 async def test_sweeps_outlive_a_store_that_is_away_and_bugs(table: TaskTable) -> None:
     table.sweep_troubles = [Unavailable("away"), RuntimeError("a bug"), Unavailable("away")]
     table.take_troubles = [Unavailable("away"), OutcomeUnknown("away")]

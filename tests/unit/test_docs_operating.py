@@ -21,6 +21,9 @@ from perdure_server.app import Server
 from perdure_server.cli.exits import Exit
 from perdure_server.cli.root import app
 from perdure_server.config import DATABASE_DEFAULT, DATABASE_MEMORY, Config
+from perdure_server.runtime import definitions, runner
+from perdure_server.store.sqlite import files, queries, store
+from perdure_server.timers import window
 from scraping import scrape
 
 PAGE: Final = text_of("docs/operating.md")
@@ -100,6 +103,23 @@ def test_every_limit_is_on_the_page_with_its_value() -> None:
     real = {f"`{name}`": told(name, value) for name, value in dataclasses.asdict(Limits()).items()}
 
     assert {row[0]: row[1] for row in table(PAGE, "Limits")} == real
+
+
+def test_what_is_kept_in_memory_is_on_the_page_with_its_bound() -> None:
+    kept = {
+        "CACHE_KIB": told("kept_bytes_max", files.CACHE_KIB << 10),
+        "READER_CACHE_KIB": told("kept_bytes_max", files.READER_CACHE_KIB << 10),
+        "TEXT_BYTES_KEPT": told("kept_bytes_max", queries.TEXT_BYTES_KEPT),
+        "LANES_MAX": told("", runner.LANES_MAX),
+        "STATE_PARTS_MAX": told("", runner.STATE_PARTS_MAX),
+        "BODIES_BYTES_MAX": told("kept_bytes_max", runner.BODIES_BYTES_MAX),
+        "GRAPHS_CACHED_MAX": told("", definitions.GRAPHS_CACHED_MAX),
+        "WINDOW_TIMERS_MAX": told("", window.WINDOW_TIMERS_MAX),
+    }
+
+    assert {row[0].strip("`"): row[1] for row in table(PAGE, "Memory")} == kept
+    reads = f"with more than {told('large_bytes_max', store.LARGE_BYTES)} of payloads, "
+    assert reads + {4: "four"}[store.LARGE_READS_MAX] in PAGE
 
 
 def test_every_health_name_is_on_the_page() -> None:

@@ -129,7 +129,7 @@ async def test_a_batch_is_bounded_in_number(store: GatedStore) -> None:
 
 
 async def test_a_batch_is_bounded_in_bytes(store: GatedStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_commit, "BATCH_BYTES_MAX", 25)
+    monkeypatch.setattr(group_commit, "BATCH_BYTES_MAX", 150)
     committer = GroupCommitter(store)
     bodies = ['"1234567"', '"1234567"', '"1234567"', f'"{"x" * 100}"', "1"]
     await asyncio.gather(*(committer.submit(a_change(a_state(), payloads={1: body})) for body in bodies))
@@ -224,13 +224,14 @@ async def test_a_full_queue_refuses_more_and_recovers(
     assert await committer.submit(a_change(a_state())) == COMMITTED
 
 
+@pytest.mark.parametrize(("letter", "count"), [("x", 6_000), ("😀", 1_500)])
 async def test_a_queue_full_of_bytes_refuses_more_and_recovers(
-    store: GatedStore, monkeypatch: pytest.MonkeyPatch
+    letter: str, count: int, store: GatedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "QUEUE_BYTES_MAX", 100)
+    monkeypatch.setattr(group_commit, "QUEUE_BYTES_MAX", 10_000)
     committer = GroupCommitter(store)
     accepted = [await held(store, committer)]
-    large = '"' + "x" * 60 + '"'
+    large = '"' + letter * count + '"'
     accepted.append(committer.submit(a_change(a_state(), payloads={1: large})))
     with pytest.raises(Overloaded):
         committer.submit(a_change(a_state(), payloads={1: large}))

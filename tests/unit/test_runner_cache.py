@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from contract.runner_flows import FLOWS
@@ -35,4 +37,26 @@ async def test_states_beyond_the_bound_are_read_anew_and_nothing_else_changes(
 
     assert core.runner._parts == 0, "what has ended is not kept"
     assert len(core.runner._lanes) == 0
+    await core.stop(0)
+
+
+async def test_payloads_are_kept_for_tasks_to_come_within_a_bound_of_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner, "BODIES_BYTES_MAX", 20_000)
+    core = Core(SqliteStore(None), FLOWS)
+    await core.start()
+    # Characters that take four bytes each, in memory as on the wire.
+    context = payload('{"faces": "' + "😀" * 1_000 + '"}')
+    for number in range(20):
+        await core.runtime.start_instance(workflow="chain", context=context, instance_id=f"i{number}")
+
+    kept = [text for lane in core.runner._lanes.values() for text in (lane.bodies or {}).values()]
+    assert 0 < sum(map(sys.getsizeof, kept)) <= runner.BODIES_BYTES_MAX
+    for number in range(20):
+        await core.runtime.resume(f"i{number}", event="three", payload=payload("3"), buffer=True)
+        await core.runtime.resume(f"i{number}", event="skip")
+        assert (await core.runtime.get_instance(f"i{number}")).state.status.value == "completed"
+
+    assert core.runner._bodies_bytes == 0, "what has ended is not kept"
     await core.stop(0)

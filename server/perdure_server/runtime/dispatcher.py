@@ -68,7 +68,9 @@ SWEEP_TASKS_MAX: Final = 500
 """How many tasks one sweep takes."""
 
 SWEEP_ROWS_MAX: Final = 10_000
-"""How many rows a sweep reads to get past those that it cannot use (no code for the step, refused a moment ago)."""
+"""How many rows a sweep reads to get past those that it cannot use (no code for the step, refused a moment ago), and,
+once in `SWEEP_MS`, how many to get past those whose client has no credit: they come first when it has one again.
+"""
 
 RECONCILE_MS: Final = 2_000
 """How often the database's word is compared with what runs here."""
@@ -156,6 +158,8 @@ class Dispatcher:
         self._unknown: frozenset[TaskKey] = frozenset()
         self._without_code: set[tuple[str, int, str]] = set()
         self._unusable = 0
+        self._without_credit = 0
+        self._deep_at = 0.0
         self._backlog = False
         self._sweeping = False
         self._sweep_wanted = asyncio.Event()
@@ -498,27 +502,37 @@ class Dispatcher:
         # By the loop's time: the store's may be set back by hours.
         now = asyncio.get_running_loop().time()
         self._refused = {key: until for key, until in self._refused.items() if until > now}
-        limit = min(free, SWEEP_TASKS_MAX) + self._unusable
+        deep = now >= self._deep_at
+        if deep:
+            self._deep_at = now + self._sweep_ms / 1000
+        limit = min(free, SWEEP_TASKS_MAX) + self._unusable + (self._without_credit if deep else 0)
         rows = await self._store.claimable_tasks(code=tuple(self._by_code), limit=limit)
-        taken = unusable = 0
+        taken = unusable = without_credit = 0
         for row in rows:
-            if self._is_usable(row):
+            registered = self._client_for(row)
+            if registered is None:
+                unusable += 1
+            elif registered.free <= self._reserved.total:
+                without_credit += 1
+            else:
                 self._take(row)
                 taken += 1
-            else:
-                unusable += 1
         full = len(rows) >= limit
-        self._unusable = min(2 * unusable, SWEEP_ROWS_MAX) if full else unusable
-        self._backlog = full or self._sweep_wanted.is_set()
+        growth = 2 if full else 1
+        self._unusable = min(growth * unusable, SWEEP_ROWS_MAX)
+        if deep:
+            self._without_credit = min(growth * without_credit, SWEEP_ROWS_MAX)
+        # With room elsewhere the rows may all be read and still wait: for the next credit of their own client.
+        self._backlog = full or without_credit > 0 or self._sweep_wanted.is_set()
         if full and taken:
             self._sweep_wanted.set()
 
-    def _is_usable(self, row: TaskRow) -> bool:
+    def _client_for(self, row: TaskRow) -> _Registered | None:
+        """The client that may take a task, now or once it has a credit; None if it is in hand, refused, or nobody's."""
         key = key_of(row)
         if key in self._held or key in self._taking or key in self._refused:
-            return False
-        registered = self._choose(row.workflow, row.version, row.step_ref)
-        return registered is not None and registered.free > self._reserved.total
+            return None
+        return self._choose(row.workflow, row.version, row.step_ref)
 
     def _take(self, row: TaskRow) -> None:
         key = key_of(row)

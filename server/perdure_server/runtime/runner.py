@@ -18,6 +18,7 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from sys import getsizeof
 from typing import Any, Final, Protocol
 
 from perdure.graph import WorkflowGraph
@@ -55,7 +56,8 @@ STATE_PARTS_MAX: Final = 300_000
 """How many steps, timers and buffered events those states hold together: some three hundred bytes each."""
 
 BODIES_BYTES_MAX: Final = 32 << 20
-"""How many bytes of payloads the lanes keep for tasks to come; beyond, tasks read theirs from the store."""
+"""How many bytes of memory the lanes keep payloads in, for tasks to come; beyond, tasks read theirs from the store. A
+text takes up to four bytes for each of its characters."""
 
 CONFLICTS_MAX: Final = 20
 """How often a job is decided anew after a lost race before its caller is told to try again."""
@@ -490,7 +492,7 @@ class Runner:
 
     def _set_bodies(self, lane: _Lane, bodies: Mapping[int, str] | None) -> None:
         self._bodies_bytes -= lane.bodies_bytes
-        size_bytes = sum(map(len, bodies.values())) if bodies else 0
+        size_bytes = sum(map(getsizeof, bodies.values())) if bodies else 0
         if self._bodies_bytes + size_bytes > BODIES_BYTES_MAX:
             bodies, size_bytes = None, 0
         lane.bodies, lane.bodies_bytes = bodies, size_bytes

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Hashable, Sequence
+from sys import getsizeof
 from time import perf_counter
 from typing import Final
 
@@ -32,13 +33,13 @@ BATCH_CHANGES_MAX: Final = 256
 """How many changes one transaction makes."""
 
 BATCH_BYTES_MAX: Final = 8 << 20
-"""How many bytes of payloads one transaction writes, unless its first change brings more."""
+"""How many bytes of payloads, as they lie in memory, one transaction writes, unless its first change brings more."""
 
 QUEUE_CHANGES_MAX: Final = 10_000
 """How many changes may wait."""
 
 QUEUE_BYTES_MAX: Final = 64 << 20
-"""How many bytes of payloads may wait."""
+"""How many bytes of memory the payloads may take that wait: a text takes up to four for each of its characters."""
 
 GATHER_SECONDS: Final = 0.003
 """How long a batch waits at the most for company when the one before it had some and it has less. A transaction costs
@@ -98,7 +99,7 @@ class GroupCommitter:
         """
         if self._closed:
             raise Unavailable("the store is closing")
-        size_bytes = sum(map(len, change.payloads.values())) if change.payloads else 0
+        size_bytes = sum(map(getsizeof, change.payloads.values())) if change.payloads else 0
         if len(self._queue) >= QUEUE_CHANGES_MAX or (
             self._queue and self._queue_bytes + size_bytes > QUEUE_BYTES_MAX
         ):

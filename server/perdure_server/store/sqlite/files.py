@@ -24,8 +24,13 @@ BUSY_MS_MAX: Final = 5_000
 STATEMENTS_MAX: Final = 512
 """How many statements a connection keeps prepared: every set-based one in every size."""
 
-CACHE_KIB: Final = 64 << 10
-"""How much of the database the writer keeps in memory."""
+CACHE_KIB: Final = 16 << 10
+"""How much of the database the writer keeps in memory: more than a batch writes. The rest is the kernel's to keep, for
+the readers too; with four times as much, instances among a million were answered no faster.
+"""
+
+READER_CACHE_KIB: Final = 2 << 10
+"""How much each reader keeps."""
 
 WAL_BYTES_KEPT: Final = 64 << 20
 """To what the log's file is cut when it starts anew."""
@@ -130,6 +135,7 @@ def connect_reader(path: str, vfs: str | None = None) -> apsw.Connection:
         )
         connection.set_busy_timeout(BUSY_MS_MAX)
         connection.execute("PRAGMA query_only = ON").fetchall()
+        connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}").fetchall()
     except apsw.Error as error:
         raise Unavailable(f"cannot open {path}: {error}") from error
     return connection

@@ -15,6 +15,10 @@ ROWS_SIZES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """The numbers of rows that set-based statements exist for; more rows take several statements. apsw keeps statements
 prepared only up to 16 KiB of text, which the widest one stays below at 128 rows."""
 
+TEXT_BYTES_KEPT: Final = 256 << 10
+"""A prepared statement keeps the values of its last run until the next one. One that carried more text than this is
+thrown away instead: each size of each would keep megabytes for ever. To prepare it is little beside writing that."""
+
 _NAME: Final = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _ROWS: Final = re.compile(r"WITH row\(([^)]*)\) AS \(VALUES :rows\)")
 
@@ -25,7 +29,9 @@ class Rows:
     def __init__(self, sql: str) -> None:
         columns = _ROWS.search(sql)
         assert columns is not None, "a set-based statement begins with WITH row(...) AS (VALUES :rows)"
-        self.width: Final = columns[1].count(",") + 1
+        names = [name.strip() for name in columns[1].split(",")]
+        self.width: Final = len(names)
+        self._text: Final = next((at for at, name in enumerate(names) if name in ("state", "body")), None)
         row = f"({','.join('?' * self.width)})"
         self._sized: Final = {size: sql.replace(":rows", ",".join([row] * size)) for size in ROWS_SIZES}
 
@@ -39,6 +45,12 @@ class Rows:
             if size > count:
                 part = [*part, *(None,) * ((size - count) * self.width)]
             yield self._sized[size], part
+
+    def stays_prepared(self, values: Sequence[Any]) -> bool:
+        """Return whether the statement of these rows is to be kept for the next ones, and these rows with it."""
+        if self._text is None:
+            return True
+        return sum([len(text) for text in values[self._text :: self.width] if text]) <= TEXT_BYTES_KEPT
 
 
 @cache

@@ -125,11 +125,14 @@ SELECT json_group_array(json_array(instance_id, state)) FROM instances
 WHERE namespace = '' AND instance_id IN (SELECT value FROM json_each(:instance_ids))
 
 -- name: get_instance
--- The state with all bodies, in one statement and therefore in one snapshot.
-SELECT state, (
+-- The state with all bodies, in one statement and therefore in one snapshot. NULL for the bodies if together they are
+-- larger than `:bytes_max`, which is told by their rows' heads, without a look at the bodies.
+SELECT state, CASE WHEN coalesce((
+    SELECT sum(octet_length(p.body)) FROM payloads AS p WHERE p.namespace = '' AND p.instance_id = i.instance_id
+), 0) <= :bytes_max THEN (
     SELECT json_group_array(json_array(p.revision, p.body)) FROM payloads AS p
     WHERE p.namespace = '' AND p.instance_id = i.instance_id
-)
+) END
 FROM instances AS i WHERE i.namespace = '' AND i.instance_id = :instance_id
 
 -- name: history

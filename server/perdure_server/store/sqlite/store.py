@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -62,6 +63,12 @@ log = logging.getLogger(__name__)
 
 READERS: Final = 2
 """How many threads read at the same time."""
+
+LARGE_BYTES: Final = 32 << 10
+LARGE_READS_MAX: Final = 4
+"""How many instances are read at once whose payloads take more than `LARGE_BYTES` together, which may be megabytes. The
+readers are faster than whoever makes answers of them: what they read for a crowd of callers would fill the memory.
+"""
 
 WAL_PAGES_MAX: Final = 4_000
 """After how many pages the log is copied into the database, between two batches."""
@@ -126,6 +133,7 @@ class SqliteStore:
         self._readers: ConnectionThreads | None = None
         self._lister: ConnectionThreads | None = None
         self._loads = Loads(self._submit_read)
+        self._large_reads = asyncio.Semaphore(LARGE_READS_MAX)
         self._pages_written = 0
         self._pages_copied = 0
 
@@ -215,11 +223,17 @@ class SqliteStore:
         return await self._loads.load(instance_id)
 
     async def get_instance(self, instance_id: str) -> StoredInstance | None:
-        found = await self._read(_GET_INSTANCE, {"instance_id": instance_id})
-        if not found:
-            return None
-        state, bodies = found[0]
-        return StoredInstance(decode_state(state), dict(orjson.loads(bodies)))
+        found = await self._get_instance(instance_id, LARGE_BYTES)
+        if found is not None and found[1] is None:
+            async with self._large_reads:
+                found = await self._get_instance(instance_id, sys.maxsize)
+                # Decoded before the next one is read.
+                return None if found is None else _instance_of(*found)
+        return None if found is None else _instance_of(*found)
+
+    async def _get_instance(self, instance_id: str, bytes_max: int) -> tuple[str, str | None] | None:
+        found = await self._read(_GET_INSTANCE, {"instance_id": instance_id, "bytes_max": bytes_max})
+        return (found[0][0], found[0][1]) if found else None
 
     async def list_instances(
         self, where: InstanceFilter, *, limit: int, after: InstanceCursor | None = None
@@ -428,6 +442,11 @@ class SqliteStore:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.Error as error:
             log.warning("the log could not be copied into the database: %s", error)
+
+
+def _instance_of(state: str, bodies: str | None) -> StoredInstance:
+    assert bodies is not None
+    return StoredInstance(decode_state(state), dict(orjson.loads(bodies)))
 
 
 def _timer_of(row: Row) -> TimerRow:

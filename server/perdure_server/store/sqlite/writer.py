@@ -117,7 +117,7 @@ def _find_lost(connection: apsw.Connection, batch: Batch, now: Callable[[], int]
 def _write(connection: apsw.Connection, batch: Batch) -> None:
     for statement, values_of in _WRITES:
         for sql, values in statement.statements(values_of(batch)):
-            connection.execute(sql, values)
+            connection.execute(sql, values, can_cache=statement.stays_prepared(values))
 
 
 @contextmanager
