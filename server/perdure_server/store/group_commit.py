@@ -44,8 +44,8 @@ QUEUE_BYTES_MAX: Final = 64 << 20
 GATHER_SECONDS: Final = 0.006
 """How long a batch waits at the most for company when the one before it had some and it has less. A transaction costs
 a hand-over to another thread and a sync, whatever it holds; under load, this saves a sixth of the server's work. Who
-pays is a server that is busy but not full: at 2,000 starts a second the median took two milliseconds longer than without
-waiting (docs/performance.md)."""
+pays is a server that is busy but not full: at 2,000 starts a second the median took two milliseconds longer than
+without waiting (docs/performance.md)."""
 
 GATHER_CHANGES_MIN: Final = 4
 """The size of a batch from which on the next one waits for company. A lone caller waits once, behind a crowd."""
