@@ -34,8 +34,9 @@ from perdure_server.runtime.service import Runtime
 from perdure_server.runtime.watch import WatchHub
 from perdure_server.security.listen import (
     Address,
-    CannotListen,
+    cannot_be_had,
     check_exposure,
+    check_free,
     check_metrics_exposure,
     parse_address,
     server_credentials,
@@ -219,7 +220,7 @@ class Server:
             coroutines_max=config.coroutines_max,
             threads_max=config.threads_max,
         )
-        address = parse_address(config.listen)
+        self._listen = address = parse_address(config.listen)
         credentials = server_credentials(config.tls_cert, config.tls_key, config.tls_client_ca)
         check_exposure(address, has_tls=credentials is not None, insecure=config.insecure)
         self._api = ApiServer(
@@ -238,15 +239,15 @@ class Server:
         return self._metrics_address
 
     async def start(self) -> Address:
-        """Take the addresses, recover, be ready; return the API's.
+        """Recover, listen, be ready; return the address.
 
-        Raises `CannotListen`, before anything is written, and what `Core.start` raises.
+        Raises `CannotListen`, where it can be told beforehand before anything is written, and what `Core.start` raises.
         """
+        check_free("--listen", self._listen)
         async with contextlib.AsyncExitStack() as undo:
-            # The ports first: if one is taken, nothing has been opened or run. And metrics tell of a recovery, too.
-            self._start_metrics()
+            # Before the rest, so that they tell of a long recovery too.
             undo.push_async_callback(self._stop_metrics)
-            await self._api.bind()
+            self._start_metrics()
             await self._core.start()
             undo.push_async_callback(self._core.stop, 0)
             address = await self._api.start()
@@ -287,10 +288,8 @@ class Server:
         )
         try:
             self._metrics = MetricsEndpoint(registry_of(metrics_of(parts)), address.host, address.port)
-        except OSError as error:
-            raise CannotListen(
-                f"--metrics {address}: the address cannot be had; is another server running there?"
-            ) from error
+        except (OSError, UnicodeError) as error:
+            raise cannot_be_had("--metrics", address) from error
         self._metrics_address = address.at(self._metrics.port)
         self._metrics.start()
 

@@ -217,7 +217,10 @@ def test_a_port_that_is_taken_ends_the_start_before_anything_is_opened(tmp_path:
         line = refused(tmp_path, "--metrics", address)
 
     assert line.startswith("perdure: ")
-    assert f"--metrics {address}: the address cannot be had" in line
+    assert (
+        f"--metrics {address}: the address is in use, maybe by another server (name another address with --metrics"
+        in line
+    )
 
 
 def test_outside_loopback_metrics_are_refused_unless_told_to(tmp_path: Path) -> None:

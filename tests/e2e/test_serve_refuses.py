@@ -36,8 +36,8 @@ def test_a_port_that_is_taken_leaves_no_database_and_says_the_mend(tmp_path: Pat
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"perdure: --listen {taken}: the address is in use (another server may be running there: "
-        "name another address with --listen, or port 0, which takes a free one)\n"
+        f"perdure: --listen {taken}: the address is in use, maybe by another server "
+        "(name another address with --listen, or port 0, which takes a free one)\n"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -47,7 +47,7 @@ def test_a_host_that_is_not_this_machines_leaves_no_database_and_is_told_as_such
     done = serve(tmp_path, "--database", "sqlite:///new.db", "--listen", "192.0.2.1:7420", "--insecure")
 
     assert done.returncode == 1
-    assert "192.0.2.1:7420: the address cannot be had (the system says " in done.stderr
+    assert "192.0.2.1:7420: the address cannot be had: Cannot assign requested address (name " in done.stderr
     assert "port 0, which takes a free one" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -60,3 +60,18 @@ def test_a_port_that_is_taken_leaves_a_database_as_it_was(tmp_path: Path, taken:
     assert "--listen" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["old.db"]
     assert (tmp_path / "old.db").read_bytes() == b"not even a database"
+
+
+@pytest.mark.parametrize("option", ["--listen", "--metrics"])
+@pytest.mark.parametrize("insecure", [(), ("--insecure",)])
+@pytest.mark.parametrize("host", ["a..b", "nowhere.invalid"])
+def test_a_host_that_stands_for_nothing_is_told_in_a_line(
+    tmp_path: Path, option: str, insecure: tuple[str, ...], host: str
+) -> None:
+    done = serve(tmp_path, "--database", "sqlite:///new.db", option, f"{host}:7", *insecure)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert "cannot be looked up" in line
+    assert line.endswith(")")
+    assert list(tmp_path.iterdir()) == []

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import socket
 from typing import Final
 
 import grpc
@@ -14,7 +12,7 @@ from perdure_server.api import health, instance_service, runner_service, timer_s
 from perdure_server.api.handlers import Gate
 from perdure_server.api.limits import Limits
 from perdure_server.runtime.service import Runtime
-from perdure_server.security.listen import Address, CannotListen
+from perdure_server.security.listen import Address, cannot_be_had
 
 log = logging.getLogger(__name__)
 
@@ -46,20 +44,9 @@ class ApiServer:
         self.gate = Gate(self._limits)
         self._health = health.Health((name for name, _ in SERVICES), self.gate)
         self._server: grpc.aio.Server | None = None
-        self._address: Address | None = None
 
     async def start(self) -> Address:
-        """Answer calls, not ready yet, and return the address with its port. Raises `CannotListen`."""
-        address = self._address or await self.bind()
-        assert self._server is not None
-        await self._server.start()
-        return address
-
-    async def bind(self) -> Address:
-        """Take the address, and return it with its port; who calls there waits for `start`. Raises `CannotListen`.
-
-        A server that cannot be reached must not leave a database behind: so this comes before the store is opened.
-        """
+        """Listen, not ready yet, and return the address with its port. Raises `CannotListen`."""
         limits = self._limits
         server = grpc.aio.server(
             options=limits.channel_options(),
@@ -80,13 +67,11 @@ class ApiServer:
             else:
                 port = server.add_secure_port(str(self._listen), self._credentials)
         except RuntimeError as error:
-            raise CannotListen(
-                f"--listen {self._listen}: {_why_not(self._listen)}: "
-                "name another address with --listen, or port 0, which takes a free one"
-            ) from error
+            # gRPC does not tell.
+            raise cannot_be_had("--listen", self._listen) from error
+        await server.start()
         self._server = server
-        self._address = self._listen.at(port)
-        return self._address
+        return self._listen.at(port)
 
     async def set_ready(self, *, ready: bool) -> None:
         """Tell load balancers whether to send calls here."""
@@ -110,18 +95,3 @@ class ApiServer:
 
     def __repr__(self) -> str:
         return f"ApiServer({self._listen})"
-
-
-def _why_not(address: Address) -> str:
-    """Ask the system why an address cannot be had: gRPC does not tell."""
-    try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        for family, kind, protocol, _, place in found:
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(place)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return "the address is in use; another server may be running there"
-        return f"the address cannot be had; the system says {error.strerror or error}"
-    return "the address cannot be had; the system does not say why"

@@ -1,10 +1,12 @@
 """Where the server may listen, and how: an address, TLS, and the rule that plain text stays on this machine.
 
-What lives here: reading HOST:PORT and PEM files, once, at start. What may not: sockets.
+What lives here: reading HOST:PORT and PEM files, once, at start, and whether an address can be had. What may not:
+serving.
 """
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 import ssl
@@ -59,8 +61,8 @@ def is_loopback(host: str) -> bool:
         pass
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise CannotListen(f"the host {host!r} cannot be looked up: {error}") from error
+    except (OSError, UnicodeError) as error:
+        raise CannotListen(f"the host {host!r} cannot be looked up: {error}; name one that can") from error
     return all(ipaddress.ip_address(str(place[0]).partition("%")[0]).is_loopback for *_, place in found)
 
 
@@ -82,6 +84,45 @@ def check_metrics_exposure(address: Address, *, insecure: bool) -> None:
         f"--metrics {address} can be reached from other machines, and metrics have no TLS: serve them on 127.0.0.1, "
         "or say --insecure if something else protects them (a mesh, a private network)"
     )
+
+
+def check_free(option: str, address: Address) -> None:
+    """Refuse an address that cannot be had, before anything is opened or run. Raises `CannotListen`.
+
+    It is let go at once, so that nobody waits at a port behind which nothing answers yet.
+    """
+    why = _why_not(address)
+    if why:
+        raise cannot_be_had(option, address, why)
+
+
+def cannot_be_had(option: str, address: Address, why: str = "") -> CannotListen:
+    """Return the error of an option's address. Without ``why`` the system is asked."""
+    why = why or _why_not(address) or "the address cannot be had, and the system does not say why"
+    return CannotListen(
+        f"{option} {address}: {why}; name another address with {option}, or port 0, which takes a free one"
+    )
+
+
+def _why_not(address: Address) -> str:
+    """Return why nothing of what the host stands for can be listened on, or what is taken; empty if it can be had."""
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        return f"the host cannot be looked up: {error}"
+    refused: list[OSError] = []
+    for family, kind, protocol, _, place in found:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(place)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return "the address is in use, maybe by another server"
+            refused.append(error)
+    if len(refused) < len(found):
+        return ""  # as on a machine without IPv6, for a name that stands for both
+    return f"the address cannot be had: {refused[0].strerror or refused[0]}"
 
 
 def server_credentials(
