@@ -8,14 +8,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
 
-from factories import a_change, a_definition, a_state, filter_id
+from factories import a_change, a_state, filter_id
 from perdure_server.engine.state import InstanceStatus
 from perdure_server.store.open import open_store
 from perdure_server.store.protocol import COMMITTED, CannotOpen, DatabaseInUse, InstanceCursor, InstanceFilter
@@ -24,21 +23,6 @@ from perdure_server.store.sqlite import store as store_module
 from perdure_server.store.sqlite.files import connect_writer
 from perdure_server.store.sqlite.lists import list_statement
 from perdure_server.store.sqlite.queries import ROWS_SIZES, Rows, rows, texts
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "perdure.db")
-
-
-@pytest.fixture
-async def store(path: str) -> AsyncIterator[SqliteStore]:
-    made = SqliteStore(path)
-    await made.open()
-    await made.put_definition(a_definition())
-    yield made
-    await made.close()
-
 
 # --- who may have it ---------------------------------------------------------------------------------------------
 

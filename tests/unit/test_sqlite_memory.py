@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import apsw
 import pytest
 
-from factories import a_change, a_definition, a_state
+from factories import a_change, a_state
 from perdure_server.store.protocol import COMMITTED
 from perdure_server.store.sqlite import SqliteStore
-from perdure_server.store.sqlite.queries import ROWS_SIZES, TEXT_BYTES_KEPT
+from perdure_server.store.sqlite.queries import ROWS_SIZES, TEXT_BYTES_KEPT, rows
 from perdure_server.store.sqlite.store import LARGE_BYTES, LARGE_READS_MAX
 
 STATEMENTS_BYTES_MAX = 8 << 20
 """The prepared statements themselves take some two mebibytes."""
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    made = SqliteStore(str(tmp_path / "p.db"))
-    await made.open()
-    await made.put_definition(a_definition())
-    yield made
-    await made.close()
 
 
 async def test_statements_that_wrote_large_payloads_keep_none_of_them(store: SqliteStore) -> None:
@@ -39,6 +29,18 @@ async def test_statements_that_wrote_large_payloads_keep_none_of_them(store: Sql
     assert store._writer is not None
     used = await store._writer.submit(lambda connection: connection.status(apsw.SQLITE_DBSTATUS_STMT_USED)[0])
     assert used < STATEMENTS_BYTES_MAX
+
+
+@pytest.mark.parametrize("character", ["x", "ü", "中", "😀"])
+def test_a_statement_that_stays_prepared_keeps_no_more_than_it_may(character: str) -> None:
+    write = rows("write_payloads")
+    for length in range(0, TEXT_BYTES_KEPT, 1_000):
+        body = character * length
+        if not write.stays_prepared(["i", 1, body] * 2):
+            break
+        assert 2 * len(body.encode()) <= TEXT_BYTES_KEPT
+
+    assert length > TEXT_BYTES_KEPT // 16
 
 
 @pytest.mark.parametrize(("size_bytes", "at_once"), [(LARGE_BYTES + 1, LARGE_READS_MAX), (LARGE_BYTES, 0)])

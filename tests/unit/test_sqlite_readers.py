@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from factories import a_change, a_definition, a_state
+from factories import a_change, a_state
 from perdure_server.store.protocol import COMMITTED, InstanceFilter
 from perdure_server.store.sqlite import SqliteStore
 from perdure_server.store.sqlite.threads import ConnectionThreads
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    made = SqliteStore(str(tmp_path / "p.db"))
-    await made.open()
-    await made.put_definition(a_definition())
-    yield made
-    await made.close()
 
 
 class Busy:

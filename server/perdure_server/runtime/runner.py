@@ -57,7 +57,7 @@ STATE_PARTS_MAX: Final = 300_000
 
 BODIES_BYTES_MAX: Final = 32 << 20
 """How many bytes of memory the lanes keep payloads in, for tasks to come; beyond, tasks read theirs from the store. A
-text takes up to four bytes for each of its characters."""
+text takes up to eight bytes for each of its characters: four, and its UTF-8, which it keeps once it was written."""
 
 CONFLICTS_MAX: Final = 20
 """How often a job is decided anew after a lost race before its caller is told to try again."""

@@ -39,7 +39,8 @@ QUEUE_CHANGES_MAX: Final = 10_000
 """How many changes may wait."""
 
 QUEUE_BYTES_MAX: Final = 64 << 20
-"""How many bytes of memory the payloads may take that wait: a text takes up to four for each of its characters."""
+"""How many bytes of memory the payloads may take that wait: a text takes up to four for each of its characters. One
+that is not ASCII takes up to as much again from when it is written on, since it then keeps its UTF-8 too."""
 
 GATHER_SECONDS: Final = 0.006
 """How long a batch waits at the most for company when the one before it had some and it has less. A transaction costs

@@ -1,48 +1,59 @@
-"""The metrics over HTTP, in threads of their own: whoever scrapes, and however, the server's loop does not wait for it.
+"""The metrics over HTTP, on a loop in a thread of its own: whoever scrapes, and however, the server's does not wait.
 
-Theory of operation. One thread accepts; each connection has a thread, of which there are few, and one request. A
-connection that is not done in time is cut, and where all threads are taken, the oldest one is: a client that sends
-byte by byte, or reads nothing, has its place for some seconds, and a scraper gets in all the same. Figures are read for
-one scrape at a time, with a pause behind it, so that a crowd of scrapers takes little of the interpreter.
+Theory of operation. A connection is one request and one answer, which it gets once its request is there; until then,
+and until it has read the answer, it holds nothing but a socket, for some seconds. An answer is kept for nine times as
+long as it took to make: a crowd of scrapers gets the same one at once, and answers take a tenth of the interpreter at
+most. Connections are taken with a pause behind each, so that they do not take more than that either.
 
-What lives here: that frame around the library's server and text format. What may not: figures.
+What lives here: that, around the library's text formats. What may not: figures.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import io
 import logging
+import re
 import socket
-import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, Final
-from wsgiref.simple_server import WSGIRequestHandler
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
-from prometheus_client.exposition import ThreadingWSGIServer
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 log = logging.getLogger(__name__)
 
-CONNECTIONS_MAX: Final = 4
-"""How many connections are served at once, each by a thread."""
+CONNECTIONS_MAX: Final = 100
+"""How many connections are open at once. One more, and the oldest is cut: it has had its time to send a request."""
 
 CONNECTION_SECONDS: Final = 5.0
 """How long a connection may take, from its acceptance to the last byte of the answer."""
 
-POLL_SECONDS: Final = 0.25
-"""How often connections are looked through, and how long the accepting thread takes to end at most."""
+REQUEST_BYTES_MAX: Final = 16 << 10
+"""How long a request may be. A scraper's has some hundred bytes."""
 
-PAUSE_FACTOR: Final = 9
-PAUSE_SECONDS_MAX: Final = 0.5
-"""The next scrape waits this many times as long as the last one took: together they take a tenth of the interpreter."""
+ACCEPT_PAUSE_SECONDS: Final = 0.002
+"""From one connection to the next, each of which takes a tenth of a millisecond or two, besides making its answer."""
+
+KEPT_FACTOR: Final = 9
+KEPT_SECONDS_MAX: Final = 0.5
+"""An answer is kept for this many times as long as it took to make: in each format they take a tenth of the
+interpreter, or more where it takes long."""
 
 BACKLOG: Final = 128
 """How many connections wait in the system to be accepted."""
 
-WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
+Format: TypeAlias = tuple[Callable[[CollectorRegistry], bytes], str]
+"""What writes a registry, and its content type."""
+
+_TEXT: Final = choose_encoder("")
+_OPENMETRICS: Final = choose_encoder("application/openmetrics-text; version=1.0.0")
+# The library would repeat in its content type whatever version is asked for, of which there are too many to keep.
+_ASKS_FOR_OPENMETRICS: Final = re.compile(
+    rb"^accept:.*application/openmetrics-text", re.IGNORECASE | re.MULTILINE
+)
 
 
 class MetricsEndpoint:
@@ -59,141 +70,111 @@ class MetricsEndpoint:
         *,
         connection_seconds: float = CONNECTION_SECONDS,
     ) -> None:
-        self._server = _HttpServer(host, port, connection_seconds)
-        self._server.set_app(_one_at_a_time(make_wsgi_app(registry)))
-        self.port: int = self._server.server_port
-        self._thread: threading.Thread | None = None
+        self._answers = _Answers(registry)
+        self._connection_seconds = connection_seconds
+        self._listener = _listening(host, port)
+        self.port: int = self._listener.getsockname()[1]
+        self._loop = asyncio.new_event_loop()
+        self._connections: dict[asyncio.Task[None], socket.socket] = {}
+        """The oldest first."""
+        self._accepting: asyncio.Handle = self._loop.call_soon(self._await_one)
+        self._thread = threading.Thread(target=self._run, name="perdure-metrics", daemon=True)
 
     def start(self) -> None:
         """Begin to answer."""
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(POLL_SECONDS,), name="perdure-metrics", daemon=True
-        )
         self._thread.start()
 
     def close(self) -> None:
-        """Cut what is open and listen no more. Blocks for `POLL_SECONDS` at most, and a moment more."""
-        if self._thread is not None:
-            self._server.shutdown()
+        """Cut what is open and listen no more. Blocks while an answer is made, and a moment more."""
+        if self._thread.ident is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
-        self._server.server_close()
+        self._loop.close()
+        self._listener.close()
+
+    def _run(self) -> None:
+        self._loop.run_forever()  # until `close`
+        self._accepting.cancel()
+        self._loop.remove_reader(self._listener)
+        for task in self._connections:
+            task.cancel()
+        if self._connections:
+            self._loop.run_until_complete(asyncio.wait([*self._connections]))
+
+    def _await_one(self) -> None:
+        self._loop.add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        self._loop.remove_reader(self._listener)
+        self._accepting = self._loop.call_later(ACCEPT_PAUSE_SECONDS, self._await_one)
+        # That the process may open no more files passes; the connection waits meanwhile.
+        with contextlib.suppress(OSError):
+            connection, _ = self._listener.accept()
+            connection.setblocking(False)
+            if len(self._connections) >= CONNECTIONS_MAX:
+                next(iter(self._connections)).cancel()
+            task = self._loop.create_task(self._serve(connection))
+            self._connections[task] = connection
+            task.add_done_callback(lambda task: self._connections.pop(task).close())
+
+    async def _serve(self, connection: socket.socket) -> None:
+        # A client that is too slow (``TimeoutError`` is one of these), or gone, is nothing to be told of.
+        with contextlib.suppress(OSError):
+            async with asyncio.timeout(self._connection_seconds):
+                request = b""
+                while b"\r\n\r\n" not in request:
+                    part = await self._loop.sock_recv(connection, REQUEST_BYTES_MAX)
+                    if not part or len(request) + len(part) > REQUEST_BYTES_MAX:
+                        return
+                    request += part
+                await self._loop.sock_sendall(connection, self._answers.to(request))
 
 
-class _Handler(WSGIRequestHandler):
-    def get_stderr(self) -> io.StringIO:
-        # The library prints what it meets with its stack, such as a client that is gone; logs are JSON lines.
-        return io.StringIO()
+class _Answers:
+    """What is answered. The latest in each format is kept for a while, as the error that it may have met is."""
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
-        pass
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._kept: dict[Format, tuple[bytes, float]] = {}
+        """Each with the time until which it is kept."""
 
+    def to(self, request: bytes) -> bytes:
+        if not request.startswith(b"GET "):
+            return _answer("400 Bad Request", "text/plain", b"GET the metrics, with HTTP/1.1\n")
+        format_ = _OPENMETRICS if _ASKS_FOR_OPENMETRICS.search(request) else _TEXT
+        answer, until = self._kept.get(format_, (b"", 0.0))
+        began = time.monotonic()
+        if began >= until:
+            answer = self._make(*format_)
+            ended = time.monotonic()
+            until = ended + min(KEPT_FACTOR * (ended - began), KEPT_SECONDS_MAX)
+            self._kept[format_] = answer, until
+        return answer
 
-class _HttpServer(ThreadingWSGIServer):
-    allow_reuse_address = True  # else a restart waits for connections of the one before to fade
-    allow_reuse_port = False
-    block_on_close = False
-    request_queue_size = BACKLOG
-
-    def __init__(self, host: str, port: int, connection_seconds: float) -> None:
-        family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-            0
-        ]
-        self.address_family = family
-        self.connection_seconds = connection_seconds
-        self._places = threading.BoundedSemaphore(CONNECTIONS_MAX)
-        self._open: dict[socket.socket, float] = {}
-        """When each connection was accepted, the oldest first."""
-        self._lock = threading.Lock()
-        super().__init__(place[:2], _Handler)  # type: ignore[arg-type]  # text and number for both families
-
-    def server_bind(self) -> None:
-        # The library's would look the host's name up, which may take long and serves nothing.
-        socketserver.TCPServer.server_bind(self)
-        host, port = self.server_address[:2]
-        self.server_name, self.server_port = str(host), port
-        self.setup_environ()
-
-    def get_request(self) -> tuple[Any, Any]:
+    def _make(self, encode: Callable[[CollectorRegistry], bytes], content_type: str) -> bytes:
         try:
-            request, client_address = super().get_request()
-            # Of one read or write; `service_actions` bounds the whole.
-            request.settimeout(self.connection_seconds)
-            return request, client_address
-        except OSError:
-            # The process may open no more files: the connection stays ready to be accepted, again and again.
-            time.sleep(POLL_SECONDS)
-            raise
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._places.acquire(blocking=False):
-            self._cut_before(float("inf"), count=1)
-            if not self._places.acquire(timeout=POLL_SECONDS):
-                self.shutdown_request(request)
-                return
-        with self._lock:
-            self._open[request] = time.monotonic()
-        try:
-            super().process_request(request, client_address)
-        except BaseException:
-            # There was no thread to be had.
-            self._leave(request)
-            raise
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._leave(request)
-
-    def service_actions(self) -> None:
-        self._cut_before(time.monotonic() - self.connection_seconds)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client sent what is no HTTP, left, or was too slow: nothing that an operator should be told."""
-
-    def server_close(self) -> None:
-        super().server_close()
-        self._cut_before(float("inf"))
-
-    def _leave(self, request: socket.socket) -> None:
-        with self._lock:
-            self._open.pop(request, None)
-        self._places.release()
-
-    def _cut_before(self, latest: float, count: int = CONNECTIONS_MAX) -> None:
-        """End up to ``count`` connections that were accepted before ``latest``, the oldest first."""
-        with self._lock:
-            for request, accepted in list(self._open.items())[:count]:
-                if accepted > latest:
-                    break
-                # Its thread, which reads or writes, sees the end and closes it.
-                _shut(request)
+            return _answer("200 OK", content_type, encode(self._registry))
+        except Exception:  # whatever a reading raises, the next scrape must be answered
+            log.exception("the metrics could not be read")
+            body = b"the metrics could not be read; the server's log tells why\n"
+            return _answer("500 Internal Server Error", "text/plain", body)
 
 
-def _shut(request: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # it may have ended meanwhile
-        request.shutdown(socket.SHUT_RDWR)
+def _answer(status: str, content_type: str, body: bytes) -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\nConnection: close"
+    return f"{head}\r\n\r\n".encode() + body
 
 
-def _one_at_a_time(app: WsgiApp) -> WsgiApp:
-    lock = threading.Lock()
-    next_at = 0.0
-
-    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        nonlocal next_at
-        with lock:
-            began = time.monotonic()
-            if began < next_at:
-                time.sleep(next_at - began)
-                began = time.monotonic()
-            try:
-                return list(app(environ, start_response))
-            except Exception:  # whatever a reading raises, the next scrape must be answered
-                log.exception("the metrics could not be read")
-                start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
-                return [b"the metrics could not be read; the server's log tells why\n"]
-            finally:
-                now = time.monotonic()
-                next_at = now + min(PAUSE_FACTOR * (now - began), PAUSE_SECONDS_MAX)
-
-    return answer
+def _listening(host: str, port: int) -> socket.socket:
+    [(family, *_, place), *_] = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    # It may be had again at once, while connections of a process before fade, and is shared with nobody.
+    listener = socket.create_server(
+        place,
+        family=family,
+        backlog=BACKLOG,
+        dualstack_ipv6=family == socket.AF_INET6 and socket.has_dualstack_ipv6(),
+    )
+    listener.setblocking(False)
+    return listener

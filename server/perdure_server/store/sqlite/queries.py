@@ -17,7 +17,8 @@ prepared only up to 16 KiB of text, which the widest one stays below at 128 rows
 
 TEXT_BYTES_KEPT: Final = 256 << 10
 """A prepared statement keeps the values of its last run until the next one. One that carried more text than this is
-thrown away instead: each size of each would keep megabytes for ever. To prepare it is little beside writing that."""
+thrown away instead: each size of each would keep megabytes for ever. To prepare it is little beside writing that.
+It keeps UTF-8, of which a character beyond ASCII takes up to four bytes, and is counted with four."""
 
 _NAME: Final = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _ROWS: Final = re.compile(r"WITH row\(([^)]*)\) AS \(VALUES :rows\)")
@@ -50,7 +51,8 @@ class Rows:
         """Return whether the statement of these rows is to be kept for the next ones, and these rows with it."""
         if self._text is None:
             return True
-        return sum([len(text) for text in values[self._text :: self.width] if text]) <= TEXT_BYTES_KEPT
+        found = [text for text in values[self._text :: self.width] if text]
+        return sum([len(text) if text.isascii() else 4 * len(text) for text in found]) <= TEXT_BYTES_KEPT
 
 
 @cache
