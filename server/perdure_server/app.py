@@ -171,12 +171,17 @@ class Core:
 
     def healthy(self) -> bool:
         """Whether this process does its work: it can write, timers fire in time, steps get their turn."""
-        return (
-            self.replica.healthy()
-            and self.timers.healthy()
-            and self.dispatcher.healthy()
-            and (self.executor is None or self.executor.healthy())
-        )
+        return not self.unhealthy_parts()
+
+    def unhealthy_parts(self) -> tuple[str, ...]:
+        """Return what does not work as it should, of ``database``, ``timers``, ``tasks`` and ``steps``."""
+        healthy = {
+            "database": self.replica.healthy(),
+            "timers": self.timers.healthy(),
+            "tasks": self.dispatcher.healthy(),
+            "steps": self.executor is None or self.executor.healthy(),
+        }
+        return tuple(part for part, is_healthy in healthy.items() if not is_healthy)
 
     async def _start_executor(self) -> None:
         code, lifespans = self._bind([workflow() for workflow in self._workflows])
@@ -299,14 +304,17 @@ class Server:
             self._metrics = None
 
     async def _watch_health(self) -> None:
-        was_healthy = True
+        told: tuple[str, ...] = ()
         while True:
             await asyncio.sleep(HEALTH_SECONDS)
-            healthy = self._core.healthy()
-            if healthy != was_healthy:
-                was_healthy = healthy
-                log.log(logging.INFO if healthy else logging.ERROR, "ready again" if healthy else "not ready")
-            await self._api.set_ready(ready=healthy)
+            parts = self._core.unhealthy_parts()
+            if parts != told:
+                told = parts
+                if parts:
+                    log.error("not ready", extra={"parts": ", ".join(parts)})
+                else:
+                    log.info("ready again")
+            await self._api.set_ready(ready=not parts)
 
 
 async def serve(config: Config, on_ready: Callable[[str], None] | None = None) -> None:

@@ -226,6 +226,28 @@ async def test_history_prints_a_line_for_each_entry(server: CannedServer, run: R
     assert (document["kind"], document["fact"]["targets"]) == ("step_finished", ["charge", "reserve"])
 
 
+async def test_history_tells_a_timer_that_a_client_asked_for_from_the_workflows_own(
+    server: CannedServer, run: Run
+) -> None:
+    entries = []
+    for revision, requested in ((6, False), (7, True)):
+        fact = history_pb2.TimerArmed(
+            reference=f"i1.{revision}",
+            kind=common_pb2.TIMER_KIND_TIMEOUT,
+            step_ref="approval",
+            requested=requested,
+        )
+        fact.due_time.FromMilliseconds(1_700_000_000_123)
+        entries.append(history_pb2.HistoryEntry(revision=revision, timer_armed=fact))
+    server.answers["ListHistory"].append(instance_service_pb2.ListHistoryResponse(entries=entries))
+
+    own, requested_line = (await run("history", "i1")).stdout.splitlines()
+
+    due = "timeout of approval due 2023-11-14T22:13:20.123Z"
+    assert own.endswith(f"i1.6 {due}")
+    assert requested_line.endswith(f"i1.7 {due}, asked for by a client")
+
+
 @pytest.mark.parametrize(
     ("state", "code"),
     [

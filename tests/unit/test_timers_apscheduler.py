@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from apscheduler.jobstores.memory import MemoryJobStore
 
 from perdure_server.runtime.clock import SYSTEM_CLOCK
 from perdure_server.timers.alarm import SILENT_MS_MAX
-from perdure_server.timers.apscheduler_alarm import ApschedulerAlarm
+from perdure_server.timers.apscheduler_alarm import JOBS_PER_TURN_MAX, ApschedulerAlarm
 from perdure_server.timers.window import FIRINGS_MAX, TimerWindow
 from timer_table import TimerTable
 
@@ -100,6 +101,44 @@ async def test_cancelled_and_replaced_jobs_are_not_called(alarm: ApschedulerAlar
 
     assert calls.ids == ["b.1"]
     assert replaced.made == []
+
+
+async def test_a_job_that_is_replaced_behind_thousands_is_not_called_at_its_old_time(
+    alarm: ApschedulerAlarm,
+) -> None:
+    # It is handed over with its old time, and its new one waits its turn when that comes.
+    calls, moved = Calls(), Calls()
+    alarm.schedule("moved.1", 30, moved)
+    await asyncio.sleep(0)
+    for number in range(5_000):
+        alarm.schedule(f"t{number}.1", 3_600_000, calls)
+    alarm.schedule("moved.1", 5_000, moved)
+    time.sleep(0.05)  # noqa: ASYNC251 - the loop comes back to a job that is due, and to thousands
+    alarm.schedule("after.1", 0, calls)
+
+    await calls.until(lambda: calls.ids == ["after.1"])
+
+    assert moved.made == []
+
+
+async def test_the_calls_of_one_turn_are_bounded(alarm: ApschedulerAlarm) -> None:
+    loop, turns = asyncio.get_running_loop(), [0]
+    calls: list[int] = []
+
+    def turn() -> None:
+        turns.append(len(calls))
+        loop.call_soon(turn)
+
+    done = Calls()
+    for number in range(2_000):
+        alarm.schedule(f"t{number}.1", 300, lambda _job_id: calls.append(1))
+    alarm.schedule("last.1", 301, done)
+    loop.call_soon(turn)
+
+    await done.until(lambda: bool(done.made))
+
+    assert len(calls) == 2_000
+    assert max(later - earlier for earlier, later in pairwise(turns)) <= JOBS_PER_TURN_MAX
 
 
 async def test_jobs_that_are_scheduled_before_the_start_are_called_after_it() -> None:

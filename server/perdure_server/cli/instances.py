@@ -123,7 +123,11 @@ def schedule_resume(
     ],
     request_id: _RequestId = "",
 ) -> None:
-    """Resume a step with the event `timeout` after a delay, durably, and print the timer's reference."""
+    """Resume a step with the event `timeout` after a delay, durably, and print the timer's reference.
+
+    A wait's own timeout stays: `perdure timers cancel` takes it away, so that the wait lasts longer. A timer that fires
+    before its step has begun is unused, and the step does not time out from it.
+    """
     from perdure_server.cli.output import time_text
 
     scheduled = session.client.schedule_resume(

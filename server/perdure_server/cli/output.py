@@ -105,7 +105,8 @@ def fact_text(fact: facts.Fact) -> str:
         case facts.EventBuffered():
             return f"{fact.event} for {fact.step_ref or 'the first step that accepts it'}"
         case facts.TimerArmed():
-            return f"{fact.reference} {_timer(fact)} due {time_text(fact.due_time)}"
+            asked_by = ", asked for by a client" if fact.requested else ""
+            return f"{fact.reference} {_timer(fact)} due {time_text(fact.due_time)}{asked_by}"
         case facts.TimerFired():
             by_hand = ", by hand" if fact.forced else ""
             unused = ", unused" if not fact.used else ""

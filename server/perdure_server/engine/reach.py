@@ -53,7 +53,8 @@ def _alone(
 ) -> str | None:
     """Return the one step with arrivals if nothing else moves, so that it is ripe by any rule but `all`.
 
-    Most decisions are of this kind, and they need no pass over a graph that may be long.
+    Most decisions are of this kind, and they need no pass over a graph that may be long. What must hold: an arrival
+    never belongs to a step that has begun.
     """
     if len(arrivals) != 1:
         return None

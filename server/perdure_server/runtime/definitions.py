@@ -111,7 +111,12 @@ class Definitions:
                 for stored in await self._store.list_definitions(limit=KNOWN_MAX):
                     self._known.setdefault(stored.workflow, []).append(stored.version)
                 self._known_until = now + KNOWN_FRESH_MS
-        return WorkflowNotFound(workflow, version, tuple(self._known), tuple(self._known.get(workflow, ())))
+        versions = tuple(self._known.get(workflow, ()))
+        if version and not versions:
+            # Among more than are looked through there may be other versions of it.
+            newest = await self._store.get_definition(workflow, 0)
+            versions = (newest.version,) if newest is not None else ()
+        return WorkflowNotFound(workflow, version, tuple(self._known), versions)
 
     def forget_current(self, workflow: str) -> None:
         """Read the workflow's definitions anew: a start met another one than it was decided on."""

@@ -1,11 +1,10 @@
 """`Alarm` over APScheduler 3.11, by its public interface only.
 
-Theory of operation. Each job is a date job in a memory store, in UTC, that may be late without limit
-(``misfire_grace_time=None``; the default drops what is a second late). APScheduler's own executors run a
-job's body some time after the job has left its store, and drop a job without a word that comes due while a body of
-the same id still runs; on asyncio each costs a task. So the executor here runs a body where the job is submitted. A
-body does nothing but note that its job is due: what is to be called is called once the round is over, all together,
-and until then it can be replaced and cancelled like a job that is pending.
+Theory of operation. Each job is a date job in a memory store, in UTC. APScheduler's own executors run a job's body
+some time after the job has left its store, drop without a word one that is a second late or comes due while a body of
+the same id still runs, and on asyncio each costs a task. So the executor here runs a body where the job is submitted,
+however late it is. A body does nothing but note that its job is due: what is to be called is called once the round is
+over, in order, and until then it can be replaced and cancelled like a job that is pending.
 
 A round of APScheduler that meets an exception never plans the next one. Hence the `wakeup` that the window
 calls every second, and the ticking job by which silence is noticed.
@@ -46,7 +45,7 @@ JUMP_MS: Final = 500
 
 
 JOBS_PER_TURN_MAX: Final = 250
-"""How many jobs are handed over in one turn of the loop: some ten milliseconds."""
+"""How many jobs are handed over, and how many called, in one turn of the loop: some ten milliseconds."""
 
 
 @value(frozen=True, slots=True)
@@ -79,7 +78,6 @@ class ApschedulerAlarm:
         self._scheduler = AsyncIOScheduler(
             jobstores={"default": self._jobstore()},
             executors={"default": _AtOnce()},
-            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
             timezone=UTC,
         )
         self._scheduler.start()
@@ -177,6 +175,8 @@ class ApschedulerAlarm:
     # --- calling (on the loop; in a round of APScheduler, and behind it) --------------------------------------
 
     def _note_due(self, job_id: str, on_due: OnDue) -> None:
+        if job_id in self._waiting:
+            return  # replaced, and not handed over yet
         self._due[job_id] = on_due
         self._call_soon()
 
@@ -188,7 +188,7 @@ class ApschedulerAlarm:
     def _call_due(self) -> None:
         self._calling = False
         try:
-            for job_id in tuple(self._due):
+            for job_id in tuple(islice(self._due, JOBS_PER_TURN_MAX)):
                 # One call may cancel or replace what was to be called after it.
                 on_due = self._due.pop(job_id, None)
                 if on_due is not None:
