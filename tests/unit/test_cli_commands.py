@@ -111,8 +111,8 @@ async def test_a_context_comes_from_a_file_or_from_stdin(
         (["schedule-resume", "i1", "approval", "-5"], "No such option"),
         (["list", "--state", "asleep"], "'asleep' is no state"),
         (["get", "i1", "--timeout", "x"], "'x' is no duration"),
-        (["get", "i1", "--tls-ca", "/no/such/file"], "no TLS"),
-        (["get", "i1", "--tls-cert", "/no/such/file"], "both cert= and key="),
+        (["get", "i1", "--tls-ca", "/no/such/file"], "--tls-ca: /no/such/file cannot be read"),
+        (["get", "i1", "--tls-cert", "/no/such/file"], "--tls-cert and --tls-key go together"),
     ],
 )
 async def test_a_command_line_that_makes_no_sense_ends_with_2_and_sends_nothing(
