@@ -460,6 +460,20 @@ def test_every_reason_that_is_published_has_a_mend_of_its_own() -> None:
             "EVENT_NEVER_ACCEPTED: no step that can still be reached accepts 'go' (its steps still accept one, two)",
         ),
         (
+            reject.BusinessKeyInUse("order", "k", "holder"),
+            (
+                "BUSINESS_KEY_IN_USE: opts.business_key: the live instance 'holder' of workflow 'order' holds the key "
+                "'k' (--use-existing answers with the instance that holds the key)"
+            ),
+        ),
+        (
+            reject.BusinessKeyInUse("order", "k", "holder", "failed"),
+            (
+                "BUSINESS_KEY_IN_USE: the live instance 'holder' of workflow 'order' holds the key 'k' "
+                "(wait for its end, or `perdure cancel holder`; then retry)"
+            ),
+        ),
+        (
             reject.InstanceTerminal("i", "failed"),
             "INSTANCE_TERMINAL: instance 'i' is FAILED (`perdure retry` lets it go on)",
         ),

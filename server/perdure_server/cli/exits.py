@@ -172,6 +172,8 @@ def _mend(error: errors.PerdureError) -> str:
         return f"name the step with --step: {', '.join(error.step_refs)}"
     if error.reason == "INSTANCE_TERMINAL" and error.metadata.get("state") == "FAILED":
         return "`perdure retry` lets it go on"
+    if error.metadata.get("retried_instance_id"):
+        return f"wait for its end, or `perdure cancel {error.metadata['instance_id']}`; then retry"
     if error.metadata.get("step_ref") and error.metadata.get("event"):
         return _other_step(error.metadata)
     if isinstance(error, errors.EventNeverAcceptedError) and error.metadata.get("events"):
