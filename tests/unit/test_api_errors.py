@@ -76,6 +76,7 @@ OTHER_WORDS: Final[tuple[tuple[str, Exception], ...]] = (
     ("WORKFLOW_NOT_FOUND", reject.WorkflowNotFound("ordr", 0, ("order", "signup"))),
     ("WORKFLOW_NOT_FOUND", reject.WorkflowNotFound("w", 3, ("w",), (1, 2))),
     ("STEP_NOT_FOUND", reject.StepNotFound("i", "s", ())),
+    ("BUSINESS_KEY_IN_USE", reject.BusinessKeyInUse("w", "k", "i", "retried")),
     ("INSTANCE_TERMINAL", reject.InstanceTerminal("i", "failed")),
     ("EVENT_NEVER_ACCEPTED", reject.EventNeverAccepted("i", "e", ("a", "b"))),
     ("EVENT_NEVER_ACCEPTED", reject.StepNeverAccepts("i", "s", "e", (), ("a", "b"))),
@@ -275,7 +276,7 @@ def test_a_status_stays_small_whatever_it_tells(character: str) -> None:
 
     for error in (
         InvalidFields(violations),
-        reject.BusinessKeyInUse(text, text, text),
+        reject.BusinessKeyInUse(text, text, text, text),
         reject.InstanceTerminal(text, text),
         reject.StepNotFound(text, text, (text,) * 50),
     ):

@@ -111,8 +111,8 @@ async def test_a_context_comes_from_a_file_or_from_stdin(
         (["schedule-resume", "i1", "approval", "-5"], "No such option"),
         (["list", "--state", "asleep"], "'asleep' is no state"),
         (["get", "i1", "--timeout", "x"], "'x' is no duration"),
-        (["get", "i1", "--tls-ca", "/no/such/file"], "no TLS"),
-        (["get", "i1", "--tls-cert", "/no/such/file"], "both cert= and key="),
+        (["get", "i1", "--tls-ca", "/no/such/file"], "--tls-ca: /no/such/file cannot be read"),
+        (["get", "i1", "--tls-cert", "/no/such/file"], "--tls-cert and --tls-key go together"),
     ],
 )
 async def test_a_command_line_that_makes_no_sense_ends_with_2_and_sends_nothing(
@@ -480,6 +480,20 @@ def test_every_reason_that_is_published_has_a_mend_of_its_own() -> None:
         (
             reject.EventNeverAccepted("i", "go", ("one", "two")),
             "EVENT_NEVER_ACCEPTED: no step that can still be reached accepts 'go' (its steps still accept one, two)",
+        ),
+        (
+            reject.BusinessKeyInUse("order", "k", "holder"),
+            (
+                "BUSINESS_KEY_IN_USE: opts.business_key: the live instance 'holder' of workflow 'order' holds the key "
+                "'k' (--use-existing answers with the instance that holds the key)"
+            ),
+        ),
+        (
+            reject.BusinessKeyInUse("order", "k", "holder", "failed"),
+            (
+                "BUSINESS_KEY_IN_USE: the live instance 'holder' of workflow 'order' holds the key 'k' "
+                "(wait for its end, or `perdure cancel holder`; then retry)"
+            ),
         ),
         (
             reject.InstanceTerminal("i", "failed"),

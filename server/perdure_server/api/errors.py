@@ -240,18 +240,23 @@ def _already_exists(error: reject.InstanceAlreadyExists) -> Refusal:
 
 
 def _business_key_in_use(error: reject.BusinessKeyInUse) -> Refusal:
+    # A start names the key in a field; a retry has none, and no policy to choose.
+    field, mend = "opts.business_key: ", "use it (CONFLICT_POLICY_USE_EXISTING) or wait for its end"
+    if error.retried:
+        field, mend = "", f"wait for its end or cancel it, then retry {error.retried!r}"
     return Refusal(
         code=grpc.StatusCode.ALREADY_EXISTS,
         reason="BUSINESS_KEY_IN_USE",
         message=(
-            f"opts.business_key: the live instance {error.instance_id!r} of workflow {error.workflow!r} holds the key "
-            f"{error.business_key!r}; use it (CONFLICT_POLICY_USE_EXISTING) or wait for its end"
+            f"{field}the live instance {error.instance_id!r} of workflow {error.workflow!r} holds the key "
+            f"{error.business_key!r}; {mend}"
         ),
         metadata={
             "instance_id": error.instance_id,
             "workflow": error.workflow,
             "business_key": error.business_key,
-        },
+        }
+        | ({"retried_instance_id": error.retried} if error.retried else {}),
         resource=("instance", error.instance_id),
     )
 

@@ -6,6 +6,13 @@ step where both meet. Nothing here is used by anything else.
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
+import shlex
+import ssl
+from pathlib import Path
+from typing import Any
+
 from perdure import Context, Outcome, Workflow, sleep, step, wait_for
 from perdure_server.cli.remote import SERVER_DEFAULT
 
@@ -28,10 +35,56 @@ class Demo(Workflow, name="demo", version=1):
         return Outcome("parted", text=f"You said {said}. Goodbye!")
 
 
-def hints(address: str) -> str:
-    """Return two lines to type in other terminals, for a server at ``address``."""
+def hints(
+    address: str, *, tls_cert: Path | None = None, tls_key: Path | None = None, client_cert: bool = False
+) -> str:
+    """Return two lines to type in other terminals, for a server at ``address``, with TLS by these files if any.
+
+    Which ``client_cert`` the server asks for is not known here: the lines leave room for it.
+    """
     at = "" if address == SERVER_DEFAULT else f" --server {address}"
+    if tls_cert is not None and tls_key is not None:
+        host, _, port = address.rpartition(":")
+        at = f" --server {_dialled(host, tls_cert, tls_key)}:{port} --tls-ca {shlex.quote(str(tls_cert))}"
+    if client_cert:
+        at += " --tls-cert YOUR.pem --tls-key YOUR.key"
     return (
         f"perdure start demo --instance-id {INSTANCE_ID}{at} && perdure watch {INSTANCE_ID}{at}\n"
         f"""perdure resume {INSTANCE_ID} replied --payload '{{"text": "Good morning"}}'{at}"""
     )
+
+
+def _dialled(host: str, cert: Path, key: Path) -> str:
+    """Return how clients name the server: as its certificate does, where that does not name ``host``."""
+    names = _names(cert, key)
+    bare = host.strip("[]")
+    if bare in names:
+        return host
+    near = [name for name in ("localhost", "127.0.0.1") if name in names]
+    found = next(iter([*near, *(name for name in names if "*" not in name)]), bare)
+    return f"[{found}]" if ":" in found else found
+
+
+def _names(cert: Path, key: Path) -> list[str]:
+    """Return the names in a certificate: a client in memory shakes hands with a server in memory, and reads them."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(cert, key)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    client.load_verify_locations(cert)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asking = client.wrap_bio(to_client, to_server)
+    answering = server.wrap_bio(to_server, to_client, server_side=True)
+    try:
+        for side in (asking, answering, asking):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+        found = asking.getpeercert() or {}
+    except (ssl.SSLError, ValueError):
+        return []  # expired, say: the clients will tell
+    alternatives: Any = found.get("subjectAltName", ())
+    names = [str(ipaddress.ip_address(n)) if kind == "IP Address" else n for kind, n in alternatives]
+    return [
+        name for (kind, _), name in zip(alternatives, names, strict=True) if kind in ("DNS", "IP Address")
+    ]

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from perdure import errors
+from perdure_server.cli.unreached import unreached
 
 
 class Exit(enum.IntEnum):
@@ -139,9 +140,9 @@ def fail(message: str, *, mend: str = "", code: Exit = Exit.USAGE) -> NoReturn:
     raise CommandFailed(message, mend=mend, code=code)
 
 
-def fail_with(error: errors.PerdureError, *, server: str) -> NoReturn:
-    """End the command with what a call raised."""
-    mend = _mend(error, server)
+def fail_with(error: errors.PerdureError, *, server: str, tls_options: Sequence[str] = ()) -> NoReturn:
+    """End the command with what a call raised. ``tls_options`` are those that were given."""
+    mend = _mend(error)
     document = {
         "status": error.status,
         "reason": error.reason,
@@ -154,8 +155,8 @@ def fail_with(error: errors.PerdureError, *, server: str) -> NoReturn:
     text = str(error)
     if isinstance(error, errors.UnavailableError) and not error.reason:
         why = " ".join(error.message.rpartition("last error: ")[2].split())
-        told = "" if "Connection refused" in why else f": {why}"  # a failed handshake, say
-        reason, text = "", f"no perdure server answers at {server}{told}"
+        text, mend = unreached(why, server, tls_options)
+        reason = ""
     elif error.reason in MENDS and not isinstance(
         error, errors.InvalidFieldError | errors.WorkflowInvalidError
     ):
@@ -164,15 +165,15 @@ def fail_with(error: errors.PerdureError, *, server: str) -> NoReturn:
     raise CommandFailed(text, mend=mend, code=exit_of(error), reason=reason, document=document) from error
 
 
-def _mend(error: errors.PerdureError, server: str) -> str:
-    if isinstance(error, errors.UnavailableError) and not error.reason:
-        return "start one with `perdure serve`, or name one with --server or PERDURE_SERVER"
+def _mend(error: errors.PerdureError) -> str:
     if isinstance(error, errors.OutcomeUnknownError | errors.DeadlineExceededError) and error.request_id:
         return f"it may have happened; --request-id {error.request_id} repeats it safely"
     if isinstance(error, errors.AmbiguousEventError) and error.step_refs:
         return f"name the step with --step: {', '.join(error.step_refs)}"
     if error.reason == "INSTANCE_TERMINAL" and error.metadata.get("state") == "FAILED":
         return "`perdure retry` lets it go on"
+    if error.metadata.get("retried_instance_id"):
+        return f"wait for its end, or `perdure cancel {error.metadata['instance_id']}`; then retry"
     if error.metadata.get("step_ref") and error.metadata.get("event"):
         return _other_step(error.metadata)
     if isinstance(error, errors.EventNeverAcceptedError) and error.metadata.get("events"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from perdure_server.cli.values import seconds_of
 
 if TYPE_CHECKING:
     from perdure import Client
+    from perdure.client import TlsOptions
 
 SENDINGS_MAX: Final = 5
 """How often a command sends its call: a server that is not there is reported within two seconds."""
@@ -41,6 +43,17 @@ class Session:
     tls_key: Path | None
     headers: tuple[tuple[str, str], ...]
 
+    @property
+    def tls_options(self) -> list[str]:
+        """The options that ask for TLS, as given; none for plain text."""
+        given = {
+            "--tls": self.tls,
+            "--tls-ca": self.tls_ca,
+            "--tls-cert": self.tls_cert,
+            "--tls-key": self.tls_key,
+        }
+        return [option for option, value in given.items() if value]
+
     @cached_property
     def client(self) -> Client:
         """The connection. Each call is sent a few times at most."""
@@ -48,23 +61,18 @@ class Session:
 
     def connect(self, *, sendings_max: int = 0, timeout_seconds: float | None = None) -> Client:
         """Open a connection of its own; ``sendings_max`` 0 leaves only time as the bound."""
-        from perdure.client import Client, Retries, TlsOptions
+        # gRPC logs each failed handshake on stderr; the command tells it in a line.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        from perdure.client import Client, Retries
         from perdure.client._channel import check_target
 
         try:
             check_target(self.server)
         except ValueError as error:
             fail(str(error), mend="--server or PERDURE_SERVER")
-        tls = None
-        if self.tls or self.tls_ca or self.tls_cert or self.tls_key:
-            try:
-                tls = TlsOptions(ca=self.tls_ca, cert=self.tls_cert, key=self.tls_key)
-                tls.credentials()
-            except (OSError, ValueError) as error:
-                fail(f"no TLS: {error}")
         return Client(
             self.server,
-            tls=tls,
+            tls=_tls(ca=self.tls_ca, cert=self.tls_cert, key=self.tls_key) if self.tls_options else None,
             timeout=self.timeout_seconds if timeout_seconds is None else timeout_seconds,
             metadata=self.headers,
             retries=Retries(attempts_max=sendings_max),
@@ -175,13 +183,28 @@ def _session(
     )
 
 
+def _tls(*, ca: Path | None, cert: Path | None, key: Path | None) -> TlsOptions:
+    """Return how to speak TLS. Ends the command for files that are not what their options say."""
+    from perdure.client import TlsOptions
+    from perdure_server.security import pem
+
+    if (cert is None) != (key is None):
+        fail("--tls-cert and --tls-key go together; one of them is missing")
+    try:
+        authorities = pem.read_authorities("--tls-ca", ca) if ca else None
+        chain, secret = pem.read_pair(cert, key) if cert and key else (None, None)
+    except pem.BadPem as error:
+        fail(str(error))
+    return TlsOptions(ca=authorities, cert=chain, key=secret)
+
+
 def _guarded(session: Session, run: Callable[[], None]) -> None:
     from perdure.errors import PerdureError
 
     try:
         run()
     except PerdureError as error:
-        fail_with(error, server=session.server)
+        fail_with(error, server=session.server, tls_options=session.tls_options)
     except BrokenPipeError:
         raise typer.Exit(Exit.OK) from None
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -143,7 +144,7 @@ def serve(
         coroutines_max=coroutines_max,
         threads_max=threads_max,
     )
-    _run(config, _print_hints if demo else None)
+    _run(config, functools.partial(_print_hints, config) if demo else None)
 
 
 def _demo_workflows() -> tuple[type[Workflow], ...]:
@@ -152,10 +153,16 @@ def _demo_workflows() -> tuple[type[Workflow], ...]:
     return (Demo,)
 
 
-def _print_hints(address: str) -> None:
+def _print_hints(config: Config, address: str) -> None:
     from perdure_server.cli.demo import hints
 
-    print(hints(address), flush=True)
+    lines = hints(
+        address,
+        tls_cert=config.tls_cert,
+        tls_key=config.tls_key,
+        client_cert=config.tls_client_ca is not None,
+    )
+    print(lines, flush=True)
 
 
 def _run(config: Config, on_ready: Callable[[str], None] | None) -> None:

@@ -59,6 +59,8 @@ class BusinessKeyInUse(Rejection):
     workflow: str
     business_key: str
     instance_id: str
+    retried: str = ""
+    """The FAILED instance that would take the key again; empty at a start."""
 
 
 @dataclass(unsafe_hash=True)

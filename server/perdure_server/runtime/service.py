@@ -240,7 +240,7 @@ class Runtime:
             stored = await self.get_instance(instance_id)
             workflow, business_key = stored.state.workflow, stored.state.business_key
             holder = await self.store.find_business_key(workflow, business_key)
-            raise reject.BusinessKeyInUse(workflow, business_key, holder or "") from conflict
+            raise reject.BusinessKeyInUse(workflow, business_key, holder or "", instance_id) from conflict
 
     async def cancel_timer(
         self, instance_id: str, timer_revision: int, *, request_id: str = ""

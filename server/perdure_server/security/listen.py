@@ -9,12 +9,13 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import grpc
+
+from perdure_server.security import pem
 
 PORT_MAX: Final = 65_535
 
@@ -139,41 +140,11 @@ def server_credentials(
         return None
     if cert is None or key is None:
         raise CannotListen("--tls-cert and --tls-key go together; one of them is missing")
-    chain, secret = _read("--tls-cert", cert), _read("--tls-key", key)
-    authority = _read("--tls-client-ca", client_ca) if client_ca else None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # Without a password callback, OpenSSL would ask for one on the terminal.
-        context.load_cert_chain(cert, key, password=_no_password)
-    except _Encrypted as error:
-        raise CannotListen(f"--tls-key: {key} is encrypted; give a key without a password") from error
-    except ssl.SSLError as error:
-        why = (
-            "they do not belong together"
-            if "MISMATCH" in str(error)
-            else "they are no certificate and key in PEM"
-        )
-        raise CannotListen(f"--tls-cert {cert}, --tls-key {key}: {why}") from error
-    if client_ca is not None:
-        try:
-            context.load_verify_locations(client_ca)
-        except ssl.SSLError as error:
-            raise CannotListen(f"--tls-client-ca: {client_ca} holds no certificate in PEM") from error
+        chain, secret = pem.read_pair(cert, key)
+        authority = pem.read_authorities("--tls-client-ca", client_ca) if client_ca else None
+    except pem.BadPem as error:
+        raise CannotListen(str(error)) from error
     return grpc.ssl_server_credentials(
         [(secret, chain)], root_certificates=authority, require_client_auth=authority is not None
     )
-
-
-class _Encrypted(Exception):
-    pass
-
-
-def _no_password() -> str:
-    raise _Encrypted
-
-
-def _read(option: str, path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CannotListen(f"{option}: {path} cannot be read: {error.strerror}") from error

@@ -1,0 +1,56 @@
+"""Certificates and keys in files: whether they are what an option says, before gRPC takes them without a word."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import NoReturn
+
+
+class BadPem(Exception):
+    """A file is not what its option says. The message names both."""
+
+
+def read(option: str, path: Path) -> bytes:
+    """Return what is in a file. Raises `BadPem` for one that cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadPem(f"{option}: {path} cannot be read: {error.strerror}") from error
+
+
+def read_authorities(option: str, path: Path) -> bytes:
+    """Return a file of certificates to trust. Raises `BadPem` for one without a certificate."""
+    pem = read(option, path)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError as error:
+        raise BadPem(f"{option}: {path} holds no certificate in PEM") from error
+    return pem
+
+
+def read_pair(cert: Path, key: Path) -> tuple[bytes, bytes]:
+    """Return the files of ``--tls-cert`` and ``--tls-key``. Raises `BadPem` unless they belong together."""
+    chain, secret = read("--tls-cert", cert), read("--tls-key", key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # Without a password callback, OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(cert, key, password=_no_password)
+    except _Encrypted as error:
+        raise BadPem(f"--tls-key: {key} is encrypted; give a key without a password") from error
+    except ssl.SSLError as error:
+        why = (
+            "they do not belong together"
+            if "MISMATCH" in str(error)
+            else "they are no certificate and key in PEM"
+        )
+        raise BadPem(f"--tls-cert {cert}, --tls-key {key}: {why}") from error
+    return chain, secret
+
+
+class _Encrypted(Exception):
+    pass
+
+
+def _no_password() -> NoReturn:
+    raise _Encrypted
