@@ -323,6 +323,27 @@ async def test_a_saturated_server_does_not_starve_the_steps(house: House) -> Non
     assert sys.getswitchinterval() == default
 
 
+async def test_a_callback_that_a_step_left_behind_is_logged_without_what_it_was_to_be_called_with(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    def charge(_number: str) -> None:
+        raise KeyError("4111-1111")
+
+    @house
+    async def work(_ctx: Context) -> Outcome:
+        asyncio.get_running_loop().call_soon(functools.partial(charge, "4111-1111"))
+        await asyncio.sleep(0)
+        return Outcome("done")
+
+    async with house.open():
+        await house.run()
+
+    [record] = [record for record in caplog.records if "outside of any step" in record.getMessage()]
+    assert record.getMessage() == "on the steps' loop, outside of any step: a callback failed"
+    assert (record.error, "4111" in str(vars(record))) == ("KeyError", False)  # type: ignore[attr-defined]
+    assert __file__ in record.where  # type: ignore[attr-defined]
+
+
 # --- deadlines -----------------------------------------------------------------------------------------------
 
 

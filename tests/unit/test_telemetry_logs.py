@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
+import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -99,7 +103,9 @@ def test_a_long_message_is_cut() -> None:
 def root() -> Iterator[logging.Logger]:
     root = logging.getLogger()
     handlers, level, raising = list(root.handlers), root.level, logging.raiseExceptions
+    hooks = threading.excepthook, sys.unraisablehook, warnings.showwarning
     yield root
+    threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.raiseExceptions = raising
@@ -117,6 +123,40 @@ def test_logs_go_to_stderr_and_libraries_only_speak_up_when_it_matters(
     captured = capsys.readouterr()
     assert [json.loads(line)["message"] for line in captured.err.splitlines()] == ["started"]
     assert captured.out == ""
+
+
+PRINTS_BY_ITSELF = """
+import threading, warnings
+from perdure_server.telemetry.logs import log_to_stderr
+
+class Card:
+    def __del__(self):
+        raise ValueError("4111-1111")
+
+def fail():
+    raise KeyError("4111-1111")
+
+log_to_stderr()
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+Card()
+warnings.warn("4111-1111")
+"""
+
+
+def test_what_python_prints_by_itself_becomes_lines_without_its_text() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTS_BY_ITSELF], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert "4111" not in done.stdout + done.stderr
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [(line["message"], line.get("error")) for line in lines] == [
+        ("a thread has failed", "KeyError"),
+        ("an error that could not be raised", "ValueError"),
+        ("a warning of Python: UserWarning", None),
+    ]
 
 
 def test_a_warning_that_comes_by_the_thousand_is_told_once_a_second_with_its_count(

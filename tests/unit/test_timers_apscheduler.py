@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
 from typing import Any
@@ -260,6 +261,24 @@ async def test_a_jump_of_the_time_of_day_neither_hurries_nor_delays_a_timer(jump
         assert window.healthy()
     window.beat()
     await window.stop()
+
+
+async def test_a_clock_set_forward_by_fifty_years_costs_no_more_than_one_tick() -> None:
+    calls, alarm = Calls(), ApschedulerAlarm()
+    alarm.start()
+    alarm.schedule("a.1", 3_600_000, calls)
+    await asyncio.sleep(0)
+
+    tracemalloc.start()
+    try:
+        with time_machine.travel(time.time() + 50 * 365 * 86_400, tick=True):
+            await calls.until(lambda: calls.ids == ["a.1"])
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak_bytes < 10 << 20
+    await alarm.stop()
 
 
 async def test_a_timer_that_fires_early_by_a_jump_of_its_store_is_refused_and_fires_later() -> None:

@@ -98,7 +98,7 @@ def failure_of(task: TaskToRun, error: BaseException) -> TaskFailed:
             "step_ref": task.step_ref,
             "attempt": task.attempt,
             "error": failure.type,
-            "where": _where(error),
+            "where": place_of(error),
         },
     )
     return failure
@@ -132,7 +132,8 @@ def _is_retryable(error: BaseException) -> bool:
         return True
 
 
-def _where(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
+    """Return the file and the line that raised it, empty if it was not raised."""
     traceback: TracebackType | None = _TRACEBACK(error)
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from perdure_server.executors.mailbox import Mailbox
-from perdure_server.executors.results import clean, context_of, failure_of, result_of
+from perdure_server.executors.results import clean, context_of, failure_of, place_of, result_of
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.runtime.tasks import TaskFailed, TaskKey, TaskResult, TaskStopped, key_of
 
@@ -237,12 +237,22 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+_FIXED_WORDS: Final = frozenset(
+    {
+        "Task was destroyed but it is pending!",
+        "Task exception was never retrieved",
+        "Future exception was never retrieved",
+    }
+)
+"""What a loop says without quoting anything. Its other messages hold what a callback prints as, its arguments too."""
+
+
 def _on_stray_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    error = context.get("exception")
+    error, message = context.get("exception"), context.get("message")
     log.warning(
         "on the steps' loop, outside of any step: %s",
-        context.get("message"),
-        extra={"error": type(error).__name__ if error else ""},
+        message if message in _FIXED_WORDS else "a callback failed",
+        extra={"error": type(error).__name__ if error else "", "where": place_of(error) if error else ""},
     )
 
 

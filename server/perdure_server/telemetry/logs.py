@@ -14,12 +14,16 @@ import json
 import logging
 import math
 import sys
+import threading
 import time
 import traceback
+import warnings
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 MESSAGE_CHARS_MAX: Final = 2_000
+log = logging.getLogger(__name__)
+
 FRAMES_MAX: Final = 30
 CAUSES_MAX: Final = 5
 OWN: Final = ("perdure", "perdure_server")
@@ -129,3 +133,29 @@ def log_to_stderr(
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_lost_client)
     # Python's own way of telling, once the handler fails, prints the record with its arguments.
     logging.raiseExceptions = False
+    _log_what_python_prints()
+
+
+def _log_what_python_prints() -> None:
+    """Make lines, without texts, of what Python would print as it is: it may be of steps' code, and quote anything."""
+
+    def in_thread(failure: Any) -> None:
+        if failure.exc_type is not SystemExit:
+            log.warning("a thread has failed", exc_info=failure.exc_value)
+
+    def in_passing(failure: Any) -> None:
+        log.warning("an error that could not be raised", exc_info=failure.exc_value)
+
+    def show_warning(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        log.warning("a warning of Python: %s", category.__name__, extra={"where": f"{filename}:{lineno}"})
+
+    threading.excepthook = in_thread
+    sys.unraisablehook = in_passing
+    warnings.showwarning = show_warning

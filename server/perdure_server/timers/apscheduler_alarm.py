@@ -28,8 +28,8 @@ from apscheduler.executors.base import BaseExecutor
 from apscheduler.jobstores.base import BaseJobStore, JobLookupError
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.date import DateTrigger
-from apscheduler.triggers.interval import IntervalTrigger
 
 from perdure_server.engine.values import value
 from perdure_server.runtime.clock import SYSTEM_CLOCK, Clock
@@ -160,7 +160,7 @@ class ApschedulerAlarm:
         self._offset_ms = self._offset()
         self._scheduler.add_job(
             self._tick,
-            IntervalTrigger(seconds=TICK_MS / 1000, timezone=UTC),
+            _EveryTick(),
             id=TICK_JOB_ID,
             name=TICK_JOB_ID,
             replace_existing=True,
@@ -205,3 +205,14 @@ class _AtOnce(BaseExecutor):  # type: ignore[misc]
 
     def _do_submit_job(self, job: Any, run_times: Any) -> None:
         raise AssertionError("nothing is submitted to be run later")
+
+
+class _EveryTick(BaseTrigger):  # type: ignore[misc]
+    """Fires a tick from now, whenever it fired last.
+
+    APScheduler asks for every time that has passed since then. Its own interval names each of them, which for a clock
+    that was set forward by a month are thirteen million.
+    """
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        return max(previous_fire_time or now, now) + timedelta(milliseconds=TICK_MS)
