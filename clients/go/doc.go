@@ -5,7 +5,7 @@
 //	...
 //	started, err := client.StartInstance(ctx, "order", map[string]any{"items": []string{"lamp"}}, nil)
 //	...
-//	_, err = client.Resume(ctx, started.InstanceID, "reserved", nil, nil)
+//	_, err = client.Resume(ctx, started.InstanceID, "reserved", nil, &perdure.ResumeOptions{Buffer: true})
 //
 // A [Client] is safe for any number of goroutines. Every call takes a context first, whose deadline bounds the call
 // with all its retries; without one, [Options].Timeout does. Options come last and may be nil.

@@ -28,7 +28,8 @@ func firstUse(ctx context.Context) error {
 		return err
 	}
 	shelf := map[string]any{"shelf": "B4"}
-	if _, err := client.Resume(ctx, started.InstanceID, "reserved", shelf, nil); err != nil {
+	early := &perdure.ResumeOptions{Buffer: true} // the order may not wait for it yet
+	if _, err := client.Resume(ctx, started.InstanceID, "reserved", shelf, early); err != nil {
 		return err
 	}
 	if _, err := client.ScheduleResume(ctx, started.InstanceID, "approval", time.Minute, nil); err != nil {

@@ -375,6 +375,15 @@ async def test_where_code_raised_the_failed_assertion_has_that_as_its_cause() ->
     assert isinstance(caught.value.__cause__, KeyError)
 
 
+async def test_a_state_that_is_misspelt_is_told_the_states_that_there_are() -> None:
+    async with WorkflowTest(Trip) as t:
+        trip = await t.start()
+        with pytest.raises(
+            ValueError, match=r"there is no state 'WAITNG'; the states are .*FAILED, CANCELLED$"
+        ):
+            trip.assert_state("WAITNG")
+
+
 async def test_each_assertion_fails_where_it_should() -> None:
     async with WorkflowTest(Trip) as t:
         trip = await t.start()

@@ -148,6 +148,22 @@ def test_every_impossible_join_of_two_is_found_when_it_is_the_only_one(
         assert found(whole, Code.JOIN_UNSATISFIABLE) == (set() if possible else {ref})
 
 
+@ENOUGH
+@given(acyclic_graphs(max_steps=6, joins=st.none()))
+def test_every_join_that_is_offered_for_one_to_be_declared_passes(whole: WorkflowGraph) -> None:
+    for finding in validate(whole):
+        if finding.code is Code.JOIN_UNDECLARED:
+            assert finding.step_ref is not None
+            offered = {join for join in Join if f"join='{join.value}'" in finding.mend}
+            passing = {
+                join
+                for join in Join
+                if finding.step_ref
+                not in {f.step_ref for f in validate(with_join(whole, finding.step_ref, join))}
+            }
+            assert offered == passing
+
+
 @given(graphs())
 def test_every_graph_of_the_strategy_passes(whole: WorkflowGraph) -> None:
     assert validate(whole) == []

@@ -24,7 +24,7 @@ from perdure.validation import Finding, WorkflowInvalid, validate
 
 if TYPE_CHECKING:
     from perdure import errors
-    from perdure.client import AsyncClient, Client
+    from perdure.client import AsyncClient, Client, JsonText
     from perdure.errors import PerdureError
     from perdure.runner import ConflictPolicy, Disposition, Runner
 
@@ -37,6 +37,7 @@ __all__ = [
     "Disposition",
     "Finding",
     "Join",
+    "JsonText",
     "Outcome",
     "Pending",
     "PerdureError",
@@ -61,6 +62,7 @@ _LAZY = {
     "Client": "perdure.client",
     "ConflictPolicy": "perdure.runner",
     "Disposition": "perdure.runner",
+    "JsonText": "perdure.client",
     "PerdureError": "perdure.errors",
     "Runner": "perdure.runner",
 }

@@ -215,17 +215,29 @@ def _round(group: Sequence[str], structure: Structure) -> list[str]:
 
 
 def _check_undeclared_joins(structure: Structure, order: Sequence[str], report: Report) -> None:
+    leavers: dict[str, str] = {}
     for index, ref in enumerate(order):
         if structure.steps[ref].join is None and len(structure.sources[ref]) > 1:
             leaver = _branch_that_may_leave(ref, structure, order[:index])
             if leaver is not None:
-                report.add(
-                    Code.JOIN_UNDECLARED,
-                    ref,
-                    f"parallel branches meet here, and the one of {show(leaver)} may reach 'end' another way",
-                    "say join='all' (then this step is skipped), join='auto' (it starts without that branch)"
-                    " or join='any' (the first arrival starts it)",
-                )
+                leavers[ref] = leaver
+    apart = _never_in_one_run([*leavers], structure, order) if structure.start_known else {}
+    for ref, leaver in leavers.items():
+        # Only what passes is offered.
+        mend = "join='auto' (it starts without that branch) or join='any' (the first arrival starts it)"
+        if ref in apart:
+            one, other = apart[ref]
+            mend += (
+                f"; 'all' would never start it, since {show(one)} and {show(other)} never arrive in one run"
+            )
+        else:
+            mend = f"join='all' (then this step is skipped), {mend}"
+        report.add(
+            Code.JOIN_UNDECLARED,
+            ref,
+            f"parallel branches meet here, and the one of {show(leaver)} may reach 'end' another way",
+            f"say {mend}",
+        )
 
 
 def _branch_that_may_leave(join: str, structure: Structure, before: Sequence[str]) -> str | None:
@@ -250,8 +262,23 @@ def _check_all_joins(structure: Structure, order: Sequence[str], report: Report)
     joins = [
         ref for ref in order if structure.steps[ref].join is Join.ALL and len(structure.sources[ref]) > 1
     ]
+    for join, (one, other) in _never_in_one_run(joins, structure, order).items():
+        report.add(
+            Code.JOIN_UNSATISFIABLE,
+            join,
+            f"{show(one)} and {show(other)} never arrive in one run, so 'all' never starts it",
+            "let those that exclude each other meet in a step of their own that leads here, or let one event"
+            " begin both branches; join='auto' starts without those that cannot arrive",
+        )
+
+
+def _never_in_one_run(
+    joins: Sequence[str], structure: Structure, order: Sequence[str]
+) -> dict[str, tuple[str, str]]:
+    """Of each of these joins that not all predecessors can reach in one run, the first two that exclude each other."""
     if not joins:
-        return
+        return {}
+    found: dict[str, tuple[str, str]] = {}
     place = {ref: index for index, ref in enumerate(order)}
     beyond = _beyond(structure, order, place)
     together = _together(structure, order, place, beyond)
@@ -269,15 +296,9 @@ def _check_all_joins(structure: Structure, order: Sequence[str], report: Report)
                         beside |= beyond.get(target, 0)
             apart = late & ~together[source] & ~beside
             if apart:
-                pair = order[source], order[(apart & -apart).bit_length() - 1]
-                report.add(
-                    Code.JOIN_UNSATISFIABLE,
-                    join,
-                    f"{show(pair[0])} and {show(pair[1])} never arrive in one run, so 'all' never starts it",
-                    "let those that exclude each other meet in a step of their own that leads here, or let one event"
-                    " begin both branches; join='auto' starts without those that cannot arrive",
-                )
+                found[join] = order[source], order[(apart & -apart).bit_length() - 1]
                 break
+    return found
 
 
 def _together(

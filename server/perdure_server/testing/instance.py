@@ -161,9 +161,13 @@ class InstanceHandle:
     # Each one raises an AssertionError that says what was expected, what is, and how it came about.
 
     def assert_state(self, state: InstanceState | str) -> None:
-        """The instance is in this state."""
+        """The instance is in this state. Raises ``ValueError`` for a name that is none."""
         __tracebackhide__ = True
-        expected = InstanceState(state)
+        try:
+            expected = InstanceState(state)
+        except ValueError:
+            names = ", ".join(known.value for known in InstanceState if known is not InstanceState.UNKNOWN)
+            raise ValueError(f"there is no state {state!r}; the states are {names}") from None
         if self.state is not expected:
             raise self._unlike(f"is {self.state}, not {expected}")
 

@@ -52,7 +52,7 @@ import java.util.function.Consumer;
  * <pre>{@code
  * try (PerdureClient client = PerdureClient.connect("127.0.0.1:7420")) {
  *     String id = client.startInstance("order", Payloads.of(Map.of("items", List.of("lamp")))).getInstanceId();
- *     client.resume(id, "reserved");
+ *     client.resume(id, "reserved", opts -> opts.setBuffer(true));
  * }
  * }</pre>
  *
