@@ -799,6 +799,72 @@ async def test_attempts_are_counted_by_how_they_ended(table: TaskTable) -> None:
     assert counts == {"ok": 2, "failed": 1, "timed_out": 1, "released": 1, "cancelled": 1}
 
 
+def ended(table: TaskTable) -> dict[str, int]:
+    """How attempts ended, without what never happened."""
+    return {outcome: count for outcome, count in table.dispatcher.ended.of("w").items() if count}
+
+
+async def test_what_a_drain_gives_back_is_counted_once_as_released() -> None:
+    table = TaskTable()
+    hands = hire(table)
+    for name in "abc":
+        assert table.grant(name)
+    table.dispatcher.stop(*hands.keys[1])
+    table.dispatcher.done(hands.keys[2], DONE)
+    await table.until_results(1)
+
+    await table.dispatcher.drain(0.01)
+    assert ended(table) == {"ok": 1, "released": 1}
+    for key in hands.keys:
+        table.dispatcher.done(key, TaskStopped())
+
+    assert ended(table) == {"ok": 1, "released": 1, "cancelled": 1}
+
+
+async def test_what_is_handed_over_and_cannot_run_is_counted_as_released(table: TaskTable) -> None:
+    row = table.add("a", attempt=1, owner="r1")
+    table.dispatcher.run(table.task(row))
+    table.dispatcher.run(table.task(row))
+    await table.dispatcher.quiesce()
+
+    assert table.released == [TaskKey("a", "work", 1)]
+    assert ended(table) == {"released": 1}
+
+
+async def test_what_nobody_ran_is_counted_once_as_released_however_often_that_is_tried(
+    table: TaskTable,
+) -> None:
+    table.lose_effects = 1
+    table.troubles = [Unavailable("away")] * 3
+    table.add("a")
+    hands = hire(table)
+    table.dispatcher.start()
+
+    await hands.until(lambda: bool(hands.tasks))
+    table.dispatcher.done(hands.keys[0], DONE)
+    await table.until_results(1)
+
+    assert table.troubles == []
+    assert ended(table) == {"released": 1, "ok": 1}
+    assert sum(ended(table).values()) == len(table.taken), "as many as began"
+
+
+async def test_a_result_that_was_given_up_is_not_counted_again_when_its_attempt_is_released(
+    table: TaskTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "REPORT_TRIES_MAX", 1)
+    hands = hire(table)
+    assert table.grant("a")
+    table.troubles = [Unavailable("away")]
+    table.dispatcher.done(hands.keys[0], DONE)
+    table.dispatcher.start()
+
+    await hands.until(lambda: len(hands.tasks) == 2)
+
+    assert table.released == [TaskKey("a", "work", 1)]
+    assert ended(table) == {"ok": 1}
+
+
 async def test_results_that_are_stored_late_or_never_are_counted(
     table: TaskTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

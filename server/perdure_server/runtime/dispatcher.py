@@ -80,8 +80,10 @@ RECONCILE_MS: Final = 2_000
 REFUSED_MS: Final = 5_000
 """How long a task is left alone after the attempt to take it was refused."""
 
-RELEASED_MAX: Final = 10_000
-"""How many attempts are remembered as released, so that a hand-over that comes late is not run."""
+OVER_MAX: Final = 10_000
+"""How many attempts are remembered as over here while the store may say that they run: a hand-over that comes late is
+not run, and none is counted twice.
+"""
 
 REPORT_TRIES_MAX: Final = 25
 REPORT_BACKOFF_MS_MIN: Final = 50
@@ -164,7 +166,7 @@ class Dispatcher:
         self._held: dict[TaskKey, _Held] = {}
         self._taking: dict[TaskKey, _Registered] = {}
         self._refused: dict[TaskKey, float] = {}
-        self._released: OrderedDict[TaskKey, None] = OrderedDict()
+        self._over: OrderedDict[TaskKey, None] = OrderedDict()
         self._releases: set[asyncio.Future[Any]] = set()
         self._unrun: frozenset[TaskKey] = frozenset()
         self._unknown: frozenset[TaskKey] = frozenset()
@@ -212,7 +214,8 @@ class Dispatcher:
         if held is None or held.result is not None:
             return
         held.result = result
-        self.ended.of(held.task.workflow)[_outcome(held, result)] += 1
+        if key not in self._over:
+            self.ended.of(held.task.workflow)[_outcome(held, result)] += 1
         if held.stopped or isinstance(result, TaskStopped):
             self._forget(key, held)
         else:
@@ -276,16 +279,15 @@ class Dispatcher:
 
     def _run(self, task: TaskToRun) -> None:
         key = key_of(task)
-        if key in self._held or key in self._released:
+        if key in self._held or key in self._over:
             return
         # What a sweep took for a client runs there: its room was counted.
         registered = self._taking.get(TaskKey(key.instance_id, key.step_ref, key.attempt - 1))
         if registered not in self._clients:
             registered = self._choose(task.workflow, task.version, task.step_ref)
         if registered is None or self._draining:
-            self._release(
-                key, "the server shuts down" if self._draining else "no executor has code for the step"
-            )
+            reason = "the server shuts down" if self._draining else "no executor has code for the step"
+            self._release(key, task.workflow, reason)
             return
         held = self._held[key] = _Held(task, registered)
         registered.used += 1
@@ -339,7 +341,7 @@ class Dispatcher:
         for key, held in list(self._held.items()):
             if held.result is None and not held.stopped:
                 held.stopped = True
-                self._release(key, "the server shuts down")
+                self._release(key, held.task.workflow, "the server shuts down")
                 held.by.client.stop(key)
         await self._until(
             lambda: not self._releases and all(held.stopped for held in self._held.values()),
@@ -404,6 +406,7 @@ class Dispatcher:
                 self._forget(key, held)
             case Rejection() if isinstance(held.result, TaskFailed | TaskReleased):
                 log.error("a result was refused: %s", error, extra={"instance_id": key.instance_id})
+                self._remember(key)
                 self._forget(key, held)
             case Rejection():
                 # The step would run for ever if its result could never be stored.
@@ -419,6 +422,7 @@ class Dispatcher:
         if held.tries >= REPORT_TRIES_MAX:
             log.error("a result was given up: %s", error, extra={"instance_id": key.instance_id})
             self.reports_given_up += 1
+            self._remember(key)
             self._forget(key, held)
             return
         self.report_retries += 1
@@ -434,11 +438,10 @@ class Dispatcher:
         self._changed.set()
         self._wake()
 
-    def _release(self, key: TaskKey, reason: str) -> None:
+    def _release(self, key: TaskKey, workflow: str, reason: str) -> None:
         """Give an attempt back that does not run here. A failure is left to the next reconciliation."""
-        self._released[key] = None
-        while len(self._released) > RELEASED_MAX:
-            self._released.popitem(last=False)
+        if self._remember(key):
+            self.ended.of(workflow)["released"] += 1
         command = commands.ReleaseTask(
             at=self._store.now_ms(), step_ref=key.step_ref, attempt=key.attempt, reason=reason
         )
@@ -449,6 +452,15 @@ class Dispatcher:
             return
         self._releases.add(answer)
         answer.add_done_callback(self._on_released)
+
+    def _remember(self, key: TaskKey) -> bool:
+        """Note that an attempt is over here, whatever the store says. False if that was known."""
+        if key in self._over:
+            return False
+        self._over[key] = None
+        while len(self._over) > OVER_MAX:
+            self._over.popitem(last=False)
+        return True
 
     def _on_released(self, done: asyncio.Future[Any]) -> None:
         self._releases.discard(done)
@@ -607,13 +619,13 @@ class Dispatcher:
         """Compare the database's word with what runs here. What differs twice in a row is put right."""
         owner = self._replica_id
         before = [key for key, held in self._held.items() if held.task.owner == owner and held.result is None]
-        owned = {key_of(row) for row in await self._store.owned_tasks(owner)}
+        owned = {key_of(row): row.workflow for row in await self._store.owned_tasks(owner)}
         if owner != self._replica_id:
             return
         unrun = frozenset(key for key in owned if key not in self._held)
         for key in unrun & self._unrun:
             log.warning("an attempt that nobody runs is released", extra={"instance_id": key.instance_id})
-            self._release(key, "nobody ran it: the outcome of its commit was not known")
+            self._release(key, owned[key], "nobody ran it: the outcome of its commit was not known")
         unknown = frozenset(key for key in before if key not in owned)
         for key in unknown & self._unknown:
             self.stop(*key)
