@@ -12,6 +12,7 @@ from perdure_server.engine.facts import Entry, Fact, InstanceStarted, PayloadInf
 from perdure_server.engine.state import InstanceStatus, State, StepState, Timer
 from perdure_server.store.protocol import (
     Change,
+    Code,
     Guard,
     InstanceFilter,
     RequestKey,
@@ -23,6 +24,10 @@ from perdure_server.store.protocol import (
 
 T0 = 1_700_000_000_000
 """When tests begin, in milliseconds since the epoch."""
+
+STEPS = frozenset({"validate", "charge", "reserve"})
+ORDER: Code = {("order", 1): STEPS}
+"""What is asked for by somebody with code for the steps that tests make tasks of."""
 
 _numbers = itertools.count(1)
 

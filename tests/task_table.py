@@ -7,7 +7,7 @@ when the attempt that is named as lost is the one that runs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from perdure_server.engine import commands
@@ -16,7 +16,7 @@ from perdure_server.engine.rejections import AttemptStale
 from perdure_server.runtime.dispatcher import Dispatcher
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.runtime.tasks import TaskKey
-from perdure_server.store.protocol import TaskRow
+from perdure_server.store.protocol import Code, TaskRow
 
 
 class TaskTable:
@@ -34,6 +34,8 @@ class TaskTable:
         """What the next commands of results raise instead of being looked at."""
         self.take_troubles: list[Exception] = []
         self.sweep_troubles: list[Exception] = []
+        self.while_reading: list[Callable[[], Awaitable[None]]] = []
+        """What the next reads of a sweep wait for, once they know their rows."""
         self.lose_effects = 0
         """So many takes are durable, but nobody is told to run the task."""
         self.attempt_timeout_ms: int | None = None
@@ -93,7 +95,7 @@ class TaskTable:
     def now_ms(self) -> int:
         return 1_000_000
 
-    async def claimable_tasks(self, *, code: Sequence[tuple[str, int]], limit: int) -> Sequence[TaskRow]:
+    async def claimable_tasks(self, *, code: Code, limit: int) -> Sequence[TaskRow]:
         self.limits.append(limit)
         await asyncio.sleep(0)
         if self.sweep_troubles:
@@ -101,8 +103,10 @@ class TaskTable:
         free = [
             row
             for row in self.rows.values()
-            if row.owner not in self.live_owners and (row.workflow, row.version) in code
+            if row.owner not in self.live_owners and row.step_ref in code.get((row.workflow, row.version), ())
         ]
+        if self.while_reading:
+            await self.while_reading.pop(0)()
         return free[:limit]
 
     async def owned_tasks(self, owner: str) -> Sequence[TaskRow]:

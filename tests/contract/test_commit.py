@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from factories import (
+    ORDER,
     a_change,
     a_fact,
     a_request,
@@ -49,7 +50,7 @@ async def test_a_change_writes_every_kind_of_row(store: Store) -> None:
     assert list(await store.commit([change])) == [COMMITTED]
     assert list(await store.history(state.instance_id, after_revision=0, limit=10)) == list(change.entries)
     assert await store.payloads(state.instance_id, [1, 2]) == change.payloads
-    assert list(await store.claimable_tasks(code=[("order", 1)], limit=10)) == list(change.tasks)
+    assert list(await store.claimable_tasks(code=ORDER, limit=10)) == list(change.tasks)
     assert list(await store.list_timers(state.instance_id, limit=10)) == list(change.timers)
     assert await store.find_request(request.key) == request
 
@@ -99,7 +100,7 @@ async def test_a_loser_leaves_no_row_behind_and_its_neighbours_win(store: Store)
     assert await store.load(neighbour.instance_id) == neighbour
     assert len(await store.history(known.instance_id, after_revision=0, limit=10)) == 1
     assert await store.payloads(known.instance_id, [8]) == {}
-    assert not await store.claimable_tasks(code=[("order", 1)], limit=10)
+    assert not await store.claimable_tasks(code=ORDER, limit=10)
     assert not await store.list_timers("", limit=10)
     assert stale.request is not None
     assert await store.find_request(stale.request.key) is None

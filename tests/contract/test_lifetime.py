@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from factories import a_change, a_definition, a_request, a_state, a_task, a_timer
+from factories import ORDER, a_change, a_definition, a_request, a_state, a_task, a_timer
 from perdure_server.store.protocol import COMMITTED, Store, Unavailable
 from stores import Clock, Kind
 
@@ -54,7 +54,7 @@ async def test_what_was_answered_is_there_after_a_restart(kind: Kind, tmp_path: 
     assert (found.state, found.payloads) == (state, {1: '{"a":1}'})
     assert list(await second.history(state.instance_id, after_revision=0, limit=9)) == list(change.entries)
     assert list(await second.list_timers("", limit=9)) == [timer]
-    assert list(await second.claimable_tasks(code=[("order", 1)], limit=9)) == [task]
+    assert list(await second.claimable_tasks(code=ORDER, limit=9)) == [task]
     assert await second.find_request(request.key) == request
     assert await second.find_business_key("order", "b-1") == state.instance_id
     assert await second.get_definition("order", 0) == a_definition()

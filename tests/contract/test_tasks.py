@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from factories import a_change, a_definition, a_state, a_task
+from factories import ORDER, STEPS, a_change, a_definition, a_state, a_task
 from perdure_server.engine.state import State
 from perdure_server.store.protocol import Store, TaskRow
 from stores import Clock
-
-ORDER = [("order", 1)]
 
 
 async def keep(store: Store, *owners: str) -> list[TaskRow]:
@@ -38,12 +36,38 @@ async def test_only_tasks_that_there_is_code_for_are_claimable(store: Store) -> 
     states = [a_state(), a_state(version=2), a_state(workflow="refund")]
     rows = [a_task(state) for state in states]
     await store.commit([a_change(state, tasks=(row,)) for state, row in zip(states, rows, strict=True)])
-    assert list(await store.claimable_tasks(code=[("order", 2)], limit=9)) == [rows[1]]
-    assert list(await store.claimable_tasks(code=[("refund", 1), ("order", 1)], limit=9)) == [
-        rows[0],
-        rows[2],
+    assert list(await store.claimable_tasks(code={("order", 2): STEPS}, limit=9)) == [rows[1]]
+    both = {("refund", 1): STEPS, ("order", 1): STEPS}
+    assert list(await store.claimable_tasks(code=both, limit=9)) == [rows[0], rows[2]]
+    assert list(await store.claimable_tasks(code={}, limit=9)) == []
+
+
+async def test_only_tasks_of_the_steps_asked_for_are_claimable(store: Store) -> None:
+    await store.put_definition(a_definition("refund"))
+    states = [a_state(), a_state(workflow="refund"), a_state()]
+    rows = [a_task(state, step) for state in states for step in ("charge", "reserve")]
+    await store.commit(
+        [a_change(state, tasks=tuple(rows[2 * n : 2 * n + 2])) for n, state in enumerate(states)]
+    )
+    charge, reserve = frozenset({"charge"}), frozenset({"reserve"})
+    crossed = {("order", 1): charge, ("refund", 1): reserve}
+    assert list(await store.claimable_tasks(code=crossed, limit=9)) == [rows[0], rows[3], rows[4]]
+    assert list(await store.claimable_tasks(code={("order", 1): charge | reserve}, limit=9)) == [
+        *rows[:2],
+        *rows[4:],
     ]
-    assert list(await store.claimable_tasks(code=[], limit=9)) == []
+    assert list(await store.claimable_tasks(code={("order", 1): frozenset()}, limit=9)) == []
+
+
+async def test_tasks_of_other_steps_hide_none_of_those_asked_for(store: Store) -> None:
+    for step in ("charge", "reserve"):
+        for _ in range(5):
+            state = a_state()
+            last = a_task(state, step)
+            await store.commit([a_change(state, tasks=(last,))])
+    found = await store.claimable_tasks(code={("order", 1): frozenset({"reserve"})}, limit=5)
+    assert [row.step_ref for row in found] == ["reserve"] * 5
+    assert found[-1] == last
 
 
 async def test_a_task_that_a_live_replica_owns_is_not_claimable(

@@ -7,10 +7,14 @@ the store has answered for its result, so a database that is away holds up new w
 Tasks come two ways. Before a decision the runner *reserves* slots, and the commit that makes a step ready
 takes it in the same breath; that is the fast way. All others wait as rows for the *sweep*, which takes them
 by `TakeTask`: tasks that were ready while no credit was free, tasks of replicas that are gone, and after a
-restart all of them. Recovery is nothing but the sweep. A *reconciliation* compares what the database says
-that this replica runs with what really runs here, twice in a row before it acts: an attempt that nobody runs
-(its commit's outcome was unknown, its effect was lost) is released, and one that the database no longer knows
-is stopped.
+restart all of them. Recovery is nothing but the sweep. It asks the store for each client by itself, and only
+where that client has room: what waits for one client neither hides another's tasks nor costs it credits. A client
+has a *backlog* while tasks may wait for its next credit; that credit wakes the sweep. Clients without one are
+looked after once in `SWEEP_MS`, for tasks that nobody here was told of.
+
+A *reconciliation* compares what the database says that this replica runs with what really runs here, twice in a
+row before it acts: an attempt that nobody runs (its commit's outcome was unknown, its effect was lost) is
+released, and one that the database no longer knows is stopped.
 
 The hot way has no task and no await: hand-overs are calls, answers are callbacks.
 
@@ -24,10 +28,10 @@ import asyncio
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeAlias, assert_never
+from typing import Any, Final, assert_never
 
 from perdure_server.engine import commands
 from perdure_server.engine.commands import NO_GRANT, Command, Grant
@@ -50,7 +54,7 @@ from perdure_server.runtime.tasks import (
     TaskSuspended,
     key_of,
 )
-from perdure_server.store.protocol import StoreError, TaskRow
+from perdure_server.store.protocol import Code, StoreError, TaskRow
 from perdure_server.telemetry.tally import TallyByName
 
 log = logging.getLogger(__name__)
@@ -68,9 +72,7 @@ SWEEP_TASKS_MAX: Final = 500
 """How many tasks one sweep takes."""
 
 SWEEP_ROWS_MAX: Final = 10_000
-"""How many rows a sweep reads to get past those that it cannot use (no code for the step, refused a moment ago), and,
-once in `SWEEP_MS`, how many to get past those whose client has no credit: they come first when it has one again.
-"""
+"""How many rows a sweep reads for a client to get past those that it cannot use (in hand, refused a moment ago)."""
 
 RECONCILE_MS: Final = 2_000
 """How often the database's word is compared with what runs here."""
@@ -78,8 +80,10 @@ RECONCILE_MS: Final = 2_000
 REFUSED_MS: Final = 5_000
 """How long a task is left alone after the attempt to take it was refused."""
 
-RELEASED_MAX: Final = 10_000
-"""How many attempts are remembered as released, so that a hand-over that comes late is not run."""
+OVER_MAX: Final = 10_000
+"""How many attempts are remembered as over here while the store may say that they run: a hand-over that comes late is
+not run, and none is counted twice.
+"""
 
 REPORT_TRIES_MAX: Final = 25
 REPORT_BACKOFF_MS_MIN: Final = 50
@@ -97,9 +101,6 @@ cancelled, whatever it returns; what is released runs again and counts as no fai
 WITHOUT_CODE_MAX: Final = 1_000
 """Of how many steps it is told, once each, that there is no code for them."""
 
-Code: TypeAlias = Mapping[tuple[str, int], frozenset[str]]
-"""The steps that a client has code for, by (workflow, version)."""
-
 
 @dataclass(slots=True, eq=False)
 class _Registered:
@@ -107,10 +108,23 @@ class _Registered:
     code: Code
     credits: int
     used: int = 0
+    taking: int = 0
+    """How many tasks are being taken for it."""
+    backlog: bool = False
+    """Whether tasks may wait for its next credit."""
+    offers: int = 0
+    """How many tasks were offered: a sweep sees by it that one became ready while it read."""
+    unusable: int = 0
+    """How many rows the next sweep has to get past."""
+    look_at: float = 0.0
+    """When, by the loop's time, its tasks are looked for though none was offered."""
 
     @property
     def free(self) -> int:
-        return self.credits - self.used
+        return self.credits - self.used - self.taking
+
+    def has_code(self, workflow: str, version: int, step_ref: str) -> bool:
+        return step_ref in self.code.get((workflow, version), ())
 
 
 @dataclass(slots=True, eq=False)
@@ -150,17 +164,13 @@ class Dispatcher:
         self._grants: dict[tuple[frozenset[str], int], Grant] = {}
         self._reserved = Reservations()
         self._held: dict[TaskKey, _Held] = {}
-        self._taking: set[TaskKey] = set()
+        self._taking: dict[TaskKey, _Registered] = {}
         self._refused: dict[TaskKey, float] = {}
-        self._released: OrderedDict[TaskKey, None] = OrderedDict()
+        self._over: OrderedDict[TaskKey, None] = OrderedDict()
         self._releases: set[asyncio.Future[Any]] = set()
         self._unrun: frozenset[TaskKey] = frozenset()
         self._unknown: frozenset[TaskKey] = frozenset()
         self._without_code: set[tuple[str, int, str]] = set()
-        self._unusable = 0
-        self._without_credit = 0
-        self._deep_at = 0.0
-        self._backlog = False
         self._sweeping = False
         self._sweep_wanted = asyncio.Event()
         self._changed = asyncio.Event()
@@ -187,7 +197,7 @@ class Dispatcher:
         for registered in self._clients:
             if registered.client is client:
                 registered.credits = credits_max
-        self._sweep_wanted.set()
+        self._wake()
 
     def unregister(self, client: TaskClient) -> None:
         """Forget a client that is gone, and release what it held."""
@@ -204,7 +214,8 @@ class Dispatcher:
         if held is None or held.result is not None:
             return
         held.result = result
-        self.ended.of(held.task.workflow)[_outcome(held, result)] += 1
+        if key not in self._over:
+            self.ended.of(held.task.workflow)[_outcome(held, result)] += 1
         if held.stopped or isinstance(result, TaskStopped):
             self._forget(key, held)
         else:
@@ -220,7 +231,7 @@ class Dispatcher:
     def has_code(self, workflow: str, version: int, step_ref: str) -> bool:
         """Whether an executor of this process has code for the step."""
         return any(
-            step_ref in registered.code[workflow, version]
+            registered.has_code(workflow, version, step_ref)
             for registered in self._by_code.get((workflow, version), ())
         )
 
@@ -234,13 +245,13 @@ class Dispatcher:
         clients = self._by_code.get((workflow, version))
         if clients is None or self._draining:
             return NO_GRANT
-        reserved = self._reserved.total
+        promised = self._promised
         slots = 0
         step_refs: frozenset[str] = frozenset()
         for registered in clients:
-            # Tasks that wait already have a right to half of the credits.
-            kept = registered.credits // 2 if self._backlog else 0
-            free = registered.free - reserved - kept
+            # Tasks that wait already have a right to half of the credits of their own client.
+            kept = registered.credits // 2 if registered.backlog else 0
+            free = registered.free - promised - kept
             if free > 0:
                 slots = max(slots, free)
                 refs = registered.code[workflow, version]
@@ -257,20 +268,26 @@ class Dispatcher:
     def give_back(self, grant: Grant, unused: int) -> None:
         """Free ``unused`` slots of a grant."""
         self._reserved.take(unused)
-        if self._backlog and grant.slots:
-            self._sweep_wanted.set()
+        self._wake()
 
     def run(self, task: TaskToRun) -> None:
         """Run an attempt that a commit granted. It uses one slot until its result is stored."""
         self._reserved.take(1)
+        self._run(task)
+        # What was promised to all clients is used by one: the others may have room for tasks that wait.
+        self._wake()
+
+    def _run(self, task: TaskToRun) -> None:
         key = key_of(task)
-        if key in self._held or key in self._released:
+        if key in self._held or key in self._over:
             return
-        registered = self._choose(task.workflow, task.version, task.step_ref)
+        # What a sweep took for a client runs there: its room was counted.
+        registered = self._taking.get(TaskKey(key.instance_id, key.step_ref, key.attempt - 1))
+        if registered not in self._clients:
+            registered = self._choose(task.workflow, task.version, task.step_ref)
         if registered is None or self._draining:
-            self._release(
-                key, "the server shuts down" if self._draining else "no executor has code for the step"
-            )
+            reason = "the server shuts down" if self._draining else "no executor has code for the step"
+            self._release(key, task.workflow, reason)
             return
         held = self._held[key] = _Held(task, registered)
         registered.used += 1
@@ -285,9 +302,11 @@ class Dispatcher:
         """Say that a task of this step is ready and unowned."""
         if not self.has_code(workflow, version, step_ref):
             self._tell_no_code(workflow, version, step_ref)
-        if (workflow, version) in self._by_code and not self._draining:
-            self._backlog = True
-            self._sweep_wanted.set()
+        for registered in self._by_code.get((workflow, version), ()):
+            if registered.has_code(workflow, version, step_ref):
+                registered.backlog = True
+                registered.offers += 1
+        self._wake()
 
     def _tell_no_code(self, workflow: str, version: int, step_ref: str) -> None:
         step = (workflow, version, step_ref)
@@ -322,7 +341,7 @@ class Dispatcher:
         for key, held in list(self._held.items()):
             if held.result is None and not held.stopped:
                 held.stopped = True
-                self._release(key, "the server shuts down")
+                self._release(key, held.task.workflow, "the server shuts down")
                 held.by.client.stop(key)
         await self._until(
             lambda: not self._releases and all(held.stopped for held in self._held.values()),
@@ -334,6 +353,8 @@ class Dispatcher:
         self._replica_id = replica_id
         self._grants.clear()
         self._unrun = self._unknown = frozenset()
+        for registered in self._clients:
+            registered.look_at = 0.0
         self._sweep_wanted.set()
 
     def healthy(self) -> bool:
@@ -385,6 +406,7 @@ class Dispatcher:
                 self._forget(key, held)
             case Rejection() if isinstance(held.result, TaskFailed | TaskReleased):
                 log.error("a result was refused: %s", error, extra={"instance_id": key.instance_id})
+                self._remember(key)
                 self._forget(key, held)
             case Rejection():
                 # The step would run for ever if its result could never be stored.
@@ -400,6 +422,7 @@ class Dispatcher:
         if held.tries >= REPORT_TRIES_MAX:
             log.error("a result was given up: %s", error, extra={"instance_id": key.instance_id})
             self.reports_given_up += 1
+            self._remember(key)
             self._forget(key, held)
             return
         self.report_retries += 1
@@ -413,14 +436,12 @@ class Dispatcher:
         del self._held[key]
         held.by.used -= 1
         self._changed.set()
-        if self._backlog:
-            self._sweep_wanted.set()
+        self._wake()
 
-    def _release(self, key: TaskKey, reason: str) -> None:
+    def _release(self, key: TaskKey, workflow: str, reason: str) -> None:
         """Give an attempt back that does not run here. A failure is left to the next reconciliation."""
-        self._released[key] = None
-        while len(self._released) > RELEASED_MAX:
-            self._released.popitem(last=False)
+        if self._remember(key):
+            self.ended.of(workflow)["released"] += 1
         command = commands.ReleaseTask(
             at=self._store.now_ms(), step_ref=key.step_ref, attempt=key.attempt, reason=reason
         )
@@ -431,6 +452,15 @@ class Dispatcher:
             return
         self._releases.add(answer)
         answer.add_done_callback(self._on_released)
+
+    def _remember(self, key: TaskKey) -> bool:
+        """Note that an attempt is over here, whatever the store says. False if that was known."""
+        if key in self._over:
+            return False
+        self._over[key] = None
+        while len(self._over) > OVER_MAX:
+            self._over.popitem(last=False)
+        return True
 
     def _on_released(self, done: asyncio.Future[Any]) -> None:
         self._releases.discard(done)
@@ -495,51 +525,66 @@ class Dispatcher:
                 pass
 
     async def _sweep(self) -> None:
-        """Take tasks that no live replica runs, oldest first, while there are credits."""
-        free = sum(max(registered.free, 0) for registered in self._clients) - self._reserved.total
-        if free <= 0 or self._draining:
-            return
+        """Take tasks that no live replica runs, for each client that has room and that tasks may wait for."""
         # By the loop's time: the store's may be set back by hours.
         now = asyncio.get_running_loop().time()
         self._refused = {key: until for key, until in self._refused.items() if until > now}
-        deep = now >= self._deep_at
-        if deep:
-            self._deep_at = now + self._sweep_ms / 1000
-        limit = min(free, SWEEP_TASKS_MAX) + self._unusable + (self._without_credit if deep else 0)
-        rows = await self._store.claimable_tasks(code=tuple(self._by_code), limit=limit)
-        taken = unusable = without_credit = 0
+        for registered in tuple(self._clients):
+            if self._draining:
+                return
+            if self._room(registered) > 0:
+                if registered.backlog or now >= registered.look_at:
+                    registered.look_at = now + self._sweep_ms / 1000
+                    await self._sweep_for(registered)
+            elif now >= registered.look_at:
+                # Nobody knows what waits: its next credit is to find out.
+                registered.backlog = True
+        self._wake()
+
+    async def _sweep_for(self, registered: _Registered) -> None:
+        """Take the oldest tasks that a client has code for, as many as it has room for."""
+        offers = registered.offers
+        limit = min(self._room(registered), SWEEP_TASKS_MAX) + registered.unusable
+        rows = await self._store.claimable_tasks(code=registered.code, limit=limit)
+        taken = unusable = without_room = 0
         for row in rows:
-            registered = self._client_for(row)
-            if registered is None:
+            key = key_of(row)
+            chosen = self._choose(row.workflow, row.version, row.step_ref)
+            if chosen is None or key in self._held or key in self._taking or key in self._refused:
                 unusable += 1
-            elif registered.free <= self._reserved.total:
-                without_credit += 1
+            elif self._room(chosen) <= 0:
+                without_room += 1
             else:
-                self._take(row)
+                self._take(row, chosen)
                 taken += 1
         full = len(rows) >= limit
-        growth = 2 if full else 1
-        self._unusable = min(growth * unusable, SWEEP_ROWS_MAX)
-        if deep:
-            self._without_credit = min(growth * without_credit, SWEEP_ROWS_MAX)
-        # With room elsewhere the rows may all be read and still wait: for the next credit of their own client.
-        self._backlog = full or without_credit > 0 or self._sweep_wanted.is_set()
-        if full and taken:
+        before = registered.unusable
+        registered.unusable = min((2 if full else 1) * unusable, SWEEP_ROWS_MAX)
+        # Where nothing could be used and no more may be read, another sweep would see the same: it is left to time.
+        more = full and (taken > 0 or registered.unusable > before)
+        registered.backlog = more or without_room > 0 or registered.offers != offers
+
+    def _room(self, registered: _Registered) -> int:
+        """How many tasks a client can take beyond what it holds and what decisions under way may give it."""
+        return registered.free - self._promised
+
+    @property
+    def _promised(self) -> int:
+        """How many slots decisions under way have set aside, of whichever client. A sweep knows whom it takes for."""
+        return max(self._reserved.total - len(self._taking), 0)
+
+    def _wake(self) -> None:
+        """Sweep soon if tasks wait for a client that has room. For one without, there is nothing to be had."""
+        if any(registered.backlog and self._room(registered) > 0 for registered in self._clients):
             self._sweep_wanted.set()
 
-    def _client_for(self, row: TaskRow) -> _Registered | None:
-        """The client that may take a task, now or once it has a credit; None if it is in hand, refused, or nobody's."""
-        key = key_of(row)
-        if key in self._held or key in self._taking or key in self._refused:
-            return None
-        return self._choose(row.workflow, row.version, row.step_ref)
-
-    def _take(self, row: TaskRow) -> None:
+    def _take(self, row: TaskRow, by: _Registered) -> None:
         key = key_of(row)
         command = commands.TakeTask(
             at=self._store.now_ms(), step_ref=row.step_ref, lost_attempt=row.attempt if row.owner else 0
         )
-        self._taking.add(key)
+        self._taking[key] = by
+        by.taking += 1
         self._reserved.add(1)
         grant = Grant(self._replica_id, 1, frozenset({row.step_ref}))
         try:
@@ -554,11 +599,16 @@ class Dispatcher:
             )
 
     def _taken(self, key: TaskKey, error: BaseException | None) -> None:
-        self._taking.discard(key)
+        self._taking.pop(key).taking -= 1
         self._changed.set()
-        if error is None:
-            # The commit's effect runs it, and uses the slot.
-            return
+        if error is not None:
+            self._not_taken(key, error)
+        # A store that fails is asked again after a while, not at once.
+        if not isinstance(error, StoreError):
+            self._wake()
+
+    def _not_taken(self, key: TaskKey, error: BaseException) -> None:
+        # Else the commit's effect runs it, and uses the slot.
         self._reserved.take(1)
         if not isinstance(error, StoreError):
             self._refused[key] = asyncio.get_running_loop().time() + REFUSED_MS / 1000
@@ -569,13 +619,13 @@ class Dispatcher:
         """Compare the database's word with what runs here. What differs twice in a row is put right."""
         owner = self._replica_id
         before = [key for key, held in self._held.items() if held.task.owner == owner and held.result is None]
-        owned = {key_of(row) for row in await self._store.owned_tasks(owner)}
+        owned = {key_of(row): row.workflow for row in await self._store.owned_tasks(owner)}
         if owner != self._replica_id:
             return
         unrun = frozenset(key for key in owned if key not in self._held)
         for key in unrun & self._unrun:
             log.warning("an attempt that nobody runs is released", extra={"instance_id": key.instance_id})
-            self._release(key, "nobody ran it: the outcome of its commit was not known")
+            self._release(key, owned[key], "nobody ran it: the outcome of its commit was not known")
         unknown = frozenset(key for key in before if key not in owned)
         for key in unknown & self._unknown:
             self.stop(*key)
@@ -595,7 +645,7 @@ class Dispatcher:
         best: _Registered | None = None
         clients: Sequence[_Registered] = self._by_code.get((workflow, version), ())
         for registered in clients:
-            if step_ref in registered.code[workflow, version] and (
+            if registered.has_code(workflow, version, step_ref) and (
                 best is None or registered.free > best.free
             ):
                 best = registered

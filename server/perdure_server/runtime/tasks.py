@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from perdure_server.engine.commands import Command, Grant, Payload, TakeTask
 from perdure_server.engine.values import value
 from perdure_server.runtime.ports import TaskToRun
-from perdure_server.store.protocol import TaskRow
+from perdure_server.store.protocol import Code, TaskRow
 
 
 class TaskKey(NamedTuple):
@@ -96,5 +96,5 @@ class TaskStore(Protocol):
     """What the dispatcher needs of the store."""
 
     def now_ms(self) -> int: ...
-    async def claimable_tasks(self, *, code: Sequence[tuple[str, int]], limit: int) -> Sequence[TaskRow]: ...
+    async def claimable_tasks(self, *, code: Code, limit: int) -> Sequence[TaskRow]: ...
     async def owned_tasks(self, owner: str) -> Sequence[TaskRow]: ...

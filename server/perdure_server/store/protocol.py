@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from perdure_server.engine.facts import Entry
 from perdure_server.engine.state import InstanceStatus, State, Timer
@@ -106,6 +106,10 @@ class TaskRow:
     version: int
     attempt: int
     owner: str
+
+
+Code: TypeAlias = Mapping[tuple[str, int], frozenset[str]]
+"""The steps that somebody has code for, by (workflow, version)."""
 
 
 @value(frozen=True, slots=True)
@@ -356,8 +360,9 @@ class Store(Protocol):
 
     # --- tasks -----------------------------------------------------------------------------------------------
 
-    async def claimable_tasks(self, *, code: Sequence[tuple[str, int]], limit: int) -> Sequence[TaskRow]:
-        """Return tasks of these (workflow, version) pairs that no live replica owns, oldest first.
+    async def claimable_tasks(self, *, code: Code, limit: int) -> Sequence[TaskRow]:
+        """Return tasks of these steps that no live replica owns, oldest first. Those of other steps do not count
+        towards the limit, however many there are.
 
         Taking one is a decision: the caller submits `TakeTask`.
         """

@@ -222,10 +222,11 @@ SELECT json_group_array(owner) FROM owners WHERE owner IS NOT NULL AND NOT EXIST
 )
 
 -- name: tasks_of
--- One owner's tasks of one definition, oldest first.
+-- One owner's tasks of some steps of one definition, oldest first. It passes over those of the other steps.
 SELECT json_group_array(json_array(number, instance_id, step_ref, workflow, version, attempt, owner)) FROM (
     SELECT * FROM tasks INDEXED BY tasks_by_owner
     WHERE namespace = '' AND owner = :owner AND workflow = :workflow AND version = :version
+      AND step_ref IN (SELECT value FROM json_each(:step_refs))
     ORDER BY number LIMIT :limit
 )
 

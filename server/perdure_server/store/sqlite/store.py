@@ -27,6 +27,7 @@ from perdure_server.store.codec import decode_fact, decode_state, timer_kind
 from perdure_server.store.protocol import (
     CannotOpen,
     Change,
+    Code,
     DefinitionOutcome,
     InstanceCursor,
     InstanceFilter,
@@ -313,12 +314,17 @@ class SqliteStore:
 
     # --- tasks -----------------------------------------------------------------------------------------------
 
-    async def claimable_tasks(self, *, code: Sequence[tuple[str, int]], limit: int) -> Sequence[TaskRow]:
+    async def claimable_tasks(self, *, code: Code, limit: int) -> Sequence[TaskRow]:
+        steps = [
+            {"workflow": workflow, "version": version, "step_refs": orjson.dumps(sorted(refs)).decode()}
+            for (workflow, version), refs in code.items()
+        ]
+
         def read(connection: apsw.Connection) -> list[Row]:
             found: list[Row] = []
             for owner in orjson.loads(fetch(connection, _FREE_OWNERS, {"now": self._clock()})[0][0]):
-                for workflow, version in code:
-                    parameters = {"owner": owner, "workflow": workflow, "version": version, "limit": limit}
+                for of in steps:
+                    parameters = of | {"owner": owner, "limit": limit}
                     found += orjson.loads(fetch(connection, _TASKS_OF, parameters)[0][0])
             return sorted(found)[:limit]
 
