@@ -190,7 +190,7 @@ def test_without_the_option_no_metrics_are_served(server_process: Callable[..., 
 # --- addresses that cannot be had -------------------------------------------------------------------------------------
 
 
-def refused(tmp_path: Path, *arguments: str) -> str:
+def refused(tmp_path: Path, *arguments: str, code: int = 1) -> str:
     """Start a server that must not start; return the one line that says why."""
     database = tmp_path / "never.db"
     done = subprocess.run(
@@ -204,7 +204,7 @@ def refused(tmp_path: Path, *arguments: str) -> str:
         timeout=SECONDS_MAX,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (code, "")
     assert not database.exists()
     [line] = done.stderr.splitlines()
     return line
@@ -228,7 +228,7 @@ def test_outside_loopback_metrics_are_refused_unless_told_to(tmp_path: Path) -> 
 
 
 def test_what_is_no_address_is_refused_by_name(tmp_path: Path) -> None:
-    assert "'9464' is no HOST:PORT" in refused(tmp_path, "--metrics", "9464")
+    assert "--metrics: '9464' is no HOST:PORT" in refused(tmp_path, "--metrics", "9464", code=2)
 
 
 def tuple_of(address: str) -> tuple[str, int]:

@@ -523,7 +523,21 @@ NONSENSE: Final = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "what", "mend"), NONSENSE)
+NO_ADDRESS: Final = [
+    (["serve", "--demo", option, text], f"{option}: {text!r} is no HOST:PORT", "a port of at most 65535")
+    for option in ("--listen", "--metrics")
+    for text in ("7420", "127.0.0.1:70000", "::1:7420", ":7420", "127.0.0.1:")
+] + [
+    (
+        ["serve", "--demo", "--listen", listen, "--metrics", metrics],
+        f"--metrics {metrics} is the address of --listen {listen}",
+        "give metrics a port of their own",
+    )
+    for listen, metrics in (("127.0.0.1:7420", "127.0.0.1:7420"), ("0.0.0.0:7420", "127.0.0.1:7420"))
+]
+
+
+@pytest.mark.parametrize(("arguments", "what", "mend"), [*NONSENSE, *NO_ADDRESS])
 def test_a_command_line_that_makes_no_sense_is_one_line(arguments: list[str], what: str, mend: str) -> None:
     result = CliRunner().invoke(app, arguments)
 

@@ -49,7 +49,7 @@ def test_an_address_is_a_host_and_a_port(text: str, host: str, port: int) -> Non
     ],
 )
 def test_what_is_no_address_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(CannotListen, match="HOST:PORT, like"):
+    with pytest.raises(CannotListen, match="HOST:PORT; write it like"):
         parse_address(text)
 
 

@@ -120,6 +120,7 @@ def serve(
     ):
         if file is not None and not file.is_file():
             fail(f"{option}: there is no file {file}")
+    _check_addresses(listen, metrics)
     if demo and apps:
         fail("--demo serves its own workflow", mend="leave out the APP")
     if not demo and not apps:
@@ -145,6 +146,23 @@ def serve(
         threads_max=threads_max,
     )
     _run(config, functools.partial(_print_hints, config) if demo else None)
+
+
+def _check_addresses(listen: str, metrics: str | None) -> None:
+    from perdure_server.security.listen import Address, CannotListen, is_one, parse_address
+
+    def address_of(text: str, option: str) -> Address:
+        try:
+            return parse_address(text)
+        except CannotListen as error:
+            fail(f"{option}: {error}")
+
+    address = address_of(listen, "--listen")
+    if metrics is not None and is_one(address, address_of(metrics, "--metrics")):
+        fail(
+            f"--metrics {metrics} is the address of --listen {listen}",
+            mend="give metrics a port of their own; port 0 takes a free one",
+        )
 
 
 def _demo_workflows() -> tuple[type[Workflow], ...]:

@@ -47,8 +47,17 @@ def parse_address(text: str) -> Address:
         host = host[1:-1]
     sound = colon and host and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= PORT_MAX
     if not sound or (":" in host) != bracketed:
-        raise CannotListen(f"{text!r} is no HOST:PORT, like 127.0.0.1:7420 or [::1]:7420")
+        raise CannotListen(
+            f"{text!r} is no HOST:PORT; write it like 127.0.0.1:7420 or [::1]:7420, with a port of at most {PORT_MAX}"
+        )
     return Address(host, int(port))
+
+
+def is_one(one: Address, other: Address) -> bool:
+    """Whether two addresses cannot both be listened on: one port of one host, or of all hosts."""
+    anywhere = {"0.0.0.0", "::"}  # noqa: S104 - compared, not listened on
+    same_host = one.host == other.host or not anywhere.isdisjoint((one.host, other.host))
+    return one.port == other.port != 0 and same_host
 
 
 def is_loopback(host: str) -> bool:
