@@ -27,9 +27,10 @@ from perdure.v1 import (
     workflow_service_pb2,
 )
 from perdure_server.api.errors import RESERVED_REASONS, refusal_of
-from perdure_server.cli.exits import MENDS, CommandFailed, Exit, fail_with
+from perdure_server.cli.exits import MENDS, OPTIONS, CommandFailed, Exit, fail_with
 from perdure_server.cli.root import app
 from perdure_server.engine import rejections as reject
+from perdure_server.runtime.fields import InvalidFields, Violation
 from unit.test_api_errors import EVERY_REFUSAL
 
 Run = Callable[..., Awaitable[Result]]
@@ -353,7 +354,7 @@ async def test_cancel_and_retry(server: CannedServer, run: Run) -> None:
                 ),
             ),
             Exit.REFUSED,
-            "perdure: INVALID_FIELD: 1 field; event: bad (give it as the command's --help tells)",
+            "perdure: INVALID_FIELD: EVENT: bad (give EVENT as the command's --help tells)",
         ),
         (
             Refusal(grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE", "locked"),
@@ -381,6 +382,42 @@ async def test_with_json_a_refusal_is_a_document_on_stderr(server: CannedServer,
 
     error = json.loads(result.stderr)["error"]
     assert (error["reason"], error["status"], error["message"]) == ("INSTANCE_NOT_FOUND", "NOT_FOUND", "gone")
+
+
+async def test_with_json_the_fields_keep_the_apis_names_and_an_event_is_no_field(
+    server: CannedServer, run: Run
+) -> None:
+    field = error_details_pb2.BadRequest.FieldViolation(field="opts.step_ref", description="bad")
+    subject = error_details_pb2.PreconditionFailure.Violation(subject="approved", description="never")
+    server.answers["Resume"] += [
+        Refusal(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "INVALID_FIELD",
+            details=(error_details_pb2.BadRequest(field_violations=[field]),),
+        ),
+        Refusal(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "EVENT_NEVER_ACCEPTED",
+            metadata={"event": "approved"},
+            details=(error_details_pb2.PreconditionFailure(violations=[subject]),),
+        ),
+    ]
+
+    invalid = json.loads((await run("resume", "i1", "approved", "--json")).stderr)["error"]
+    never = json.loads((await run("resume", "i1", "approved", "--json")).stderr)["error"]
+
+    assert invalid["violations"] == [{"field": "opts.step_ref", "description": "bad"}]
+    assert (never["violations"], never["metadata"]) == ([], {"event": "approved"})
+
+
+def test_every_option_that_a_field_is_named_by_is_one_of_a_command() -> None:
+    commands: list[Any] = [typer.main.get_command(app)]
+    names: set[str] = set()
+    for command in commands:
+        commands += getattr(command, "commands", {}).values()
+        names |= {name for param in command.params for name in (*param.opts, param.metavar or "")}
+
+    assert set(OPTIONS.values()) <= names
 
 
 def told(error: errors.PerdureError, capsys: pytest.CaptureFixture[str], *, as_json: bool) -> str:
@@ -494,6 +531,17 @@ def test_every_reason_that_is_published_has_a_mend_of_its_own() -> None:
                 "BUSINESS_KEY_IN_USE: the live instance 'holder' of workflow 'order' holds the key 'k' "
                 "(wait for its end, or `perdure cancel holder`; then retry)"
             ),
+        ),
+        (
+            InvalidFields((Violation("opts.instance_id", "no"), Violation("opts.labels[a b]", "no"))),
+            (
+                "INVALID_FIELD: --instance-id: no; --label: no "
+                "(give --instance-id, --label as the command's --help tells)"
+            ),
+        ),
+        (
+            InvalidFields((Violation("page_token", "altered"), Violation("", "and 7 more"))),
+            "INVALID_FIELD: page_token: altered; and 7 more (give it as the command's --help tells)",
         ),
         (
             reject.InstanceTerminal("i", "failed"),

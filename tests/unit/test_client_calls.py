@@ -650,3 +650,10 @@ def test_half_a_client_certificate_is_refused() -> None:
 )
 def test_a_proxy_is_never_asked_for_this_machine(target: str, expected: bool) -> None:
     assert is_loopback(target) is expected
+
+
+def test_an_error_that_lists_all_that_is_wrong_announces_no_more() -> None:
+    violations = [errors.FieldViolation(field, f"{field} is bad") for field in ("a", "b", "c")]
+    error = errors.InvalidFieldError("a: a is bad (and 2 more)", violations=violations)
+
+    assert str(error) == "a: a is bad; b: b is bad; c: c is bad"

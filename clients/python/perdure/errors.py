@@ -82,7 +82,9 @@ class PerdureError(Exception):
 
     def __str__(self) -> str:
         told = [str(v) for v in self.violations if v.description not in self.message]
-        return "; ".join([self.message, *told])
+        # What follows all of it is not announced too.
+        message = self.message.removesuffix(f" (and {len(told)} more)") if told else self.message
+        return "; ".join([message, *told])
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Keyword arguments do not survive the default way, and errors travel between processes of a test or a pool.

@@ -6,6 +6,7 @@ import enum
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NoReturn
 
 from perdure import errors
@@ -65,6 +66,32 @@ MENDS: Final = {
     "SHUTTING_DOWN": "nothing was changed; try again once a server is back",
 }
 """What to do about each reason, in the command line's words and the order of the API's table."""
+
+OPTIONS: Final = {
+    "workflow": "WORKFLOW",
+    "context": "--context",
+    "opts.instance_id": "--instance-id",
+    "opts.business_key": "--business-key",
+    "business_key": "--business-key",
+    "opts.labels": "--label",
+    "labels": "--label",
+    "opts.start_delay_ms": "--delay",
+    "opts.request_id": "--request-id",
+    "instance_id": "ID",
+    "event": "EVENT",
+    "payload": "--payload",
+    "opts.payload": "--payload",
+    "opts.step_ref": "--step",
+    "step_ref": "STEP",
+    "delay_ms": "DELAY_MS",
+    "opts.reason": "--reason",
+    "states": "--state",
+    "after_revision": "--after",
+    "reference": "REFERENCE",
+    "version": "--version",
+    "opts.version": "--version",
+}
+"""What the API's fields are on the command line, by the same name in each command (only `list` writes --workflow)."""
 
 _MEND_ELSE: Final = {
     Exit.USAGE: "see the command's --help",
@@ -148,7 +175,13 @@ def fail_with(error: errors.PerdureError, *, server: str, tls_options: Sequence[
         "reason": error.reason,
         "message": error.message,
         "metadata": dict(error.metadata),
-        "violations": [{"field": v.field, "description": v.description} for v in error.violations],
+        "violations": [
+            {"field": v.field, "description": v.description}
+            for v in error.violations
+            if isinstance(
+                error, errors.InvalidArgumentError
+            )  # else it names what the metadata names: no field
+        ],
         "request_id": error.request_id,
     }
     reason = error.reason or (error.status if error.status != "UNKNOWN" else "")
@@ -157,6 +190,8 @@ def fail_with(error: errors.PerdureError, *, server: str, tls_options: Sequence[
         why = " ".join(error.message.rpartition("last error: ")[2].split())
         text, mend = unreached(why, server, tls_options)
         reason = ""
+    elif isinstance(error, errors.InvalidFieldError) and error.violations:
+        text = "; ".join(_in_options(violation) for violation in error.violations)
     elif error.reason in MENDS and not isinstance(
         error, errors.InvalidFieldError | errors.WorkflowInvalidError
     ):
@@ -168,6 +203,9 @@ def fail_with(error: errors.PerdureError, *, server: str, tls_options: Sequence[
 def _mend(error: errors.PerdureError) -> str:
     if isinstance(error, errors.OutcomeUnknownError | errors.DeadlineExceededError) and error.request_id:
         return f"it may have happened; --request-id {error.request_id} repeats it safely"
+    if isinstance(error, errors.InvalidFieldError):
+        options = dict.fromkeys(filter(None, (_option(v.field) for v in error.violations)))
+        return f"give {', '.join(options) or 'it'} as the command's --help tells"
     if isinstance(error, errors.AmbiguousEventError) and error.step_refs:
         return f"name the step with --step: {', '.join(error.step_refs)}"
     if error.reason == "INSTANCE_TERMINAL" and error.metadata.get("state") == "FAILED":
@@ -181,6 +219,18 @@ def _mend(error: errors.PerdureError) -> str:
     if isinstance(error, errors.WorkflowNotFoundError | errors.StepNotFoundError):
         return _right_name(error)
     return MENDS.get(error.reason) or _MEND_ELSE[exit_of(error)]
+
+
+def _option(field: str) -> str:
+    """Return what a field is on the command line; empty where it is nothing there. Fields may have places in them."""
+    whole = field.partition("[")[0]
+    while whole and whole not in OPTIONS:
+        whole = whole.rpartition(".")[0]
+    return OPTIONS.get(whole, "")
+
+
+def _in_options(violation: errors.FieldViolation) -> str:
+    return str(replace(violation, field=_option(violation.field) or violation.field))
 
 
 def _right_name(error: errors.WorkflowNotFoundError | errors.StepNotFoundError) -> str:

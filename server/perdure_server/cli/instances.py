@@ -57,7 +57,12 @@ def start(
     context: Annotated[
         str | None, typer.Option(metavar="JSON|@FILE|@-", help="A JSON object that every step can read.")
     ] = None,
-    instance_id: Annotated[str, typer.Option(help="The id to give; else the server chooses one.")] = "",
+    instance_id: Annotated[
+        str,
+        typer.Option(
+            help="The id to give: a letter or digit, then also _ . : -, 128 at most; else the server chooses one."
+        ),
+    ] = "",
     version: Annotated[int, typer.Option(min=0, help="The workflow's version; 0 is the newest.")] = 0,
     business_key: Annotated[str, typer.Option(help="A key of your own, unique among live instances.")] = "",
     use_existing: Annotated[

@@ -108,7 +108,7 @@ class Check:
     def request_id(self, path: str, value: str) -> str:
         """Check an optional request id."""
         if value and not REQUEST_ID_PATTERN.fullmatch(value):
-            self.blame(path, "must be at most 128 visible ASCII characters, like a UUID")
+            self.blame(path, f"must be at most 128 visible ASCII characters, like a UUID{_given(value)}")
         return value
 
     def reference(self, path: str, value: str) -> tuple[str, int]:
