@@ -70,7 +70,7 @@ async def test_start_prints_the_id_and_nothing_else(server: CannedServer, run: R
 
     assert (result.exit_code, result.stdout, result.stderr) == (0, "i1\n", "")
     [request] = server.requests["StartInstance"]
-    assert request.context.json == '{"items":[9007199254740993]}'
+    assert request.context.json == '{"items": [9007199254740993]}'
     assert dict(request.opts.labels) == {"team": "web"}
     assert request.opts.start_delay_ms == 600_000
     assert request.opts.conflict_policy == runner_service_pb2.CONFLICT_POLICY_USE_EXISTING
@@ -190,7 +190,7 @@ async def test_get_shows_the_instance_step_by_step(server: CannedServer, run: Ru
     lines = (await run("get", "i1")).stdout.splitlines()
 
     assert lines[:2] == ["i1  order v1", "state    WAITING, revision 7"]
-    assert '  validate  FINISHED     valid  {"item_count": 1}' in lines
+    assert '  validate  FINISHED     valid  {"item_count":1}' in lines
     assert "  approval  WAITING      for approved, rejected" in lines
 
 
@@ -202,6 +202,48 @@ async def test_get_with_json_gives_the_payloads_as_values(server: CannedServer, 
     assert document["initial"] == {"items": [1]}
     assert document["state"] == "WAITING"
     assert document["end_time"] is None
+
+
+VERBATIM: Final = (
+    '{"p": 1.10,  "a": 1e2, "big": 123456789012345678901234567890, "s": "\\u00e9\\n", "p": null}'
+)
+
+
+@pytest.mark.parametrize("source", ["argument", "stdin"])
+async def test_json_crosses_the_api_as_it_was_typed(server: CannedServer, run: Run, source: str) -> None:
+    server.answers["StartInstance"].append(STARTED)
+    server.answers["Resume"].append(runner_service_pb2.ResumeResponse())
+    typed = VERBATIM if source == "argument" else "@-"
+
+    await run("start", "order", "--context", typed, stdin=VERBATIM)
+    await run("resume", "i1", "go", "--payload", typed, stdin=VERBATIM)
+    await run("resume", "i1", "go", "--payload", "null")
+
+    [started] = server.requests["StartInstance"]
+    resumed = [request.opts.payload.json for request in server.requests["Resume"]]
+    assert (started.context.json, *resumed) == (VERBATIM, VERBATIM, "null")
+
+
+async def test_payloads_are_shown_as_they_are_stored(server: CannedServer, run: Run) -> None:
+    found = instance(instance_service_pb2.INSTANCE_STATE_COMPLETED)
+    found.initial.json = VERBATIM
+    found.outputs["validate"].json = VERBATIM.replace(",", ",\n") + "\n"
+    server.answers["GetInstance"].append(instance_service_pb2.GetInstanceResponse(instance=found))
+    end = instance_service_pb2.WatchEnd(
+        revision=7, reason=instance_service_pb2.WATCH_END_REASON_INSTANCE_FINISHED
+    )
+    said = instance_service_pb2.WatchInstanceResponse
+    server.answers["WatchInstance"].append([said(snapshot=found), said(end=end)])
+
+    people = (await run("get", "i1")).stdout
+    [document] = (await run("get", "i1", "--json")).stdout.splitlines()
+    [snapshot, _] = (await run("watch", "i1", "--json")).stdout.splitlines()
+
+    assert f"context  {VERBATIM}\n" in people
+    for line in (document, snapshot):
+        json.loads(line)
+        assert f'"initial":{VERBATIM},' in line
+        assert f'"outputs":{{"validate":{VERBATIM.replace(",", ", ")}}}' in line
 
 
 def step_finished(revision: int) -> history_pb2.HistoryEntry:

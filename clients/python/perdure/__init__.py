@@ -24,8 +24,9 @@ from perdure.validation import Finding, WorkflowInvalid, validate
 
 if TYPE_CHECKING:
     from perdure import errors
-    from perdure.client import AsyncClient, Client, JsonText
+    from perdure.client import AsyncClient, Client
     from perdure.errors import PerdureError
+    from perdure.payloads import JsonText
     from perdure.runner import ConflictPolicy, Disposition, Runner
 
 __all__ = [
@@ -62,7 +63,7 @@ _LAZY = {
     "Client": "perdure.client",
     "ConflictPolicy": "perdure.runner",
     "Disposition": "perdure.runner",
-    "JsonText": "perdure.client",
+    "JsonText": "perdure.payloads",
     "PerdureError": "perdure.errors",
     "Runner": "perdure.runner",
 }

@@ -258,7 +258,7 @@ def _say(session: Session, value: object, line: str) -> None:
 def _show(session: Session, instance_id: str) -> str:
     from perdure_server.cli.output import instance_lines, print_json
 
-    instance = session.client.get_instance(instance_id)
+    instance = session.client.get_instance(instance_id, json_text=True)
     if session.as_json:
         print_json(instance)
     else:
@@ -270,14 +270,16 @@ def _follow(session: Session, instance_id: str, after: int | None, *, live: bool
     if live:
         from perdure_server.cli.live import follow_live
 
-        instance = session.client.get_instance(instance_id)
+        instance = session.client.get_instance(instance_id, json_text=True)
         # A server has answered: should it go away from here on, it is waited for.
         with session.connect() as client:
-            follow_live(client, client.watch_instance(instance_id, after_revision=after), instance)
+            follow_live(
+                client, client.watch_instance(instance_id, after_revision=after, json_text=True), instance
+            )
         return
     connect_seconds = min(session.timeout_seconds, WATCH_CONNECT_SECONDS)
     with session.connect(timeout_seconds=connect_seconds) as client:
-        for event in client.watch_instance(instance_id, after_revision=after):
+        for event in client.watch_instance(instance_id, after_revision=after, json_text=True):
             _print_event(session, event)
 
 

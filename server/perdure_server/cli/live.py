@@ -147,7 +147,9 @@ def follow_live(client: Client, events: Iterator[WatchEvent], instance: Instance
                 case HistoryEntry():
                     entries.append(event)
                     if event.revision > instance.revision:
-                        instance = client.get_instance(instance.instance_id, timeout=OUTAGE_SECONDS_MAX)
+                        instance = client.get_instance(
+                            instance.instance_id, json_text=True, timeout=OUTAGE_SECONDS_MAX
+                        )
                 case _:
                     continue
             live.update(View(instance, refs, tuple(entries)), refresh=True)

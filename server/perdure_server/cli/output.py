@@ -10,7 +10,7 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, assert_never
 
-from perdure.client import StepStatus, facts
+from perdure.client import JsonText, StepStatus, facts
 
 if TYPE_CHECKING:
     from perdure.client import Instance
@@ -18,7 +18,25 @@ if TYPE_CHECKING:
 
 def print_json(value: object) -> None:
     """Print a value as one JSON document on one line, at once."""
-    print(json.dumps(plain(value), ensure_ascii=False, separators=(",", ":")), flush=True)
+    print(document(value), flush=True)
+
+
+def document(value: object) -> str:
+    """Return a value as JSON on one line. A payload that is held as its text stands in it as it is."""
+    match value := plain(value):
+        case JsonText():
+            return _one_line_json(value)
+        case dict():
+            return f"{{{','.join(f'{document(key)}:{document(item)}' for key, item in value.items())}}}"
+        case list():
+            return f"[{','.join(map(document, value))}]"
+        case _:
+            return json.dumps(value, ensure_ascii=False)
+
+
+def _one_line_json(text: JsonText) -> str:
+    # JSON has line breaks between tokens only, where a space says the same. A payload without a body is empty.
+    return text.strip().replace("\r", " ").replace("\n", " ") or "null"
 
 
 def plain(value: object) -> Any:
@@ -67,8 +85,8 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def json_text(value: object, *, chars_max: int = 200) -> str:
-    """Return a payload as compact JSON, cut for people."""
-    text = json.dumps(value, ensure_ascii=False)
+    """Return a payload as it is, cut for people."""
+    text = _one_line_json(value) if isinstance(value, JsonText) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= chars_max else f"{text[: chars_max - 1]}…"
 
 

@@ -10,33 +10,40 @@ from typing import Any, NoReturn
 import typer
 
 from perdure.graph import parse_duration_ms
+from perdure.payloads import JsonText
 
 
-def json_of(text: str | None, option: str) -> Any:
-    """Return the value of JSON text, of the file in ``@FILE``, or of stdin for ``@-``; None for no text."""
+def json_of(text: str | None, option: str) -> JsonText | None:
+    """Return JSON text, that of the file in ``@FILE``, or of stdin for ``@-``, as it is; None for no text."""
+    return None if text is None else _json(text, option)[0]
+
+
+def object_of(text: str | None, option: str) -> JsonText | None:
+    """Return the text of a JSON object as `json_of` does."""
     if text is None:
         return None
+    found, value = _json(text, option)
+    if not isinstance(value, dict):
+        raise typer.BadParameter("must be a JSON object, as in '{\"items\": [1, 2]}'", param_hint=option)
+    return found
+
+
+def _json(text: str, option: str) -> tuple[JsonText, Any]:
+    """Return the text, and a value that only tells its kind: the text is what crosses the API."""
     source = option
     if text.startswith("@"):
         source = "stdin" if text == "@-" else text[1:]
         text = _read(text[1:], option)
     try:
-        return json.loads(text, parse_constant=lambda name: _refuse_constant(name, option))
+        value = json.loads(
+            text, parse_constant=lambda name: _refuse_constant(name, option), parse_int=str, parse_float=str
+        )
     except ValueError as error:
         mend = """write it as in '{"text": "Hi"}', with double quotes around names and texts"""
         raise typer.BadParameter(f"{source} holds no JSON: {error}; {mend}", param_hint=option) from None
     except RecursionError:
         raise typer.BadParameter(f"{source} is nested too deep", param_hint=option) from None
-
-
-def object_of(text: str | None, option: str) -> dict[str, Any]:
-    """Return the JSON object that `json_of` finds; the empty one for no text."""
-    value = json_of(text, option)
-    if text is None:
-        return {}
-    if not isinstance(value, dict):
-        raise typer.BadParameter("must be a JSON object, as in '{\"items\": [1, 2]}'", param_hint=option)
-    return value
+    return JsonText(text), value
 
 
 def labels_of(pairs: list[str], option: str = "--label") -> dict[str, str]:

@@ -179,7 +179,8 @@ def _scheduled(response: runner_service_pb2.ScheduleResumeResponse) -> Scheduled
 
 def get_instance(instance_id: str, *, json_text: bool) -> Call[types.Instance]:
     request = _built(instance_service_pb2.GetInstanceRequest, instance_id=instance_id)
-    return Call(_GET, request, _instance_with_texts if json_text else _instance)
+    read = _instance_with_texts if json_text else _instance
+    return Call(_GET, request, lambda response: read(response.instance))
 
 
 def list_instances(
@@ -303,10 +304,11 @@ def check_health(service: str) -> Call[types.Health]:
 class Watching:
     """Where one watch stands, across all its connections."""
 
-    __slots__ = ("_after", "_instance_id", "ended")
+    __slots__ = ("_after", "_instance_id", "_read", "ended")
 
-    def __init__(self, instance_id: str, after_revision: int | None) -> None:
+    def __init__(self, instance_id: str, after_revision: int | None, *, json_text: bool = False) -> None:
         self._instance_id = instance_id
+        self._read = _instance_with_texts if json_text else _instance
         self._after = after_revision
         self.ended = False
 
@@ -323,7 +325,7 @@ class Watching:
         match response.WhichOneof("event"):
             case "snapshot":
                 self._after = response.snapshot.revision
-                return types.Snapshot(instance=_convert.value_of(response.snapshot, types.Instance))
+                return types.Snapshot(instance=self._read(response.snapshot))
             case "entry":
                 entry = _convert.entry_of(response.entry)
                 if self._after is not None and entry.revision != self._after + 1:
@@ -386,17 +388,17 @@ def _state_number(state: types.InstanceState | str) -> int:
         raise InvalidFieldError(str(violation), violations=[violation]) from None
 
 
-def _instance(response: instance_service_pb2.GetInstanceResponse) -> types.Instance:
-    return _convert.value_of(response.instance, types.Instance)
+def _instance(message: instance_service_pb2.Instance) -> types.Instance:
+    return _convert.value_of(message, types.Instance)
 
 
-def _instance_with_texts(response: instance_service_pb2.GetInstanceResponse) -> types.Instance:
-    initial = payloads.JsonText(response.instance.initial.json)
-    outputs = {ref: payloads.JsonText(output.json) for ref, output in response.instance.outputs.items()}
+def _instance_with_texts(message: instance_service_pb2.Instance) -> types.Instance:
+    initial = payloads.JsonText(message.initial.json)
+    outputs = {ref: payloads.JsonText(output.json) for ref, output in message.outputs.items()}
     # Taken out before the walk, which would read them: not every sound text is a value that Python takes.
-    response.instance.ClearField("initial")
-    response.instance.ClearField("outputs")
-    return replace(_instance(response), initial=initial, outputs=outputs)
+    message.ClearField("initial")
+    message.ClearField("outputs")
+    return replace(_instance(message), initial=initial, outputs=outputs)
 
 
 def _page(field: str, convert: Callable[[Any], A]) -> Callable[[Any], types.Page[A]]:

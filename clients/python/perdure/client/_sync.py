@@ -214,12 +214,14 @@ class Client:
         instance_id: str,
         *,
         after_revision: int | None = None,
+        json_text: bool = False,
         timeout: float | None = None,
         outage: float = 300.0,
     ) -> Generator[WatchEvent]:
         """Follow an instance: a `Snapshot`, each later `HistoryEntry` once and in order, then a `WatchEnd`.
 
-        With ``after_revision`` there is no snapshot; 0 gives the whole history. A stream that breaks is taken up again
+        With ``after_revision`` there is no snapshot; 0 gives the whole history. ``json_text`` is for the snapshot what
+        it is for `get_instance`. A stream that breaks is taken up again
         after the last revision given out. ``timeout`` bounds the watch (None: for ever), ``outage`` how long the server
         may stay away in between; the first answer must come within the client's timeout. Close the
         generator (``contextlib.closing``) to leave early without waiting for the garbage collector.
@@ -227,7 +229,7 @@ class Client:
         Raises `InstanceNotFoundError`, `RevisionInFutureError`, `RevisionCompactedError`, `DeadlineExceededError`,
         `UnavailableError`.
         """
-        watching = _calls.Watching(instance_id, after_revision)
+        watching = _calls.Watching(instance_id, after_revision, json_text=json_text)
         whole = Attempts(NO_RETRIES, float("inf") if timeout is None else timeout)
         attempts = Attempts(self._retries, min(self.timeout, whole.seconds_left))
         while True:
