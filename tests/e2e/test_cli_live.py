@@ -65,10 +65,11 @@ def test_on_a_terminal_watch_shows_every_step_as_it_stands_across_a_crash(
         screen.await_text(r"reserve +WAITING +1 +\S+Z \(in 00:59:\d\d\) +for reserved")
         screen.await_text(r"ship +-")
         server.kill()
+        screen.await_text(rf"the connection to {server.address} is lost; it is waited for, 5 minutes at most")
         again.start()
         with Client(server.address) as client:
             client.resume("o1", "reserved", {"shelf": "B7"})
-            screen.await_text(r'reserve +FINISHED +reserved  \{"shelf": "B7"\}')
+            screen.await_text(r'reserve +FINISHED +reserved  \{"shelf":"B7"\}')
             screen.await_text(r"approval +WAITING +\S+Z \(in 23:59:\d\d\) +for approved, rejected")
             client.resume("o1", "rejected")
         screen.await_text(r"o1  order v1  COMPLETED")

@@ -16,7 +16,7 @@ import typer
 from google.rpc import error_details_pb2
 from typer.testing import CliRunner, Result
 
-from canned_server import CannedServer, Refusal
+from canned_server import HANG, CannedServer, Refusal
 from perdure import errors
 from perdure.v1 import (
     common_pb2,
@@ -108,6 +108,8 @@ async def test_a_context_comes_from_a_file_or_from_stdin(
         (["start", "order", "--context", "@/no/such/file"], "cannot read /no/such/file"),
         (["start", "order", "--label", "team"], "write key=value"),
         (["start", "order", "--delay", "soon"], "'soon' is no duration"),
+        (["start", "order", "--wait-timeout", "1s"], "--wait-timeout bounds what --wait waits for"),
+        (["watch", "i1", "--wait-timeout", "1"], "'1' is no duration"),
         (["start"], "Missing argument"),
         (["schedule-resume", "i1", "approval", "-5"], "No such option"),
         (["list", "--state", "asleep"], "'asleep' is no state"),
@@ -317,6 +319,56 @@ async def test_watch_prints_what_happens_and_ends_as_the_instance_does(
     assert result.stdout.splitlines()[1] == LINE
     assert result.exit_code == code
     assert [request.after_revision for request in server.requests["WatchInstance"]] == [5, 6]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_watch_says_on_stderr_that_the_server_is_away_and_back(
+    server: CannedServer, run: Run, as_json: bool
+) -> None:
+    said = instance_service_pb2.WatchInstanceResponse
+    end = instance_service_pb2.WatchEnd(
+        revision=7, reason=instance_service_pb2.WATCH_END_REASON_INSTANCE_FINISHED
+    )
+    away = Refusal(grpc.StatusCode.UNAVAILABLE)
+    server.answers["WatchInstance"] += [
+        [said(entry=step_finished(6)), away],
+        [away],
+        [away],
+        [said(entry=step_finished(7)), away],
+        [said(end=end)],
+    ]
+    done = instance(instance_service_pb2.INSTANCE_STATE_COMPLETED)
+    server.answers["GetInstance"].append(instance_service_pb2.GetInstanceResponse(instance=done))
+
+    result = await run("watch", "i1", "--after", "5", *(["--json"] if as_json else []))
+
+    notes = [json.loads(line)["note"] if as_json else line for line in result.stderr.splitlines()]
+    begin = "" if as_json else "perdure: "
+    assert notes == [
+        f"{begin}the connection to {server.target} is lost; it is waited for, 5 minutes at most",
+        f"{begin}the server at {server.target} answers again",
+    ]
+    assert len(result.stdout.splitlines()) == (3 if as_json else 2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("watch", "i1", "--wait-timeout", "300ms"), ("start", "order", "--wait", "--wait-timeout", "300ms")],
+)
+async def test_a_wait_may_have_a_bound_of_its_own(
+    server: CannedServer, run: Run, arguments: tuple[str, ...]
+) -> None:
+    said = instance_service_pb2.WatchInstanceResponse
+    server.answers["StartInstance"].append(STARTED)
+    server.answers["WatchInstance"].append([said(snapshot=instance()), HANG])
+
+    result = await run(*arguments)
+
+    assert result.exit_code == Exit.TIMED_OUT
+    assert result.stderr == (
+        "perdure: DEADLINE_EXCEEDED: no end of i1 was seen within 300ms "
+        "(it goes on; --wait-timeout gives it longer)\n"
+    )
 
 
 async def test_list_is_a_table_that_cuts_nothing_off(server: CannedServer, run: Run) -> None:

@@ -307,3 +307,15 @@ def test_an_enum_has_every_value_of_the_apis(name: str) -> None:
     prefix = of_the_api.values_by_number[0].name.removesuffix("UNSPECIFIED")
 
     assert members == {value.name.removeprefix(prefix) for value in of_the_api.values if value.number}
+
+
+async def test_an_outage_is_told_once_and_so_is_its_end(server: CannedServer) -> None:
+    server.answers["WatchInstance"] += [[snapshot(3), CUT], [CUT], [CUT], [entry(4), CUT], [end(4)]]
+    heard: list[type | None] = []
+
+    async with AsyncClient(server.target, timeout=20, retries=QUICK) as client:
+        events = client.watch_instance("i1", on_outage=lambda error: heard.append(error and type(error)))
+        seen = [told(event) async for event in events]
+
+    assert seen == [("snapshot", 3), 4, ("end", 4)]
+    assert heard == [errors.UnavailableError, None]  # the last cut was mended at once, and is no outage

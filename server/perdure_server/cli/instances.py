@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import json
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
 
-from perdure_server.cli.exits import Exit, fail
+from perdure_server.cli.exits import CommandFailed, Exit, fail
 from perdure_server.cli.remote import Session, remote
-from perdure_server.cli.values import duration_ms_of, json_of, labels_of, object_of
+from perdure_server.cli.values import duration_ms_of, json_of, labels_of, object_of, seconds_of
 
 if TYPE_CHECKING:
     from perdure.client import WatchEvent
+    from perdure.errors import PerdureError
 
 WATCH_CONNECT_SECONDS: float = 3.0
 """How long a watch waits for its first answer; from then on it outlives a restart of the server."""
 
 _InstanceId = Annotated[str, typer.Argument(metavar="ID", help="The instance.")]
+_WaitTimeout = Annotated[
+    str, typer.Option("--wait-timeout", help="How long to wait for its end, as in 30s or 2h; else for ever.")
+]
 _RequestId = Annotated[str, typer.Option("--request-id", help="Repeat a call safely by its id.")]
 
 
@@ -28,7 +36,7 @@ def register(app: typer.Typer) -> None:
         "start",
         """perdure start order --context '{"items": [1, 2]}'""",
         "perdure start order --context @order.json --business-key order-17 --label team=web",
-        "perdure start order --delay 10m --wait",
+        "perdure start order --delay 10m --wait --wait-timeout 1h",
     )(start)
     remote(
         app,
@@ -73,12 +81,17 @@ def start(
     ] = None,
     delay: Annotated[str, typer.Option(help="How long it stays PENDING, as in 30s or 2h.")] = "0ms",
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it ends, and show it.")] = False,
+    wait_timeout: _WaitTimeout = "",
     request_id: _RequestId = "",
 ) -> None:
     """Start an instance and print its id."""
     from datetime import timedelta
 
     from perdure.client import ConflictPolicy
+
+    _wait_seconds(wait_timeout)  # before anything is started
+    if wait_timeout and not wait:
+        fail("--wait-timeout bounds what --wait waits for", mend="give --wait beside it")
 
     started = session.client.start_instance(
         workflow,
@@ -93,7 +106,7 @@ def start(
     )
     _say(session, started, started.instance_id)
     if wait:
-        _follow_to_the_end(session, started.instance_id)
+        _follow_to_the_end(session, started.instance_id, wait_timeout)
 
 
 def resume(
@@ -171,12 +184,18 @@ def watch(
     as_lines: Annotated[
         bool, typer.Option("--plain", help="Print lines on a terminal too, as into a file or a pipe.")
     ] = False,
+    wait_timeout: _WaitTimeout = "",
 ) -> None:
-    """Follow an instance until it ends; goes on when the server restarts. Exit code 5 unless it COMPLETED.
+    """Follow an instance until it ends. Exit code 5 unless it COMPLETED.
+
+    Goes on when the server restarts. One that stays away is waited for for 5 minutes: stderr says so.
 
     On a terminal: its steps, each as it stands, redrawn as things happen. Elsewhere: a line for each thing.
     """
-    _follow(session, instance_id, after, live=not as_lines and not session.as_json and _can_redraw())
+    live = not as_lines and not session.as_json and _can_redraw()
+    wait_seconds = _wait_seconds(wait_timeout)
+    with _bounded(instance_id, wait_timeout):
+        _follow(session, instance_id, after, live=live, wait_seconds=wait_seconds)
     state = session.client.get_instance(instance_id).state
     if state.has_ended and state.value != "COMPLETED":
         raise typer.Exit(Exit.NOT_COMPLETED)
@@ -266,7 +285,44 @@ def _show(session: Session, instance_id: str) -> str:
     return instance.state.value
 
 
-def _follow(session: Session, instance_id: str, after: int | None, *, live: bool) -> None:
+def _wait_seconds(text: str) -> float | None:
+    return seconds_of(text, "--wait-timeout") if text else None
+
+
+@contextlib.contextmanager
+def _bounded(instance_id: str, wait_timeout: str) -> Iterator[None]:
+    """Say which bound it was that passed, where a wait has one of its own."""
+    from perdure.errors import DeadlineExceededError
+
+    try:
+        yield
+    except DeadlineExceededError as error:
+        if not wait_timeout:
+            raise
+        raise CommandFailed(
+            f"no end of {instance_id} was seen within {wait_timeout}",
+            mend="it goes on; --wait-timeout gives it longer",
+            code=Exit.TIMED_OUT,
+            reason=error.status,
+            document={"status": error.status, "reason": ""},
+        ) from None
+
+
+def _outage_note(session: Session, error: PerdureError | None) -> str:
+    if error is None:
+        return f"the server at {session.server} answers again"
+    return f"the connection to {session.server} is lost; it is waited for, 5 minutes at most"
+
+
+def _note_outage(session: Session, error: PerdureError | None) -> None:
+    """Say on stderr that the server is away, or back."""
+    note = _outage_note(session, error)
+    print(json.dumps({"note": note}) if session.as_json else f"perdure: {note}", file=sys.stderr, flush=True)
+
+
+def _follow(
+    session: Session, instance_id: str, after: int | None, *, live: bool, wait_seconds: float | None
+) -> None:
     if live:
         from perdure_server.cli.live import follow_live
 
@@ -274,12 +330,33 @@ def _follow(session: Session, instance_id: str, after: int | None, *, live: bool
         # A server has answered: should it go away from here on, it is waited for.
         with session.connect() as client:
             follow_live(
-                client, client.watch_instance(instance_id, after_revision=after, json_text=True), instance
+                client,
+                lambda on_outage: client.watch_instance(
+                    instance_id,
+                    after_revision=after,
+                    json_text=True,
+                    timeout=wait_seconds,
+                    on_outage=lambda error: on_outage(_outage_note(session, error) if error else ""),
+                ),
+                instance,
             )
         return
+    heard = False
+
+    def on_outage(error: PerdureError | None) -> None:
+        if heard:  # else there was no connection that could be lost
+            _note_outage(session, error)
+
     connect_seconds = min(session.timeout_seconds, WATCH_CONNECT_SECONDS)
     with session.connect(timeout_seconds=connect_seconds) as client:
-        for event in client.watch_instance(instance_id, after_revision=after, json_text=True):
+        for event in client.watch_instance(
+            instance_id,
+            after_revision=after,
+            json_text=True,
+            timeout=wait_seconds,
+            on_outage=on_outage,
+        ):
+            heard = True
             _print_event(session, event)
 
 
@@ -311,9 +388,12 @@ def _print_event(session: Session, event: WatchEvent) -> None:
         print(text, flush=True)
 
 
-def _follow_to_the_end(session: Session, instance_id: str) -> None:
-    with session.connect() as client:
-        client.wait_for_end(instance_id)
+def _follow_to_the_end(session: Session, instance_id: str, wait_timeout: str) -> None:
+    wait_seconds = _wait_seconds(wait_timeout)
+    with _bounded(instance_id, wait_timeout), session.connect() as client:
+        client.wait_for_end(
+            instance_id, timeout=wait_seconds, on_outage=functools.partial(_note_outage, session)
+        )
     state = _show(session, instance_id)
     if state != "COMPLETED":
         mend = f"`perdure history {instance_id}` tells why"

@@ -7,7 +7,7 @@ Nothing is folded here. rich redraws by itself in between, so that what is due c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -66,6 +66,7 @@ class View:
     instance: Instance
     refs: Sequence[str]
     entries: Sequence[HistoryEntry] = ()
+    note: str = ""
 
     def __rich__(self) -> Group:
         """Return the picture."""
@@ -95,6 +96,8 @@ class View:
         lines = [
             Text(entry_line(entry), style=_FAINT, overflow="ellipsis", no_wrap=True) for entry in self.entries
         ]
+        if self.note:
+            lines.append(Text(self.note, style="bold red", overflow="ellipsis", no_wrap=True))
         return Group(head, Text(), steps, Text(), *lines)
 
 
@@ -133,14 +136,23 @@ def due_text(due: datetime | None, now: datetime) -> str:
     return f"{time_text(due)} (in {f'{days}d ' if days else ''}{clock})"
 
 
-def follow_live(client: Client, events: Iterator[WatchEvent], instance: Instance) -> None:
-    """Show an instance until the watch of it ends; its last picture stays on the screen."""
+def follow_live(
+    client: Client, watch: Callable[[Callable[[str], None]], Iterator[WatchEvent]], instance: Instance
+) -> None:
+    """Show an instance until the watch of it ends; its last picture stays on the screen.
+
+    ``watch`` begins the watch. It is given what takes a note of an outage, to be shown until it is empty again.
+    """
     from rich.live import Live
 
     entries: deque[HistoryEntry] = deque(maxlen=ENTRIES_SHOWN)
     refs = _refs(client, instance)
     with Live(View(instance, refs), refresh_per_second=REDRAWS_PER_SECOND, redirect_stderr=False) as live:
-        for event in events:
+
+        def note(text: str) -> None:
+            live.update(View(instance, refs, tuple(entries), text), refresh=True)
+
+        for event in watch(note):
             match event:
                 case Snapshot():
                     instance = event.instance

@@ -83,7 +83,9 @@ _Server = Annotated[
     str, typer.Option("--server", envvar="PERDURE_SERVER", help="Where the server is, HOST:PORT.")
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, one document per line.")]
-_Timeout = Annotated[str, typer.Option("--timeout", help="How long an answer may take.")]
+_Timeout = Annotated[
+    str, typer.Option("--timeout", help="How long one call may take, with what it is sent again.")
+]
 _Tls = Annotated[
     bool, typer.Option("--tls", envvar="PERDURE_TLS", help="Speak TLS; trust the system's authorities.")
 ]

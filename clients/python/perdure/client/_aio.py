@@ -15,7 +15,7 @@ import grpc.aio
 from perdure.client import _calls
 from perdure.client._calls import PAGE_SIZE, Call, Method
 from perdure.client._channel import DEFAULT_TARGET, TlsOptions, channel_options, metadata_of
-from perdure.client._retry import NO_RETRIES, STREAM_SECONDS_MAX, Attempts, Retries, watch_error
+from perdure.client._retry import NO_RETRIES, STREAM_SECONDS_MAX, Attempts, OnOutage, Retries, watch_error
 from perdure.client._status import error_of
 from perdure.client.facts import HistoryEntry
 from perdure.client.types import (
@@ -213,13 +213,15 @@ class AsyncClient:
         json_text: bool = False,
         timeout: float | None = None,
         outage: float = 300.0,
+        on_outage: OnOutage | None = None,
     ) -> AsyncGenerator[WatchEvent, None]:
         """Follow an instance: a `Snapshot`, each later `HistoryEntry` once and in order, then a `WatchEnd`.
 
         With ``after_revision`` there is no snapshot; 0 gives the whole history. ``json_text`` is for the snapshot what
         it is for `get_instance`. A stream that breaks is taken up again
         after the last revision given out. ``timeout`` bounds the watch (None: for ever), ``outage`` how long the server
-        may stay away in between; the first answer must come within the client's timeout. Wrap it in
+        may stay away in between; the first answer must come within the client's timeout. ``on_outage`` is called with
+        the error when the server stays away, and with None once it has answered again. Wrap it in
         ``contextlib.aclosing`` to leave early without waiting for the garbage collector.
 
         Raises `InstanceNotFoundError`, `RevisionInFutureError`, `RevisionCompactedError`, `DeadlineExceededError`,
@@ -235,7 +237,7 @@ class AsyncClient:
             )
             try:
                 async for response in stream:
-                    attempts.answered()
+                    attempts.answered(on_outage)
                     event = watching.take(response)
                     if event is not None:
                         yield event
@@ -253,17 +255,23 @@ class AsyncClient:
                 raise error
             if pause > whole.seconds_left:
                 raise DeadlineExceededError(f"{instance_id} did not end within {timeout:g} s")
+            attempts.failed(error, on_outage)
             await asyncio.sleep(pause)
 
-    async def wait_for_end(self, instance_id: str, *, timeout: float | None = None) -> Instance:
+    async def wait_for_end(
+        self, instance_id: str, *, timeout: float | None = None, on_outage: OnOutage | None = None
+    ) -> Instance:
         """Return the instance once it is COMPLETED, FAILED or CANCELLED.
 
         Raises `InstanceNotFoundError`, and `DeadlineExceededError` when ``timeout`` (None: for ever) passes first.
+        ``on_outage`` is that of `watch_instance`.
         """
         whole = Attempts(NO_RETRIES, float("inf") if timeout is None else timeout)
         while True:
             seconds_left = None if timeout is None else whole.seconds_left
-            async with aclosing(self.watch_instance(instance_id, timeout=seconds_left)) as events:
+            async with aclosing(
+                self.watch_instance(instance_id, timeout=seconds_left, on_outage=on_outage)
+            ) as events:
                 async for _ in events:
                     pass
             instance = await self.get_instance(instance_id)

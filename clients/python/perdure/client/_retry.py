@@ -32,6 +32,12 @@ class Retries:
 
 NO_RETRIES: Final = Retries(attempts_max=1)
 
+OnOutage = Callable[[PerdureError | None], None]
+"""Is told an outage's error, and None once the server has answered again."""
+
+OUTAGE_FAILURES_MIN: Final = 2
+"""From how many failures in a row on a watch counts as cut off: one is what a renewal or a hand-over looks like."""
+
 STREAM_SECONDS_MAX: Final = 600.0
 """How long one stream of a watch lives before the next takes over: a bound on what a hung server can hide."""
 
@@ -58,10 +64,17 @@ class Attempts:
         """How long it may still take; never negative."""
         return max(0.0, self._deadline - self._clock())
 
-    def answered(self) -> None:
+    def answered(self, on_outage: OnOutage | None = None) -> None:
         """Note that the server answered: failures from now on are counted anew, and bounded by `outage`."""
+        if on_outage is not None and self._failures >= OUTAGE_FAILURES_MIN:
+            on_outage(None)
         self._failures = 0
         self._deadline = math.inf
+
+    def failed(self, error: PerdureError, on_outage: OnOutage | None) -> None:
+        """Tell the failure that makes an outage."""
+        if on_outage is not None and self._failures == OUTAGE_FAILURES_MIN:
+            on_outage(error)
 
     def pause_after(self, error: PerdureError, *, outage: float = math.inf) -> float | None:
         """Return the seconds to wait before the next sending, or None where ``error`` is the answer.

@@ -20,7 +20,7 @@ import grpc
 from perdure.client import _calls
 from perdure.client._calls import PAGE_SIZE, Call, Method
 from perdure.client._channel import DEFAULT_TARGET, TlsOptions, channel_options, metadata_of
-from perdure.client._retry import NO_RETRIES, STREAM_SECONDS_MAX, Attempts, Retries, watch_error
+from perdure.client._retry import NO_RETRIES, STREAM_SECONDS_MAX, Attempts, OnOutage, Retries, watch_error
 from perdure.client._status import error_of
 from perdure.client.facts import HistoryEntry
 from perdure.client.types import (
@@ -217,13 +217,15 @@ class Client:
         json_text: bool = False,
         timeout: float | None = None,
         outage: float = 300.0,
+        on_outage: OnOutage | None = None,
     ) -> Generator[WatchEvent]:
         """Follow an instance: a `Snapshot`, each later `HistoryEntry` once and in order, then a `WatchEnd`.
 
         With ``after_revision`` there is no snapshot; 0 gives the whole history. ``json_text`` is for the snapshot what
         it is for `get_instance`. A stream that breaks is taken up again
         after the last revision given out. ``timeout`` bounds the watch (None: for ever), ``outage`` how long the server
-        may stay away in between; the first answer must come within the client's timeout. Close the
+        may stay away in between; the first answer must come within the client's timeout. ``on_outage`` is called with
+        the error when the server stays away, and with None once it has answered again. Close the
         generator (``contextlib.closing``) to leave early without waiting for the garbage collector.
 
         Raises `InstanceNotFoundError`, `RevisionInFutureError`, `RevisionCompactedError`, `DeadlineExceededError`,
@@ -239,7 +241,7 @@ class Client:
             )
             try:
                 for response in stream:
-                    attempts.answered()
+                    attempts.answered(on_outage)
                     event = watching.take(response)
                     if event is not None:
                         yield event
@@ -257,17 +259,23 @@ class Client:
                 raise error
             if pause > whole.seconds_left:
                 raise DeadlineExceededError(f"{instance_id} did not end within {timeout:g} s")
+            attempts.failed(error, on_outage)
             time.sleep(pause)
 
-    def wait_for_end(self, instance_id: str, *, timeout: float | None = None) -> Instance:
+    def wait_for_end(
+        self, instance_id: str, *, timeout: float | None = None, on_outage: OnOutage | None = None
+    ) -> Instance:
         """Return the instance once it is COMPLETED, FAILED or CANCELLED.
 
         Raises `InstanceNotFoundError`, and `DeadlineExceededError` when ``timeout`` (None: for ever) passes first.
+        ``on_outage`` is that of `watch_instance`.
         """
         whole = Attempts(NO_RETRIES, float("inf") if timeout is None else timeout)
         while True:
             seconds_left = None if timeout is None else whole.seconds_left
-            with closing(self.watch_instance(instance_id, timeout=seconds_left)) as events:
+            with closing(
+                self.watch_instance(instance_id, timeout=seconds_left, on_outage=on_outage)
+            ) as events:
                 for _ in events:
                     pass
             instance = self.get_instance(instance_id)
