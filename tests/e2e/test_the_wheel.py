@@ -31,7 +31,7 @@ import sys
 from perdure import Client
 with Client(sys.argv[1]) as client:
     started = client.start_instance("order", {"items": [1], "total_cents": 2**63 - 1, "note": "größer 🚀"})
-    client.resume(started.instance_id, "reserved")
+    client.resume(started.instance_id, "reserved", buffer=True)
     client.resume(started.instance_id, "rejected", buffer=True)
     ended = client.wait_for_end(started.instance_id, timeout=30)
     print(ended.state.name, ended.outputs["charge"]["cents"], ended.initial["note"].encode().hex())
