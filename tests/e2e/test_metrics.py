@@ -183,6 +183,19 @@ async def test_a_client_that_never_speaks_does_not_hold_up_a_stop(server: Server
     assert complaints(server.log) == []
 
 
+async def test_an_instance_that_failed_is_logged_whatever_the_reason(server: ServerProcess) -> None:
+    async with AsyncClient(server.address) as client:
+        for workflow in ("failing", "endless"):
+            await client.start_instance(workflow, {"card": SECRET}, instance_id=workflow)
+            await client.wait_for_end(workflow)
+
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    failed = {line["instance_id"]: line for line in lines if line["message"] == "an instance has failed"}
+    assert set(failed) == {"failing", "endless"}
+    assert failed["endless"]["error"] == "AttemptTimeout"
+    assert SECRET not in server.log.read_text()
+
+
 def test_without_the_option_no_metrics_are_served(server_process: Callable[..., ServerProcess]) -> None:
     assert "metrics" not in told(server_process(APP))
 

@@ -26,7 +26,7 @@ from perdure_server.engine import commands, decide, effects, facts
 from perdure_server.engine.commands import EMPTY_OBJECT, NO_GRANT, Command, Grant, StartInstance
 from perdure_server.engine.decide import Decision
 from perdure_server.engine.rejections import DefinitionReplaced, InstanceNotFound, Rejection
-from perdure_server.engine.state import Finished, Running, State
+from perdure_server.engine.state import Finished, InstanceStatus, Running, State
 from perdure_server.engine.values import value
 from perdure_server.runtime.changes import change_of
 from perdure_server.runtime.definitions import Definitions
@@ -377,7 +377,7 @@ class Runner:
                 self._conflicted(lane, job, graph, outcome.kind)
             else:
                 self._keep(lane, decision)
-                self._count(graph.name, decision)
+                self._tell(decision)
                 self._leave()
                 if not job.future.done():
                     job.future.set_result(decision)
@@ -527,10 +527,17 @@ class Runner:
 
     # --- small things ----------------------------------------------------------------------------------------
 
-    def _count(self, workflow: str, decision: Decision) -> None:
-        counts = self.facts.of(workflow)
+    def _tell(self, decision: Decision) -> None:
+        """Count what was committed, and log what somebody has to look at."""
+        state = decision.state
+        counts = self.facts.of(state.workflow)
         for entry in decision.entries:
             counts[type(entry.fact)] += 1
+        if state.status is InstanceStatus.FAILED and state.failure is not None:
+            # Of the failure only its type: its message may hold a payload, and is in the history.
+            extra = {"instance_id": state.instance_id, "workflow": state.workflow, "version": state.version}
+            extra |= {"step_ref": state.failed_step, "error": state.failure.type}
+            log.warning("an instance has failed", extra=extra)
 
     def _record(self, job: _Job, decision: Decision) -> RequestRecord | None:
         request = job.request
