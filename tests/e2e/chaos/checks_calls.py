@@ -227,7 +227,17 @@ def _keys(requests: Sequence[Request], walks: Mapping[str, Walk]) -> Iterator[Fi
         key = (walk.row.state.workflow, walk.row.state.business_key)
         spans[key].append((ok.answered_ms + CLOCK_SLOP_MS, end - CLOCK_SLOP_MS, instance_id))
     for key, lives in spans.items():
-        lives.sort()
-        for (_, end, first), (start, _, second) in pairwise(lives):
-            if start < end:
-                yield Finding(Name.KEY_SHARED, str(key), f"{first} and {second}")
+        for first, second in overlapping(lives):
+            yield Finding(Name.KEY_SHARED, str(key), f"{first} and {second}")
+
+
+def overlapping(lives: Iterable[tuple[int, int, str]]) -> Iterator[tuple[str, str]]:
+    """Yield whose lives (from, until, name) overlap, each with the next one.
+
+    One that ends before it begins has no moment that is certain: its first answer was lost in a crash, say, and what
+    was heard is the answer to a repeat, after its end.
+    """
+    certain = sorted((start, end, name) for start, end, name in lives if start < end)
+    for (_, end, first), (start, _, second) in pairwise(certain):
+        if start < end:
+            yield first, second

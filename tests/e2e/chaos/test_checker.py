@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from e2e.chaos.checker import judge
+from e2e.chaos.checks_calls import overlapping
 from e2e.chaos.engine_world import good_recording, with_history
 from e2e.chaos.findings import Name
 from e2e.chaos.ledger import Recording, Send
@@ -28,6 +29,15 @@ def test_nothing_is_found_in_what_the_engine_alone_records(seed: int) -> None:
     assert judge(recording) == []
     kinds = {type(entry.fact) for entries in recording.database.histories.values() for entry in entries}
     assert {facts.StepFinished, facts.TimerFired, facts.EventBuffered, facts.StepSuspended} <= kinds
+
+
+def test_lives_overlap_where_both_are_certain_at_one_moment() -> None:
+    assert list(overlapping([(30, 40, "c"), (10, 20, "a"), (20, 30, "b")])) == []
+    assert list(overlapping([(15, 40, "b"), (10, 20, "a")])) == [("a", "b")]
+
+
+def test_a_life_whose_answer_was_heard_after_its_end_overlaps_none() -> None:
+    assert list(overlapping([(10, 50, "a"), (30, 5, "b")])) == []
 
 
 Break = Callable[[Recording], Recording]
