@@ -134,3 +134,19 @@ def test_a_file_that_is_not_there_is_not_created(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "there is no database" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("case", ["sound", "no database", "no page is right", "another program's"])
+def test_a_check_leaves_nothing_new_but_the_locks_file(database: Path, case: str) -> None:
+    match case:
+        case "no database":
+            database.write_text("dear diary, " * 100)
+        case "no page is right":
+            database.write_bytes(database.read_bytes()[:4096] + b"\xff" * (database.stat().st_size - 4096))
+        case "another program's":
+            damage(database, "PRAGMA application_id = 7")
+
+    result = check(database)
+
+    assert result.exit_code == (0 if case == "sound" else 1), result.output
+    assert sorted(path.name for path in database.parent.iterdir()) == ["perdure.db", "perdure.db.lock"]

@@ -96,6 +96,18 @@ def connect_writer(path: str, vfs: str | None = None) -> apsw.Connection:
     """Return the one connection that writes. ``path`` may be ``:memory:``."""
     try:
         connection = apsw.Connection(path, vfs=vfs, statementcachesize=STATEMENTS_MAX)
+    except apsw.Error as error:
+        raise CannotOpen(f"cannot open {path}: {error}") from error
+    try:
+        _set_up_writer(connection, path)
+    except BaseException:
+        connection.close()  # the last one to close takes the log's files away
+        raise
+    return connection
+
+
+def _set_up_writer(connection: apsw.Connection, path: str) -> None:
+    try:
         connection.set_busy_timeout(BUSY_MS_MAX)
         check_owner(connection, path)
         # synchronous=FULL is what makes an answered commit survive a loss of power; fullfsync makes fsync mean it on
@@ -124,7 +136,6 @@ def connect_writer(path: str, vfs: str | None = None) -> apsw.Connection:
         raise CannotOpen(
             f"{path} lies on a file system that has no shared memory, which SQLite's WAL mode needs"
         )
-    return connection
 
 
 def connect_reader(path: str, vfs: str | None = None) -> apsw.Connection:
