@@ -170,18 +170,14 @@ def fail(message: str, *, mend: str = "", code: Exit = Exit.USAGE) -> NoReturn:
 def fail_with(error: errors.PerdureError, *, server: str, tls_options: Sequence[str] = ()) -> NoReturn:
     """End the command with what a call raised. ``tls_options`` are those that were given."""
     mend = _mend(error)
+    # Those of other errors name what the metadata names too, which is no field.
+    violations = error.violations if isinstance(error, errors.InvalidArgumentError) else ()
     document = {
         "status": error.status,
         "reason": error.reason,
         "message": error.message,
         "metadata": dict(error.metadata),
-        "violations": [
-            {"field": v.field, "description": v.description}
-            for v in error.violations
-            if isinstance(
-                error, errors.InvalidArgumentError
-            )  # else it names what the metadata names: no field
-        ],
+        "violations": [{"field": v.field, "description": v.description} for v in violations],
         "request_id": error.request_id,
     }
     reason = error.reason or (error.status if error.status != "UNKNOWN" else "")
