@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from canned_server import CannedServer
 from factories import a_definition
+from perdure_server.cli.root import app
 from perdure_server.store.sqlite import SqliteStore
+from task_table import TaskTable
+
+Run = Callable[..., Awaitable[Result]]
 
 
 @pytest.fixture
@@ -25,3 +32,31 @@ async def store(path: str) -> AsyncIterator[SqliteStore]:
     await made.put_definition(a_definition())
     yield made
     await made.close()
+
+
+@pytest.fixture
+async def table() -> AsyncIterator[TaskTable]:
+    """A dispatcher over a table of tasks."""
+    table = TaskTable()
+    yield table
+    await table.dispatcher.drain(0)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[CannedServer]:
+    """A server with canned answers."""
+    async with CannedServer() as server:
+        yield server
+
+
+@pytest.fixture
+def run(server: CannedServer) -> Run:
+    """Run a command against it."""
+
+    async def run(*arguments: str, stdin: str = "") -> Result:
+        # In a thread: the commands block, and the server needs the loop.
+        return await asyncio.to_thread(
+            CliRunner(env={"PERDURE_SERVER": server.target}).invoke, app, list(arguments), input=stdin
+        )
+
+    return run

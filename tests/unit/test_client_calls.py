@@ -55,12 +55,6 @@ UNAVAILABLE = Refusal(grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE", retry
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[CannedServer]:
-    async with CannedServer() as server:
-        yield server
-
-
-@pytest.fixture
 async def client(server: CannedServer) -> AsyncIterator[AsyncClient]:
     async with AsyncClient(server.target, timeout=10, retries=QUICK) as client:
         yield client

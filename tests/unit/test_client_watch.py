@@ -57,12 +57,6 @@ DRAINING = instance_service_pb2.WATCH_END_REASON_SERVER_DRAINING
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[CannedServer]:
-    async with CannedServer() as server:
-        yield server
-
-
-@pytest.fixture
 async def client(server: CannedServer) -> AsyncIterator[AsyncClient]:
     async with AsyncClient(server.target, timeout=10, retries=QUICK) as client:
         yield client
