@@ -109,6 +109,14 @@ const (
 	ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN ErrorReason = 26
 	// UNAVAILABLE: the server is draining; nothing was changed. Retry, on another connection.
 	ErrorReason_ERROR_REASON_SHUTTING_DOWN ErrorReason = 27
+	// FAILED_PRECONDITION: the server was started without a directory for backups.
+	ErrorReason_ERROR_REASON_BACKUP_NOT_CONFIGURED ErrorReason = 34
+	// ALREADY_EXISTS: the directory for backups contains a file with this name. With
+	// google.rpc.ResourceInfo.
+	ErrorReason_ERROR_REASON_BACKUP_ALREADY_EXISTS ErrorReason = 35
+	// UNAVAILABLE: the backup could not be written or verified, for example because the disk is full.
+	// The server removed the incomplete file.
+	ErrorReason_ERROR_REASON_BACKUP_FAILED ErrorReason = 36
 )
 
 // Enum value maps for ErrorReason.
@@ -143,6 +151,9 @@ var (
 		25: "ERROR_REASON_DATABASE_UNAVAILABLE",
 		26: "ERROR_REASON_OUTCOME_UNKNOWN",
 		27: "ERROR_REASON_SHUTTING_DOWN",
+		34: "ERROR_REASON_BACKUP_NOT_CONFIGURED",
+		35: "ERROR_REASON_BACKUP_ALREADY_EXISTS",
+		36: "ERROR_REASON_BACKUP_FAILED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":             0,
@@ -174,6 +185,9 @@ var (
 		"ERROR_REASON_DATABASE_UNAVAILABLE":    25,
 		"ERROR_REASON_OUTCOME_UNKNOWN":         26,
 		"ERROR_REASON_SHUTTING_DOWN":           27,
+		"ERROR_REASON_BACKUP_NOT_CONFIGURED":   34,
+		"ERROR_REASON_BACKUP_ALREADY_EXISTS":   35,
+		"ERROR_REASON_BACKUP_FAILED":           36,
 	}
 )
 
@@ -209,7 +223,7 @@ var File_perdure_v1_errors_proto protoreflect.FileDescriptor
 const file_perdure_v1_errors_proto_rawDesc = "" +
 	"\n" +
 	"\x17perdure/v1/errors.proto\x12\n" +
-	"perdure.v1*\x87\b\n" +
+	"perdure.v1*\xf7\b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\"\n" +
@@ -240,7 +254,10 @@ const file_perdure_v1_errors_proto_rawDesc = "" +
 	"\x1cERROR_REASON_TOO_MANY_TIMERS\x10\x1c\x12%\n" +
 	"!ERROR_REASON_DATABASE_UNAVAILABLE\x10\x19\x12 \n" +
 	"\x1cERROR_REASON_OUTCOME_UNKNOWN\x10\x1a\x12\x1e\n" +
-	"\x1aERROR_REASON_SHUTTING_DOWN\x10\x1bB\x95\x01\n" +
+	"\x1aERROR_REASON_SHUTTING_DOWN\x10\x1b\x12&\n" +
+	"\"ERROR_REASON_BACKUP_NOT_CONFIGURED\x10\"\x12&\n" +
+	"\"ERROR_REASON_BACKUP_ALREADY_EXISTS\x10#\x12\x1e\n" +
+	"\x1aERROR_REASON_BACKUP_FAILED\x10$B\x95\x01\n" +
 	"\x0edev.perdure.v1B\vErrorsProtoP\x01Z#perdure.dev/go/perdure/v1;perdurev1\xa2\x02\x03PDR\xaa\x02\n" +
 	"Perdure.V1\xba\x02\aPerdure\xca\x02\n" +
 	"Perdure\\V1\xe2\x02\x16Perdure\\V1\\GPBMetadata\xea\x02\vPerdure::V1b\x06proto3"

@@ -717,7 +717,11 @@ type AttemptReleased struct {
 	// The attempt; its result is refused from here on.
 	Attempt uint32 `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// Why, in a few words for people: the server stops, its owner is gone.
-	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// True if the attempt was lost together with the process that ran it. The tenth loss in a row, or
+	// the third loss while the attempt ran alone, is followed by an AttemptFailed entry of type
+	// `AttemptLost`.
+	Lost          bool `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -771,6 +775,13 @@ func (x *AttemptReleased) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *AttemptReleased) GetLost() bool {
+	if x != nil {
+		return x.Lost
+	}
+	return false
 }
 
 // A task returned PENDING: it ends by an event from outside.
@@ -1531,11 +1542,12 @@ const file_perdure_v1_history_proto_rawDesc = "" +
 	"\x04type\x18\x03 \x01(\tR\x04type\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12\x1a\n" +
 	"\bretrying\x18\x05 \x01(\bR\bretrying\x12\x1a\n" +
-	"\bfailures\x18\x06 \x01(\rR\bfailures\"^\n" +
+	"\bfailures\x18\x06 \x01(\rR\bfailures\"r\n" +
 	"\x0fAttemptReleased\x12\x19\n" +
 	"\bstep_ref\x18\x01 \x01(\tR\astepRef\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\\\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04lost\x18\x04 \x01(\bR\x04lost\"\\\n" +
 	"\rStepSuspended\x12\x19\n" +
 	"\bstep_ref\x18\x01 \x01(\tR\astepRef\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x16\n" +

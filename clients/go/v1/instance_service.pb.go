@@ -444,7 +444,12 @@ type ActiveStep struct {
 	// timeout. Absent when nothing is armed.
 	Deadline *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	// Why its newest failed attempt failed; absent when none has.
-	LastFailure   *StepFailure `protobuf:"bytes,6,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`
+	LastFailure *StepFailure `protobuf:"bytes,6,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`
+	// When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+	AttemptStartTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=attempt_start_time,json=attemptStartTime,proto3" json:"attempt_start_time,omitempty"`
+	// Number of attempts in a row that were lost together with the process that ran them. Any result
+	// of an attempt resets it to 0.
+	LostAttempts  uint32 `protobuf:"varint,8,opt,name=lost_attempts,json=lostAttempts,proto3" json:"lost_attempts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -519,6 +524,20 @@ func (x *ActiveStep) GetLastFailure() *StepFailure {
 		return x.LastFailure
 	}
 	return nil
+}
+
+func (x *ActiveStep) GetAttemptStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AttemptStartTime
+	}
+	return nil
+}
+
+func (x *ActiveStep) GetLostAttempts() uint32 {
+	if x != nil {
+		return x.LostAttempts
+	}
+	return 0
 }
 
 // A step that has ended, or that never will begin.
@@ -689,7 +708,9 @@ type InstanceSummary struct {
 	// The time of its newest history entry.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// When it completed, failed or was cancelled; absent while it goes on.
-	EndTime       *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// Number of accepted events that no step has consumed.
+	InboxSize     uint32 `protobuf:"varint,11,opt,name=inbox_size,json=inboxSize,proto3" json:"inbox_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -792,6 +813,13 @@ func (x *InstanceSummary) GetEndTime() *timestamppb.Timestamp {
 		return x.EndTime
 	}
 	return nil
+}
+
+func (x *InstanceSummary) GetInboxSize() uint32 {
+	if x != nil {
+		return x.InboxSize
+	}
+	return 0
 }
 
 // Asks for one instance.
@@ -900,9 +928,14 @@ type ListInstancesRequest struct {
 	// Only instances that have all of these labels, with these values.
 	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Only instances with this business key; empty means any.
-	BusinessKey   string `protobuf:"bytes,6,opt,name=business_key,json=businessKey,proto3" json:"business_key,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	BusinessKey string `protobuf:"bytes,6,opt,name=business_key,json=businessKey,proto3" json:"business_key,omitempty"`
+	// Only instances of this version of `workflow`; 0 means any. Requires `workflow`.
+	Version uint32 `protobuf:"varint,12,opt,name=version,proto3" json:"version,omitempty"`
+	// Only instances that ended while accepted events were still in their inbox. No step consumed
+	// these events.
+	UnconsumedEvents bool `protobuf:"varint,13,opt,name=unconsumed_events,json=unconsumedEvents,proto3" json:"unconsumed_events,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ListInstancesRequest) Reset() {
@@ -977,12 +1010,27 @@ func (x *ListInstancesRequest) GetBusinessKey() string {
 	return ""
 }
 
+func (x *ListInstancesRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ListInstancesRequest) GetUnconsumedEvents() bool {
+	if x != nil {
+		return x.UnconsumedEvents
+	}
+	return false
+}
+
 // A page of instances.
 type ListInstancesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Newest first.
+	// Newest first. Can be empty although more pages follow: the server examines at most 10,000
+	// instances for one page, and returns the matches that it found among them.
 	Instances []*InstanceSummary `protobuf:"bytes,1,rep,name=instances,proto3" json:"instances,omitempty"`
-	// Asks for the next page; empty when this is the last one.
+	// Token of the next page; empty if this is the last page. Continue until it is empty.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1776,7 +1824,7 @@ const file_perdure_v1_instance_service_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x13.perdure.v1.PayloadR\x05value:\x028\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfd\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xec\x02\n" +
 	"\n" +
 	"ActiveStep\x12\x19\n" +
 	"\bstep_ref\x18\x01 \x01(\tR\astepRef\x12.\n" +
@@ -1784,7 +1832,9 @@ const file_perdure_v1_instance_service_proto_rawDesc = "" +
 	"\aattempt\x18\x03 \x01(\rR\aattempt\x12\x16\n" +
 	"\x06events\x18\x04 \x03(\tR\x06events\x126\n" +
 	"\bdeadline\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12:\n" +
-	"\flast_failure\x18\x06 \x01(\v2\x17.perdure.v1.StepFailureR\vlastFailure\"\x89\x01\n" +
+	"\flast_failure\x18\x06 \x01(\v2\x17.perdure.v1.StepFailureR\vlastFailure\x12H\n" +
+	"\x12attempt_start_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x10attemptStartTime\x12#\n" +
+	"\rlost_attempts\x18\b \x01(\rR\flostAttempts\"\x89\x01\n" +
 	"\n" +
 	"StepResult\x12\x19\n" +
 	"\bstep_ref\x18\x01 \x01(\tR\astepRef\x12.\n" +
@@ -1795,7 +1845,7 @@ const file_perdure_v1_instance_service_proto_rawDesc = "" +
 	"\bstep_ref\x18\x01 \x01(\tR\astepRef\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12\x1a\n" +
-	"\battempts\x18\x04 \x01(\rR\battempts\"\x85\x04\n" +
+	"\battempts\x18\x04 \x01(\rR\battempts\"\xa4\x04\n" +
 	"\x0fInstanceSummary\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12\x1a\n" +
@@ -1810,7 +1860,9 @@ const file_perdure_v1_instance_service_proto_rawDesc = "" +
 	"\vupdate_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x125\n" +
 	"\bend_time\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x1a9\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x1d\n" +
+	"\n" +
+	"inbox_size\x18\v \x01(\rR\tinboxSize\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"5\n" +
@@ -1818,7 +1870,7 @@ const file_perdure_v1_instance_service_proto_rawDesc = "" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\"G\n" +
 	"\x13GetInstanceResponse\x120\n" +
-	"\binstance\x18\x01 \x01(\v2\x14.perdure.v1.InstanceR\binstance\"\xc5\x02\n" +
+	"\binstance\x18\x01 \x01(\v2\x14.perdure.v1.InstanceR\binstance\"\x8c\x03\n" +
 	"\x14ListInstancesRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -1826,7 +1878,9 @@ const file_perdure_v1_instance_service_proto_rawDesc = "" +
 	"\x06states\x18\x03 \x03(\x0e2\x19.perdure.v1.InstanceStateR\x06states\x12\x1a\n" +
 	"\bworkflow\x18\x04 \x01(\tR\bworkflow\x12D\n" +
 	"\x06labels\x18\x05 \x03(\v2,.perdure.v1.ListInstancesRequest.LabelsEntryR\x06labels\x12!\n" +
-	"\fbusiness_key\x18\x06 \x01(\tR\vbusinessKey\x1a9\n" +
+	"\fbusiness_key\x18\x06 \x01(\tR\vbusinessKey\x12\x18\n" +
+	"\aversion\x18\f \x01(\rR\aversion\x12+\n" +
+	"\x11unconsumed_events\x18\r \x01(\bR\x10unconsumedEvents\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"z\n" +
@@ -1981,42 +2035,43 @@ var file_perdure_v1_instance_service_proto_depIdxs = []int32{
 	1,  // 12: perdure.v1.ActiveStep.status:type_name -> perdure.v1.StepStatus
 	30, // 13: perdure.v1.ActiveStep.deadline:type_name -> google.protobuf.Timestamp
 	31, // 14: perdure.v1.ActiveStep.last_failure:type_name -> perdure.v1.StepFailure
-	1,  // 15: perdure.v1.StepResult.status:type_name -> perdure.v1.StepStatus
-	0,  // 16: perdure.v1.InstanceSummary.state:type_name -> perdure.v1.InstanceState
-	26, // 17: perdure.v1.InstanceSummary.labels:type_name -> perdure.v1.InstanceSummary.LabelsEntry
-	30, // 18: perdure.v1.InstanceSummary.create_time:type_name -> google.protobuf.Timestamp
-	30, // 19: perdure.v1.InstanceSummary.update_time:type_name -> google.protobuf.Timestamp
-	30, // 20: perdure.v1.InstanceSummary.end_time:type_name -> google.protobuf.Timestamp
-	3,  // 21: perdure.v1.GetInstanceResponse.instance:type_name -> perdure.v1.Instance
-	0,  // 22: perdure.v1.ListInstancesRequest.states:type_name -> perdure.v1.InstanceState
-	27, // 23: perdure.v1.ListInstancesRequest.labels:type_name -> perdure.v1.ListInstancesRequest.LabelsEntry
-	7,  // 24: perdure.v1.ListInstancesResponse.instances:type_name -> perdure.v1.InstanceSummary
-	32, // 25: perdure.v1.ListHistoryResponse.entries:type_name -> perdure.v1.HistoryEntry
-	3,  // 26: perdure.v1.WatchInstanceResponse.snapshot:type_name -> perdure.v1.Instance
-	32, // 27: perdure.v1.WatchInstanceResponse.entry:type_name -> perdure.v1.HistoryEntry
-	16, // 28: perdure.v1.WatchInstanceResponse.heartbeat:type_name -> perdure.v1.WatchHeartbeat
-	17, // 29: perdure.v1.WatchInstanceResponse.end:type_name -> perdure.v1.WatchEnd
-	2,  // 30: perdure.v1.WatchEnd.reason:type_name -> perdure.v1.WatchEndReason
-	19, // 31: perdure.v1.CancelInstanceRequest.opts:type_name -> perdure.v1.CancelInstanceOptions
-	22, // 32: perdure.v1.RetryInstanceRequest.opts:type_name -> perdure.v1.RetryInstanceOptions
-	28, // 33: perdure.v1.Instance.OutputsEntry.value:type_name -> perdure.v1.Payload
-	8,  // 34: perdure.v1.InstanceService.GetInstance:input_type -> perdure.v1.GetInstanceRequest
-	10, // 35: perdure.v1.InstanceService.ListInstances:input_type -> perdure.v1.ListInstancesRequest
-	12, // 36: perdure.v1.InstanceService.ListHistory:input_type -> perdure.v1.ListHistoryRequest
-	14, // 37: perdure.v1.InstanceService.WatchInstance:input_type -> perdure.v1.WatchInstanceRequest
-	18, // 38: perdure.v1.InstanceService.CancelInstance:input_type -> perdure.v1.CancelInstanceRequest
-	21, // 39: perdure.v1.InstanceService.RetryInstance:input_type -> perdure.v1.RetryInstanceRequest
-	9,  // 40: perdure.v1.InstanceService.GetInstance:output_type -> perdure.v1.GetInstanceResponse
-	11, // 41: perdure.v1.InstanceService.ListInstances:output_type -> perdure.v1.ListInstancesResponse
-	13, // 42: perdure.v1.InstanceService.ListHistory:output_type -> perdure.v1.ListHistoryResponse
-	15, // 43: perdure.v1.InstanceService.WatchInstance:output_type -> perdure.v1.WatchInstanceResponse
-	20, // 44: perdure.v1.InstanceService.CancelInstance:output_type -> perdure.v1.CancelInstanceResponse
-	23, // 45: perdure.v1.InstanceService.RetryInstance:output_type -> perdure.v1.RetryInstanceResponse
-	40, // [40:46] is the sub-list for method output_type
-	34, // [34:40] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	30, // 15: perdure.v1.ActiveStep.attempt_start_time:type_name -> google.protobuf.Timestamp
+	1,  // 16: perdure.v1.StepResult.status:type_name -> perdure.v1.StepStatus
+	0,  // 17: perdure.v1.InstanceSummary.state:type_name -> perdure.v1.InstanceState
+	26, // 18: perdure.v1.InstanceSummary.labels:type_name -> perdure.v1.InstanceSummary.LabelsEntry
+	30, // 19: perdure.v1.InstanceSummary.create_time:type_name -> google.protobuf.Timestamp
+	30, // 20: perdure.v1.InstanceSummary.update_time:type_name -> google.protobuf.Timestamp
+	30, // 21: perdure.v1.InstanceSummary.end_time:type_name -> google.protobuf.Timestamp
+	3,  // 22: perdure.v1.GetInstanceResponse.instance:type_name -> perdure.v1.Instance
+	0,  // 23: perdure.v1.ListInstancesRequest.states:type_name -> perdure.v1.InstanceState
+	27, // 24: perdure.v1.ListInstancesRequest.labels:type_name -> perdure.v1.ListInstancesRequest.LabelsEntry
+	7,  // 25: perdure.v1.ListInstancesResponse.instances:type_name -> perdure.v1.InstanceSummary
+	32, // 26: perdure.v1.ListHistoryResponse.entries:type_name -> perdure.v1.HistoryEntry
+	3,  // 27: perdure.v1.WatchInstanceResponse.snapshot:type_name -> perdure.v1.Instance
+	32, // 28: perdure.v1.WatchInstanceResponse.entry:type_name -> perdure.v1.HistoryEntry
+	16, // 29: perdure.v1.WatchInstanceResponse.heartbeat:type_name -> perdure.v1.WatchHeartbeat
+	17, // 30: perdure.v1.WatchInstanceResponse.end:type_name -> perdure.v1.WatchEnd
+	2,  // 31: perdure.v1.WatchEnd.reason:type_name -> perdure.v1.WatchEndReason
+	19, // 32: perdure.v1.CancelInstanceRequest.opts:type_name -> perdure.v1.CancelInstanceOptions
+	22, // 33: perdure.v1.RetryInstanceRequest.opts:type_name -> perdure.v1.RetryInstanceOptions
+	28, // 34: perdure.v1.Instance.OutputsEntry.value:type_name -> perdure.v1.Payload
+	8,  // 35: perdure.v1.InstanceService.GetInstance:input_type -> perdure.v1.GetInstanceRequest
+	10, // 36: perdure.v1.InstanceService.ListInstances:input_type -> perdure.v1.ListInstancesRequest
+	12, // 37: perdure.v1.InstanceService.ListHistory:input_type -> perdure.v1.ListHistoryRequest
+	14, // 38: perdure.v1.InstanceService.WatchInstance:input_type -> perdure.v1.WatchInstanceRequest
+	18, // 39: perdure.v1.InstanceService.CancelInstance:input_type -> perdure.v1.CancelInstanceRequest
+	21, // 40: perdure.v1.InstanceService.RetryInstance:input_type -> perdure.v1.RetryInstanceRequest
+	9,  // 41: perdure.v1.InstanceService.GetInstance:output_type -> perdure.v1.GetInstanceResponse
+	11, // 42: perdure.v1.InstanceService.ListInstances:output_type -> perdure.v1.ListInstancesResponse
+	13, // 43: perdure.v1.InstanceService.ListHistory:output_type -> perdure.v1.ListHistoryResponse
+	15, // 44: perdure.v1.InstanceService.WatchInstance:output_type -> perdure.v1.WatchInstanceResponse
+	20, // 45: perdure.v1.InstanceService.CancelInstance:output_type -> perdure.v1.CancelInstanceResponse
+	23, // 46: perdure.v1.InstanceService.RetryInstance:output_type -> perdure.v1.RetryInstanceResponse
+	41, // [41:47] is the sub-list for method output_type
+	35, // [35:41] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_perdure_v1_instance_service_proto_init() }

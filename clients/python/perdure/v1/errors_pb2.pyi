@@ -119,6 +119,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 27
     """UNAVAILABLE: the server is draining; nothing was changed. Retry, on another connection."""
+    ERROR_REASON_BACKUP_NOT_CONFIGURED: _ErrorReason.ValueType  # 34
+    """FAILED_PRECONDITION: the server was started without a directory for backups."""
+    ERROR_REASON_BACKUP_ALREADY_EXISTS: _ErrorReason.ValueType  # 35
+    """ALREADY_EXISTS: the directory for backups contains a file with this name. With
+    google.rpc.ResourceInfo.
+    """
+    ERROR_REASON_BACKUP_FAILED: _ErrorReason.ValueType  # 36
+    """UNAVAILABLE: the backup could not be written or verified, for example because the disk is full.
+    The server removed the incomplete file.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused. Every error that a perdure.v1 method raises is a google.rpc.Status whose
@@ -227,4 +237,14 @@ request_id, which tells.
 """
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 27
 """UNAVAILABLE: the server is draining; nothing was changed. Retry, on another connection."""
+ERROR_REASON_BACKUP_NOT_CONFIGURED: ErrorReason.ValueType  # 34
+"""FAILED_PRECONDITION: the server was started without a directory for backups."""
+ERROR_REASON_BACKUP_ALREADY_EXISTS: ErrorReason.ValueType  # 35
+"""ALREADY_EXISTS: the directory for backups contains a file with this name. With
+google.rpc.ResourceInfo.
+"""
+ERROR_REASON_BACKUP_FAILED: ErrorReason.ValueType  # 36
+"""UNAVAILABLE: the backup could not be written or verified, for example because the disk is full.
+The server removed the incomplete file.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

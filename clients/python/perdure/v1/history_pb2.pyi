@@ -349,22 +349,29 @@ class AttemptReleased(_message.Message):
     STEP_REF_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
     step_ref: _builtins.str
     """The step."""
     attempt: _builtins.int
     """The attempt; its result is refused from here on."""
     reason: _builtins.str
     """Why, in a few words for people: the server stops, its owner is gone."""
+    lost: _builtins.bool
+    """True if the attempt was lost together with the process that ran it. The tenth loss in a row, or
+    the third loss while the attempt ran alone, is followed by an AttemptFailed entry of type
+    `AttemptLost`.
+    """
     def __init__(
         self,
         *,
         step_ref: _builtins.str = ...,
         attempt: _builtins.int = ...,
         reason: _builtins.str = ...,
+        lost: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "reason", b"reason", "step_ref", b"step_ref"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "lost", b"lost", "reason", b"reason", "step_ref", b"step_ref"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -325,12 +325,18 @@ class ActiveStep(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
     LAST_FAILURE_FIELD_NUMBER: _builtins.int
+    ATTEMPT_START_TIME_FIELD_NUMBER: _builtins.int
+    LOST_ATTEMPTS_FIELD_NUMBER: _builtins.int
     step_ref: _builtins.str
     """The step."""
     status: Global___StepStatus.ValueType
     """Where it stands."""
     attempt: _builtins.int
     """Its newest attempt, from 1; 0 when it has had none."""
+    lost_attempts: _builtins.int
+    """Number of attempts in a row that were lost together with the process that ran them. Any result
+    of an attempt resets it to 0.
+    """
     @_builtins.property
     def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The events that it waits for, in order of their names."""
@@ -345,6 +351,10 @@ class ActiveStep(_message.Message):
     def last_failure(self) -> _common_pb2.StepFailure:
         """Why its newest failed attempt failed; absent when none has."""
 
+    @_builtins.property
+    def attempt_start_time(self) -> _timestamp_pb2.Timestamp:
+        """When the newest attempt started, by the store's clock; absent if the step has had no attempt."""
+
     def __init__(
         self,
         *,
@@ -354,10 +364,12 @@ class ActiveStep(_message.Message):
         events: _abc.Iterable[_builtins.str] | None = ...,
         deadline: _timestamp_pb2.Timestamp | None = ...,
         last_failure: _common_pb2.StepFailure | None = ...,
+        attempt_start_time: _timestamp_pb2.Timestamp | None = ...,
+        lost_attempts: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "last_failure", b"last_failure"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_start_time", b"attempt_start_time", "deadline", b"deadline", "last_failure", b"last_failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "deadline", b"deadline", "events", b"events", "last_failure", b"last_failure", "status", b"status", "step_ref", b"step_ref"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_start_time", b"attempt_start_time", "deadline", b"deadline", "events", b"events", "last_failure", b"last_failure", "lost_attempts", b"lost_attempts", "status", b"status", "step_ref", b"step_ref"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -467,6 +479,7 @@ class InstanceSummary(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    INBOX_SIZE_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
     """Its id."""
     workflow: _builtins.str
@@ -479,6 +492,8 @@ class InstanceSummary(_message.Message):
     """The revision of its newest history entry."""
     business_key: _builtins.str
     """The caller's own key, if one was given."""
+    inbox_size: _builtins.int
+    """Number of accepted events that no step has consumed."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The labels given at its start."""
@@ -508,10 +523,11 @@ class InstanceSummary(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        inbox_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["business_key", b"business_key", "create_time", b"create_time", "end_time", b"end_time", "instance_id", b"instance_id", "labels", b"labels", "revision", b"revision", "state", b"state", "update_time", b"update_time", "version", b"version", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["business_key", b"business_key", "create_time", b"create_time", "end_time", b"end_time", "inbox_size", b"inbox_size", "instance_id", b"instance_id", "labels", b"labels", "revision", b"revision", "state", b"state", "update_time", b"update_time", "version", b"version", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -595,6 +611,8 @@ class ListInstancesRequest(_message.Message):
     WORKFLOW_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     BUSINESS_KEY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    UNCONSUMED_EVENTS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused."""
     page_token: _builtins.str
@@ -603,6 +621,12 @@ class ListInstancesRequest(_message.Message):
     """Only instances of this workflow; empty means any."""
     business_key: _builtins.str
     """Only instances with this business key; empty means any."""
+    version: _builtins.int
+    """Only instances of this version of `workflow`; 0 means any. Requires `workflow`."""
+    unconsumed_events: _builtins.bool
+    """Only instances that ended while accepted events were still in their inbox. No step consumed
+    these events.
+    """
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[Global___InstanceState.ValueType]:
         """Only instances in one of these states; empty means any state."""
@@ -620,10 +644,12 @@ class ListInstancesRequest(_message.Message):
         workflow: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         business_key: _builtins.str = ...,
+        version: _builtins.int = ...,
+        unconsumed_events: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["business_key", b"business_key", "labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "states", b"states", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["business_key", b"business_key", "labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "states", b"states", "unconsumed_events", b"unconsumed_events", "version", b"version", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -638,10 +664,12 @@ class ListInstancesResponse(_message.Message):
     INSTANCES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Asks for the next page; empty when this is the last one."""
+    """Token of the next page; empty if this is the last page. Continue until it is empty."""
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstanceSummary]:
-        """Newest first."""
+        """Newest first. Can be empty although more pages follow: the server examines at most 10,000
+        instances for one page, and returns the matches that it found among them.
+        """
 
     def __init__(
         self,

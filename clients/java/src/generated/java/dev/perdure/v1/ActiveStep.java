@@ -268,6 +268,60 @@ private static final long serialVersionUID = 0L;
     return lastFailure_ == null ? dev.perdure.v1.StepFailure.getDefaultInstance() : lastFailure_;
   }
 
+  public static final int ATTEMPT_START_TIME_FIELD_NUMBER = 7;
+  private com.google.protobuf.Timestamp attemptStartTime_;
+  /**
+   * <pre>
+   * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
+   * @return Whether the attemptStartTime field is set.
+   */
+  @java.lang.Override
+  public boolean hasAttemptStartTime() {
+    return ((bitField0_ & 0x00000004) != 0);
+  }
+  /**
+   * <pre>
+   * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
+   * @return The attemptStartTime.
+   */
+  @java.lang.Override
+  public com.google.protobuf.Timestamp getAttemptStartTime() {
+    return attemptStartTime_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : attemptStartTime_;
+  }
+  /**
+   * <pre>
+   * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
+   */
+  @java.lang.Override
+  public com.google.protobuf.TimestampOrBuilder getAttemptStartTimeOrBuilder() {
+    return attemptStartTime_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : attemptStartTime_;
+  }
+
+  public static final int LOST_ATTEMPTS_FIELD_NUMBER = 8;
+  private int lostAttempts_ = 0;
+  /**
+   * <pre>
+   * Number of attempts in a row that were lost together with the process that ran them. Any result
+   * of an attempt resets it to 0.
+   * </pre>
+   *
+   * <code>uint32 lost_attempts = 8 [json_name = "lostAttempts"];</code>
+   * @return The lostAttempts.
+   */
+  @java.lang.Override
+  public int getLostAttempts() {
+    return lostAttempts_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -299,6 +353,12 @@ private static final long serialVersionUID = 0L;
     }
     if (((bitField0_ & 0x00000002) != 0)) {
       output.writeMessage(6, getLastFailure());
+    }
+    if (((bitField0_ & 0x00000004) != 0)) {
+      output.writeMessage(7, getAttemptStartTime());
+    }
+    if (lostAttempts_ != 0) {
+      output.writeUInt32(8, lostAttempts_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -336,6 +396,14 @@ private static final long serialVersionUID = 0L;
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(6, getLastFailure());
     }
+    if (((bitField0_ & 0x00000004) != 0)) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(7, getAttemptStartTime());
+    }
+    if (lostAttempts_ != 0) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeUInt32Size(8, lostAttempts_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -368,6 +436,13 @@ private static final long serialVersionUID = 0L;
       if (!getLastFailure()
           .equals(other.getLastFailure())) return false;
     }
+    if (hasAttemptStartTime() != other.hasAttemptStartTime()) return false;
+    if (hasAttemptStartTime()) {
+      if (!getAttemptStartTime()
+          .equals(other.getAttemptStartTime())) return false;
+    }
+    if (getLostAttempts()
+        != other.getLostAttempts()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -397,6 +472,12 @@ private static final long serialVersionUID = 0L;
       hash = (37 * hash) + LAST_FAILURE_FIELD_NUMBER;
       hash = (53 * hash) + getLastFailure().hashCode();
     }
+    if (hasAttemptStartTime()) {
+      hash = (37 * hash) + ATTEMPT_START_TIME_FIELD_NUMBER;
+      hash = (53 * hash) + getAttemptStartTime().hashCode();
+    }
+    hash = (37 * hash) + LOST_ATTEMPTS_FIELD_NUMBER;
+    hash = (53 * hash) + getLostAttempts();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -533,6 +614,7 @@ private static final long serialVersionUID = 0L;
               .alwaysUseFieldBuilders) {
         getDeadlineFieldBuilder();
         getLastFailureFieldBuilder();
+        getAttemptStartTimeFieldBuilder();
       }
     }
     @java.lang.Override
@@ -554,6 +636,12 @@ private static final long serialVersionUID = 0L;
         lastFailureBuilder_.dispose();
         lastFailureBuilder_ = null;
       }
+      attemptStartTime_ = null;
+      if (attemptStartTimeBuilder_ != null) {
+        attemptStartTimeBuilder_.dispose();
+        attemptStartTimeBuilder_ = null;
+      }
+      lostAttempts_ = 0;
       return this;
     }
 
@@ -612,6 +700,15 @@ private static final long serialVersionUID = 0L;
             ? lastFailure_
             : lastFailureBuilder_.build();
         to_bitField0_ |= 0x00000002;
+      }
+      if (((from_bitField0_ & 0x00000040) != 0)) {
+        result.attemptStartTime_ = attemptStartTimeBuilder_ == null
+            ? attemptStartTime_
+            : attemptStartTimeBuilder_.build();
+        to_bitField0_ |= 0x00000004;
+      }
+      if (((from_bitField0_ & 0x00000080) != 0)) {
+        result.lostAttempts_ = lostAttempts_;
       }
       result.bitField0_ |= to_bitField0_;
     }
@@ -687,6 +784,12 @@ private static final long serialVersionUID = 0L;
       if (other.hasLastFailure()) {
         mergeLastFailure(other.getLastFailure());
       }
+      if (other.hasAttemptStartTime()) {
+        mergeAttemptStartTime(other.getAttemptStartTime());
+      }
+      if (other.getLostAttempts() != 0) {
+        setLostAttempts(other.getLostAttempts());
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -748,6 +851,18 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000020;
               break;
             } // case 50
+            case 58: {
+              input.readMessage(
+                  getAttemptStartTimeFieldBuilder().getBuilder(),
+                  extensionRegistry);
+              bitField0_ |= 0x00000040;
+              break;
+            } // case 58
+            case 64: {
+              lostAttempts_ = input.readUInt32();
+              bitField0_ |= 0x00000080;
+              break;
+            } // case 64
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1442,6 +1557,210 @@ private static final long serialVersionUID = 0L;
         lastFailure_ = null;
       }
       return lastFailureBuilder_;
+    }
+
+    private com.google.protobuf.Timestamp attemptStartTime_;
+    private com.google.protobuf.SingleFieldBuilderV3<
+        com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> attemptStartTimeBuilder_;
+    /**
+     * <pre>
+     * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
+     * @return Whether the attemptStartTime field is set.
+     */
+    public boolean hasAttemptStartTime() {
+      return ((bitField0_ & 0x00000040) != 0);
+    }
+    /**
+     * <pre>
+     * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
+     * @return The attemptStartTime.
+     */
+    public com.google.protobuf.Timestamp getAttemptStartTime() {
+      if (attemptStartTimeBuilder_ == null) {
+        return attemptStartTime_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : attemptStartTime_;
+      } else {
+        return attemptStartTimeBuilder_.getMessage();
+      }
+    }
+    /**
+     * <pre>
+     * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
+     */
+    public Builder setAttemptStartTime(com.google.protobuf.Timestamp value) {
+      if (attemptStartTimeBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        attemptStartTime_ = value;
+      } else {
+        attemptStartTimeBuilder_.setMessage(value);
+      }
+      bitField0_ |= 0x00000040;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
+     */
+    public Builder setAttemptStartTime(
+        com.google.protobuf.Timestamp.Builder builderForValue) {
+      if (attemptStartTimeBuilder_ == null) {
+        attemptStartTime_ = builderForValue.build();
+      } else {
+        attemptStartTimeBuilder_.setMessage(builderForValue.build());
+      }
+      bitField0_ |= 0x00000040;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
+     */
+    public Builder mergeAttemptStartTime(com.google.protobuf.Timestamp value) {
+      if (attemptStartTimeBuilder_ == null) {
+        if (((bitField0_ & 0x00000040) != 0) &&
+          attemptStartTime_ != null &&
+          attemptStartTime_ != com.google.protobuf.Timestamp.getDefaultInstance()) {
+          getAttemptStartTimeBuilder().mergeFrom(value);
+        } else {
+          attemptStartTime_ = value;
+        }
+      } else {
+        attemptStartTimeBuilder_.mergeFrom(value);
+      }
+      if (attemptStartTime_ != null) {
+        bitField0_ |= 0x00000040;
+        onChanged();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
+     */
+    public Builder clearAttemptStartTime() {
+      bitField0_ = (bitField0_ & ~0x00000040);
+      attemptStartTime_ = null;
+      if (attemptStartTimeBuilder_ != null) {
+        attemptStartTimeBuilder_.dispose();
+        attemptStartTimeBuilder_ = null;
+      }
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
+     */
+    public com.google.protobuf.Timestamp.Builder getAttemptStartTimeBuilder() {
+      bitField0_ |= 0x00000040;
+      onChanged();
+      return getAttemptStartTimeFieldBuilder().getBuilder();
+    }
+    /**
+     * <pre>
+     * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
+     */
+    public com.google.protobuf.TimestampOrBuilder getAttemptStartTimeOrBuilder() {
+      if (attemptStartTimeBuilder_ != null) {
+        return attemptStartTimeBuilder_.getMessageOrBuilder();
+      } else {
+        return attemptStartTime_ == null ?
+            com.google.protobuf.Timestamp.getDefaultInstance() : attemptStartTime_;
+      }
+    }
+    /**
+     * <pre>
+     * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+     * </pre>
+     *
+     * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
+     */
+    private com.google.protobuf.SingleFieldBuilderV3<
+        com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> 
+        getAttemptStartTimeFieldBuilder() {
+      if (attemptStartTimeBuilder_ == null) {
+        attemptStartTimeBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
+            com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder>(
+                getAttemptStartTime(),
+                getParentForChildren(),
+                isClean());
+        attemptStartTime_ = null;
+      }
+      return attemptStartTimeBuilder_;
+    }
+
+    private int lostAttempts_ ;
+    /**
+     * <pre>
+     * Number of attempts in a row that were lost together with the process that ran them. Any result
+     * of an attempt resets it to 0.
+     * </pre>
+     *
+     * <code>uint32 lost_attempts = 8 [json_name = "lostAttempts"];</code>
+     * @return The lostAttempts.
+     */
+    @java.lang.Override
+    public int getLostAttempts() {
+      return lostAttempts_;
+    }
+    /**
+     * <pre>
+     * Number of attempts in a row that were lost together with the process that ran them. Any result
+     * of an attempt resets it to 0.
+     * </pre>
+     *
+     * <code>uint32 lost_attempts = 8 [json_name = "lostAttempts"];</code>
+     * @param value The lostAttempts to set.
+     * @return This builder for chaining.
+     */
+    public Builder setLostAttempts(int value) {
+
+      lostAttempts_ = value;
+      bitField0_ |= 0x00000080;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Number of attempts in a row that were lost together with the process that ran them. Any result
+     * of an attempt resets it to 0.
+     * </pre>
+     *
+     * <code>uint32 lost_attempts = 8 [json_name = "lostAttempts"];</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearLostAttempts() {
+      bitField0_ = (bitField0_ & ~0x00000080);
+      lostAttempts_ = 0;
+      onChanged();
+      return this;
     }
     @java.lang.Override
     public final Builder setUnknownFields(

@@ -154,4 +154,42 @@ public interface ActiveStepOrBuilder extends
    * <code>.perdure.v1.StepFailure last_failure = 6 [json_name = "lastFailure"];</code>
    */
   dev.perdure.v1.StepFailureOrBuilder getLastFailureOrBuilder();
+
+  /**
+   * <pre>
+   * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
+   * @return Whether the attemptStartTime field is set.
+   */
+  boolean hasAttemptStartTime();
+  /**
+   * <pre>
+   * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
+   * @return The attemptStartTime.
+   */
+  com.google.protobuf.Timestamp getAttemptStartTime();
+  /**
+   * <pre>
+   * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+   * </pre>
+   *
+   * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
+   */
+  com.google.protobuf.TimestampOrBuilder getAttemptStartTimeOrBuilder();
+
+  /**
+   * <pre>
+   * Number of attempts in a row that were lost together with the process that ran them. Any result
+   * of an attempt resets it to 0.
+   * </pre>
+   *
+   * <code>uint32 lost_attempts = 8 [json_name = "lostAttempts"];</code>
+   * @return The lostAttempts.
+   */
+  int getLostAttempts();
 }

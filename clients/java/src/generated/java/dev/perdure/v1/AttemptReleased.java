@@ -155,6 +155,23 @@ private static final long serialVersionUID = 0L;
     }
   }
 
+  public static final int LOST_FIELD_NUMBER = 4;
+  private boolean lost_ = false;
+  /**
+   * <pre>
+   * True if the attempt was lost together with the process that ran it. The tenth loss in a row, or
+   * the third loss while the attempt ran alone, is followed by an AttemptFailed entry of type
+   * `AttemptLost`.
+   * </pre>
+   *
+   * <code>bool lost = 4 [json_name = "lost"];</code>
+   * @return The lost.
+   */
+  @java.lang.Override
+  public boolean getLost() {
+    return lost_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -178,6 +195,9 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(reason_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 3, reason_);
     }
+    if (lost_ != false) {
+      output.writeBool(4, lost_);
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -196,6 +216,10 @@ private static final long serialVersionUID = 0L;
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(reason_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(3, reason_);
+    }
+    if (lost_ != false) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeBoolSize(4, lost_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -218,6 +242,8 @@ private static final long serialVersionUID = 0L;
         != other.getAttempt()) return false;
     if (!getReason()
         .equals(other.getReason())) return false;
+    if (getLost()
+        != other.getLost()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -235,6 +261,9 @@ private static final long serialVersionUID = 0L;
     hash = (53 * hash) + getAttempt();
     hash = (37 * hash) + REASON_FIELD_NUMBER;
     hash = (53 * hash) + getReason().hashCode();
+    hash = (37 * hash) + LOST_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
+        getLost());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -374,6 +403,7 @@ private static final long serialVersionUID = 0L;
       stepRef_ = "";
       attempt_ = 0;
       reason_ = "";
+      lost_ = false;
       return this;
     }
 
@@ -415,6 +445,9 @@ private static final long serialVersionUID = 0L;
       }
       if (((from_bitField0_ & 0x00000004) != 0)) {
         result.reason_ = reason_;
+      }
+      if (((from_bitField0_ & 0x00000008) != 0)) {
+        result.lost_ = lost_;
       }
     }
 
@@ -475,6 +508,9 @@ private static final long serialVersionUID = 0L;
         bitField0_ |= 0x00000004;
         onChanged();
       }
+      if (other.getLost() != false) {
+        setLost(other.getLost());
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -516,6 +552,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000004;
               break;
             } // case 26
+            case 32: {
+              lost_ = input.readBool();
+              bitField0_ |= 0x00000008;
+              break;
+            } // case 32
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -757,6 +798,56 @@ private static final long serialVersionUID = 0L;
       checkByteStringIsUtf8(value);
       reason_ = value;
       bitField0_ |= 0x00000004;
+      onChanged();
+      return this;
+    }
+
+    private boolean lost_ ;
+    /**
+     * <pre>
+     * True if the attempt was lost together with the process that ran it. The tenth loss in a row, or
+     * the third loss while the attempt ran alone, is followed by an AttemptFailed entry of type
+     * `AttemptLost`.
+     * </pre>
+     *
+     * <code>bool lost = 4 [json_name = "lost"];</code>
+     * @return The lost.
+     */
+    @java.lang.Override
+    public boolean getLost() {
+      return lost_;
+    }
+    /**
+     * <pre>
+     * True if the attempt was lost together with the process that ran it. The tenth loss in a row, or
+     * the third loss while the attempt ran alone, is followed by an AttemptFailed entry of type
+     * `AttemptLost`.
+     * </pre>
+     *
+     * <code>bool lost = 4 [json_name = "lost"];</code>
+     * @param value The lost to set.
+     * @return This builder for chaining.
+     */
+    public Builder setLost(boolean value) {
+
+      lost_ = value;
+      bitField0_ |= 0x00000008;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * True if the attempt was lost together with the process that ran it. The tenth loss in a row, or
+     * the third loss while the attempt ran alone, is followed by an AttemptFailed entry of type
+     * `AttemptLost`.
+     * </pre>
+     *
+     * <code>bool lost = 4 [json_name = "lost"];</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearLost() {
+      bitField0_ = (bitField0_ & ~0x00000008);
+      lost_ = false;
       onChanged();
       return this;
     }

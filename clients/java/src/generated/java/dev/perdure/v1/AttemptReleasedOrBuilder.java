@@ -57,4 +57,16 @@ public interface AttemptReleasedOrBuilder extends
    */
   com.google.protobuf.ByteString
       getReasonBytes();
+
+  /**
+   * <pre>
+   * True if the attempt was lost together with the process that ran it. The tenth loss in a row, or
+   * the third loss while the attempt ran alone, is followed by an AttemptFailed entry of type
+   * `AttemptLost`.
+   * </pre>
+   *
+   * <code>bool lost = 4 [json_name = "lost"];</code>
+   * @return The lost.
+   */
+  boolean getLost();
 }

@@ -271,6 +271,32 @@ public enum ErrorReason
    * <code>ERROR_REASON_SHUTTING_DOWN = 27;</code>
    */
   ERROR_REASON_SHUTTING_DOWN(27),
+  /**
+   * <pre>
+   * FAILED_PRECONDITION: the server was started without a directory for backups.
+   * </pre>
+   *
+   * <code>ERROR_REASON_BACKUP_NOT_CONFIGURED = 34;</code>
+   */
+  ERROR_REASON_BACKUP_NOT_CONFIGURED(34),
+  /**
+   * <pre>
+   * ALREADY_EXISTS: the directory for backups contains a file with this name. With
+   * google.rpc.ResourceInfo.
+   * </pre>
+   *
+   * <code>ERROR_REASON_BACKUP_ALREADY_EXISTS = 35;</code>
+   */
+  ERROR_REASON_BACKUP_ALREADY_EXISTS(35),
+  /**
+   * <pre>
+   * UNAVAILABLE: the backup could not be written or verified, for example because the disk is full.
+   * The server removed the incomplete file.
+   * </pre>
+   *
+   * <code>ERROR_REASON_BACKUP_FAILED = 36;</code>
+   */
+  ERROR_REASON_BACKUP_FAILED(36),
   UNRECOGNIZED(-1),
   ;
 
@@ -526,6 +552,32 @@ public enum ErrorReason
    * <code>ERROR_REASON_SHUTTING_DOWN = 27;</code>
    */
   public static final int ERROR_REASON_SHUTTING_DOWN_VALUE = 27;
+  /**
+   * <pre>
+   * FAILED_PRECONDITION: the server was started without a directory for backups.
+   * </pre>
+   *
+   * <code>ERROR_REASON_BACKUP_NOT_CONFIGURED = 34;</code>
+   */
+  public static final int ERROR_REASON_BACKUP_NOT_CONFIGURED_VALUE = 34;
+  /**
+   * <pre>
+   * ALREADY_EXISTS: the directory for backups contains a file with this name. With
+   * google.rpc.ResourceInfo.
+   * </pre>
+   *
+   * <code>ERROR_REASON_BACKUP_ALREADY_EXISTS = 35;</code>
+   */
+  public static final int ERROR_REASON_BACKUP_ALREADY_EXISTS_VALUE = 35;
+  /**
+   * <pre>
+   * UNAVAILABLE: the backup could not be written or verified, for example because the disk is full.
+   * The server removed the incomplete file.
+   * </pre>
+   *
+   * <code>ERROR_REASON_BACKUP_FAILED = 36;</code>
+   */
+  public static final int ERROR_REASON_BACKUP_FAILED_VALUE = 36;
 
 
   public final int getNumber() {
@@ -581,6 +633,9 @@ public enum ErrorReason
       case 25: return ERROR_REASON_DATABASE_UNAVAILABLE;
       case 26: return ERROR_REASON_OUTCOME_UNKNOWN;
       case 27: return ERROR_REASON_SHUTTING_DOWN;
+      case 34: return ERROR_REASON_BACKUP_NOT_CONFIGURED;
+      case 35: return ERROR_REASON_BACKUP_ALREADY_EXISTS;
+      case 36: return ERROR_REASON_BACKUP_FAILED;
       default: return null;
     }
   }

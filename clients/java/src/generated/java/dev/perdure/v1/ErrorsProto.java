@@ -24,7 +24,7 @@ public final class ErrorsProto {
       descriptor;
   static {
     java.lang.String[] descriptorData = {
-      "\n\027perdure/v1/errors.proto\022\nperdure.v1*\207\010" +
+      "\n\027perdure/v1/errors.proto\022\nperdure.v1*\367\010" +
       "\n\013ErrorReason\022\034\n\030ERROR_REASON_UNSPECIFIE" +
       "D\020\000\022\036\n\032ERROR_REASON_INVALID_FIELD\020\001\022\"\n\036E" +
       "RROR_REASON_REQUEST_ID_REUSED\020\002\022!\n\035ERROR" +
@@ -50,11 +50,14 @@ public final class ErrorsProto {
       "INBOX_FULL\020\030\022 \n\034ERROR_REASON_TOO_MANY_TI" +
       "MERS\020\034\022%\n!ERROR_REASON_DATABASE_UNAVAILA" +
       "BLE\020\031\022 \n\034ERROR_REASON_OUTCOME_UNKNOWN\020\032\022" +
-      "\036\n\032ERROR_REASON_SHUTTING_DOWN\020\033B\225\001\n\016dev." +
-      "perdure.v1B\013ErrorsProtoP\001Z#perdure.dev/g" +
-      "o/perdure/v1;perdurev1\242\002\003PDR\252\002\nPerdure.V" +
-      "1\272\002\007Perdure\312\002\nPerdure\\V1\342\002\026Perdure\\V1\\GP" +
-      "BMetadata\352\002\013Perdure::V1b\006proto3"
+      "\036\n\032ERROR_REASON_SHUTTING_DOWN\020\033\022&\n\"ERROR" +
+      "_REASON_BACKUP_NOT_CONFIGURED\020\"\022&\n\"ERROR" +
+      "_REASON_BACKUP_ALREADY_EXISTS\020#\022\036\n\032ERROR" +
+      "_REASON_BACKUP_FAILED\020$B\225\001\n\016dev.perdure." +
+      "v1B\013ErrorsProtoP\001Z#perdure.dev/go/perdur" +
+      "e/v1;perdurev1\242\002\003PDR\252\002\nPerdure.V1\272\002\007Perd" +
+      "ure\312\002\nPerdure\\V1\342\002\026Perdure\\V1\\GPBMetadat" +
+      "a\352\002\013Perdure::V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,

@@ -168,46 +168,46 @@ public final class HistoryProto {
       "mpt\030\002 \001(\rR\007attempt\022\022\n\004type\030\003 \001(\tR\004type\022\030" +
       "\n\007message\030\004 \001(\tR\007message\022\032\n\010retrying\030\005 \001" +
       "(\010R\010retrying\022\032\n\010failures\030\006 \001(\rR\010failures" +
-      "\"^\n\017AttemptReleased\022\031\n\010step_ref\030\001 \001(\tR\007s" +
+      "\"r\n\017AttemptReleased\022\031\n\010step_ref\030\001 \001(\tR\007s" +
       "tepRef\022\030\n\007attempt\030\002 \001(\rR\007attempt\022\026\n\006reas" +
-      "on\030\003 \001(\tR\006reason\"\\\n\rStepSuspended\022\031\n\010ste" +
-      "p_ref\030\001 \001(\tR\007stepRef\022\030\n\007attempt\030\002 \001(\rR\007a" +
-      "ttempt\022\026\n\006events\030\003 \003(\tR\006events\"\352\001\n\014StepF" +
-      "inished\022\031\n\010step_ref\030\001 \001(\tR\007stepRef\022\024\n\005ev" +
-      "ent\030\002 \001(\tR\005event\022\030\n\007targets\030\003 \003(\tR\007targe" +
-      "ts\022/\n\006output\030\004 \001(\0132\027.perdure.v1.PayloadI" +
-      "nfoR\006output\022+\n\021buffered_revision\030\005 \001(\003R\020" +
-      "bufferedRevision\0221\n\007failure\030\006 \001(\0132\027.perd" +
-      "ure.v1.StepFailureR\007failure\"(\n\013StepSkipp" +
-      "ed\022\031\n\010step_ref\030\001 \001(\tR\007stepRef\"s\n\rEventBu" +
-      "ffered\022\024\n\005event\030\001 \001(\tR\005event\022\031\n\010step_ref" +
-      "\030\002 \001(\tR\007stepRef\0221\n\007payload\030\003 \001(\0132\027.perdu" +
-      "re.v1.PayloadInfoR\007payload\"\366\001\n\nTimerArme" +
-      "d\022\034\n\treference\030\001 \001(\tR\treference\022)\n\004kind\030" +
-      "\002 \001(\0162\025.perdure.v1.TimerKindR\004kind\022\031\n\010st" +
-      "ep_ref\030\003 \001(\tR\007stepRef\022/\n\005delay\030\004 \001(\0132\031.g" +
-      "oogle.protobuf.DurationR\005delay\0225\n\010due_ti" +
-      "me\030\005 \001(\0132\032.google.protobuf.TimestampR\007du" +
-      "eTime\022\034\n\trequested\030\006 \001(\010R\trequested\"\234\001\n\n" +
-      "TimerFired\022\034\n\treference\030\001 \001(\tR\treference" +
-      "\022)\n\004kind\030\002 \001(\0162\025.perdure.v1.TimerKindR\004k" +
-      "ind\022\031\n\010step_ref\030\003 \001(\tR\007stepRef\022\022\n\004used\030\004" +
-      " \001(\010R\004used\022\026\n\006forced\030\005 \001(\010R\006forced\"I\n\016Ti" +
-      "merCancelled\022\034\n\treference\030\001 \001(\tR\treferen" +
-      "ce\022\031\n\010step_ref\030\002 \001(\tR\007stepRef\"N\n\021Instanc" +
-      "eCompleted\0229\n\nunconsumed\030\001 \003(\0132\031.perdure" +
-      ".v1.BufferedEventR\nunconsumed\"\201\001\n\016Instan" +
-      "ceFailed\022\031\n\010step_ref\030\001 \001(\tR\007stepRef\0221\n\007f" +
-      "ailure\030\002 \001(\0132\027.perdure.v1.StepFailureR\007f" +
-      "ailure\022!\n\014halted_steps\030\003 \003(\tR\013haltedStep" +
-      "s\"f\n\021InstanceCancelled\022\026\n\006reason\030\001 \001(\tR\006" +
-      "reason\0229\n\nunconsumed\030\002 \003(\0132\031.perdure.v1." +
-      "BufferedEventR\nunconsumed\"\021\n\017InstanceRet" +
-      "riedB\226\001\n\016dev.perdure.v1B\014HistoryProtoP\001Z" +
-      "#perdure.dev/go/perdure/v1;perdurev1\242\002\003P" +
-      "DR\252\002\nPerdure.V1\272\002\007Perdure\312\002\nPerdure\\V1\342\002" +
-      "\026Perdure\\V1\\GPBMetadata\352\002\013Perdure::V1b\006p" +
-      "roto3"
+      "on\030\003 \001(\tR\006reason\022\022\n\004lost\030\004 \001(\010R\004lost\"\\\n\r" +
+      "StepSuspended\022\031\n\010step_ref\030\001 \001(\tR\007stepRef" +
+      "\022\030\n\007attempt\030\002 \001(\rR\007attempt\022\026\n\006events\030\003 \003" +
+      "(\tR\006events\"\352\001\n\014StepFinished\022\031\n\010step_ref\030" +
+      "\001 \001(\tR\007stepRef\022\024\n\005event\030\002 \001(\tR\005event\022\030\n\007" +
+      "targets\030\003 \003(\tR\007targets\022/\n\006output\030\004 \001(\0132\027" +
+      ".perdure.v1.PayloadInfoR\006output\022+\n\021buffe" +
+      "red_revision\030\005 \001(\003R\020bufferedRevision\0221\n\007" +
+      "failure\030\006 \001(\0132\027.perdure.v1.StepFailureR\007" +
+      "failure\"(\n\013StepSkipped\022\031\n\010step_ref\030\001 \001(\t" +
+      "R\007stepRef\"s\n\rEventBuffered\022\024\n\005event\030\001 \001(" +
+      "\tR\005event\022\031\n\010step_ref\030\002 \001(\tR\007stepRef\0221\n\007p" +
+      "ayload\030\003 \001(\0132\027.perdure.v1.PayloadInfoR\007p" +
+      "ayload\"\366\001\n\nTimerArmed\022\034\n\treference\030\001 \001(\t" +
+      "R\treference\022)\n\004kind\030\002 \001(\0162\025.perdure.v1.T" +
+      "imerKindR\004kind\022\031\n\010step_ref\030\003 \001(\tR\007stepRe" +
+      "f\022/\n\005delay\030\004 \001(\0132\031.google.protobuf.Durat" +
+      "ionR\005delay\0225\n\010due_time\030\005 \001(\0132\032.google.pr" +
+      "otobuf.TimestampR\007dueTime\022\034\n\trequested\030\006" +
+      " \001(\010R\trequested\"\234\001\n\nTimerFired\022\034\n\trefere" +
+      "nce\030\001 \001(\tR\treference\022)\n\004kind\030\002 \001(\0162\025.per" +
+      "dure.v1.TimerKindR\004kind\022\031\n\010step_ref\030\003 \001(" +
+      "\tR\007stepRef\022\022\n\004used\030\004 \001(\010R\004used\022\026\n\006forced" +
+      "\030\005 \001(\010R\006forced\"I\n\016TimerCancelled\022\034\n\trefe" +
+      "rence\030\001 \001(\tR\treference\022\031\n\010step_ref\030\002 \001(\t" +
+      "R\007stepRef\"N\n\021InstanceCompleted\0229\n\nuncons" +
+      "umed\030\001 \003(\0132\031.perdure.v1.BufferedEventR\nu" +
+      "nconsumed\"\201\001\n\016InstanceFailed\022\031\n\010step_ref" +
+      "\030\001 \001(\tR\007stepRef\0221\n\007failure\030\002 \001(\0132\027.perdu" +
+      "re.v1.StepFailureR\007failure\022!\n\014halted_ste" +
+      "ps\030\003 \003(\tR\013haltedSteps\"f\n\021InstanceCancell" +
+      "ed\022\026\n\006reason\030\001 \001(\tR\006reason\0229\n\nunconsumed" +
+      "\030\002 \003(\0132\031.perdure.v1.BufferedEventR\nuncon" +
+      "sumed\"\021\n\017InstanceRetriedB\226\001\n\016dev.perdure" +
+      ".v1B\014HistoryProtoP\001Z#perdure.dev/go/perd" +
+      "ure/v1;perdurev1\242\002\003PDR\252\002\nPerdure.V1\272\002\007Pe" +
+      "rdure\312\002\nPerdure\\V1\342\002\026Perdure\\V1\\GPBMetad" +
+      "ata\352\002\013Perdure::V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -257,7 +257,7 @@ public final class HistoryProto {
     internal_static_perdure_v1_AttemptReleased_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_perdure_v1_AttemptReleased_descriptor,
-        new java.lang.String[] { "StepRef", "Attempt", "Reason", });
+        new java.lang.String[] { "StepRef", "Attempt", "Reason", "Lost", });
     internal_static_perdure_v1_StepSuspended_descriptor =
       getDescriptor().getMessageTypes().get(6);
     internal_static_perdure_v1_StepSuspended_fieldAccessorTable = new

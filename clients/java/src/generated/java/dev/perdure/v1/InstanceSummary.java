@@ -466,6 +466,21 @@ java.lang.String defaultValue) {
     return endTime_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : endTime_;
   }
 
+  public static final int INBOX_SIZE_FIELD_NUMBER = 11;
+  private int inboxSize_ = 0;
+  /**
+   * <pre>
+   * Number of accepted events that no step has consumed.
+   * </pre>
+   *
+   * <code>uint32 inbox_size = 11 [json_name = "inboxSize"];</code>
+   * @return The inboxSize.
+   */
+  @java.lang.Override
+  public int getInboxSize() {
+    return inboxSize_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -512,6 +527,9 @@ java.lang.String defaultValue) {
     }
     if (((bitField0_ & 0x00000004) != 0)) {
       output.writeMessage(10, getEndTime());
+    }
+    if (inboxSize_ != 0) {
+      output.writeUInt32(11, inboxSize_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -565,6 +583,10 @@ java.lang.String defaultValue) {
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(10, getEndTime());
     }
+    if (inboxSize_ != 0) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeUInt32Size(11, inboxSize_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -608,6 +630,8 @@ java.lang.String defaultValue) {
       if (!getEndTime()
           .equals(other.getEndTime())) return false;
     }
+    if (getInboxSize()
+        != other.getInboxSize()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -648,6 +672,8 @@ java.lang.String defaultValue) {
       hash = (37 * hash) + END_TIME_FIELD_NUMBER;
       hash = (53 * hash) + getEndTime().hashCode();
     }
+    hash = (37 * hash) + INBOX_SIZE_FIELD_NUMBER;
+    hash = (53 * hash) + getInboxSize();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -835,6 +861,7 @@ java.lang.String defaultValue) {
         endTimeBuilder_.dispose();
         endTimeBuilder_ = null;
       }
+      inboxSize_ = 0;
       return this;
     }
 
@@ -908,6 +935,9 @@ java.lang.String defaultValue) {
             ? endTime_
             : endTimeBuilder_.build();
         to_bitField0_ |= 0x00000004;
+      }
+      if (((from_bitField0_ & 0x00000400) != 0)) {
+        result.inboxSize_ = inboxSize_;
       }
       result.bitField0_ |= to_bitField0_;
     }
@@ -991,6 +1021,9 @@ java.lang.String defaultValue) {
       }
       if (other.hasEndTime()) {
         mergeEndTime(other.getEndTime());
+      }
+      if (other.getInboxSize() != 0) {
+        setInboxSize(other.getInboxSize());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -1078,6 +1111,11 @@ java.lang.String defaultValue) {
               bitField0_ |= 0x00000200;
               break;
             } // case 82
+            case 88: {
+              inboxSize_ = input.readUInt32();
+              bitField0_ |= 0x00000400;
+              break;
+            } // case 88
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -2156,6 +2194,50 @@ java.lang.String defaultValue) {
         endTime_ = null;
       }
       return endTimeBuilder_;
+    }
+
+    private int inboxSize_ ;
+    /**
+     * <pre>
+     * Number of accepted events that no step has consumed.
+     * </pre>
+     *
+     * <code>uint32 inbox_size = 11 [json_name = "inboxSize"];</code>
+     * @return The inboxSize.
+     */
+    @java.lang.Override
+    public int getInboxSize() {
+      return inboxSize_;
+    }
+    /**
+     * <pre>
+     * Number of accepted events that no step has consumed.
+     * </pre>
+     *
+     * <code>uint32 inbox_size = 11 [json_name = "inboxSize"];</code>
+     * @param value The inboxSize to set.
+     * @return This builder for chaining.
+     */
+    public Builder setInboxSize(int value) {
+
+      inboxSize_ = value;
+      bitField0_ |= 0x00000400;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Number of accepted events that no step has consumed.
+     * </pre>
+     *
+     * <code>uint32 inbox_size = 11 [json_name = "inboxSize"];</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearInboxSize() {
+      bitField0_ = (bitField0_ & ~0x00000400);
+      inboxSize_ = 0;
+      onChanged();
+      return this;
     }
     @java.lang.Override
     public final Builder setUnknownFields(

@@ -241,4 +241,14 @@ java.lang.String defaultValue);
    * <code>.google.protobuf.Timestamp end_time = 10 [json_name = "endTime"];</code>
    */
   com.google.protobuf.TimestampOrBuilder getEndTimeOrBuilder();
+
+  /**
+   * <pre>
+   * Number of accepted events that no step has consumed.
+   * </pre>
+   *
+   * <code>uint32 inbox_size = 11 [json_name = "inboxSize"];</code>
+   * @return The inboxSize.
+   */
+  int getInboxSize();
 }

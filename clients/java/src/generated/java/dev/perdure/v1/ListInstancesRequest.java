@@ -388,6 +388,37 @@ java.lang.String defaultValue) {
     }
   }
 
+  public static final int VERSION_FIELD_NUMBER = 12;
+  private int version_ = 0;
+  /**
+   * <pre>
+   * Only instances of this version of `workflow`; 0 means any. Requires `workflow`.
+   * </pre>
+   *
+   * <code>uint32 version = 12 [json_name = "version"];</code>
+   * @return The version.
+   */
+  @java.lang.Override
+  public int getVersion() {
+    return version_;
+  }
+
+  public static final int UNCONSUMED_EVENTS_FIELD_NUMBER = 13;
+  private boolean unconsumedEvents_ = false;
+  /**
+   * <pre>
+   * Only instances that ended while accepted events were still in their inbox. No step consumed
+   * these events.
+   * </pre>
+   *
+   * <code>bool unconsumed_events = 13 [json_name = "unconsumedEvents"];</code>
+   * @return The unconsumedEvents.
+   */
+  @java.lang.Override
+  public boolean getUnconsumedEvents() {
+    return unconsumedEvents_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -427,6 +458,12 @@ java.lang.String defaultValue) {
         5);
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(businessKey_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 6, businessKey_);
+    }
+    if (version_ != 0) {
+      output.writeUInt32(12, version_);
+    }
+    if (unconsumedEvents_ != false) {
+      output.writeBool(13, unconsumedEvents_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -472,6 +509,14 @@ java.lang.String defaultValue) {
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(businessKey_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(6, businessKey_);
     }
+    if (version_ != 0) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeUInt32Size(12, version_);
+    }
+    if (unconsumedEvents_ != false) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeBoolSize(13, unconsumedEvents_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -498,6 +543,10 @@ java.lang.String defaultValue) {
         other.internalGetLabels())) return false;
     if (!getBusinessKey()
         .equals(other.getBusinessKey())) return false;
+    if (getVersion()
+        != other.getVersion()) return false;
+    if (getUnconsumedEvents()
+        != other.getUnconsumedEvents()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -525,6 +574,11 @@ java.lang.String defaultValue) {
     }
     hash = (37 * hash) + BUSINESS_KEY_FIELD_NUMBER;
     hash = (53 * hash) + getBusinessKey().hashCode();
+    hash = (37 * hash) + VERSION_FIELD_NUMBER;
+    hash = (53 * hash) + getVersion();
+    hash = (37 * hash) + UNCONSUMED_EVENTS_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
+        getUnconsumedEvents());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -689,6 +743,8 @@ java.lang.String defaultValue) {
       workflow_ = "";
       internalGetMutableLabels().clear();
       businessKey_ = "";
+      version_ = 0;
+      unconsumedEvents_ = false;
       return this;
     }
 
@@ -746,6 +802,12 @@ java.lang.String defaultValue) {
       }
       if (((from_bitField0_ & 0x00000020) != 0)) {
         result.businessKey_ = businessKey_;
+      }
+      if (((from_bitField0_ & 0x00000040) != 0)) {
+        result.version_ = version_;
+      }
+      if (((from_bitField0_ & 0x00000080) != 0)) {
+        result.unconsumedEvents_ = unconsumedEvents_;
       }
     }
 
@@ -824,6 +886,12 @@ java.lang.String defaultValue) {
         bitField0_ |= 0x00000020;
         onChanged();
       }
+      if (other.getVersion() != 0) {
+        setVersion(other.getVersion());
+      }
+      if (other.getUnconsumedEvents() != false) {
+        setUnconsumedEvents(other.getUnconsumedEvents());
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -896,6 +964,16 @@ java.lang.String defaultValue) {
               bitField0_ |= 0x00000020;
               break;
             } // case 50
+            case 96: {
+              version_ = input.readUInt32();
+              bitField0_ |= 0x00000040;
+              break;
+            } // case 96
+            case 104: {
+              unconsumedEvents_ = input.readBool();
+              bitField0_ |= 0x00000080;
+              break;
+            } // case 104
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1572,6 +1650,97 @@ java.lang.String defaultValue) {
       checkByteStringIsUtf8(value);
       businessKey_ = value;
       bitField0_ |= 0x00000020;
+      onChanged();
+      return this;
+    }
+
+    private int version_ ;
+    /**
+     * <pre>
+     * Only instances of this version of `workflow`; 0 means any. Requires `workflow`.
+     * </pre>
+     *
+     * <code>uint32 version = 12 [json_name = "version"];</code>
+     * @return The version.
+     */
+    @java.lang.Override
+    public int getVersion() {
+      return version_;
+    }
+    /**
+     * <pre>
+     * Only instances of this version of `workflow`; 0 means any. Requires `workflow`.
+     * </pre>
+     *
+     * <code>uint32 version = 12 [json_name = "version"];</code>
+     * @param value The version to set.
+     * @return This builder for chaining.
+     */
+    public Builder setVersion(int value) {
+
+      version_ = value;
+      bitField0_ |= 0x00000040;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Only instances of this version of `workflow`; 0 means any. Requires `workflow`.
+     * </pre>
+     *
+     * <code>uint32 version = 12 [json_name = "version"];</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearVersion() {
+      bitField0_ = (bitField0_ & ~0x00000040);
+      version_ = 0;
+      onChanged();
+      return this;
+    }
+
+    private boolean unconsumedEvents_ ;
+    /**
+     * <pre>
+     * Only instances that ended while accepted events were still in their inbox. No step consumed
+     * these events.
+     * </pre>
+     *
+     * <code>bool unconsumed_events = 13 [json_name = "unconsumedEvents"];</code>
+     * @return The unconsumedEvents.
+     */
+    @java.lang.Override
+    public boolean getUnconsumedEvents() {
+      return unconsumedEvents_;
+    }
+    /**
+     * <pre>
+     * Only instances that ended while accepted events were still in their inbox. No step consumed
+     * these events.
+     * </pre>
+     *
+     * <code>bool unconsumed_events = 13 [json_name = "unconsumedEvents"];</code>
+     * @param value The unconsumedEvents to set.
+     * @return This builder for chaining.
+     */
+    public Builder setUnconsumedEvents(boolean value) {
+
+      unconsumedEvents_ = value;
+      bitField0_ |= 0x00000080;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Only instances that ended while accepted events were still in their inbox. No step consumed
+     * these events.
+     * </pre>
+     *
+     * <code>bool unconsumed_events = 13 [json_name = "unconsumedEvents"];</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearUnconsumedEvents() {
+      bitField0_ = (bitField0_ & ~0x00000080);
+      unconsumedEvents_ = false;
       onChanged();
       return this;
     }

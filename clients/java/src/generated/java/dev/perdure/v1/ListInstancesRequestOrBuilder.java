@@ -180,4 +180,25 @@ java.lang.String defaultValue);
    */
   com.google.protobuf.ByteString
       getBusinessKeyBytes();
+
+  /**
+   * <pre>
+   * Only instances of this version of `workflow`; 0 means any. Requires `workflow`.
+   * </pre>
+   *
+   * <code>uint32 version = 12 [json_name = "version"];</code>
+   * @return The version.
+   */
+  int getVersion();
+
+  /**
+   * <pre>
+   * Only instances that ended while accepted events were still in their inbox. No step consumed
+   * these events.
+   * </pre>
+   *
+   * <code>bool unconsumed_events = 13 [json_name = "unconsumedEvents"];</code>
+   * @return The unconsumedEvents.
+   */
+  boolean getUnconsumedEvents();
 }

@@ -50,7 +50,8 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.perdure.v1.InstanceSummary> instances_;
   /**
    * <pre>
-   * Newest first.
+   * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+   * instances for one page, and returns the matches that it found among them.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -61,7 +62,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Newest first.
+   * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+   * instances for one page, and returns the matches that it found among them.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -73,7 +75,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Newest first.
+   * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+   * instances for one page, and returns the matches that it found among them.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -84,7 +87,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Newest first.
+   * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+   * instances for one page, and returns the matches that it found among them.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -95,7 +99,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Newest first.
+   * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+   * instances for one page, and returns the matches that it found among them.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -111,7 +116,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object nextPageToken_ = "";
   /**
    * <pre>
-   * Asks for the next page; empty when this is the last one.
+   * Token of the next page; empty if this is the last page. Continue until it is empty.
    * </pre>
    *
    * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -132,7 +137,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for the next page; empty when this is the last one.
+   * Token of the next page; empty if this is the last page. Continue until it is empty.
    * </pre>
    *
    * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -569,7 +574,8 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * Newest first.
+     * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+     * instances for one page, and returns the matches that it found among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -583,7 +589,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest first.
+     * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+     * instances for one page, and returns the matches that it found among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -597,7 +604,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest first.
+     * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+     * instances for one page, and returns the matches that it found among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -611,7 +619,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest first.
+     * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+     * instances for one page, and returns the matches that it found among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -632,7 +641,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest first.
+     * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+     * instances for one page, and returns the matches that it found among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -650,7 +660,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest first.
+     * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+     * instances for one page, and returns the matches that it found among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -670,7 +681,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest first.
+     * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+     * instances for one page, and returns the matches that it found among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -691,7 +703,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest first.
+     * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+     * instances for one page, and returns the matches that it found among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -709,7 +722,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest first.
+     * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+     * instances for one page, and returns the matches that it found among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -727,7 +741,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest first.
+     * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+     * instances for one page, and returns the matches that it found among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -746,7 +761,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest first.
+     * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+     * instances for one page, and returns the matches that it found among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -763,7 +779,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest first.
+     * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+     * instances for one page, and returns the matches that it found among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -780,7 +797,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest first.
+     * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+     * instances for one page, and returns the matches that it found among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -791,7 +809,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest first.
+     * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+     * instances for one page, and returns the matches that it found among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -805,7 +824,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest first.
+     * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+     * instances for one page, and returns the matches that it found among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -820,7 +840,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest first.
+     * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+     * instances for one page, and returns the matches that it found among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -831,7 +852,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest first.
+     * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+     * instances for one page, and returns the matches that it found among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -843,7 +865,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest first.
+     * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+     * instances for one page, and returns the matches that it found among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -870,7 +893,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object nextPageToken_ = "";
     /**
      * <pre>
-     * Asks for the next page; empty when this is the last one.
+     * Token of the next page; empty if this is the last page. Continue until it is empty.
      * </pre>
      *
      * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -890,7 +913,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Asks for the next page; empty when this is the last one.
+     * Token of the next page; empty if this is the last page. Continue until it is empty.
      * </pre>
      *
      * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -911,7 +934,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Asks for the next page; empty when this is the last one.
+     * Token of the next page; empty if this is the last page. Continue until it is empty.
      * </pre>
      *
      * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -928,7 +951,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Asks for the next page; empty when this is the last one.
+     * Token of the next page; empty if this is the last page. Continue until it is empty.
      * </pre>
      *
      * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -942,7 +965,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Asks for the next page; empty when this is the last one.
+     * Token of the next page; empty if this is the last page. Continue until it is empty.
      * </pre>
      *
      * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>

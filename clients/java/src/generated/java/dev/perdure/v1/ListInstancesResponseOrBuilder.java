@@ -10,7 +10,8 @@ public interface ListInstancesResponseOrBuilder extends
 
   /**
    * <pre>
-   * Newest first.
+   * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+   * instances for one page, and returns the matches that it found among them.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -19,7 +20,8 @@ public interface ListInstancesResponseOrBuilder extends
       getInstancesList();
   /**
    * <pre>
-   * Newest first.
+   * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+   * instances for one page, and returns the matches that it found among them.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -27,7 +29,8 @@ public interface ListInstancesResponseOrBuilder extends
   dev.perdure.v1.InstanceSummary getInstances(int index);
   /**
    * <pre>
-   * Newest first.
+   * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+   * instances for one page, and returns the matches that it found among them.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -35,7 +38,8 @@ public interface ListInstancesResponseOrBuilder extends
   int getInstancesCount();
   /**
    * <pre>
-   * Newest first.
+   * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+   * instances for one page, and returns the matches that it found among them.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -44,7 +48,8 @@ public interface ListInstancesResponseOrBuilder extends
       getInstancesOrBuilderList();
   /**
    * <pre>
-   * Newest first.
+   * Newest first. Can be empty although more pages follow: the server examines at most 10,000
+   * instances for one page, and returns the matches that it found among them.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -54,7 +59,7 @@ public interface ListInstancesResponseOrBuilder extends
 
   /**
    * <pre>
-   * Asks for the next page; empty when this is the last one.
+   * Token of the next page; empty if this is the last page. Continue until it is empty.
    * </pre>
    *
    * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -63,7 +68,7 @@ public interface ListInstancesResponseOrBuilder extends
   java.lang.String getNextPageToken();
   /**
    * <pre>
-   * Asks for the next page; empty when this is the last one.
+   * Token of the next page; empty if this is the last page. Continue until it is empty.
    * </pre>
    *
    * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
