@@ -72,20 +72,16 @@ def step_owner(task: TaskToRun) -> StepOwner:
 
 
 class OwnedTask(asyncio.Task[Any]):
-    """A task that keeps its owner. The task of an attempt, ``root``, ignores cancellation by other steps.
+    """A task that keeps its owner. The task of an attempt, its root, ignores cancellation by other steps.
 
     A step that cancels ``asyncio.all_tasks()`` then ends only itself and not its neighbours.
     """
 
-    def __init__(
-        self, coro: Coroutine[Any, Any, Any], *, root: StepOwner | None = None, **options: Any
-    ) -> None:
-        context: Context | None = options.get("context")
-        self.owner: Owner | None = root or (OWNER.get() if context is None else context.get(OWNER))
-        self.is_root = root is not None
-        self.cancelled_by: StepOwner | None = None
-        self.is_ended_by_loop = False
-        super().__init__(coro, **options)
+    # Class attributes instead of an `__init__`, which would double the cost of a task.
+    owner: Owner | None = None
+    is_root = False
+    is_ended_by_loop = False
+    cancelled_by: StepOwner | None = None
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Cancel the task. Returns False without effect if the caller belongs to another step."""
@@ -110,18 +106,37 @@ def create_owned_task(
     loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any
 ) -> OwnedTask:
     """Create a task that keeps its owner: the task factory of the steps' loop."""
-    return OwnedTask(coro, loop=loop, **options)
+    task = OwnedTask(coro, loop=loop, **options)
+    context: Context | None = options.get("context")
+    task.owner = OWNER.get() if context is None else context.get(OWNER)
+    return task
+
+
+def create_root_task(
+    loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], owner: StepOwner
+) -> OwnedTask:
+    """Create the task of an attempt."""
+    task = OwnedTask(coro, loop=loop)
+    task.owner = owner
+    task.is_root = True
+    return task
 
 
 class _OwnedCallbacks:
     """Mixin for an event loop: notes the owner of the callback that runs."""
 
     callback_owner: Owner | None = None
+    task_step: type = type(None)
+    """Type of the callbacks by which C tasks run their next step. It has no public name, so the first one sets it."""
 
     def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
+        # A task keeps its owner by itself, and most callbacks are steps of tasks. This path has to be short.
+        if type(callback) is self.task_step:
+            return super().call_soon(callback, *args, context=context)  # type: ignore[misc]
         owner = OWNER.get() if context is None else context.get(OWNER)
-        # A task keeps its owner by itself, and its steps are most of all callbacks.
         if owner is None or isinstance(getattr(callback, "__self__", None), asyncio.Task):
+            if type(callback).__name__ == "TaskStepMethWrapper":
+                _OwnedCallbacks.task_step = type(callback)
             return super().call_soon(callback, *args, context=context)  # type: ignore[misc]
         return super().call_soon(self._run_owned, owner, callback, args, context=context)  # type: ignore[misc]
 

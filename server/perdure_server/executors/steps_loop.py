@@ -28,6 +28,7 @@ from perdure_server.executors.ownership import (
     OwnedTask,
     Owner,
     StepOwner,
+    create_root_task,
     new_steps_loop,
     owner_of_running_code,
     place_of_thread,
@@ -248,7 +249,7 @@ class StepsLoop:
             return
         key = key_of(item.task)
         owner = step_owner(item.task)
-        started = self._tasks[key] = OwnedTask(self._run(key, item, owner), loop=self._loop, root=owner)
+        started = self._tasks[key] = create_root_task(self._loop, self._run(key, item, owner), owner)
         started.add_done_callback(lambda done: self._on_end(key, done))
 
     def _stop(self, key: TaskKey) -> None:
