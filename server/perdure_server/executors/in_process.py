@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from perdure.authoring import Workflow, code_of, graph_of
+from perdure_server.executors.failures import clean
 from perdure_server.executors.mailbox import Mailbox
 from perdure_server.executors.ownership import Owner, StepOwner
-from perdure_server.executors.results import clean
 from perdure_server.executors.stall_watch import StallWatch
 from perdure_server.executors.step_threads import (
     ABANDONED_THREADS_MAX,

@@ -21,6 +21,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from perdure_server.executors.failures import failure_from
 from perdure_server.executors.mailbox import Mailbox
 from perdure_server.executors.ownership import (
     OWNER,
@@ -34,7 +35,7 @@ from perdure_server.executors.ownership import (
     place_of_thread,
     step_owner,
 )
-from perdure_server.executors.results import clean, context_of, failure_of, place_of, result_of
+from perdure_server.executors.results import context_of, failure_of, place_of, result_of
 from perdure_server.executors.stall_watch import Ping
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.runtime.tasks import TaskFailed, TaskKey, TaskReleased, TaskResult, TaskStopped, key_of
@@ -218,7 +219,8 @@ class StepsLoop:
                     try:
                         await stack.enter_async_context(enter())
                     except BaseException as error:
-                        raise LifespanFailed(owner, clean(f"{type(error).__name__}: {error}")) from error
+                        failure = failure_from(error)
+                        raise LifespanFailed(owner, f"{failure.type}: {failure.message}") from error
                 self._opened.set_result(None)
                 await self._closing.wait()
                 await self._cancel_steps()
