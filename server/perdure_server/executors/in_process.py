@@ -49,6 +49,7 @@ from perdure_server.executors.steps_loop import (
 from perdure_server.runtime.dispatcher import Dispatcher
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.runtime.tasks import TaskFailed, TaskKey, TaskReleased, TaskResult, key_of
+from perdure_server.store.closing import finish
 
 log = logging.getLogger(__name__)
 
@@ -351,13 +352,13 @@ class InProcessExecutor:
                 await steps_loop.open()
         except TimeoutError:
             place = steps_loop.place()
-            steps_loop.abandon()
+            await finish(steps_loop.close())
             reason = f"it did not open in {LIFESPAN_SECONDS_MAX:g} s" + (
                 f" (it is at {place})" if place else ""
             )
             raise LifespanFailed(steps_loop.opening, reason) from None
         except asyncio.CancelledError:
-            steps_loop.abandon()
+            await finish(steps_loop.close())
             raise
         return steps_loop
 

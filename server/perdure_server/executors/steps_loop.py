@@ -131,11 +131,18 @@ class StepsLoop:
         self._inbox.put(item)
 
     async def close(self) -> None:
-        """Cancel what runs, leave the lifespans, end the thread; abandon it if that takes too long."""
+        """Cancel what runs, leave the lifespans, end the thread; abandon it if that takes too long.
+
+        While the lifespans still open, cancel the one that does.
+        """
         if not self._thread.is_alive():
+            if self._thread.ident is None:
+                self._loop.close()
             return
         with suppress(RuntimeError):  # the loop has just closed itself
-            self._loop.call_soon_threadsafe(self._closing.set)
+            self._loop.call_soon_threadsafe(
+                self._closing.set if self._opened.done() else self._cancel_opening
+            )
         try:
             async with asyncio.timeout(3 * LEAVE_SECONDS_MAX):
                 await asyncio.shield(asyncio.wrap_future(self._ended))
@@ -197,7 +204,7 @@ class StepsLoop:
     # --- the thread's side -----------------------------------------------------------------------------------
 
     def _main(self) -> None:
-        live = OwnedTask(self._live(), loop=self._loop, name="perdure-lifespans")
+        self._live_task = OwnedTask(self._live(), loop=self._loop, name="perdure-lifespans")
         try:
             while not self._ending and not self._loop.is_closed():
                 try:
@@ -206,7 +213,7 @@ class StepsLoop:
                     log.error("code raised %s out of the steps' loop, which goes on", type(error).__name__)
             _wind_up(self._loop)
         finally:
-            del live
+            del self._live_task
             self._ended.set_result(None)
 
     async def _live(self) -> None:
@@ -219,6 +226,8 @@ class StepsLoop:
                     try:
                         await stack.enter_async_context(enter())
                     except BaseException as error:
+                        if self._closing.is_set():
+                            raise
                         failure = failure_from(error)
                         raise LifespanFailed(owner, f"{failure.type}: {failure.message}") from error
                 self._opened.set_result(None)
@@ -227,6 +236,8 @@ class StepsLoop:
         except BaseException as error:
             if self._opened.done():
                 log.error("a lifespan was not left cleanly", exc_info=error)
+            elif self._closing.is_set():
+                self._opened.cancel()
             else:
                 self._opened.set_exception(error)
         finally:
@@ -234,6 +245,11 @@ class StepsLoop:
             self._ended_by = live.cancelled_by if isinstance(live, OwnedTask) else None
             self._ending = True
             self._loop.stop()
+
+    def _cancel_opening(self) -> None:
+        self._closing.set()
+        if not self._opened.done():
+            self._live_task.cancel()
 
     async def _cancel_steps(self) -> None:
         tasks = list(self._tasks.values())
