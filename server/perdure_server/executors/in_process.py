@@ -23,10 +23,12 @@ import logging
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from perdure.authoring import Workflow, code_of, graph_of
 from perdure_server.executors.failures import clean
+from perdure_server.executors.full_pools import FullPools, Holder
 from perdure_server.executors.mailbox import Mailbox
 from perdure_server.executors.ownership import Owner, StepOwner
 from perdure_server.executors.stall_watch import StallWatch
@@ -155,6 +157,7 @@ class InProcessExecutor:
         self._steps_loop: StepsLoop | None = None
         self._stalled: list[StepsLoop] = []
         self._stalls = StallWatch(ping_ms / 1000)
+        self._full_pools = FullPools()
         self._reopening: asyncio.Task[None] | None = None
         self._pings_to_reopen = 0
         self._pinger: asyncio.Task[None] | None = None
@@ -371,6 +374,14 @@ class InProcessExecutor:
                 log.exception("the steps' loop was not looked after")
 
     def _ping(self) -> None:
+        for name, pool in self.pools().items():
+            self._full_pools.observe(
+                self._home.time(),
+                name,
+                size=pool.size,
+                used=pool.used,
+                holders=partial(self._holders, in_thread=name == "threads"),
+            )
         ping_seconds = self._ping_ms / 1000
         for stalled in self._stalled:
             stalled.ping(ping_seconds)
@@ -381,6 +392,10 @@ class InProcessExecutor:
             self._pings_to_reopen -= 1
             if self._pings_to_reopen <= 0 and len(self._stalled) <= ABANDONED_LOOPS_MAX:
                 self._reopening = self._home.create_task(self._reopen(), name="perdure-steps-reopen")
+
+    def _holders(self, *, in_thread: bool) -> list[Holder]:
+        tasks = [attempt.task for attempt in self._attempts.values() if attempt.in_thread is in_thread]
+        return [(task.workflow, task.version, task.step_ref) for task in tasks]
 
     def _ping_loop(self, steps_loop: StepsLoop) -> None:
         if steps_loop.has_ended:
