@@ -63,6 +63,7 @@ class DatabaseFiles:
         self._lock = FileLock(path)
         self._guard = FileGuard(path)
         self._record: CommitRecord | None = None
+        self._had_log = False
         self._was_copied = False
         self._process_id = os.getpid()
         self._database_id = ""
@@ -91,15 +92,12 @@ class DatabaseFiles:
                 if record is not None and not _size(self.path):
                     check_record(record, self.path, database_id="", number=0)
                 self._guard.take()
-                if record is not None and self.has_log():
+                self._had_log = _size(f"{self.path}-wal") > 0
+                if record is not None and self._had_log:
                     self._check_main_file(record)
             except BaseException:
                 self.close()
                 raise
-
-    def has_log(self) -> bool:
-        """Return True if a log with content lies beside the database."""
-        return _size(f"{self.path}-wal") > 0
 
     def _check_main_file(self, record: CommitRecord) -> None:
         """Reject an older file that was put under the log of a newer one: SQLite would mix them."""
@@ -131,12 +129,12 @@ class DatabaseFiles:
             LostCommits: Acknowledged commits are missing.
             CannotOpen: The database is damaged.
         """
-        set_keeps_log(connection, keeps=True)
+        set_keeps_log(connection, keeps=self._had_log)
         # The first read creates the `-shm` file, and recovers the log.
         database_id, number = read_identity(connection)
         try:
             index = self._guard.open_index()
-            if self.has_log() and log_is_damaged(f"{self.path}-wal", index):
+            if self._had_log and log_is_damaged(f"{self.path}-wal", index):
                 raise LostCommits(
                     self.path, "its -wal file is damaged, and acknowledged commits follow the damage"
                 )
@@ -161,7 +159,9 @@ class DatabaseFiles:
     def watch(self, connection: apsw.Connection) -> None:
         """Start to protect the files. Call it after the schema is up to date."""
         self._database_id, self._number = read_identity(connection)
-        if self._record is not None and self.has_log():
+        if not self._had_log:
+            self._copied_number = self._number
+        elif self._record is not None:
             self._copied_number = self._record.copied_number
         probes = [PathProbe(f"{self.path}{suffix}") for suffix in ("", "-wal", "-shm")]
         found = [(probe, probe.identity()) for probe in probes]
@@ -252,6 +252,8 @@ class DatabaseFiles:
         self.fenced = f"the database's files changed under the server: {difference}"
         # Closing would remove the log by its path, which is another one by now.
         set_keeps_log(connection, keeps=True)
+        # So that the next start is rejected even if the lock file was removed together with the database.
+        self._restore_lock_file()
         log.critical(
             "database files changed, writes rejected; do not restart, run `perdure db backup FILE`",
             extra={
@@ -291,20 +293,26 @@ class DatabaseFiles:
             self._not_recorded.tell(self._lock.path)
 
     def _check_lock_file(self, connection: apsw.Connection) -> None:
+        if not self._restore_lock_file():
+            self._fence(connection, f"{self._lock.path} belongs to another server")
+            raise OutcomeUnknown(self.fenced)
+
+    def _restore_lock_file(self) -> bool:
+        """Create and lock the lock file again if it was removed. Returns False if another server locked a new one."""
         if self._lock.is_in_place():
-            return
+            return True
         try:
             with open_audit.exempt():
                 self._lock.take_again()
         except DatabaseInUse:
-            self._fence(connection, f"{self._lock.path} belongs to another server")
-            raise OutcomeUnknown(self.fenced) from None
+            return False
         except CannotOpen as error:
             self._not_recorded.tell(error)
-            return
+            return True
         self._protect()
         self._write_record()
         log.warning("lock file was missing, created again", extra={"path": self._lock.path})
+        return True
 
     # --- the end ------------------------------------------------------------------------------------------------
 

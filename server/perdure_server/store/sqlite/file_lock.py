@@ -294,7 +294,7 @@ def check_record(record: CommitRecord | None, path: str, *, database_id: str, nu
     if record is None or (record.database_id == database_id and number >= record.number):
         return
     if not database_id:
-        raise LostCommits(path, f"the database is missing, and its lock file records {record.number} commits")
+        raise LostCommits(path, f"there is no database, and its lock file records {record.number} commits")
     if record.database_id != database_id:
         raise LostCommits(path, "the file is a different database from the one that was served here")
     raise LostCommits(
