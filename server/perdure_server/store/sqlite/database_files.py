@@ -85,19 +85,18 @@ class DatabaseFiles:
             LostCommits: It is known to have lost acknowledged commits.
             CannotOpen: It cannot be locked, or has hard links.
         """
-        with open_audit.exempt():
-            self._lock.take()
-            try:
-                self._record = record = self._lock.read_record()
-                if record is not None and not _size(self.path):
-                    check_record(record, self.path, database_id="", number=0)
-                self._guard.take()
-                self._had_log = _size(f"{self.path}-wal") > 0
-                if record is not None and self._had_log:
-                    self._check_main_file(record)
-            except BaseException:
-                self.close()
-                raise
+        self._lock.take()
+        try:
+            self._record = record = self._lock.read_record()
+            if record is not None and not _size(self.path):
+                check_record(record, self.path, database_id="", number=0)
+            self._guard.take()
+            self._had_log = _size(f"{self.path}-wal") > 0
+            if record is not None and self._had_log:
+                self._check_main_file(record)
+        except BaseException:
+            self.close()
+            raise
 
     def _check_main_file(self, record: CommitRecord) -> None:
         """Reject an older file that was put under the log of a newer one: SQLite would mix them."""
@@ -302,8 +301,7 @@ class DatabaseFiles:
         if self._lock.is_in_place():
             return True
         try:
-            with open_audit.exempt():
-                self._lock.take_again()
+            self._lock.take_again()
         except DatabaseInUse:
             return False
         except CannotOpen as error:

@@ -12,6 +12,7 @@ Owns: the two descriptors and the record. Must not: open the database with SQLit
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from perdure_server.store.protocol import CannotOpen, DatabaseInUse, LostCommits
+from perdure_server.store.sqlite import open_audit
 from perdure_server.store.sqlite.syscalls import has_local_flock, write_at_start
 
 RECORD_BYTES: Final = 128
@@ -113,7 +115,8 @@ class FileLock:
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            descriptor = os.open(self.path, flags, 0o600)
+            with open_audit.exempt():  # SQLite takes no locks on this file
+                descriptor = os.open(self.path, flags, 0o600)
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise CannotOpen(
@@ -187,9 +190,19 @@ class FileLock:
             self._unheld_until = ended + UNHELD_SECONDS
         return written
 
-    def sync(self) -> None:
-        """Make the record survive a loss of power. Raises ``OSError``."""
+    def replace_record(self, record: CommitRecord | None) -> None:
+        """Write another record, or none, and make it survive a loss of power. Raises ``OSError``."""
+        os.ftruncate(self._descriptor, 0)
+        if record is not None:
+            os.pwrite(self._descriptor, record.encoded(), 0)
         os.fsync(self._descriptor)
+
+    def give_to(self, user: int, group: int) -> None:
+        """Let the owner of the database own the lock file too, if it is not so already and this user may do it."""
+        found = os.fstat(self._descriptor)
+        if (found.st_uid, found.st_gid) != (user, group):
+            with contextlib.suppress(OSError):
+                os.fchown(self._descriptor, user, group)
 
     def release(self) -> None:
         """Unlock. The file stays, since removing it could remove the lock of another server."""
@@ -216,8 +229,10 @@ class FileGuard:
         self.descriptor = -1
         self.device = self.inode = 0
 
-    def take(self) -> None:
+    def take(self, *, allows_links: bool = False) -> None:
         """Open the database file, creating an empty one if there is none, and lock it.
+
+        ``allows_links`` accepts a file with several hard links.
 
         Raises:
             DatabaseInUse: A server has the file open, under this name or another.
@@ -237,7 +252,11 @@ class FileGuard:
         _open_guards[self.device, self.inode] = self
         _descriptors.add(self)
         try:
-            self._lock(found)
+            if not stat.S_ISREG(found.st_mode):
+                raise CannotOpen(f"{self._path} is not a regular file")
+            self._lock()
+            if found.st_nlink > 1 and not allows_links:
+                raise _has_links(self._path, found.st_nlink)
         except BaseException:
             self.close()
             raise
@@ -250,9 +269,7 @@ class FileGuard:
         if (found.st_dev, found.st_ino) in _open_guards:
             raise DatabaseInUse(self._path)
 
-    def _lock(self, found: os.stat_result) -> None:
-        if not stat.S_ISREG(found.st_mode):
-            raise CannotOpen(f"{self._path} is not a regular file")
+    def _lock(self) -> None:
         if has_local_flock(self._path):
             try:
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -260,11 +277,6 @@ class FileGuard:
                 if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                     raise DatabaseInUse(self._path) from None
                 raise CannotOpen(f"cannot lock {self._path}: {error.strerror}") from error
-        if found.st_nlink > 1:
-            raise CannotOpen(
-                f"{self._path} has {found.st_nlink} hard links, and SQLite keeps the newest commits in a file named "
-                "after one of them; remove the other links, or replace this one by a copy"
-            )
 
     def open_index(self) -> int:
         """Open the `-shm` file, to look at SQLite's locks on it, and return its descriptor. Closed with the guard.
@@ -287,6 +299,13 @@ class FileGuard:
         _descriptors.discard(self)
         while self._descriptors:
             os.close(self._descriptors.pop())
+
+
+def _has_links(path: str, links: int) -> CannotOpen:
+    return CannotOpen(
+        f"{path} has {links} hard links, and SQLite keeps the newest commits in a file named after one of them; remove "
+        "the other links, or replace this one by a copy"
+    )
 
 
 def check_record(record: CommitRecord | None, path: str, *, database_id: str, number: int) -> None:

@@ -126,6 +126,8 @@ def connect_reader(path: str, vfs: str | None = None) -> apsw.Connection:
         connection.set_busy_timeout(BUSY_MS_MAX)
         connection.execute("PRAGMA query_only = ON").fetchall()
         connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}").fetchall()
+        # The first read opens the log. Later, its name could lead to another file, or to none.
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
     except apsw.Error as error:
         raise Unavailable(f"cannot open {path}: {error}") from error
     return connection
