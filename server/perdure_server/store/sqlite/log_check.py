@@ -35,22 +35,29 @@ def log_is_damaged(log_path: str, index_descriptor: int) -> bool:
     index = os.pread(index_descriptor, _INDEX_HEADER.size, 0)
     if len(index) < _INDEX_HEADER.size:
         return False
-    *_, last_frame, _, _, salts = _INDEX_HEADER.unpack(index)
+    last_frame = _INDEX_HEADER.unpack(index)[-4]
     descriptor = os.open(log_path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return last_frame > 0 and _Log(descriptor, salts).continues_behind(last_frame)
+        log = _Log(descriptor)
+        # A damaged header can be one that was being replaced when the power went. The commit number tells.
+        return log.has_sound_header() and log.continues_behind(last_frame)
     finally:
         os.close(descriptor)
 
 
 class _Log:
-    def __init__(self, descriptor: int, salts: bytes) -> None:
+    def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._salts = salts
-        magic, _, self._page_bytes = struct.unpack(">III", os.pread(descriptor, 12, 0))
+        self._header_bytes = os.pread(descriptor, _HEADER_BYTES, 0).ljust(_HEADER_BYTES, b"\0")
+        magic, _, self._page_bytes = struct.unpack_from(">III", self._header_bytes)
+        self._salts = self._header_bytes[16:24]
         self._byte_order = ">" if magic & 1 else "<"
         self._frame_bytes = _FRAME_HEADER_BYTES + self._page_bytes
         self._frames = (os.fstat(descriptor).st_size - _HEADER_BYTES) // self._frame_bytes
+
+    def has_sound_header(self) -> bool:
+        """Return True if the checksum of the log's own header is right."""
+        return self._checksum(bytes(8), self._header_bytes[:24]) == self._header_bytes[24:]
 
     def continues_behind(self, last_frame: int) -> bool:
         """Return True if two transactions in one chain follow somewhere behind a frame."""
