@@ -27,6 +27,7 @@ from perdure_server.runtime.answers import (
     ScheduleAnswer,
     StartAnswer,
 )
+from perdure_server.runtime.backups import Backups
 from perdure_server.runtime.clock import SYSTEM_CHANCE, Chance
 from perdure_server.runtime.definitions import Definitions
 from perdure_server.runtime.errors import Overloaded
@@ -71,8 +72,10 @@ class Runtime:
         watch: WatchHub,
         has_code: Callable[[str, int, str], bool],
         chance: Chance = SYSTEM_CHANCE,
+        backups: Backups | None = None,
     ) -> None:
         self.store = store
+        self.backups = backups or Backups(store)
         self._runner = runner
         self._definitions = definitions
         self._watch = watch
