@@ -49,7 +49,7 @@ class Backups:
         self._store = store
         self._directory = directory
         self._task: asyncio.Task[Backup] | None = None
-        self._stopped = False
+        self._stopped = asyncio.Event()
 
     async def take(self, file_name: str) -> Backup:
         """Take a backup. Cancelling the caller cancels it and removes what is incomplete.
@@ -62,7 +62,7 @@ class Backups:
         """
         if self._directory is None:
             raise BackupNotConfiguredError
-        if self._stopped:
+        if self._stopped.is_set():
             raise ShuttingDown
         if self._task is not None:
             raise BackupRunningError
@@ -73,7 +73,7 @@ class Backups:
         except asyncio.CancelledError:
             caller = asyncio.current_task()
             assert caller is not None
-            if self._stopped and not caller.cancelling():
+            if self._stopped.is_set() and not caller.cancelling():
                 raise ShuttingDown from None
             raise
         finally:
@@ -81,7 +81,7 @@ class Backups:
 
     async def stop(self) -> None:
         """Cancel a backup that is running, and return once nothing remains of it. Later ones are rejected."""
-        self._stopped = True
+        self._stopped.set()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

@@ -79,7 +79,7 @@ class BackupFailedError(StoreError):
 
 @value(frozen=True, slots=True)
 class Backup:
-    """A complete, verified copy of the database. ``snapshot_at`` is in milliseconds since the epoch, by the store's clock."""
+    """A complete, verified copy of the database, as it was at ``snapshot_at`` (milliseconds, by the store's clock)."""
 
     path: str
     size_bytes: int

@@ -1,7 +1,7 @@
 """Backups of an open database: copied over a connection of this server, verified, then given their name.
 
-Owns: the incomplete file, the copy, its verification, and publishing it. Must not: open the source by its path. The open
-connection still holds every row after the database's files were removed or replaced. A new one would find other files.
+Owns: the incomplete file, the copy, its verification, and publishing it. Must not: open the source by its path. The
+open connection still holds every row after the files were removed or replaced. A new one would find other files.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ async def back_up(
 ) -> Backup:
     """Copy the database of ``threads`` into ``directory``. On any failure and on cancellation, no file remains.
 
-    With ``snapshot``, the copy is that of one read transaction, which the connection of ``threads`` must have to itself.
-    Without, changes that the connection makes meanwhile are in the copy too. ``reserved`` has the paths that a backup
-    must not take, because they belong to the database.
+    With ``snapshot``, the copy is that of one read transaction, for which ``threads`` must be one thread that nothing
+    else uses. Without, changes that the connection makes meanwhile are in the copy too. ``reserved`` has the paths
+    that a backup must not take, because they belong to the database.
 
     Raises `BackupExistsError`, `BackupFailedError`, and what `ConnectionThreads.submit` raises.
     """
@@ -80,6 +80,26 @@ async def back_up(
         with contextlib.suppress(StoreError):
             await asyncio.shield(threads.submit(lambda source: copy.finish(source, after_failure=True)))
         await asyncio.shield(asyncio.to_thread(copy.remove))
+
+
+def back_up_offline(source: apsw.Connection, path: str, *, clock: Callable[[], int]) -> Backup:
+    """Copy a database that no server has open to ``path``. On any failure, no file remains.
+
+    Raises `BackupExistsError`, `BackupFailedError`.
+    """
+    directory = os.path.realpath(os.path.dirname(path))
+    copy = _Copy(directory, os.path.join(directory, os.path.basename(path)), sync=True)
+    try:
+        copy.create()
+        copy.start(source, snapshot=True)
+        snapshot_at = clock()
+        while not copy.step():
+            pass
+        copy.finish(source)
+        return copy.publish(threading.Event(), snapshot_at)
+    finally:
+        copy.finish(source, after_failure=True)
+        copy.remove()
 
 
 class _Copy:
@@ -116,7 +136,9 @@ class _Copy:
             self._check_absent()
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             self._fd = os.open(self._partial, flags, 0o600, dir_fd=self._directory_fd)
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # another server does not take it for abandoned
+            fcntl.flock(
+                self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB
+            )  # another server does not take it for abandoned
 
     def start(self, source: apsw.Connection, *, snapshot: bool) -> None:
         """Begin to copy, with ``snapshot`` in a read transaction that lasts until `finish`."""
