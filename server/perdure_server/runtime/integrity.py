@@ -51,8 +51,8 @@ def check_database(database: OfflineDatabase) -> Iterator[Checked]:
     """Check everything: first what belongs to no instance, in one or more `Checked`, then each instance."""
     for problem in database.structure_problems(STRUCTURE_FINDINGS_MAX):
         yield Checked("", 0, (problem,))
-    graphs: dict[tuple[str, int, str], WorkflowGraph] = {}
-    yield from _rest(_check_definitions(database, graphs), "definitions")
+    problems, graphs = read_definitions(database)
+    yield from (Checked("", 0, (problem,)) for problem in problems)
     yield from _rest(request_problems(database, STRUCTURE_FINDINGS_MAX), "requests")
     try:
         for instance_id in database.instance_ids():
@@ -202,22 +202,26 @@ def _change_of(state: State) -> Change:
     )
 
 
-def _check_definitions(
-    database: OfflineDatabase, graphs: dict[tuple[str, int, str], WorkflowGraph]
-) -> Iterator[str]:
-    """Yield what is wrong with definitions, and add the sound ones to ``graphs``."""
-    for row in database.every_row("definitions"):
-        label = f"definition {_short(row['workflow'])} version {_short(row['version'])}"
-        try:
-            graph = from_json(orjson.loads(row["graph"]))
-            digest = graph.digest
-        except Exception as error:  # noqa: BLE001 - damage can raise anything
-            yield f"{label}: the graph cannot be read: {_told(error)}"
-            continue
-        if digest != row["digest"] or (graph.name, graph.version) != (row["workflow"], row["version"]):
-            yield f"{label}: the graph differs from its name, version or digest"
-        else:
-            graphs[graph.name, graph.version, digest] = graph
+def read_definitions(database: OfflineDatabase) -> tuple[list[str], Graphs]:
+    """Return what is wrong with definitions, and the graphs of the sound ones."""
+    problems: list[str] = []
+    graphs: dict[tuple[str, int, str], WorkflowGraph] = {}
+    try:
+        for row in database.every_row("definitions"):
+            label = f"definition {_short(row['workflow'])} version {_short(row['version'])}"
+            try:
+                graph = from_json(orjson.loads(row["graph"]))
+                digest = graph.digest
+            except Exception as error:  # noqa: BLE001 - damage can raise anything
+                problems.append(f"{label}: the graph cannot be read: {_told(error)}")
+                continue
+            if digest != row["digest"] or (graph.name, graph.version) != (row["workflow"], row["version"]):
+                problems.append(f"{label}: the graph differs from its name, version or digest")
+            else:
+                graphs[graph.name, graph.version, digest] = graph
+    except Exception as error:  # noqa: BLE001 - damage can raise anything
+        problems.append(f"table definitions: cannot be read to its end: {_told(error)}")
+    return problems, graphs
 
 
 def _rest(problems: Iterator[str], name: str) -> Iterator[Checked]:
@@ -239,4 +243,4 @@ def _told(error: Exception) -> str:
     return _short(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
-__all__: Sequence[str] = ("Checked", "check_database", "check_instance")
+__all__: Sequence[str] = ("Checked", "check_database", "check_instance", "read_definitions")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from perdure.graph import StepKind, WorkflowGraph
 from perdure_server.engine import facts
 from perdure_server.engine.evolve import apply, begin
-from perdure_server.engine.facts import Entry, PayloadInfo
-from perdure_server.engine.state import Running, State
+from perdure_server.engine.facts import Entry, PayloadInfo, TimerKind
+from perdure_server.engine.state import ACTIVE, Running, State
 from perdure_server.store.codec import decode_fact, fact_names_unknown
 
 Graphs = Mapping[tuple[str, int, str], WorkflowGraph]
@@ -48,7 +49,8 @@ def fold_checked(instance_id: str, history: list[Entry], graphs: Graphs) -> Fold
             return folded
     state: State | None = None
     graph: WorkflowGraph | None = None
-    for entry in history:
+    for entry, next_entry in zip_longest(history, history[1:]):
+        assert entry is not None
         label = f"history revision {entry.revision}"
         try:
             if state is None:
@@ -57,7 +59,8 @@ def fold_checked(instance_id: str, history: list[Entry], graphs: Graphs) -> Fold
                 if graph is not None and state.start_step != graph.start:
                     folded.problems.append(f"{label}: the start step differs from the definition")
             else:
-                folded.problems += (f"{label}: {problem}" for problem in _misfits(state, entry.fact))
+                follower = next_entry.fact if next_entry is not None else None
+                folded.problems += (f"{label}: {problem}" for problem in _misfits(state, entry.fact, follower))
                 if graph is not None:
                     folded.problems += (f"{label}: {problem}" for problem in _off_graph(graph, entry.fact))
                 apply(state, entry)
@@ -83,8 +86,12 @@ def _payload_of(fact: facts.Fact) -> PayloadInfo | None:
             return None
 
 
-def _misfits(state: State, fact: facts.Fact) -> Iterator[str]:
-    """Yield what a fact says otherwise than the state before it."""
+def _misfits(state: State, fact: facts.Fact, follower: facts.Fact | None) -> Iterator[str]:
+    """Yield where a fact differs from the state before it or from the fact that follows it."""
+    if isinstance(fact, facts.AttemptFailed):
+        retry = isinstance(follower, facts.TimerArmed) and follower.kind is TimerKind.RETRY
+        if fact.retrying is not (retry and getattr(follower, "step_ref", "") == fact.step_ref):
+            yield "the retry timer that follows a failed attempt is missing, or not expected"
     match fact:
         case facts.AttemptStarted(step_ref=ref, attempt=attempt):
             if attempt != getattr(state.steps[ref], "attempt", 0) + 1:
@@ -108,6 +115,10 @@ def _misfits(state: State, fact: facts.Fact) -> Iterator[str]:
         case facts.StepFinished(buffered_revision=buffered, event=event, output=output) if buffered:
             if not any((b.revision, b.event, b.payload) == (buffered, event, output) for b in state.inbox):
                 yield f"the inbox had no such event {buffered}"
+        case facts.InstanceFailed(step_ref=ref, halted=halted):
+            active = {name for name, step in state.steps.items() if isinstance(step, ACTIVE) and name != ref}
+            if set(halted) != active:
+                yield "its halted steps are not those that were active"
         case facts.InstanceCompleted(unconsumed=unconsumed) | facts.InstanceCancelled(unconsumed=unconsumed):
             if [(u.revision, u.event) for u in unconsumed] != [(b.revision, b.event) for b in state.inbox]:
                 yield "its unconsumed events are not those of the inbox"
@@ -116,7 +127,7 @@ def _misfits(state: State, fact: facts.Fact) -> Iterator[str]:
 
 
 def _off_graph(graph: WorkflowGraph, fact: facts.Fact) -> Iterator[str]:
-    """Yield what a fact says otherwise than the definition."""
+    """Yield where a fact differs from the definition."""
     match fact:
         case facts.StepStarted(step_ref=ref, kind=kind, events=events):
             step = graph.steps[ref]

@@ -158,6 +158,8 @@ def _existing_problem(row: Mapping[str, Any], answer: Mapping[str, Any], first: 
     fact = first.fact
     if not isinstance(fact, facts.InstanceStarted):
         return "the response names an instance that was not started"
+    if first.request_id == row["request_id"]:
+        return "the response differs from the history"
     if row["instance_id"] or answer.get("version") != fact.version:
         return "the response differs from the history"
     if len(row["digest"]) != len(_EMPTY_DIGEST) or set(row["digest"]) - set("0123456789abcdef"):
