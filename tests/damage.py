@@ -42,9 +42,7 @@ class Waits(Workflow, name="waits", version=1):
     """Two waits that can time out."""
 
     start = "decide"
-    decide = wait_for(
-        "go", "stop", timeout="1h", on={"go": "rest", "stop": "end", "timeout": "rest"}
-    )
+    decide = wait_for("go", "stop", timeout="1h", on={"go": "rest", "stop": "end", "timeout": "rest"})
     rest = wait_for("done", timeout="1h", on={"done": "end", "timeout": "end"})
 
 
@@ -100,9 +98,7 @@ async def _write_lives(path: Path) -> None:
             await store.put_definition(
                 StoredDefinition(graph.name, graph.version, graph.digest, graph.canonical_json, life.now)
             )
-            first = replace(
-                life.judge.history[0].fact, workflow=name, definition_digest=graph.digest
-            )  # type: ignore[call-arg]
+            first = replace(life.judge.history[0].fact, workflow=name, definition_digest=graph.digest)  # type: ignore[call-arg]
             entries = [
                 Entry(entry.revision, entry.at, first if entry.revision == 1 else entry.fact)
                 for entry in life.judge.history
@@ -170,7 +166,11 @@ def _json_fields(
         case dict():
             for key, item in value.items():
                 # The keys of these objects are names of steps or labels, not of fields.
-                own = f"{name}.*" if name.rpartition(".")[2] in ("steps", "arrivals", "labels", "on") else f"{name}.{key}"
+                own = (
+                    f"{name}.*"
+                    if name.rpartition(".")[2] in ("steps", "arrivals", "labels", "on")
+                    else f"{name}.{key}"
+                )
                 yield Field(own, table, column, row, (*path, key), "rename")
                 yield from _json_fields(own, table, column, row, item, (*path, key))
         case list():
@@ -329,7 +329,9 @@ def changed_fields(before: Content, after: Content) -> set[str]:
         columns = _columns_of(name)
         for old, new in zip(rows, after[name], strict=True):
             if old != new:
-                changed |= _changed_in_row(name, dict(zip(columns, old, strict=True)), dict(zip(columns, new, strict=True)))
+                changed |= _changed_in_row(
+                    name, dict(zip(columns, old, strict=True)), dict(zip(columns, new, strict=True))
+                )
     return changed
 
 

@@ -60,7 +60,9 @@ def fold_checked(instance_id: str, history: list[Entry], graphs: Graphs) -> Fold
                     folded.problems.append(f"{label}: the start step differs from the definition")
             else:
                 follower = next_entry.fact if next_entry is not None else None
-                folded.problems += (f"{label}: {problem}" for problem in _misfits(state, entry.fact, follower))
+                folded.problems += (
+                    f"{label}: {problem}" for problem in _misfits(state, entry.fact, follower)
+                )
                 if graph is not None:
                     folded.problems += (f"{label}: {problem}" for problem in _off_graph(graph, entry.fact))
                 apply(state, entry)
