@@ -1,9 +1,9 @@
 """`SqliteStore`: the `Store` protocol on one SQLite file, for one server process.
 
-One thread writes, with its own connection; a few others read, and one more lists instances, since a filter that few
-instances meet is looked for among all of them. Reads see every commit that was answered before them,
-since an answered commit is in the log that every new read begins with. A store in memory has one connection, so it
-reads through the writer.
+One thread writes, with its own connection; a few others read, one more lists instances, since a filter that few
+instances meet is looked for among all of them, and one more copies the database for backups. Reads see every commit
+that was answered before them, since an answered commit is in the log that every new read begins with. A store in memory
+has one connection, so it reads through the writer.
 
 What lives here: the protocol's methods, opening, closing, and keeping the log short.
 """
@@ -26,6 +26,7 @@ from perdure_server.engine.facts import Entry
 from perdure_server.engine.state import State, Timer
 from perdure_server.store.codec import decode_fact, decode_state, timer_kind
 from perdure_server.store.protocol import (
+    Backup,
     CannotOpen,
     Change,
     Code,
@@ -45,6 +46,7 @@ from perdure_server.store.protocol import (
     TimerRow,
     Unavailable,
 )
+from perdure_server.store.sqlite.backup import back_up
 from perdure_server.store.sqlite.database_files import DatabaseFiles
 from perdure_server.store.sqlite.errors import REFUSES_VALUES
 from perdure_server.store.sqlite.files import (
@@ -81,6 +83,9 @@ WAL_REST_SECONDS: Final = 0.5
 
 ROWS_PER_TURN_MAX: Final = 1_000
 """How many claimed timers are read in one turn of the loop: some three milliseconds."""
+
+_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".lock")
+"""What the names of a database's files end with."""
 
 T = TypeVar("T")
 Row = list[Any]
@@ -136,6 +141,7 @@ class SqliteStore:
         self._writer: ConnectionThreads | None = None
         self._readers: ConnectionThreads | None = None
         self._lister: ConnectionThreads | None = None
+        self._copier: ConnectionThreads | None = None
         self._loads = Loads(self._submit_read)
         self._large_reads = asyncio.Semaphore(LARGE_READS_MAX)
         self._pages_written = 0
@@ -168,16 +174,24 @@ class SqliteStore:
             rest=self._copy_log,
         )
         await writer.start()
-        self._writer = self._readers = self._lister = writer
+        self._writer = self._readers = self._lister = self._copier = writer
         if (path := self._path) is not None:
-            readers = ConnectionThreads(
-                "store-reader", lambda: connect_reader(path, self._vfs), count=READERS
-            )
+
+            def connect() -> apsw.Connection:
+                connection = connect_reader(path, self._vfs)
+                # The first read opens the log. Later, its name could lead to another file, or to none.
+                fetch(connection, "SELECT count(*) FROM sqlite_schema", ())
+                return connection
+
+            readers = ConnectionThreads("store-reader", connect, count=READERS)
             await readers.start()
             self._readers = readers
-            lister = ConnectionThreads("store-lister", lambda: connect_reader(path, self._vfs))
+            lister = ConnectionThreads("store-lister", connect)
             await lister.start()
             self._lister = lister
+            copier = ConnectionThreads("store-copier", connect)
+            await copier.start()
+            self._copier = copier
 
     def _connect(self) -> apsw.Connection:
         connection = connect_writer(self._path or ":memory:", self._vfs)
@@ -201,9 +215,10 @@ class SqliteStore:
         return connection
 
     async def close(self) -> None:
-        readers, lister, writer, files = self._readers, self._lister, self._writer, self._owned_files
-        self._readers = self._lister = self._writer = self._owned_files = None
-        for threads in (lister, readers):
+        readers, lister, copier = self._readers, self._lister, self._copier
+        writer, files = self._writer, self._owned_files
+        self._readers = self._lister = self._copier = self._writer = self._owned_files = None
+        for threads in (copier, lister, readers):
             if threads is not None and threads is not writer:
                 await threads.close()
         if writer is not None:
@@ -227,6 +242,20 @@ class SqliteStore:
                 pass
 
         await self._write(take_lock)
+
+    async def back_up(self, directory: str, file_name: str) -> Backup:
+        if self._copier is None:
+            raise Unavailable("the store is closed")
+        path = self._path
+        files = [f"{path}{suffix}" for suffix in _SUFFIXES] if path is not None else []
+        return await back_up(
+            self._copier,
+            directory=directory,
+            file_name=file_name,
+            reserved=frozenset(files),
+            clock=self._clock,
+            snapshot=path is not None,
+        )
 
     # --- instances -------------------------------------------------------------------------------------------
 
