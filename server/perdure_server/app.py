@@ -146,7 +146,7 @@ class Core:
             if self._workflows:
                 await self._start_executor()
                 undo.push_async_callback(self._stop_executor)
-            self.dispatcher.start()
+            self.dispatcher.start(await self.store.crash_report())
             await self.timers.start()
             undo.pop_all()
 

@@ -28,6 +28,7 @@ from perdure_server.engine.state import (
     Finished,
     Halted,
     InstanceStatus,
+    Losses,
     PayloadRef,
     Running,
     Scheduled,
@@ -142,6 +143,8 @@ def encode_state(state: State) -> str:
         body["failure"] = _failure_row(state.failure)
     if state.failed_step:
         body["failed_step"] = state.failed_step
+    if state.kept_timers:
+        body["kept_timers"] = [_timer_row(timer) for timer in state.kept_timers]
     return orjson.dumps(body, default=_plain).decode()
 
 
@@ -173,6 +176,7 @@ def decode_state(text: str) -> State:
         inbox=tuple(_buffered_of(row) for row in body.get("inbox", ())),
         failure=_failure_of(failure) if failure else None,
         failed_step=body.get("failed_step", ""),
+        kept_timers=tuple(_timer_of(row) for row in body.get("kept_timers", ())),
     )
 
 
@@ -233,11 +237,26 @@ def _output_of(row: Row | None) -> PayloadRef | None:
     return None if row is None else PayloadRef(row[0], PayloadInfo(row[1], row[2]))
 
 
+def _with_losses(row: Row, losses: Losses | None) -> Row:
+    if losses is not None:
+        row += (losses.in_a_row, losses.alone)
+    return row
+
+
 _STEP_ROW: Final[Mapping[type[StepState], Callable[[Any], Row]]] = {
-    Scheduled: lambda s: ["scheduled", s.began, s.attempt, s.failures],
-    Running: lambda s: ["running", s.began, s.attempt, s.failures, s.owner],
-    BackingOff: lambda s: ["backing_off", s.began, s.attempt, s.failures, _failure_row(s.failure)],
-    Waiting: lambda s: ["waiting", s.began, s.events, s.attempt, s.failures],
+    Scheduled: lambda s: _with_losses(["scheduled", s.began, s.attempt, s.failures, s.attempt_at], s.losses),
+    Running: lambda s: _with_losses(
+        ["running", s.began, s.attempt, s.failures, s.owner, s.attempt_at], s.losses
+    ),
+    BackingOff: lambda s: [
+        "backing_off",
+        s.began,
+        s.attempt,
+        s.failures,
+        _failure_row(s.failure),
+        s.attempt_at,
+    ],
+    Waiting: lambda s: ["waiting", s.began, s.events, s.attempt, s.failures, s.attempt_at],
     Sleeping: lambda s: ["sleeping", s.began],
     Halted: lambda s: ["halted", _STEP_ROW[type(s.was)](s.was), [_timer_row(timer) for timer in s.timers]],
     Failed: lambda s: ["failed", s.began, s.attempt, _failure_row(s.failure)],
@@ -263,15 +282,23 @@ def _step_of(row: Row) -> StepState:
 
 def _active_of(row: Row) -> ActiveStep:
     match row:
-        case ["scheduled", began, attempt, failures, *_]:
-            return Scheduled(began, attempt, failures)
-        case ["running", began, attempt, failures, owner, *_]:
-            return Running(began, attempt, failures, owner)
-        case ["backing_off", began, attempt, failures, failure, *_]:
-            return BackingOff(began, attempt, failures, _failure_of(failure))
-        case ["waiting", began, events, attempt, failures, *_]:
-            return Waiting(began, tuple(events), attempt, failures)
+        case ["scheduled", began, attempt, failures, *rest]:
+            return Scheduled(began, attempt, failures, _at(rest), _losses_of(rest))
+        case ["running", began, attempt, failures, owner, *rest]:
+            return Running(began, attempt, failures, owner, _at(rest), _losses_of(rest))
+        case ["backing_off", began, attempt, failures, failure, *rest]:
+            return BackingOff(began, attempt, failures, _failure_of(failure), _at(rest))
+        case ["waiting", began, events, attempt, failures, *rest]:
+            return Waiting(began, tuple(events), attempt, failures, _at(rest))
         case ["sleeping", began, *_]:
             return Sleeping(began)
         case _:
             raise NewerFormat(f"a state holds a step of the unknown kind {row[:1]!r}")
+
+
+def _at(rest: Row) -> int:
+    return int(rest[0]) if rest else 0
+
+
+def _losses_of(rest: Row) -> Losses | None:
+    return Losses(rest[1], rest[2]) if len(rest) > 2 else None
