@@ -139,6 +139,7 @@ class Core:
                 # Told from the start, with zeros: a first failure is then seen as a rise.
                 self.runner.facts.of(graph.name)
                 self.dispatcher.ended.of(graph.name)
+                self.dispatcher.lost.of(graph.name)
             await self.replica.start()
             undo.push_async_callback(self.replica.stop)
             self.replica.on_new_id(self.dispatcher.replica_changed)

@@ -171,7 +171,7 @@ def _attempt_failed(state: State, entry: Entry, fact: facts.AttemptFailed) -> Ch
     if fact.retrying:
         step = BackingOff(before.began, fact.attempt, fact.failure.attempts, fact.failure, before.attempt_at)
     else:
-        step = Failed(before.began, fact.attempt, fact.failure)
+        step = Failed(before.began, fact.attempt, fact.failure, before.attempt_at)
     return {"steps": _set_step(state, fact.step_ref, step)}
 
 
@@ -266,7 +266,7 @@ def _instance_failed(state: State, entry: Entry, fact: facts.InstanceFailed) -> 
         else:
             steps[ref] = step
     failed: Any = steps[fact.step_ref]
-    steps[fact.step_ref] = Failed(failed.began, failed.attempt, fact.failure)
+    steps[fact.step_ref] = Failed(failed.began, failed.attempt, fact.failure, failed.attempt_at)
     return {
         "steps": steps,
         "timers": {},
@@ -305,8 +305,8 @@ def _instance_retried(state: State, entry: Entry, fact: facts.InstanceRetried) -
 def _revived(step: StepState) -> StepState:
     """The failed step starts its retry policy afresh; a halted one goes on where it was."""
     match step:
-        case Failed(began=began, attempt=attempt):
-            return Scheduled(began, attempt, 0)
+        case Failed(began=began, attempt=attempt, attempt_at=attempt_at):
+            return Scheduled(began, attempt, 0, attempt_at)
         case Halted(was=Running(began=began, attempt=attempt, failures=failures) as was):
             return Scheduled(began, attempt, failures, was.attempt_at, was.losses)
         case Halted(was=was):

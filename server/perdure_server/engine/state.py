@@ -142,6 +142,7 @@ class Failed:
     began: int
     attempt: int
     failure: Failure
+    attempt_at: int = field(default=0, compare=False)
 
 
 @value(frozen=True, slots=True)

@@ -199,6 +199,7 @@ def timer_kind(text: str) -> TimerKind:
 # --- the small values: the row, and back -------------------------------------------------------------------------
 
 Row = list[Any]
+_Attempted = Scheduled | Running | BackingOff | Waiting | Failed
 
 
 def _info(info: PayloadInfo) -> Row:
@@ -237,29 +238,25 @@ def _output_of(row: Row | None) -> PayloadRef | None:
     return None if row is None else PayloadRef(row[0], PayloadInfo(row[1], row[2]))
 
 
-def _with_losses(row: Row, losses: Losses | None) -> Row:
+def _with_attempt(row: Row, step: _Attempted, losses: Losses | None = None) -> Row:
+    """Append the start of the newest attempt and its losses. Absent if there are none."""
     if losses is not None:
-        row += (losses.in_a_row, losses.alone)
+        row += (step.attempt_at, losses.in_a_row, losses.alone)
+    elif step.attempt_at:
+        row.append(step.attempt_at)
     return row
 
 
 _STEP_ROW: Final[Mapping[type[StepState], Callable[[Any], Row]]] = {
-    Scheduled: lambda s: _with_losses(["scheduled", s.began, s.attempt, s.failures, s.attempt_at], s.losses),
-    Running: lambda s: _with_losses(
-        ["running", s.began, s.attempt, s.failures, s.owner, s.attempt_at], s.losses
+    Scheduled: lambda s: _with_attempt(["scheduled", s.began, s.attempt, s.failures], s, s.losses),
+    Running: lambda s: _with_attempt(["running", s.began, s.attempt, s.failures, s.owner], s, s.losses),
+    BackingOff: lambda s: _with_attempt(
+        ["backing_off", s.began, s.attempt, s.failures, _failure_row(s.failure)], s
     ),
-    BackingOff: lambda s: [
-        "backing_off",
-        s.began,
-        s.attempt,
-        s.failures,
-        _failure_row(s.failure),
-        s.attempt_at,
-    ],
-    Waiting: lambda s: ["waiting", s.began, s.events, s.attempt, s.failures, s.attempt_at],
+    Waiting: lambda s: _with_attempt(["waiting", s.began, s.events, s.attempt, s.failures], s),
     Sleeping: lambda s: ["sleeping", s.began],
     Halted: lambda s: ["halted", _STEP_ROW[type(s.was)](s.was), [_timer_row(timer) for timer in s.timers]],
-    Failed: lambda s: ["failed", s.began, s.attempt, _failure_row(s.failure)],
+    Failed: lambda s: _with_attempt(["failed", s.began, s.attempt, _failure_row(s.failure)], s),
     Finished: lambda s: ["finished", s.began, s.ended, s.event, _output_row(s.output)],
     Skipped: lambda s: ["skipped", s.ended],
 }
@@ -270,8 +267,8 @@ def _step_of(row: Row) -> StepState:
     match row:
         case ["halted", was, timers, *_]:
             return Halted(_active_of(was), tuple(_timer_of(timer) for timer in timers))
-        case ["failed", began, attempt, failure, *_]:
-            return Failed(began, attempt, _failure_of(failure))
+        case ["failed", began, attempt, failure, *rest]:
+            return Failed(began, attempt, _failure_of(failure), _at(rest))
         case ["finished", began, ended, event, output, *_]:
             return Finished(began, ended, event, _output_of(output))
         case ["skipped", ended, *_]:
@@ -301,4 +298,4 @@ def _at(rest: Row) -> int:
 
 
 def _losses_of(rest: Row) -> Losses | None:
-    return Losses(rest[1], rest[2]) if len(rest) > 2 else None
+    return Losses(rest[1], rest[2]) if len(rest) > 2 and rest[1] else None

@@ -132,12 +132,12 @@ class LostAttempt:
 class CrashReport:
     """Unclean stops and what they left behind.
 
-    ``suspects`` are the step definitions that ran at two unclean stops in a row and have not been cleared since. Those of
-    ``crashed_alone`` ran alone at the newest one. ``survived`` holds the steps of instances, as (instance_id, step_ref),
-    that survived their time alone.
+    ``suspects`` are the step definitions that ran at two unclean stops in a row and have not been cleared since. Those
+    of ``crashed_alone`` ran alone at the newest one. ``survived`` holds the steps of instances, as (instance_id,
+    step_ref), that survived their time alone.
     """
 
-    lost: Sequence[LostAttempt] = ()
+    lost: tuple[LostAttempt, ...] = ()
     suspects: frozenset[StepKey] = frozenset()
     crashed_alone: frozenset[StepKey] = frozenset()
     survived: frozenset[tuple[str, str]] = frozenset()

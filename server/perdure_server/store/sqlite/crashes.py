@@ -65,7 +65,7 @@ def report(connection: apsw.Connection) -> CrashReport:
     steps = _crashed_steps(connection)
     survived = orjson.loads(fetch(connection, _SURVIVING_ATTEMPTS, {})[0][0])
     return CrashReport(
-        lost=_lost(connection),
+        lost=tuple(_lost(connection)),
         suspects=frozenset(StepKey(*row[:3]) for row in steps if row[4]),
         crashed_alone=frozenset(StepKey(*row[:3]) for row in steps if row[5]),
         survived=frozenset((instance_id, step_ref) for instance_id, step_ref in survived),

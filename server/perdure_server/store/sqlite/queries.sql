@@ -364,12 +364,15 @@ VALUES ('', :instance_id, :step_ref, :attempt, :alone)
 ON CONFLICT DO UPDATE SET attempt = excluded.attempt, alone = excluded.alone
 
 -- name: lost_attempts
--- Attempts that were lost with their process and that nobody has released yet.
-SELECT json_group_array(json_array(t.number, t.instance_id, t.step_ref, t.workflow, t.version, t.attempt, t.owner, l.alone))
-FROM left_attempts AS l JOIN tasks AS t
-    ON t.namespace = l.namespace AND t.instance_id = l.instance_id AND t.step_ref = l.step_ref
-   AND t.attempt = l.attempt AND t.owner <> ''
-WHERE l.lost
+-- Attempts that were lost with their process and that nobody has released yet. CROSS JOIN keeps SQLite from reading all
+-- tasks to find these few.
+SELECT json_group_array(json_array(
+    t.number, t.instance_id, t.step_ref, t.workflow, t.version, t.attempt, t.owner, was.alone
+))
+FROM left_attempts AS was CROSS JOIN tasks AS t
+    ON t.namespace = was.namespace AND t.instance_id = was.instance_id AND t.step_ref = was.step_ref
+   AND t.attempt = was.attempt AND t.owner <> ''
+WHERE was.lost
 
 -- name: surviving_attempts
 -- Steps of instances that survived their time alone.
