@@ -187,6 +187,7 @@ type RetryInstanceOptions struct {
 
 // RetryInstance sets a FAILED instance going again and gives its revision after that. Refused with
 // ErrInstanceNotFound, ErrInstanceNotFailed, ErrBusinessKeyInUse, ErrInvalidField, ErrRequestIDReused.
+// Every timer of ScheduleResume is kept with its original due time and gets a new reference.
 func (c *Client) RetryInstance(
 	ctx context.Context, instanceID string, options *RetryInstanceOptions,
 ) (revision int64, err error) {

@@ -70,8 +70,7 @@ class Losses:
 
 
 # `attempt_at` is when the newest attempt started, 0 if there was none. States that were stored before this field
-# existed lack it although their histories have it, so it is no part of a comparison (`differences_of` in
-# runtime/check.py compares it on its own).
+# existed lack it although their histories have it, so `==` does not compare it. `runtime.check` does.
 
 
 @value(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Final
 from perdure_server.engine.commands import payload
 from perdure_server.engine.evolve import fold
 from perdure_server.engine.facts import Entry, EventBuffered, InstanceStarted, PayloadInfo, StepFinished
-from perdure_server.engine.state import State
+from perdure_server.engine.state import Halted, State, StepState
 from perdure_server.store.protocol import InstanceCursor, InstanceFilter, Store, StoredInstance
 
 PAGE: Final = 500
@@ -74,10 +74,24 @@ def _gaps(history: list[Entry]) -> list[str]:
 
 
 def _differences(folded: State | None, stored: State) -> list[str]:
-    if folded == stored:
+    if folded == stored and _attempt_times_agree(folded, stored):
         return []
     names = [f.name for f in fields(State) if getattr(folded, f.name) != getattr(stored, f.name)]
-    return [f"its history does not fold to its state: {', '.join(names)} differ"]
+    return [f"its history does not fold to its state: {', '.join(names or ['steps'])} differ"]
+
+
+def _attempt_times_agree(folded: State, stored: State) -> bool:
+    """Compare when attempts started. States of earlier versions do not have these times (see `engine.state`)."""
+    for ref, step in stored.steps.items():
+        at = _attempt_at(step)
+        if at and at != _attempt_at(folded.steps[ref]):
+            return False
+    return True
+
+
+def _attempt_at(step: StepState) -> int:
+    found = step.was if isinstance(step, Halted) else step
+    return int(getattr(found, "attempt_at", 0))
 
 
 def _payloads(history: list[Entry], stored: StoredInstance) -> list[str]:

@@ -37,7 +37,7 @@ from perdure_server.engine import commands
 from perdure_server.engine.commands import NO_GRANT, Command, Grant
 from perdure_server.engine.rejections import AttemptStale, InstanceNotFound, Rejection
 from perdure_server.runtime.clock import SYSTEM_CHANCE, Chance
-from perdure_server.runtime.crash_recovery import CrashRecovery
+from perdure_server.runtime.crash_recovery import ALONE_SECONDS_MAX, SUSPECTS_SECONDS_MAX, CrashRecovery
 from perdure_server.runtime.errors import LeaseLost, ShuttingDown
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.runtime.reservations import Reservations
@@ -189,6 +189,8 @@ class Dispatcher:
         self._draining = False
         self._recovery: CrashRecovery | None = None
         self._solo: _Solo | None = None
+        self.alone_seconds = ALONE_SECONDS_MAX
+        self.suspects_seconds = SUSPECTS_SECONDS_MAX
         self.lost: TallyByName[str] = TallyByName(("lost",))
         """Attempts that were lost with their process and released here, by workflow."""
         self.ended: TallyByName[str] = TallyByName(OUTCOMES)
@@ -348,7 +350,14 @@ class Dispatcher:
         """
         if report.lost or report.suspects:
             self._recovery = CrashRecovery(
-                report, self._store, self._submit, self, chance=self._chance, lost=self.lost
+                report,
+                self._store,
+                self._submit,
+                self,
+                chance=self._chance,
+                lost=self.lost,
+                alone_seconds=self.alone_seconds,
+                suspects_seconds=self.suspects_seconds,
             )
         self._sweep_wanted.set()
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep_for_ever(), name="perdure-tasks")
