@@ -250,3 +250,46 @@ async def test_a_lost_lease_of_a_living_process_is_not_a_stop(server: Server, cl
     # The process died later, and the attempt of its first lease died with it.
     assert [lost.task for lost in (await server.start()).lost] == [row]
     await server.stop()
+
+
+async def test_a_step_that_crashed_alone_excuses_its_neighbours_once(server: Server) -> None:
+    await server.start()
+    (guilty,) = await server.run("charge")
+    await server.store.mark_solo(guilty.instance_id, guilty.step_ref, guilty.attempt, alone=True)
+    await server.crash()
+    for excused in (True, False):
+        await server.start()
+        guilty = await server.run_again(guilty)
+        (innocent,) = await server.run("reserve")
+        await server.crash()
+
+        report = await server.start()
+
+        assert set(report.lost) >= {
+            LostAttempt(guilty, alone=False, excused=False),
+            LostAttempt(innocent, alone=False, excused=excused),
+        }
+        await server.crash()
+    await server.start()
+    await server.stop()
+
+
+async def test_a_step_that_crashed_alone_is_remembered_while_it_backs_off(server: Server) -> None:
+    await server.start()
+    (guilty,) = await server.run("charge")
+    await server.store.mark_solo(guilty.instance_id, guilty.step_ref, guilty.attempt, alone=True)
+    await server.crash()
+    await server.start()
+    await server.release(guilty)
+    await server.run("reserve")
+    await server.crash()
+    await server.start()
+    await server.run_again(guilty)
+    (innocent,) = await server.run("validate")
+    await server.crash()
+
+    report = await server.start()
+
+    assert LostAttempt(innocent, alone=False, excused=True) in report.lost
+    assert key("charge") in report.suspects
+    await server.stop()

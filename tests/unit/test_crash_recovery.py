@@ -48,6 +48,16 @@ async def test_lost_attempts_are_released_as_lost_and_run_again(table: TaskTable
     assert table.dispatcher.lost.sum("lost") == 2
 
 
+async def test_an_excused_attempt_is_released_and_its_loss_does_not_count(table: TaskTable) -> None:
+    hands = hire(table)
+    row = table.add("a", attempt=1, owner="gone")
+
+    table.dispatcher.start(report(LostAttempt(row, alone=False, excused=True)))
+    await hands.until(lambda: len(hands.tasks) == 1)
+
+    assert (table.lost, table.released) == ([], [TaskKey("a", "work", 1)])
+
+
 async def test_a_lost_attempt_of_an_instance_that_ended_is_left(table: TaskTable) -> None:
     hands = hire(table)
     gone = LostAttempt(TaskRow("gone", "work", "w", 1, 1, "old"), alone=False)

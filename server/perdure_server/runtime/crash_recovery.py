@@ -7,6 +7,9 @@ after a few such losses the engine counts it as the failure `AttemptLost`. An at
 running while the next ones are tried. These are not alone then, and their losses do not count as such. Survivors come
 last at the next start, so that a step which crashes early is alone at that start at the latest.
 
+If a step that crashed alone before ran at an unclean stop, the losses of all other steps at that stop do not count. So
+the retries of a guilty step never add up to a failure of its neighbours.
+
 Attempts that nobody started cannot have caused a stop. They are tried only if their step has already crashed alone.
 
 Owns: the order of recovery. Must not: take tasks (the dispatcher's), count losses (the engine's).
@@ -50,6 +53,9 @@ NAMES_MAX: Final = 20
 """Maximum number of suspects that one log event names."""
 
 LOST_REASON: Final = "the server process stopped uncleanly"
+EXCUSED_REASON: Final = (
+    "the server process stopped uncleanly while a step that crashed alone before ran in it"
+)
 LOST_ALONE_REASON: Final = "the server process stopped uncleanly while this attempt ran alone in it"
 
 
@@ -132,8 +138,8 @@ class CrashRecovery:
             at=self._store.now_ms(),
             step_ref=task.step_ref,
             attempt=task.attempt,
-            reason=LOST_ALONE_REASON if lost.alone else LOST_REASON,
-            lost=True,
+            reason=_reason(lost),
+            lost=not lost.excused,
             alone=lost.alone,
             jitter=self._chance(),
         )
@@ -207,6 +213,12 @@ class CrashRecovery:
         except TimeoutError:
             # It is no longer alone from here on.
             await self._store.mark_solo(row.instance_id, row.step_ref, attempt, alone=False)
+
+
+def _reason(lost: LostAttempt) -> str:
+    if lost.excused:
+        return EXCUSED_REASON
+    return LOST_ALONE_REASON if lost.alone else LOST_REASON
 
 
 def _key(row: TaskRow) -> StepKey:

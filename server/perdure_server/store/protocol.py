@@ -122,10 +122,14 @@ class StepKey(NamedTuple):
 
 @value(frozen=True, slots=True)
 class LostAttempt:
-    """An attempt that was lost with its process. ``alone``: no other attempt ran in that process."""
+    """An attempt that was lost with its process. ``alone``: no other attempt ran in that process.
+
+    ``excused``: another step, which had crashed alone before, ran at the same stop.
+    """
 
     task: TaskRow
     alone: bool
+    excused: bool = False
 
 
 @value(frozen=True, slots=True, kw_only=True)

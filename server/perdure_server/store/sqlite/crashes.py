@@ -19,6 +19,7 @@ _CLEAR_SUSPECT: Final = one("clear_suspect")
 _CLEAR_SUSPECTS: Final = one("clear_suspects")
 _COUNT_CRASHED_STEP: Final = one("count_crashed_step")
 _END_REPLICAS: Final = one("end_replicas")
+_EXCUSE_LEFT_ATTEMPT: Final = one("excuse_left_attempt")
 _FORGET_CRASHED_STEP: Final = one("forget_crashed_step")
 _FORGET_CRASHED_STEPS: Final = one("forget_crashed_steps")
 _FORGET_LEFT_ATTEMPTS: Final = one("forget_left_attempts")
@@ -45,17 +46,27 @@ def take_over(connection: apsw.Connection) -> None:
 
 
 def _count_stop(connection: apsw.Connection, left: set[tuple[str, str]]) -> None:
+    lost = [found for found in _lost(connection) if (found.task.instance_id, found.task.step_ref) in left]
     ran: dict[StepKey, bool] = {}
-    for attempt in _lost(connection):
-        task = attempt.task
-        if (task.instance_id, task.step_ref) in left:
-            key = StepKey(task.workflow, task.version, task.step_ref)
-            ran[key] = ran.get(key, False) or attempt.alone
-    for workflow, version, step_ref, _, suspect, _ in _crashed_steps(connection):
+    for found in lost:
+        ran[_key(found)] = ran.get(_key(found), False) or found.alone
+    culprits = set()
+    for workflow, version, step_ref, _, suspect, alone in _crashed_steps(connection):
         key = StepKey(workflow, version, step_ref)
-        # A suspect that did not run waited for its turn while another one ran alone.
-        if key not in ran and not suspect:
+        if key in ran:
+            if alone and not ran[key]:
+                culprits.add(key)
+        # A suspect that did not run waited for its turn while another one ran alone. A step that crashed alone may be
+        # backing off.
+        elif not suspect and not alone:
             connection.execute(_FORGET_CRASHED_STEP, key._asdict())
+    for found in lost if culprits else ():
+        # One crash alone excuses the others once: the culprit's row says next that it ran with others.
+        if _key(found) not in culprits:
+            task = found.task
+            connection.execute(
+                _EXCUSE_LEFT_ATTEMPT, {"instance_id": task.instance_id, "step_ref": task.step_ref}
+            )
     for key, alone in ran.items():
         connection.execute(_COUNT_CRASHED_STEP, key._asdict() | {"alone": alone})
 
@@ -98,7 +109,11 @@ def stop_cleanly(connection: apsw.Connection) -> None:
 
 def _lost(connection: apsw.Connection) -> list[LostAttempt]:
     rows = orjson.loads(fetch(connection, _LOST_ATTEMPTS, {})[0][0])
-    return [LostAttempt(TaskRow(*row[1:7]), bool(row[7])) for row in sorted(rows)]
+    return [LostAttempt(TaskRow(*row[1:7]), alone=bool(row[7]), excused=bool(row[8])) for row in sorted(rows)]
+
+
+def _key(lost: LostAttempt) -> StepKey:
+    return StepKey(lost.task.workflow, lost.task.version, lost.task.step_ref)
 
 
 def _crashed_steps(connection: apsw.Connection) -> list[list[Any]]:

@@ -310,15 +310,20 @@ DELETE FROM left_attempts WHERE NOT EXISTS (
 
 -- name: add_left_attempts
 -- Attempts that the previous process left behind. Those of earlier processes have a row already.
-INSERT INTO left_attempts (namespace, instance_id, step_ref, attempt, lost, alone)
+INSERT INTO left_attempts (namespace, instance_id, step_ref, attempt, lost, alone, excused)
 SELECT t.namespace, t.instance_id, t.step_ref, t.attempt, :unclean, :unclean AND EXISTS (
     SELECT 1 FROM solo_attempts AS s
     WHERE s.namespace = t.namespace AND s.instance_id = t.instance_id AND s.step_ref = t.step_ref
       AND s.attempt = t.attempt AND s.alone
-)
+), 0
 FROM tasks AS t WHERE t.namespace = '' AND t.owner > ''
 ON CONFLICT DO NOTHING
 RETURNING instance_id, step_ref
+
+-- name: excuse_left_attempt
+-- An attempt that ran together with a step which had crashed alone before.
+UPDATE left_attempts SET excused = 1
+WHERE namespace = '' AND instance_id = :instance_id AND step_ref = :step_ref
 
 -- name: count_crashed_step
 -- A step definition ran at this unclean stop. At the second stop in a row it becomes a suspect.
@@ -332,7 +337,7 @@ SELECT json_group_array(json_array(workflow, version, step_ref, stops, suspect, 
 WHERE namespace = ''
 
 -- name: forget_crashed_step
--- A step definition that did not run at the newest unclean stop.
+-- A step definition that did not run at the newest unclean stop and that nothing else speaks against.
 DELETE FROM crashed_steps
 WHERE namespace = '' AND workflow = :workflow AND version = :version AND step_ref = :step_ref
 
@@ -367,7 +372,7 @@ ON CONFLICT DO UPDATE SET attempt = excluded.attempt, alone = excluded.alone
 -- Attempts that were lost with their process and that nobody has released yet. CROSS JOIN keeps SQLite from reading all
 -- tasks to find these few.
 SELECT json_group_array(json_array(
-    t.number, t.instance_id, t.step_ref, t.workflow, t.version, t.attempt, t.owner, was.alone
+    t.number, t.instance_id, t.step_ref, t.workflow, t.version, t.attempt, t.owner, was.alone, was.excused
 ))
 FROM left_attempts AS was CROSS JOIN tasks AS t
     ON t.namespace = was.namespace AND t.instance_id = was.instance_id AND t.step_ref = was.step_ref

@@ -1,7 +1,8 @@
 -- === crash loops ===============================================================================================
 
 -- Attempts that a stopped process left behind. `lost`: its stop was unclean, and the attempt ran at that moment.
--- `alone`: no other attempt ran in that process. A row is removed once its attempt no longer has a row in `tasks`.
+-- `alone`: no other attempt ran in that process. `excused`: a step that had crashed alone before ran at that stop too.
+-- A row is removed once its attempt no longer has a row in `tasks`.
 CREATE TABLE left_attempts (
     namespace   TEXT    NOT NULL,
     instance_id TEXT    NOT NULL,
@@ -9,11 +10,13 @@ CREATE TABLE left_attempts (
     attempt     INTEGER NOT NULL,
     lost        INTEGER NOT NULL,
     alone       INTEGER NOT NULL,
+    excused     INTEGER NOT NULL,
     PRIMARY KEY (namespace, instance_id, step_ref)
 ) STRICT, WITHOUT ROWID;
 
 -- Step definitions that ran at the newest unclean stop. `stops` counts the unclean stops in a row at which the step
--- ran, `alone` says that it ran alone at the newest one. A `suspect` runs alone before other work. Empty after a clean stop.
+-- ran, `alone` says that it ran alone at its newest one. A `suspect` runs alone before other work. Suspects and steps that
+-- crashed alone stay here until they run at another unclean stop. Empty after a clean stop.
 CREATE TABLE crashed_steps (
     namespace TEXT    NOT NULL,
     workflow  TEXT    NOT NULL,
