@@ -145,6 +145,7 @@ class Core:
                 # Told from the start, with zeros: a first failure is then seen as a rise.
                 self.runner.facts.of(graph.name)
                 self.dispatcher.ended.of(graph.name)
+                self.dispatcher.lost.of(graph.name)
             await self.replica.start()
             undo.push_async_callback(self.replica.stop)
             self.replica.on_new_id(self.dispatcher.replica_changed)
@@ -152,7 +153,7 @@ class Core:
             if self._workflows:
                 await self._start_executor()
                 undo.push_async_callback(self._stop_executor)
-            self.dispatcher.start()
+            self.dispatcher.start(await self.store.crash_report())
             await self.timers.start()
             undo.pop_all()
 

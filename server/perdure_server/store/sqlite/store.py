@@ -16,7 +16,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import apsw
@@ -30,6 +30,7 @@ from perdure_server.store.protocol import (
     CannotOpen,
     Change,
     Code,
+    CrashReport,
     DefinitionOutcome,
     InstanceCursor,
     InstanceFilter,
@@ -38,6 +39,7 @@ from perdure_server.store.protocol import (
     Refused,
     RequestKey,
     RequestRecord,
+    StepKey,
     StoredDefinition,
     StoredInstance,
     StoreError,
@@ -46,6 +48,7 @@ from perdure_server.store.protocol import (
     TimerRow,
     Unavailable,
 )
+from perdure_server.store.sqlite import crashes
 from perdure_server.store.sqlite.backup import back_up
 from perdure_server.store.sqlite.database_files import DatabaseFiles
 from perdure_server.store.sqlite.errors import REFUSES_VALUES
@@ -97,7 +100,6 @@ _END_REPLICA: Final = one("end_replica")
 _FIND_BUSINESS_KEY: Final = one("find_business_key")
 _FIND_REQUEST: Final = one("find_request")
 _FORGET_REPLICAS: Final = one("forget_replicas")
-_END_REPLICAS: Final = one("end_replicas")
 _FREE_OWNERS: Final = one("free_owners")
 _GET_DEFINITION: Final = one("get_definition")
 _GET_INSTANCE: Final = one("get_instance")
@@ -201,7 +203,7 @@ class SqliteStore:
                 files.accept(connection)
             migrate(connection)
             with transaction(connection):
-                connection.execute(_END_REPLICAS)
+                crashes.take_over(connection)
             if self._path is not None:
                 sync_directory(self._path)
             if files is not None:
@@ -383,6 +385,25 @@ class SqliteStore:
     async def owned_tasks(self, owner: str) -> Sequence[TaskRow]:
         return [_task_of(row) for row in await self._array(_OWNED_TASKS, {"owner": owner})]
 
+    # --- crash loops -----------------------------------------------------------------------------------------
+
+    async def crash_report(self) -> CrashReport:
+        return await self._run(crashes.report)
+
+    async def mark_solo(self, instance_id: str, step_ref: str, attempt: int, *, alone: bool) -> None:
+        def mark(connection: apsw.Connection) -> None:
+            with transaction(connection):
+                crashes.mark_solo(connection, instance_id, step_ref, attempt, alone=alone)
+
+        await self._write(mark)
+
+    async def clear_suspects(self, steps: Collection[StepKey] | None = None) -> None:
+        def clear(connection: apsw.Connection) -> None:
+            with transaction(connection):
+                crashes.clear_suspects(connection, steps)
+
+        await self._write(clear)
+
     # --- definitions -----------------------------------------------------------------------------------------
 
     async def put_definition(self, definition: StoredDefinition) -> DefinitionOutcome:
@@ -454,6 +475,7 @@ class SqliteStore:
         def end(connection: apsw.Connection) -> None:
             with transaction(connection):
                 connection.execute(_END_REPLICA, {"replica_id": replica_id})
+                crashes.stop_cleanly(connection)
 
         await self._write(end)
 
