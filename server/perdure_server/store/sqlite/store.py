@@ -24,6 +24,7 @@ import orjson
 
 from perdure_server.engine.facts import Entry
 from perdure_server.engine.state import State, Timer
+from perdure_server.store.closing import finish
 from perdure_server.store.codec import decode_fact, decode_state, timer_kind
 from perdure_server.store.protocol import (
     Backup,
@@ -217,6 +218,10 @@ class SqliteStore:
         return connection
 
     async def close(self) -> None:
+        # A lock or a thread that is left open could not be closed by a second call.
+        await finish(self._close())
+
+    async def _close(self) -> None:
         readers, lister, copier = self._readers, self._lister, self._copier
         writer, files = self._writer, self._owned_files
         self._readers = self._lister = self._copier = self._writer = self._owned_files = None
