@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
@@ -24,6 +25,7 @@ from perdure_server.engine import commands
 from perdure_server.engine.commands import Grant
 from perdure_server.engine.decide import Decision
 from perdure_server.executors.in_process import Bind, InProcessExecutor, bind
+from perdure_server.runtime.backups import Backups, backup_directory
 from perdure_server.runtime.clock import SYSTEM_CHANCE, SYSTEM_CLOCK, Chance, Clock
 from perdure_server.runtime.definitions import Definitions
 from perdure_server.runtime.dispatcher import Dispatcher
@@ -86,7 +88,9 @@ class Core:
         lease_ms: int = LEASE_MS,
         window_ms: int = WINDOW_MS,
         claim_ms_max: int | None = None,
+        backup_dir: str | Path | None = None,
     ) -> None:
+        """``backup_dir`` is the directory for backups, if any. Raises `BackupDirectoryError`."""
         self.store = store
         self._workflows = workflows
         self._coroutines_max = coroutines_max
@@ -115,8 +119,10 @@ class Core:
             timers=self.timers,
             watch=self.watch,
         )
+        self.backups = Backups(store, None if backup_dir is None else backup_directory(backup_dir))
         self.runtime = Runtime(
             store=store,
+            backups=self.backups,
             runner=self.runner,
             definitions=self.definitions,
             watch=self.watch,
@@ -144,12 +150,13 @@ class Core:
             # Told from the start, with zeros: a first failure is then seen as a rise.
             self.runner.facts.of(graph.name)
             self.dispatcher.ended.of(graph.name)
+            self.dispatcher.lost.of(graph.name)
         await self.replica.start()
         self.replica.on_new_id(self.dispatcher.replica_changed)
         self.replica.on_new_id(self.timers.replica_changed)
         if self._workflows:
             await self._start_executor()
-        self.dispatcher.start()
+        self.dispatcher.start(await self.store.crash_report())
         await self.timers.start()
 
     async def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
@@ -171,6 +178,7 @@ class Core:
 
     async def quiesce(self, grace_seconds: float) -> None:
         """Run nothing new, commit what ends within the grace time, release the rest. Reads still work."""
+        await self.backups.stop()
         await self.dispatcher.drain(grace_seconds)
         await self.timers.stop(grace_seconds)
         await self._stop_executor()
@@ -192,7 +200,7 @@ class Core:
     def unhealthy_parts(self) -> tuple[str, ...]:
         """Return what does not work as it should, of ``database``, ``timers``, ``tasks`` and ``steps``."""
         healthy = {
-            "database": self.replica.healthy(),
+            "database": self.store.healthy() and self.replica.healthy(),
             "timers": self.timers.healthy(),
             "tasks": self.dispatcher.healthy(),
             "steps": self.executor is None or self.executor.healthy(),
@@ -240,6 +248,7 @@ class Server:
             config.workflows,
             coroutines_max=config.coroutines_max,
             threads_max=config.threads_max,
+            backup_dir=config.backup_dir,
         )
         self._listen = address = parse_address(config.listen)
         credentials = server_credentials(config.tls_cert, config.tls_key, config.tls_client_ca)

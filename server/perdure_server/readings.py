@@ -213,6 +213,13 @@ def _of_steps(parts: Parts) -> Iterable[Metric]:
         read=lambda: {(workflow, outcome): count for workflow, outcome, count in dispatcher.ended.counts()},
     )
     yield Metric(
+        name="perdure_step_attempts_lost_total",
+        kind="counter",
+        help="Step attempts that were lost when a server process stopped uncleanly.",
+        labels=("workflow",),
+        read=lambda: {(workflow,): count for workflow, _, count in dispatcher.lost.counts()},
+    )
+    yield Metric(
         name="perdure_step_slots",
         kind="gauge",
         help="How many steps may run at once.",

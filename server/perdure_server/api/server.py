@@ -8,7 +8,14 @@ from typing import Final
 import grpc
 from grpc_reflection.v1alpha import reflection
 
-from perdure_server.api import health, instance_service, runner_service, timer_service, workflow_service
+from perdure_server.api import (
+    health,
+    instance_service,
+    runner_service,
+    server_service,
+    timer_service,
+    workflow_service,
+)
 from perdure_server.api.handlers import Gate
 from perdure_server.api.limits import Limits
 from perdure_server.runtime.service import Runtime
@@ -22,6 +29,7 @@ SERVICES: Final = (
     (instance_service.NAME, instance_service.InstanceService),
     (timer_service.NAME, timer_service.TimerService),
     (workflow_service.NAME, workflow_service.WorkflowService),
+    (server_service.NAME, server_service.ServerService),
 )
 
 
