@@ -112,7 +112,7 @@ def _of_calls(api: ApiServer) -> Iterable[Metric]:
         name="perdure_calls_in_flight",
         kind="gauge",
         help="Calls under way, without watches.",
-        read=_one(lambda: gate.calls),
+        read=_one(lambda: gate.calls + gate.lists),
     )
     yield Metric(
         name="perdure_watches_open",

@@ -32,10 +32,13 @@ class Checked:
 async def check_store(store: Store) -> AsyncIterator[Checked]:
     """Check every instance, newest first. Raises what the store raises; nothing may write meanwhile."""
     after: InstanceCursor | None = None
-    while page := await store.list_instances(InstanceFilter(), limit=PAGE, after=after):
-        for summary in page:
+    while True:
+        page = await store.list_instances(InstanceFilter(), limit=PAGE, after=after)
+        for summary in page.instances:
             yield await check_instance(store, summary.instance_id)
-        after = InstanceCursor(page[-1].created_at, page[-1].instance_id)
+        after = page.next
+        if after is None:
+            return
 
 
 async def check_instance(store: Store, instance_id: str) -> Checked:
