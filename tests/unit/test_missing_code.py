@@ -118,7 +118,9 @@ async def test_a_cancelled_instance_leaves_its_events(cores: Any, caplog: pytest
     await core.runtime.start_instance(workflow="pure", context=NO_CONTEXT, instance_id="gone")
     await core.runtime.resume("gone", event="late", buffer=True)
     await core.runtime.cancel_instance("gone")
-    assert [line["state"] for line in logged(caplog, "instance ended with unconsumed events")] == ["cancelled"]
+    assert [line["state"] for line in logged(caplog, "instance ended with unconsumed events")] == [
+        "cancelled"
+    ]
     assert list(core.runner.unconsumed.counts()) == [("pure", "unconsumed", 1)]
 
 
