@@ -106,15 +106,12 @@ class Front:
         if method in _LISTS:
             request_type, response_type = _LISTS[method]
             request = request_type.FromString(body)
-            token, _, number = request.page_token.rpartition(EMPTY_PAGE)
+            request.page_token = request.page_token.partition(EMPTY_PAGE)[0]
+            body = request.SerializeToString()
             if self._empty_pages[method]:
                 self._empty_pages[method] -= 1
-                position = token if number else request.page_token
-                next_token = f"{position}{EMPTY_PAGE}{self._empty_pages[method]}"
-                return bytes(response_type(next_page_token=next_token).SerializeToString())
-            if number:
-                request.page_token = token
-                body = request.SerializeToString()
+                token = f"{request.page_token}{EMPTY_PAGE}{self._empty_pages[method]}"
+                return bytes(response_type(next_page_token=token).SerializeToString())
         fault = self._faults[method].popleft() if self._faults[method] else None
         if fault is not None and not fault.after:
             await _refuse(context, fault)
