@@ -29,6 +29,7 @@ from perdure_server.runtime.backups import Backups, backup_directory
 from perdure_server.runtime.clock import SYSTEM_CHANCE, SYSTEM_CLOCK, Chance, Clock
 from perdure_server.runtime.definitions import Definitions
 from perdure_server.runtime.dispatcher import Dispatcher
+from perdure_server.runtime.missing_code import MissingCode
 from perdure_server.runtime.replica import LEASE_MS, Replica
 from perdure_server.runtime.runner import Runner
 from perdure_server.runtime.service import Runtime
@@ -129,6 +130,7 @@ class Core:
             has_code=self.dispatcher.has_code,
             chance=chance,
         )
+        self.missing_code = MissingCode(store, self.definitions, self.dispatcher.has_code)
         self.executor: InProcessExecutor | None = None
 
     async def start(self) -> None:
@@ -149,6 +151,8 @@ class Core:
             await self.definitions.register(graph)
             # Told from the start, with zeros: a first failure is then seen as a rise.
             self.runner.facts.of(graph.name)
+            self.runner.unconsumed.of(graph.name)
+            self.missing_code.serve(graph.name, graph.version)
             self.dispatcher.ended.of(graph.name)
             self.dispatcher.lost.of(graph.name)
         await self.replica.start()
@@ -158,6 +162,7 @@ class Core:
             await self._start_executor()
         self.dispatcher.start(await self.store.crash_report())
         await self.timers.start()
+        await self.missing_code.start()
 
     async def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """Run nothing new, commit what ends within the grace time, release the rest, close the store.
@@ -179,6 +184,7 @@ class Core:
     async def quiesce(self, grace_seconds: float) -> None:
         """Run nothing new, commit what ends within the grace time, release the rest. Reads still work."""
         await self.backups.stop()
+        await self.missing_code.stop()
         await self.dispatcher.drain(grace_seconds)
         await self.timers.stop(grace_seconds)
         await self._stop_executor()
@@ -331,6 +337,7 @@ class Server:
             dispatcher=core.dispatcher,
             executor=lambda: core.executor,
             replica=core.replica,
+            missing_code=core.missing_code,
         )
         try:
             self._metrics = MetricsEndpoint(registry_of(metrics_of(parts)), address.host, address.port)

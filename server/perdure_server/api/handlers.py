@@ -49,6 +49,7 @@ class Gate:
         self.draining = False
         self.calls = 0
         self.calls_bytes = 0
+        self.lists = 0
         self.watches = 0
         self.unread_bytes = 0
         self.tallies: dict[str, CallTally] = {}
@@ -67,6 +68,18 @@ class Gate:
     def leave(self, size_bytes: int) -> None:
         """Let a call out again."""
         self.calls -= 1
+        self.calls_bytes -= size_bytes
+
+    def enter_list(self, size_bytes: int, *, mutating: bool) -> None:
+        """Admit a call that lists something. Raises `Overloaded`. Lists have a limit of their own."""
+        if self.lists >= self.limits.lists_max or self.calls_bytes + size_bytes > self.limits.calls_bytes_max:
+            raise Overloaded(self.limits.retry_after_ms)
+        self.lists += 1
+        self.calls_bytes += size_bytes
+
+    def leave_list(self, size_bytes: int) -> None:
+        """Release what `enter_list` took."""
+        self.lists -= 1
         self.calls_bytes -= size_bytes
 
     def enter_watch(self) -> None:
@@ -107,7 +120,10 @@ class Rpc(Protocol):
 
 
 class Unary:
-    """An RPC with one request and one response. ``mutating`` ones are refused while the server drains."""
+    """An RPC with one request and one response. ``mutating`` ones are refused while the server drains.
+
+    ``is_list`` puts the RPC into the class of expensive reads, which `Limits.lists_max` limits.
+    """
 
     def __init__(
         self,
@@ -116,15 +132,18 @@ class Unary:
         call: Callable[[Request], Awaitable[Message]],
         *,
         mutating: bool = False,
+        is_list: bool = False,
     ) -> None:
         self.name = name
         self._parse: Callable[[bytes], Message] = request_type.FromString
         self._call: Callable[[Any], Awaitable[Message]] = call
         self._mutating = mutating
+        self._is_list = is_list
 
     def handler(self, gate: Gate) -> Any:
         """Return the handler for grpc."""
         parse, call, mutating = self._parse, self._call, self._mutating
+        enter, leave = (gate.enter_list, gate.leave_list) if self._is_list else (gate.enter, gate.leave)
         deadlines = gate.deadlines
         seconds = Histogram(CALL_SECONDS)
         tally = gate.tallies[self.name] = CallTally(seconds)
@@ -133,7 +152,7 @@ class Unary:
             try:
                 body = await read_message(context, gate)
                 size_bytes = len(body)
-                gate.enter(size_bytes, mutating=mutating)
+                enter(size_bytes, mutating=mutating)
             except asyncio.CancelledError:
                 tally.cancelled()
                 raise
@@ -168,7 +187,7 @@ class Unary:
                 seconds.add(perf_counter() - began)
                 if unbounded:
                     deadlines.leave()
-                gate.leave(size_bytes)
+                leave(size_bytes)
             raise AssertionError("abort returned")
 
         return grpc.stream_unary_rpc_method_handler(handle)

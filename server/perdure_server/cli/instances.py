@@ -55,7 +55,8 @@ def register(app: typer.Typer) -> None:
         app,
         "list",
         "perdure list --state failed --workflow order",
-        "perdure list --label team=web --limit 10 --json",
+        "perdure list --workflow order --version 1 --limit 0",
+        "perdure list --unconsumed-events --json",
     )(list_instances)
     remote(app, "health", "perdure health --server 127.0.0.1:7420")(health)
 
@@ -164,15 +165,20 @@ def history(
     session: Session,
     instance_id: _InstanceId,
     after: Annotated[int, typer.Option(min=0, metavar="REVISION", help="Only what came later.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="Maximum number of entries (0 = all).")] = 0,
 ) -> None:
     """Show what has happened to an instance, line by line."""
+    from perdure_server.cli.limited import Limited, page_size_of
     from perdure_server.cli.output import entry_line, print_json
 
-    for entry in session.client.list_history(instance_id, after_revision=after, page_size=1000):
+    listed = session.client.list_history(instance_id, after_revision=after, page_size=page_size_of(limit))
+    entries = Limited(listed, limit)
+    for entry in entries:
         if session.as_json:
             print_json(entry)
         else:
             print(entry_line(entry))
+    entries.print_note("entries", as_json=session.as_json)
 
 
 def watch(
@@ -225,34 +231,49 @@ def list_instances(
         list[str] | None, typer.Option(help="Only in this state (pending, running, ...); may be repeated.")
     ] = None,
     workflow: Annotated[str, typer.Option(help="Only of this workflow.")] = "",
+    version: Annotated[
+        int, typer.Option(min=0, help="Only of this version of --workflow; 0 is any version.")
+    ] = 0,
     label: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only with this label; may be repeated.")
     ] = None,
     business_key: Annotated[str, typer.Option(help="Only with this business key.")] = "",
-    limit: Annotated[int, typer.Option(min=0, help="How many at most; 0: all.")] = 50,
+    unconsumed_events: Annotated[
+        bool,
+        typer.Option("--unconsumed-events", help="Only if it ended with events that no step consumed."),
+    ] = False,
+    limit: Annotated[int, typer.Option(min=0, help="Maximum number of results (0 = all).")] = 50,
 ) -> None:
-    """List instances, newest first."""
-    from itertools import islice
-
+    """List instances, newest first. A note on stderr says if there are more than --limit."""
+    from perdure_server.cli.limited import Limited, page_size_of
     from perdure_server.cli.output import print_json, print_table, time_text
 
     listed = session.client.list_instances(
         states=state or (),
         workflow=workflow,
+        version=version,
         labels=labels_of(label or []),
         business_key=business_key,
-        page_size=min(limit or 1000, 1000),
+        unconsumed_events=unconsumed_events,
+        page_size=page_size_of(limit),
     )
-    instances = islice(listed, limit or None)
+    instances = Limited(listed, limit)
     if session.as_json:
         for instance in instances:
             print_json(instance)
-        return
-    rows = [
-        (i.instance_id, f"{i.workflow} v{i.version}", i.state.value, i.business_key, time_text(i.update_time))
-        for i in instances
-    ]
-    print_table(("INSTANCE", "WORKFLOW", "STATE", "KEY", "UPDATED"), rows)
+    else:
+        rows = [
+            (
+                i.instance_id,
+                f"{i.workflow} v{i.version}",
+                i.state.value,
+                i.business_key,
+                time_text(i.update_time),
+            )
+            for i in instances
+        ]
+        print_table(("INSTANCE", "WORKFLOW", "STATE", "KEY", "UPDATED"), rows)
+    instances.print_note("instances", as_json=session.as_json)
 
 
 def health(session: Session) -> None:

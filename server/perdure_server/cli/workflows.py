@@ -37,19 +37,25 @@ def register(app: typer.Typer) -> None:
     app.add_typer(workflows, name="workflows")
 
 
-def list_workflows(session: Session) -> None:
+def list_workflows(
+    session: Session,
+    limit: Annotated[int, typer.Option(min=0, help="Maximum number of results (0 = all).")] = 0,
+) -> None:
     """List every version of every workflow that the server knows."""
+    from perdure_server.cli.limited import Limited, page_size_of
     from perdure_server.cli.output import print_json, print_table, time_text
 
-    listed = session.client.list_workflows(page_size=1000)
+    listed = Limited(session.client.list_workflows(page_size=page_size_of(limit)), limit)
     if session.as_json:
         for workflow in listed:
             print_json(workflow)
-        return
-    rows = (
-        (w.name, str(w.version), str(w.step_count), w.digest[:12], time_text(w.create_time)) for w in listed
-    )
-    print_table(("WORKFLOW", "VERSION", "STEPS", "DIGEST", "STORED"), rows)
+    else:
+        rows = (
+            (w.name, str(w.version), str(w.step_count), w.digest[:12], time_text(w.create_time))
+            for w in listed
+        )
+        print_table(("WORKFLOW", "VERSION", "STEPS", "DIGEST", "STORED"), rows)
+    listed.print_note("workflow versions", as_json=session.as_json)
 
 
 def validate(
