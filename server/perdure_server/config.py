@@ -28,8 +28,8 @@ class Config:
 
     ``database`` is a URL (three slashes: relative to the working folder; four: absolute; or ``:memory:``).
     ``listen`` is HOST:PORT or unix:PATH; port 0 takes a free one. Outside loopback it needs ``tls_cert`` and
-    ``tls_key`` (PEM files), or ``insecure``; with ``tls_client_ca`` only clients with a certificate of that authority are
-    let in.
+    ``tls_key`` (PEM files), or ``insecure``; with ``tls_client_ca`` only clients with a certificate of that authority
+    are let in.
     ``metrics`` is where metrics are served, likewise, if anywhere; they have no TLS, so outside loopback it needs
     ``insecure``.
     ``health_listen`` is the address of a listener that serves health checks only, without TLS. It can be

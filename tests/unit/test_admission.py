@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from perdure_server.api.admission import BULK_PEERS_MAX, SHARE_CALLS_MIN, Gate, Peer
+from perdure_server.api.admission import IDLE_PEERS_MAX, SHARE_CALLS_MIN, Gate, Peer
 from perdure_server.api.limits import Limits
 from perdure_server.runtime.errors import Overloaded, ShuttingDown
 
@@ -42,7 +42,12 @@ def gate_of(**limits: Any) -> Gate:
 
 
 def connection(gate: Gate, number: int) -> Peer:
-    return gate.enter_peer(context(f"ipv4:127.0.0.1:{number}"))
+    return gate.peer_of(context(f"ipv4:127.0.0.1:{number}"))
+
+
+async def read(gate: Gate, peer: Peer) -> bool:
+    """Begin to read a message, as a handler does."""
+    return False if gate.try_read(peer) else await gate.wait_to_read(peer)
 
 
 def fill(step: Callable[[], object]) -> int:
@@ -66,7 +71,7 @@ async def test_one_connection_takes_a_third_and_a_newcomer_finds_room() -> None:
 
 async def test_connections_over_a_unix_socket_share_the_whole_budget() -> None:
     gate = gate_of(calls_max=300)
-    peer = gate.enter_peer(context("unix:"))
+    peer = gate.peer_of(context("unix:"))
 
     assert fill(lambda: gate.enter(peer, 10, mutating=True)) == 300
 
@@ -97,9 +102,8 @@ async def test_a_connection_that_reads_nothing_leaves_room_to_hold_responses() -
 async def test_a_response_that_is_read_gives_back_all_that_it_held() -> None:
     gate = gate_of()
     call = context("ipv4:127.0.0.1:1")
-    peer = gate.enter_peer(call)
+    peer = gate.peer_of(call)
     gate.hold_until_done(peer, LARGE, call)
-    gate.leave_peer(peer)
     assert (gate.unread_bytes, gate.peers) == (LARGE, 1)
 
     call.end()
@@ -111,9 +115,8 @@ async def test_a_connection_whose_responses_are_unread_is_not_forgotten() -> Non
     gate = gate_of(unread_bytes_max=12 * LARGE)
     calls = [context("ipv4:127.0.0.1:1") for _ in range(4)]
     for call in calls:
-        peer = gate.enter_peer(call)
+        peer = gate.peer_of(call)
         gate.hold_until_done(peer, LARGE, call)
-        gate.leave_peer(peer)
 
     peer = connection(gate, 1)
     with pytest.raises(Overloaded):
@@ -136,16 +139,16 @@ async def test_calls_wait_to_be_read_and_connections_take_turns() -> None:
     gate = gate_of(reads_max=2)
     served: list[str] = []
     greedy, other = connection(gate, 1), connection(gate, 2)
-    first = await gate.enter_read(greedy)
+    first = await read(gate, greedy)
 
-    async def read(name: str, peer: Peer) -> None:
-        bulk = await gate.enter_read(peer)
+    async def read_and_tell(name: str, peer: Peer) -> None:
+        bulk = await read(gate, peer)
         served.append(name)
         gate.leave_read(peer, bulk=bulk)
 
-    held = await gate.enter_read(other)
-    waiting = [asyncio.create_task(read(f"greedy {n}", greedy)) for n in range(3)]
-    waiting.append(asyncio.create_task(read("other", other)))
+    held = await read(gate, other)
+    waiting = [asyncio.create_task(read_and_tell(f"greedy {n}", greedy)) for n in range(3)]
+    waiting.append(asyncio.create_task(read_and_tell("other", other)))
     await asyncio.sleep(0)
     assert gate.waiting_reads == 4
 
@@ -160,8 +163,8 @@ async def test_calls_wait_to_be_read_and_connections_take_turns() -> None:
 async def test_a_call_that_is_cancelled_while_it_waits_leaves_no_trace() -> None:
     gate = gate_of(reads_max=1)
     peer = connection(gate, 1)
-    bulk = await gate.enter_read(peer)
-    before, after = (asyncio.create_task(gate.enter_read(peer)) for _ in range(2))
+    bulk = await read(gate, peer)
+    before, after = (asyncio.create_task(read(gate, peer)) for _ in range(2))
     await asyncio.sleep(0)
 
     before.cancel()
@@ -178,12 +181,12 @@ async def test_a_call_that_is_cancelled_while_it_waits_leaves_no_trace() -> None
 async def test_too_many_waiting_calls_are_rejected() -> None:
     gate = gate_of(reads_max=1, waiting_reads_max=1)
     peer = connection(gate, 1)
-    await gate.enter_read(peer)
-    waiting = asyncio.create_task(gate.enter_read(peer))
+    await read(gate, peer)
+    waiting = asyncio.create_task(read(gate, peer))
     await asyncio.sleep(0)
 
     with pytest.raises(Overloaded):
-        await gate.enter_read(peer)
+        await read(gate, peer)
     waiting.cancel()
 
 
@@ -191,12 +194,12 @@ async def test_connections_with_large_messages_wait_for_each_other_only() -> Non
     gate = gate_of(bulk_reads_max=1)
     bulk_peer, other = connection(gate, 1), connection(gate, 2)
     gate.enter(bulk_peer, LARGE, mutating=True)
-    assert await gate.enter_read(bulk_peer)
-    waiting = asyncio.create_task(gate.enter_read(bulk_peer))
+    assert await read(gate, bulk_peer)
+    waiting = asyncio.create_task(read(gate, bulk_peer))
     await asyncio.sleep(0)
     assert not waiting.done()
 
-    assert not await gate.enter_read(other)
+    assert not await read(gate, other)
 
     gate.leave_read(bulk_peer, bulk=True)
     assert await waiting
@@ -206,7 +209,7 @@ async def test_large_messages_wait_until_others_have_been_handled() -> None:
     gate = gate_of(large_bytes_max=4 * LARGE)
     peer = connection(gate, 1)
     gate.enter(peer, 2 * LARGE, mutating=True)
-    waiting = asyncio.create_task(gate.enter_read(peer))
+    waiting = asyncio.create_task(read(gate, peer))
     await asyncio.sleep(0)
     assert not waiting.done()
 
@@ -216,13 +219,15 @@ async def test_large_messages_wait_until_others_have_been_handled() -> None:
     assert gate.large_bytes == 0
 
 
-async def test_connections_are_forgotten_and_those_with_large_messages_bounded() -> None:
+async def test_connections_that_hold_nothing_are_forgotten() -> None:
     gate = gate_of()
-    for number in range(BULK_PEERS_MAX + 10):
+    holding = connection(gate, 0)
+    gate.enter_watch(holding)
+    for number in range(1, 3 * IDLE_PEERS_MAX):
         peer = connection(gate, number)
         gate.enter(peer, LARGE, mutating=True)
         gate.leave(peer, LARGE)
-        gate.leave_peer(peer)
 
-    assert gate.peers == 0
-    assert len(gate._bulk) == BULK_PEERS_MAX
+    assert gate.peers == 1
+    assert len(gate._peers) <= IDLE_PEERS_MAX
+    assert connection(gate, 0) is holding

@@ -30,25 +30,30 @@ SHARE_CALLS_MIN: Final = 8
 SHARE_BYTES_MIN: Final = 4 << 20
 """Number of bytes that a connection can hold however little is free: one message of the largest size."""
 
-BULK_PEERS_MAX: Final = 4_096
-"""Maximum number of connections that are remembered because their last message was large."""
+IDLE_PEERS_MAX: Final = 4_096
+"""Number of connections from which on those that hold nothing are forgotten, all at once."""
 
 
 class Peer:
-    """What one connection holds. It is dropped when it holds nothing."""
+    """What one connection holds."""
 
-    __slots__ = ("calls", "key", "large_bytes", "reads", "shared", "unread_bytes", "users", "watches")
+    __slots__ = ("bulk", "calls", "large_bytes", "reads", "shared", "unread_bytes", "waiting", "watches")
 
-    def __init__(self, key: str, *, shared: bool) -> None:
-        self.key = key
+    def __init__(self, *, shared: bool) -> None:
         self.shared = shared
         """Several connections have this peer, so that it has no share of its own."""
-        self.users = 0
+        self.bulk = False
+        """Its last message was large."""
+        self.waiting = 0
         self.calls = 0
         self.reads = 0
         self.watches = 0
         self.large_bytes = 0
         self.unread_bytes = 0
+
+    def is_idle(self) -> bool:
+        """Return True if it holds nothing."""
+        return not (self.calls or self.reads or self.waiting or self.watches or self.unread_bytes)
 
 
 class Gate:
@@ -79,7 +84,7 @@ class Gate:
         self.tallies: dict[str, CallTally] = {}
         """Number of ended calls by RPC and result."""
         self._peers: dict[str, Peer] = {}
-        self._bulk: dict[str, None] = {}
+        self._peers_max = IDLE_PEERS_MAX
         self._waiting = FairQueue()
         self._waiting_bulk = FairQueue()
 
@@ -88,22 +93,20 @@ class Gate:
     @property
     def peers(self) -> int:
         """Number of connections that hold anything."""
-        return len(self._peers)
+        return sum(not peer.is_idle() for peer in self._peers.values())
 
-    def enter_peer(self, context: Context) -> Peer:
-        """Return the connection of a call. Pass it to `leave_peer` when the call ends."""
+    def peer_of(self, context: Context) -> Peer:
+        """Return the connection of a call."""
         key = context.peer()
-        peer = self._peers.get(key)
-        if peer is None:
-            peer = self._peers[key] = Peer(key, shared=not key.startswith("ip"))
-        peer.users += 1
-        return peer
+        return self._peers.get(key) or self._new_peer(key)
 
-    def leave_peer(self, peer: Peer) -> None:
-        """Forget a call's connection if this was the last that it held."""
-        peer.users -= 1
-        if not peer.users:
-            del self._peers[peer.key]
+    def _new_peer(self, key: str) -> Peer:
+        peers = self._peers
+        if len(peers) >= self._peers_max:
+            peers = self._peers = {key: peer for key, peer in peers.items() if not peer.is_idle()}
+            self._peers_max = max(IDLE_PEERS_MAX, 2 * len(peers))
+        peer = peers[key] = Peer(shared=not key.startswith("ip"))
+        return peer
 
     # --- reading ---------------------------------------------------------------------------------------------
 
@@ -112,24 +115,20 @@ class Gate:
         """Number of calls that wait until their message can be read."""
         return len(self._waiting) + len(self._waiting_bulk)
 
-    async def enter_read(self, peer: Peer) -> bool:
-        """Wait until a message can be read. Returns the value to pass to `leave_read`.
+    def try_read(self, peer: Peer) -> bool:
+        """Let a message be read if there is room. Returns False if not, and `wait_to_read` is next.
 
         gRPC takes a message into memory as soon as it is asked to read one, so this bounds the bytes of messages that
-        are on their way. Connections whose last message was large wait for each other, not for the rest.
-
-        Raises:
-            Overloaded: too many calls wait already.
+        are on their way.
         """
-        bulk = peer.key in self._bulk
-        if not (self._can_read_bulk(peer) if bulk else self._can_read(peer)):
-            await self._wait_to_read(peer, bulk=bulk)
-        elif bulk:
-            self.bulk_reads += 1
-        else:
-            self.reads += 1
-            peer.reads += 1
-        return bulk
+        if peer.bulk:
+            return False
+        free = self.limits.reads_max - self.reads
+        if free <= 0 or (peer.reads >= (free >> 1 or 1) and not peer.shared):
+            return False
+        self.reads += 1
+        peer.reads += 1
+        return True
 
     def leave_read(self, peer: Peer, *, bulk: bool) -> None:
         """Let the next message be read."""
@@ -138,10 +137,8 @@ class Gate:
         else:
             self.reads -= 1
             peer.reads -= 1
-        if self._waiting:
-            self._serve(self._waiting, self._can_read, bulk=False)
-        if self._waiting_bulk:
-            self._serve(self._waiting_bulk, self._can_read_bulk, bulk=True)
+        if self._waiting or self._waiting_bulk:
+            self._serve()
 
     def _can_read(self, peer: Peer) -> bool:
         free = self.limits.reads_max - self.reads
@@ -151,12 +148,24 @@ class Gate:
         limits = self.limits
         return self.bulk_reads < limits.bulk_reads_max and self.large_bytes < limits.large_bytes_max >> 1
 
-    async def _wait_to_read(self, peer: Peer, *, bulk: bool) -> None:
+    async def wait_to_read(self, peer: Peer) -> bool:
+        """Wait until a message can be read. Returns the value to pass to `leave_read`.
+
+        Connections whose last message was large wait for each other, not for the rest.
+
+        Raises:
+            Overloaded: too many calls wait, or this one has waited for too long.
+        """
+        bulk = peer.bulk
+        if bulk and self._can_read_bulk(peer):
+            self.bulk_reads += 1
+            return True
         if self.waiting_reads >= self.limits.waiting_reads_max:
             raise Overloaded(self.limits.retry_after_ms)
         queue = self._waiting_bulk if bulk else self._waiting
         turn = queue.add(peer)
         self._turns.enter()
+        peer.waiting += 1
         try:
             await turn
         except asyncio.CancelledError:
@@ -168,22 +177,26 @@ class Gate:
                 raise
             raise Overloaded(self.limits.retry_after_ms) from None
         finally:
+            peer.waiting -= 1
             self._turns.leave()
+        return bulk
 
     def _is_crowded(self) -> bool:
         return bool(self._waiting)
 
-    def _serve(self, queue: FairQueue, can_read: Callable[[Peer], bool], *, bulk: bool) -> None:
-        while (found := queue.take(can_read)) is not None:
+    def _serve(self) -> None:
+        """Give the calls that wait their turn, as far as there is room."""
+        while (found := self._waiting.take(self._can_read)) is not None:
             peer, turn = found
-            if turn.cancelled():
-                continue
-            if bulk:
-                self.bulk_reads += 1
-            else:
+            if not turn.cancelled():
                 self.reads += 1
                 peer.reads += 1
-            turn.set_result(None)
+                turn.set_result(None)
+        while (found := self._waiting_bulk.take(self._can_read_bulk)) is not None:
+            _, turn = found
+            if not turn.cancelled():
+                self.bulk_reads += 1
+                turn.set_result(None)
 
     # --- calls -----------------------------------------------------------------------------------------------
 
@@ -196,13 +209,13 @@ class Gate:
         if (
             free <= 0
             or self.calls_bytes + size_bytes > limits.calls_bytes_max
-            or (not peer.shared and peer.calls >= max(free >> 1, SHARE_CALLS_MIN))
+            or (peer.calls >= SHARE_CALLS_MIN and peer.calls >= free >> 1 and not peer.shared)
         ):
             raise Overloaded(limits.retry_after_ms)
         if size_bytes > LARGE_PAYLOAD_BYTES:
             self._enter_large(peer, size_bytes)
-        elif self._bulk:
-            self._bulk.pop(peer.key, None)
+        else:
+            peer.bulk = False
         self.calls += 1
         self.calls_bytes += size_bytes
         peer.calls += 1
@@ -216,13 +229,10 @@ class Gate:
             self.large_bytes -= size_bytes
             peer.large_bytes -= size_bytes
             if self._waiting_bulk:
-                self._serve(self._waiting_bulk, self._can_read_bulk, bulk=True)
+                self._serve()
 
     def _enter_large(self, peer: Peer, size_bytes: int) -> None:
-        if not peer.shared:
-            self._bulk[peer.key] = None
-            if len(self._bulk) > BULK_PEERS_MAX:
-                del self._bulk[next(iter(self._bulk))]
+        peer.bulk = not peer.shared
         free = self.limits.large_bytes_max - self.large_bytes
         if size_bytes > free or _over_share(peer, peer.large_bytes + size_bytes, free, SHARE_BYTES_MIN):
             raise Overloaded(self.limits.retry_after_ms)
@@ -278,14 +288,8 @@ class Gate:
     def hold_until_done(self, peer: Peer, size_bytes: int, context: Context) -> None:
         """Count a call's only response until its client has read it or is gone. Raises `Overloaded`."""
         self.hold(peer, size_bytes)
-        peer.users += 1
-
-        def done(_: object) -> None:
-            self.let_go(peer, size_bytes)
-            self.leave_peer(peer)
-
         # The stubs want a class here that only grpc can make.
-        context.add_done_callback(done)  # type: ignore[arg-type]
+        context.add_done_callback(lambda _: self.let_go(peer, size_bytes))  # type: ignore[arg-type]
 
 
 class FairQueue:

@@ -69,17 +69,15 @@ class Unary:
         tally = gate.tallies[self.name] = CallTally(seconds)
 
         async def handle(_: Requests, context: Context) -> bytes:
-            peer = gate.enter_peer(context)
+            peer = gate.peer_of(context)
             try:
                 body = await read_message(context, gate, peer)
                 size_bytes = len(body)
                 gate.enter(peer, size_bytes, mutating=mutating)
             except asyncio.CancelledError:
                 tally.cancelled()
-                gate.leave_peer(peer)
                 raise
             except Exception as error:
-                gate.leave_peer(peer)
                 await refuse(context, error, tally)
                 raise AssertionError("abort returned") from error
             began = perf_counter()
@@ -114,7 +112,6 @@ class Unary:
                 if unbounded:
                     deadlines.leave()
                 gate.leave(peer, size_bytes)
-                gate.leave_peer(peer)
             raise AssertionError("abort returned")
 
         return grpc.stream_unary_rpc_method_handler(handle)
@@ -136,16 +133,14 @@ class Streaming:
         tally = gate.tallies[self.name] = CallTally()
 
         async def handle(_: Requests, context: Context) -> None:
-            peer = gate.enter_peer(context)
+            peer = gate.peer_of(context)
             try:
                 body = await read_message(context, gate, peer)
                 gate.enter_watch(peer)
             except asyncio.CancelledError:
                 tally.cancelled()
-                gate.leave_peer(peer)
                 raise
             except Exception as error:
-                gate.leave_peer(peer)
                 await refuse(context, error, tally)
                 raise AssertionError("abort returned") from error
             try:
@@ -173,7 +168,6 @@ class Streaming:
                 await refuse(context, error, tally)
             finally:
                 gate.leave_watch(peer)
-                gate.leave_peer(peer)
 
         return grpc.stream_stream_rpc_method_handler(handle)
 
@@ -186,7 +180,7 @@ async def read_message(context: Context, gate: Gate, peer: Peer) -> bytes:
         Overloaded: too many messages are on their way.
     """
     arrivals = gate.arrivals
-    bulk = await gate.enter_read(peer)
+    bulk = False if gate.try_read(peer) else await gate.wait_to_read(peer)
     arrivals.enter()
     try:
         body = await context.read()

@@ -57,18 +57,10 @@ class Health:
         """Return the handlers for a gRPC server with this gate. Each listener has a gate of its own."""
 
         async def check(_: Requests, context: Context) -> bytes:
-            peer = gate.enter_peer(context)
-            try:
-                return await self._check(context, gate, peer)
-            finally:
-                gate.leave_peer(peer)
+            return await self._check(context, gate, gate.peer_of(context))
 
         async def watch(_: Requests, context: Context) -> None:
-            peer = gate.enter_peer(context)
-            try:
-                await self._watch(context, gate, peer)
-            finally:
-                gate.leave_peer(peer)
+            await self._watch(context, gate, gate.peer_of(context))
 
         return {
             "Check": grpc.stream_unary_rpc_method_handler(check),

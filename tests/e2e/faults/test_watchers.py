@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import json
 import time
 from pathlib import Path
@@ -22,6 +24,9 @@ APP: Final = Path(__file__).with_name("plain_app.py")
 WATCHERS: Final = 1_000
 STALLED: Final = 50
 INSTANCES: Final = 100
+
+WATCHES_PER_CONNECTION: Final = 95
+"""A connection has at most 128 open calls."""
 
 LATENCY_S_MAX: Final = 2.0
 """From commit to reader, for all but one in a hundred, with the readers on the same two cores: a tenth when alone."""
@@ -59,10 +64,15 @@ async def test_watchers_that_never_read_cost_the_others_nothing(server_process: 
         ("grpc.use_local_subchannel_pool", 1),
     ]
     latencies: list[float] = []
-    async with (
-        grpc.aio.insecure_channel(server.address) as channel,
-        grpc.aio.insecure_channel(server.address, options=slow_options) as slow,
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        channel, slow, *readers_channels = [
+            await stack.enter_async_context(grpc.aio.insecure_channel(server.address, options=options))
+            for options in (
+                None,
+                slow_options,
+                *[[("grpc.use_local_subchannel_pool", 1)]] * (WATCHERS // WATCHES_PER_CONNECTION),
+            )
+        ]
         start = channel.unary_unary("/perdure.v1.RunnerService/StartInstance")
         resume = channel.unary_unary("/perdure.v1.RunnerService/Resume")
         large = common_pb2.Payload(json=json.dumps({"text": "x" * 1_000_000}))
@@ -79,8 +89,8 @@ async def test_watchers_that_never_read_cost_the_others_nothing(server_process: 
         stalled = [watch(slow, "large") for _ in range(STALLED)]
         ready = asyncio.Semaphore(0)
         readers = [
-            asyncio.create_task(follow(watch(channel, f"i{n % INSTANCES}"), ready, latencies))
-            for n in range(WATCHERS - STALLED)
+            asyncio.create_task(follow(watch(via, f"i{n % INSTANCES}"), ready, latencies))
+            for n, via in zip(range(WATCHERS - STALLED), itertools.cycle(readers_channels), strict=False)
         ]
         for _ in readers:
             await ready.acquire()
