@@ -66,7 +66,7 @@ class Gate:
         self.limits = limits
         self.deadlines = Deadlines(limits.call_seconds)
         self.arrivals = Deadlines(
-            limits.message_seconds, crowded=self._is_crowded, crowded_seconds=limits.message_seconds_crowded
+            limits.message_seconds, crowded=self._is_crowded, crowded_seconds=limits.crowded_message_seconds
         )
         self._turns = Deadlines(limits.read_wait_seconds)
         self.draining = False

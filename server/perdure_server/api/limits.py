@@ -56,7 +56,7 @@ class Limits:
     """
     message_seconds: float = 10.0
     """Maximum time from the headers of a call to the end of its message."""
-    message_seconds_crowded: float = 2.0
+    crowded_message_seconds: float = 2.0
     """The same while other calls wait until their messages are read."""
     health_watches_max: int = 200
     retry_after_ms: int = 250

@@ -106,7 +106,7 @@ async def test_a_call_that_ends_without_a_message_is_an_invalid_argument(rpc: st
 
 
 async def test_silent_calls_give_way_to_calls_that_wait() -> None:
-    async with serving(FLOWS, limits=Limits(reads_max=6, message_seconds_crowded=0.05)) as world:
+    async with serving(FLOWS, limits=Limits(reads_max=6, crowded_message_seconds=0.05)) as world:
         silent = [silent_call(world) for _ in range(5)]
         await until(lambda: world.api.gate.waiting_reads > 0)
 
