@@ -52,7 +52,7 @@ async def measure_watchers(folder: Path) -> dict[str, Any]:
 
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(server_process(*serve_command(folder / "watchers.db")))
-        # One connection for calls, and more for watches, as a connection has at most 128 open calls.
+        # One connection for calls, and more for watches, as a connection has at most 256 open calls.
         perdure, *readers = [
             Perdure(await stack.enter_async_context(grpc.aio.insecure_channel(server.address, options=OWN)))
             for _ in range(1 + WATCHERS // WATCHES_PER_CONNECTION)

@@ -82,9 +82,12 @@ class Limits:
     """How many connections are open at once, if the process may open that many files; further ones are closed."""
     connection_idle_ms_max: int = 120_000
     """Maximum time that a connection stays open without a call or watch. Clients reconnect at their next call."""
-    streams_max: int = 128
-    """Maximum number of open calls on one connection. HTTP/2 clients learn it and hold back further calls. A client
-    that resets calls in a loop occupies the server with no more than these.
+    streams_max: int = 256
+    """Maximum number of open calls on one connection. HTTP/2 clients learn it and hold back further calls.
+
+    gRPC refuses calls of a connection that has more, cancelled ones included until the server has cleaned up after
+    them. So a client that resets calls in a loop does not get others rejected with 128 or 256, and does with 1,024.
+    With 128, clients with more than 90 calls in flight saw refusals, since the server cleans up with a delay.
     """
     metadata_bytes_max: int = 16 << 10
 

@@ -26,7 +26,7 @@ STALLED: Final = 50
 INSTANCES: Final = 100
 
 WATCHES_PER_CONNECTION: Final = 95
-"""A connection has at most 128 open calls."""
+"""A connection has at most 256 open calls."""
 
 LATENCY_S_MAX: Final = 2.0
 """From commit to reader, for all but one in a hundred, with the readers on the same two cores: a tenth when alone."""
