@@ -34,6 +34,7 @@ class Config:
     ``insecure``.
     ``health_listen`` is the address of a listener that serves health checks only, without TLS. It can be
     ``unix:PATH``, as ``listen`` can.
+    ``backup_dir`` is the directory that BackupDatabase writes to. Without it, BackupDatabase is rejected.
     ``grace_seconds`` is how long a stop waits for running steps and calls.
     """
 
@@ -47,6 +48,7 @@ class Config:
     reflection: bool = False
     metrics: str | None = None
     health_listen: str | None = None
+    backup_dir: Path | None = None
     grace_seconds: float = GRACE_SECONDS
     coroutines_max: int = COROUTINES_MAX
     threads_max: int = THREADS_MAX

@@ -20,8 +20,8 @@ from typing import Final
 TESTS: Final = Path(__file__).resolve().parents[1]
 REPOSITORY: Final = TESTS.parent
 
-READY_SECONDS_MAX: Final = 30.0
-STOP_SECONDS_MAX: Final = 20.0
+READY_SECONDS_MAX: Final = 90.0
+STOP_SECONDS_MAX: Final = 60.0
 LOG_TAIL_BYTES_MAX: Final = 8_000
 
 _READY: Final = re.compile(r"^perdure listening on (?P<address>\S+)$")
@@ -47,7 +47,9 @@ class ServerProcess:
         listen: str = "127.0.0.1:0",
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        folder: Path = REPOSITORY,
     ) -> None:
+        self._folder = folder
         text = str(database)
         url = text if "://" in text or text == ":memory:" else f"sqlite:///{Path(text).resolve()}"
         self._command = [
@@ -117,7 +119,7 @@ class ServerProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                cwd=REPOSITORY,
+                cwd=self._folder,
                 env=self._environment,
             )
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)

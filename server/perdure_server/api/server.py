@@ -8,12 +8,20 @@ from typing import Final
 import grpc
 from grpc_reflection.v1alpha import reflection
 
-from perdure_server.api import health, instance_service, runner_service, timer_service, workflow_service
+from perdure_server.api import (
+    health,
+    instance_service,
+    runner_service,
+    server_service,
+    timer_service,
+    workflow_service,
+)
 from perdure_server.api.admission import Gate
 from perdure_server.api.limits import HEALTH_LIMITS, Limits
 from perdure_server.runtime.service import Runtime
 from perdure_server.security.listen import CannotListen, cannot_be_had
 from perdure_server.security.unix_socket import Endpoint, UnixAddress, remove_stale, restrict
+from perdure_server.store.closing import finish
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +30,7 @@ SERVICES: Final = (
     (instance_service.NAME, instance_service.InstanceService),
     (timer_service.NAME, timer_service.TimerService),
     (workflow_service.NAME, workflow_service.WorkflowService),
+    (server_service.NAME, server_service.ServerService),
 )
 
 
@@ -61,8 +70,8 @@ class ApiServer:
             return
         server = self._new_server(Gate(HEALTH_LIMITS))
         self._health_listen = _bind(server, "--health-listen", self._health_listen, None)
-        await server.start()
         self._health_server = server
+        await finish(server.start())
 
     async def start(self) -> Endpoint:
         """Listen, not ready yet, and return the address with its port. Raises `CannotListen`."""
@@ -74,8 +83,10 @@ class ApiServer:
             names = [name for name, _ in SERVICES]
             reflection.enable_server_reflection([*names, health.NAME, reflection.SERVICE_NAME], server)
         address = _bind(server, "--listen", self._listen, self._credentials)
-        await server.start()
+        # Set before: a start that is cancelled holds the port until `stop`. A grpc server whose start is cut off
+        # cannot be stopped any more.
         self._server = server
+        await finish(server.start())
         return address
 
     def _new_server(self, gate: Gate) -> grpc.aio.Server:

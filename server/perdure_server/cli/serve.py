@@ -102,6 +102,15 @@ def serve(
             help="Additional address that serves health checks only, without TLS.",
         ),
     ] = None,
+    backup_dir: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PERDURE_BACKUP_DIR",
+            metavar="DIRECTORY",
+            show_default="off",
+            help="Allow `perdure db backup NAME`, which writes to this directory.",
+        ),
+    ] = None,
     grace: Annotated[
         str, typer.Option(envvar="PERDURE_GRACE", help="How long a stop waits for running steps and calls.")
     ] = f"{GRACE_SECONDS:g}s",
@@ -134,6 +143,8 @@ def serve(
             fail(f"{option}: there is no file {file}")
     listen, health_listen = _check_addresses(listen, metrics, health_listen)
     raise_file_limit()
+    if backup_dir is not None:
+        backup_dir = _backup_directory(backup_dir)
     if demo and apps:
         fail("--demo serves its own workflow", mend="leave out the APP")
     if not demo and not apps:
@@ -155,6 +166,7 @@ def serve(
         reflection=reflection,
         metrics=metrics,
         health_listen=health_listen,
+        backup_dir=backup_dir,
         grace_seconds=grace_seconds,
         coroutines_max=coroutines_max,
         threads_max=threads_max,
@@ -198,6 +210,15 @@ def _check_addresses(listen: str, metrics: str | None, health: str | None) -> tu
                     mend=f"give {_NAMES[option]}; port 0 takes a free one",
                 )
     return str(address), None if health is None else str(taken[-1][2])
+
+
+def _backup_directory(given: Path) -> Path:
+    from perdure_server.runtime.backups import BackupDirectoryError, backup_directory
+
+    try:
+        return Path(backup_directory(given))
+    except BackupDirectoryError as error:
+        fail(f"--backup-dir: {error.message}", mend=error.hint)
 
 
 def _demo_workflows() -> tuple[type[Workflow], ...]:
