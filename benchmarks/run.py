@@ -37,6 +37,7 @@ from calls import (
 )
 from lists import measure_lists
 from load import CALLERS, machine
+from neighbours import measure_neighbours
 from peers import PEERS, Peer, run_peer
 from prepare import now_ms, park
 from report import gates_broken, table
@@ -44,7 +45,7 @@ from restart import measure_restarts
 from timers import measure_timers
 from watchers import measure_watchers
 
-PARTS: Final = ("rates", "peers", "timers", "watch", "restart", "lists")
+PARTS: Final = ("rates", "peers", "timers", "watch", "restart", "lists", "neighbours")
 PENDING: Final = 100_000
 MONTH_MS: Final = 30 * 86_400_000
 
@@ -113,6 +114,9 @@ async def measure(parts: set[str], rounds: int, count: int) -> dict[str, Any]:
         if "watch" in parts:
             say("watch: 1,000 watchers")
             report["watch"] = await measure_watchers(folder)
+        if "neighbours" in parts:
+            say("neighbours: one client beside each attack")
+            report["neighbours"] = await measure_neighbours(folder)
         if parts & {"timers", "restart", "lists"}:
             say(f"a database with {PENDING:,} waiting instances and timers")
             base = folder / "base.db"

@@ -38,11 +38,12 @@ from perdure_server.security.listen import (
     Address,
     cannot_be_had,
     check_exposure,
-    check_free,
+    check_health_exposure,
     check_metrics_exposure,
     parse_address,
     server_credentials,
 )
+from perdure_server.security.unix_socket import Endpoint, check_available, parse_endpoint
 from perdure_server.store.closing import finish
 from perdure_server.store.group_commit import GroupCommitter
 from perdure_server.store.open import open_store
@@ -256,11 +257,19 @@ class Server:
             threads_max=config.threads_max,
             backup_dir=config.backup_dir,
         )
-        self._listen = address = parse_address(config.listen)
+        self._listen = address = parse_endpoint(config.listen)
+        health_listen = parse_endpoint(config.health_listen) if config.health_listen is not None else None
+        if isinstance(health_listen, Address):
+            check_health_exposure(health_listen, insecure=config.insecure)
         credentials = server_credentials(config.tls_cert, config.tls_key, config.tls_client_ca)
-        check_exposure(address, has_tls=credentials is not None, insecure=config.insecure)
+        if isinstance(address, Address):
+            check_exposure(address, has_tls=credentials is not None, insecure=config.insecure)
         self._api = ApiServer(
-            self._core.runtime, listen=address, credentials=credentials, reflect=config.reflection
+            self._core.runtime,
+            listen=address,
+            credentials=credentials,
+            reflect=config.reflection,
+            health_listen=health_listen,
         )
         self._health: asyncio.Task[None] | None = None
         self._metrics: MetricsEndpoint | None = None
@@ -274,15 +283,21 @@ class Server:
         """Where metrics are served, with the port that was taken, once started; None if nowhere."""
         return self._metrics_address
 
-    async def start(self) -> Address:
+    @property
+    def health_address(self) -> Endpoint | None:
+        """Address of the health listener, with its port once started. None if there is none."""
+        return self._api.health_address
+
+    async def start(self) -> Endpoint:
         """Recover, listen, be ready; return the address.
 
         Raises `CannotListen`, where it can be told beforehand before anything is written, and what `Core.start` raises.
         """
-        check_free("--listen", self._listen)
+        check_available("--listen", self._listen)
         try:
             # Before the rest, so that they tell of a long recovery too.
             self._start_metrics()
+            await self._api.start_health()
             await self._core.start()
             address = await self._api.start()
             await self._api.set_ready(ready=self._core.healthy())
@@ -386,6 +401,8 @@ async def serve(config: Config, on_ready: Callable[[str], None] | None = None) -
     told = {"address": str(address), "workflows": len(config.workflows)}
     if server.metrics_address is not None:
         told["metrics"] = str(server.metrics_address)
+    if server.health_address is not None:
+        told["health"] = str(server.health_address)
     # Before the ready line: whoever waits for that finds the rest in the log.
     log.info("started", extra=told)
     print(f"perdure listening on {address}", flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
@@ -60,7 +60,9 @@ def serve(
     listen: Annotated[
         str,
         typer.Option(
-            envvar="PERDURE_LISTEN", metavar="HOST:PORT", help="Where to listen; port 0: a free one."
+            envvar="PERDURE_LISTEN",
+            metavar="HOST:PORT|unix:PATH",
+            help="Address to listen on; port 0: a free one.",
         ),
     ] = LISTEN_DEFAULT,
     tls_cert: Annotated[
@@ -91,6 +93,15 @@ def serve(
             help="Serve metrics for Prometheus there; port 0: a free one, which the log tells.",
         ),
     ] = None,
+    health_listen: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PERDURE_HEALTH_LISTEN",
+            metavar="HOST:PORT|unix:PATH",
+            show_default="off",
+            help="Additional address that serves health checks only, without TLS.",
+        ),
+    ] = None,
     backup_dir: Annotated[
         Path | None,
         typer.Option(
@@ -119,6 +130,7 @@ def serve(
     Prints `perdure listening on HOST:PORT` to stdout once it takes calls; logs go to stderr, a JSON document each.
     With --demo, two lines to try follow, and the database is :memory: unless another is named.
     """
+    from perdure_server.api.limits import raise_file_limit
     from perdure_server.cli.apps import AppError, load_workflows
 
     grace_seconds = seconds_of(grace, "--grace")
@@ -129,7 +141,8 @@ def serve(
     ):
         if file is not None and not file.is_file():
             fail(f"{option}: there is no file {file}")
-    _check_addresses(listen, metrics)
+    listen, health_listen = _check_addresses(listen, metrics, health_listen)
+    raise_file_limit()
     if backup_dir is not None:
         backup_dir = _backup_directory(backup_dir)
     if demo and apps:
@@ -152,6 +165,7 @@ def serve(
         insecure=insecure,
         reflection=reflection,
         metrics=metrics,
+        health_listen=health_listen,
         backup_dir=backup_dir,
         grace_seconds=grace_seconds,
         coroutines_max=coroutines_max,
@@ -160,21 +174,42 @@ def serve(
     _run(config, functools.partial(_print_hints, config) if demo else None)
 
 
-def _check_addresses(listen: str, metrics: str | None) -> None:
-    from perdure_server.security.listen import Address, CannotListen, is_one, parse_address
+_NAMES: Final = {
+    "--metrics": "metrics a port of their own",
+    "--health-listen": "health checks an address of their own",
+}
 
-    def address_of(text: str, option: str) -> Address:
+
+def _check_addresses(listen: str, metrics: str | None, health: str | None) -> tuple[str, str | None]:
+    """Return the addresses to listen on, with absolute socket paths. Ends the command if one is wrong."""
+    from perdure_server.security.listen import Address, CannotListen, is_one, parse_address
+    from perdure_server.security.unix_socket import Endpoint, is_same, parse_endpoint
+
+    def address_of(text: str, option: str, parse: Callable[[str], Endpoint] = parse_endpoint) -> Endpoint:
         try:
-            return parse_address(text)
+            return parse(text)
         except CannotListen as error:
             fail(f"{option}: {error}")
 
+    def conflict(one: Endpoint, other: Endpoint) -> bool:
+        if isinstance(one, Address) and isinstance(other, Address):
+            return is_one(one, other)
+        return is_same(one, other)
+
     address = address_of(listen, "--listen")
-    if metrics is not None and is_one(address, address_of(metrics, "--metrics")):
-        fail(
-            f"--metrics {metrics} is the address of --listen {listen}",
-            mend="give metrics a port of their own; port 0 takes a free one",
-        )
+    taken = [("--listen", listen, address)]
+    if metrics is not None:
+        taken.append(("--metrics", metrics, address_of(metrics, "--metrics", parse_address)))
+    if health is not None:
+        taken.append(("--health-listen", health, address_of(health, "--health-listen")))
+    for number, (option, text, found) in enumerate(taken):
+        for other_option, other_text, other in taken[:number]:
+            if conflict(found, other):
+                fail(
+                    f"{option} {text} is the address of {other_option} {other_text}",
+                    mend=f"give {_NAMES[option]}; port 0 takes a free one",
+                )
+    return str(address), None if health is None else str(taken[-1][2])
 
 
 def _backup_directory(given: Path) -> Path:

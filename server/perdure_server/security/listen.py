@@ -96,6 +96,16 @@ def check_metrics_exposure(address: Address, *, insecure: bool) -> None:
     )
 
 
+def check_health_exposure(address: Address, *, insecure: bool) -> None:
+    """Raise `CannotListen` if other machines can reach the health listener, unless ``insecure`` allows it."""
+    if insecure or is_loopback(address.host):
+        return
+    raise CannotListen(
+        f"--health-listen {address} can be reached from other machines, and probes do not support TLS: listen on "
+        "127.0.0.1 or a Unix socket, or add --insecure if something else protects it (a mesh, a private network)"
+    )
+
+
 def check_free(option: str, address: Address) -> None:
     """Refuse an address that cannot be had, before anything is opened or run. Raises `CannotListen`.
 

@@ -56,7 +56,7 @@ def fill(path: Path) -> None:
 
 
 async def steady(target: str) -> dict[str, Any]:
-    program = str(Path(__file__).with_name("steady_client.py"))
+    program = str(Path(__file__).with_name("counted_client.py"))
     process = await asyncio.create_subprocess_exec(
         sys.executable, program, target, str(ROUNDS), stdout=asyncio.subprocess.PIPE, cwd=TESTS
     )
