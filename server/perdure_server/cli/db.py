@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perdure_server.cli.console import say
 from perdure_server.cli.exits import Exit, fail
 from perdure_server.cli.remote import epilog
 from perdure_server.config import DATABASE_DEFAULT, DATABASE_MEMORY
@@ -95,11 +96,11 @@ async def _check(store: Store, *, as_json: bool) -> bool:
             if checked.findings and as_json:
                 print_json(checked)
             for finding in () if as_json else checked.findings:
-                print(f"{checked.instance_id}: {finding}")
+                say(f"{checked.instance_id}: {finding}")
     finally:
         await store.close()
     if as_json:
         print_json({"instances": instances, "entries": entries, "wrong": wrong})
     else:
-        print(f"{instances} instances, {entries} entries, {wrong} with findings")
+        say(f"{instances} instances, {entries} entries, {wrong} with findings")
     return wrong == 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
 
+from perdure_server.cli.console import say, say_lines, warn, warn_json
 from perdure_server.cli.exits import CommandFailed, Exit, fail
 from perdure_server.cli.remote import Session, remote
 from perdure_server.cli.values import duration_ms_of, json_of, labels_of, object_of, seconds_of
@@ -171,7 +172,7 @@ def history(
         if session.as_json:
             print_json(entry)
         else:
-            print(entry_line(entry))
+            say(entry_line(entry))
 
 
 def watch(
@@ -271,7 +272,7 @@ def _say(session: Session, value: object, line: str) -> None:
 
         print_json(value)
     else:
-        print(line, flush=True)
+        say(line)
 
 
 def _show(session: Session, instance_id: str) -> str:
@@ -281,7 +282,7 @@ def _show(session: Session, instance_id: str) -> str:
     if session.as_json:
         print_json(instance)
     else:
-        print("\n".join(instance_lines(instance)))
+        say_lines(instance_lines(instance))
     return instance.state.value
 
 
@@ -317,7 +318,10 @@ def _outage_note(session: Session, error: PerdureError | None) -> str:
 def _note_outage(session: Session, error: PerdureError | None) -> None:
     """Say on stderr that the server is away, or back."""
     note = _outage_note(session, error)
-    print(json.dumps({"note": note}) if session.as_json else f"perdure: {note}", file=sys.stderr, flush=True)
+    if session.as_json:
+        warn_json(json.dumps({"note": note}))
+    else:
+        warn(f"perdure: {note}")
 
 
 def _follow(
@@ -375,17 +379,17 @@ def _print_event(session: Session, event: WatchEvent) -> None:
     document: dict[str, Any]
     match event:
         case Snapshot():
-            document, text = {"snapshot": event.instance}, "\n".join(instance_lines(event.instance))
+            document, lines = {"snapshot": event.instance}, instance_lines(event.instance)
         case HistoryEntry():
-            document, text = {"entry": event}, entry_line(event)
+            document, lines = {"entry": event}, [entry_line(event)]
         case WatchEnd():
-            document, text = {"end": event}, ""
+            document, lines = {"end": event}, []
         case _:
             assert_never(event)
     if session.as_json:
         print_json(document)
-    elif text:
-        print(text, flush=True)
+    else:
+        say_lines(lines)
 
 
 def _follow_to_the_end(session: Session, instance_id: str, wait_timeout: str) -> None:

@@ -25,6 +25,7 @@ from perdure_server.config import (
 if TYPE_CHECKING:
     from perdure import Workflow
     from perdure_server.cli.apps import AppError
+    from perdure_server.process.host import Host
 
 
 def register(app: typer.Typer) -> None:
@@ -111,7 +112,10 @@ def serve(
     With --demo, two lines to try follow, and the database is :memory: unless another is named.
     """
     from perdure_server.cli.apps import AppError, load_workflows
+    from perdure_server.process.host import Host
 
+    host = Host()
+    host.enter()
     grace_seconds = seconds_of(grace, "--grace")
     for option, file in (
         ("--tls-cert", tls_cert),
@@ -121,6 +125,14 @@ def serve(
         if file is not None and not file.is_file():
             fail(f"{option}: there is no file {file}")
     _check_addresses(listen, metrics)
+    # Code of users may change the working folder, so no relative path outlives this line. Links are kept: their targets
+    # change when certificates are renewed.
+    tls_cert, tls_key, tls_client_ca = (
+        file and file.absolute() for file in (tls_cert, tls_key, tls_client_ca)
+    )
+    if database is None:
+        database = DATABASE_MEMORY if demo else DATABASE_DEFAULT
+    database = _absolute_url(database)
     if demo and apps:
         fail("--demo serves its own workflow", mend="leave out the APP")
     if not demo and not apps:
@@ -129,8 +141,7 @@ def serve(
         found = _demo_workflows() if demo else load_workflows(apps or ())
     except AppError as error:
         fail_app(error)
-    if database is None:
-        database = DATABASE_MEMORY if demo else DATABASE_DEFAULT
+    host.code_loaded()
     config = Config(
         workflows=found,
         database=database,
@@ -145,7 +156,7 @@ def serve(
         coroutines_max=coroutines_max,
         threads_max=threads_max,
     )
-    _run(config, functools.partial(_print_hints, config) if demo else None)
+    _run(config, host, functools.partial(_print_hints, config, host) if demo else None)
 
 
 def _check_addresses(listen: str, metrics: str | None) -> None:
@@ -171,7 +182,7 @@ def _demo_workflows() -> tuple[type[Workflow], ...]:
     return (Demo,)
 
 
-def _print_hints(config: Config, address: str) -> None:
+def _print_hints(config: Config, host: Host, address: str) -> None:
     from perdure_server.cli.demo import hints
 
     lines = hints(
@@ -180,25 +191,27 @@ def _print_hints(config: Config, address: str) -> None:
         tls_key=config.tls_key,
         client_cert=config.tls_client_ca is not None,
     )
-    print(lines, flush=True)
+    host.output.print_line(lines)
 
 
-def _run(config: Config, on_ready: Callable[[str], None] | None) -> None:
+def _absolute_url(database: str) -> str:
+    from perdure_server.store.open import absolute_url
+
+    try:
+        return absolute_url(database)
+    except ValueError as error:
+        fail(str(error))
+
+
+def _run(config: Config, host: Host, on_ready: Callable[[str], None] | None) -> None:
     from perdure_server import app
     from perdure_server.executors.steps_loop import LifespanFailed
     from perdure_server.runtime.definitions import DefinitionInUse
     from perdure_server.security.listen import CannotListen
-    from perdure_server.store.open import open_store
     from perdure_server.store.protocol import StoreError
 
     try:
-        open_store(
-            config.database
-        )  # only read here: a ValueError out of a running server must keep its traceback
-    except ValueError as error:
-        fail(str(error))
-    try:
-        app.run(config, on_ready)
+        app.run(config, host, on_ready)
     except (CannotListen, DefinitionInUse, LifespanFailed, StoreError) as error:
         fail(str(error), code=Exit.REFUSED)
 

@@ -24,6 +24,7 @@ from typing import Any, Final, TypeAlias
 
 from perdure_server.executors.mailbox import Mailbox
 from perdure_server.executors.results import clean, context_of, failure_of, place_of, result_of
+from perdure_server.process.forks import end_if_child
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.runtime.tasks import TaskFailed, TaskKey, TaskResult, TaskStopped, key_of
 
@@ -202,8 +203,11 @@ class StepsLoop:
             assert item.code is not None
             if task.attempt_timeout_ms is not None:
                 self._say(key, BEGAN)
-            return result_of(task, await item.code(context_of(task)))
+            value = await item.code(context_of(task))
+            end_if_child(failed=False)
+            return result_of(task, value)
         except BaseException as error:  # noqa: BLE001 - nothing leaves a step
+            end_if_child(failed=True)
             return TaskStopped() if key in self._stopping else failure_of(task, error)
 
     def _on_end(self, key: TaskKey, done: asyncio.Task[TaskResult]) -> None:

@@ -22,6 +22,12 @@ def open_store(url: str, *, clock: Callable[[], int] | None = None) -> Store:
     return SqliteStore(_path(url), clock=clock)
 
 
+def absolute_url(url: str) -> str:
+    """Return the same database's URL with an absolute path. Raises ``ValueError`` as `open_store` does."""
+    path = _path(url)
+    return _MEMORY if path is None else f"{_SQLITE}{os.path.abspath(path)}"
+
+
 def database_exists(url: str) -> bool:
     """Return whether there is something to open already; opening a file that is not there would create it.
 
