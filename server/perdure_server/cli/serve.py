@@ -111,10 +111,11 @@ def serve(
     Prints `perdure listening on HOST:PORT` to stdout once it takes calls; logs go to stderr, a JSON document each.
     With --demo, two lines to try follow, and the database is :memory: unless another is named.
     """
+    from perdure_server.cli import streams
     from perdure_server.cli.apps import AppError, load_workflows
     from perdure_server.process.host import Host
 
-    host = Host()
+    host = Host(owns_process=streams.is_own_process)
     host.enter()
     grace_seconds = seconds_of(grace, "--grace")
     for option, file in (

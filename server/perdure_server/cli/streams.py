@@ -17,6 +17,9 @@ from typing import Any, Final, NoReturn
 
 EXIT_INTERRUPTED: Final = 130
 
+is_own_process = False
+"""Whether this process runs one command and nothing else, so that the command may take it over."""
+
 
 class OutputFailed(Exception):
     """Standard output cannot be written. Not an ``OSError``, which libraries treat as one of their own files'."""
@@ -59,6 +62,8 @@ class _Output(io.RawIOBase):
 
 def open_streams() -> None:
     """Put streams in place that fail with `OutputFailed` (standard output) or never (standard error)."""
+    global is_own_process  # noqa: PLW0603 - a fact of the process
+    is_own_process = True
     sys.stdout = sys.__stdout__ = _text_stream(1, quiet=False)  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _text_stream(2, quiet=True)  # type: ignore[misc]
     if sys.stdin is None:

@@ -39,9 +39,12 @@ class Host:
     Until `signals.on_stop` is replaced there is nothing to drain, and a signal ends the process with exit code 0.
     """
 
-    def __init__(self) -> None:
-        reserve_closed()
-        silence_unusable()
+    def __init__(self, *, owns_process: bool = True) -> None:
+        """``owns_process`` is False where a test runs the command: then nothing is taken over."""
+        self._owns_process = owns_process
+        if owns_process:
+            reserve_closed()
+            silence_unusable()
         self.output = Output()
         self.signals = Signals(
             on_stop=self._stop_before_start, on_second=self._stop_at_once, on_hangup=self._on_early_hangup
@@ -49,6 +52,8 @@ class Host:
 
     def enter(self) -> None:
         """Take over output, logs, signals and forks for the rest of the process."""
+        if not self._owns_process:
+            return
         self.output.install()
         log_to_stderr(sink=self.output.stderr)
         for sink in (self.output.stdout, self.output.stderr):
@@ -60,6 +65,8 @@ class Host:
 
     def code_loaded(self) -> None:
         """Take everything back that code of users may have replaced while it was imported."""
+        if not self._owns_process:
+            return
         reserve_closed()
         silence_unusable()
         self.output.restore()
