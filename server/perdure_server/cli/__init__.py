@@ -25,6 +25,8 @@ def main() -> NoReturn:
 def _run() -> int:
     # gRPC's core logs each lost connection by itself; what matters of that, the commands say.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # gRPC's own handlers for forks crash children of a server: they assume that only clients are in use.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     from perdure_server.cli.root import app
     from perdure_server.cli.streams import OutputFailed
 
