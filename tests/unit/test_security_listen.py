@@ -16,8 +16,8 @@ from perdure_server.security.listen import (
     check_exposure,
     check_metrics_exposure,
     is_loopback,
-    parse_address,
     load_certificates,
+    parse_address,
 )
 
 

@@ -12,7 +12,9 @@ from types import ModuleType
 from typing import Final
 
 from perdure import Finding, Workflow, WorkflowInvalid, graph_of, workflows_in
-from perdure_server.cli.streams import interrupts_end_the_process
+from perdure_server.cli.streams import interrupts_end_the_process, streams_kept
+
+WORKING_FOLDER_GONE: Final = "the working folder cannot be read"
 
 TEXT_CHARS_MAX: Final = 1_000
 """Maximum length of an error's own text in a message."""
@@ -32,7 +34,7 @@ def load_workflows(apps: Sequence[str]) -> tuple[type[Workflow], ...]:
     """Return the workflow classes of all ``apps``, each once. Raises `AppError`, whatever the code of an app raises."""
     places = [_Place(app) for app in apps]  # before any code of theirs can change the working folder
     found: dict[tuple[str, int], type[Workflow]] = {}
-    with interrupts_end_the_process():
+    with interrupts_end_the_process(), streams_kept():
         for place in places:
             try:
                 _collect(place, found)
@@ -57,9 +59,7 @@ class _Place:
         try:
             self.path = Path(app).absolute() if self.is_file else Path.cwd()
         except OSError as error:
-            raise AppError(
-                f"the working folder cannot be read: {error.strerror}; change to another one"
-            ) from error
+            raise AppError(f"{WORKING_FOLDER_GONE}: {error.strerror}; change to another one") from error
 
 
 def _collect(place: _Place, found: dict[tuple[str, int], type[Workflow]]) -> None:

@@ -20,6 +20,7 @@ _UNSAFE: Final = re.compile(
     "\u00ad\u061c\u180e\u200b\u200e\u200f"  # invisible, or marks of direction; U+200C and U+200D belong to scripts
     "\u2028-\u202e\u2060-\u206f"  # line breaks, embeddings, overrides, isolates
     "\ufeff\ufff9-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"  # invisible controls of shorthand and music
     "\U000e0000-\U000e0fff"  # tags and other ignorable characters
     "\ud800-\udfff"
     "]"

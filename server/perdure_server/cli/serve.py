@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -112,7 +113,7 @@ def serve(
     With --demo, two lines to try follow, and the database is :memory: unless another is named.
     """
     from perdure_server.cli import streams
-    from perdure_server.cli.apps import AppError, load_workflows
+    from perdure_server.cli.apps import WORKING_FOLDER_GONE, AppError, load_workflows
     from perdure_server.process.host import Host
 
     host = Host(owns_process=streams.is_own_process)
@@ -128,6 +129,10 @@ def serve(
     _check_addresses(listen, metrics)
     # Code of users may change the working folder, so no relative path outlives this line. Links are kept: their targets
     # change when certificates are renewed.
+    try:
+        os.getcwd()
+    except OSError as error:
+        fail(f"{WORKING_FOLDER_GONE}: {error.strerror}", mend="change to another one")
     tls_cert, tls_key, tls_client_ca = (
         file and file.absolute() for file in (tls_cert, tls_key, tls_client_ca)
     )

@@ -70,6 +70,18 @@ def open_streams() -> None:
         sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
 
 
+@contextlib.contextmanager
+def streams_kept() -> Iterator[None]:
+    """Put the streams back that the code inside may have replaced."""
+    names = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
+    kept = {name: getattr(sys, name) for name in names}
+    try:
+        yield
+    finally:
+        for name, stream in kept.items():
+            setattr(sys, name, stream)
+
+
 def end(code: int) -> NoReturn:
     """End the process, whatever threads the code of an APP has left behind."""
     for stream in (sys.stdout, sys.stderr):

@@ -111,7 +111,9 @@ def leave_children(ctx: Context) -> Any:
     if second == 0:
         time.sleep(LONG_SECONDS)
         os._exit(0)
-    third = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({LONG_SECONDS})"], close_fds=False)
+    third = subprocess.Popen(
+        [sys.executable, "-c", f"import time; time.sleep({LONG_SECONDS})"], close_fds=False
+    )
     return [first.pid, second, third.pid]
 
 
@@ -146,7 +148,15 @@ BODIES: Final[dict[str, Callable[[Context], Any]]] = {
     body.__name__: body
     for body in (
         *(pool, terminate, fork_and_signal, fork_and_return, fork_and_raise, fork_and_print, print_and_close),
-        *(write_descriptor, run_program, leave_children, leave_threads, silence_logs, change_folder, log_much),
+        *(
+            write_descriptor,
+            run_program,
+            leave_children,
+            leave_threads,
+            silence_logs,
+            change_folder,
+            log_much,
+        ),
     )
 }
 
@@ -176,9 +186,9 @@ class Good(Workflow, name="good", version=1):
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         if marker := os.environ.get("LIFESPAN_MARKER"):
-            Path(marker).touch()
+            await asyncio.to_thread(Path(marker).touch)
             if os.environ.get("LIFESPAN_BLOCKS"):
-                time.sleep(LONG_SECONDS)
+                time.sleep(LONG_SECONDS)  # noqa: ASYNC251 - that is the fault
             await asyncio.sleep(LONG_SECONDS)
         yield
 

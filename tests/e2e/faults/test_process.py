@@ -47,7 +47,15 @@ class Plain:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "perdure_server.cli", "serve", str(app), "--listen", "127.0.0.1:0"),
+                    *(
+                        sys.executable,
+                        "-m",
+                        "perdure_server.cli",
+                        "serve",
+                        str(app),
+                        "--listen",
+                        "127.0.0.1:0",
+                    ),
                     *("--database", f"sqlite:///{folder / 'plain.db'}", *arguments),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -84,7 +92,9 @@ class Plain:
 
 
 def events(log: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]  # steps print, too
+    return [
+        json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")
+    ]  # steps print, too
 
 
 def messages(log: Path) -> list[str]:
