@@ -24,7 +24,7 @@ def open_store(url: str, *, clock: Callable[[], int] | None = None) -> Store:
 
 def absolute_url(url: str) -> str:
     """Return the same database's URL with an absolute path. Raises ``ValueError`` as `open_store` does."""
-    path = _path(url)
+    path = path_of(url)
     return _MEMORY if path is None else f"{_SQLITE}{os.path.abspath(path)}"
 
 
