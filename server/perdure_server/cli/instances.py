@@ -7,6 +7,7 @@ import functools
 import json
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
@@ -282,7 +283,7 @@ def _show(session: Session, instance_id: str) -> str:
     if session.as_json:
         print_json(instance)
     else:
-        say_lines(instance_lines(instance))
+        say_lines(instance_lines(instance, now=datetime.now(UTC)))
     return instance.state.value
 
 
@@ -379,7 +380,8 @@ def _print_event(session: Session, event: WatchEvent) -> None:
     document: dict[str, Any]
     match event:
         case Snapshot():
-            document, lines = {"snapshot": event.instance}, instance_lines(event.instance)
+            document = {"snapshot": event.instance}
+            lines = instance_lines(event.instance, now=datetime.now(UTC))
         case HistoryEntry():
             document, lines = {"entry": event}, [entry_line(event)]
         case WatchEnd():
