@@ -17,10 +17,12 @@ import perdure
 from perdure_server.api.server import ApiServer
 from perdure_server.engine import facts
 from perdure_server.executors.in_process import InProcessExecutor, Pool
+from perdure_server.process.output import Output
 from perdure_server.runtime.dispatcher import Dispatcher
 from perdure_server.runtime.missing_code import MissingCode
 from perdure_server.runtime.replica import Replica
 from perdure_server.runtime.runner import Runner
+from perdure_server.security.certificates import Certificates
 from perdure_server.store.group_commit import GroupCommitter
 from perdure_server.telemetry.metrics import Figures, Labels, Metric
 from perdure_server.timers.window import TimerWindow
@@ -48,6 +50,9 @@ class Parts:
     executor: Callable[[], InProcessExecutor | None]
     replica: Replica
     missing_code: MissingCode
+    certificates: Certificates | None
+    output: Output | None
+    """None in a process that is not the server's own."""
 
 
 def metrics_of(parts: Parts) -> list[Metric]:
@@ -82,6 +87,22 @@ def _of_the_server(parts: Parts) -> Iterable[Metric]:
         kind="counter",
         help="How often the process stood still for so long that it went on under a new id.",
         read=_one(lambda: parts.replica.leases_lost),
+    )
+    yield Metric(
+        name="perdure_tls_certificate_expiry_timestamp_seconds",
+        kind="gauge",
+        help="Time at which the TLS certificate in use expires, in seconds since 1970; 0 without TLS.",
+        read=_one(lambda: parts.certificates.expires_at if parts.certificates else 0.0),
+    )
+    yield Metric(
+        name="perdure_output_lines_dropped_total",
+        kind="counter",
+        help="Lines of logs and of steps' output that were dropped, because they could not be written.",
+        labels=("stream",),
+        read=lambda: {
+            ("stdout",): parts.output.stdout.dropped if parts.output else 0,
+            ("stderr",): parts.output.stderr.dropped if parts.output else 0,
+        },
     )
 
 

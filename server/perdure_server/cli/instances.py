@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
 
+from perdure_server.cli.console import say, say_lines, warn, warn_json
 from perdure_server.cli.exits import CommandFailed, Exit, fail
 from perdure_server.cli.remote import Session, remote
 from perdure_server.cli.values import duration_ms_of, json_of, labels_of, object_of, seconds_of
@@ -177,7 +178,7 @@ def history(
         if session.as_json:
             print_json(entry)
         else:
-            print(entry_line(entry))
+            say(entry_line(entry))
     entries.print_note("entries", as_json=session.as_json)
 
 
@@ -293,7 +294,7 @@ def _say(session: Session, value: object, line: str) -> None:
 
         print_json(value)
     else:
-        print(line, flush=True)
+        say(line)
 
 
 def _show(session: Session, instance_id: str) -> str:
@@ -303,7 +304,7 @@ def _show(session: Session, instance_id: str) -> str:
     if session.as_json:
         print_json(instance)
     else:
-        print("\n".join(instance_lines(instance, now=datetime.now(UTC))))
+        say_lines(instance_lines(instance, now=datetime.now(UTC)))
     return instance.state.value
 
 
@@ -339,7 +340,10 @@ def _outage_note(session: Session, error: PerdureError | None) -> str:
 def _note_outage(session: Session, error: PerdureError | None) -> None:
     """Say on stderr that the server is away, or back."""
     note = _outage_note(session, error)
-    print(json.dumps({"note": note}) if session.as_json else f"perdure: {note}", file=sys.stderr, flush=True)
+    if session.as_json:
+        warn_json(json.dumps({"note": note}))
+    else:
+        warn(f"perdure: {note}")
 
 
 def _follow(
@@ -397,20 +401,18 @@ def _print_event(session: Session, event: WatchEvent) -> None:
     document: dict[str, Any]
     match event:
         case Snapshot():
-            document, text = (
-                {"snapshot": event.instance},
-                "\n".join(instance_lines(event.instance, now=datetime.now(UTC))),
-            )
+            document = {"snapshot": event.instance}
+            lines = instance_lines(event.instance, now=datetime.now(UTC))
         case HistoryEntry():
-            document, text = {"entry": event}, entry_line(event)
+            document, lines = {"entry": event}, [entry_line(event)]
         case WatchEnd():
-            document, text = {"end": event}, ""
+            document, lines = {"end": event}, []
         case _:
             assert_never(event)
     if session.as_json:
         print_json(document)
-    elif text:
-        print(text, flush=True)
+    else:
+        say_lines(lines)
 
 
 def _follow_to_the_end(session: Session, instance_id: str, wait_timeout: str) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Final, Generic, TypeVar
+
+from perdure_server.cli.console import warn, warn_json
 
 T = TypeVar("T")
 
@@ -37,7 +38,10 @@ class Limited(Generic[T]):
         limit = self._limit
         note = f"only the first {limit} {what} are shown; use --limit {2 * limit} for more, --limit 0 for all"
         document = {"note": note, "more": True, "limit": limit}
-        print(json.dumps(document) if as_json else f"perdure: {note}", file=sys.stderr, flush=True)
+        if as_json:
+            warn_json(json.dumps(document))
+        else:
+            warn(f"perdure: {note}")
 
 
 def page_size_of(limit: int) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perdure_server.cli.console import say
 from perdure_server.cli.remote import Session, remote
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def cancel(session: Session, reference: _Reference, request_id: _RequestId = "")
     if session.as_json:
         print_json(cancelled)
     else:
-        print(f"cancelled at revision {cancelled.revision}")
+        say(f"cancelled at revision {cancelled.revision}")
 
 
 def fire(session: Session, reference: _Reference, request_id: _RequestId = "") -> None:
@@ -76,7 +77,7 @@ def fire(session: Session, reference: _Reference, request_id: _RequestId = "") -
     if session.as_json:
         print_json(fired)
     else:
-        print(
+        say(
             f"fired at revision {fired.revision}{'' if fired.used else ', unused: its step had ended or not begun'}"
         )
 
