@@ -254,7 +254,7 @@ class DatabaseFiles:
         # So that the next start is rejected even if the lock file was removed together with the database.
         self._restore_lock_file()
         log.critical(
-            "database files changed, writes rejected; do not restart, run `perdure db backup FILE`",
+            "database files changed, writes rejected: do not restart, run perdure db backup FILE",
             extra={
                 "database": self.path,
                 "difference": difference,
