@@ -585,7 +585,7 @@ class SqliteStore:
         except apsw.Error as error:
             log.warning("the log could not be copied into the database: %s", error)
             return
-        if files is not None and frames == copied:
+        if files is not None and frames == copied >= 0:
             files.log_copied()
 
 
