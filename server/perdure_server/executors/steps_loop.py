@@ -144,8 +144,9 @@ class StepsLoop:
             self._loop.call_soon_threadsafe(
                 self._closing.set if self._opened.done() else self._cancel_opening
             )
+        seconds = 3 * LEAVE_SECONDS_MAX if self._opened.done() else LEAVE_SECONDS_MAX
         try:
-            async with asyncio.timeout(3 * LEAVE_SECONDS_MAX):
+            async with asyncio.timeout(seconds):
                 await asyncio.shield(asyncio.wrap_future(self._ended))
         except TimeoutError:
             log.error("the steps' loop did not end and is abandoned")
