@@ -197,3 +197,9 @@ class TaskTable:
 
     async def until_results(self, count: int) -> None:
         await self.until(lambda: len(self.results) >= count)
+
+    async def until_true(self, condition: Callable[[], bool], seconds_max: float = 20) -> None:
+        """Return once the condition holds; it is looked at in every turn of the loop, for what no command tells."""
+        async with asyncio.timeout(seconds_max):
+            while not condition():  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0)

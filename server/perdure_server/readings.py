@@ -247,6 +247,12 @@ def _of_steps(parts: Parts) -> Iterable[Metric]:
         read=_one(loops_lost),
     )
     yield Metric(
+        name="perdure_step_event_loop_lag_seconds",
+        kind="gauge",
+        help="Longest time that the event loop of `async def` steps was blocked in the last minute, in seconds.",
+        read=_one(lambda: 0.0 if (executor := parts.executor()) is None else executor.loop_lag_seconds),
+    )
+    yield Metric(
         name="perdure_result_retries_total",
         kind="counter",
         help="How often the result of a step was not stored and had to be tried again.",

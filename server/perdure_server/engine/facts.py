@@ -259,7 +259,8 @@ KIND_OF: Final[Mapping[type[Fact], str]] = {
 """The name of each fact in storage and in the API. Never changed, only added to."""
 
 _TYPE_OF: Final = {kind: cls for cls, kind in KIND_OF.items()}
-_FIELDS_OF: Final = {kind: frozenset(f.name for f in fields(cls)) for kind, cls in _TYPE_OF.items()}
+FIELDS_OF: Final = {kind: frozenset(f.name for f in fields(cls)) for kind, cls in _TYPE_OF.items()}
+"""The names of each fact's fields, by its stored name."""
 _PART_FIELDS: Final = {
     cls: frozenset(f.name for f in fields(cls)) for cls in (PayloadInfo, Failure, Unconsumed)
 }
@@ -270,7 +271,7 @@ def fact_from_json(kind: str, body: Mapping[str, Any]) -> Fact:
 
     Raises ``KeyError`` for a kind that this version does not know: a newer server wrote it.
     """
-    known = _FIELDS_OF[kind]
+    known = FIELDS_OF[kind]
     return _TYPE_OF[kind](
         **{name: _value(kind, name, value) for name, value in body.items() if name in known}
     )

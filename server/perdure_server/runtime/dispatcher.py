@@ -507,7 +507,9 @@ class Dispatcher:
         try:
             answer = self._submit(key.instance_id, command)
         except Exception as error:  # noqa: BLE001 - see above
-            log.warning("a task was not released: %s", error, extra={"instance_id": key.instance_id})
+            # At the end of a shutdown, the end of the lease releases it.
+            if not isinstance(error, ShuttingDown):
+                log.warning("a task was not released: %s", error, extra={"instance_id": key.instance_id})
             return
         self._releases.add(answer)
         answer.add_done_callback(self._on_released)

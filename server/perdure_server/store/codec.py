@@ -19,7 +19,16 @@ from typing import Any, Final
 
 import orjson
 
-from perdure_server.engine.facts import KIND_OF, Entry, Fact, Failure, PayloadInfo, TimerKind, fact_from_json
+from perdure_server.engine.facts import (
+    FIELDS_OF,
+    KIND_OF,
+    Entry,
+    Fact,
+    Failure,
+    PayloadInfo,
+    TimerKind,
+    fact_from_json,
+)
 from perdure_server.engine.state import (
     ActiveStep,
     BackingOff,
@@ -44,6 +53,13 @@ from perdure_server.store.protocol import NewerFormat
 STATE_FORMAT: Final = 1
 """The format of states that this version writes, and the newest that it reads."""
 
+_STATE_NAMES: Final = frozenset(
+    """
+    v id workflow version digest start initial status revision created updated key labels started ended bytes steps
+    arrivals timers inbox failure failed_step
+    """.split()
+)
+
 _TIMER_KIND: Final = {kind.value: kind for kind in TimerKind}
 _STATUS: Final = {status.value: status for status in InstanceStatus}
 
@@ -62,6 +78,11 @@ def decode_fact(kind: str, body: str) -> Fact:
         return fact_from_json(kind, orjson.loads(body))
     except KeyError:
         raise NewerFormat(f"the history holds a fact of the unknown kind {kind!r}") from None
+
+
+def fact_names_unknown(kind: str, body: str) -> list[str]:
+    """Return the names in a stored fact that this version does not read: of a newer version, or damaged."""
+    return [name for name in orjson.loads(body) if name not in FIELDS_OF[kind]]
 
 
 def encode_entry(entry: Entry) -> str:
@@ -178,6 +199,11 @@ def decode_state(text: str) -> State:
         failed_step=body.get("failed_step", ""),
         kept_timers=tuple(_timer_of(row) for row in body.get("kept_timers", ())),
     )
+
+
+def state_names_unknown(text: str) -> list[str]:
+    """Return the names in a stored state that this version does not read: of a newer version, or damaged."""
+    return [name for name in orjson.loads(text) if name not in _STATE_NAMES]
 
 
 def instance_status(text: str) -> InstanceStatus:

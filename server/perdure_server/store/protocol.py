@@ -6,7 +6,7 @@ never fails its neighbours. `tests/contract` is the exported suite that every st
 
 Drivers' errors end here: a store raises `Unavailable` (nothing happened), `OutcomeUnknown` (a commit may or may
 not have happened), `Overloaded` (it is asked faster than it answers), `NewerFormat` (a newer version wrote the row),
-`CannotOpen` from `Store.open`, and nothing else.
+`CannotOpen` from `Store.open`, `BackupExistsError` and `BackupFailedError` from `Store.back_up`, and nothing else.
 """
 
 from __future__ import annotations
@@ -58,6 +58,44 @@ class DatabaseInUse(CannotOpen):
             f"(--database). Several servers on one database need PostgreSQL."
         )
         self.path = path
+
+
+class LostCommits(CannotOpen):
+    """The database lacks commits that a server acknowledged, or is not the database that was served at its path."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(
+            f"{path}: {why}; restore a backup with `perdure db restore COPY`, or put the right files back. To "
+            f"accept the file as it is, remove {path}.lock while no server runs"
+        )
+        self.path = path
+
+
+class BackupExistsError(StoreError):
+    """A file of the backup's name exists. ``path`` is where."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} exists")
+        self.path = path
+
+
+class BackupFailedError(StoreError):
+    """The backup at ``path`` was not written or not verified, for ``reason``. No file remains of it."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"the backup {path} failed: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+@value(frozen=True, slots=True)
+class Backup:
+    """A complete, verified copy of the database, as it was at ``snapshot_at`` (milliseconds, by the store's clock)."""
+
+    path: str
+    size_bytes: int
+    instances: int
+    snapshot_at: int
 
 
 @value(frozen=True, slots=True)
@@ -328,8 +366,23 @@ class Store(Protocol):
         """Finish what was accepted and disconnect. May be called twice."""
         ...
 
+    def healthy(self) -> bool:
+        """Return False once the store rejects all writes until a restart."""
+        ...
+
     async def ping(self) -> None:
         """Return when the database answers a read and could take a write."""
+        ...
+
+    async def back_up(self, directory: str, file_name: str) -> Backup:
+        """Copy the database, as it is now, to a new file in ``directory`` while other calls go on.
+
+        Returns once the copy is verified and on disk. If it fails or is cancelled, no file remains.
+
+        Raises:
+            BackupExistsError: A file of this name exists, or the name belongs to the database itself.
+            BackupFailedError: The copy could not be written or verified.
+        """
         ...
 
     # --- instances -------------------------------------------------------------------------------------------

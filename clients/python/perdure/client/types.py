@@ -225,6 +225,20 @@ class FiredTimer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """A complete, verified backup of a server's database.
+
+    ``path`` is absolute and on the server's machine. The backup contains every write that was acknowledged before
+    ``snapshot_time``, by the store's clock.
+    """
+
+    path: str
+    size_bytes: int
+    instances: int
+    snapshot_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """The first thing that a watch says, unless it goes on after a revision."""
 

@@ -1,9 +1,9 @@
 """`SqliteStore`: the `Store` protocol on one SQLite file, for one server process.
 
-One thread writes, with its own connection; a few others read, and one more lists instances, since a filter that few
-instances meet is looked for among all of them. Reads see every commit that was answered before them,
-since an answered commit is in the log that every new read begins with. A store in memory has one connection, so it
-reads through the writer.
+One thread writes, with its own connection; a few others read, one more lists instances, since a filter that few
+instances meet is looked for among all of them, and one more copies the database for backups. Reads see every commit
+that was answered before them, since an answered commit is in the log that every new read begins with. A store in memory
+has one connection, so it reads through the writer.
 
 What lives here: the protocol's methods, opening, closing, and keeping the log short.
 """
@@ -11,6 +11,7 @@ What lives here: the protocol's methods, opening, closing, and keeping the log s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -23,8 +24,10 @@ import orjson
 
 from perdure_server.engine.facts import Entry
 from perdure_server.engine.state import State, Timer
+from perdure_server.store.closing import finish
 from perdure_server.store.codec import decode_fact, decode_state, timer_kind
 from perdure_server.store.protocol import (
+    Backup,
     CannotOpen,
     Change,
     Code,
@@ -40,15 +43,17 @@ from perdure_server.store.protocol import (
     StepKey,
     StoredDefinition,
     StoredInstance,
+    StoreError,
     TaskRow,
     TimerCursor,
     TimerRow,
     Unavailable,
 )
 from perdure_server.store.sqlite import crashes
+from perdure_server.store.sqlite.backup import back_up
+from perdure_server.store.sqlite.database_files import DatabaseFiles
 from perdure_server.store.sqlite.errors import REFUSES_VALUES
 from perdure_server.store.sqlite.files import (
-    FileLock,
     check_path,
     check_sqlite,
     connect_reader,
@@ -82,6 +87,9 @@ WAL_REST_SECONDS: Final = 0.5
 
 ROWS_PER_TURN_MAX: Final = 1_000
 """How many claimed timers are read in one turn of the loop: some three milliseconds."""
+
+_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".lock")
+"""What the names of a database's files end with."""
 
 T = TypeVar("T")
 Row = list[Any]
@@ -131,10 +139,12 @@ class SqliteStore:
         self._path = os.path.realpath(path) if path is not None else None
         self._clock = clock or wall_clock_ms
         self._vfs = vfs
-        self._lock: FileLock | None = None
+        self._files: DatabaseFiles | None = None
+        self._owned_files: DatabaseFiles | None = None
         self._writer: ConnectionThreads | None = None
         self._readers: ConnectionThreads | None = None
         self._lister: ConnectionThreads | None = None
+        self._copier: ConnectionThreads | None = None
         self._loads = Loads(self._submit_read)
         self._large_reads = asyncio.Semaphore(LARGE_READS_MAX)
         self._pages_written = 0
@@ -149,9 +159,9 @@ class SqliteStore:
         check_sqlite()
         if self._path is not None:
             check_path(self._path)
-            lock = FileLock(self._path)
-            lock.take()
-            self._lock = lock
+            files = DatabaseFiles(self._path)
+            files.take()
+            self._files = self._owned_files = files
         try:
             await self._start_threads()
         except BaseException:
@@ -167,40 +177,69 @@ class SqliteStore:
             rest=self._copy_log,
         )
         await writer.start()
-        self._writer = self._readers = self._lister = writer
+        self._writer = self._readers = self._lister = self._copier = writer
         if (path := self._path) is not None:
-            readers = ConnectionThreads(
-                "store-reader", lambda: connect_reader(path, self._vfs), count=READERS
-            )
+
+            def connect() -> apsw.Connection:
+                connection = connect_reader(path, self._vfs)
+                # The first read opens the log. Later, its name could lead to another file, or to none.
+                fetch(connection, "SELECT count(*) FROM sqlite_schema", ())
+                return connection
+
+            readers = ConnectionThreads("store-reader", connect, count=READERS)
             await readers.start()
             self._readers = readers
-            lister = ConnectionThreads("store-lister", lambda: connect_reader(path, self._vfs))
+            lister = ConnectionThreads("store-lister", connect)
             await lister.start()
             self._lister = lister
+            copier = ConnectionThreads("store-copier", connect)
+            await copier.start()
+            self._copier = copier
 
     def _connect(self) -> apsw.Connection:
         connection = connect_writer(self._path or ":memory:", self._vfs)
+        files = self._files
         try:
+            if files is not None:
+                files.accept(connection)
             migrate(connection)
             with transaction(connection):
                 crashes.take_over(connection)
             if self._path is not None:
                 sync_directory(self._path)
+            if files is not None:
+                files.watch(connection)
         except (apsw.Error, OSError) as error:
             connection.close()
             raise CannotOpen(f"cannot set up {self._path}: {error}") from error
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     async def close(self) -> None:
-        readers, lister, writer, lock = self._readers, self._lister, self._writer, self._lock
-        self._readers = self._lister = self._writer = self._lock = None
-        for threads in (lister, readers):
+        # A lock or a thread that is left open could not be closed by a second call.
+        await finish(self._close())
+
+    async def _close(self) -> None:
+        readers, lister, copier = self._readers, self._lister, self._copier
+        writer, files = self._writer, self._owned_files
+        self._readers = self._lister = self._copier = self._writer = self._owned_files = None
+        for threads in (copier, lister, readers):
             if threads is not None and threads is not writer:
                 await threads.close()
         if writer is not None:
+            if files is not None:
+                # Closing copies the log and removes it by its path, which must still be the open one.
+                with contextlib.suppress(StoreError):
+                    await writer.submit(files.is_sound)
             await writer.close()
-        if lock is not None:
-            lock.release()
+        if files is not None:
+            files.close()
+
+    def healthy(self) -> bool:
+        files = self._files
+        return files is None or not files.fenced
 
     async def ping(self) -> None:
         await self._read("SELECT 1", {})
@@ -211,6 +250,20 @@ class SqliteStore:
 
         await self._write(take_lock)
 
+    async def back_up(self, directory: str, file_name: str) -> Backup:
+        if self._copier is None:
+            raise Unavailable("the store is closed")
+        path = self._path
+        files = [f"{path}{suffix}" for suffix in _SUFFIXES] if path is not None else []
+        return await back_up(
+            self._copier,
+            directory=directory,
+            file_name=file_name,
+            reserved=frozenset(files),
+            clock=self._clock,
+            snapshot=path is not None,
+        )
+
     # --- instances -------------------------------------------------------------------------------------------
 
     async def commit(self, changes: Sequence[Change]) -> Sequence[Outcome | Refused]:
@@ -220,7 +273,9 @@ class SqliteStore:
             batch = encode(changes)
         except REFUSES_VALUES:
             batch = None
-        return await self._write(lambda connection: commit_changes(connection, changes, batch, self._clock))
+        return await self._write(
+            lambda connection: commit_changes(connection, changes, batch, self._clock, self._count_commit)
+        )
 
     async def load(self, instance_id: str) -> State | None:
         return await self._loads.load(instance_id)
@@ -376,6 +431,7 @@ class SqliteStore:
                         "created_at": definition.created_at,
                     },
                 )
+                self._count_commit(connection)
             return DefinitionOutcome.REPLACED if found else DefinitionOutcome.STORED
 
         return await self._write(put)
@@ -433,7 +489,25 @@ class SqliteStore:
     async def _write(self, work: Callable[[apsw.Connection], T]) -> T:
         if self._writer is None:
             raise Unavailable("the store is closed")
-        return await self._writer.submit(work)
+        files = self._files
+        if files is None:
+            return await self._writer.submit(work)
+
+        def run(connection: apsw.Connection) -> T:
+            files.check_writable()
+            try:
+                result = work(connection)
+            except BaseException:
+                files.forget_pending()
+                raise
+            files.confirm(connection)
+            return result
+
+        return await self._writer.submit(run)
+
+    def _count_commit(self, connection: apsw.Connection) -> None:
+        if self._files is not None:
+            self._files.advance(connection)
 
     def _submit_read(self, work: Callable[[apsw.Connection], T]) -> asyncio.Future[T]:
         if self._readers is None:
@@ -465,11 +539,17 @@ class SqliteStore:
         """
         if self._pages_written == self._pages_copied:
             return
+        files = self._files
+        if files is not None and not files.is_sound(connection):
+            return
         self._pages_copied = self._pages_written
         try:
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            frames, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.Error as error:
             log.warning("the log could not be copied into the database: %s", error)
+            return
+        if files is not None and frames == copied:
+            files.log_copied()
 
 
 def _instance_of(state: str, bodies: str | None) -> StoredInstance:
