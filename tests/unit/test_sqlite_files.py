@@ -265,6 +265,7 @@ ACROSS = {
     "definition_in_use": {("instances", "workflow, version")},
     "live_definitions": {("instances", ""), ("instances", "workflow"), ("instances", "workflow, version")},
     "count_live": {("instances", "workflow, version")},
+    "add_left_attempts": {("tasks", "owner")},
     "claimable_timers": {("timers", "due_at")},
     "list_timers": {("timers", "(due_at,instance_id,revision)")},
     "next_timer_due_at": {("timers", "")},

@@ -13,12 +13,13 @@ import grpc
 import grpc.aio
 
 from perdure.client import _calls
-from perdure.client._calls import PAGE_SIZE, Call, Method
+from perdure.client._calls import BACKUP_SECONDS, PAGE_SIZE, Call, Method
 from perdure.client._channel import DEFAULT_TARGET, TlsOptions, channel_options, metadata_of
 from perdure.client._retry import NO_RETRIES, STREAM_SECONDS_MAX, Attempts, OnOutage, Retries, watch_error
 from perdure.client._status import error_of
 from perdure.client.facts import HistoryEntry
 from perdure.client.types import (
+    Backup,
     CancelledInstance,
     CancelledTimer,
     FiredTimer,
@@ -88,10 +89,11 @@ class AsyncClient:
     async def close(self) -> None:
         """Close the connection; calls under way are cancelled. May be called twice."""
         self._closed = True
-        channel, self._channel = self._channel, None
         self._methods.clear()
-        if channel is not None:
-            await channel.close()
+        if self._channel is not None:
+            # Forgotten only once it is closed: a call that was cancelled can be made again.
+            await self._channel.close()
+            self._channel = None
 
     # --- the three verbs -----------------------------------------------------------------------------------------
 
@@ -302,6 +304,8 @@ class AsyncClient:
     ) -> RetriedInstance:
         """Set a FAILED instance going again. Raises `InstanceNotFoundError`, `InstanceNotFailedError`,
         `BusinessKeyInUseError`.
+
+        Every timer of `schedule_resume` is kept with its original due time and gets a new reference.
         """
         return await self._call(_calls.retry_instance(instance_id, request_id=request_id), timeout)
 
@@ -350,6 +354,19 @@ class AsyncClient:
     async def check_health(self, service: str = "", *, timeout: float | None = None) -> Health:
         """Ask once, without retries, how the server is. Raises `UnavailableError` when nobody answers."""
         return await self._call(_calls.check_health(service), timeout, NO_RETRIES)
+
+    async def backup_database(self, file_name: str, *, timeout: float | None = None) -> Backup:
+        """Write a backup of the server's database into the directory that the server was started with.
+
+        Returns once the backup is complete and verified. ``file_name`` is at most 128 characters of
+        ``A-Z a-z 0-9 . _ -``, and the first one is a letter or a digit. ``timeout`` is one hour by default. The call
+        is not retried, and the server removes an incomplete backup when it ends.
+
+        Raises `BackupNotConfiguredError`, `BackupAlreadyExistsError`, `BackupFailedError`, `InvalidFieldError`, and
+        `OverloadedError` if a backup is running.
+        """
+        seconds = BACKUP_SECONDS if timeout is None else timeout
+        return await self._call(_calls.backup_database(file_name), seconds, NO_RETRIES)
 
     # --- sending -------------------------------------------------------------------------------------------------
 
