@@ -286,7 +286,7 @@ def bytes_damaged(sound: bytes, chance: Random) -> bytes:
 
 
 def content_of(path: Path) -> Content | None:
-    """Return the rows of every table and the entries of every index, each read by itself; None if one cannot be read."""
+    """Return the rows of every table and the entries of every index, each read alone; None if one cannot be read."""
     try:
         connection = apsw.Connection(
             f"file:{path}?immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
@@ -318,7 +318,7 @@ def _reads() -> dict[str, str]:
 
 
 def changed_fields(before: Content, after: Content) -> set[str]:
-    """Return the names of the fields that differ; ``rows`` and the name of an index stand for all that is not a field."""
+    """Return the names of the fields that differ; ``rows`` stands for all that is not a field."""
     changed: set[str] = set()
     for name, rows in before.items():
         if rows == after[name]:

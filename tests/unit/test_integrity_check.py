@@ -39,6 +39,12 @@ DOCUMENTED: Final = frozenset(
 """The fields without a second copy, as the documentation lists them."""
 
 
+PARTLY: Final = frozenset(
+    ("requests.digest", "requests.answer.revision", "replicas.replica_id", "replicas.lease_until")
+)
+"""Documented fields that `damage_field` always changes in a way that is noticed, and those of the empty table."""
+
+
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sound") / "perdure.db"
@@ -90,8 +96,7 @@ def test_every_documented_field_has_no_second_copy(missed: dict[str, set[bool]])
     stale = {
         known
         for known in DOCUMENTED
-        if not known.startswith("replicas.")
-        and not any(name == known or name.startswith(f"{known}.") for name in found)
+        if known not in PARTLY and not any(name == known or name.startswith(f"{known}.") for name in found)
     }
     assert stale == set()
 
@@ -147,7 +152,7 @@ def test_a_check_without_one_comparison_misses_damage(
 
     monkeypatch.setattr(owner, name, lambda *_: iter(()))
 
-    assert any(True in cases for cases in missed_fields(copy, always_found).values())
+    assert any(True in cases for field in always_found for cases in missed_fields(copy, [field]).values())
 
 
 def test_a_check_without_sqlites_own_check_misses_damage(
@@ -197,9 +202,8 @@ def test_a_check_without_sqlites_own_check_misses_damage(
         "DELETE FROM requests WHERE request_id = 'start-a'",
         "DELETE FROM instance_labels WHERE instance_id = 'asked-a'",
         "DELETE FROM tasks",
-        "INSERT INTO timers SELECT namespace, instance_id, 99, kind, step_ref, due_at, delay_ms, requested, owner "
-        "FROM timers LIMIT 1",
-        "INSERT INTO instance_labels SELECT namespace, 'new', value, created_at, instance_id FROM instance_labels LIMIT 1",
+        "UPDATE timers SET revision = revision + 90",
+        "UPDATE instance_labels SET key = 'new' WHERE instance_id = 'asked-a' AND key = 'team'",
         "DROP INDEX instances_by_status",
         "CREATE TABLE foreign_table (x)",
     ],

@@ -236,6 +236,7 @@ class SqliteStore:
             reserved=frozenset(files),
             clock=self._clock,
             snapshot=path is not None,
+            vfs=self._vfs,
         )
 
     # --- instances -------------------------------------------------------------------------------------------
