@@ -221,7 +221,7 @@ def _other(value: Any) -> Any:
 
 def findings(connection: apsw.Connection) -> list[Checked]:
     """Return what the check finds in an open database."""
-    return [checked for checked in check_database(OfflineDatabase("", connection, b"")) if checked.findings]
+    return [checked for checked in check_database(OfflineDatabase("", connection)) if checked.findings]
 
 
 def in_memory(path: Path) -> apsw.Connection:
@@ -236,7 +236,7 @@ def in_memory(path: Path) -> apsw.Connection:
 def missed_fields(connection: apsw.Connection, fields: list[Field]) -> dict[str, set[bool]]:
     """Damage each field, one at a time, and return for each name in which cases the check found nothing."""
     found: dict[str, set[bool]] = {}
-    database = OfflineDatabase("", connection, b"")
+    database = OfflineDatabase("", connection)
     _, graphs = read_definitions(database)
     for field in fields:
         connection.execute("SAVEPOINT damage")

@@ -11,6 +11,7 @@ import typer
 
 from perdure_server.cli.exits import Exit, fail
 from perdure_server.cli.remote import Session, epilog, remote
+from perdure_server.cli.restore import register as register_restore
 from perdure_server.config import DATABASE_DEFAULT, DATABASE_MEMORY
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def register(app: typer.Typer) -> None:
         "perdure db backup /backup/monday.db --database sqlite:///perdure.db",
         timeout=BACKUP_TIMEOUT,
     )(backup)
+    register_restore(db)
     app.add_typer(db, name="db")
 
 
