@@ -121,13 +121,18 @@ class EmbeddedRunner(InProcessClient):
         return self
 
     async def close(self) -> None:
-        """Let the steps that run end within the grace time, release the others, close the database."""
+        """Let the steps that run end within the grace time, release the others, close the database.
+
+        Cancelling it ends the grace time. The database is closed in any case.
+        """
         if self._closed:
             return
-        # Until the steps have ended, their code may still call.
-        await self._core.quiesce(self._grace_seconds)
-        await super().close()
-        await self._core.close()
+        try:
+            # Until the steps have ended, their code may still call.
+            await self._core.quiesce(self._grace_seconds)
+        finally:
+            await super().close()
+            await self._core.stop(0)
 
 
 class _Call:

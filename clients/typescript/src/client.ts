@@ -258,7 +258,8 @@ export class Client {
 
   /**
    * Sets a FAILED instance going again. Rejects with `InstanceNotFoundError`, `InstanceNotFailedError`,
-   * `BusinessKeyInUseError`.
+   * `BusinessKeyInUseError`. Every timer of `scheduleResume` is kept with its original due time and gets a new
+   * reference.
    */
   async retryInstance(instanceId: string, options: types.MutationOptions = {}): Promise<types.Revised> {
     const requestId = requestIdOf(options);

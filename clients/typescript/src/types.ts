@@ -197,6 +197,10 @@ export interface ActiveStep {
   /** When time will act on it. */
   readonly deadline: Date | undefined;
   readonly lastFailure: StepFailure | undefined;
+  /** When the newest attempt started; undefined if there was none. */
+  readonly attemptStartTime: Date | undefined;
+  /** Number of attempts in a row that were lost together with the process that ran them. */
+  readonly lostAttempts: number;
 }
 
 /** A step that has ended, with `event`, or that never will begin. */

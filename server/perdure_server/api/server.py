@@ -20,6 +20,7 @@ from perdure_server.api.handlers import Gate
 from perdure_server.api.limits import Limits
 from perdure_server.runtime.service import Runtime
 from perdure_server.security.listen import Address, cannot_be_had
+from perdure_server.store.closing import finish
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +78,10 @@ class ApiServer:
         except RuntimeError as error:
             # gRPC does not tell.
             raise cannot_be_had("--listen", self._listen) from error
-        await server.start()
+        # Set before: a start that is cancelled holds the port until `stop`. A grpc server whose start is cut off
+        # cannot be stopped any more.
         self._server = server
+        await finish(server.start())
         return self._listen.at(port)
 
     async def set_ready(self, *, ready: bool) -> None:

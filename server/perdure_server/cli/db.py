@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
             "perdure db check", "perdure db check copy.db", "perdure db check sqlite:////backup/perdure.db"
         ),
     )(check)
+    register_restore(db)
     remote(
         db,
         "backup",
@@ -41,7 +42,6 @@ def register(app: typer.Typer) -> None:
         "perdure db backup /backup/monday.db --database sqlite:///perdure.db",
         timeout=BACKUP_TIMEOUT,
     )(backup)
-    register_restore(db)
     app.add_typer(db, name="db")
 
 

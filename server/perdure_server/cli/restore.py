@@ -70,19 +70,19 @@ def restore(
 
 
 def _verify(path: str) -> None:
-    """Fold every history of the new file. Ends the command if one differs."""
+    """Bring the new file to this version's schema and check all of it. Ends the command if there are findings."""
     import asyncio
 
     from perdure_server.runtime.integrity import check_database
     from perdure_server.store.sqlite import SqliteStore
     from perdure_server.store.sqlite.offline import open_offline
 
-    async def upgrade() -> None:
+    async def migrate() -> None:
         store = SqliteStore(path)
         await store.open()
         await store.close()
 
-    asyncio.run(upgrade())
+    asyncio.run(migrate())
     with open_offline(path) as database:
         found = [
             f"{checked.instance_id or 'database'}: {finding}"

@@ -95,11 +95,16 @@ class AttemptFailed:
 
 @value(frozen=True, slots=True, kw_only=True)
 class AttemptReleased:
-    """An attempt was given back, or taken from an owner that is gone. It counts as no failure."""
+    """An attempt was given back, or taken from an owner that is gone. It counts as no failure.
+
+    ``lost``: its process stopped uncleanly while it ran. ``alone``: no other attempt ran in that process.
+    """
 
     step_ref: str
     attempt: int
     reason: str
+    lost: bool = False
+    alone: bool = False
 
 
 @value(frozen=True, slots=True, kw_only=True)
@@ -180,11 +185,16 @@ class InstanceCompleted:
 
 @value(frozen=True, slots=True, kw_only=True)
 class InstanceFailed:
-    """``step_ref`` failed without an `error` arrow. All timers are cancelled; the other active steps are halted."""
+    """``step_ref`` failed without an `error` arrow. All timers are cancelled; the other active steps are halted.
+
+    ``kept_timers`` names the timers of ScheduleResume on all steps but the halted ones. RetryInstance arms them again,
+    and every timer of a halted step.
+    """
 
     step_ref: str
     failure: Failure
     halted: tuple[str, ...] = ()
+    kept_timers: tuple[int, ...] = ()
 
 
 @value(frozen=True, slots=True, kw_only=True)

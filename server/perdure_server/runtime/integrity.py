@@ -15,7 +15,7 @@ import orjson
 from perdure.graph import WorkflowGraph, from_json
 from perdure_server.engine.commands import payload
 from perdure_server.engine.facts import Entry
-from perdure_server.engine.state import State
+from perdure_server.engine.state import Halted, State, StepState
 from perdure_server.runtime.changes import task_row
 from perdure_server.runtime.integrity_history import Folded, entry_of, fold_checked
 from perdure_server.runtime.integrity_requests import expected_request, request_problems
@@ -186,8 +186,23 @@ def _state_problems(text: str, folded: State) -> Iterator[str]:
     if stored != folded:
         names = [f.name for f in fields(State) if getattr(folded, f.name) != getattr(stored, f.name)]
         yield f"its history does not fold to its state: {', '.join(names)} differ"
+    else:
+        yield from _attempt_time_problems(stored, folded)
     for name in state_names_unknown(text):
         yield f"instances: the state has the unknown field {_short(name)}"
+
+
+def _attempt_time_problems(stored: State, folded: State) -> Iterator[str]:
+    """Compare when attempts started. States of earlier versions do not have these times (see `engine.state`)."""
+    for ref, step in stored.steps.items():
+        at = _attempt_at(step)
+        if at and at != _attempt_at(folded.steps[ref]):
+            yield f"step {ref}: the start of its attempt differs from the history"
+
+
+def _attempt_at(step: StepState) -> int:
+    found = step.was if isinstance(step, Halted) else step
+    return int(getattr(found, "attempt_at", 0))
 
 
 def _change_of(state: State) -> Change:

@@ -89,10 +89,11 @@ class AsyncClient:
     async def close(self) -> None:
         """Close the connection; calls under way are cancelled. May be called twice."""
         self._closed = True
-        channel, self._channel = self._channel, None
         self._methods.clear()
-        if channel is not None:
-            await channel.close()
+        if self._channel is not None:
+            # Forgotten only once it is closed: a call that was cancelled can be made again.
+            await self._channel.close()
+            self._channel = None
 
     # --- the three verbs -----------------------------------------------------------------------------------------
 
@@ -292,6 +293,8 @@ class AsyncClient:
     ) -> RetriedInstance:
         """Set a FAILED instance going again. Raises `InstanceNotFoundError`, `InstanceNotFailedError`,
         `BusinessKeyInUseError`.
+
+        Every timer of `schedule_resume` is kept with its original due time and gets a new reference.
         """
         return await self._call(_calls.retry_instance(instance_id, request_id=request_id), timeout)
 

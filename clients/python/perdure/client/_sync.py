@@ -294,6 +294,8 @@ class Client:
     ) -> RetriedInstance:
         """Set a FAILED instance going again. Raises `InstanceNotFoundError`, `InstanceNotFailedError`,
         `BusinessKeyInUseError`.
+
+        Every timer of `schedule_resume` is kept with its original due time and gets a new reference.
         """
         return self._call(_calls.retry_instance(instance_id, request_id=request_id), timeout)
 

@@ -42,6 +42,9 @@ _WRITES: Final = {
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {table: write.columns for table, write in _WRITES.items()} | {
     "definitions": ("workflow", "version", "digest", "graph", "created_at"),
     "replicas": ("replica_id", "lease_until"),
+    "left_attempts": ("instance_id", "step_ref", "attempt", "lost", "alone", "excused"),
+    "crashed_steps": ("workflow", "version", "step_ref", "stops", "suspect", "alone"),
+    "solo_attempts": ("instance_id", "step_ref", "attempt", "alone"),
     "database_identity": ("only_row", "database_id", "commit_number"),
 }
 """The columns of each table, without `namespace` (always empty) and `tasks.number` (only an order)."""
@@ -49,7 +52,15 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {table: write.columns for table,
 _GLOBAL: Final = ("replicas", "database_identity")
 """The tables without namespaces."""
 
-_OWNED: Final = ("instance_labels", "history", "payloads", "timers", "tasks")
+_OWNED: Final = (
+    "instance_labels",
+    "history",
+    "payloads",
+    "timers",
+    "tasks",
+    "left_attempts",
+    "solo_attempts",
+)
 """The tables with rows that belong to an instance of the same database."""
 
 

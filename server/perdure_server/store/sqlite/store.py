@@ -16,7 +16,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import apsw
@@ -24,12 +24,14 @@ import orjson
 
 from perdure_server.engine.facts import Entry
 from perdure_server.engine.state import State, Timer
+from perdure_server.store.closing import finish
 from perdure_server.store.codec import decode_fact, decode_state, timer_kind
 from perdure_server.store.protocol import (
     Backup,
     CannotOpen,
     Change,
     Code,
+    CrashReport,
     DefinitionOutcome,
     InstanceCursor,
     InstanceFilter,
@@ -38,6 +40,7 @@ from perdure_server.store.protocol import (
     Refused,
     RequestKey,
     RequestRecord,
+    StepKey,
     StoredDefinition,
     StoredInstance,
     StoreError,
@@ -46,6 +49,7 @@ from perdure_server.store.protocol import (
     TimerRow,
     Unavailable,
 )
+from perdure_server.store.sqlite import crashes
 from perdure_server.store.sqlite.backup import back_up
 from perdure_server.store.sqlite.database_files import DatabaseFiles
 from perdure_server.store.sqlite.errors import REFUSES_VALUES
@@ -97,7 +101,6 @@ _END_REPLICA: Final = one("end_replica")
 _FIND_BUSINESS_KEY: Final = one("find_business_key")
 _FIND_REQUEST: Final = one("find_request")
 _FORGET_REPLICAS: Final = one("forget_replicas")
-_END_REPLICAS: Final = one("end_replicas")
 _FREE_OWNERS: Final = one("free_owners")
 _GET_DEFINITION: Final = one("get_definition")
 _GET_INSTANCE: Final = one("get_instance")
@@ -196,7 +199,7 @@ class SqliteStore:
                 files.accept(connection)
             migrate(connection)
             with transaction(connection):
-                connection.execute(_END_REPLICAS)
+                crashes.take_over(connection)
             if self._path is not None:
                 sync_directory(self._path)
             if files is not None:
@@ -210,6 +213,10 @@ class SqliteStore:
         return connection
 
     async def close(self) -> None:
+        # A lock or a thread that is left open could not be closed by a second call.
+        await finish(self._close())
+
+    async def _close(self) -> None:
         readers, lister, copier = self._readers, self._lister, self._copier
         writer, files = self._writer, self._owned_files
         self._readers = self._lister = self._copier = self._writer = self._owned_files = None
@@ -379,6 +386,25 @@ class SqliteStore:
     async def owned_tasks(self, owner: str) -> Sequence[TaskRow]:
         return [_task_of(row) for row in await self._array(_OWNED_TASKS, {"owner": owner})]
 
+    # --- crash loops -----------------------------------------------------------------------------------------
+
+    async def crash_report(self) -> CrashReport:
+        return await self._run(crashes.report)
+
+    async def mark_solo(self, instance_id: str, step_ref: str, attempt: int, *, alone: bool) -> None:
+        def mark(connection: apsw.Connection) -> None:
+            with transaction(connection):
+                crashes.mark_solo(connection, instance_id, step_ref, attempt, alone=alone)
+
+        await self._write(mark)
+
+    async def clear_suspects(self, steps: Collection[StepKey] | None = None) -> None:
+        def clear(connection: apsw.Connection) -> None:
+            with transaction(connection):
+                crashes.clear_suspects(connection, steps)
+
+        await self._write(clear)
+
     # --- definitions -----------------------------------------------------------------------------------------
 
     async def put_definition(self, definition: StoredDefinition) -> DefinitionOutcome:
@@ -450,6 +476,7 @@ class SqliteStore:
         def end(connection: apsw.Connection) -> None:
             with transaction(connection):
                 connection.execute(_END_REPLICA, {"replica_id": replica_id})
+                crashes.stop_cleanly(connection)
 
         await self._write(end)
 

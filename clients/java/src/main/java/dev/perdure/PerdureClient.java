@@ -290,7 +290,8 @@ public final class PerdureClient implements AutoCloseable {
 
     /**
      * Sets a FAILED instance going again. Reasons: {@code INSTANCE_NOT_FOUND}, {@code INSTANCE_NOT_FAILED},
-     * {@code BUSINESS_KEY_IN_USE}.
+     * {@code BUSINESS_KEY_IN_USE}. Every timer of {@code scheduleResume} is kept with its original due time and gets a
+     * new reference.
      */
     public RetryInstanceResponse retryInstance(String instanceId, Consumer<RetryInstanceOptions.Builder> options) {
         RetryInstanceOptions.Builder opts = built(RetryInstanceOptions.newBuilder(), options);
