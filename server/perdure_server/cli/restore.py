@@ -86,7 +86,7 @@ def _verify(path: str) -> None:
     asyncio.run(migrate())
     with open_offline(path) as database:
         found = [
-            f"{checked.instance_id}: {finding}"
+            f"{checked.instance_id or 'database'}: {finding}"
             for checked in check_database(database)
             for finding in checked.findings
         ]

@@ -56,7 +56,7 @@ STATE_FORMAT: Final = 1
 _STATE_NAMES: Final = frozenset(
     """
     v id workflow version digest start initial status revision created updated key labels started ended bytes steps
-    arrivals timers inbox failure failed_step
+    arrivals timers inbox failure failed_step kept_timers
     """.split()
 )
 

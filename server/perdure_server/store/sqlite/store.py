@@ -193,20 +193,15 @@ class SqliteStore:
         await writer.start()
         self._writer = self._readers = self._lister = self._copier = writer
         if (path := self._path) is not None:
-
-            def connect() -> apsw.Connection:
-                connection = connect_reader(path, self._vfs)
-                # The first read opens the log. Later, its name could lead to another file, or to none.
-                fetch(connection, "SELECT count(*) FROM sqlite_schema", ())
-                return connection
-
-            readers = ConnectionThreads("store-reader", connect, count=READERS)
+            readers = ConnectionThreads(
+                "store-reader", lambda: connect_reader(path, self._vfs), count=READERS
+            )
             await readers.start()
             self._readers = readers
-            lister = ConnectionThreads("store-lister", connect)
+            lister = ConnectionThreads("store-lister", lambda: connect_reader(path, self._vfs))
             await lister.start()
             self._lister = lister
-            copier = ConnectionThreads("store-copier", connect)
+            copier = ConnectionThreads("store-copier", lambda: connect_reader(path, self._vfs))
             await copier.start()
             self._copier = copier
 
@@ -276,6 +271,7 @@ class SqliteStore:
             reserved=frozenset(files),
             clock=self._clock,
             snapshot=path is not None,
+            vfs=self._vfs,
         )
 
     # --- instances -------------------------------------------------------------------------------------------
