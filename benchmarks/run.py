@@ -35,6 +35,7 @@ from calls import (
     serve_command,
     server_process,
 )
+from lists import measure_lists
 from load import CALLERS, machine
 from neighbours import measure_neighbours
 from peers import PEERS, Peer, run_peer
@@ -44,7 +45,7 @@ from restart import measure_restarts
 from timers import measure_timers
 from watchers import measure_watchers
 
-PARTS: Final = ("rates", "peers", "timers", "watch", "restart", "neighbours")
+PARTS: Final = ("rates", "peers", "timers", "watch", "restart", "lists", "neighbours")
 PENDING: Final = 100_000
 MONTH_MS: Final = 30 * 86_400_000
 
@@ -116,7 +117,7 @@ async def measure(parts: set[str], rounds: int, count: int) -> dict[str, Any]:
         if "neighbours" in parts:
             say("neighbours: one client beside each attack")
             report["neighbours"] = await measure_neighbours(folder)
-        if parts & {"timers", "restart"}:
+        if parts & {"timers", "restart", "lists"}:
             say(f"a database with {PENDING:,} waiting instances and timers")
             base = folder / "base.db"
             clock = time.perf_counter()
@@ -125,6 +126,9 @@ async def measure(parts: set[str], rounds: int, count: int) -> dict[str, Any]:
             if "restart" in parts:
                 say("restart")
                 report["restart"] = await measure_restarts(base, folder, PENDING)
+            if "lists" in parts:
+                say("lists: a well-behaved caller beside a flood of lists")
+                report["lists"] = await measure_lists(base, folder, PENDING)
             if "timers" in parts:
                 say("timers")
                 report["timers"] = await measure_timers(base, folder, PENDING, prepare_seconds)

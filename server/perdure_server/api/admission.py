@@ -25,7 +25,7 @@ from perdure_server.runtime.fields import LARGE_PAYLOAD_BYTES
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 SHARE_CALLS_MIN: Final = 8
-"""Number of calls, reads or watches that a connection can hold however little is free."""
+"""Number of calls, lists, reads or watches that a connection can hold however little is free."""
 
 SHARE_BYTES_MIN: Final = 4 << 20
 """Number of bytes that a connection can hold however little is free: one message of the largest size."""
@@ -37,7 +37,17 @@ IDLE_PEERS_MAX: Final = 4_096
 class Peer:
     """What one connection holds."""
 
-    __slots__ = ("bulk", "calls", "large_bytes", "reads", "shared", "unread_bytes", "waiting", "watches")
+    __slots__ = (
+        "bulk",
+        "calls",
+        "large_bytes",
+        "lists",
+        "reads",
+        "shared",
+        "unread_bytes",
+        "waiting",
+        "watches",
+    )
 
     def __init__(self, *, shared: bool) -> None:
         self.shared = shared
@@ -46,6 +56,7 @@ class Peer:
         """Its last message was large."""
         self.waiting = 0
         self.calls = 0
+        self.lists = 0
         self.reads = 0
         self.watches = 0
         self.large_bytes = 0
@@ -53,7 +64,9 @@ class Peer:
 
     def is_idle(self) -> bool:
         """Return True if it holds nothing."""
-        return not (self.calls or self.reads or self.waiting or self.watches or self.unread_bytes)
+        return not (
+            self.calls or self.lists or self.reads or self.waiting or self.watches or self.unread_bytes
+        )
 
 
 class Gate:
@@ -72,6 +85,7 @@ class Gate:
         self.draining = False
         self.calls = 0
         self.calls_bytes = 0
+        self.lists = 0
         self.large_bytes = 0
         """Bytes of the requests above `LARGE_PAYLOAD_BYTES`, until their calls end."""
         self.watches = 0
@@ -226,10 +240,39 @@ class Gate:
         self.calls_bytes -= size_bytes
         peer.calls -= 1
         if size_bytes > LARGE_PAYLOAD_BYTES:
-            self.large_bytes -= size_bytes
-            peer.large_bytes -= size_bytes
-            if self._waiting_bulk:
-                self._serve()
+            self._leave_large(peer, size_bytes)
+
+    def enter_list(self, peer: Peer, size_bytes: int, *, mutating: bool) -> None:
+        """Let a call in that lists something. Raises `Overloaded`. Lists have a limit of their own."""
+        limits = self.limits
+        free = limits.lists_max - self.lists
+        if (
+            free <= 0
+            or self.calls_bytes + size_bytes > limits.calls_bytes_max
+            or _over_share(peer, peer.lists + 1, free, SHARE_CALLS_MIN)
+        ):
+            raise Overloaded(limits.retry_after_ms)
+        if size_bytes > LARGE_PAYLOAD_BYTES:
+            self._enter_large(peer, size_bytes)
+        else:
+            peer.bulk = False
+        self.lists += 1
+        self.calls_bytes += size_bytes
+        peer.lists += 1
+
+    def leave_list(self, peer: Peer, size_bytes: int) -> None:
+        """Release what `enter_list` took."""
+        self.lists -= 1
+        self.calls_bytes -= size_bytes
+        peer.lists -= 1
+        if size_bytes > LARGE_PAYLOAD_BYTES:
+            self._leave_large(peer, size_bytes)
+
+    def _leave_large(self, peer: Peer, size_bytes: int) -> None:
+        self.large_bytes -= size_bytes
+        peer.large_bytes -= size_bytes
+        if self._waiting_bulk:
+            self._serve()
 
     def _enter_large(self, peer: Peer, size_bytes: int) -> None:
         peer.bulk = not peer.shared

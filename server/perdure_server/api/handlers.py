@@ -47,7 +47,10 @@ class Rpc(Protocol):
 
 
 class Unary:
-    """An RPC with one request and one response. ``mutating`` ones are refused while the server drains."""
+    """An RPC with one request and one response. ``mutating`` ones are refused while the server drains.
+
+    ``is_list`` puts the RPC into the class of expensive reads, which `Limits.lists_max` limits.
+    """
 
     def __init__(
         self,
@@ -56,15 +59,18 @@ class Unary:
         call: Callable[[Request], Awaitable[Message]],
         *,
         mutating: bool = False,
+        is_list: bool = False,
     ) -> None:
         self.name = name
         self._parse: Callable[[bytes], Message] = request_type.FromString
         self._call: Callable[[Any], Awaitable[Message]] = call
         self._mutating = mutating
+        self._is_list = is_list
 
     def handler(self, gate: Gate) -> Any:
         """Return the handler for grpc."""
         parse, call, mutating = self._parse, self._call, self._mutating
+        enter, leave = (gate.enter_list, gate.leave_list) if self._is_list else (gate.enter, gate.leave)
         deadlines = gate.deadlines
         seconds = Histogram(CALL_SECONDS)
         tally = gate.tallies[self.name] = CallTally(seconds)
@@ -74,7 +80,7 @@ class Unary:
             try:
                 body = await read_message(context, gate, peer)
                 size_bytes = len(body)
-                gate.enter(peer, size_bytes, mutating=mutating)
+                enter(peer, size_bytes, mutating=mutating)
             except asyncio.CancelledError:
                 tally.cancelled()
                 raise
@@ -113,7 +119,7 @@ class Unary:
                 seconds.add(perf_counter() - began)
                 if unbounded:
                     deadlines.leave()
-                gate.leave(peer, size_bytes)
+                leave(peer, size_bytes)
             raise AssertionError("abort returned")
 
         return grpc.stream_unary_rpc_method_handler(handle)

@@ -28,6 +28,10 @@ class Limits:
     """How many unary calls are under way at once; the next is refused as OVERLOADED. It is several times what a busy
     server has in its hands, and few enough that each is answered within a fraction of a second.
     """
+    lists_max: int = 32
+    """Maximum number of List calls at once. They are counted apart from other calls, so that expensive reads never
+    take the place of a cheap call.
+    """
     pending_calls_max: int = 1_000
     """How many calls wait in gRPC's core until a handler has its turn: half a second's work. It drops the rest at once,
     as CANCELLED and without a reason, which every SDK repeats. To refuse them in words would cost more than half of
@@ -95,6 +99,7 @@ class Limits:
         """Return how many calls of all kinds there may be, so that the gate, which refuses in words, comes first."""
         return (
             self.calls_max
+            + self.lists_max
             + self.watches_max
             + self.reads_max
             + self.bulk_reads_max

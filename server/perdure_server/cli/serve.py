@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
@@ -25,6 +26,7 @@ from perdure_server.config import (
 if TYPE_CHECKING:
     from perdure import Workflow
     from perdure_server.cli.apps import AppError
+    from perdure_server.process.host import Host
 
 
 def register(app: typer.Typer) -> None:
@@ -131,8 +133,12 @@ def serve(
     With --demo, two lines to try follow, and the database is :memory: unless another is named.
     """
     from perdure_server.api.limits import raise_file_limit
-    from perdure_server.cli.apps import AppError, load_workflows
+    from perdure_server.cli import streams
+    from perdure_server.cli.apps import WORKING_FOLDER_GONE, AppError, load_workflows
+    from perdure_server.process.host import Host
 
+    host = Host(owns_process=streams.is_own_process)
+    host.enter()
     grace_seconds = seconds_of(grace, "--grace")
     for option, file in (
         ("--tls-cert", tls_cert),
@@ -143,6 +149,18 @@ def serve(
             fail(f"{option}: there is no file {file}")
     listen, health_listen = _check_addresses(listen, metrics, health_listen)
     raise_file_limit()
+    # Code of users may change the working folder, so no relative path outlives this line. Links are kept: their targets
+    # change when certificates are renewed.
+    try:
+        os.getcwd()
+    except OSError as error:
+        fail(f"{WORKING_FOLDER_GONE}: {error.strerror}", mend="change to another one")
+    tls_cert, tls_key, tls_client_ca = (
+        file and file.absolute() for file in (tls_cert, tls_key, tls_client_ca)
+    )
+    if database is None:
+        database = DATABASE_MEMORY if demo else DATABASE_DEFAULT
+    database = _absolute_url(database)
     if backup_dir is not None:
         backup_dir = _backup_directory(backup_dir)
     if demo and apps:
@@ -153,8 +171,7 @@ def serve(
         found = _demo_workflows() if demo else load_workflows(apps or ())
     except AppError as error:
         fail_app(error)
-    if database is None:
-        database = DATABASE_MEMORY if demo else DATABASE_DEFAULT
+    host.code_loaded()
     config = Config(
         workflows=found,
         database=database,
@@ -171,7 +188,7 @@ def serve(
         coroutines_max=coroutines_max,
         threads_max=threads_max,
     )
-    _run(config, functools.partial(_print_hints, config) if demo else None)
+    _run(config, host, functools.partial(_print_hints, config, host) if demo else None)
 
 
 _NAMES: Final = {
@@ -227,7 +244,7 @@ def _demo_workflows() -> tuple[type[Workflow], ...]:
     return (Demo,)
 
 
-def _print_hints(config: Config, address: str) -> None:
+def _print_hints(config: Config, host: Host, address: str) -> None:
     from perdure_server.cli.demo import hints
 
     lines = hints(
@@ -236,25 +253,27 @@ def _print_hints(config: Config, address: str) -> None:
         tls_key=config.tls_key,
         client_cert=config.tls_client_ca is not None,
     )
-    print(lines, flush=True)
+    host.output.print_line(lines)
 
 
-def _run(config: Config, on_ready: Callable[[str], None] | None) -> None:
+def _absolute_url(database: str) -> str:
+    from perdure_server.store.open import absolute_url
+
+    try:
+        return absolute_url(database)
+    except ValueError as error:
+        fail(str(error))
+
+
+def _run(config: Config, host: Host, on_ready: Callable[[str], None] | None) -> None:
     from perdure_server import app
     from perdure_server.executors.steps_loop import LifespanFailed
     from perdure_server.runtime.definitions import DefinitionInUse
     from perdure_server.security.listen import CannotListen
-    from perdure_server.store.open import open_store
     from perdure_server.store.protocol import StoreError
 
     try:
-        open_store(
-            config.database
-        )  # only read here: a ValueError out of a running server must keep its traceback
-    except ValueError as error:
-        fail(str(error))
-    try:
-        app.run(config, on_ready)
+        app.run(config, host, on_ready)
     except (CannotListen, DefinitionInUse, LifespanFailed, StoreError) as error:
         fail(str(error), code=Exit.REFUSED)
 
