@@ -262,10 +262,10 @@ ACROSS = {
         ("instances", "workflow, live_business_key")
     },  # a business key is one among all instances of a workflow
     "find_business_key": {("instances", "workflow, live_business_key")},
-    "add_left_attempts": {("tasks", "owner")},
     "definition_in_use": {("instances", "workflow, version")},
     "live_definitions": {("instances", ""), ("instances", "workflow"), ("instances", "workflow, version")},
     "count_live": {("instances", "workflow, version")},
+    "add_left_attempts": {("tasks", "owner")},
     "claimable_timers": {("timers", "due_at")},
     "list_timers": {("timers", "(due_at,instance_id,revision)")},
     "next_timer_due_at": {("timers", "")},

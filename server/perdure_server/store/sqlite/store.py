@@ -91,10 +91,11 @@ WAL_REST_SECONDS: Final = 0.5
 ROWS_PER_TURN_MAX: Final = 1_000
 """How many claimed timers are read in one turn of the loop: some three milliseconds."""
 
-_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".lock")
-"""What the names of a database's files end with."""
 SUMMARIES_PER_TURN_MAX: Final = 200
 """Maximum number of summaries that are decoded in one turn of the event loop, about half a millisecond."""
+
+_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".lock")
+"""What the names of a database's files end with."""
 
 T = TypeVar("T")
 Row = list[Any]
@@ -151,9 +152,9 @@ class SqliteStore:
         self._path = os.path.realpath(path) if path is not None else None
         self._clock = clock or wall_clock_ms
         self._vfs = vfs
+        self._scan_rows_max = scan_rows_max
         self._files: DatabaseFiles | None = None
         self._owned_files: DatabaseFiles | None = None
-        self._scan_rows_max = scan_rows_max
         self._writer: ConnectionThreads | None = None
         self._readers: ConnectionThreads | None = None
         self._lister: ConnectionThreads | None = None

@@ -51,7 +51,7 @@ CREATE TABLE solo_attempts (
     PRIMARY KEY (namespace, instance_id, step_ref)
 ) STRICT, WITHOUT ROWID;
 
--- === lists ======================================================================================================
+-- === Lists ====================================================================================================
 
 -- Number of buffered events. Lists show it. It counts as unconsumed once the instance has ended.
 ALTER TABLE instances ADD COLUMN inbox_size INTEGER NOT NULL DEFAULT 0;
