@@ -17,7 +17,7 @@ import grpc.aio
 
 from perdure import AsyncClient, Workflow
 from perdure.client import Retries
-from perdure_server.api.handlers import Gate
+from perdure_server.api.admission import Gate
 from perdure_server.api.limits import Limits
 from perdure_server.api.server import SERVICES
 from perdure_server.app import Core
@@ -145,6 +145,9 @@ class _Call:
 
     def time_remaining(self) -> float:
         return self._timeout
+
+    def peer(self) -> str:
+        return "in-process"
 
     async def read(self) -> bytes:
         return self._request

@@ -199,7 +199,10 @@ def test_a_check_without_sqlites_own_check_misses_damage(
         "DELETE FROM tasks",
         "INSERT INTO timers SELECT namespace, instance_id, 99, kind, step_ref, due_at, delay_ms, requested, owner "
         "FROM timers LIMIT 1",
-        "INSERT INTO instance_labels SELECT namespace, 'new', value, created_at, instance_id FROM instance_labels LIMIT 1",
+        (
+            "INSERT INTO instance_labels SELECT namespace, 'new', value, created_at, instance_id, workflow "
+            "FROM instance_labels LIMIT 1"
+        ),
         "DROP INDEX instances_by_status",
         "CREATE TABLE foreign_table (x)",
     ],

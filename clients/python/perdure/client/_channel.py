@@ -22,6 +22,9 @@ RECONNECT_MS_MAX: Final = 5_000
 RECEIVE_BYTES_MAX: Final = 16 << 20
 """Above anything that a server sends: an instance's payloads are at most 3 MiB."""
 
+SOCKET_PATH_BYTES_MAX: Final = 107
+"""Longest path of a Unix socket, in bytes, that the system allows."""
+
 Pem = bytes | str | Path
 
 
@@ -56,11 +59,19 @@ class TlsOptions:
 
 def check_target(target: str) -> None:
     """Raise ``ValueError`` for what people write instead of HOST:PORT and gRPC would look up as a name."""
-    mend = "write HOST:PORT, like 127.0.0.1:7420"
+    mend = "write HOST:PORT, like 127.0.0.1:7420, or unix:PATH"
     if target.startswith(("http://", "https://")):
         raise ValueError(f"the target {target!r} is a URL; {mend}, and ask for TLS apart from it")
     if ":" not in target:
         raise ValueError(f"the target {target!r} names no port; {mend}")
+    if target.startswith("unix:"):
+        path = target.removeprefix("unix:")
+        size_bytes = len(path.removeprefix("//").encode())
+        if not 0 < size_bytes <= SOCKET_PATH_BYTES_MAX:
+            raise ValueError(
+                f"the socket path of the target {target!r} has {size_bytes} bytes; it must have 1 to "
+                f"{SOCKET_PATH_BYTES_MAX}, like unix:/run/perdure.sock"
+            )
 
 
 def channel_options(target: str, tls: TlsOptions | None) -> list[tuple[str, str | int]]:
