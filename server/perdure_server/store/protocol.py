@@ -251,7 +251,7 @@ class InstanceSummary:
     labels: Mapping[str, str]
     created_at: int
     updated_at: int
-    ended_at: int
+    ended_at: int | None
 
 
 @value(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from perdure_server.engine.state import InstanceStatus
+from perdure_server.engine.state import LIVE, InstanceStatus
 from perdure_server.store.codec import instance_status
 from perdure_server.store.protocol import InstanceCursor, InstanceFilter, InstanceSummary
 
@@ -94,16 +94,17 @@ def list_statement(
 
 def summary_of(row: list[Any]) -> InstanceSummary:
     """Return a line of a list from its row."""
-    instance_id, workflow, version, status, revision, key, labels, created_at, updated_at, ended_at = row
+    instance_id, workflow, version, stored, revision, key, labels, created_at, updated_at, ended_at = row
+    status = instance_status(stored)
     return InstanceSummary(
         instance_id,
         workflow,
         version,
-        instance_status(status),
+        status,
         revision,
         key,
         orjson.loads(labels),
         created_at,
         updated_at,
-        ended_at,
+        None if status in LIVE else ended_at,
     )
