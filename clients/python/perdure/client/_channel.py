@@ -76,6 +76,9 @@ def channel_options(target: str, tls: TlsOptions | None) -> list[tuple[str, str 
         ("grpc.max_reconnect_backoff_ms", RECONNECT_MS_MAX),
         ("grpc.max_receive_message_length", RECEIVE_BYTES_MAX),
         ("grpc.primary_user_agent", "perdure-python"),
+        # By default, channels with equal arguments share one connection. Then another client's watches, or a parent
+        # process's calls, would use up the streams of this one.
+        ("grpc.use_local_subchannel_pool", 1),
     ]
     if is_loopback(target):
         # An http_proxy in the environment is not meant for this machine.
