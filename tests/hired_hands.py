@@ -37,7 +37,7 @@ class Hands:
         return [key_of(task) for task in self.tasks]
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():
                 self._changed.clear()
                 await self._changed.wait()

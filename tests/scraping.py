@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-SCRAPE_SECONDS_MAX: Final = 10.0
+SCRAPE_SECONDS_MAX: Final = 90.0
 
 _SAMPLE: Final = re.compile(r"(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<figure>\S+)")
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')

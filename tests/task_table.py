@@ -172,7 +172,7 @@ class TaskTable:
         finally:
             self._changed.set()
 
-    async def until(self, condition: Callable[[], bool], seconds_max: float = 20) -> None:
+    async def until(self, condition: Callable[[], bool], seconds_max: float = 60) -> None:
         """Return once the condition holds; it is looked at after each command."""
         async with asyncio.timeout(seconds_max):
             while not condition():

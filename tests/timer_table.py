@@ -100,7 +100,7 @@ class TimerTable:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return once the condition holds; it is looked at as firings come and go."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():
                 self._changed.clear()
                 await self._changed.wait()

@@ -176,7 +176,7 @@ class Core:
     def unhealthy_parts(self) -> tuple[str, ...]:
         """Return what does not work as it should, of ``database``, ``timers``, ``tasks`` and ``steps``."""
         healthy = {
-            "database": self.replica.healthy(),
+            "database": self.store.healthy() and self.replica.healthy(),
             "timers": self.timers.healthy(),
             "tasks": self.dispatcher.healthy(),
             "steps": self.executor is None or self.executor.healthy(),

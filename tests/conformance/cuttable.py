@@ -11,7 +11,7 @@ from typing import Any, Final, Self, TypeVar
 A = TypeVar("A")
 
 CHUNK_BYTES: Final = 64 << 10
-START_SECONDS_MAX: Final = 10.0
+START_SECONDS_MAX: Final = 90.0
 
 
 class LoopThread:

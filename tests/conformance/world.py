@@ -22,7 +22,7 @@ from e2e.server_process import ServerProcess
 from perdure import AsyncClient, Client
 
 FLOWS: Final = Path(__file__).with_name("flows.py")
-STATE_SECONDS_MAX: Final = 20.0
+STATE_SECONDS_MAX: Final = 90.0
 CALLS_AT_ONCE: Final = 64
 
 

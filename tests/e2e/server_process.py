@@ -20,8 +20,8 @@ from typing import Final
 TESTS: Final = Path(__file__).resolve().parents[1]
 REPOSITORY: Final = TESTS.parent
 
-READY_SECONDS_MAX: Final = 30.0
-STOP_SECONDS_MAX: Final = 20.0
+READY_SECONDS_MAX: Final = 90.0
+STOP_SECONDS_MAX: Final = 60.0
 LOG_TAIL_BYTES_MAX: Final = 8_000
 
 _READY: Final = re.compile(r"^perdure listening on (?P<address>\S+)$")

@@ -15,7 +15,7 @@ import time
 from types import TracebackType
 from typing import Final
 
-SECONDS_MAX: Final = 30.0
+SECONDS_MAX: Final = 90.0
 COLUMNS: Final = 140
 LINES: Final = 40
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.e2e
 PERDURE: Final = (sys.executable, "-m", "perdure_server.cli")
 ORDER: Final = REPOSITORY / "examples" / "order.py"
 CONTEXT: Final = {"items": ["lamp"]}
-SECONDS_MAX: Final = 30.0
+SECONDS_MAX: Final = 90.0
 
 
 def perdure(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -23,7 +23,7 @@ from scraping import Scrape, scrape
 pytestmark = pytest.mark.e2e
 
 APP: Final = Path(__file__).with_name("metrics_app.py")
-SECONDS_MAX: Final = 30.0
+SECONDS_MAX: Final = 90.0
 
 
 def told(server: ServerProcess) -> dict[str, Any]:

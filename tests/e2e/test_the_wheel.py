@@ -33,7 +33,7 @@ with Client(sys.argv[1]) as client:
     started = client.start_instance("order", {"items": [1], "total_cents": 2**63 - 1, "note": "größer 🚀"})
     client.resume(started.instance_id, "reserved", buffer=True)
     client.resume(started.instance_id, "rejected", buffer=True)
-    ended = client.wait_for_end(started.instance_id, timeout=30)
+    ended = client.wait_for_end(started.instance_id, timeout=60)
     print(ended.state.name, ended.outputs["charge"]["cents"], ended.initial["note"].encode().hex())
 """
 

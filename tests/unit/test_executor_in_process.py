@@ -596,7 +596,7 @@ async def test_a_lifespan_that_does_not_leave_cleanly_does_not_hold_up_the_stop(
 
 
 async def test_a_drain_commits_what_ends_in_time_and_releases_the_rest(house: House) -> None:
-    began = threading.Barrier(3, timeout=10)
+    began = threading.Barrier(3, timeout=60)
 
     @house
     async def hang(_ctx: Context) -> Outcome:

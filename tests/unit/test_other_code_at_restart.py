@@ -74,7 +74,7 @@ async def found(world: ApiWorld, instance_id: str) -> Any:
 
 async def ended(world: ApiWorld, instance_id: str) -> Any:
     """Return the instance once its watch says that it is over."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await world.call(
             "WatchInstance", instances.WatchInstanceRequest(instance_id=instance_id, after_revision=0)
         )

@@ -25,7 +25,7 @@ class Heard(logging.Handler):
             self._told.put_nowait((record.getMessage(), getattr(record, "parts", None)))
 
     async def next(self) -> tuple[str, str | None]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self._told.get()
 
 

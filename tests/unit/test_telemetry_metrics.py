@@ -155,7 +155,7 @@ def test_a_reading_that_fails_is_logged_without_its_text_and_the_next_scrape_is_
 
 
 def connected(endpoint: MetricsEndpoint, sends: bytes = b"") -> socket.socket:
-    client = socket.create_connection(("127.0.0.1", endpoint.port), timeout=10)
+    client = socket.create_connection(("127.0.0.1", endpoint.port), timeout=60)
     client.sendall(sends)
     return client
 

@@ -8,6 +8,7 @@ import typer
 
 from perdure_server.cli.exits import Exit, fail
 from perdure_server.cli.remote import epilog
+from perdure_server.cli.restore import register as register_restore
 from perdure_server.config import DATABASE_DEFAULT, DATABASE_MEMORY
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def register(app: typer.Typer) -> None:
             "perdure db check", "perdure db check copy.db", "perdure db check sqlite:////backup/perdure.db"
         ),
     )(check)
+    register_restore(db)
     app.add_typer(db, name="db")
 
 

@@ -19,7 +19,7 @@ def open_store(url: str, *, clock: Callable[[], int] | None = None) -> Store:
     ``clock`` tells milliseconds since the epoch, by default this machine's. Raises ``ValueError`` for what is no URL
     of a database that perdure knows.
     """
-    return SqliteStore(_path(url), clock=clock)
+    return SqliteStore(path_of(url), clock=clock)
 
 
 def database_exists(url: str) -> bool:
@@ -27,11 +27,12 @@ def database_exists(url: str) -> bool:
 
     Raises ``ValueError`` as `open_store` does.
     """
-    path = _path(url)
+    path = path_of(url)
     return path is not None and os.path.isfile(path)
 
 
-def _path(url: str) -> str | None:
+def path_of(url: str) -> str | None:
+    """Return the path that a URL names, None for memory. Raises ``ValueError`` as `open_store` does."""
     path = url.removeprefix(_SQLITE)
     if path == _MEMORY:
         return None

@@ -60,6 +60,17 @@ class DatabaseInUse(CannotOpen):
         self.path = path
 
 
+class LostCommits(CannotOpen):
+    """The database lacks commits that a server acknowledged, or is not the database that was served at its path."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(
+            f"{path}: {why}; restore a backup with `perdure db restore COPY`, or put the right files back. To "
+            f"accept the file as it is, remove {path}.lock while no server runs"
+        )
+        self.path = path
+
+
 @value(frozen=True, slots=True)
 class RequestKey:
     """A request id in its scope: ``instance_id`` is empty for StartInstance, whose request ids are global."""
@@ -291,6 +302,10 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Finish what was accepted and disconnect. May be called twice."""
+        ...
+
+    def healthy(self) -> bool:
+        """Return False once the store rejects all writes until a restart."""
         ...
 
     async def ping(self) -> None:

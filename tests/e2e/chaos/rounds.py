@@ -1,6 +1,9 @@
-"""A round: a server, load on it, `kill -9` in the middle of that, rest, and the recording of all of it.
+"""One chaos round: a server under load, `kill -9` during the load, a quiet time, and the recording of all of it.
 
-What lives here: the course of a round. What may not: the choice of calls (`load`) and any judgement (`checker`).
+Owns: the course of a round. Must not: choose calls (`load`) or judge results (`checker`).
+
+The course of a round is measured in answered calls and not in seconds, so that a busy machine makes a round longer but
+never weaker.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -44,16 +47,24 @@ KILLED_AT_START_SHARE: Final = 0.15
 """Starts after an end that are killed as well."""
 
 POLL_SECONDS: Final = 0.05
+ANSWER_SECONDS_MAX: Final = 60.0
+"""Deadline of the calls that a round makes to observe the server. A guard against hanging, not an expectation."""
+
 SAMPLE: Final = 12
 """How many instances are read and watched from their first entry on once all is at rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a round does. ``rest_seconds_max``: how long without any progress until it is said not to rest."""
+    """Parameters of one round.
+
+    The load continues until ``calls`` calls have succeeded and ``unavailable`` calls have failed with UNAVAILABLE.
+    ``rest_seconds_max`` is the time without progress, in seconds, after which the server counts as stuck.
+    """
 
     seed: int
-    load_seconds: float = 1.5
+    calls: int = 500
+    unavailable: int = 0
     kills: int = 2
     clients: int = 6
     watchers: int = 4
@@ -62,8 +73,13 @@ class Plan:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-async def run_round(plan: Plan, folder: Path) -> Recording:
-    """Run a round with all its files in ``folder`` and return what it left."""
+async def run_round(
+    plan: Plan, folder: Path, *, faults: Callable[[], Awaitable[None]] | None = None
+) -> Recording:
+    """Run a round with all its files in ``folder`` and return its recording.
+
+    ``faults`` runs during the load and is cancelled at the end of the load.
+    """
     os.makedirs(folder, exist_ok=True)
     server = ServerProcess(
         plan.app,
@@ -81,10 +97,10 @@ async def run_round(plan: Plan, folder: Path) -> Recording:
         await asyncio.to_thread(server.start)
         link.connect(server.address)
         following = [asyncio.create_task(watcher.run()) for watcher in watchers]
-        await _load(plan, server, link, clients)
+        await _load(plan, server, link, clients, faults)
         quiet = await _rest(link, watchers, plan.rest_seconds_max)
         await _look(Wire("sweep", link, sends), shared)
-        quiet = quiet and await _caught_up(link, watchers)
+        quiet = quiet and await _caught_up(link, watchers, plan.rest_seconds_max)
     finally:
         for task in following:
             task.cancel()
@@ -114,19 +130,27 @@ def read_recording(folder: Path, *, quiet: bool, ended_ms: int) -> Recording:
     )
 
 
-async def _load(plan: Plan, server: ServerProcess, link: Link, clients: Sequence[Client]) -> None:
-    """Let the clients call, and kill the server at moments that they do not know."""
+async def _load(
+    plan: Plan,
+    server: ServerProcess,
+    link: Link,
+    clients: Sequence[Client],
+    faults: Callable[[], Awaitable[None]] | None,
+) -> None:
+    """Let the clients call, and kill the server at moments that the clients do not know."""
     chance = random.Random(plan.seed)
-    # The time of load is divided at random; the server is killed at each cut and at the end of it.
-    cuts = sorted(chance.uniform(0.1, 1.0) for _ in range(plan.kills))
+    # The seed decides after how many answered calls the server is killed. It is killed at the end of the load as well.
+    cuts = sorted(int(chance.uniform(0.1, 1.0) * plan.calls) for _ in range(plan.kills))
     stop = asyncio.Event()
     calling = [asyncio.create_task(client.run(stop)) for client in clients]
-    ran = 0.0
+    failing = asyncio.ensure_future(faults()) if faults is not None else None
     for cut in cuts:
-        await asyncio.sleep((cut - ran) * plan.load_seconds)
-        ran = cut
+        await link.until(succeeded=cut)
         await _restart(server, link, chance)
-    await asyncio.sleep((1.0 - ran) * plan.load_seconds)
+    await link.until(succeeded=plan.calls, unavailable=plan.unavailable)
+    if failing is not None:
+        failing.cancel()
+        await asyncio.wait([failing])
     stop.set()
     await asyncio.gather(*calling)
     if plan.kills:
@@ -159,7 +183,7 @@ async def _rest(link: Link, watchers: Sequence[Watcher], seconds_max: float) -> 
     while time.monotonic() - changed_at < seconds_max:
         running = await _revisions(channel, instance_service_pb2.INSTANCE_STATE_RUNNING)
         page = await TimerServiceStub(channel).ListTimers(
-            timer_service_pb2.ListTimersRequest(page_size=1), timeout=10
+            timer_service_pb2.ListTimersRequest(page_size=1), timeout=ANSWER_SECONDS_MAX
         )
         now_ms = time.time_ns() // 1_000_000
         due = [ms_of(timer.due_time) for timer in page.timers if ms_of(timer.due_time) < now_ms + HORIZON_MS]
@@ -172,17 +196,20 @@ async def _rest(link: Link, watchers: Sequence[Watcher], seconds_max: float) -> 
     return False
 
 
-async def _caught_up(link: Link, watchers: Sequence[Watcher], seconds_max: float = 5.0) -> bool:
-    """Return once every watcher holds the newest entry of what it watches, or has had the time for it."""
+async def _caught_up(link: Link, watchers: Sequence[Watcher], seconds_max: float) -> bool:
+    """Return once every watcher has the newest entry of its instance, or once no watcher makes progress any more."""
     channel = await link.channel()
-    ends_at = time.monotonic() + seconds_max
     revisions = await _revisions(channel)
-    while time.monotonic() < ends_at:
-        behind = [w for w in watchers if w.instance_id and w.position < revisions.get(w.instance_id, 0)]
-        if not behind:
+    positions: tuple[int, ...] = ()
+    changed_at = time.monotonic()
+    while time.monotonic() - changed_at < seconds_max:
+        if all(not w.instance_id or w.position >= revisions.get(w.instance_id, 0) for w in watchers):
             break
+        seen = tuple(watcher.position for watcher in watchers)
+        if seen != positions:
+            positions, changed_at = seen, time.monotonic()
         await asyncio.sleep(POLL_SECONDS)
-    # That one fell short is for the checker to say.
+    # The checker reports a watcher that fell short.
     return True
 
 
@@ -192,7 +219,7 @@ async def _revisions(channel: aio.Channel, *states: int) -> dict[str, int]:
         page_size=1_000,
         states=states,  # type: ignore[arg-type]  # the stubs know enums by class only
     )
-    answer = await InstanceServiceStub(channel).ListInstances(request, timeout=10)
+    answer = await InstanceServiceStub(channel).ListInstances(request, timeout=ANSWER_SECONDS_MAX)
     return {shown.instance_id: shown.revision for shown in answer.instances}
 
 

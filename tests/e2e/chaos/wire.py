@@ -21,16 +21,19 @@ from perdure.v1.instance_service_pb2_grpc import InstanceServiceStub
 from perdure.v1.runner_service_pb2_grpc import RunnerServiceStub
 from perdure.v1.timer_service_pb2_grpc import TimerServiceStub
 
-CALL_SECONDS_MAX: Final = 10.0
+CALL_SECONDS_MAX: Final = 30.0
 PAGE_SIZE: Final = 200
 
 
 class Link:
-    """The way to a server that is killed and started again, each time at another address."""
+    """Connection to a server that is killed and restarted, each time at another address. Counts the calls' results."""
 
     def __init__(self) -> None:
         self._up = asyncio.Event()
         self._channels: list[aio.Channel] = []
+        self._counted = asyncio.Condition()
+        self._succeeded = 0
+        self._unavailable = 0
 
     def connect(self, address: str) -> None:
         """Send calls there from now on."""
@@ -46,6 +49,20 @@ class Link:
     async def channel(self) -> aio.Channel:
         await self._up.wait()
         return self._channels[-1]
+
+    async def count(self, status: str) -> None:
+        """Count a finished call by its status."""
+        self._succeeded += status == "OK"
+        self._unavailable += status == "UNAVAILABLE"
+        async with self._counted:
+            self._counted.notify_all()
+
+    async def until(self, *, succeeded: int, unavailable: int = 0) -> None:
+        """Return once so many calls have succeeded and so many have failed with UNAVAILABLE."""
+        async with self._counted:
+            await self._counted.wait_for(
+                lambda: self._succeeded >= succeeded and self._unavailable >= unavailable
+            )
 
     async def close(self) -> None:
         for channel in self._channels:
@@ -93,6 +110,7 @@ class Wire:
             "answer": answer,
         }
         self._ledger.write(op=op, **told)
+        await self.link.count(status)
         return Send(**asked, **told)
 
     async def again(self, send: Send) -> Send:

@@ -39,17 +39,29 @@ class PowerLost(apsw.IOError):
 
 
 class Disk(apsw.VFS):
-    """A file layer over the default one, under a name of its own. ``cut_after`` is the number of writes and syncs until
-    the power goes; None leaves it on. ``on_cut`` is called in that instant, by the thread that writes.
+    """A file layer over the default one, under its own name.
+
+    ``cut_after`` is the number of writes and syncs until the power goes. None leaves the power on. From that number on,
+    the power goes at the first write or sync for which ``can_cut`` returns True. ``on_cut`` is called at the cut and
+    ``on_sync`` after each sync, both by the thread that writes.
     """
 
-    def __init__(self, name: str, *, on_cut: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        on_cut: Callable[[], None],
+        on_sync: Callable[[], None] = lambda: None,
+        can_cut: Callable[[], bool] = lambda: True,
+    ) -> None:
         super().__init__(name, "")
         self.name = name
         self._files: dict[str, _File] = {}
         self._removed: dict[str, _File] = {}
         self._lock = threading.Lock()
         self._on_cut = on_cut
+        self._on_sync = on_sync
+        self._can_cut = can_cut
         self.cut_after: int | None = None
         self.is_cut = False
         self.operations = 0
@@ -78,10 +90,14 @@ class Disk(apsw.VFS):
         with self._lock:
             self._cut()
 
-    def leave(self, folder: Path, chance: random.Random) -> None:
-        """Write what the cut left into another folder."""
+    def leave(self, folder: Path, chance: random.Random, *, share: float | None = None) -> None:
+        """Write what the cut left into another folder.
+
+        ``share`` is the share of the unsynced writes that survive. None chooses it at random.
+        """
         assert self.is_cut
-        share = chance.choice([0.0, 0.1, 0.5, 0.9, 1.0])
+        if share is None:
+            share = chance.choice([0.0, 0.1, 0.5, 0.9, 1.0])
         for path, file in (self._files | self._removed).items():
             if (not file.is_named or path in self._removed) and chance.random() < 0.5:
                 continue
@@ -111,10 +127,11 @@ class Disk(apsw.VFS):
                 _apply(file.durable, offset, data, b"\0")
             file.unsynced.clear()
             file.is_named = file.is_named or names_it
+            self._on_sync()
 
     def _count(self) -> None:
         self.operations += 1
-        if self.cut_after is not None and self.operations > self.cut_after:
+        if self.cut_after is not None and self.operations > self.cut_after and self._can_cut():
             self._cut()
         if self.is_cut:
             raise PowerLost("the power is gone")

@@ -91,11 +91,11 @@ class Fuzz:
     async def _answer(self, method: Any, path: str, body: bytes) -> Any:
         response = GetMessageClass(method.output_type)
         if method.server_streaming:
-            stream = self._channel.unary_stream(path)(body, timeout=30)
+            stream = self._channel.unary_stream(path)(body, timeout=60)
             item = await stream.read()
             stream.cancel()
             return response.FromString(item) if isinstance(item, bytes) else None
-        return response.FromString(await self._channel.unary_unary(path)(body, timeout=30))
+        return response.FromString(await self._channel.unary_unary(path)(body, timeout=60))
 
     def _count(self, code: str) -> None:
         self.codes[code] = self.codes.get(code, 0) + 1

@@ -62,7 +62,7 @@ async def ended(call: Any) -> Refused:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Return once it holds. What is waited for here happens inside grpc, which sends no signal."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - see above
             await asyncio.sleep(0.005)
 

@@ -9,7 +9,6 @@ import asyncio
 import os
 import random
 import shutil
-import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +28,10 @@ from perdure.v1 import runner_service_pb2 as runner
 APP: Final = Path(__file__).with_name("disk_app.py")
 
 ROUNDS: Final = int(os.environ.get("PERDURE_DISK_ROUNDS", "2"))
-ROUND_SECONDS: Final = 4.0
+CALLS: Final = 500
+CALLS_UNAVAILABLE: Final = 30
+"""Calls that succeed, and calls that the failing disk makes fail, before the load of a round ends."""
+
 FINDINGS_SHOWN_MAX: Final = 25
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -42,22 +44,16 @@ def set_fault(fault: Path, name: str) -> None:
     new.replace(fault)
 
 
-def is_under_load(calls: Path) -> bool:
-    return calls.exists() and calls.stat().st_size > 1_000
-
-
-async def fail_now_and_then(fault: Path, calls: Path, chance: random.Random) -> None:
-    """Let the disk fail for moments, long enough for a lease to end or not, from when the load runs until just before
-    it ends.
-    """
-    while not is_under_load(calls):  # noqa: ASYNC110 - another process writes it
-        await asyncio.sleep(0.05)
-    ends_at = time.monotonic() + 0.7 * ROUND_SECONDS
-    while time.monotonic() < ends_at:
-        set_fault(fault, chance.choice(list(FAULTS)))
-        await asyncio.sleep(chance.choice([0.02, 0.1, 0.4, 1.3]))
+async def fail_now_and_then(fault: Path, chance: random.Random) -> None:
+    """Let the disk fail for moments, some of which outlast a lease, until cancelled."""
+    try:
+        while True:
+            set_fault(fault, chance.choice(list(FAULTS)))
+            await asyncio.sleep(chance.choice([0.02, 0.1, 0.4, 1.3]))
+            set_fault(fault, "")
+            await asyncio.sleep(chance.choice([0.02, 0.1, 0.4]))
+    finally:
         set_fault(fault, "")
-        await asyncio.sleep(chance.choice([0.02, 0.1, 0.4]))
 
 
 @pytest.mark.chaos
@@ -67,14 +63,13 @@ async def test_every_promise_holds_while_the_disk_fails_under_load(seed: int, tm
     plan = Plan(
         seed=seed,
         kills=0,
-        load_seconds=ROUND_SECONDS,
+        calls=CALLS,
+        unavailable=CALLS_UNAVAILABLE,
         app=APP,
         environment={FAULT_VARIABLE: str(fault)},
     )
     folder = tmp_path / "round"
-    failing = asyncio.create_task(fail_now_and_then(fault, folder / "calls.jsonl", random.Random(seed)))
-    recording = await run_round(plan, folder)
-    await failing
+    recording = await run_round(plan, folder, faults=lambda: fail_now_and_then(fault, random.Random(seed)))
     findings = [
         finding
         for finding in judge(recording)
@@ -83,9 +78,6 @@ async def test_every_promise_holds_while_the_disk_fails_under_load(seed: int, tm
     ]
     shown = "\n".join(str(finding) for finding in findings[:FINDINGS_SHOWN_MAX])
     assert not findings, f"{len(findings)} findings\n{shown}\nfiles: {folder}"
-    told = [send for send in recording.sends if send.reason in {"DATABASE_UNAVAILABLE", "OUTCOME_UNKNOWN"}]
-    assert len(told) > 5, "a disk that never failed proves nothing"
-    assert sum(send.status == "OK" for send in recording.sends) > 20, "too little got through to judge"
     shutil.rmtree(folder)
 
 
@@ -98,7 +90,7 @@ class Client:
     async def call(self, path: str, request: Any) -> tuple[str, str, int]:
         """Return the status, the reason, and after how many milliseconds to try again."""
         try:
-            await self.channel.unary_unary(path)(request.SerializeToString(), timeout=10)
+            await self.channel.unary_unary(path)(request.SerializeToString(), timeout=60)
         except grpc.aio.AioRpcError as error:
             found = refused(error)
             return (*found.what, found.retry_after_ms)
@@ -120,7 +112,7 @@ class Client:
         wanted = (
             health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
         )
-        watch = self.channel.unary_stream("/grpc.health.v1.Health/Watch")(request, timeout=20)
+        watch = self.channel.unary_stream("/grpc.health.v1.Health/Watch")(request, timeout=60)
         while health_pb2.HealthCheckResponse.FromString(await watch.read()).status != wanted:
             pass
         watch.cancel()

@@ -15,7 +15,7 @@ from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
 
 APP: Final = Path(__file__).with_name("hostile_app.py")
-ENDED_SECONDS_MAX: Final = 30.0
+ENDED_SECONDS_MAX: Final = 90.0
 GROWTH_BYTES_MAX: Final = 400 << 20
 """For a moment, outputs of twenty megabytes are there several times over."""
 
@@ -34,7 +34,7 @@ class Caller:
     async def start(self, workflow: str) -> str:
         call = self.channel.unary_unary("/perdure.v1.RunnerService/StartInstance")
         request = runner.StartInstanceRequest(workflow=workflow)
-        answer = await call(request.SerializeToString(), timeout=10)
+        answer = await call(request.SerializeToString(), timeout=60)
         return str(runner.StartInstanceResponse.FromString(answer).instance_id)
 
     async def end(self, instance_id: str) -> instances.Instance:
@@ -57,7 +57,7 @@ class Caller:
 
     async def ready(self) -> bool:
         check = self.channel.unary_unary("/grpc.health.v1.Health/Check")
-        answer = await check(health_pb2.HealthCheckRequest().SerializeToString(), timeout=10)
+        answer = await check(health_pb2.HealthCheckRequest().SerializeToString(), timeout=60)
         return bool(
             health_pb2.HealthCheckResponse.FromString(answer).status == health_pb2.HealthCheckResponse.SERVING
         )
@@ -65,7 +65,7 @@ class Caller:
     async def become_ready(self) -> None:
         """Return once the server says that it is ready, as it may be already."""
         watch = self.channel.unary_stream("/grpc.health.v1.Health/Watch")
-        async for answer in watch(health_pb2.HealthCheckRequest().SerializeToString(), timeout=10):
+        async for answer in watch(health_pb2.HealthCheckRequest().SerializeToString(), timeout=60):
             if (
                 health_pb2.HealthCheckResponse.FromString(answer).status
                 == health_pb2.HealthCheckResponse.SERVING

@@ -1,18 +1,16 @@
 """The database's file: taking it for this process alone, connecting to it, and saying clearly why that fails.
 
-What lives here: paths, the lock, connections and their settings. What may not: rows.
+What lives here: paths, connections and their settings. What may not: rows, locks (`file_lock` has those).
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 from typing import Final
 
 import apsw
 
-from perdure_server.store.protocol import CannotOpen, DatabaseInUse, Unavailable
+from perdure_server.store.protocol import CannotOpen, Unavailable
 from perdure_server.store.sqlite.migrate import check_owner
 
 SQLITE_VERSION_MIN: Final = (3, 51, 3)
@@ -34,36 +32,6 @@ READER_CACHE_KIB: Final = 2 << 10
 
 WAL_BYTES_KEPT: Final = 64 << 20
 """To what the log's file is cut when it starts anew."""
-
-
-class FileLock:
-    """The lock beside a database's file, which keeps a second server away. The kernel frees it when we die."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._descriptor = -1
-
-    def take(self) -> None:
-        """Raise `DatabaseInUse` if another process has it, `CannotOpen` if it cannot be written."""
-        lock_path = f"{self._path}.lock"
-        try:
-            descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise CannotOpen(f"cannot write {lock_path}: {error.strerror}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise DatabaseInUse(self._path) from None
-            raise CannotOpen(f"cannot lock {lock_path}: {error.strerror}") from error
-        self._descriptor = descriptor
-
-    def release(self) -> None:
-        """Let it go. The file stays: removing it could remove another's lock."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
 
 
 def check_path(path: str) -> None:
@@ -94,16 +62,25 @@ def check_sqlite() -> None:
 
 def connect_writer(path: str, vfs: str | None = None) -> apsw.Connection:
     """Return the one connection that writes. ``path`` may be ``:memory:``."""
+    has_log = os.path.exists(f"{path}-wal") and os.path.getsize(f"{path}-wal") > 0
     try:
         connection = apsw.Connection(path, vfs=vfs, statementcachesize=STATEMENTS_MAX)
     except apsw.Error as error:
         raise CannotOpen(f"cannot open {path}: {error}") from error
     try:
+        if has_log:
+            set_keeps_log(connection, keeps=True)
         _set_up_writer(connection, path)
     except BaseException:
-        connection.close()  # the last one to close takes the log's files away
+        # The last one to close copies the log and removes it, which a log that was there before must not suffer.
+        connection.close()
         raise
     return connection
+
+
+def set_keeps_log(connection: apsw.Connection, *, keeps: bool) -> None:
+    """Set whether closing the connection leaves the log alone. By default the last one copies it and removes it."""
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(keeps))
 
 
 def _set_up_writer(connection: apsw.Connection, path: str) -> None:
@@ -144,9 +121,13 @@ def connect_reader(path: str, vfs: str | None = None) -> apsw.Connection:
         connection = apsw.Connection(
             path, flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs, statementcachesize=STATEMENTS_MAX
         )
+        # The writer closes last. A reader never copies the log or removes it.
+        set_keeps_log(connection, keeps=True)
         connection.set_busy_timeout(BUSY_MS_MAX)
         connection.execute("PRAGMA query_only = ON").fetchall()
         connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}").fetchall()
+        # The first read opens the log. Later, its name could lead to another file, or to none.
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
     except apsw.Error as error:
         raise Unavailable(f"cannot open {path}: {error}") from error
     return connection

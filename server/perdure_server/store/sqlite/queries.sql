@@ -292,3 +292,14 @@ UPDATE replicas SET lease_until = :lease_until WHERE replica_id = :replica_id AN
 -- name: end_replica
 -- A server process ends.
 DELETE FROM replicas WHERE replica_id = :replica_id
+
+
+-- === the identity of the database ==============================================================================
+
+-- name: database_identity
+-- Database id and commit number, at the start and after a commit whose result is unknown.
+SELECT database_id, commit_number FROM database_identity WHERE only_row = 1
+
+-- name: set_commit_number
+-- Counts a batch of changes, in its transaction.
+UPDATE database_identity SET commit_number = :number WHERE only_row = 1

@@ -11,6 +11,7 @@ What lives here: the protocol's methods, opening, closing, and keeping the log s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -38,14 +39,15 @@ from perdure_server.store.protocol import (
     RequestRecord,
     StoredDefinition,
     StoredInstance,
+    StoreError,
     TaskRow,
     TimerCursor,
     TimerRow,
     Unavailable,
 )
+from perdure_server.store.sqlite.database_files import DatabaseFiles
 from perdure_server.store.sqlite.errors import REFUSES_VALUES
 from perdure_server.store.sqlite.files import (
-    FileLock,
     check_path,
     check_sqlite,
     connect_reader,
@@ -132,7 +134,8 @@ class SqliteStore:
         self._path = os.path.realpath(path) if path is not None else None
         self._clock = clock or wall_clock_ms
         self._vfs = vfs
-        self._lock: FileLock | None = None
+        self._files: DatabaseFiles | None = None
+        self._owned_files: DatabaseFiles | None = None
         self._writer: ConnectionThreads | None = None
         self._readers: ConnectionThreads | None = None
         self._lister: ConnectionThreads | None = None
@@ -150,9 +153,9 @@ class SqliteStore:
         check_sqlite()
         if self._path is not None:
             check_path(self._path)
-            lock = FileLock(self._path)
-            lock.take()
-            self._lock = lock
+            files = DatabaseFiles(self._path)
+            files.take()
+            self._files = self._owned_files = files
         try:
             await self._start_threads()
         except BaseException:
@@ -181,27 +184,43 @@ class SqliteStore:
 
     def _connect(self) -> apsw.Connection:
         connection = connect_writer(self._path or ":memory:", self._vfs)
+        files = self._files
         try:
+            if files is not None:
+                files.accept(connection)
             migrate(connection)
             with transaction(connection):
                 connection.execute(_END_REPLICAS)
             if self._path is not None:
                 sync_directory(self._path)
+            if files is not None:
+                files.watch(connection)
         except (apsw.Error, OSError) as error:
             connection.close()
             raise CannotOpen(f"cannot set up {self._path}: {error}") from error
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     async def close(self) -> None:
-        readers, lister, writer, lock = self._readers, self._lister, self._writer, self._lock
-        self._readers = self._lister = self._writer = self._lock = None
+        readers, lister, writer, files = self._readers, self._lister, self._writer, self._owned_files
+        self._readers = self._lister = self._writer = self._owned_files = None
         for threads in (lister, readers):
             if threads is not None and threads is not writer:
                 await threads.close()
         if writer is not None:
+            if files is not None:
+                # Closing copies the log and removes it by its path, which must still be the open one.
+                with contextlib.suppress(StoreError):
+                    await writer.submit(files.is_sound)
             await writer.close()
-        if lock is not None:
-            lock.release()
+        if files is not None:
+            files.close()
+
+    def healthy(self) -> bool:
+        files = self._files
+        return files is None or not files.fenced
 
     async def ping(self) -> None:
         await self._read("SELECT 1", {})
@@ -221,7 +240,9 @@ class SqliteStore:
             batch = encode(changes)
         except REFUSES_VALUES:
             batch = None
-        return await self._write(lambda connection: commit_changes(connection, changes, batch, self._clock))
+        return await self._write(
+            lambda connection: commit_changes(connection, changes, batch, self._clock, self._count_commit)
+        )
 
     async def load(self, instance_id: str) -> State | None:
         return await self._loads.load(instance_id)
@@ -358,6 +379,7 @@ class SqliteStore:
                         "created_at": definition.created_at,
                     },
                 )
+                self._count_commit(connection)
             return DefinitionOutcome.REPLACED if found else DefinitionOutcome.STORED
 
         return await self._write(put)
@@ -414,7 +436,25 @@ class SqliteStore:
     async def _write(self, work: Callable[[apsw.Connection], T]) -> T:
         if self._writer is None:
             raise Unavailable("the store is closed")
-        return await self._writer.submit(work)
+        files = self._files
+        if files is None:
+            return await self._writer.submit(work)
+
+        def run(connection: apsw.Connection) -> T:
+            files.check_writable()
+            try:
+                result = work(connection)
+            except BaseException:
+                files.forget_pending()
+                raise
+            files.confirm(connection)
+            return result
+
+        return await self._writer.submit(run)
+
+    def _count_commit(self, connection: apsw.Connection) -> None:
+        if self._files is not None:
+            self._files.advance(connection)
 
     def _submit_read(self, work: Callable[[apsw.Connection], T]) -> asyncio.Future[T]:
         if self._readers is None:
@@ -446,11 +486,17 @@ class SqliteStore:
         """
         if self._pages_written == self._pages_copied:
             return
+        files = self._files
+        if files is not None and not files.is_sound(connection):
+            return
         self._pages_copied = self._pages_written
         try:
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            frames, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.Error as error:
             log.warning("the log could not be copied into the database: %s", error)
+            return
+        if files is not None and frames == copied:
+            files.log_copied()
 
 
 def _instance_of(state: str, bodies: str | None) -> StoredInstance:

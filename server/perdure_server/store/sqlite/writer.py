@@ -27,6 +27,9 @@ from perdure_server.store.sqlite.errors import REFUSES_VALUES, told, translated_
 from perdure_server.store.sqlite.queries import Rows, fetch, rows
 from perdure_server.store.sqlite.rows import Batch, encode
 
+Count = Callable[[apsw.Connection], None]
+"""Counts the commit of an open transaction."""
+
 _LOST: Final = rows("lost")
 _LOST_TIMERS: Final = rows("lost_timers")
 _LOST_REPLICAS: Final = rows("lost_replicas")
@@ -48,19 +51,27 @@ _GUARD: Final = _CONFLICTS["guard"]
 
 
 def commit_changes(
-    connection: apsw.Connection, changes: Sequence[Change], batch: Batch | None, now: Callable[[], int]
+    connection: apsw.Connection,
+    changes: Sequence[Change],
+    batch: Batch | None,
+    now: Callable[[], int],
+    count: Count,
 ) -> list[Outcome | Refused]:
-    """Make changes durable. ``batch`` is their encoding, None if one of them could not be encoded."""
+    """Make changes durable.
+
+    ``batch`` is their encoding, None if one of them could not be encoded. ``count`` is called in the transaction,
+    before it is committed.
+    """
     if batch is not None:
         try:
-            return _commit_together(connection, changes, batch, now)
+            return _commit_together(connection, changes, batch, now, count)
         except REFUSES_VALUES:
             pass
-    return _commit_apart(connection, changes, now)
+    return _commit_apart(connection, changes, now, count)
 
 
 def _commit_together(
-    connection: apsw.Connection, changes: Sequence[Change], batch: Batch, now: Callable[[], int]
+    connection: apsw.Connection, changes: Sequence[Change], batch: Batch, now: Callable[[], int], count: Count
 ) -> list[Outcome | Refused]:
     outcomes: list[Outcome | Refused] = [COMMITTED] * len(changes)
     with transaction(connection):
@@ -70,11 +81,12 @@ def _commit_together(
                 outcomes[number] = conflict
             batch = encode([change for number, change in enumerate(changes) if number not in lost])
         _write(connection, batch)
+        count(connection)
     return outcomes
 
 
 def _commit_apart(
-    connection: apsw.Connection, changes: Sequence[Change], now: Callable[[], int]
+    connection: apsw.Connection, changes: Sequence[Change], now: Callable[[], int], count: Count
 ) -> list[Outcome | Refused]:
     outcomes: list[Outcome | Refused] = []
     with transaction(connection):
@@ -92,6 +104,7 @@ def _commit_apart(
                 connection.execute("ROLLBACK TO change")
                 outcomes.append(Refused(told(error)))
             connection.execute("RELEASE change")
+        count(connection)
     return outcomes
 
 

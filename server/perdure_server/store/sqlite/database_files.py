@@ -1,0 +1,328 @@
+"""The files of an open database: their ownership, and the proof before each answer that they are still the open ones.
+
+Theory of operation. `take` locks the database before SQLite opens it and rejects a file that lost commits. `accept` and
+`watch` look at what SQLite found and start to protect the files. From then on each write runs between `check_writable`
+and `confirm`. `confirm` compares the files at the paths with the open ones and looks at SQLite's locks. If something
+differs, the store is fenced: the result of that write is unknown and all later writes are rejected, but SQLite keeps
+the files open. They hold all data, reads work, and a backup over an open connection saves everything.
+
+`take` and `close` run on the event loop, all other methods on the writer thread. Owns: the locks, the commit number,
+the fence. Must not: write rows other than the commit number.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import urllib.parse
+from typing import Final
+
+import apsw
+
+from perdure_server.store.protocol import CannotOpen, DatabaseInUse, LostCommits, OutcomeUnknown, Unavailable
+from perdure_server.store.sqlite import open_audit
+from perdure_server.store.sqlite.file_lock import CommitRecord, FileGuard, FileLock, check_record
+from perdure_server.store.sqlite.files import set_keeps_log
+from perdure_server.store.sqlite.log_check import log_is_damaged
+from perdure_server.store.sqlite.queries import fetch, one
+from perdure_server.store.sqlite.syscalls import FileIdentity, LockProbe, PathProbe
+from perdure_server.telemetry.logs import Sparing
+
+log = logging.getLogger(__name__)
+
+LOCK_FILE_SECONDS: Final = 1.0
+"""Interval at which the lock file is looked up, and the kernel's list of locks if another process locks the file
+too."""
+
+_SHARED_LOCK: Final = (0x40000002, 510)
+"""Start and length of the range of the database file that SQLite locks while a connection in WAL mode is open."""
+
+_INDEX_LOCK: Final = (128, 1)
+"""The byte of the `-shm` file that SQLite locks while it is in use."""
+
+_READ_IDENTITY: Final = one("database_identity")
+_SET_COMMIT_NUMBER: Final = one("set_commit_number")
+
+
+def read_identity(connection: apsw.Connection) -> tuple[str, int]:
+    """Return a database's id and its commit number. The id is empty in a database that has none yet."""
+    if not fetch(connection, "SELECT 1 FROM sqlite_schema WHERE name = 'database_identity'", {}):
+        return "", 0
+    database_id, number = fetch(connection, _READ_IDENTITY, {})[0]
+    return database_id, number
+
+
+class DatabaseFiles:
+    """The database file at ``path``, its `-wal`, `-shm` and `.lock`, held by this process alone."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.fenced = ""
+        """Reason for rejecting all writes, empty while the files are sound."""
+        self._lock = FileLock(path)
+        self._guard = FileGuard(path)
+        self._record: CommitRecord | None = None
+        self._had_log = False
+        self._was_copied = False
+        self._process_id = os.getpid()
+        self._database_id = ""
+        self._number = 0
+        self._pending = 0
+        self._copied_number = 0
+        self._probes: tuple[tuple[PathProbe, FileIdentity], ...] = ()
+        self._locks: tuple[tuple[str, LockProbe], ...] = ()
+        self._look_at = 0.0
+        self._not_recorded = Sparing(log, "commit number not written to the lock file: %s")
+
+    # --- before SQLite opens the file ---------------------------------------------------------------------------
+
+    def take(self) -> None:
+        """Lock the database for this process.
+
+        Raises:
+            DatabaseInUse: Another server has it.
+            LostCommits: It is known to have lost acknowledged commits.
+            CannotOpen: It cannot be locked, or has hard links.
+        """
+        self._lock.take()
+        try:
+            self._record = record = self._lock.read_record()
+            if record is not None and not _size(self.path):
+                check_record(record, self.path, database_id="", number=0)
+            self._guard.take()
+            self._had_log = _size(f"{self.path}-wal") > 0
+            if record is not None and self._had_log:
+                self._check_main_file(record)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_main_file(self, record: CommitRecord) -> None:
+        """Reject an older file that was put under the log of a newer one: SQLite would mix them."""
+        self._was_copied = (record.device, record.inode) != (self._guard.device, self._guard.inode)
+        uri = f"file:{urllib.parse.quote(os.fsencode(self.path))}?immutable=1"
+        try:
+            connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        except apsw.Error:
+            return
+        try:
+            database_id, number = read_identity(connection)
+        except apsw.Error:
+            # Without its log the file may be incomplete, which proves nothing.
+            return
+        finally:
+            connection.close()
+        if database_id and (database_id != record.database_id or number < record.copied_number):
+            raise LostCommits(
+                self.path,
+                "an older or different database was put in place of the one that wrote its -wal file",
+            )
+
+    # --- once SQLite has opened it ------------------------------------------------------------------------------
+
+    def accept(self, connection: apsw.Connection) -> None:
+        """Reject a database whose log is damaged or that lost commits. The log is left alone in that case.
+
+        Raises:
+            LostCommits: Acknowledged commits are missing.
+            CannotOpen: The database is damaged.
+        """
+        set_keeps_log(connection, keeps=self._had_log)
+        # The first read creates the `-shm` file, and recovers the log.
+        database_id, number = read_identity(connection)
+        try:
+            index = self._guard.open_index()
+            if self._had_log and log_is_damaged(f"{self.path}-wal", index):
+                raise LostCommits(
+                    self.path, "its -wal file is damaged, and acknowledged commits follow the damage"
+                )
+        except OSError as error:
+            raise CannotOpen(f"cannot read the log of {self.path}: {error.strerror}") from error
+        check_record(self._record, self.path, database_id=database_id, number=number)
+        if self._was_copied:
+            found = connection.execute("PRAGMA quick_check(1)").fetchall()
+            if found != [("ok",)]:
+                raise LostCommits(self.path, "it does not belong to the -wal file beside it")
+        set_keeps_log(connection, keeps=False)
+        self._locks = tuple(
+            (path, probe)
+            for path, probe in (
+                (self.path, LockProbe(self._guard.descriptor, *_SHARED_LOCK)),
+                (f"{self.path}-shm", LockProbe(index, *_INDEX_LOCK)),
+            )
+            # An unusual file layer may lock otherwise.
+            if probe.holder() == self._process_id
+        )
+
+    def watch(self, connection: apsw.Connection) -> None:
+        """Start to protect the files. Call it after the schema is up to date."""
+        self._database_id, self._number = read_identity(connection)
+        if not self._had_log:
+            self._copied_number = self._number
+        elif self._record is not None:
+            self._copied_number = self._record.copied_number
+        probes = [PathProbe(f"{self.path}{suffix}") for suffix in ("", "-wal", "-shm")]
+        found = [(probe, probe.identity()) for probe in probes]
+        self._probes = tuple((probe, identity) for probe, identity in found if identity is not None)
+        self._protect()
+        self._write_record()
+
+    def _protect(self) -> None:
+        open_audit.protect(self, [f"{self.path}{suffix}" for suffix in ("", "-wal", "-shm", ".lock")])
+
+    # --- around each write --------------------------------------------------------------------------------------
+
+    def check_writable(self) -> None:
+        """Raise `Unavailable` if the store is fenced."""
+        if self.fenced:
+            raise Unavailable(self.fenced)
+
+    def advance(self, connection: apsw.Connection) -> None:
+        """Count the commit of the open transaction."""
+        if not self._number:
+            self._number = read_identity(connection)[1]
+        number = self._number + 1
+        connection.execute(_SET_COMMIT_NUMBER, {"number": number})
+        self._pending = number
+
+    def forget_pending(self) -> None:
+        """Give up the number of a transaction that failed. It may have been committed, so it is read again."""
+        if self._pending:
+            self._pending = self._number = 0
+
+    def confirm(self, connection: apsw.Connection) -> None:
+        """Prove that a finished write is in the files at the paths, and record its number.
+
+        Raises `OutcomeUnknown` if the files were replaced or SQLite's locks are gone. The store is fenced then.
+        """
+        if not self.is_sound(connection):
+            raise OutcomeUnknown(self.fenced)
+        if self._pending:
+            self._number, self._pending = self._pending, 0
+            self._write_record()
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOCK_FILE_SECONDS
+            self._check_lock_file(connection)
+
+    def is_sound(self, connection: apsw.Connection) -> bool:
+        """Compare the files at the paths with the open ones, and fence the store if they differ."""
+        if not self.fenced and (difference := self._difference()):
+            self._fence(connection, difference)
+        return not self.fenced
+
+    def log_copied(self) -> None:
+        """Note that the main file is complete without its log."""
+        self._copied_number = self._number
+
+    def _difference(self) -> str:
+        """Return what is wrong with the files, empty if nothing is."""
+        for probe, identity in self._probes:
+            found = probe.identity()
+            if found != identity:
+                return f"{probe.path} was {'removed' if found is None else 'replaced'}"
+        for path, lock in self._locks:
+            holder = lock.holder()
+            if holder in (self._process_id, -1):
+                continue
+            if holder is None or not self._is_listed(path):
+                return f"SQLite's lock on {path} was dropped"
+        return ""
+
+    def _is_listed(self, path: str) -> bool:
+        """Return True unless the kernel's list of locks is known to lack ours.
+
+        For the case that another process holds such a lock too, which hides ours.
+        """
+        if time.monotonic() < self._look_at:
+            return True
+        try:
+            inode = os.stat(path).st_ino
+            with open("/proc/locks", encoding="ascii") as locks:
+                entries = [line.split() for line in locks]
+        except (OSError, ValueError):
+            return True
+        ours = (str(self._process_id), str(inode))
+        return any(
+            entry[1] == "POSIX" and (entry[4], entry[5].rpartition(":")[2]) == ours for entry in entries
+        )
+
+    def _fence(self, connection: apsw.Connection, difference: str) -> None:
+        self.fenced = f"the database's files changed under the server: {difference}"
+        # Closing would remove the log by its path, which is another one by now.
+        set_keeps_log(connection, keeps=True)
+        # So that the next start is rejected even if the lock file was removed together with the database.
+        self._restore_lock_file()
+        log.critical(
+            "database files changed, writes rejected; do not restart, run `perdure db backup FILE`",
+            extra={
+                "database": self.path,
+                "difference": difference,
+                "log_copied": self._rescue_log(connection),
+            },
+        )
+
+    def _rescue_log(self, connection: apsw.Connection) -> bool:
+        """Copy the log into the main file if the log was removed and nobody can have made a new one.
+
+        Returns True if the main file holds everything. Any other damage leaves the files as they are.
+        """
+        states = {probe.path: (probe.identity(), identity) for probe, identity in self._probes}
+        main, main_was = states.get(self.path, (None, None))
+        index, index_was = states.get(f"{self.path}-shm", (None, None))
+        if main != main_was or main is None or index not in (None, index_was):
+            return False
+        if states.get(f"{self.path}-wal", (None, None))[0] is not None:
+            return False
+        if any(lock.holder() != self._process_id for _, lock in self._locks):
+            return False
+        try:
+            frames, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.Error:
+            return False
+        return frames == copied
+
+    # --- the lock file ------------------------------------------------------------------------------------------
+
+    def _write_record(self) -> None:
+        record = CommitRecord(
+            self._database_id, self._number, self._copied_number, self._guard.device, self._guard.inode
+        )
+        if not self._lock.write_record(record):
+            self._not_recorded.tell(self._lock.path)
+
+    def _check_lock_file(self, connection: apsw.Connection) -> None:
+        if not self._restore_lock_file():
+            self._fence(connection, f"{self._lock.path} belongs to another server")
+            raise OutcomeUnknown(self.fenced)
+
+    def _restore_lock_file(self) -> bool:
+        """Create and lock the lock file again if it was removed. Returns False if another server locked a new one."""
+        if self._lock.is_in_place():
+            return True
+        try:
+            self._lock.take_again()
+        except DatabaseInUse:
+            return False
+        except CannotOpen as error:
+            self._not_recorded.tell(error)
+            return True
+        self._protect()
+        self._write_record()
+        log.warning("lock file was missing, created again", extra={"path": self._lock.path})
+        return True
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Release the database. Call it after SQLite has closed every connection."""
+        open_audit.unprotect(self)
+        self._guard.close()
+        self._lock.release()
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

@@ -1,0 +1,98 @@
+"""The app of a server whose steps tamper with the server's own database, as `Tamper.tamper` is told by its input.
+
+With `PERDURE_TEST_BLIND` set, the server does not look at its files: the bug that the tests must find.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from perdure import Context, Outcome, Retry, Workflow, step, wait_for
+from perdure_server.store.sqlite.database_files import DatabaseFiles
+
+BLIND_VARIABLE: Final = "PERDURE_TEST_BLIND"
+
+if BLIND_VARIABLE in os.environ:
+    DatabaseFiles._difference = lambda _: ""  # type: ignore[method-assign]
+
+
+def read_natively(database: str) -> str:
+    """Open and close the file without Python knowing, as a library in C would."""
+    library = ctypes.CDLL(None)
+    descriptor = library.open(database.encode(), os.O_RDONLY)
+    library.close(descriptor)
+    return "done"
+
+
+def attach(database: str) -> str:
+    """Open and close the file with another SQLite, by a way that Python does not announce."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as other:
+        other.execute("ATTACH ? AS served", [database])
+        return str(other.execute("SELECT count(*) FROM served.instances").fetchone()[0])
+
+
+def connect(database: str) -> str:
+    with contextlib.closing(sqlite3.connect(database)) as other:
+        return str(other.execute("SELECT count(*) FROM instances").fetchone()[0])
+
+
+def read(database: str) -> str:
+    return str(len(Path(database).read_bytes()))
+
+
+def fork(_: str) -> str:
+    """Leave a forked child behind, which outlives the server."""
+    child = os.fork()
+    if child == 0:
+        os.closerange(0, 3)
+        signal.pause()
+        os._exit(0)
+    return str(child)
+
+
+def look_from_a_child(database: str) -> str:
+    """Open the database in another process, which is allowed."""
+    program = (
+        "import sqlite3, sys\n"
+        "print(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM instances').fetchone()[0])\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program, database], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+ACTIONS: Final[dict[str, Any]] = {
+    action.__name__: action for action in (read_natively, attach, connect, read, fork, look_from_a_child)
+}
+
+
+class Tamper(Workflow, name="tamper", version=1):
+    """Runs one action on a database, and writes what came of it into a file before the step ends."""
+
+    start = "tamper"
+
+    @step(on={"done": "end"}, retry=Retry(max_attempts=1))
+    def tamper(self, ctx: Context) -> Outcome:
+        try:
+            result = ACTIONS[ctx.initial["action"]](ctx.initial["database"])
+        except Exception as error:
+            result = f"{type(error).__name__}: {error}"
+        report = Path(ctx.initial["report"])
+        report.with_suffix(".new").write_text(result)
+        report.with_suffix(".new").rename(report)
+        return Outcome("done")
+
+
+class Parked(Workflow, name="parked", version=1):
+    """Waits, and so is a row that must not be lost."""
+
+    start = "parked"
+    parked = wait_for("left", timeout="24h", on={"left": "end", "timeout": "end"})

@@ -1,0 +1,329 @@
+"""The proof before each answer that the files of a database are still the open ones, in one process."""
+
+# ruff: noqa: ASYNC220, ASYNC221, ASYNC222, ASYNC230, ASYNC240, SIM115 - a test may look at its own few files while its loop stands still
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from factories import a_change, a_definition, a_state
+from perdure_server.store.protocol import COMMITTED, DatabaseInUse, OutcomeUnknown, Unavailable
+from perdure_server.store.sqlite import SqliteStore, syscalls
+from perdure_server.store.sqlite.database_files import DatabaseFiles
+from perdure_server.store.sqlite.file_lock import RECORD_BYTES, CommitRecord, FileLock
+
+LIBRARY = ctypes.CDLL(None)
+
+
+def remove(path: str) -> None:
+    """Remove a file as another process would."""
+    subprocess.run(["rm", path], check=True)
+
+
+def drop_locks(path: str) -> None:
+    """Open and close a file as native code in this process would."""
+    LIBRARY.close(LIBRARY.open(path.encode(), os.O_RDONLY))
+
+
+FAULTS: list[Callable[[str], None]] = [
+    remove,
+    lambda path: remove(f"{path}-wal"),
+    lambda path: remove(f"{path}-shm"),
+    drop_locks,
+    lambda path: drop_locks(f"{path}-shm"),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=["database", "log", "index", "lock", "lock-of-the-index"])
+async def test_the_batch_that_sees_a_fault_is_unknown_and_later_ones_are_unavailable(
+    fault: Callable[[str], None], store: SqliteStore, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = a_state()
+    assert list(await store.commit([a_change(before)])) == [COMMITTED]
+    assert store.healthy()
+
+    fault(path)
+
+    with pytest.raises(OutcomeUnknown, match="files changed under the server"):
+        await store.commit([a_change(a_state())])
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await store.commit([a_change(a_state())])
+    with pytest.raises(Unavailable):
+        await store.heartbeat("r", lease_ms=1_000)
+    assert not store.healthy()
+    assert await store.load(before.instance_id) == before
+    (record,) = [record for record in caplog.records if record.levelno == logging.CRITICAL]
+    assert "do not restart, run `perdure db backup FILE`" in record.getMessage()
+
+
+async def test_a_removed_log_is_copied_into_the_database_before_it_is_gone(
+    store: SqliteStore, path: str
+) -> None:
+    states = [a_state() for _ in range(5)]
+    for state in states:
+        await store.commit([a_change(state)])
+    remove(f"{path}-wal")
+    with pytest.raises(OutcomeUnknown):
+        await store.commit([a_change(a_state())])
+    await store.close()
+
+    reopened = SqliteStore(path)
+    await reopened.open()
+    assert [await reopened.load(state.instance_id) for state in states] == states
+    await reopened.close()
+
+
+async def test_a_fenced_store_leaves_the_files_at_its_paths_alone(store: SqliteStore, path: str) -> None:
+    await store.commit([a_change(a_state())])
+    for suffix in ("", "-wal", "-shm"):
+        remove(f"{path}{suffix}")
+        subprocess.run(["sh", "-c", f"echo other > {path}{suffix}"], check=True)
+
+    await store.close()
+
+    assert [Path(f"{path}{suffix}").read_text() for suffix in ("", "-wal", "-shm")] == ["other\n"] * 3
+
+
+async def test_a_lost_lock_is_seen_although_another_process_holds_one_too(
+    store: SqliteStore, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not Path("/proc/locks").exists():
+        pytest.skip("this system does not list locks")
+    program = (
+        "import sqlite3, sys\n"
+        "c = sqlite3.connect(sys.argv[1]); c.execute('BEGIN'); c.execute('SELECT * FROM instances').fetchall()\n"
+        "print('open', flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        for _ in range(3):
+            assert list(await store.commit([a_change(a_state())])) == [COMMITTED]
+        drop_locks(path)
+        store._files._look_at = 0.0  # type: ignore[union-attr]
+        with pytest.raises(OutcomeUnknown, match="lock on"):
+            await store.commit([a_change(a_state())])
+        other.kill()
+
+
+async def test_a_foreign_reader_that_comes_and_goes_disturbs_nothing(store: SqliteStore, path: str) -> None:
+    program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM instances').fetchall()"
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", program, path], check=True)
+        assert list(await store.commit([a_change(a_state())])) == [COMMITTED]
+
+
+async def test_a_lock_file_that_cannot_be_written_stops_nothing(store: SqliteStore, path: str) -> None:
+    """As on a disk that has become read-only, or has no room for the record."""
+    lock = store._files._lock  # type: ignore[union-attr]
+    os.close(lock._descriptor)
+    lock._descriptor = os.open("/dev/full", os.O_WRONLY)
+    for _ in range(3):
+        assert list(await store.commit([a_change(a_state())])) == [COMMITTED]
+    await store.close()
+    reopened = SqliteStore(path)
+    await reopened.open()
+    await reopened.close()
+
+
+async def test_a_failed_commit_does_not_count(
+    store: SqliteStore, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = store._files
+    assert files is not None
+    number = files._number
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "perdure_server.store.sqlite.writer._LOST.statements", lambda _: [("SELECT broken", ())]
+        )
+        with pytest.raises(Unavailable):
+            await store.commit([a_change(a_state())])
+    await store.commit([a_change(a_state())])
+    assert files._number == number + 1
+
+
+# --- the lock file --------------------------------------------------------------------------------------------------
+
+
+def test_a_record_is_read_back_and_a_torn_one_is_not() -> None:
+    record = CommitRecord("a" * 32, 2**63, 17, 2**40, 2**64 - 1)
+    encoded = record.encoded()
+    assert len(encoded) <= 512
+    assert CommitRecord.decoded(encoded) == record
+    for torn in (
+        b"",
+        encoded[:-1],
+        encoded[:50] + b"\0" * 78,
+        encoded.replace(b"17", b"18"),
+        b"\xff" * RECORD_BYTES,
+    ):
+        assert CommitRecord.decoded(torn) is None
+
+
+def test_a_lock_file_that_was_removed_after_it_was_opened_is_created_again(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, times = FileLock(path), []
+    real = FileLock._lock
+
+    def lock_late(self: FileLock, descriptor: int) -> None:
+        if not times:
+            os.unlink(self.path)
+        times.append(1)
+        real(self, descriptor)
+
+    monkeypatch.setattr(FileLock, "_lock", lock_late)
+    lock.take()
+    assert len(times) == 2
+    assert lock.is_in_place()
+    lock.release()
+
+
+async def test_a_second_store_in_this_process_does_not_drop_the_locks_of_the_first(
+    store: SqliteStore, path: str, tmp_path: Path
+) -> None:
+    Path(f"{path}.lock").unlink()
+    os.link(path, tmp_path / "link.db")
+    for name in (path, str(tmp_path / "link.db")):
+        with pytest.raises(DatabaseInUse):
+            await SqliteStore(name).open()
+        assert list(await store.commit([a_change(a_state())])) == [COMMITTED]
+
+
+async def test_without_the_system_calls_files_are_still_compared(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As outside Linux."""
+    monkeypatch.setattr(syscalls, "_LIBRARY", None)
+    store = SqliteStore(path)
+    await store.open()
+    await store.put_definition(a_definition())
+    assert list(await store.commit([a_change(a_state())])) == [COMMITTED]
+    with pytest.raises(DatabaseInUse):
+        await SqliteStore(path).open()
+    remove(f"{path}-wal")
+    with pytest.raises(OutcomeUnknown):
+        await store.commit([a_change(a_state())])
+    await store.close()
+
+
+# --- opening the files again ----------------------------------------------------------------------------------------
+
+
+def openers(path: str) -> dict[str, Callable[[], Any]]:
+    folder = os.path.dirname(path)
+    return {
+        "open": lambda: open(path, "rb").close(),
+        "open bytes": lambda: open(os.fsencode(path), "rb").close(),
+        "pathlib": lambda: Path(path).read_bytes(),
+        "os.open": lambda: os.close(os.open(path, os.O_RDONLY)),
+        "write": lambda: open(path, "r+b").close(),
+        "relative": lambda: open(os.path.relpath(path), "rb").close(),
+        "dots": lambda: open(f"{folder}/../{os.path.basename(folder)}/perdure.db", "rb").close(),
+        "link": lambda: open(f"{path}.link", "rb").close(),
+        "hard link": lambda: open(f"{path}.hard", "rb").close(),
+        "log": lambda: open(f"{path}-wal", "rb").close(),
+        "index": lambda: open(f"{path}-shm", "rb").close(),
+        "lock": lambda: open(f"{path}.lock", "rb").close(),
+        "sqlite3": lambda: sqlite3.connect(path).close(),
+        "sqlite3 path": lambda: sqlite3.connect(Path(path)).close(),
+        "sqlite3 uri": lambda: sqlite3.connect(f"file:{path}?mode=ro", uri=True).close(),
+        "sqlite3 host": lambda: sqlite3.connect(f"file://localhost{path}", uri=True).close(),
+        "sqlite3 escaped": lambda: sqlite3.connect(f"file:{path.replace('p', '%70')}", uri=True).close(),
+    }  # fmt: skip
+
+
+async def test_no_way_of_opening_the_files_here_is_allowed_while_the_store_is_open(
+    store: SqliteStore, path: str
+) -> None:
+    os.symlink(path, f"{path}.link")
+    os.link(path, f"{path}.hard")
+    for name, opener in openers(path).items():
+        with pytest.raises(PermissionError, match="drop SQLite's locks"):
+            opener()
+        assert list(await store.commit([a_change(a_state())])) == [COMMITTED], name
+
+    await store.close()
+
+    for name, opener in openers(path).items():
+        if name not in ("log", "index"):  # gone with the store
+            opener()
+
+
+async def test_every_other_open_works_while_a_store_is_open(store: SqliteStore, tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    sqlite3.connect(other).close()
+    sqlite3.connect(":memory:").close()
+    sqlite3.connect("").close()
+    sqlite3.connect("file::memory:?cache=shared", uri=True).close()
+    with other.open("rb") as file, open(os.dup(file.fileno()), "rb") as again:
+        again.read()
+    with pytest.raises(FileNotFoundError):
+        open(tmp_path / "missing.db")
+    with pytest.raises(ValueError, match="null"):
+        open("nul\0byte")
+    for odd in (object(), 1.5, [], None):
+        with pytest.raises(TypeError):
+            open(odd)  # type: ignore[call-overload]
+
+    class OddPath(os.PathLike[str]):
+        def __fspath__(self) -> str:
+            raise RuntimeError("odd")
+
+    with pytest.raises(RuntimeError, match="odd"):
+        open(OddPath())
+    await store.ping()
+
+
+async def test_two_stores_protect_their_own_files_each(store: SqliteStore, path: str, tmp_path: Path) -> None:
+    second = SqliteStore(str(tmp_path / "second.db"))
+    await second.open()
+    await second.close()
+    (tmp_path / "second.db").read_bytes()
+    with pytest.raises(PermissionError):
+        Path(path).read_bytes()
+
+
+async def test_a_forked_child_may_open_the_files_and_holds_no_lock(store: SqliteStore, path: str) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            with open(path, "rb") as file:
+                file.read(16)
+            held = [entry for entry in os.listdir("/proc/self/fd") if _leads_to(entry, f"{path}.lock")]
+            os._exit(len(held))
+        except BaseException:
+            os._exit(99)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert list(await store.commit([a_change(a_state())])) == [COMMITTED]
+    with pytest.raises(DatabaseInUse):
+        await SqliteStore(path).open()
+
+
+def _leads_to(descriptor: str, path: str) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}") == path
+    except OSError:
+        return False
+
+
+async def test_a_check_that_sees_nothing_would_be_caught(
+    store: SqliteStore, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The planted bug: the first test of this file fails with it."""
+    monkeypatch.setattr(DatabaseFiles, "_difference", lambda _: "")
+    remove(f"{path}-wal")
+    assert list(await store.commit([a_change(a_state())])) == [COMMITTED]
