@@ -117,6 +117,39 @@ def test_retry_settings_that_cannot_work_are_rejected(settings: dict[str, Any], 
     assert blamed(caught.value) == [field]
 
 
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"metadata": {"a b": "c"}}, "metadata"),
+        ({"metadata": {"k": 5}}, "metadata"),
+        ({"metadata": {5: "x"}}, "metadata"),
+        ({"metadata": {"k": "a\nb"}}, "metadata"),
+        ({"metadata": {"k": "ä"}}, "metadata"),
+        ({"metadata": {"k-bin": "x"}}, "metadata"),
+        ({"metadata": "abc"}, "metadata"),
+        ({"metadata": 5}, "metadata"),
+        ({"retries": 5}, "retries"),
+        ({"retries": {}}, "retries"),
+    ],
+)
+@pytest.mark.parametrize("kind", [AsyncClient, Client])
+def test_settings_of_the_wrong_kind_are_rejected_at_once(
+    kind: Any, settings: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(errors.InvalidFieldError) as caught:
+        kind("127.0.0.1:1", **settings)
+
+    assert blamed(caught.value) == [field]
+
+
+@pytest.mark.parametrize(
+    "target", [None, 5, b"127.0.0.1:1", "", "localhost", "127.0.0.1:99999", "127.0.0.1:0"]
+)
+def test_a_target_that_cannot_be_dialled_is_rejected(target: Any) -> None:
+    with Client(target) as client, pytest.raises(ValueError, match="target"):
+        client.get_instance("i1")
+
+
 def test_no_pause_is_longer_than_a_sleep_can_be() -> None:
     attempts = Attempts(Retries(max=SECONDS_MAX, multiplier=1_000), math.inf, chance=lambda: 0.0)
 

@@ -34,6 +34,7 @@ from perdure.client._retry import (
     OnOutage,
     Retries,
     call_error,
+    retries_of,
     watch_error,
 )
 from perdure.client._status import error_of
@@ -90,7 +91,7 @@ class AsyncClient:
         self.timeout = seconds("timeout", timeout)
         self._tls = tls
         self._metadata = metadata_of(metadata)
-        self._retries = retries or Retries()
+        self._retries = retries_of(retries)
         self._channel: grpc.aio.Channel | None = None
         self._watch_connections = WatchConnections(self._connect_watch)
         self._loop: asyncio.AbstractEventLoop | None = None

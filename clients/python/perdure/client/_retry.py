@@ -54,6 +54,16 @@ MULTIPLIER_MAX: Final = 1_000
 
 NO_RETRIES: Final = Retries(attempts_max=1)
 
+
+def retries_of(given: object) -> Retries:
+    """Return the settings of a client, the default ones for None. Raises `InvalidFieldError`."""
+    if given is None:
+        return Retries()
+    if not isinstance(given, Retries):
+        raise invalid("retries", f"must be a Retries, not {type(given).__name__}")
+    return given
+
+
 OnOutage = Callable[[PerdureError | None], None]
 """Is told an outage's error, and None once the server has answered again."""
 

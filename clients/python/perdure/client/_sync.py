@@ -32,6 +32,7 @@ from perdure.client._retry import (
     OnOutage,
     Retries,
     call_error,
+    retries_of,
     watch_error,
 )
 from perdure.client._status import error_of
@@ -88,7 +89,7 @@ class Client:
         self.timeout = seconds("timeout", timeout)
         self._tls = tls
         self._metadata = metadata_of(metadata)
-        self._retries = retries or Retries()
+        self._retries = retries_of(retries)
         self._channel: grpc.Channel | None = None
         self._watch_connections = WatchConnections(self._connect_watch)
         self._opening = threading.Lock()
