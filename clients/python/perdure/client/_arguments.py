@@ -8,6 +8,7 @@ from typing import Any, Final
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from perdure._findings import show
 from perdure.errors import FieldViolation, InvalidFieldError
 
 SECONDS_MAX: Final = 10 * 366 * 86_400
@@ -36,7 +37,7 @@ def seconds(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise invalid(name, f"must be a number of seconds, not {_kind(value)}")
     if not value > 0:  # NaN, too
-        raise invalid(name, f"must be more than 0 seconds (math.inf for no limit), not {value!r:.80}")
+        raise invalid(name, f"must be more than 0 seconds (math.inf for no limit), not {show(value)}")
     return math.inf if value > SECONDS_MAX else float(value)
 
 
@@ -77,7 +78,7 @@ def labels_violations(path: str, value: object) -> list[FieldViolation]:
     found = []
     for key, label in pairs:
         found.append(_text_violation(path, key, "has a key that "))
-        found.append(_text_violation(f"{path}[{key!r:.70}]", label))
+        found.append(_text_violation(f"{path}[{show(key)}]", label))
     return [violation for violation in found if violation is not None]
 
 

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from perdure import payloads
+from perdure._findings import show
 from perdure.client import _convert, facts, types
 from perdure.client._arguments import field_violation, invalid, is_labels, labels_violations
 from perdure.errors import FieldViolation, InvalidFieldError, PerdureError
@@ -415,7 +416,7 @@ def _policy_number(policy: str) -> int:
         member = ConflictPolicy(policy)
     except ValueError:
         known = ", ".join(repr(known.value) for known in ConflictPolicy)
-        raise invalid("opts.conflict_policy", f"must be one of {known}, not {policy!r:.80}") from None
+        raise invalid("opts.conflict_policy", f"must be one of {known}, not {show(policy)}") from None
     return _convert.number_of(runner_service_pb2.ConflictPolicy.DESCRIPTOR, member)
 
 
@@ -425,7 +426,7 @@ def _state_number(state: types.InstanceState | str) -> int:
         return _convert.number_of(instance_service_pb2.InstanceState.DESCRIPTOR, member)
     except (KeyError, ValueError):
         known = ", ".join(s.value for s in types.InstanceState if s is not types.InstanceState.UNKNOWN)
-        raise invalid("states", f"{state!r:.80} is no state; there are {known}") from None
+        raise invalid("states", f"{show(state)} is no state; there are {known}") from None
 
 
 def _instance(message: instance_service_pb2.Instance) -> types.Instance:

@@ -11,6 +11,7 @@ from typing import Final
 
 import grpc
 
+from perdure._findings import show
 from perdure.client._arguments import invalid
 
 DEFAULT_TARGET: Final = "127.0.0.1:7420"
@@ -130,16 +131,16 @@ def metadata_of(
     for key, value in given:
         if not isinstance(key, str) or not _METADATA_KEY.fullmatch(key):
             raise invalid(
-                "metadata", f"must have keys of ASCII letters, digits and _ - . only, not {key!r:.80}"
+                "metadata", f"must have keys of ASCII letters, digits and _ - . only, not {show(key)}"
             )
         is_binary = key.lower().endswith("-bin")
         if is_binary != isinstance(value, bytes) or not isinstance(value, (str, bytes)):
             raise invalid(
-                "metadata", f"must have a value of {'bytes' if is_binary else 'text'} for {key!r:.80}"
+                "metadata", f"must have a value of {'bytes' if is_binary else 'text'} for {show(key)}"
             )
         if isinstance(value, str) and not _METADATA_VALUE.fullmatch(value):
             # The value can be a secret, so it is not repeated.
-            raise invalid("metadata", f"must have a value of printable ASCII characters for {key!r:.80}")
+            raise invalid("metadata", f"must have a value of printable ASCII characters for {show(key)}")
     return tuple((key.lower(), value) for key, value in pairs)
 
 

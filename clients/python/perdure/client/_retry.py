@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from perdure._findings import show
 from perdure.client._arguments import SECONDS_MAX, invalid, seconds
 from perdure.errors import DeadlineExceededError, PerdureError, UnavailableError
 
@@ -38,15 +39,17 @@ class Retries:
         for name in ("initial", "max"):
             value = getattr(self, name)
             if math.isinf(seconds(f"retries.{name}", value)):
-                raise invalid(f"retries.{name}", f"must be at most {SECONDS_MAX} seconds, not {value!r}")
+                raise invalid(f"retries.{name}", f"must be at most {SECONDS_MAX} seconds, not {show(value)}")
         multiplier: object = self.multiplier
         if not isinstance(multiplier, (int, float)) or not 1 <= multiplier <= MULTIPLIER_MAX:
             raise invalid(
-                "retries.multiplier", f"must be a number from 1 to {MULTIPLIER_MAX}, not {multiplier!r}"
+                "retries.multiplier", f"must be a number from 1 to {MULTIPLIER_MAX}, not {show(multiplier)}"
             )
         attempts_max: object = self.attempts_max
         if isinstance(attempts_max, bool) or not isinstance(attempts_max, int) or attempts_max < 0:
-            raise invalid("retries.attempts_max", f"must be an integer of at least 0, not {attempts_max!r}")
+            raise invalid(
+                "retries.attempts_max", f"must be an integer of at least 0, not {show(attempts_max)}"
+            )
 
 
 MULTIPLIER_MAX: Final = 1_000
