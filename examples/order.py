@@ -6,8 +6,9 @@
     perdure resume ID approved            # a person answers
 
 An order of nothing is invalid. A card called "declined" is declined: the order is then released and never
-ships. Nothing outside this file is called; where a real order would reach a shop's systems, a comment says
-so.
+ships. Every order that was charged is either shipped or refunded: if the warehouse does not answer within an hour, if a
+person rejects the order or does not answer within a day, and if the parcel cannot be sent. Nothing outside this file is
+called; where a real order would reach a shop's systems, a comment says so.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class OrderFlow(Workflow, name="order", version=1):
         return Outcome("valid", item_count=len(items))
 
     @step(
-        on={"charged": "approval", "declined": "release"},
+        # An order that was charged goes to the approval if the warehouse has the items, else to `sold_out`.
+        on={"charged": ["approval", "sold_out"], "declined": "release"},
         retry=Retry(max_attempts=5, initial="200ms", max="30s"),
         attempt_timeout="10s",
     )
@@ -45,7 +47,8 @@ class OrderFlow(Workflow, name="order", version=1):
             "charged", payment_id=f"pay:{ctx.idempotency_key}", cents=ctx.initial.get("total_cents", 0)
         )
 
-    @step(on={"reserved": "approval", "error": "end"}, awaits={"reserved"}, wait_timeout="1h")
+    # Silence for an hour ends the step with `error`, and so does a warehouse that cannot be asked.
+    @step(on={"reserved": "approval", "error": "sold_out"}, awaits={"reserved"}, wait_timeout="1h")
     async def reserve(self, ctx: Context) -> Pending:
         # A warehouse is asked here; its answer comes minutes later, by Resume with the event `reserved`.
         log.info("asked the warehouse for %s", ctx.idempotency_key)
@@ -61,7 +64,7 @@ class OrderFlow(Workflow, name="order", version=1):
 
     cooldown = sleep("30s", then="ship")
 
-    @step(on={"shipped": "end"})
+    @step(on={"shipped": "end", "error": "refund"})
     async def ship(self, ctx: Context) -> Outcome:
         return Outcome(
             "shipped", parcel=f"parcel:{ctx.idempotency_key}", item_count=ctx.steps["validate"]["item_count"]
@@ -72,10 +75,18 @@ class OrderFlow(Workflow, name="order", version=1):
         # The warehouse is told to forget the order, whether its answer has come or not.
         return Outcome("released", reason=ctx.steps["charge"]["reason"])
 
-    @step(on={"refunded": "end"})
+    # Needs both: a charge that succeeded and a reservation that failed. Otherwise it is skipped.
+    @step(on={"told": "refund", "error": "refund"}, join="all")
+    async def sold_out(self, ctx: Context) -> Outcome:
+        # The customer is told here.
+        return Outcome("told", reason="the warehouse did not reserve the items")
+
+    # If it fails for good, the order is FAILED until somebody calls RetryInstance: the money is never forgotten.
+    @step(on={"refunded": "end"}, join="any", retry=Retry(max_attempts=20, initial="1s", max="10m"))
     async def refund(self, ctx: Context) -> Outcome:
+        # The payment provider gets the key, and the warehouse is told to forget the order.
         return Outcome("refunded", payment_id=ctx.steps["charge"]["payment_id"])
 
-    @step(on={"escalated": "end"})
+    @step(on={"escalated": "refund", "error": "refund"})
     async def escalate(self, ctx: Context) -> Outcome:
         return Outcome("escalated", to="the shift lead", reason="nobody answered within a day")

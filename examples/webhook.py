@@ -11,29 +11,35 @@ event comes from outside. A webhook knows nothing of that. It may overtake the a
 it; then the step still runs, and the event is kept for it. It may come before the step has begun (the customer paid
 from an older link); then ``buffer`` keeps it. And providers send webhooks again until they see a 200, so each
 carries an id that makes the repetition harmless. `on_webhook` below is all that a web handler has to do.
+
+A payment can also come when nothing will be shipped any more. `stray` waits for it and `refund` returns it, so every
+payment is either shipped or refunded.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from typing import Any
 
-from perdure import PENDING, Context, Outcome, Pending, Retry, Runner, Workflow, step
+from perdure import PENDING, Context, Outcome, Pending, Retry, Runner, Workflow, step, wait_for
 from perdure.errors import EventNeverAcceptedError, InstanceNotFoundError, InstanceTerminalError
+
+log = logging.getLogger("webhook")
 
 
 class CheckoutFlow(Workflow, name="checkout", version=1):
     start = "screen"
 
-    @step(on={"clean": "collect", "suspicious": "end"})
+    @step(on={"clean": "collect", "suspicious": "stray"})
     async def screen(self, ctx: Context) -> Outcome:
         if ctx.initial.get("slow"):
             await asyncio.sleep(10)  # a fraud check that thinks for a while
         return Outcome("clean" if ctx.initial["cents"] < 1_000_000 else "suspicious")
 
     @step(
-        on={"paid": "ship", "refused": "regret", "timeout": "regret"},
+        on={"paid": "ship", "refused": "regret", "timeout": "regret", "error": "regret"},
         awaits={"paid", "refused"},
         wait_timeout="3d",
         retry=Retry(max_attempts=8, initial="1s", max="5m"),
@@ -43,14 +49,25 @@ class CheckoutFlow(Workflow, name="checkout", version=1):
         # which comes back in the webhook, and the idempotency key, so that a retry asks for nothing twice.
         return PENDING
 
-    @step(on={"shipped": "end"})
+    @step(on={"shipped": "end", "error": "refund"})
     async def ship(self, ctx: Context) -> Outcome:
         # What the webhook brought is the output of the step that waited for it.
         return Outcome("shipped", paid_by=ctx.steps["collect"]["by"])
 
-    @step(on={"regretted": "end"})
+    @step(on={"regretted": "stray", "error": "stray"})
     async def regret(self, ctx: Context) -> Outcome:
-        return Outcome("regretted", reason=ctx.steps["collect"].get("reason", "no payment within three days"))
+        # The provider is asked to collect no more. It may have done so already.
+        collected = ctx.steps["collect"]
+        reason = collected.get("reason") or collected.get("message") or "no payment within three days"
+        return Outcome("regretted", reason=reason)
+
+    stray = wait_for("paid", timeout="30d", on={"paid": "refund", "timeout": "end"})
+
+    # If it fails for good, the checkout is FAILED until somebody calls RetryInstance: the money is never forgotten.
+    @step(on={"refunded": "end"}, join="any", retry=Retry(max_attempts=20, initial="1s", max="10m"))
+    async def refund(self, ctx: Context) -> Outcome:
+        # The provider gets the key, so it refunds once.
+        return Outcome("refunded", cents=ctx.initial["cents"])
 
 
 async def on_webhook(perdure: Runner, body: Mapping[str, Any]) -> int:
@@ -66,6 +83,8 @@ async def on_webhook(perdure: Runner, body: Mapping[str, Any]) -> int:
     except InstanceNotFoundError:
         return 404
     except (InstanceTerminalError, EventNeverAcceptedError):
-        # The checkout went on without it. To send it again would not help: that is a 200 too.
+        # The checkout has ended. Sending it again does not help, so this is a 200 too. A person looks at payments.
+        if body["event"] == "paid":
+            log.error("payment for a checkout that has ended: %s", body["reference"])
         return 200
     return 200

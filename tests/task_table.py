@@ -7,7 +7,7 @@ when the attempt that is named as lost is the one that runs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from perdure_server.engine import commands
@@ -16,7 +16,7 @@ from perdure_server.engine.rejections import AttemptStale
 from perdure_server.runtime.dispatcher import Dispatcher
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.runtime.tasks import TaskKey
-from perdure_server.store.protocol import Code, TaskRow
+from perdure_server.store.protocol import Code, StepKey, TaskRow
 
 
 class TaskTable:
@@ -28,6 +28,10 @@ class TaskTable:
         self.results: list[tuple[TaskKey, Command]] = []
         self.released: list[TaskKey] = []
         self.taken: list[TaskKey] = []
+        self.lost: list[tuple[TaskKey, bool]] = []
+        """The attempts that were released as lost, and whether they ran alone."""
+        self.solo: list[tuple[TaskKey, bool]] = []
+        self.cleared: list[list[StepKey] | None] = []
         self.refused: list[Command] = []
         self.limits: list[int] = []
         self.troubles: list[Exception] = []
@@ -113,6 +117,16 @@ class TaskTable:
         await asyncio.sleep(0)
         return [row for row in self.rows.values() if row.owner == owner]
 
+    async def mark_solo(self, instance_id: str, step_ref: str, attempt: int, *, alone: bool) -> None:
+        await asyncio.sleep(0)
+        self.solo.append((TaskKey(instance_id, step_ref, attempt), alone))
+        self._changed.set()
+
+    async def clear_suspects(self, steps: Collection[StepKey] | None = None) -> None:
+        await asyncio.sleep(0)
+        self.cleared.append(None if steps is None else list(steps))
+        self._changed.set()
+
     # --- the runner ---
 
     def submit(self, instance_id: str, command: Command) -> asyncio.Future[Any]:
@@ -139,6 +153,8 @@ class TaskTable:
             key = TaskKey(instance_id, command.step_ref, command.attempt)
             if isinstance(command, commands.ReleaseTask):
                 self.released.append(key)
+                if command.lost:
+                    self.lost.append((key, command.alone))
                 self.add(instance_id, command.step_ref, workflow=row.workflow, attempt=row.attempt)
                 self.dispatcher.offer(row.workflow, row.version, command.step_ref)
             else:
@@ -181,3 +197,9 @@ class TaskTable:
 
     async def until_results(self, count: int) -> None:
         await self.until(lambda: len(self.results) >= count)
+
+    async def until_true(self, condition: Callable[[], bool], seconds_max: float = 20) -> None:
+        """Return once the condition holds; it is looked at in every turn of the loop, for what no command tells."""
+        async with asyncio.timeout(seconds_max):
+            while not condition():  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0)

@@ -72,6 +72,7 @@ type Client struct {
 	instances  perdurev1.InstanceServiceClient
 	timers     perdurev1.TimerServiceClient
 	workflows  perdurev1.WorkflowServiceClient
+	server     perdurev1.ServerServiceClient
 
 	timeout  time.Duration
 	retries  Retries
@@ -122,6 +123,7 @@ func New(target string, options *Options) (*Client, error) {
 		instances: perdurev1.NewInstanceServiceClient(connection),
 		timers:    perdurev1.NewTimerServiceClient(connection),
 		workflows: perdurev1.NewWorkflowServiceClient(connection),
+		server:    perdurev1.NewServerServiceClient(connection),
 		timeout:   given.Timeout,
 		retries:   given.Retries.withDefaults(),
 	}
@@ -157,13 +159,26 @@ func call[Q proto.Message, A any](
 	request Q,
 	requestID string,
 ) (A, error) {
-	if _, bounded := ctx.Deadline(); !bounded && c.timeout <= timeoutMax {
+	return callWith(ctx, c, c.retries, c.timeout, send, request, requestID)
+}
+
+// callWith is call with other retries, and another timeout for a context without a deadline.
+func callWith[Q proto.Message, A any](
+	ctx context.Context,
+	c *Client,
+	retries Retries,
+	timeout time.Duration,
+	send func(context.Context, Q, ...grpc.CallOption) (A, error),
+	request Q,
+	requestID string,
+) (A, error) {
+	if _, bounded := ctx.Deadline(); !bounded && timeout <= timeoutMax {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.timeout)
+		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
 	deadline, bounded := ctx.Deadline()
-	attempts := newAttempts(c.retries, deadline)
+	attempts := newAttempts(retries, deadline)
 	outgoing := c.outgoing(ctx)
 	for {
 		answer, err := send(outgoing, request)

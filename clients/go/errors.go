@@ -60,6 +60,10 @@ const (
 	ErrDatabaseUnavailable Reason = "DATABASE_UNAVAILABLE"
 	ErrOutcomeUnknown      Reason = "OUTCOME_UNKNOWN" // calling again with Error.RequestID tells
 	ErrShuttingDown        Reason = "SHUTTING_DOWN"
+
+	ErrBackupNotConfigured Reason = "BACKUP_NOT_CONFIGURED"
+	ErrBackupAlreadyExists Reason = "BACKUP_ALREADY_EXISTS"
+	ErrBackupFailed        Reason = "BACKUP_FAILED"
 )
 
 // Error is the reason in words.

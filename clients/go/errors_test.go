@@ -38,6 +38,7 @@ func TestEveryReasonOfTheAPIHasItsName(t *testing.T) {
 		ErrStepUnreachable, ErrStepHasNoTimeout, ErrTimerNotCancellable, ErrLeaseLost, ErrRevisionCompacted,
 		ErrRevisionInFuture, ErrOverloaded, ErrPayloadTooLarge, ErrInboxFull, ErrTooManyTimers,
 		ErrDatabaseUnavailable, ErrOutcomeUnknown, ErrShuttingDown,
+		ErrBackupNotConfigured, ErrBackupAlreadyExists, ErrBackupFailed,
 	}
 	for _, name := range perdurev1.ErrorReason_name {
 		if reason := Reason(strings.TrimPrefix(name, "ERROR_REASON_")); !slices.Contains(named, reason) {

@@ -55,6 +55,11 @@ type ActiveStep struct {
 	Deadline time.Time
 	// LastFailure is why its newest failed attempt failed; nil when none has.
 	LastFailure *StepFailure
+	// AttemptStartTime is when the newest attempt started; zero if there was none.
+	AttemptStartTime time.Time
+	// LostAttempts is the number of attempts in a row that were lost together with the process that
+	// ran them.
+	LostAttempts uint32
 }
 
 // StepFailure is why a step's attempt failed.
@@ -187,6 +192,7 @@ type RetryInstanceOptions struct {
 
 // RetryInstance sets a FAILED instance going again and gives its revision after that. Refused with
 // ErrInstanceNotFound, ErrInstanceNotFailed, ErrBusinessKeyInUse, ErrInvalidField, ErrRequestIDReused.
+// Every timer of ScheduleResume is kept with its original due time and gets a new reference.
 func (c *Client) RetryInstance(
 	ctx context.Context, instanceID string, options *RetryInstanceOptions,
 ) (revision int64, err error) {
@@ -274,6 +280,9 @@ func activeStepOf(message *perdurev1.ActiveStep) ActiveStep {
 		Attempt:  message.GetAttempt(),
 		Events:   message.GetEvents(),
 		Deadline: timeOf(message.GetDeadline()),
+
+		AttemptStartTime: timeOf(message.GetAttemptStartTime()),
+		LostAttempts:     message.GetLostAttempts(),
 	}
 	if failure := message.GetLastFailure(); failure != nil {
 		step.LastFailure = &StepFailure{

@@ -8,12 +8,12 @@ not: rules of any part.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
@@ -25,6 +25,7 @@ from perdure_server.engine import commands
 from perdure_server.engine.commands import Grant
 from perdure_server.engine.decide import Decision
 from perdure_server.executors.in_process import Bind, InProcessExecutor, bind
+from perdure_server.runtime.backups import Backups, backup_directory
 from perdure_server.runtime.clock import SYSTEM_CHANCE, SYSTEM_CLOCK, Chance, Clock
 from perdure_server.runtime.definitions import Definitions
 from perdure_server.runtime.dispatcher import Dispatcher
@@ -41,6 +42,7 @@ from perdure_server.security.listen import (
     parse_address,
     server_credentials,
 )
+from perdure_server.store.closing import finish
 from perdure_server.store.group_commit import GroupCommitter
 from perdure_server.store.open import open_store
 from perdure_server.store.protocol import Store, TimerGuard, TimerRow
@@ -86,7 +88,9 @@ class Core:
         lease_ms: int = LEASE_MS,
         window_ms: int = WINDOW_MS,
         claim_ms_max: int | None = None,
+        backup_dir: str | Path | None = None,
     ) -> None:
+        """``backup_dir`` is the directory for backups, if any. Raises `BackupDirectoryError`."""
         self.store = store
         self._workflows = workflows
         self._coroutines_max = coroutines_max
@@ -115,8 +119,10 @@ class Core:
             timers=self.timers,
             watch=self.watch,
         )
+        self.backups = Backups(store, None if backup_dir is None else backup_directory(backup_dir))
         self.runtime = Runtime(
             store=store,
+            backups=self.backups,
             runner=self.runner,
             definitions=self.definitions,
             watch=self.watch,
@@ -130,44 +136,62 @@ class Core:
 
         Raises a `StoreError` where the database cannot be had, and `DefinitionInUse`.
         """
-        async with contextlib.AsyncExitStack() as undo:
-            await self.store.open()
-            undo.push_async_callback(self.store.close)
-            for workflow in self._workflows:
-                graph = graph_of(workflow)
-                await self.definitions.register(graph)
-                # Told from the start, with zeros: a first failure is then seen as a rise.
-                self.runner.facts.of(graph.name)
-                self.dispatcher.ended.of(graph.name)
-            await self.replica.start()
-            undo.push_async_callback(self.replica.stop)
-            self.replica.on_new_id(self.dispatcher.replica_changed)
-            self.replica.on_new_id(self.timers.replica_changed)
-            if self._workflows:
-                await self._start_executor()
-                undo.push_async_callback(self._stop_executor)
-            self.dispatcher.start()
-            await self.timers.start()
-            undo.pop_all()
+        try:
+            await self._start()
+        except BaseException:
+            await finish(self._stop_at_once())
+            raise
+
+    async def _start(self) -> None:
+        await self.store.open()
+        for workflow in self._workflows:
+            graph = graph_of(workflow)
+            await self.definitions.register(graph)
+            # Told from the start, with zeros: a first failure is then seen as a rise.
+            self.runner.facts.of(graph.name)
+            self.dispatcher.ended.of(graph.name)
+            self.dispatcher.lost.of(graph.name)
+        await self.replica.start()
+        self.replica.on_new_id(self.dispatcher.replica_changed)
+        self.replica.on_new_id(self.timers.replica_changed)
+        if self._workflows:
+            await self._start_executor()
+        self.dispatcher.start(await self.store.crash_report())
+        await self.timers.start()
 
     async def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
-        """Run nothing new, commit what ends within the grace time, release the rest, close the store."""
-        await self.quiesce(grace_seconds)
-        await self.close()
+        """Run nothing new, commit what ends within the grace time, release the rest, close the store.
+
+        Cancelling it ends the grace time. The store is closed in any case.
+        """
+        try:
+            await self.quiesce(grace_seconds)
+        finally:
+            await finish(self._stop_at_once())
+
+    async def _stop_at_once(self) -> None:
+        """Stop whatever has been started, without grace. Does nothing after a complete stop."""
+        try:
+            await self.quiesce(0)
+        finally:
+            await self.close()
 
     async def quiesce(self, grace_seconds: float) -> None:
         """Run nothing new, commit what ends within the grace time, release the rest. Reads still work."""
+        await self.backups.stop()
         await self.dispatcher.drain(grace_seconds)
         await self.timers.stop(grace_seconds)
         await self._stop_executor()
         self.watch.drain()
 
     async def close(self) -> None:
-        """Finish what was accepted and close the store, after `quiesce`."""
-        await self.runner.close()
-        await self.committer.close()
-        await self.replica.stop()
-        await self.store.close()
+        """Finish what was accepted and close the store, after `quiesce`. May be called twice."""
+        try:
+            await self.runner.close()
+            await self.committer.close()
+            await self.replica.stop()
+        finally:
+            await self.store.close()
 
     def healthy(self) -> bool:
         """Whether this process does its work: it can write, timers fire in time, steps get their turn."""
@@ -224,6 +248,7 @@ class Server:
             config.workflows,
             coroutines_max=config.coroutines_max,
             threads_max=config.threads_max,
+            backup_dir=config.backup_dir,
         )
         self._listen = address = parse_address(config.listen)
         credentials = server_credentials(config.tls_cert, config.tls_key, config.tls_client_ca)
@@ -249,28 +274,44 @@ class Server:
         Raises `CannotListen`, where it can be told beforehand before anything is written, and what `Core.start` raises.
         """
         check_free("--listen", self._listen)
-        async with contextlib.AsyncExitStack() as undo:
+        try:
             # Before the rest, so that they tell of a long recovery too.
-            undo.push_async_callback(self._stop_metrics)
             self._start_metrics()
             await self._core.start()
-            undo.push_async_callback(self._core.stop, 0)
             address = await self._api.start()
-            undo.pop_all()
-        await self._api.set_ready(ready=self._core.healthy())
+            await self._api.set_ready(ready=self._core.healthy())
+        except BaseException:
+            await finish(self._stop_at_once())
+            raise
         self._health = asyncio.get_running_loop().create_task(self._watch_health())
         return address
 
     async def stop(self) -> None:
-        """Drain: refuse new work, let what runs end within the grace time, release the rest, close."""
-        if self._health is not None:
-            self._health.cancel()
-        await self._api.drain()
-        # The API stays up meanwhile: reads and watches tell how it goes until the end.
-        await self._core.quiesce(self._config.grace_seconds)
-        await self._api.stop(self._config.grace_seconds)
-        await self._core.close()
-        await self._stop_metrics()
+        """Drain: refuse new work, let what runs end within the grace time, release the rest, close.
+
+        Cancelling it ends the grace time. Everything is closed in any case.
+        """
+        try:
+            if self._health is not None:
+                self._health.cancel()
+            await self._api.drain()
+            # The API stays up meanwhile: reads and watches tell how it goes until the end.
+            await self._core.quiesce(self._config.grace_seconds)
+            await self._api.stop(self._config.grace_seconds)
+            await self._core.close()
+            await self._stop_metrics()
+        finally:
+            await finish(self._stop_at_once())
+
+    async def _stop_at_once(self) -> None:
+        """Stop whatever has been started, without grace. Does nothing after a complete stop."""
+        try:
+            await self._api.stop(0)
+        finally:
+            try:
+                await self._core.stop(0)
+            finally:
+                await self._stop_metrics()
 
     def _start_metrics(self) -> None:
         address = self._metrics_address
@@ -299,9 +340,9 @@ class Server:
         self._metrics.start()
 
     async def _stop_metrics(self) -> None:
-        if self._metrics is not None:
-            await asyncio.to_thread(self._metrics.close)
-            self._metrics = None
+        metrics, self._metrics = self._metrics, None
+        if metrics is not None:
+            await finish(asyncio.to_thread(metrics.close))
 
     async def _watch_health(self) -> None:
         told: tuple[str, ...] = ()

@@ -31,6 +31,7 @@ class Config:
     files), or ``insecure``; with ``tls_client_ca`` only clients with a certificate of that authority are let in.
     ``metrics`` is where metrics are served, likewise, if anywhere; they have no TLS, so outside loopback it needs
     ``insecure``.
+    ``backup_dir`` is the directory that BackupDatabase writes to. Without it, BackupDatabase is rejected.
     ``grace_seconds`` is how long a stop waits for running steps and calls.
     """
 
@@ -43,6 +44,7 @@ class Config:
     insecure: bool = False
     reflection: bool = False
     metrics: str | None = None
+    backup_dir: Path | None = None
     grace_seconds: float = GRACE_SECONDS
     coroutines_max: int = COROUTINES_MAX
     threads_max: int = THREADS_MAX

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final, Protocol, Self, TypeVar
 
 import grpc
@@ -102,6 +103,7 @@ class EmbeddedRunner(InProcessClient):
     Entering it opens the database, recovers what is due and begins to run; it raises ``ValueError`` for what is no
     database's URL, a `StoreError` for one that cannot be had (another process has it, say) and `DefinitionInUse`. What
     its calls return is durable, and goes on when the same database is opened again, here or by ``perdure serve``.
+    `backup_database` writes to ``backup_dir``, a directory that must exist.
     Leaving it waits up to ``grace_seconds`` for steps that run. It is entered once, and belongs to one event loop.
     """
 
@@ -111,8 +113,9 @@ class EmbeddedRunner(InProcessClient):
         *,
         database: str = DATABASE_DEFAULT,
         grace_seconds: float = GRACE_SECONDS,
+        backup_dir: str | Path | None = None,
     ) -> None:
-        self._core = Core(open_store(database), workflows)
+        self._core = Core(open_store(database), workflows, backup_dir=backup_dir)
         self._grace_seconds = grace_seconds
         super().__init__(self._core.runtime)
 
@@ -121,13 +124,18 @@ class EmbeddedRunner(InProcessClient):
         return self
 
     async def close(self) -> None:
-        """Let the steps that run end within the grace time, release the others, close the database."""
+        """Let the steps that run end within the grace time, release the others, close the database.
+
+        Cancelling it ends the grace time. The database is closed in any case.
+        """
         if self._closed:
             return
-        # Until the steps have ended, their code may still call.
-        await self._core.quiesce(self._grace_seconds)
-        await super().close()
-        await self._core.close()
+        try:
+            # Until the steps have ended, their code may still call.
+            await self._core.quiesce(self._grace_seconds)
+        finally:
+            await super().close()
+            await self._core.stop(0)
 
 
 class _Call:

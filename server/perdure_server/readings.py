@@ -213,6 +213,13 @@ def _of_steps(parts: Parts) -> Iterable[Metric]:
         read=lambda: {(workflow, outcome): count for workflow, outcome, count in dispatcher.ended.counts()},
     )
     yield Metric(
+        name="perdure_step_attempts_lost_total",
+        kind="counter",
+        help="Step attempts that were lost when a server process stopped uncleanly.",
+        labels=("workflow",),
+        read=lambda: {(workflow,): count for workflow, _, count in dispatcher.lost.counts()},
+    )
+    yield Metric(
         name="perdure_step_slots",
         kind="gauge",
         help="How many steps may run at once.",
@@ -238,6 +245,12 @@ def _of_steps(parts: Parts) -> Iterable[Metric]:
         kind="counter",
         help="Loops of `async def` steps that a step blocked or ended.",
         read=_one(loops_lost),
+    )
+    yield Metric(
+        name="perdure_step_event_loop_lag_seconds",
+        kind="gauge",
+        help="Longest time that the event loop of `async def` steps was blocked in the last minute, in seconds.",
+        read=_one(lambda: 0.0 if (executor := parts.executor()) is None else executor.loop_lag_seconds),
     )
     yield Metric(
         name="perdure_result_retries_total",

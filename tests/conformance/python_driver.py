@@ -117,6 +117,15 @@ class Driver:
     async def list_workflows(self) -> Answer:
         return {"workflows": [_fields(w, "name", "version") async for w in self.client.list_workflows()]}
 
+    async def backup_database(self, file_name: str) -> Answer:
+        backup = await self.client.backup_database(file_name)
+        return {
+            "path": backup.path,
+            "size": backup.size_bytes > 0,
+            "instances": backup.instances > 0,
+            "snapshot": backup.snapshot_time is not None,
+        }
+
     # --- watching ------------------------------------------------------------------------------------------------
 
     async def watch_open(self, watch: str, instance_id: str, after_revision: int | None = None) -> Answer:

@@ -21,6 +21,7 @@ OPS: Final = frozenset(
     get_instance list_instances list_history cancel_instance retry_instance
     get_timer list_timers cancel_timer fire_timer
     get_workflow list_workflows
+    backup_database
     watch_open watch_next watch_close
     """.split()
 )
@@ -42,6 +43,7 @@ BAD_DAYS: Final[Mapping[str, str]] = {
     "OVERLOADED": "takes more callers than a test has",
     "DATABASE_UNAVAILABLE": "takes a database that is gone",
     "OUTCOME_UNKNOWN": "takes a commit whose answer is lost",
+    "BACKUP_FAILED": "takes a disk that is full or fails",
     "SHUTTING_DOWN": "is met only in the instants of a drain, and the clients go on to the next server by themselves",
 }
 """The reasons that a real server gives only on a bad day; here the front gives them."""

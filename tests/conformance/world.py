@@ -46,7 +46,14 @@ class World:
     @cached_property
     def server(self) -> ServerProcess:
         """The server that a scenario may kill: its file outlives it."""
-        server = ServerProcess(FLOWS, self._folder / "conformance.db", log=self._folder / "server.log")
+        backups = self._folder / "backups"
+        backups.mkdir(exist_ok=True)
+        server = ServerProcess(
+            FLOWS,
+            self._folder / "conformance.db",
+            log=self._folder / "server.log",
+            arguments=[f"--backup-dir={backups}"],
+        )
         return self._stack.enter_context(server)
 
     @cached_property

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from order import OrderFlow
 from perdure.authoring import graph_of
 from perdure.graph import Join, RetryPolicy
+from perdure_server.engine import commands
 from perdure_server.engine.commands import Grant
+from perdure_server.engine.state import BackingOff
 from simulation.flows import flow, nap, task, wait
 from simulation.instance import Instance
 
@@ -194,6 +196,48 @@ def handed_from_executor_to_executor() -> Instance:
     return instance
 
 
+def crash_loop_ended() -> Instance:
+    """Attempts that are lost with their process, alone and with others, until that counts as a failure."""
+    instance = Instance(
+        flow(
+            task("work", done="end", error="later", retry=RetryPolicy(max_attempts=2)),
+            task("later", done="end"),
+        )
+    )
+    for count in range(13):
+        step = instance.step("work")
+        if isinstance(step, BackingOff):
+            instance.now += 40_000
+            instance.do(instance.fire(instance.timer_of("work").revision))
+        instance.take("work")
+        instance.do(
+            commands.ReleaseTask(
+                at=instance.now,
+                step_ref="work",
+                attempt=count + 1,
+                reason="the process stopped",
+                lost=True,
+                alone=count < 3,
+            )
+        )
+    return instance
+
+
+def failed_with_timers_that_are_kept() -> Instance:
+    """Timers that a client asked for, on the step that fails and on one that has not begun."""
+    instance = Instance(
+        flow(task("work", done="later", timeout="end"), task("later", done="end", timeout="end"))
+    )
+    instance.do(instance.schedule("work", 400))
+    instance.do(instance.schedule("later", 500))
+    instance.take("work")
+    instance.do(instance.fail("work", retryable=False))
+    instance.do(instance.retry())
+    instance.take("work")
+    instance.do(instance.fail("work", retryable=False))
+    return instance
+
+
 SCENARIOS: dict[str, Callable[[], Instance]] = {
     story.__name__: story
     for story in (
@@ -208,5 +252,7 @@ SCENARIOS: dict[str, Callable[[], Instance]] = {
         delayed_and_started,
         timers_of_all_kinds,
         handed_from_executor_to_executor,
+        crash_loop_ended,
+        failed_with_timers_that_are_kept,
     )
 }

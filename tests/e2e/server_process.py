@@ -47,7 +47,9 @@ class ServerProcess:
         listen: str = "127.0.0.1:0",
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        folder: Path = REPOSITORY,
     ) -> None:
+        self._folder = folder
         text = str(database)
         url = text if "://" in text or text == ":memory:" else f"sqlite:///{Path(text).resolve()}"
         self._command = [
@@ -117,7 +119,7 @@ class ServerProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                cwd=REPOSITORY,
+                cwd=self._folder,
                 env=self._environment,
             )
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)

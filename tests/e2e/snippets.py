@@ -159,6 +159,7 @@ class PageRun:
             self._folder / "perdure.db",
             log=self._folder / "server.log",
             arguments=words[3:],
+            folder=self._folder,
         )
         self._exit.callback(server.kill)
         self._server = server.start()

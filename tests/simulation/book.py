@@ -44,6 +44,9 @@ class Book:
     attempt: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     owner: dict[str, str] = field(default_factory=dict)
+    attempt_at: Counter[str] = field(default_factory=Counter)
+    losses: Counter[str] = field(default_factory=Counter)
+    losses_alone: Counter[str] = field(default_factory=Counter)
     timers: dict[int, facts.TimerArmed] = field(default_factory=dict)
     inbox: list[tuple[int, facts.EventBuffered]] = field(default_factory=list)
     halted: dict[str, str] = field(default_factory=dict)
@@ -127,11 +130,13 @@ class Book:
                 if fact.owner != grant.owner or ref not in grant.step_refs:
                     broken("a task goes to the executor that asked", fact)
                 self.phase[ref], self.attempt[ref], self.owner[ref] = RUNNING, fact.attempt, fact.owner
+                self.attempt_at[ref] = entry.at
             case facts.AttemptFailed():
                 self._attempt_failed(fact, following, command)
             case facts.AttemptReleased():
                 self._expect_attempt(ref, fact.attempt, fact)
                 self.phase[ref] = READY
+                self._attempt_released(fact, following, command)
             case facts.StepSuspended():
                 self._expect_attempt(ref, fact.attempt, fact)
                 if not isinstance(command, commands.SuspendTask) or not fact.events:
@@ -139,6 +144,7 @@ class Book:
                 if list(fact.events) != sorted(self.graph.steps[ref].events):
                     broken("a step waits for what it declared", fact)
                 self.phase[ref] = WAITING
+                self._result_of(ref)
             case facts.StepFinished():
                 self._step_finished(entry, fact, entries, command)
             case facts.StepSkipped():
@@ -183,16 +189,41 @@ class Book:
             StepKind.SLEEP: SLEEPING,
         }[fact.kind]
 
+    def _attempt_released(
+        self, fact: facts.AttemptReleased, following: Entry | None, command: Command | StartInstance
+    ) -> None:
+        """The third loss alone and the tenth loss in a row are failures, and no other release is one."""
+        ref = fact.step_ref
+        lost = isinstance(command, commands.ReleaseTask) and command.lost
+        alone = isinstance(command, commands.ReleaseTask) and lost and command.alone
+        if (fact.lost, fact.alone) != (lost, alone):
+            broken("a loss is recorded as such", f"{fact} by {command}")
+        self.losses[ref] += lost
+        self.losses_alone[ref] += alone
+        too_many = self.losses_alone[ref] >= 3 or self.losses[ref] >= 10
+        after = following and following.fact
+        failed = isinstance(after, facts.AttemptFailed) and after.failure.type == "AttemptLost"
+        if failed != (lost and too_many):
+            losses = f"{self.losses[ref]} losses, {self.losses_alone[ref]} of them alone"
+            broken("too many losses are a failure", f"{losses}, then {after}")
+
+    def _result_of(self, ref: str) -> None:
+        self.losses[ref] = self.losses_alone[ref] = 0
+
     def _attempt_failed(
         self, fact: facts.AttemptFailed, following: Entry | None, command: Command | StartInstance
     ) -> None:
         ref = fact.step_ref
+        lost = isinstance(command, commands.ReleaseTask)
+        if lost and self.phase.get(ref) == READY:
+            self.phase[ref] = RUNNING  # until the loss was counted
         self._expect_attempt(ref, fact.attempt, fact)
+        self._result_of(ref)
         self.failures[ref] += 1
         if fact.failure.attempts != self.failures[ref]:
             broken("only failures count as failures", f"{fact}: it is failure {self.failures[ref]}")
         policy = self.graph.steps[ref].retry
-        may_retry = isinstance(command, commands.FailTask) and command.retryable
+        may_retry = lost or (isinstance(command, commands.FailTask) and command.retryable)
         retries = may_retry and policy is not None and self.failures[ref] < policy.max_attempts
         if fact.retrying != retries:
             broken("retries keep their policy", fact)
@@ -247,7 +278,12 @@ class Book:
                 right = first and phase == RUNNING and event == command.event and ref == command.step_ref
                 right = right and command.attempt == self.attempt[ref] and event not in RESERVED_EVENTS
                 right = right and fact.output == info_of(command.output)
-            case commands.FinishTask() | commands.FailTask() | commands.SuspendTask():
+            case (
+                commands.FinishTask()
+                | commands.FailTask()
+                | commands.SuspendTask()
+                | commands.ReleaseTask(lost=True)
+            ):
                 right = phase == FAILING and event == "error" and ref == command.step_ref
                 right = right and fact.failure is not None and fact.output is not None
             case commands.FireTimer():
@@ -372,7 +408,12 @@ class Book:
             broken("the siblings of a failed step are halted", fact)
         self.phase[ref] = FAILED
         self.halted = active
-        self.halted_timers = [timer for timer in self.timers.values() if timer.step_ref in active]
+        kept = {rev for rev, timer in self.timers.items() if timer.requested and timer.step_ref not in active}
+        if set(fact.kept_timers) != kept:
+            broken("a retried instance keeps its deadlines", f"{fact}; asked for were {kept}")
+        self.halted_timers = [
+            timer for rev, timer in self.timers.items() if timer.step_ref in active or rev in kept
+        ]
         self.phase.update(dict.fromkeys(active, HALTED))
         self.status, self.timers = InstanceStatus.FAILED, {}
 

@@ -48,6 +48,7 @@ _PHASE_OF = {
     st.Skipped: SKIPPED,
     st.Halted: HALTED,
 }
+_ATTEMPTED = (st.Scheduled, st.Running, st.BackingOff, st.Waiting, st.Failed)
 _RESULTS = (commands.FinishTask, commands.SuspendTask, commands.FailTask, commands.ReleaseTask)
 
 
@@ -147,6 +148,7 @@ class Judge:
             phase = self.book.phase.get(ref)
             if (None if step is None else _PHASE_OF[type(step)]) != phase:
                 broken("the state says what the facts say", f"{ref} is {step}, not {phase}")
+            self._compare_attempt(ref, step)
         if state.timers.keys() != self.book.timers.keys():
             broken("timers end with their step", f"{set(state.timers)}, not {set(self.book.timers)}")
         for timer in state.timers.values():
@@ -162,6 +164,14 @@ class Judge:
             broken("the state says what the facts say", f"{state.revision} at {state.updated_at}")
         if state.status is not self.book.status_now():
             broken("states of an instance", f"{state.status}, not {self.book.status_now()}")
+
+    def _compare_attempt(self, ref: str, step: st.StepState | None) -> None:
+        if isinstance(step, _ATTEMPTED) and step.attempt_at != self.book.attempt_at[ref]:
+            broken("the state says when the newest attempt started", step)
+        if isinstance(step, st.Scheduled | st.Running):
+            losses = (step.losses.in_a_row, step.losses.alone) if step.losses else (0, 0)
+            if losses != (self.book.losses[ref], self.book.losses_alone[ref]):
+                broken("losses are counted", f"{step}, not {self.book.losses[ref]}")
 
     def _check_grant(self, command: Command | StartInstance, grant: Grant, decision: Decision) -> None:
         taken = sum(isinstance(entry.fact, facts.AttemptStarted) for entry in decision.entries)

@@ -144,7 +144,15 @@ def _take(chance: Chance, graph: WorkflowGraph, state: State, now: int) -> Comma
 
 def _release(chance: Chance, graph: WorkflowGraph, state: State, now: int) -> Command:
     ref = _ref(chance, graph, state)
-    return commands.ReleaseTask(at=now, step_ref=ref, attempt=_attempt(chance, state, ref), reason="drained")
+    return commands.ReleaseTask(
+        at=now,
+        step_ref=ref,
+        attempt=_attempt(chance, state, ref),
+        reason="drained",
+        lost=chance.pick([False, True]),
+        alone=chance.pick([False, True]),
+        jitter=chance.pick([0.0, 0.5, 0.999]),
+    )
 
 
 def _finish(chance: Chance, graph: WorkflowGraph, state: State, now: int) -> Command:

@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from perdure_server.engine.facts import KIND_OF
+from perdure_server.engine.facts import KIND_OF, AttemptFailed
 from simulation.world import live
 
 SEEDS = int(os.environ.get("PERDURE_SIMULATION_SEEDS", "2000"))
@@ -41,6 +41,12 @@ def test_the_simulated_lives_are_full_of_everything() -> None:
         seen.update("unused timer" for entry in world.entries if getattr(entry.fact, "used", True) is False)
         seen.update(
             "consumed event" for entry in world.entries if getattr(entry.fact, "buffered_revision", 0)
+        )
+        seen.update("lost attempt" for entry in world.entries if getattr(entry.fact, "lost", False))
+        seen.update(
+            "crash loop that was ended"
+            for entry in world.entries
+            if isinstance(entry.fact, AttemptFailed) and entry.fact.failure.type == "AttemptLost"
         )
         seen.update("unconsumed event" for entry in world.entries if getattr(entry.fact, "unconsumed", ()))
 

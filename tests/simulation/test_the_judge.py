@@ -12,7 +12,7 @@ from perdure.graph import Join, WorkflowGraph
 from perdure_server.engine import commands, decide, draft, effects, evolve, facts, reach, retry
 from perdure_server.engine.decide import ALLOWED_IN
 from perdure_server.engine.facts import Entry, TimerKind
-from perdure_server.engine.state import Halted, InstanceStatus, Running, State
+from perdure_server.engine.state import Halted, InstanceStatus, Losses, Running, State
 from simulation.book import Broken
 from simulation.world import live
 
@@ -292,6 +292,43 @@ def a_decision_changes_its_state(patch: pytest.MonkeyPatch) -> None:
     apply_otherwise(patch, facts.TimerArmed, change)
 
 
+def losses_are_never_failures(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(decide, "_convict", lambda writing, ref, jitter: None)
+
+
+def a_result_does_not_reset_the_losses(patch: pytest.MonkeyPatch) -> None:
+    lost: dict[str, Any] = {}
+
+    def remember(state: State, entry: Entry, fact: facts.AttemptFailed, changes: Changes) -> Changes:
+        lost[fact.step_ref] = state.steps[fact.step_ref].losses  # type: ignore[union-attr]
+        return changes
+
+    def bring_back(state: State, entry: Entry, fact: facts.AttemptStarted, changes: Changes) -> Changes:
+        step = changes["steps"][fact.step_ref]
+        if step.losses is None:
+            changes["steps"][fact.step_ref] = replace(step, losses=lost.get(fact.step_ref))
+        return changes
+
+    apply_otherwise(patch, facts.AttemptFailed, remember)
+    apply_otherwise(patch, facts.AttemptStarted, bring_back)
+
+
+def releases_count_as_losses(patch: pytest.MonkeyPatch) -> None:
+    def change(state: State, entry: Entry, fact: facts.AttemptReleased, changes: Changes) -> Changes:
+        step = changes["steps"][fact.step_ref]
+        changes["steps"][fact.step_ref] = replace(step, losses=step.losses or Losses(1))
+        return changes
+
+    apply_otherwise(patch, facts.AttemptReleased, change)
+
+
+def a_failure_forgets_the_timers_that_were_asked_for(patch: pytest.MonkeyPatch) -> None:
+    def change(state: State, entry: Entry, fact: facts.InstanceFailed, changes: Changes) -> Changes:
+        return {**changes, "kept_timers": ()}
+
+    apply_otherwise(patch, facts.InstanceFailed, change)
+
+
 PLANTED: dict[Plant, set[str]] = {
     the_absorb_check_is_dropped: {"joins", "a step begins or is skipped once"},
     all_is_read_as_auto: {"joins"},
@@ -324,6 +361,10 @@ PLANTED: dict[Plant, set[str]] = {
     retries_never_end: {"only failures count as failures"},
     backoff_does_not_wait: {"retries keep their policy"},
     a_sleep_can_be_cancelled: {"only timeouts can be cancelled", "refused for what is wrong, and only then"},
+    losses_are_never_failures: {"too many losses are a failure"},
+    a_result_does_not_reset_the_losses: {"losses are counted", "too many losses are a failure"},
+    releases_count_as_losses: {"losses are counted"},
+    a_failure_forgets_the_timers_that_were_asked_for: {"a retried instance keeps its deadlines"},
     a_decision_changes_its_state: {"a decision leaves its state alone", "folding gives the state"},
 }
 """Each bug, with the rules of which one must be seen broken."""

@@ -36,6 +36,7 @@ CALMING_MAX: Final = 600
 """How many more it may take then; a graph of twelve steps needs far less."""
 
 CRASH_SHARE: Final = 0.04
+CRASH_LOOP_SHARE: Final = 0.15
 EARLY_SHARE: Final = 0.1
 REPEAT_SHARE: Final = 0.2
 
@@ -80,6 +81,8 @@ class World:
         self.requests: dict[tuple[str, str], int] = {}
         # The executor: attempts that run, by (ref, attempt). It survives a crash and may answer late.
         self.runs: dict[tuple[str, int], str] = {}
+        # Processes that stopped uncleanly. The attempts that they ran were lost with them.
+        self.lost: set[str] = set()
         # The ledgers.
         self.calls: list[Call] = []
         self.unknown: set[str] = set()
@@ -122,6 +125,7 @@ class World:
                     self._ring,
                     self._ring,
                     self._sweep,
+                    *([self._crash_loop] if self.rng.random() < CRASH_LOOP_SHARE else []),
                 ]
             )()
         except Crashed:
@@ -129,6 +133,7 @@ class World:
 
     def _crash(self) -> None:
         """The process and all that it held is gone; the next one starts with what the database has."""
+        self.lost.add(self.process.name)
         self.process = Process(f"p{int(self.process.name[1:]) + 1}")
         again = folding.fold("i1", self.entries)
         if again != self.state:
@@ -345,8 +350,42 @@ class World:
             if isinstance(step, st.Scheduled):
                 self._submit(commands.TakeTask(at=self.now, step_ref=ref), grant)
             elif isinstance(step, st.Running) and step.owner != self.process.name:
-                lost = commands.TakeTask(at=self.now, step_ref=ref, lost_attempt=step.attempt)
-                self._submit(lost, grant)
+                self._submit(self._take_over(ref, step), grant)
+
+    def _take_over(self, ref: str, step: st.Running, *, alone: bool = False) -> Command:
+        """Release an attempt that was lost with its process, or take over one whose owner merely lost its lease."""
+        if self.rng.random() < 0.2:
+            return commands.TakeTask(at=self.now, step_ref=ref, lost_attempt=step.attempt)
+        return commands.ReleaseTask(
+            at=self.now,
+            step_ref=ref,
+            attempt=step.attempt,
+            reason="the process stopped",
+            lost=step.owner in self.lost,
+            alone=alone or self.rng.random() < 0.1,
+            jitter=self.rng.random(),
+        )
+
+    def _crash_loop(self) -> None:
+        """A step stops its process again and again, alone in it or in company, until that counts as a failure."""
+        assert self.state is not None
+        ready = [ref for ref, step in self.state.steps.items() if isinstance(step, st.Scheduled | st.Running)]
+        if not ready:
+            return
+        ref, alone = self.chance.pick(ready), self.chance.pick([False, True])
+        for _ in range(12):
+            step = self.state.steps[ref]
+            if isinstance(step, st.Scheduled):
+                self._submit(
+                    commands.TakeTask(at=self.now, step_ref=ref),
+                    Grant(self.process.name, 1, frozenset({ref})),
+                )
+            elif isinstance(step, st.Running) and step.owner == self.process.name:
+                self._crash()
+            elif isinstance(step, st.Running):
+                self._submit(self._take_over(ref, step, alone=alone))
+            else:
+                return
 
     # --- the end ---------------------------------------------------------------------------------------------
 

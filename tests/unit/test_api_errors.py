@@ -63,6 +63,9 @@ THE_TABLE: Final[dict[str, tuple[Exception, str, type | None]]] = {
     "DATABASE_UNAVAILABLE": (store.Unavailable("away"), "UNAVAILABLE", RETRY),
     "OUTCOME_UNKNOWN": (store.OutcomeUnknown("lost"), "UNAVAILABLE", RETRY),
     "SHUTTING_DOWN": (runtime.ShuttingDown(), "UNAVAILABLE", RETRY),
+    "BACKUP_NOT_CONFIGURED": (runtime.BackupNotConfiguredError(), "FAILED_PRECONDITION", PRECONDITION),
+    "BACKUP_ALREADY_EXISTS": (store.BackupExistsError("/backups/a.db"), "ALREADY_EXISTS", RESOURCE),
+    "BACKUP_FAILED": (store.BackupFailedError("/backups/a.db", "the disk is full"), "UNAVAILABLE", RETRY),
 }
 
 THE_SAME_REASON: Final[dict[type[Exception], str]] = {
@@ -85,6 +88,7 @@ OTHER_WORDS: Final[tuple[tuple[str, Exception], ...]] = (
     ("STEP_FINISHED", reject.StepAlreadyFinished("i", "s", event="e", step_refs=("a",))),
     ("STEP_FINISHED", reject.StepAlreadyFinished("i", "s", event="e")),
     ("STEP_UNREACHABLE", reject.StepUnreachable("i", "s", event="e", step_refs=("a", "b"))),
+    ("OVERLOADED", runtime.BackupRunningError()),
 )
 """What is told with other words, or more of them, for the same reason."""
 

@@ -57,9 +57,9 @@ def test_a_sound_database_has_no_findings(database: Path) -> None:
     [
         ("DELETE FROM history WHERE revision = 2", "goes from revision 1 to 3"),
         ("UPDATE history SET at = at + 1 WHERE revision = 1", "does not fold to its state: "),
-        ("DELETE FROM payloads WHERE revision = 1", "payload of revision 1 is missing"),
-        ("""UPDATE payloads SET body = '{"name":"Eve"}'""", "is not the one that was accepted"),
-        ("DELETE FROM timers", "timers table differs from its state: checked-1."),
+        ("DELETE FROM payloads WHERE revision = 1", "payload of revision 1: missing"),
+        ("""UPDATE payloads SET body = '{"name":"Eve"}'""", "payload of revision 1: differs from the digest"),
+        ("DELETE FROM timers", "timers 3: missing"),
     ],
     ids=["gap", "state", "missing", "changed", "timer"],
 )

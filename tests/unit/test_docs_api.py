@@ -12,6 +12,7 @@ from perdure.v1 import (
     errors_pb2,
     instance_service_pb2,
     runner_service_pb2,
+    server_service_pb2,
     timer_service_pb2,
     workflow_service_pb2,
 )
@@ -19,7 +20,13 @@ from perdure_server.api.errors import RESERVED_REASONS, refusal_of
 from unit.test_api_errors import EVERY_REFUSAL, THE_TABLE
 
 PAGE: Final = text_of("docs/api.md")
-MODULES: Final = (runner_service_pb2, instance_service_pb2, timer_service_pb2, workflow_service_pb2)
+MODULES: Final = (
+    runner_service_pb2,
+    instance_service_pb2,
+    timer_service_pb2,
+    workflow_service_pb2,
+    server_service_pb2,
+)
 
 
 ERRORS: Final = {row[0].strip("`"): row for row in table(PAGE, "Errors")}

@@ -6,7 +6,7 @@ from perdure.graph import RetryPolicy, WorkflowGraph
 from perdure_server.engine import facts
 from perdure_server.engine import rejections as reject
 from perdure_server.engine.effects import ArmTimer, DisarmTimer, OfferTask, StopTask
-from perdure_server.engine.facts import Failure, TimerKind
+from perdure_server.engine.facts import Failure, TimerFired, TimerKind
 from perdure_server.engine.state import (
     BackingOff,
     Failed,
@@ -408,3 +408,55 @@ def test_a_cancelled_instance_cannot_be_retried() -> None:
     instance.do(instance.cancel())
 
     assert instance.refused(reject.InstanceNotFailed, instance.retry()).status == "cancelled"
+
+
+TIMED = flow(
+    task("work", done="later", timeout="end"),
+    task("later", done="end", timeout="end"),
+)
+
+
+def test_timers_that_clients_asked_for_are_kept_on_every_step() -> None:
+    instance = Instance(TIMED)
+    instance.do(instance.schedule("work", 400))
+    instance.do(instance.schedule("later", 500))
+    before = {(timer.step_ref, timer.due_at) for timer in instance.state.timers.values()}
+    instance.take("work")
+    instance.do(instance.fail("work", retryable=False))
+    assert instance.state.timers == {}
+    instance.now += 100
+
+    instance.do(instance.retry())
+
+    after = {(timer.step_ref, timer.due_at) for timer in instance.state.timers.values()}
+    assert after == before
+    assert all(timer.requested for timer in instance.state.timers.values())
+    assert instance.state.kept_timers == ()
+
+
+def test_a_kept_timer_that_is_past_due_fires_at_once() -> None:
+    instance = Instance(TIMED)
+    instance.do(instance.schedule("work", 400))
+    instance.do(instance.schedule("later", 500))
+    instance.take("work")
+    instance.do(instance.fail("work", retryable=False))
+    instance.now += 100_000
+
+    instance.do(instance.retry())
+    instance.do(instance.fire(instance.timer_of("later").revision))
+    assert isinstance(instance.last.cause.fact, TimerFired)
+    assert not instance.last.cause.fact.used
+    instance.do(instance.fire(instance.timer_of("work").revision))
+
+    assert instance.event("work") == "timeout"
+
+
+def test_a_cancel_ends_the_timers_that_a_failure_kept() -> None:
+    instance = Instance(TIMED)
+    instance.do(instance.schedule("later", 500))
+    instance.take("work")
+    instance.do(instance.fail("work", retryable=False))
+
+    instance.do(instance.cancel())
+
+    assert instance.state.kept_timers == ()

@@ -9,7 +9,14 @@ from perdure_server.engine import commands, facts
 from perdure_server.engine import rejections as reject
 from perdure_server.engine.commands import NO_GRANT, Grant
 from perdure_server.engine.effects import OfferTask, RunTask, StopTask
-from perdure_server.engine.state import InstanceStatus, Running, Scheduled, Waiting
+from perdure_server.engine.state import (
+    BackingOff,
+    InstanceStatus,
+    Losses,
+    Running,
+    Scheduled,
+    Waiting,
+)
 from simulation.flows import flow, task, wait
 from simulation.instance import Instance
 
@@ -221,3 +228,113 @@ def test_a_task_cannot_return_the_reserved_events_that_it_has_arrows_for() -> No
         "return one of these, or give `on` an arrow for it",
         "attempts": 1,
     }
+
+
+# Lost attempts
+
+
+def lose(instance: Instance, *, alone: bool = False) -> None:
+    """Let the process stop while the step runs, and the next one release the attempt."""
+    step = instance.step("work")
+    assert isinstance(step, Running)
+    instance.do(
+        commands.ReleaseTask(
+            at=instance.now, step_ref="work", attempt=step.attempt, reason="stopped", lost=True, alone=alone
+        )
+    )
+
+
+def test_the_third_loss_of_an_attempt_alone_is_a_failure() -> None:
+    instance = Instance(WORK)
+    for _ in range(2):
+        instance.take("work")
+        lose(instance, alone=True)
+        assert instance.facts == ["AttemptReleased"]
+    instance.take("work")
+
+    lose(instance, alone=True)
+
+    assert instance.facts == ["AttemptReleased", "AttemptFailed", "TimerArmed"]
+    step = instance.step("work")
+    assert isinstance(step, BackingOff)
+    assert (step.failure.type, step.failures) == ("AttemptLost", 1)
+
+
+def test_the_tenth_loss_in_a_row_is_a_failure() -> None:
+    instance = Instance(WORK)
+    for count in range(1, 10):
+        instance.take("work")
+        lose(instance)
+        assert instance.step("work") == Scheduled(2, count, 0, losses=Losses(count))
+    instance.take("work")
+
+    lose(instance)
+
+    assert isinstance(instance.step("work"), BackingOff)
+
+
+def test_the_retry_policy_ends_a_crash_loop() -> None:
+    instance = Instance(flow(task("work", done="end", retry=RetryPolicy(max_attempts=1))))
+    for _ in range(3):
+        instance.take("work")
+        lose(instance, alone=True)
+
+    assert instance.status is InstanceStatus.FAILED
+    assert instance.state.failure is not None
+    assert instance.state.failure.type == "AttemptLost"
+
+
+def test_a_lost_attempt_takes_the_error_arrow_when_its_policy_ends() -> None:
+    once = RetryPolicy(max_attempts=1)
+    instance = Instance(flow(task("work", done="end", error="end", retry=once)))
+    for _ in range(3):
+        instance.take("work")
+        lose(instance, alone=True)
+
+    assert instance.event("work") == "error"
+    assert instance.output("work")["type"] == "AttemptLost"
+
+
+def test_a_result_starts_the_count_of_losses_again() -> None:
+    instance = Instance(WORK)
+    for _ in range(2):
+        instance.take("work")
+        lose(instance, alone=True)
+    instance.take("work")
+    instance.do(instance.fail("work"))
+    instance.do(instance.fire(instance.timer_of("work").revision, forced=True))
+    instance.take("work")
+
+    lose(instance, alone=True)
+
+    assert instance.facts == ["AttemptReleased"]
+    step = instance.step("work")
+    assert isinstance(step, Scheduled)
+    assert step.losses == Losses(1, 1)
+
+
+def test_a_drain_and_a_lost_lease_are_not_losses() -> None:
+    instance = running()
+    lose(instance, alone=True)
+    instance.take("work")
+    instance.do(instance.release("work"))
+    instance.take("work")
+    instance.take("work", owner="e2", lost_attempt=3)
+
+    step = instance.step("work")
+    assert isinstance(step, Running)
+    assert step.losses == Losses(1, 1)
+
+
+def test_a_step_knows_when_its_newest_attempt_started() -> None:
+    instance = Instance(ASK)
+    instance.now += 5
+    instance.take("ask")
+    started = instance.now
+    instance.now += 10
+
+    instance.do(instance.suspend("ask"))
+
+    step = instance.step("ask")
+    assert isinstance(step, Waiting)
+    assert step.attempt_at == started

@@ -64,7 +64,7 @@ async def test_a_declined_order_is_released_and_never_ships_even_if_the_warehous
 
         order.assert_state("COMPLETED")
         order.assert_skipped("approval")
-        order.assert_not_begun("approval", "cooldown", "ship", "refund", "escalate")
+        order.assert_not_begun("approval", "cooldown", "ship", "refund", "escalate", "sold_out")
 
 
 async def test_an_unknown_card_fails_the_order_at_once() -> None:
@@ -75,7 +75,7 @@ async def test_an_unknown_card_fails_the_order_at_once() -> None:
         order.assert_attempts("charge", 1)
 
 
-async def test_nobody_answers_for_a_day_and_the_order_escalates() -> None:
+async def test_nobody_answers_for_a_day_and_the_order_is_refunded() -> None:
     async with WorkflowTest(OrderFlow) as t:
         order = await t.start(LAMP)
         await order.resume("reserved")
@@ -85,8 +85,9 @@ async def test_nobody_answers_for_a_day_and_the_order_escalates() -> None:
         await t.advance("1h")
 
         order.assert_state("COMPLETED")
-        order.assert_order("approval", "escalate")
-        order.assert_not_begun("ship", "refund")
+        order.assert_order("approval", "escalate", "refund")
+        assert order.outputs["refund"] == {"payment_id": "pay:order-1/charge"}
+        order.assert_not_begun("ship")
 
 
 async def test_a_shift_lead_who_is_in_a_hurry_shortens_the_approval() -> None:
@@ -114,7 +115,7 @@ async def test_a_rejected_order_is_refunded_with_the_payment_that_was_made() -> 
         assert order.outputs["refund"] == {"payment_id": "pay:order-1/charge"}
 
 
-async def test_a_warehouse_that_is_silent_for_an_hour_ends_its_branch_and_nothing_ships() -> None:
+async def test_a_charged_order_whose_reservation_times_out_is_refunded() -> None:
     async with WorkflowTest(OrderFlow) as t:
         order = await t.start(LAMP)
 
@@ -123,8 +124,58 @@ async def test_a_warehouse_that_is_silent_for_an_hour_ends_its_branch_and_nothin
         await t.advance("1m")
 
         order.assert_state("COMPLETED")
-        order.assert_steps(validate="valid", charge="charged", reserve="error")
+        order.assert_steps(
+            validate="valid", charge="charged", reserve="error", sold_out="told", refund="refunded"
+        )
+        assert order.outputs["refund"] == {"payment_id": "pay:order-1/charge"}
         order.assert_skipped("approval")
+
+
+async def test_a_reservation_that_fails_before_the_charge_refunds_the_charge() -> None:
+    async with WorkflowTest(OrderFlow) as t:
+        t.script("reserve", StepError("no such item", retryable=False))
+        t.script("charge", ConnectionError("the bank is away"))
+        order = await t.start(LAMP)
+        order.assert_not_begun("sold_out", "refund")
+
+        await t.advance("1s")
+
+        order.assert_state("COMPLETED")
+        order.assert_order("charge", "sold_out", "refund")
+        assert order.outputs["refund"] == {"payment_id": "pay:order-1/charge"}
+
+
+async def test_a_declined_order_whose_reservation_times_out_refunds_nothing() -> None:
+    async with WorkflowTest(OrderFlow) as t:
+        order = await t.start(LAMP | {"card": "declined"})
+        await t.advance("1h")
+
+        order.assert_state("COMPLETED")
+        order.assert_skipped("sold_out")
+        order.assert_not_begun("approval", "refund")
+
+
+async def test_a_parcel_that_cannot_be_sent_is_refunded() -> None:
+    async with WorkflowTest(OrderFlow) as t:
+        t.script("ship", then=StepError("no driver"))
+        order = await approved(t)
+        await t.advance("1h")
+
+        order.assert_state("COMPLETED")
+        order.assert_order("ship", "refund")
+
+
+async def test_a_refund_that_fails_can_be_retried() -> None:
+    async with WorkflowTest(OrderFlow) as t:
+        t.script("refund", StepError("account closed", retryable=False))
+        order = await t.start(LAMP)
+        await t.advance("1h")
+        order.assert_failed("refund", message="account closed")
+
+        await order.retry()
+
+        order.assert_state("COMPLETED")
+        assert order.outputs["refund"] == {"payment_id": "pay:order-1/charge"}
 
 
 async def test_an_approval_that_comes_early_is_kept_for_its_step() -> None:

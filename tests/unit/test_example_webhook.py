@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from perdure import PENDING, Context, Outcome, Pending
+from perdure import PENDING, Context, Outcome, Pending, StepError
 from perdure.client import facts
 from perdure_server.testing import WorkflowTest
 from webhook import CheckoutFlow, on_webhook
@@ -96,10 +96,48 @@ async def test_without_a_payment_we_regret(event: str | None, data: object, reas
         if event:
             await checkout.resume(event, data)
         await t.advance("3d")
+        checkout.assert_waiting("stray")
+        await t.advance("30d")
+
+        checkout.assert_state("COMPLETED")
+        checkout.assert_not_begun("ship", "refund")
+        assert checkout.outputs["regret"] == {"reason": reason}
+
+
+async def test_a_payment_that_comes_after_we_regretted_is_refunded() -> None:
+    async with WorkflowTest(CheckoutFlow) as t:
+        checkout = await t.start({"cents": 4900})
+        await t.advance("3d")
+
+        assert await on_webhook(t.client, paid(checkout.id)) == 200
+        await t.settle()
 
         checkout.assert_state("COMPLETED")
         checkout.assert_not_begun("ship")
-        assert checkout.outputs["regret"] == {"reason": reason}
+        assert checkout.outputs["refund"] == {"cents": 4900}
+
+
+async def test_a_payment_that_cannot_be_shipped_is_refunded() -> None:
+    async with WorkflowTest(CheckoutFlow) as t:
+        t.script("ship", then=StepError("no driver"))
+        checkout = await t.start({"cents": 4900})
+        await on_webhook(t.client, paid(checkout.id))
+        await t.advance("1h")
+
+        checkout.assert_state("COMPLETED")
+        checkout.assert_order("ship", "refund")
+
+
+async def test_a_provider_that_cannot_be_asked_may_still_bring_a_payment() -> None:
+    async with WorkflowTest(CheckoutFlow) as t:
+        t.script("collect", StepError("unknown currency", retryable=False))
+        checkout = await t.start({"cents": 4900})
+        assert checkout.outputs["regret"] == {"reason": "unknown currency"}
+
+        await on_webhook(t.client, paid(checkout.id))
+        await t.settle()
+
+        checkout.assert_order("regret", "refund")
 
 
 async def test_a_webhook_for_nobody_is_a_404() -> None:
@@ -111,6 +149,30 @@ async def test_a_suspicious_checkout_asks_for_no_payment() -> None:
     async with WorkflowTest(CheckoutFlow) as t:
         checkout = await t.start({"cents": 1_000_000})
 
-        checkout.assert_state("COMPLETED")
         assert checkout.calls("collect") == []
+        await t.advance("30d")
+        checkout.assert_state("COMPLETED")
+
+
+async def test_a_suspicious_checkout_refunds_a_payment_from_an_older_link() -> None:
+    async with WorkflowTest(CheckoutFlow) as t:
+
+        async def paid_from_an_older_link(ctx: Context) -> Outcome:
+            assert await on_webhook(t.client, paid(ctx.instance_id)) == 200
+            return Outcome("suspicious")
+
+        t.script("screen", paid_from_an_older_link)
+        checkout = await t.start({"cents": 1_000_000})
+
+        checkout.assert_state("COMPLETED")
+        checkout.assert_steps(screen="suspicious", stray="paid", refund="refunded")
+
+
+async def test_a_payment_after_the_end_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with WorkflowTest(CheckoutFlow) as t:
+        checkout = await t.start({"cents": 4900})
+        await t.advance("40d")
+
         assert await on_webhook(t.client, paid(checkout.id)) == 200
+
+    assert f"payment for a checkout that has ended: {checkout.id}" in caplog.text

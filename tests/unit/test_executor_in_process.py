@@ -13,51 +13,17 @@ from typing import Any
 
 import pytest
 
+from executor_house import House
 from perdure import PENDING, Context, Outcome, Pending, StepError, Workflow, step
 from perdure_server.engine import commands
 from perdure_server.executors.in_process import (
     SWITCH_INTERVAL_SECONDS,
-    InProcessExecutor,
     Pool,
     StepCode,
     bind,
 )
-from perdure_server.executors.steps_loop import Lifespan, LifespanFailed
+from perdure_server.executors.steps_loop import LifespanFailed
 from perdure_server.runtime.tasks import TaskKey
-from task_table import TaskTable
-
-
-class House:
-    """A dispatcher over a table, with an executor in it."""
-
-    def __init__(self, lifespans: list[Lifespan] | None = None, **options: Any) -> None:
-        self.table = TaskTable()
-        self.code: dict[tuple[str, int, str], StepCode] = {}
-        self.lifespans = lifespans or []
-        self.options = options
-
-    def __call__(self, function: StepCode) -> StepCode:
-        self.code["w", 1, getattr(function, "__name__", "work")] = function
-        return function
-
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[TaskTable]:
-        self.executor = InProcessExecutor(self.table.dispatcher, self.code, self.lifespans, **self.options)
-        await self.executor.start()
-        self.table.dispatcher.start()
-        try:
-            yield self.table
-        finally:
-            await self.table.dispatcher.drain(0)
-            await self.executor.stop()
-
-    async def run(self, step_ref: str = "work") -> commands.Command:
-        """Run one step of one instance and return the command of its result."""
-        before = len(self.table.results)
-        assert self.table.grant(f"i{before}", step_ref)
-        await self.table.until_results(before + 1)
-        await self.table.dispatcher.quiesce()
-        return self.table.commands()[before]
 
 
 @pytest.fixture
@@ -468,54 +434,6 @@ async def test_a_step_that_is_stopped_before_its_first_line_frees_its_credit() -
             await table.dispatcher.quiesce()
 
     assert table.results == []
-
-
-# --- a loop that stalls --------------------------------------------------------------------------------------
-
-
-async def test_a_loop_that_a_step_blocks_is_replaced_and_what_ran_on_it_fails_to_be_retried() -> None:
-    opened: list[int] = []
-
-    @asynccontextmanager
-    async def lifespan() -> AsyncIterator[None]:
-        opened.append(threading.get_ident())
-        yield
-
-    house = House([("workflow 'w'", lifespan)], ping_ms=10, stalled_pings=10)
-    blocked, release = threading.Event(), threading.Event()
-
-    @house
-    async def block(_ctx: Context) -> Outcome:
-        blocked.set()
-        release.wait(30)
-        return Outcome("late")
-
-    @house
-    async def wait(_ctx: Context) -> Outcome:
-        await asyncio.sleep(60)
-        return Outcome("late")
-
-    house(good)
-    async with house.open() as table:
-        table.grant("a", "wait")
-        table.grant("b", "block")
-        assert await asyncio.to_thread(blocked.wait, 10)
-        await table.until_results(2)
-        for command in table.commands():
-            assert isinstance(command, commands.FailTask)
-            assert (command.type, command.retryable) == ("StepsLoopStalled", True)
-        assert house.executor.loops_lost == 1
-
-        table.add("c", "good")
-        table.dispatcher.offer("w", 1, "work")
-        await table.until_results(3)
-        assert isinstance(table.commands()[2], commands.FinishTask)
-        assert house.executor.healthy()
-        assert len(set(opened)) == 2, "the lifespan is opened anew on the new loop"
-
-        release.set()
-    assert len(table.results) == 3, "what the abandoned loop says later is dropped"
-    assert table.refused == []
 
 
 # --- lifespans -----------------------------------------------------------------------------------------------

@@ -234,6 +234,7 @@ ACROSS = {
     },  # a business key is one among all instances of a workflow
     "find_business_key": {("instances", "workflow, live_business_key")},
     "definition_in_use": {("instances", "workflow, status")},
+    "add_left_attempts": {("tasks", "owner")},
     "claimable_timers": {("timers", "due_at")},
     "list_timers": {("timers", "(due_at,instance_id,revision)")},
     "next_timer_due_at": {("timers", "")},

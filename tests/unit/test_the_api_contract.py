@@ -1,5 +1,7 @@
 """What perdure.v1 promises to the letter: the three verbs, the reasons, what its files may import."""
 
+from typing import Final
+
 import pytest
 from google.protobuf.descriptor import FieldDescriptor, FileDescriptor, MethodDescriptor
 
@@ -9,6 +11,7 @@ from perdure.v1 import (
     history_pb2,
     instance_service_pb2,
     runner_service_pb2,
+    server_service_pb2,
     timer_service_pb2,
     workflow_service_pb2,
 )
@@ -21,6 +24,7 @@ FILES: list[FileDescriptor] = [
         history_pb2,
         instance_service_pb2,
         runner_service_pb2,
+        server_service_pb2,
         timer_service_pb2,
         workflow_service_pb2,
     )
@@ -82,6 +86,7 @@ THE_REASONS = """
     REVISION_COMPACTED REVISION_IN_FUTURE
     OVERLOADED PAYLOAD_TOO_LARGE INBOX_FULL TOO_MANY_TIMERS
     DATABASE_UNAVAILABLE OUTCOME_UNKNOWN SHUTTING_DOWN
+    BACKUP_NOT_CONFIGURED BACKUP_ALREADY_EXISTS BACKUP_FAILED
 """.split()
 
 
@@ -141,7 +146,11 @@ def test_every_file_names_its_place_in_every_language() -> None:
         assert options.ruby_package
 
 
-@pytest.mark.parametrize("method", [m for m in methods() if not m.name.startswith(("Get", "List", "Watch"))])
+NO_INSTANCE: Final = ("Get", "List", "Watch", "Backup")
+"""What the names of methods that write nothing into the database begin with."""
+
+
+@pytest.mark.parametrize("method", [m for m in methods() if not m.name.startswith(NO_INSTANCE)])
 def test_every_mutating_request_has_a_request_id_in_its_opts(method: MethodDescriptor) -> None:
     opts = method.input_type.fields_by_name["opts"].message_type
 

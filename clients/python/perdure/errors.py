@@ -295,6 +295,18 @@ class LeaseLostError(FailedPreconditionError):
     reason = "LEASE_LOST"
 
 
+class BackupNotConfiguredError(FailedPreconditionError):
+    """The server was started without a directory for backups."""
+
+    reason = "BACKUP_NOT_CONFIGURED"
+
+
+class BackupAlreadyExistsError(AlreadyExistsError):
+    """The server's directory for backups contains a file of this name."""
+
+    reason = "BACKUP_ALREADY_EXISTS"
+
+
 class RevisionCompactedError(OutOfRangeError):
     """The history no longer holds these entries; begin again with a snapshot."""
 
@@ -348,6 +360,12 @@ class ShuttingDownError(UnavailableError):
     """The server is going away; nothing was changed."""
 
     reason = "SHUTTING_DOWN"
+
+
+class BackupFailedError(UnavailableError):
+    """The backup could not be written or verified, for example because the disk is full. No file was left behind."""
+
+    reason = "BACKUP_FAILED"
 
 
 _BY_STATUS: Final[Mapping[str, type[PerdureError]]] = {

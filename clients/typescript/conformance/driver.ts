@@ -158,6 +158,11 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     return client().fireTimer(text(args, "reference"), requestId(args));
   },
 
+  async backup_database(args) {
+    const { path, sizeBytes, instances, snapshotTime } = await client().backupDatabase(text(args, "file_name"));
+    return { path, size: sizeBytes > 0, instances: instances > 0, snapshot: snapshotTime !== undefined };
+  },
+
   async get_workflow(args) {
     const found = await client().getWorkflow(text(args, "workflow"), number(args, "version"));
     const { name, version, digest, start } = found;

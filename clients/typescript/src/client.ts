@@ -11,6 +11,7 @@ import { Health as HealthService, HealthCheckRequestSchema } from "./gen/grpc/he
 import { HealthCheckResponse_ServingStatusSchema } from "./gen/grpc/health/v1/health_pb.js";
 import * as instances from "./gen/perdure/v1/instance_service_pb.js";
 import * as runner from "./gen/perdure/v1/runner_service_pb.js";
+import * as server from "./gen/perdure/v1/server_service_pb.js";
 import * as timers from "./gen/perdure/v1/timer_service_pb.js";
 import * as workflows from "./gen/perdure/v1/workflow_service_pb.js";
 import type { JsonText } from "./json.js";
@@ -23,6 +24,9 @@ import { watch } from "./watch.js";
 export const PAGE_SIZE = 100;
 
 const TIMEOUT_MS = 30_000;
+
+/** The duration of a backup depends on the size of the database. */
+const BACKUP_TIMEOUT_MS = 3_600_000;
 
 export interface ClientOptions {
   /** Absent means without TLS. */
@@ -254,7 +258,8 @@ export class Client {
 
   /**
    * Sets a FAILED instance going again. Rejects with `InstanceNotFoundError`, `InstanceNotFailedError`,
-   * `BusinessKeyInUseError`.
+   * `BusinessKeyInUseError`. Every timer of `scheduleResume` is kept with its original due time and gets a new
+   * reference.
    */
   async retryInstance(instanceId: string, options: types.MutationOptions = {}): Promise<types.Revised> {
     const requestId = requestIdOf(options);
@@ -313,7 +318,7 @@ export class Client {
     return { revision: Number(revision), used };
   }
 
-  // --- workflows, health -----------------------------------------------------------------------------------------
+  // --- workflows, server -----------------------------------------------------------------------------------------
 
   /** Returns a workflow with its graph; version 0 is the newest. Rejects with `WorkflowNotFoundError`. */
   async getWorkflow(workflow: string, version = 0, options: CallOptions = {}): Promise<types.WorkflowVersion> {
@@ -333,6 +338,28 @@ export class Client {
       const page = await this.transport.unary(workflows.WorkflowService.method.listWorkflows, request, options);
       return [page.workflows.map(convert.workflowSummaryOf), page.nextPageToken];
     });
+  }
+
+  /**
+   * Writes a backup of the server's database into the directory that the server was started with. Resolves once the
+   * backup is complete and verified. `fileName` is at most 128 characters of `A-Z a-z 0-9 . _ -` and starts with a
+   * letter or a digit. The timeout is one hour by default. The call is not retried, and the server removes an
+   * incomplete backup when it ends.
+   *
+   * Rejects with `BackupNotConfiguredError`, `BackupAlreadyExistsError`, `BackupFailedError`, `InvalidFieldError`, and
+   * with `OverloadedError` if a backup is already running.
+   */
+  async backupDatabase(fileName: string, options: CallOptions = {}): Promise<types.Backup> {
+    const request = create(server.BackupDatabaseRequestSchema, { fileName: fields.required("file_name", fileName) });
+    const method = server.ServerService.method.backupDatabase;
+    const bounded = { ...options, timeoutMs: options.timeoutMs ?? BACKUP_TIMEOUT_MS };
+    const answer = await this.transport.unary(method, request, bounded, { retries: NO_RETRIES });
+    return {
+      path: answer.path,
+      sizeBytes: Number(answer.sizeBytes),
+      instances: Number(answer.instances),
+      snapshotTime: convert.dateOf(answer.snapshotTime),
+    };
   }
 
   /** Asks once, without retries, how the server is. Rejects with `UnavailableError` when nobody answers. */

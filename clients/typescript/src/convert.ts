@@ -78,6 +78,8 @@ export function instanceOf(message: instances.Instance): types.Instance {
       events: step.events,
       deadline: dateOf(step.deadline),
       lastFailure: failureOf(step.lastFailure),
+      attemptStartTime: dateOf(step.attemptStartTime),
+      lostAttempts: step.lostAttempts,
     })),
     stepResults: message.stepResults.map((result) => ({
       stepRef: result.stepRef,
@@ -156,8 +158,8 @@ function factOf({ case: kind, value }: EntryMessage["fact"]): facts.KindOfFact {
       return { kind: "attempt_failed", fact: { stepRef, attempt, type, message, retrying, failures } };
     }
     case "attemptReleased": {
-      const { stepRef, attempt, reason } = value;
-      return { kind: "attempt_released", fact: { stepRef, attempt, reason } };
+      const { stepRef, attempt, reason, lost } = value;
+      return { kind: "attempt_released", fact: { stepRef, attempt, reason, lost } };
     }
     case "stepSuspended": {
       const { stepRef, attempt, events } = value;

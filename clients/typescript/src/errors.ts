@@ -292,6 +292,21 @@ export class ShuttingDownError extends UnavailableError {
   static override readonly REASON = "SHUTTING_DOWN";
 }
 
+/** The server was started without a directory for backups. */
+export class BackupNotConfiguredError extends FailedPreconditionError {
+  static override readonly REASON = "BACKUP_NOT_CONFIGURED";
+}
+
+/** The server's directory for backups contains a file of this name. */
+export class BackupAlreadyExistsError extends AlreadyExistsError {
+  static override readonly REASON = "BACKUP_ALREADY_EXISTS";
+}
+
+/** The backup could not be written or verified, for example because the disk is full. No file was left behind. */
+export class BackupFailedError extends UnavailableError {
+  static override readonly REASON = "BACKUP_FAILED";
+}
+
 const FAMILIES: readonly (typeof PerdureError)[] = [
   InvalidArgumentError,
   NotFoundError,
@@ -336,6 +351,9 @@ const LEAVES: readonly (typeof PerdureError)[] = [
   DatabaseUnavailableError,
   OutcomeUnknownError,
   ShuttingDownError,
+  BackupNotConfiguredError,
+  BackupAlreadyExistsError,
+  BackupFailedError,
 ];
 
 const BY_STATUS: ReadonlyMap<string, typeof PerdureError> = new Map(FAMILIES.map((cls) => [cls.STATUS, cls]));

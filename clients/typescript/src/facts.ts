@@ -65,11 +65,16 @@ export interface AttemptFailed {
   readonly failures: number;
 }
 
-/** An attempt was given back without a result; it counts as no failure. */
+/** An attempt was given back without a result. It does not count as a failure. */
 export interface AttemptReleased {
   readonly stepRef: string;
   readonly attempt: number;
   readonly reason: string;
+  /**
+   * The process that ran the attempt stopped uncleanly. Too many losses in a row are followed by an
+   * `attempt_failed` of type `AttemptLost`.
+   */
+  readonly lost: boolean;
 }
 
 /** A task returned PENDING and waits for one of `events`. */

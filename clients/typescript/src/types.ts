@@ -144,6 +144,17 @@ export interface Revised {
   readonly revision: number;
 }
 
+/** A complete, verified backup of a server's database. */
+export interface Backup {
+  /** Absolute, and on the server's machine. */
+  readonly path: string;
+  readonly sizeBytes: number;
+  /** Number of instances in the backup. */
+  readonly instances: number;
+  /** When the copy was taken, by the store's clock. It contains every write that was acknowledged before. */
+  readonly snapshotTime: Date | undefined;
+}
+
 export interface FiredTimer extends Revised {
   /** False when the step had finished or not begun, so that nothing followed. */
   readonly used: boolean;
@@ -186,6 +197,10 @@ export interface ActiveStep {
   /** When time will act on it. */
   readonly deadline: Date | undefined;
   readonly lastFailure: StepFailure | undefined;
+  /** When the newest attempt started; undefined if there was none. */
+  readonly attemptStartTime: Date | undefined;
+  /** Number of attempts in a row that were lost together with the process that ran them. */
+  readonly lostAttempts: number;
 }
 
 /** A step that has ended, with `event`, or that never will begin. */

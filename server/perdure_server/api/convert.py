@@ -150,8 +150,11 @@ def _active_step(
     deadlines = [timer.due_at for timer in state.timers.values() if timer.step_ref == ref]
     if deadlines:
         message.deadline.CopyFrom(timestamp(min(deadlines)) or Timestamp())
+    if not isinstance(step, Sleeping) and step.attempt_at:
+        message.attempt_start_time.CopyFrom(timestamp(step.attempt_at) or Timestamp())
     match step:
-        case Scheduled(attempt=attempt):
+        case Scheduled(attempt=attempt, losses=losses):
+            message.lost_attempts = losses.in_a_row if losses else 0
             bound = has_code(state.workflow, state.version, ref)
             message.attempt = attempt
             message.status = (
@@ -159,7 +162,8 @@ def _active_step(
                 if bound
                 else instance_service_pb2.STEP_STATUS_NO_EXECUTOR
             )
-        case Running(attempt=attempt):
+        case Running(attempt=attempt, losses=losses):
+            message.lost_attempts = losses.in_a_row if losses else 0
             message.attempt = attempt
             message.status = instance_service_pb2.STEP_STATUS_RUNNING
         case BackingOff(attempt=attempt, failure=failure):
@@ -237,7 +241,7 @@ def _fact(instance_id: str, found: Entry) -> Any:
             )
         case facts.AttemptReleased():
             return history_pb2.AttemptReleased(
-                step_ref=fact.step_ref, attempt=fact.attempt, reason=fact.reason
+                step_ref=fact.step_ref, attempt=fact.attempt, reason=fact.reason, lost=fact.lost
             )
         case facts.StepSuspended():
             return history_pb2.StepSuspended(step_ref=fact.step_ref, attempt=fact.attempt, events=fact.events)

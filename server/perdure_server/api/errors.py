@@ -8,6 +8,7 @@ thing and the mend.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -35,6 +36,8 @@ message, this stays below the 8 KiB of headers that many clients and proxies tak
 
 DETAILS_KEY: Final = "grpc-status-details-bin"
 RETRY_AFTER_MS: Final = 500
+BACKUP_RETRY_AFTER_MS: Final = 5_000
+"""Pause before another backup is tried while one is running."""
 _MESSAGE_BYTES_MAX: Final = 1_000
 _ITEM_BYTES_MAX: Final = 300
 _NAMES_CHARS_MAX: Final = 280
@@ -459,9 +462,13 @@ def _store_overloaded(error: store.Overloaded) -> Refusal:
     return _exhausted("OVERLOADED", "too much waits for the database; try again", RETRY_AFTER_MS)
 
 
-def _unavailable(reason: str, message: str) -> Refusal:
+def _unavailable(reason: str, message: str, **metadata: str) -> Refusal:
     return Refusal(
-        code=grpc.StatusCode.UNAVAILABLE, reason=reason, message=message, retry_after_ms=RETRY_AFTER_MS
+        code=grpc.StatusCode.UNAVAILABLE,
+        reason=reason,
+        message=message,
+        metadata=metadata,
+        retry_after_ms=RETRY_AFTER_MS,
     )
 
 
@@ -479,6 +486,38 @@ def _outcome_unknown(error: Exception) -> Refusal:
 
 def _shutting_down(error: errors.ShuttingDown) -> Refusal:
     return _unavailable("SHUTTING_DOWN", "this server is stopping; nothing was changed, try again")
+
+
+def _backup_not_configured(error: errors.BackupNotConfiguredError) -> Refusal:
+    return _failed(
+        "BACKUP_NOT_CONFIGURED",
+        f"{error}; start it with --backup-dir DIRECTORY, or copy the database file as docs/operating.md shows",
+        "backup_dir",
+    )
+
+
+def _backup_exists(error: store.BackupExistsError) -> Refusal:
+    name = os.path.basename(error.path)
+    return Refusal(
+        code=grpc.StatusCode.ALREADY_EXISTS,
+        reason="BACKUP_ALREADY_EXISTS",
+        message=f"file_name: {name!r} exists in the directory for backups; choose another name",
+        metadata={"file_name": name},
+        resource=("backup", name),
+    )
+
+
+def _backup_failed(error: store.BackupFailedError) -> Refusal:
+    # It names files of the server. The caller has learned their directory from other backups.
+    log.warning("backup failed", extra={"path": error.path, "reason": error.reason})
+    name = os.path.basename(error.path)
+    return _unavailable(
+        "BACKUP_FAILED", f"backup {name!r} failed: {error.reason}; no file was left behind", file_name=name
+    )
+
+
+def _backup_running(error: errors.BackupRunningError) -> Refusal:
+    return _exhausted("OVERLOADED", f"{error}; try again once it is complete", BACKUP_RETRY_AFTER_MS)
 
 
 _TABLE: Final[Mapping[type[Exception], Callable[[Any], Refusal]]] = {
@@ -512,6 +551,10 @@ _TABLE: Final[Mapping[type[Exception], Callable[[Any], Refusal]]] = {
     store.NewerFormat: _database,
     store.OutcomeUnknown: _outcome_unknown,
     errors.ShuttingDown: _shutting_down,
+    errors.BackupNotConfiguredError: _backup_not_configured,
+    errors.BackupRunningError: _backup_running,
+    store.BackupExistsError: _backup_exists,
+    store.BackupFailedError: _backup_failed,
 }
 
 RESERVED_REASONS: Final = frozenset({"WORKFLOW_INVALID", "REVISION_COMPACTED"})

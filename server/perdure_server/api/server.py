@@ -8,11 +8,19 @@ from typing import Final
 import grpc
 from grpc_reflection.v1alpha import reflection
 
-from perdure_server.api import health, instance_service, runner_service, timer_service, workflow_service
+from perdure_server.api import (
+    health,
+    instance_service,
+    runner_service,
+    server_service,
+    timer_service,
+    workflow_service,
+)
 from perdure_server.api.handlers import Gate
 from perdure_server.api.limits import Limits
 from perdure_server.runtime.service import Runtime
 from perdure_server.security.listen import Address, cannot_be_had
+from perdure_server.store.closing import finish
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +29,7 @@ SERVICES: Final = (
     (instance_service.NAME, instance_service.InstanceService),
     (timer_service.NAME, timer_service.TimerService),
     (workflow_service.NAME, workflow_service.WorkflowService),
+    (server_service.NAME, server_service.ServerService),
 )
 
 
@@ -69,8 +78,10 @@ class ApiServer:
         except RuntimeError as error:
             # gRPC does not tell.
             raise cannot_be_had("--listen", self._listen) from error
-        await server.start()
+        # Set before: a start that is cancelled holds the port until `stop`. A grpc server whose start is cut off
+        # cannot be stopped any more.
         self._server = server
+        await finish(server.start())
         return self._listen.at(port)
 
     async def set_ready(self, *, ready: bool) -> None:

@@ -64,6 +64,9 @@ MENDS: Final = {
     "DATABASE_UNAVAILABLE": "nothing was changed; try again, and look at the server's log",
     "OUTCOME_UNKNOWN": "it may have happened; look before doing it again",
     "SHUTTING_DOWN": "nothing was changed; try again once a server is back",
+    "BACKUP_NOT_CONFIGURED": "start the server with --backup-dir DIRECTORY",
+    "BACKUP_ALREADY_EXISTS": "choose another NAME; a backup never replaces a file",
+    "BACKUP_FAILED": "fix the cause and try again; nothing else was affected",
 }
 """What to do about each reason, in the command line's words and the order of the API's table."""
 
@@ -88,6 +91,7 @@ OPTIONS: Final = {
     "states": "--state",
     "after_revision": "--after",
     "reference": "REFERENCE",
+    "file_name": "NAME",
     "version": "--version",
     "opts.version": "--version",
 }

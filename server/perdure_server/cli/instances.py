@@ -7,6 +7,7 @@ import functools
 import json
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
@@ -281,7 +282,7 @@ def _show(session: Session, instance_id: str) -> str:
     if session.as_json:
         print_json(instance)
     else:
-        print("\n".join(instance_lines(instance)))
+        print("\n".join(instance_lines(instance, now=datetime.now(UTC))))
     return instance.state.value
 
 
@@ -375,7 +376,10 @@ def _print_event(session: Session, event: WatchEvent) -> None:
     document: dict[str, Any]
     match event:
         case Snapshot():
-            document, text = {"snapshot": event.instance}, "\n".join(instance_lines(event.instance))
+            document, text = (
+                {"snapshot": event.instance},
+                "\n".join(instance_lines(event.instance, now=datetime.now(UTC))),
+            )
         case HistoryEntry():
             document, text = {"entry": event}, entry_line(event)
         case WatchEnd():

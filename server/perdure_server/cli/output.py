@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from perdure.client import JsonText, StepStatus, facts
 
 if TYPE_CHECKING:
-    from perdure.client import Instance
+    from perdure.client import ActiveStep, Instance
 
 
 def print_json(value: object) -> None:
@@ -112,7 +112,8 @@ def fact_text(fact: facts.Fact) -> str:
             then = "will be retried" if fact.retrying else "was the last one"
             return f"{fact.step_ref} attempt {fact.attempt} {then}: {one_line(fact.type, fact.message)}"
         case facts.AttemptReleased():
-            return f"{fact.step_ref} attempt {fact.attempt} given back ({fact.reason})"
+            what = "lost" if fact.lost else "given back"
+            return f"{fact.step_ref} attempt {fact.attempt} {what} ({fact.reason})"
         case facts.StepSuspended():
             return f"{fact.step_ref} waits for {', '.join(fact.events)}"
         case facts.StepFinished():
@@ -147,8 +148,8 @@ def fact_text(fact: facts.Fact) -> str:
             assert_never(fact)
 
 
-def instance_lines(instance: Instance) -> list[str]:
-    """Return an instance for people: what it is, where it stands, step by step."""
+def instance_lines(instance: Instance, *, now: datetime | None = None) -> list[str]:
+    """Return an instance for people: what it is, where it stands, step by step. Ages of attempts are as of ``now``."""
     lines = [
         f"{instance.instance_id}  {instance.workflow} v{instance.version}",
         f"state    {instance.state}, revision {instance.revision}",
@@ -173,7 +174,7 @@ def instance_lines(instance: Instance) -> list[str]:
         if step.step_ref in ended:
             continue
         notes = [
-            f"attempt {step.attempt}" if step.attempt else "",
+            _attempt(step, now),
             f"no server runs {instance.workflow} v{instance.version}"
             if step.status is StepStatus.NO_EXECUTOR
             else "",
@@ -191,6 +192,32 @@ def instance_lines(instance: Instance) -> list[str]:
     if instance.inbox:
         lines.append(f"inbox    {', '.join(event.event for event in instance.inbox)}")
     return lines
+
+
+def _attempt(step: ActiveStep, now: datetime | None) -> str:
+    """Return the number of the newest attempt, its losses, and since when it runs, with its age if ``now`` is given."""
+    if not step.attempt:
+        return ""
+    parts = [f"attempt {step.attempt}"]
+    if step.lost_attempts:
+        parts.append(f"{step.lost_attempts} lost in a row")
+    if step.status is StepStatus.RUNNING and step.attempt_start_time is not None:
+        age = "" if now is None else f" ({age_text(now - step.attempt_start_time)})"
+        parts.append(f"since {time_text(step.attempt_start_time)}{age}")
+    return "  ".join(parts)
+
+
+def age_text(age: timedelta) -> str:
+    """Return an age with its two largest units, for example "2h 5m". Clocks that differ may make it negative: "0s"."""
+    seconds = max(0, int(age.total_seconds()))
+    units = [
+        (seconds // 86_400, "d"),
+        (seconds // 3_600 % 24, "h"),
+        (seconds // 60 % 60, "m"),
+        (seconds % 60, "s"),
+    ]
+    first = next((index for index, (count, _) in enumerate(units) if count), len(units) - 1)
+    return " ".join(f"{count}{unit}" for count, unit in units[first : first + 2] if count) or "0s"
 
 
 def result_text(instance: Instance, step_ref: str, event: str) -> str:

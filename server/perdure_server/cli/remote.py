@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 SENDINGS_MAX: Final = 5
 """How often a command sends its call: a server that is not there is reported within two seconds."""
 
+TIMEOUT_DEFAULT: Final = "30s"
+
 SERVER_DEFAULT: Final = "127.0.0.1:7420"
 
 
@@ -107,7 +109,7 @@ _Header = Annotated[
 _SHARED: Final[dict[str, tuple[Any, Any]]] = {
     "server": (_Server, SERVER_DEFAULT),
     "as_json": (_Json, False),
-    "timeout": (_Timeout, "30s"),
+    "timeout": (_Timeout, TIMEOUT_DEFAULT),
     "tls": (_Tls, False),
     "tls_ca": (_TlsCa, None),
     "tls_cert": (_TlsCert, None),
@@ -123,9 +125,13 @@ def epilog(*examples: str) -> str:
 
 
 def remote(
-    app: typer.Typer, name: str, *examples: str
+    app: typer.Typer, name: str, *examples: str, timeout: str = TIMEOUT_DEFAULT
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a function ``(session, ...)`` as a command, with the options that every command has."""
+    """Register a function ``(session, ...)`` as a command, with the options that every command has.
+
+    ``timeout`` is the default of ``--timeout``.
+    """
+    shared_defaults = {key: default for key, (_, default) in _SHARED.items()} | {"timeout": timeout}
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
@@ -140,8 +146,10 @@ def remote(
             for parameter in list(inspect.signature(function).parameters.values())[1:]
         ]
         shared_parameters = [
-            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-            for key, (annotation, default) in _SHARED.items()
+            inspect.Parameter(
+                key, inspect.Parameter.KEYWORD_ONLY, default=shared_defaults[key], annotation=annotation
+            )
+            for key, (annotation, _) in _SHARED.items()
         ]
         parameters = [
             *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own),

@@ -70,25 +70,25 @@ def restore(
 
 
 def _verify(path: str) -> None:
-    """Fold every history of the new file. Ends the command if one differs."""
+    """Bring the new file to this version's schema and check all of it. Ends the command if there are findings."""
     import asyncio
 
-    from perdure_server.runtime.check import check_store
+    from perdure_server.runtime.integrity import check_database
     from perdure_server.store.sqlite import SqliteStore
+    from perdure_server.store.sqlite.offline import open_offline
 
-    async def findings() -> list[str]:
+    async def migrate() -> None:
         store = SqliteStore(path)
         await store.open()
-        try:
-            return [
-                f"{checked.instance_id}: {finding}"
-                async for checked in check_store(store)
-                for finding in checked.findings
-            ]
-        finally:
-            await store.close()
+        await store.close()
 
-    found = asyncio.run(findings())
+    asyncio.run(migrate())
+    with open_offline(path) as database:
+        found = [
+            f"{checked.instance_id}: {finding}"
+            for checked in check_database(database)
+            for finding in checked.findings
+        ]
     if found:
         shown = ", ".join(found[:FINDINGS_SHOWN_MAX])
         fail(

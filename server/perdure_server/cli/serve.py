@@ -91,6 +91,15 @@ def serve(
             help="Serve metrics for Prometheus there; port 0: a free one, which the log tells.",
         ),
     ] = None,
+    backup_dir: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PERDURE_BACKUP_DIR",
+            metavar="DIRECTORY",
+            show_default="off",
+            help="Allow `perdure db backup NAME`, which writes to this directory.",
+        ),
+    ] = None,
     grace: Annotated[
         str, typer.Option(envvar="PERDURE_GRACE", help="How long a stop waits for running steps and calls.")
     ] = f"{GRACE_SECONDS:g}s",
@@ -121,6 +130,8 @@ def serve(
         if file is not None and not file.is_file():
             fail(f"{option}: there is no file {file}")
     _check_addresses(listen, metrics)
+    if backup_dir is not None:
+        backup_dir = _backup_directory(backup_dir)
     if demo and apps:
         fail("--demo serves its own workflow", mend="leave out the APP")
     if not demo and not apps:
@@ -141,6 +152,7 @@ def serve(
         insecure=insecure,
         reflection=reflection,
         metrics=metrics,
+        backup_dir=backup_dir,
         grace_seconds=grace_seconds,
         coroutines_max=coroutines_max,
         threads_max=threads_max,
@@ -163,6 +175,15 @@ def _check_addresses(listen: str, metrics: str | None) -> None:
             f"--metrics {metrics} is the address of --listen {listen}",
             mend="give metrics a port of their own; port 0 takes a free one",
         )
+
+
+def _backup_directory(given: Path) -> Path:
+    from perdure_server.runtime.backups import BackupDirectoryError, backup_directory
+
+    try:
+        return Path(backup_directory(given))
+    except BackupDirectoryError as error:
+        fail(f"--backup-dir: {error.message}", mend=error.hint)
 
 
 def _demo_workflows() -> tuple[type[Workflow], ...]:

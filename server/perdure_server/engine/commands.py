@@ -30,6 +30,12 @@ INBOX_EVENTS_MAX: Final = 1_000
 REQUESTED_TIMERS_MAX: Final = 1_000
 """The most timers of ScheduleResume that wait in one instance: each commit writes them all, as a part of the state."""
 
+LOSSES_IN_A_ROW_MAX: Final = 10
+"""The loss of an attempt that counts as a failure of its step. A result of the step starts the count again."""
+
+LOSSES_ALONE_MAX: Final = 3
+"""The same for losses of attempts that ran alone in their process."""
+
 FAILURE_TYPE_CHARS_MAX: Final = 200
 FAILURE_MESSAGE_CHARS_MAX: Final = 2_000
 """What is kept of an exception's name and text."""
@@ -141,12 +147,19 @@ class TakeTask:
 
 @value(frozen=True, slots=True, kw_only=True)
 class ReleaseTask:
-    """An executor gives an attempt back unfinished."""
+    """An executor gives an attempt back unfinished, or its process stopped uncleanly (``lost``).
+
+    ``alone`` says that no other attempt ran in that process. ``jitter`` is a chance number in [0, 1), for a loss that
+    counts as a failure.
+    """
 
     at: int
     step_ref: str
     attempt: int
     reason: str
+    lost: bool = False
+    alone: bool = False
+    jitter: float = 0.0
 
 
 @value(frozen=True, slots=True, kw_only=True)

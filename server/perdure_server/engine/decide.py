@@ -19,6 +19,8 @@ from perdure_server.engine.commands import (
     FAILURE_TYPE_CHARS_MAX,
     INBOX_EVENTS_MAX,
     INSTANCE_BYTES_MAX,
+    LOSSES_ALONE_MAX,
+    LOSSES_IN_A_ROW_MAX,
     NO_GRANT,
     PAYLOAD_BYTES_MAX,
     REQUESTED_TIMERS_MAX,
@@ -250,19 +252,20 @@ def _cancel_instance(draft: Draft, command: commands.CancelInstance) -> Rejectio
 
 def _retry_instance(draft: Draft, command: commands.RetryInstance) -> Rejection | None:
     halted = {ref: step for ref, step in draft.state.steps.items() if isinstance(step, Halted)}
+    timers = [timer for step_ref in sorted(halted) for timer in halted[step_ref].timers]
+    timers += draft.state.kept_timers
     draft.add(facts.InstanceRetried())
-    for step_ref in sorted(halted):
-        for timer in halted[step_ref].timers:
-            # The original deadline holds; one that has passed fires at once.
-            draft.add(
-                facts.TimerArmed(
-                    kind=timer.kind,
-                    step_ref=step_ref,
-                    due_at=timer.due_at,
-                    delay_ms=timer.delay_ms,
-                    requested=timer.requested,
-                )
+    for timer in timers:
+        # The original deadline holds; one that has passed fires at once.
+        draft.add(
+            facts.TimerArmed(
+                kind=timer.kind,
+                step_ref=timer.step_ref,
+                due_at=timer.due_at,
+                delay_ms=timer.delay_ms,
+                requested=timer.requested,
             )
+        )
     return None
 
 
@@ -320,6 +323,9 @@ def _acts(state: State, timer: Timer) -> bool:
 
 _TIMES_OUT: Final = (*BUSY, Waiting)
 
+ATTEMPT_LOST: Final = "AttemptLost"
+"""The type of the failure that ends a crash loop. Stored in histories."""
+
 
 # --- tasks ---------------------------------------------------------------------------------------------------
 
@@ -342,13 +348,36 @@ def _take_task(draft: Draft, command: commands.TakeTask) -> Rejection | None:
 
 def _release_task(draft: Draft, command: commands.ReleaseTask) -> Rejection | None:
     stale = _stale(draft.state, command.step_ref, command.attempt)
-    if stale is None:
-        draft.add(
-            facts.AttemptReleased(step_ref=command.step_ref, attempt=command.attempt, reason=command.reason)
+    if stale is not None:
+        return stale
+    draft.add(
+        facts.AttemptReleased(
+            step_ref=command.step_ref,
+            attempt=command.attempt,
+            reason=command.reason,
+            lost=command.lost,
+            alone=command.lost and command.alone,
         )
-        # Whoever gave it back does not want it again in the same breath.
-        draft.slots = 0
-    return stale
+    )
+    # Whoever gave it back does not want it again in the same breath.
+    draft.slots = 0
+    if command.lost:
+        _convict(draft, command.step_ref, command.jitter)
+    return None
+
+
+def _convict(draft: Draft, step_ref: str, jitter: float) -> None:
+    """Count the losses of a step as a failure once there are too many, so that its retry policy ends a crash loop."""
+    step = draft.state.steps[step_ref]
+    assert isinstance(step, Scheduled)
+    assert step.losses is not None
+    if step.losses.alone >= LOSSES_ALONE_MAX:
+        message = f"the server process stopped {step.losses.alone} times while this step ran alone in it"
+    elif step.losses.in_a_row >= LOSSES_IN_A_ROW_MAX:
+        message = f"the server process stopped {step.losses.in_a_row} times in a row while this step ran"
+    else:
+        return
+    _fail(draft, step_ref, ATTEMPT_LOST, message, retryable=True, jitter=jitter)
 
 
 def _finish_task(draft: Draft, command: commands.FinishTask) -> Rejection | None:
@@ -403,9 +432,9 @@ def _fail_task(draft: Draft, command: commands.FailTask) -> Rejection | None:
 def _fail(
     draft: Draft, step_ref: str, type_: str, message: str, *, retryable: bool = False, jitter: float = 0.0
 ) -> None:
-    """Count a failed attempt of a running step; retry it by its policy, or let the failure out."""
+    """Count a failed attempt of a step that runs or was lost; retry it by its policy, or let the failure out."""
     step = draft.state.steps[step_ref]
-    assert isinstance(step, Running)
+    assert isinstance(step, Running | Scheduled)
     policy = draft.graph.steps[step_ref].retry
     failures = step.failures + 1
     failure = Failure(

@@ -92,7 +92,12 @@ class Draft:
             return
         active = (ref for ref, step in self.state.steps.items() if isinstance(step, ACTIVE))
         halted = tuple(sorted(ref for ref in active if ref != step_ref))
-        self.add(facts.InstanceFailed(step_ref=step_ref, failure=failure, halted=halted))
+        kept = tuple(
+            revision
+            for revision, timer in self.state.timers.items()
+            if timer.requested and timer.step_ref not in halted
+        )
+        self.add(facts.InstanceFailed(step_ref=step_ref, failure=failure, halted=halted, kept_timers=kept))
 
     def time_out(self, step_ref: str) -> None:
         """End a step whose time is up: by its `timeout` arrow, or as a failure where it has none."""

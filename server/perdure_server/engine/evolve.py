@@ -23,6 +23,7 @@ from perdure_server.engine.state import (
     Finished,
     Halted,
     InstanceStatus,
+    Losses,
     PayloadRef,
     Running,
     Scheduled,
@@ -160,7 +161,7 @@ def _step_started(state: State, entry: Entry, fact: facts.StepStarted) -> Change
 
 def _attempt_started(state: State, entry: Entry, fact: facts.AttemptStarted) -> Changes:
     before: Any = state.steps[fact.step_ref]
-    step = Running(before.began, fact.attempt, before.failures, fact.owner)
+    step = Running(before.began, fact.attempt, before.failures, fact.owner, entry.at, before.losses)
     return {"steps": _set_step(state, fact.step_ref, step)}
 
 
@@ -168,21 +169,27 @@ def _attempt_failed(state: State, entry: Entry, fact: facts.AttemptFailed) -> Ch
     before: Any = state.steps[fact.step_ref]
     step: StepState
     if fact.retrying:
-        step = BackingOff(before.began, fact.attempt, fact.failure.attempts, fact.failure)
+        step = BackingOff(before.began, fact.attempt, fact.failure.attempts, fact.failure, before.attempt_at)
     else:
-        step = Failed(before.began, fact.attempt, fact.failure)
+        step = Failed(before.began, fact.attempt, fact.failure, before.attempt_at)
     return {"steps": _set_step(state, fact.step_ref, step)}
 
 
 def _attempt_released(state: State, entry: Entry, fact: facts.AttemptReleased) -> Changes:
     before: Any = state.steps[fact.step_ref]
-    step = Scheduled(before.began, fact.attempt, before.failures)
+    losses = before.losses
+    if fact.lost:
+        losses = Losses(
+            in_a_row=(losses.in_a_row if losses else 0) + 1,
+            alone=(losses.alone if losses else 0) + fact.alone,
+        )
+    step = Scheduled(before.began, fact.attempt, before.failures, before.attempt_at, losses)
     return {"steps": _set_step(state, fact.step_ref, step)}
 
 
 def _step_suspended(state: State, entry: Entry, fact: facts.StepSuspended) -> Changes:
     before: Any = state.steps[fact.step_ref]
-    step = Waiting(before.began, fact.events, fact.attempt, before.failures)
+    step = Waiting(before.began, fact.events, fact.attempt, before.failures, before.attempt_at)
     return {"steps": _set_step(state, fact.step_ref, step)}
 
 
@@ -237,7 +244,7 @@ def _timer_fired(state: State, entry: Entry, fact: facts.TimerFired) -> Changes:
         changes["started_at"] = entry.at
     elif fact.kind is TimerKind.RETRY and fact.used:
         before: Any = state.steps[fact.step_ref]
-        step = Scheduled(before.began, before.attempt, before.failures)
+        step = Scheduled(before.began, before.attempt, before.failures, before.attempt_at)
         changes["steps"] = _set_step(state, fact.step_ref, step)
     return changes
 
@@ -259,7 +266,7 @@ def _instance_failed(state: State, entry: Entry, fact: facts.InstanceFailed) -> 
         else:
             steps[ref] = step
     failed: Any = steps[fact.step_ref]
-    steps[fact.step_ref] = Failed(failed.began, failed.attempt, fact.failure)
+    steps[fact.step_ref] = Failed(failed.began, failed.attempt, fact.failure, failed.attempt_at)
     return {
         "steps": steps,
         "timers": {},
@@ -267,6 +274,7 @@ def _instance_failed(state: State, entry: Entry, fact: facts.InstanceFailed) -> 
         "ended_at": entry.at,
         "failure": fact.failure,
         "failed_step": fact.step_ref,
+        "kept_timers": tuple(state.timers[revision] for revision in fact.kept_timers),
     }
 
 
@@ -276,6 +284,7 @@ def _instance_cancelled(state: State, entry: Entry, fact: facts.InstanceCancelle
         "steps": steps,
         "timers": {},
         "arrivals": {},
+        "kept_timers": (),
         "status": InstanceStatus.CANCELLED,
         "ended_at": entry.at,
     }
@@ -289,16 +298,17 @@ def _instance_retried(state: State, entry: Entry, fact: facts.InstanceRetried) -
         "ended_at": None,
         "failure": None,
         "failed_step": "",
+        "kept_timers": (),
     }
 
 
 def _revived(step: StepState) -> StepState:
     """The failed step starts its retry policy afresh; a halted one goes on where it was."""
     match step:
-        case Failed(began=began, attempt=attempt):
-            return Scheduled(began, attempt, 0)
-        case Halted(was=Running(began=began, attempt=attempt, failures=failures)):
-            return Scheduled(began, attempt, failures)
+        case Failed(began=began, attempt=attempt, attempt_at=attempt_at):
+            return Scheduled(began, attempt, 0, attempt_at)
+        case Halted(was=Running(began=began, attempt=attempt, failures=failures) as was):
+            return Scheduled(began, attempt, failures, was.attempt_at, was.losses)
         case Halted(was=was):
             return was
         case _:

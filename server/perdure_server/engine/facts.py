@@ -95,11 +95,16 @@ class AttemptFailed:
 
 @value(frozen=True, slots=True, kw_only=True)
 class AttemptReleased:
-    """An attempt was given back, or taken from an owner that is gone. It counts as no failure."""
+    """An attempt was given back, or taken from an owner that is gone. It counts as no failure.
+
+    ``lost``: its process stopped uncleanly while it ran. ``alone``: no other attempt ran in that process.
+    """
 
     step_ref: str
     attempt: int
     reason: str
+    lost: bool = False
+    alone: bool = False
 
 
 @value(frozen=True, slots=True, kw_only=True)
@@ -180,11 +185,16 @@ class InstanceCompleted:
 
 @value(frozen=True, slots=True, kw_only=True)
 class InstanceFailed:
-    """``step_ref`` failed without an `error` arrow. All timers are cancelled; the other active steps are halted."""
+    """``step_ref`` failed without an `error` arrow. All timers are cancelled; the other active steps are halted.
+
+    ``kept_timers`` names the timers of ScheduleResume on all steps but the halted ones. RetryInstance arms them again,
+    and every timer of a halted step.
+    """
 
     step_ref: str
     failure: Failure
     halted: tuple[str, ...] = ()
+    kept_timers: tuple[int, ...] = ()
 
 
 @value(frozen=True, slots=True, kw_only=True)
@@ -249,7 +259,8 @@ KIND_OF: Final[Mapping[type[Fact], str]] = {
 """The name of each fact in storage and in the API. Never changed, only added to."""
 
 _TYPE_OF: Final = {kind: cls for cls, kind in KIND_OF.items()}
-_FIELDS_OF: Final = {kind: frozenset(f.name for f in fields(cls)) for kind, cls in _TYPE_OF.items()}
+FIELDS_OF: Final = {kind: frozenset(f.name for f in fields(cls)) for kind, cls in _TYPE_OF.items()}
+"""The names of each fact's fields, by its stored name."""
 _PART_FIELDS: Final = {
     cls: frozenset(f.name for f in fields(cls)) for cls in (PayloadInfo, Failure, Unconsumed)
 }
@@ -260,7 +271,7 @@ def fact_from_json(kind: str, body: Mapping[str, Any]) -> Fact:
 
     Raises ``KeyError`` for a kind that this version does not know: a newer server wrote it.
     """
-    known = _FIELDS_OF[kind]
+    known = FIELDS_OF[kind]
     return _TYPE_OF[kind](
         **{name: _value(kind, name, value) for name, value in body.items() if name in known}
     )

@@ -62,12 +62,26 @@ class Buffered:
 
 
 @value(frozen=True, slots=True)
+class Losses:
+    """Attempts in a row that were lost with their process, and how many of these ran alone in it."""
+
+    in_a_row: int
+    alone: int = 0
+
+
+# `attempt_at` is when the newest attempt started, 0 if there was none. States that were stored before this field
+# existed lack it although their histories have it, so `==` does not compare it. `runtime.check` does.
+
+
+@value(frozen=True, slots=True)
 class Scheduled:
     """A task that no executor has taken. ``attempt`` is the last one taken, 0 if none was."""
 
     began: int
     attempt: int = 0
     failures: int = 0
+    attempt_at: int = field(default=0, compare=False)
+    losses: Losses | None = None
 
 
 @value(frozen=True, slots=True)
@@ -78,6 +92,8 @@ class Running:
     attempt: int
     failures: int
     owner: str
+    attempt_at: int = field(default=0, compare=False)
+    losses: Losses | None = None
 
 
 @value(frozen=True, slots=True)
@@ -88,6 +104,7 @@ class BackingOff:
     attempt: int
     failures: int
     failure: Failure
+    attempt_at: int = field(default=0, compare=False)
 
 
 @value(frozen=True, slots=True)
@@ -98,6 +115,7 @@ class Waiting:
     events: tuple[str, ...]
     attempt: int = 0
     failures: int = 0
+    attempt_at: int = field(default=0, compare=False)
 
 
 @value(frozen=True, slots=True)
@@ -123,6 +141,7 @@ class Failed:
     began: int
     attempt: int
     failure: Failure
+    attempt_at: int = field(default=0, compare=False)
 
 
 @value(frozen=True, slots=True)
@@ -179,6 +198,8 @@ class State:
     inbox: tuple[Buffered, ...] = ()
     failure: Failure | None = None
     failed_step: str = ""
+    kept_timers: tuple[Timer, ...] = ()
+    """Timers that RetryInstance arms again, of steps that have none of their own in `Halted`."""
 
     @property
     def is_final(self) -> bool:

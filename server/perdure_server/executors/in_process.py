@@ -7,7 +7,8 @@ in both directions.
 
 The server's loop keeps the deadlines, since it is the one that user code cannot block: an attempt over its
 time fails at once; its coroutine is cancelled, its thread abandoned, and what it returns later is dropped. A
-loop that stalls is abandoned as a whole and replaced, and every attempt on it fails, to be retried.
+loop that stalls is abandoned as a whole and replaced. The attempt whose code blocks it fails. All others are released
+without counting, and time that the loop was blocked by another attempt does not count towards an `attempt_timeout`.
 
 What lives here: who runs where, deadlines, replacing what hangs. What may not: meaning of results
 (``results``), threads and loops themselves. Not contained: ``os._exit``, native crashes, code that holds the
@@ -22,10 +23,15 @@ import logging
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from perdure.authoring import Workflow, code_of, graph_of
+from perdure_server.executors.failures import clean
+from perdure_server.executors.full_pools import FullPools, Holder
 from perdure_server.executors.mailbox import Mailbox
+from perdure_server.executors.ownership import Owner, StepOwner
+from perdure_server.executors.stall_watch import StallWatch
 from perdure_server.executors.step_threads import (
     ABANDONED_THREADS_MAX,
     THREADS_MAX,
@@ -33,10 +39,19 @@ from perdure_server.executors.step_threads import (
     StepThreads,
     ThreadEnded,
 )
-from perdure_server.executors.steps_loop import Began, Lifespan, LifespanFailed, Run, StepsLoop
+from perdure_server.executors.steps_loop import (
+    Began,
+    Lifespan,
+    LifespanFailed,
+    Probe,
+    Probed,
+    Run,
+    StepsLoop,
+)
 from perdure_server.runtime.dispatcher import Dispatcher
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.runtime.tasks import TaskFailed, TaskKey, TaskReleased, TaskResult, key_of
+from perdure_server.store.closing import finish
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +61,18 @@ COROUTINES_MAX: Final = 256
 OVERDUE_COROUTINES_MAX: Final = 1_000
 """How many cancelled coroutines may refuse to end before readiness fails."""
 
-PING_MS: Final = 500
-STALLED_PINGS: Final = 20
-"""A steps loop that leaves this many pings in a row unanswered is stalled: ten seconds."""
+PING_MS: Final = 250
+STALLED_PINGS: Final = 40
+"""Number of unanswered pings in a row, all with the same owner, after which a steps loop is replaced: 10 s."""
 
 ABANDONED_LOOPS_MAX: Final = 3
 """How many stalled loops may hang before they are replaced no more, and readiness fails until one ends."""
 
-REOPEN_PINGS: Final = 10
+REOPEN_PINGS: Final = 20
 """After how many pings a lifespan that failed on a new loop is tried again."""
+
+OWED_SECONDS_MIN: Final = 0.02
+"""Time lost to a blocked loop, in seconds, from which an attempt's deadline is extended."""
 
 LIFESPAN_SECONDS_MAX: Final = 60.0
 """How long the lifespans together have to open."""
@@ -92,6 +110,12 @@ class _Attempt:
     in_thread: bool
     deadline: asyncio.TimerHandle | None = None
     answered: bool = False
+    lost_before: float = 0.0
+    """Total time lost to blocked loops when the deadline was set or extended, in seconds."""
+    own_stall: float = 0.0
+    """Time that the attempt itself blocked the loop since then, in seconds."""
+    probed_at: float | None = None
+    """Time at which the deadline passed, while the loop is asked for a response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +156,8 @@ class InProcessExecutor:
         self._overdue_coroutines = 0
         self._steps_loop: StepsLoop | None = None
         self._stalled: list[StepsLoop] = []
+        self._stalls = StallWatch(ping_ms / 1000)
+        self._full_pools = FullPools()
         self._reopening: asyncio.Task[None] | None = None
         self._pings_to_reopen = 0
         self._pinger: asyncio.Task[None] | None = None
@@ -189,6 +215,11 @@ class InProcessExecutor:
             and self._overdue_coroutines <= OVERDUE_COROUTINES_MAX
         )
 
+    @property
+    def loop_lag_seconds(self) -> float:
+        """Longest time that the steps' loop was blocked in the last 30 to 60 seconds. From any thread."""
+        return self._stalls.lag_seconds
+
     def pools(self) -> dict[str, Pool]:
         """Return how the room for steps stands, by what they run on. May be called from any thread."""
         used, size = self._dispatcher.load(self._loop_client)
@@ -225,7 +256,7 @@ class InProcessExecutor:
 
     # --- what the threads tell -------------------------------------------------------------------------------
 
-    def _tell(self, key: TaskKey, what: TaskResult | Began | Awaiting | ThreadEnded) -> None:
+    def _tell(self, key: TaskKey, what: TaskResult | Began | Probed | Awaiting | ThreadEnded) -> None:
         self._mailbox.put((key, what))
 
     def _on_told(self, told: tuple[TaskKey, Any]) -> None:
@@ -236,6 +267,8 @@ class InProcessExecutor:
                 self._offer_threads()
             case Began():
                 self._begin_deadline(key)
+            case Probed():
+                self._on_probed(key)
             case Awaiting():
                 self._await_on_loop(key, what)
             case _:
@@ -270,13 +303,35 @@ class InProcessExecutor:
     def _begin_deadline(self, key: TaskKey) -> None:
         attempt = self._attempts.get(key)
         if attempt is not None and attempt.deadline is None:
-            timeout_ms = attempt.task.attempt_timeout_ms or 0
-            attempt.deadline = self._home.call_later(timeout_ms / 1000, self._over_time, key)
+            self._set_deadline(key, attempt, (attempt.task.attempt_timeout_ms or 0) / 1000)
 
-    def _over_time(self, key: TaskKey) -> None:
+    def _set_deadline(self, key: TaskKey, attempt: _Attempt, seconds: float) -> None:
+        attempt.lost_before, attempt.own_stall, attempt.probed_at = self._stalls.lost_seconds, 0.0, None
+        attempt.deadline = self._home.call_later(seconds, self._on_deadline, key)
+
+    def _on_deadline(self, key: TaskKey) -> None:
         attempt = self._attempts.get(key)
         if attempt is None or attempt.answered:
             return
+        if attempt.in_thread or self._steps_loop is None:
+            self._over_time(key, attempt)
+            return
+        # A loop that is blocked by another step would make this one late. Its response decides.
+        attempt.probed_at = self._home.time()
+        self._steps_loop.put(Probe(key))
+
+    def _on_probed(self, key: TaskKey) -> None:
+        attempt = self._attempts.get(key)
+        if attempt is None or attempt.answered or attempt.probed_at is None:
+            return
+        lost = self._stalls.lost_seconds - attempt.lost_before
+        owed = max(lost, self._home.time() - attempt.probed_at) - attempt.own_stall
+        if owed > OWED_SECONDS_MIN:
+            self._set_deadline(key, attempt, owed)
+        else:
+            self._over_time(key, attempt)
+
+    def _over_time(self, key: TaskKey, attempt: _Attempt) -> None:
         attempt.answered = True
         message = f"the attempt took longer than {attempt.task.attempt_timeout_ms} ms"
         self._dispatcher.done(key, TaskFailed("AttemptTimeout", message, retryable=True, timed_out=True))
@@ -299,10 +354,14 @@ class InProcessExecutor:
             async with asyncio.timeout(LIFESPAN_SECONDS_MAX):
                 await steps_loop.open()
         except TimeoutError:
-            steps_loop.abandon()
-            raise LifespanFailed("a workflow", f"it did not open in {LIFESPAN_SECONDS_MAX:g} s") from None
+            place = steps_loop.place()
+            await finish(steps_loop.close())
+            reason = f"it did not open in {LIFESPAN_SECONDS_MAX:g} s" + (
+                f" (it is at {place})" if place else ""
+            )
+            raise LifespanFailed(steps_loop.opening, reason) from None
         except asyncio.CancelledError:
-            steps_loop.abandon()
+            await finish(steps_loop.close())
             raise
         return steps_loop
 
@@ -315,25 +374,83 @@ class InProcessExecutor:
                 log.exception("the steps' loop was not looked after")
 
     def _ping(self) -> None:
+        for name, pool in self.pools().items():
+            self._full_pools.observe(
+                self._home.time(),
+                name,
+                size=pool.size,
+                used=pool.used,
+                holders=partial(self._holders, in_thread=name == "threads"),
+            )
+        ping_seconds = self._ping_ms / 1000
         for stalled in self._stalled:
-            stalled.ping()
+            stalled.ping(ping_seconds)
         self._stalled = [stalled for stalled in self._stalled if not stalled.has_ended]
         if self._steps_loop is not None:
-            if self._steps_loop.has_ended:
-                log.error("the loop of all steps has ended, with a workflow's lifespan, and is replaced")
-                self._abandon_loop(self._steps_loop, "StepsLoopEnded", "the loop of all steps has ended")
-            elif self._steps_loop.ping() >= self._stalled_pings:
-                stack = self._steps_loop.stack()
-                log.error("a step blocks the loop of all steps, which is replaced", extra={"stack": stack})
-                message = "the loop of all steps was blocked, by this step or by another"
-                self._abandon_loop(self._steps_loop, "StepsLoopStalled", message)
+            self._ping_loop(self._steps_loop)
         elif self._reopening is None:
             self._pings_to_reopen -= 1
             if self._pings_to_reopen <= 0 and len(self._stalled) <= ABANDONED_LOOPS_MAX:
                 self._reopening = self._home.create_task(self._reopen(), name="perdure-steps-reopen")
 
-    def _abandon_loop(self, steps_loop: StepsLoop, error: str, message: str) -> None:
+    def _holders(self, *, in_thread: bool) -> list[Holder]:
+        tasks = [attempt.task for attempt in self._attempts.values() if attempt.in_thread is in_thread]
+        return [(task.workflow, task.version, task.step_ref) for task in tasks]
+
+    def _ping_loop(self, steps_loop: StepsLoop) -> None:
+        if steps_loop.has_ended:
+            self._on_ended(steps_loop)
+            return
+        ping = steps_loop.ping(self._ping_ms / 1000)
+        owner = steps_loop.running() if ping.unanswered else None
+        now = self._home.time()
+        interval = self._stalls.interval(now)
+        blocked_pings = self._stalls.observe(now, ping, owner, steps_loop.place)
+        if isinstance(owner, StepOwner):
+            self._charge_time(owner.key, interval)
+        if blocked_pings >= self._stalled_pings:
+            self._on_stalled(steps_loop, owner)
+
+    def _on_ended(self, steps_loop: StepsLoop) -> None:
+        owner = steps_loop.ended_by
+        fields = {} if owner is None else owner.fields()
+        log.error("step event loop ended with a workflow's lifespan, replacing it", extra=fields)
+        self._replace_loop(steps_loop, steps_loop.end_of)
+
+    def _charge_time(self, key: TaskKey, seconds: float) -> None:
+        """Count time against the attempt that blocks the loop. Past its deadline, it fails at once."""
+        attempt = self._attempts.get(key)
+        if attempt is not None:
+            attempt.own_stall += seconds
+            if attempt.probed_at is not None and not attempt.answered:
+                self._over_time(key, attempt)
+
+    def _on_stalled(self, steps_loop: StepsLoop, owner: Owner | None) -> None:
+        place = steps_loop.place()
+        fields = {} if owner is None else owner.fields()
+        log.error("step event loop blocked, replacing it", extra={**fields, "where": place})
+        at = f" at {place}" if place else ""
+        message = (
+            f"the step blocked the event loop of all steps{at}; use a plain function or asyncio.to_thread"
+        )
+        if isinstance(owner, StepOwner):
+            charged = {owner.key}
+        elif owner is None:
+            charged = self._stalls.unexplained(
+                [key for key, attempt in self._attempts.items() if not attempt.in_thread]
+            )
+        else:
+            charged = set()
+        failure = TaskFailed("StepsLoopStalled", clean(message), retryable=True)
+        released = TaskReleased("another step blocked the event loop")
+        self._replace_loop(steps_loop, lambda key: failure if key in charged else released)
+
+    def _replace_loop(
+        self, steps_loop: StepsLoop, end_of: Callable[[TaskKey], TaskFailed | TaskReleased]
+    ) -> None:
+        """Abandon the loop and end all attempts on it. Only those that caused it fail, the others are released."""
         steps_loop.abandon()
+        self._stalls.on_replaced()
         self.loops_lost += 1
         self._stalled.append(steps_loop)
         self._steps_loop = None
@@ -343,7 +460,7 @@ class InProcessExecutor:
             del self._attempts[key]
             _cancel_deadline(attempt)
             if not attempt.answered:
-                self._dispatcher.done(key, TaskFailed(error, message, retryable=True))
+                self._dispatcher.done(key, end_of(key))
         self._overdue_coroutines = 0
         self._pings_to_reopen = 0
 

@@ -18,13 +18,9 @@ from typing import Any, Final
 
 import orjson
 
-from perdure.context import PENDING, Context, Outcome, StepError
-from perdure_server.engine.commands import (
-    FAILURE_MESSAGE_CHARS_MAX,
-    FAILURE_TYPE_CHARS_MAX,
-    Payload,
-    payload,
-)
+from perdure.context import PENDING, Context, Outcome
+from perdure_server.engine.commands import Payload, payload
+from perdure_server.executors.failures import clean, failure_from
 from perdure_server.runtime.fields import shape_problem
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.runtime.tasks import TaskFailed, TaskFinished, TaskResult, TaskSuspended
@@ -34,7 +30,6 @@ log = logging.getLogger(__name__)
 EVENT_CHARS_MAX: Final = 200
 
 _LONG_NUMBER: Final = re.compile(r"[0-9]{19}")
-_TYPE_NAME: Final = type.__dict__["__name__"].__get__
 _TRACEBACK: Final = BaseException.__dict__["__traceback__"].__get__
 _STRICT: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
@@ -83,13 +78,9 @@ def result_of(task: TaskToRun, value: object) -> TaskResult:
 
 
 def failure_of(task: TaskToRun, error: BaseException) -> TaskFailed:
-    """Say what a raised exception means: `StepError` knows whether a retry may help, of any other one hopes so."""
-    failure = TaskFailed(
-        # Not by the attribute: a metaclass may have code there.
-        type=clean(_TYPE_NAME(type(error)), FAILURE_TYPE_CHARS_MAX),
-        message=clean(_message_of(error)),
-        retryable=_is_retryable(error),
-    )
+    """Return the failure that a raised exception stands for, and log its place. `failures` has the rule."""
+    found = failure_from(error)
+    failure = TaskFailed(type=found.type, message=found.message, retryable=found.retryable)
     # Where, but not what: the message may hold a payload, and logs hold none. It is in the instance's history.
     log.warning(
         "a step failed",
@@ -98,38 +89,14 @@ def failure_of(task: TaskToRun, error: BaseException) -> TaskFailed:
             "step_ref": task.step_ref,
             "attempt": task.attempt,
             "error": failure.type,
-            "where": place_of(error),
+            "where": place_of(found.leaf) or place_of(error),
         },
     )
     return failure
 
 
-def clean(text: str, chars_max: int = FAILURE_MESSAGE_CHARS_MAX) -> str:
-    """Make a text fit to be stored anywhere: bounded, no lone surrogates, no NUL."""
-    if len(text) > chars_max:
-        text = text[: chars_max - 1] + "…"
-    if not text.isascii():
-        text = text.encode("utf-8", "replace").decode()
-    return text.replace("\0", "\ufffd")
-
-
 def _nonsense(message: str) -> TaskFailed:
     return TaskFailed("InvalidOutcome", clean(message), retryable=False)
-
-
-def _message_of(error: BaseException) -> str:
-    try:
-        # A subclass of str may carry code of its own.
-        return "".join(str(error))
-    except BaseException as worse:  # noqa: BLE001 - user code again, and nothing may leave a step
-        return f"(its text cannot be had: {_TYPE_NAME(type(worse))})"
-
-
-def _is_retryable(error: BaseException) -> bool:
-    try:
-        return bool(error.retryable) if isinstance(error, StepError) else True
-    except BaseException:  # noqa: BLE001 - a subclass that never called `StepError.__init__`
-        return True
 
 
 def place_of(error: BaseException) -> str:

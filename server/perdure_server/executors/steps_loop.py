@@ -1,9 +1,9 @@
 """A thread with an event loop of its own, on which `async def` steps run and lifespans are held open.
 
 Theory of operation. The server's loop hands over by a `Mailbox` and is told each end through ``tell``, which
-may be called from any thread. A loop that does not answer pings is stalled: some step blocks it. Nothing can
-be done to that thread, so it is abandoned: what it says from then on is dropped, and if it ever comes to
-itself, it ends. One whose lifespans end before their time has ended as well, and is replaced, too.
+may be called from any thread. A loop that does not answer pings is stalled: some step blocks it, and `ownership`
+knows the attempt. Nothing can be done to that thread, so it is abandoned: its further reports are dropped, and it
+ends once the blocking code returns. One whose lifespans end before their time has ended as well, and is replaced, too.
 
 Whatever user code raises, the loop goes on: inside a step everything is caught there; out of a background
 task of a step, `SystemExit` and `KeyboardInterrupt` end ``run_forever``, which is then entered again.
@@ -13,24 +13,42 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import threading
-import traceback
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from perdure_server.executors.failures import failure_from
 from perdure_server.executors.mailbox import Mailbox
-from perdure_server.executors.results import clean, context_of, failure_of, place_of, result_of
+from perdure_server.executors.ownership import (
+    OWNER,
+    LifespanOwner,
+    OwnedTask,
+    Owner,
+    StepOwner,
+    create_root_task,
+    new_steps_loop,
+    owner_of_running_code,
+    place_of_thread,
+    step_owner,
+)
+from perdure_server.executors.results import context_of, failure_of, place_of, result_of
+from perdure_server.executors.stall_watch import Ping
 from perdure_server.runtime.ports import TaskToRun
-from perdure_server.runtime.tasks import TaskFailed, TaskKey, TaskResult, TaskStopped, key_of
+from perdure_server.runtime.tasks import TaskFailed, TaskKey, TaskReleased, TaskResult, TaskStopped, key_of
 
 log = logging.getLogger(__name__)
 
 Lifespan: TypeAlias = tuple[str, Callable[[], AbstractAsyncContextManager[None]]]
 """Whose it is, for messages, and how to open it."""
+
+_LOOP_ENDED: Final = TaskReleased("the event loop of all steps has ended")
+_ENDED_LOOP: Final = TaskFailed(
+    "StepsLoopEnded", "the step cancelled the lifespans on the event loop of all steps", retryable=True
+)
 
 LEAVE_SECONDS_MAX: Final = 5.0
 """How long steps that were cancelled, and then the lifespans, have to come to their end."""
@@ -50,7 +68,21 @@ class Began:
 
 BEGAN: Final = Began()
 
-Tell: TypeAlias = Callable[[TaskKey, TaskResult | Began], None]
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Report `Probed` for an attempt as soon as the loop responds."""
+
+    key: TaskKey
+
+
+class Probed:
+    """Told when the loop has handled a `Probe`."""
+
+
+PROBED: Final = Probed()
+
+Tell: TypeAlias = Callable[[TaskKey, TaskResult | Began | Probed], None]
 """Takes what became of an attempt. From any thread."""
 
 
@@ -67,13 +99,13 @@ class StepsLoop:
     """One loop in one daemon thread. Made, closed and abandoned by the server's loop."""
 
     def __init__(self, lifespans: Sequence[Lifespan], tell: Tell) -> None:
-        self._loop = _new_loop()
+        self._loop = new_steps_loop()
         self._loop.set_exception_handler(_on_stray_exception)
         self._lifespans = lifespans
         self._tell = tell
-        self._tasks: dict[TaskKey, asyncio.Task[TaskResult]] = {}
+        self._tasks: dict[TaskKey, OwnedTask] = {}
         self._stopping: set[TaskKey] = set()
-        self._inbox: Mailbox[Run | TaskKey] = Mailbox(self._loop, self._receive)
+        self._inbox: Mailbox[Run | TaskKey | Probe] = Mailbox(self._loop, self._receive)
         self._opened: Future[None] = Future()
         self._ended: Future[None] = Future()
         self._closing = asyncio.Event()
@@ -82,6 +114,9 @@ class StepsLoop:
         self._pings = 0
         self._pongs = 0
         self._unanswered = 0
+        self._pinged_at = self._ponged_at = 0.0
+        self._opening = ""
+        self._ended_by: StepOwner | None = None
         self._thread = threading.Thread(target=self._main, name="perdure-steps", daemon=True)
 
     # --- the server's side -----------------------------------------------------------------------------------
@@ -91,15 +126,23 @@ class StepsLoop:
         self._thread.start()
         await asyncio.shield(asyncio.wrap_future(self._opened))
 
-    def put(self, item: Run | TaskKey) -> None:
-        """Run an attempt, or (a key) cancel it."""
+    def put(self, item: Run | TaskKey | Probe) -> None:
+        """Run an attempt, (a key) cancel it, or answer a probe."""
         self._inbox.put(item)
 
     async def close(self) -> None:
-        """Cancel what runs, leave the lifespans, end the thread; abandon it if that takes too long."""
+        """Cancel what runs, leave the lifespans, end the thread; abandon it if that takes too long.
+
+        While the lifespans still open, cancel the one that does.
+        """
         if not self._thread.is_alive():
+            if self._thread.ident is None:
+                self._loop.close()
             return
-        self._loop.call_soon_threadsafe(self._closing.set)
+        with suppress(RuntimeError):  # the loop has just closed itself
+            self._loop.call_soon_threadsafe(
+                self._closing.set if self._opened.done() else self._cancel_opening
+            )
         try:
             async with asyncio.timeout(3 * LEAVE_SECONDS_MAX):
                 await asyncio.shield(asyncio.wrap_future(self._ended))
@@ -107,19 +150,22 @@ class StepsLoop:
             log.error("the steps' loop did not end and is abandoned")
             self.abandon()
 
-    def ping(self) -> int:
-        """Ask for a sign of life. Returns how many calls in a row found the last ping unanswered.
+    def ping(self, ping_seconds: float) -> Ping:
+        """Check the answer to the last ping and send the next one. Call it every ``ping_seconds``.
 
-        Counted in calls, not in time: when the whole process stood still, that is nobody's fault.
+        Unanswered pings are counted in calls, and the lag is bounded by them: a suspended process is not a stall.
         """
-        if self._pongs == self._pings:
-            self._unanswered = 0
-            self._pings += 1
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._pong)
-        else:
-            self._unanswered += 1
-        return self._unanswered
+        checks = self._unanswered + 1
+        if self._pongs != self._pings:
+            self._unanswered = checks
+            return Ping(checks, min(time.monotonic() - self._pinged_at, (checks + 1) * ping_seconds))
+        lag = min(max(self._ponged_at - self._pinged_at, 0.0), checks * ping_seconds)
+        self._unanswered = 0
+        self._pings += 1
+        self._pinged_at = time.monotonic()
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._pong)
+        return Ping(0, lag)
 
     def abandon(self) -> None:
         """Hear nothing from this loop any more. Should it come to itself, it ends."""
@@ -132,15 +178,33 @@ class StepsLoop:
         """Whether the thread is gone."""
         return self._ended.done()
 
-    def stack(self) -> str:
-        """What the thread is doing: who stalls it."""
-        frame = sys._current_frames().get(self._thread.ident or 0)
-        return "".join(traceback.format_stack(frame, limit=12)) if frame else ""
+    @property
+    def ended_by(self) -> StepOwner | None:
+        """Attempt whose code ended the loop by cancelling its lifespans, None if unknown."""
+        return self._ended_by
+
+    def end_of(self, key: TaskKey) -> TaskFailed | TaskReleased:
+        """Return the result of an attempt that was lost with the loop: a failure only if it ended the loop itself."""
+        is_guilty = self._ended_by is not None and self._ended_by.key == key
+        return _ENDED_LOOP if is_guilty else _LOOP_ENDED
+
+    def running(self) -> Owner | None:
+        """Return the owner of the code that the thread runs now, None if unknown or idle."""
+        return owner_of_running_code(self._loop)
+
+    def place(self) -> str:
+        """Return the innermost place of user code that the thread runs now: ``file:line in function``."""
+        return place_of_thread(self._thread)
+
+    @property
+    def opening(self) -> str:
+        """Name of the lifespan that is being opened."""
+        return self._opening
 
     # --- the thread's side -----------------------------------------------------------------------------------
 
     def _main(self) -> None:
-        live = self._loop.create_task(self._live(), name="perdure-lifespans")
+        self._live_task = OwnedTask(self._live(), loop=self._loop, name="perdure-lifespans")
         try:
             while not self._ending and not self._loop.is_closed():
                 try:
@@ -149,7 +213,7 @@ class StepsLoop:
                     log.error("code raised %s out of the steps' loop, which goes on", type(error).__name__)
             _wind_up(self._loop)
         finally:
-            del live
+            del self._live_task
             self._ended.set_result(None)
 
     async def _live(self) -> None:
@@ -157,21 +221,35 @@ class StepsLoop:
         try:
             async with AsyncExitStack() as stack:
                 for owner, enter in self._lifespans:
+                    self._opening = owner
+                    self._own_lifespans(LifespanOwner(owner))
                     try:
                         await stack.enter_async_context(enter())
                     except BaseException as error:
-                        raise LifespanFailed(owner, clean(f"{type(error).__name__}: {error}")) from error
+                        if self._closing.is_set():
+                            raise
+                        failure = failure_from(error)
+                        raise LifespanFailed(owner, f"{failure.type}: {failure.message}") from error
                 self._opened.set_result(None)
                 await self._closing.wait()
                 await self._cancel_steps()
         except BaseException as error:
             if self._opened.done():
                 log.error("a lifespan was not left cleanly", exc_info=error)
+            elif self._closing.is_set():
+                self._opened.cancel()
             else:
                 self._opened.set_exception(error)
         finally:
+            live = asyncio.current_task()
+            self._ended_by = live.cancelled_by if isinstance(live, OwnedTask) else None
             self._ending = True
             self._loop.stop()
+
+    def _cancel_opening(self) -> None:
+        self._closing.set()
+        if not self._opened.done():
+            self._live_task.cancel()
 
     async def _cancel_steps(self) -> None:
         tasks = list(self._tasks.values())
@@ -180,12 +258,16 @@ class StepsLoop:
         if tasks:
             await asyncio.wait(tasks, timeout=LEAVE_SECONDS_MAX)
 
-    def _receive(self, item: Run | TaskKey) -> None:
+    def _receive(self, item: Run | TaskKey | Probe) -> None:
         if isinstance(item, TaskKey):
             self._stop(item)
             return
+        if isinstance(item, Probe):
+            self._say(item.key, PROBED)
+            return
         key = key_of(item.task)
-        started = self._tasks[key] = self._loop.create_task(self._run(key, item))
+        owner = step_owner(item.task)
+        started = self._tasks[key] = create_root_task(self._loop, self._run(key, item, owner), owner)
         started.add_done_callback(lambda done: self._on_end(key, done))
 
     def _stop(self, key: TaskKey) -> None:
@@ -194,8 +276,9 @@ class StepsLoop:
             self._stopping.add(key)
             running.cancel()
 
-    async def _run(self, key: TaskKey, item: Run) -> TaskResult:
+    async def _run(self, key: TaskKey, item: Run, owner: StepOwner) -> TaskResult:
         task = item.task
+        OWNER.set(owner)
         try:
             if item.awaitable is not None:
                 return result_of(task, await item.awaitable)
@@ -204,7 +287,16 @@ class StepsLoop:
                 self._say(key, BEGAN)
             return result_of(task, await item.code(context_of(task)))
         except BaseException as error:  # noqa: BLE001 - nothing leaves a step
-            return TaskStopped() if key in self._stopping else failure_of(task, error)
+            if key in self._stopping:
+                return TaskStopped()
+            is_lost = isinstance(error, asyncio.CancelledError) and self._tasks[key].is_ended_by_loop
+            return self.end_of(key) if is_lost else failure_of(task, error)
+
+    def _own_lifespans(self, owner: LifespanOwner) -> None:
+        OWNER.set(owner)
+        live = asyncio.current_task()
+        assert isinstance(live, OwnedTask)
+        live.owner = owner
 
     def _on_end(self, key: TaskKey, done: asyncio.Task[TaskResult]) -> None:
         self._tasks.pop(key, None)
@@ -213,28 +305,21 @@ class StepsLoop:
         if done.cancelled():
             # Before its first line, or behind its last: then by other code of a step, which is a failure like any.
             message = "the step was cancelled by code outside of it"
-            self._say(
-                key, TaskStopped() if was_stopped else TaskFailed("CancelledError", message, retryable=True)
-            )
+            failed = TaskFailed("CancelledError", message, retryable=True)
+            is_lost = isinstance(done, OwnedTask) and done.is_ended_by_loop
+            self._say(key, TaskStopped() if was_stopped else self.end_of(key) if is_lost else failed)
         elif (error := done.exception()) is not None:
             self._say(key, TaskFailed(type(error).__name__, "the step could not be run", retryable=True))
         else:
             self._say(key, done.result())
 
-    def _say(self, key: TaskKey, what: TaskResult | Began) -> None:
+    def _say(self, key: TaskKey, what: TaskResult | Began | Probed) -> None:
         if not self._abandoned:
             self._tell(key, what)
 
     def _pong(self) -> None:
+        self._ponged_at = time.monotonic()
         self._pongs += 1
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 _FIXED_WORDS: Final = frozenset(
@@ -261,7 +346,7 @@ def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
     try:
         left = asyncio.all_tasks(loop)
         for task in left:
-            task.cancel()
+            task.end_with_loop() if isinstance(task, OwnedTask) else task.cancel()
         if left:
             loop.run_until_complete(asyncio.wait(left, timeout=LEAVE_SECONDS_MAX))
         loop.run_until_complete(loop.shutdown_asyncgens())

@@ -37,6 +37,7 @@ from perdure_server.engine import commands
 from perdure_server.engine.commands import NO_GRANT, Command, Grant
 from perdure_server.engine.rejections import AttemptStale, InstanceNotFound, Rejection
 from perdure_server.runtime.clock import SYSTEM_CHANCE, Chance
+from perdure_server.runtime.crash_recovery import ALONE_SECONDS_MAX, SUSPECTS_SECONDS_MAX, CrashRecovery
 from perdure_server.runtime.errors import LeaseLost, ShuttingDown
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.runtime.reservations import Reservations
@@ -54,7 +55,7 @@ from perdure_server.runtime.tasks import (
     TaskSuspended,
     key_of,
 )
-from perdure_server.store.protocol import Code, StoreError, TaskRow
+from perdure_server.store.protocol import Code, CrashReport, StoreError, TaskRow
 from perdure_server.telemetry.tally import TallyByName
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,8 @@ OUTCOMES: Final = ("ok", "failed", "timed_out", "cancelled", "released")
 cancelled, whatever it returns; what is released runs again and counts as no failure.
 """
 
+NO_CRASH: Final = CrashReport()
+
 WITHOUT_CODE_MAX: Final = 1_000
 """Of how many steps it is told, once each, that there is no code for them."""
 
@@ -138,6 +141,14 @@ class _Held:
     tries: int = 0
 
 
+@dataclass(slots=True, eq=False)
+class _Solo:
+    """The attempt of a suspect that is under way, see `crash_recovery`."""
+
+    key: TaskKey
+    ended: asyncio.Event
+
+
 class Dispatcher:
     """Hands tasks to executors and their results to the runner. A `TaskPort`; belongs to one event loop."""
 
@@ -176,6 +187,12 @@ class Dispatcher:
         self._changed = asyncio.Event()
         self._sweeper: asyncio.Task[None] | None = None
         self._draining = False
+        self._recovery: CrashRecovery | None = None
+        self._solo: _Solo | None = None
+        self.alone_seconds = ALONE_SECONDS_MAX
+        self.suspects_seconds = SUSPECTS_SECONDS_MAX
+        self.lost: TallyByName[str] = TallyByName(("lost",))
+        """Attempts that were lost with their process and released here, by workflow."""
         self.ended: TallyByName[str] = TallyByName(OUTCOMES)
         """How attempts ended here, by workflow."""
         self.report_retries = 0
@@ -243,7 +260,7 @@ class Dispatcher:
         Each slot must come back by `run` or `give_back`. One that does not is freed after a while.
         """
         clients = self._by_code.get((workflow, version))
-        if clients is None or self._draining:
+        if clients is None or self._draining or self._recovery is not None:
             return NO_GRANT
         promised = self._promised
         slots = 0
@@ -288,6 +305,7 @@ class Dispatcher:
         if registered is None or self._draining:
             reason = "the server shuts down" if self._draining else "no executor has code for the step"
             self._release(key, task.workflow, reason)
+            self._end_solo(key)
             return
         held = self._held[key] = _Held(task, registered)
         registered.used += 1
@@ -325,8 +343,22 @@ class Dispatcher:
 
     # --- the process's side ----------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Begin to sweep. The first sweep, which is the recovery after a crash, begins at once."""
+    def start(self, report: CrashReport = NO_CRASH) -> None:
+        """Start to sweep. The first sweep, which is the recovery after a crash, starts at once.
+
+        If ``report`` has lost attempts or suspects, they come first. New work waits while suspects run alone.
+        """
+        if report.lost or report.suspects:
+            self._recovery = CrashRecovery(
+                report,
+                self._store,
+                self._submit,
+                self,
+                chance=self._chance,
+                lost=self.lost,
+                alone_seconds=self.alone_seconds,
+                suspects_seconds=self.suspects_seconds,
+            )
         self._sweep_wanted.set()
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep_for_ever(), name="perdure-tasks")
 
@@ -365,6 +397,31 @@ class Dispatcher:
     def tasks(self) -> int:
         """How many attempts run here or wait for the store to take their results."""
         return len(self._held)
+
+    @property
+    def code(self) -> Code:
+        """The steps that an executor of this process has code for."""
+        code: dict[tuple[str, int], frozenset[str]] = {}
+        for registered in self._clients:
+            for key, refs in registered.code.items():
+                code[key] = code.get(key, frozenset()) | refs
+        return code
+
+    async def run_alone(self, row: TaskRow) -> None:
+        """Take a task and run it. Returns once its result is stored, or at once if it cannot be taken."""
+        chosen = self._choose(row.workflow, row.version, row.step_ref)
+        if chosen is None or chosen.free <= 0 or self._draining:
+            return
+        self._solo = _Solo(TaskKey(row.instance_id, row.step_ref, row.attempt + 1), asyncio.Event())
+        try:
+            self._take(row, chosen)
+            await self._solo.ended.wait()
+        finally:
+            self._solo = None
+
+    def _end_solo(self, key: TaskKey) -> None:
+        if self._solo is not None and self._solo.key == key:
+            self._solo.ended.set()
 
     async def quiesce(self) -> None:
         """Return when no attempt is here and no sweep is wanted: the point from which virtual time may go on."""
@@ -436,6 +493,8 @@ class Dispatcher:
         del self._held[key]
         held.by.used -= 1
         self._changed.set()
+        if self._solo is not None:
+            self._end_solo(key)
         self._wake()
 
     def _release(self, key: TaskKey, workflow: str, reason: str) -> None:
@@ -448,7 +507,9 @@ class Dispatcher:
         try:
             answer = self._submit(key.instance_id, command)
         except Exception as error:  # noqa: BLE001 - see above
-            log.warning("a task was not released: %s", error, extra={"instance_id": key.instance_id})
+            # At the end of a shutdown, the end of the lease releases it.
+            if not isinstance(error, ShuttingDown):
+                log.warning("a task was not released: %s", error, extra={"instance_id": key.instance_id})
             return
         self._releases.add(answer)
         answer.add_done_callback(self._on_released)
@@ -499,6 +560,8 @@ class Dispatcher:
 
     async def _sweep_for_ever(self) -> None:
         loop = asyncio.get_running_loop()
+        if self._recovery is not None:
+            await self._recover(self._recovery)
         reconcile_at = loop.time()
         while True:
             gap_ms = SWEEP_GAP_MS
@@ -523,6 +586,16 @@ class Dispatcher:
                     await self._sweep_wanted.wait()
             except TimeoutError:
                 pass
+
+    async def _recover(self, recovery: CrashRecovery) -> None:
+        self._sweeping = True
+        if not recovery.has_suspects:
+            self._recovery = None
+        try:
+            await recovery.run()
+        except Exception:  # the sweeps must go on, and take what was lost as they take everything
+            log.exception("recovery after an unclean stop failed")
+        self._recovery = None
 
     async def _sweep(self) -> None:
         """Take tasks that no live replica runs, for each client that has room and that tasks may wait for."""
@@ -610,6 +683,7 @@ class Dispatcher:
     def _not_taken(self, key: TaskKey, error: BaseException) -> None:
         # Else the commit's effect runs it, and uses the slot.
         self._reserved.take(1)
+        self._end_solo(key._replace(attempt=key.attempt + 1))
         if not isinstance(error, StoreError):
             self._refused[key] = asyncio.get_running_loop().time() + REFUSED_MS / 1000
         if not isinstance(error, AttemptStale | InstanceNotFound | ShuttingDown):

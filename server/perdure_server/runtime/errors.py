@@ -19,6 +19,20 @@ class ShuttingDown(RuntimeRefusal):
     """The server drains and takes no new work."""
 
 
+class BackupNotConfiguredError(RuntimeRefusal):
+    """The server was started without a directory for backups."""
+
+    def __init__(self) -> None:
+        super().__init__("this server has no directory for backups")
+
+
+class BackupRunningError(RuntimeRefusal):
+    """A backup is running, and a server takes one at a time."""
+
+    def __init__(self) -> None:
+        super().__init__("a backup is already running")
+
+
 class LeaseLost(RuntimeRefusal):
     """What the caller owned belongs to another replica by now."""
 

@@ -21,6 +21,7 @@ from perdure_server.engine.rejections import PayloadTooLarge
 
 INSTANCE_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 REQUEST_ID_PATTERN: Final = re.compile(r"[\x21-\x7e]{1,128}")
+FILE_NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _REVISION_PATTERN: Final = re.compile(r"[1-9][0-9]{0,17}")
 LABEL_KEY_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,62}")
 BUSINESS_KEY_BYTES_MAX: Final = 256
@@ -110,6 +111,16 @@ class Check:
         """Check an optional request id."""
         if value and not REQUEST_ID_PATTERN.fullmatch(value):
             self.blame(path, f"must be at most 128 visible ASCII characters, like a UUID{_given(value)}")
+        return value
+
+    def file_name(self, path: str, value: str) -> str:
+        """Check the name of a file, which cannot lead out of its directory."""
+        if not FILE_NAME_PATTERN.fullmatch(value):
+            self.blame(
+                path,
+                "must be 1 to 128 of the characters A-Z a-z 0-9 . _ - and start with a letter or a digit, "
+                f"like 'perdure.db'{_given(value)}",
+            )
         return value
 
     def reference(self, path: str, value: str) -> tuple[str, int]:

@@ -34,6 +34,7 @@ class Replica:
         self._on_new_id: list[Callable[[str], None]] = []
         self._task: asyncio.Task[None] | None = None
         self._beat_at = 0.0
+        self._is_registered = False
         self.id = _new_id()
         self.leases_lost = 0
         """How often this process went on under a new id."""
@@ -48,6 +49,8 @@ class Replica:
 
     async def start(self) -> None:
         """Take the lease and begin to prolong it."""
+        # Set before the row exists: a start that is cancelled meanwhile may have written it.
+        self._is_registered = True
         await self._store.register_replica(self.id, lease_ms=self._lease_ms)
         self._beat_at = time.monotonic()
         self._task = asyncio.get_running_loop().create_task(self._beat(), name="perdure-heartbeat")
@@ -58,6 +61,9 @@ class Replica:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+        if not self._is_registered:
+            return
+        self._is_registered = False
         try:
             await self._store.end_replica(self.id)
         except StoreError as error:

@@ -27,6 +27,7 @@ from perdure_server.runtime.answers import (
     ScheduleAnswer,
     StartAnswer,
 )
+from perdure_server.runtime.backups import Backups
 from perdure_server.runtime.clock import SYSTEM_CHANCE, Chance
 from perdure_server.runtime.definitions import Definitions
 from perdure_server.runtime.errors import Overloaded
@@ -71,8 +72,10 @@ class Runtime:
         watch: WatchHub,
         has_code: Callable[[str, int, str], bool],
         chance: Chance = SYSTEM_CHANCE,
+        backups: Backups | None = None,
     ) -> None:
         self.store = store
+        self.backups = backups or Backups(store)
         self._runner = runner
         self._definitions = definitions
         self._watch = watch
@@ -110,7 +113,7 @@ class Runtime:
             start_delay_ms,
             sorted(labels.items()),
         )
-        digest = _digest(fields) if request_id else ""
+        digest = request_digest(fields) if request_id else ""
         key = RequestKey(RPC_START, "", request_id)
         for _ in range(STARTS_MAX):
             graph = self._definitions.current(workflow, version)
@@ -295,7 +298,7 @@ class Runtime:
         request_id = getattr(command, "request_id", "")
         if not request_id:
             return answer(instance_id, await self._submit(instance_id, command, None))
-        digest = _digest(fields)
+        digest = request_digest(fields)
         request = Request(
             RequestKey(rpc, instance_id, request_id),
             digest,
@@ -336,7 +339,7 @@ class Runtime:
         return _first_answer(record, digest, answer_type)
 
 
-def _digest(fields: tuple[Any, ...]) -> str:
+def request_digest(fields: tuple[Any, ...]) -> str:
     """Digest a request's canonical fields: what must be the same for a repeat to be one."""
     return hashlib.blake2b(orjson.dumps(fields), digest_size=16).hexdigest()
 

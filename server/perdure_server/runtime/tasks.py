@@ -7,13 +7,13 @@ What lives here: values and protocols. Remote workers meet the same ones as the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from perdure_server.engine.commands import Command, Grant, Payload, TakeTask
 from perdure_server.engine.values import value
 from perdure_server.runtime.ports import TaskToRun
-from perdure_server.store.protocol import Code, TaskRow
+from perdure_server.store.protocol import Code, StepKey, TaskRow
 
 
 class TaskKey(NamedTuple):
@@ -98,3 +98,5 @@ class TaskStore(Protocol):
     def now_ms(self) -> int: ...
     async def claimable_tasks(self, *, code: Code, limit: int) -> Sequence[TaskRow]: ...
     async def owned_tasks(self, owner: str) -> Sequence[TaskRow]: ...
+    async def mark_solo(self, instance_id: str, step_ref: str, attempt: int, *, alone: bool) -> None: ...
+    async def clear_suspects(self, steps: Collection[StepKey] | None = None) -> None: ...

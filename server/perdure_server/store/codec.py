@@ -19,7 +19,16 @@ from typing import Any, Final
 
 import orjson
 
-from perdure_server.engine.facts import KIND_OF, Entry, Fact, Failure, PayloadInfo, TimerKind, fact_from_json
+from perdure_server.engine.facts import (
+    FIELDS_OF,
+    KIND_OF,
+    Entry,
+    Fact,
+    Failure,
+    PayloadInfo,
+    TimerKind,
+    fact_from_json,
+)
 from perdure_server.engine.state import (
     ActiveStep,
     BackingOff,
@@ -28,6 +37,7 @@ from perdure_server.engine.state import (
     Finished,
     Halted,
     InstanceStatus,
+    Losses,
     PayloadRef,
     Running,
     Scheduled,
@@ -42,6 +52,13 @@ from perdure_server.store.protocol import NewerFormat
 
 STATE_FORMAT: Final = 1
 """The format of states that this version writes, and the newest that it reads."""
+
+_STATE_NAMES: Final = frozenset(
+    """
+    v id workflow version digest start initial status revision created updated key labels started ended bytes steps
+    arrivals timers inbox failure failed_step
+    """.split()
+)
 
 _TIMER_KIND: Final = {kind.value: kind for kind in TimerKind}
 _STATUS: Final = {status.value: status for status in InstanceStatus}
@@ -61,6 +78,11 @@ def decode_fact(kind: str, body: str) -> Fact:
         return fact_from_json(kind, orjson.loads(body))
     except KeyError:
         raise NewerFormat(f"the history holds a fact of the unknown kind {kind!r}") from None
+
+
+def fact_names_unknown(kind: str, body: str) -> list[str]:
+    """Return the names in a stored fact that this version does not read: of a newer version, or damaged."""
+    return [name for name in orjson.loads(body) if name not in FIELDS_OF[kind]]
 
 
 def encode_entry(entry: Entry) -> str:
@@ -142,6 +164,8 @@ def encode_state(state: State) -> str:
         body["failure"] = _failure_row(state.failure)
     if state.failed_step:
         body["failed_step"] = state.failed_step
+    if state.kept_timers:
+        body["kept_timers"] = [_timer_row(timer) for timer in state.kept_timers]
     return orjson.dumps(body, default=_plain).decode()
 
 
@@ -173,7 +197,13 @@ def decode_state(text: str) -> State:
         inbox=tuple(_buffered_of(row) for row in body.get("inbox", ())),
         failure=_failure_of(failure) if failure else None,
         failed_step=body.get("failed_step", ""),
+        kept_timers=tuple(_timer_of(row) for row in body.get("kept_timers", ())),
     )
+
+
+def state_names_unknown(text: str) -> list[str]:
+    """Return the names in a stored state that this version does not read: of a newer version, or damaged."""
+    return [name for name in orjson.loads(text) if name not in _STATE_NAMES]
 
 
 def instance_status(text: str) -> InstanceStatus:
@@ -195,6 +225,7 @@ def timer_kind(text: str) -> TimerKind:
 # --- the small values: the row, and back -------------------------------------------------------------------------
 
 Row = list[Any]
+_Attempted = Scheduled | Running | BackingOff | Waiting | Failed
 
 
 def _info(info: PayloadInfo) -> Row:
@@ -233,14 +264,25 @@ def _output_of(row: Row | None) -> PayloadRef | None:
     return None if row is None else PayloadRef(row[0], PayloadInfo(row[1], row[2]))
 
 
+def _with_attempt(row: Row, step: _Attempted, losses: Losses | None = None) -> Row:
+    """Append the start of the newest attempt and its losses. Absent if there are none."""
+    if losses is not None:
+        row += (step.attempt_at, losses.in_a_row, losses.alone)
+    elif step.attempt_at:
+        row.append(step.attempt_at)
+    return row
+
+
 _STEP_ROW: Final[Mapping[type[StepState], Callable[[Any], Row]]] = {
-    Scheduled: lambda s: ["scheduled", s.began, s.attempt, s.failures],
-    Running: lambda s: ["running", s.began, s.attempt, s.failures, s.owner],
-    BackingOff: lambda s: ["backing_off", s.began, s.attempt, s.failures, _failure_row(s.failure)],
-    Waiting: lambda s: ["waiting", s.began, s.events, s.attempt, s.failures],
+    Scheduled: lambda s: _with_attempt(["scheduled", s.began, s.attempt, s.failures], s, s.losses),
+    Running: lambda s: _with_attempt(["running", s.began, s.attempt, s.failures, s.owner], s, s.losses),
+    BackingOff: lambda s: _with_attempt(
+        ["backing_off", s.began, s.attempt, s.failures, _failure_row(s.failure)], s
+    ),
+    Waiting: lambda s: _with_attempt(["waiting", s.began, s.events, s.attempt, s.failures], s),
     Sleeping: lambda s: ["sleeping", s.began],
     Halted: lambda s: ["halted", _STEP_ROW[type(s.was)](s.was), [_timer_row(timer) for timer in s.timers]],
-    Failed: lambda s: ["failed", s.began, s.attempt, _failure_row(s.failure)],
+    Failed: lambda s: _with_attempt(["failed", s.began, s.attempt, _failure_row(s.failure)], s),
     Finished: lambda s: ["finished", s.began, s.ended, s.event, _output_row(s.output)],
     Skipped: lambda s: ["skipped", s.ended],
 }
@@ -251,8 +293,8 @@ def _step_of(row: Row) -> StepState:
     match row:
         case ["halted", was, timers, *_]:
             return Halted(_active_of(was), tuple(_timer_of(timer) for timer in timers))
-        case ["failed", began, attempt, failure, *_]:
-            return Failed(began, attempt, _failure_of(failure))
+        case ["failed", began, attempt, failure, *rest]:
+            return Failed(began, attempt, _failure_of(failure), _at(rest))
         case ["finished", began, ended, event, output, *_]:
             return Finished(began, ended, event, _output_of(output))
         case ["skipped", ended, *_]:
@@ -263,15 +305,23 @@ def _step_of(row: Row) -> StepState:
 
 def _active_of(row: Row) -> ActiveStep:
     match row:
-        case ["scheduled", began, attempt, failures, *_]:
-            return Scheduled(began, attempt, failures)
-        case ["running", began, attempt, failures, owner, *_]:
-            return Running(began, attempt, failures, owner)
-        case ["backing_off", began, attempt, failures, failure, *_]:
-            return BackingOff(began, attempt, failures, _failure_of(failure))
-        case ["waiting", began, events, attempt, failures, *_]:
-            return Waiting(began, tuple(events), attempt, failures)
+        case ["scheduled", began, attempt, failures, *rest]:
+            return Scheduled(began, attempt, failures, _at(rest), _losses_of(rest))
+        case ["running", began, attempt, failures, owner, *rest]:
+            return Running(began, attempt, failures, owner, _at(rest), _losses_of(rest))
+        case ["backing_off", began, attempt, failures, failure, *rest]:
+            return BackingOff(began, attempt, failures, _failure_of(failure), _at(rest))
+        case ["waiting", began, events, attempt, failures, *rest]:
+            return Waiting(began, tuple(events), attempt, failures, _at(rest))
         case ["sleeping", began, *_]:
             return Sleeping(began)
         case _:
             raise NewerFormat(f"a state holds a step of the unknown kind {row[:1]!r}")
+
+
+def _at(rest: Row) -> int:
+    return int(rest[0]) if rest else 0
+
+
+def _losses_of(rest: Row) -> Losses | None:
+    return Losses(rest[1], rest[2]) if len(rest) > 2 and rest[1] else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -11,33 +12,73 @@ from perdure_server.store.sqlite import SqliteStore
 
 _SQLITE: Final = "sqlite:///"
 _MEMORY: Final = ":memory:"
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
+_FORMS: Final = "use sqlite:///relative/path.db, sqlite:////absolute/path.db or :memory:"
+
+
+class DatabaseUrlError(ValueError):
+    """A database URL that names no database. The part of the text after "; " is the hint."""
 
 
 def open_store(url: str, *, clock: Callable[[], int] | None = None) -> Store:
     """Return the store that a URL names; `Store.open` then opens it.
 
-    ``clock`` tells milliseconds since the epoch, by default this machine's. Raises ``ValueError`` for what is no URL
-    of a database that perdure knows.
+    ``clock`` returns milliseconds since the epoch, by default this machine's. Raises `DatabaseUrlError`.
     """
     return SqliteStore(path_of(url), clock=clock)
 
 
-def database_exists(url: str) -> bool:
-    """Return whether there is something to open already; opening a file that is not there would create it.
-
-    Raises ``ValueError`` as `open_store` does.
-    """
-    path = path_of(url)
-    return path is not None and os.path.isfile(path)
-
-
 def path_of(url: str) -> str | None:
-    """Return the path that a URL names, None for memory. Raises ``ValueError`` as `open_store` does."""
-    path = url.removeprefix(_SQLITE)
-    if path == _MEMORY:
+    """Return the path of the file that a URL names, None for a database in memory. Raises `DatabaseUrlError`."""
+    if url in (_MEMORY, f"{_SQLITE}{_MEMORY}"):
         return None
-    if path == url or not path or path.endswith("/") or "\0" in path:
-        raise ValueError(
-            f"{url!r} names no database; use sqlite:///relative/path.db, sqlite:////absolute/path.db or :memory:"
+    if not url.startswith(_SQLITE):
+        raise DatabaseUrlError(f"{url!r} is not a database URL; {_hint(url)}")
+    path = url.removeprefix(_SQLITE)
+    if not path.isprintable() or path != path.strip():
+        raise DatabaseUrlError(f"database URL {url!r} has control characters or spaces around it; {_FORMS}")
+    for mark, part in (("?", "a query"), ("#", "a fragment")):
+        if mark in path:
+            plain = url.partition(mark)[0]
+            raise DatabaseUrlError(
+                f"database URL {url!r} has {part}, which perdure does not support; use {plain!r}, "
+                f"or rename a file that has {mark!r} in its name"
+            )
+    if _ESCAPE.search(path):
+        raise DatabaseUrlError(
+            f"database URL {url!r} has a percent-escape, which perdure does not decode; write the path as it is"
         )
+    if not path.strip("/") or path.endswith("/"):
+        raise DatabaseUrlError(f"database URL {url!r} names no file; {_FORMS}")
+    if path.startswith("//"):
+        raise DatabaseUrlError(
+            f"database URL {url!r} has more than four slashes; use {_SQLITE + '/' + path.lstrip('/')!r}"
+        )
+    if os.path.basename(path) in (".", ".."):
+        raise DatabaseUrlError(f"database URL {url!r} names a directory; name a file in it")
     return path
+
+
+def _hint(url: str) -> str:
+    scheme = _SCHEME.match(url)
+    if not url.strip():
+        return _FORMS
+    if scheme is None:
+        # As far as it is a file's name at all; what else is wrong with it is told with the URL.
+        return f"use '{_SQLITE}{url}' for the file {url}"
+    if scheme[1].lower() == "sqlite":
+        rest = url[scheme.end() :]
+        if rest.strip("/"):
+            slashes = len(rest) - len(rest.lstrip("/"))
+            path = rest.strip("/")
+            return (
+                f"use '{_SQLITE}{path}' (relative) or '{_SQLITE}/{path}' (absolute)"
+                if slashes != 1
+                else (f"use '{_SQLITE}/{path}'")
+            )
+        return _FORMS
+    if scheme[1].lower() == "file":
+        path = re.sub(r"^/{2,}", "/", url[scheme.end() :].partition("?")[0])
+        return f"use '{_SQLITE}{path}'" if path.strip("/") else _FORMS
+    return f"the scheme {scheme[1]!r} is not supported; {_FORMS}"

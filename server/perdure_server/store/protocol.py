@@ -6,15 +6,15 @@ never fails its neighbours. `tests/contract` is the exported suite that every st
 
 Drivers' errors end here: a store raises `Unavailable` (nothing happened), `OutcomeUnknown` (a commit may or may
 not have happened), `Overloaded` (it is asked faster than it answers), `NewerFormat` (a newer version wrote the row),
-`CannotOpen` from `Store.open`, and nothing else.
+`CannotOpen` from `Store.open`, `BackupExistsError` and `BackupFailedError` from `Store.back_up`, and nothing else.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
-from typing import Final, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from perdure_server.engine.facts import Entry
 from perdure_server.engine.state import InstanceStatus, State, Timer
@@ -71,6 +71,33 @@ class LostCommits(CannotOpen):
         self.path = path
 
 
+class BackupExistsError(StoreError):
+    """A file of the backup's name exists. ``path`` is where."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} exists")
+        self.path = path
+
+
+class BackupFailedError(StoreError):
+    """The backup at ``path`` was not written or not verified, for ``reason``. No file remains of it."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"the backup {path} failed: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+@value(frozen=True, slots=True)
+class Backup:
+    """A complete, verified copy of the database, as it was at ``snapshot_at`` (milliseconds, by the store's clock)."""
+
+    path: str
+    size_bytes: int
+    instances: int
+    snapshot_at: int
+
+
 @value(frozen=True, slots=True)
 class RequestKey:
     """A request id in its scope: ``instance_id`` is empty for StartInstance, whose request ids are global."""
@@ -121,6 +148,41 @@ class TaskRow:
 
 Code: TypeAlias = Mapping[tuple[str, int], frozenset[str]]
 """The steps that somebody has code for, by (workflow, version)."""
+
+
+class StepKey(NamedTuple):
+    """A step of a workflow version."""
+
+    workflow: str
+    version: int
+    step_ref: str
+
+
+@value(frozen=True, slots=True)
+class LostAttempt:
+    """An attempt that was lost with its process. ``alone``: no other attempt ran in that process.
+
+    ``excused``: another step, which had crashed alone before, ran at the same stop.
+    """
+
+    task: TaskRow
+    alone: bool
+    excused: bool = False
+
+
+@value(frozen=True, slots=True, kw_only=True)
+class CrashReport:
+    """Unclean stops and what they left behind.
+
+    ``suspects`` are the step definitions that ran at two unclean stops in a row and have not been cleared since. Those
+    of ``crashed_alone`` ran alone at the newest one. ``survived`` holds the steps of instances, as (instance_id,
+    step_ref), that survived their time alone.
+    """
+
+    lost: tuple[LostAttempt, ...] = ()
+    suspects: frozenset[StepKey] = frozenset()
+    crashed_alone: frozenset[StepKey] = frozenset()
+    survived: frozenset[tuple[str, str]] = frozenset()
 
 
 @value(frozen=True, slots=True)
@@ -312,6 +374,17 @@ class Store(Protocol):
         """Return when the database answers a read and could take a write."""
         ...
 
+    async def back_up(self, directory: str, file_name: str) -> Backup:
+        """Copy the database, as it is now, to a new file in ``directory`` while other calls go on.
+
+        Returns once the copy is verified and on disk. If it fails or is cancelled, no file remains.
+
+        Raises:
+            BackupExistsError: A file of this name exists, or the name belongs to the database itself.
+            BackupFailedError: The copy could not be written or verified.
+        """
+        ...
+
     # --- instances -------------------------------------------------------------------------------------------
 
     async def commit(self, changes: Sequence[Change]) -> Sequence[Outcome | Refused]:
@@ -387,6 +460,24 @@ class Store(Protocol):
         """Return the tasks that ``owner`` runs, by the database's word."""
         ...
 
+    # --- crash loops -----------------------------------------------------------------------------------------
+
+    async def crash_report(self) -> CrashReport:
+        """Return the attempts that were lost and not released yet, and the suspects.
+
+        A process stops uncleanly if it ends without `end_replica`. A clean stop leaves no suspects. An unclean stop at
+        which no attempt ran leaves them as they were.
+        """
+        ...
+
+    async def mark_solo(self, instance_id: str, step_ref: str, attempt: int, *, alone: bool) -> None:
+        """Record that an attempt of a suspect is about to run alone, or (not ``alone``) survived its time alone."""
+        ...
+
+    async def clear_suspects(self, steps: Collection[StepKey] | None = None) -> None:
+        """Clear these suspects, or all of them. The stops at which they ran still count."""
+        ...
+
     # --- definitions -----------------------------------------------------------------------------------------
 
     async def put_definition(self, definition: StoredDefinition) -> DefinitionOutcome:
@@ -414,5 +505,5 @@ class Store(Protocol):
         ...
 
     async def end_replica(self, replica_id: str) -> None:
-        """Give up the lease at once: what the replica owns is free."""
+        """Give up the lease at once: what the replica owns is free. This makes the stop of its process a clean one."""
         ...

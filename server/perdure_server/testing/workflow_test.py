@@ -22,6 +22,7 @@ from perdure.graph import DURATION_MS_MAX
 from perdure.runner import ConflictPolicy, delay_ms_of
 from perdure_server.app import Core
 from perdure_server.embedded import InProcessClient
+from perdure_server.store.closing import finish
 from perdure_server.store.sqlite import SqliteStore
 from perdure_server.testing.instance import InstanceHandle
 from perdure_server.testing.script import REAL, Call, Scripts, Turn
@@ -93,15 +94,19 @@ class WorkflowTest:
         self._home = asyncio.get_running_loop()
         await self._core.start()
         self._exit.push_async_callback(self._core.stop, 0)
-        self._client = await self._exit.enter_async_context(InProcessClient(self._core.runtime))
-        await self._quiesce()
+        try:
+            self._client = await self._exit.enter_async_context(InProcessClient(self._core.runtime))
+            await self._quiesce()
+        except BaseException:
+            await finish(self._exit.aclose())
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         __tracebackhide__ = True
-        await self._exit.aclose()
+        await finish(self._exit.aclose())
         if error is None and (left := self._scripts.unplayed()):
             raise AssertionError("\n".join(["not every scripted turn was played:", *left]))
 

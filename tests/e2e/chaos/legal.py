@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from e2e.chaos.findings import Name
 from perdure.graph import EVENT_ELAPSED, EVENT_ERROR, EVENT_TIMEOUT, StepKind, WorkflowGraph
 from perdure_server.engine import facts
+from perdure_server.engine.commands import LOSSES_ALONE_MAX, LOSSES_IN_A_ROW_MAX
+from perdure_server.engine.decide import ATTEMPT_LOST
 from perdure_server.engine.facts import Entry, TimerKind, Unconsumed
 from perdure_server.engine.reach import ripe_joins
 from perdure_server.engine.state import (
@@ -44,6 +46,8 @@ def objections(graph: WorkflowGraph, state: State, entry: Entry, before: Entry) 
             step = state.steps.get(fact.step_ref)
             if not isinstance(step, Scheduled) or fact.attempt != step.attempt + 1:
                 yield Name.ATTEMPT_UNFENCED, f"attempt {fact.attempt} of {fact.step_ref} began on {step}"
+        case facts.AttemptFailed(failure=failure) if failure.type == ATTEMPT_LOST and _lost(before, fact):
+            yield from _convicted(state, fact)
         case facts.AttemptFailed() | facts.AttemptReleased() | facts.StepSuspended():
             step = state.steps.get(fact.step_ref)
             if not isinstance(step, Running) or fact.attempt != step.attempt:
@@ -73,6 +77,9 @@ def objections(graph: WorkflowGraph, state: State, entry: Entry, before: Entry) 
             failing = state.steps.get(fact.step_ref)
             if not isinstance(failing, Failed | Waiting | Running):
                 yield Name.FACT_ILLEGAL, f"{fact.step_ref} failed the instance as {failing}"
+            kept = {rev for rev, t in state.timers.items() if t.requested and t.step_ref not in fact.halted}
+            if set(fact.kept_timers) != kept:
+                yield Name.FACT_ILLEGAL, f"keeps the timers {fact.kept_timers} for a retry, not {kept}"
         case facts.InstanceRetried():
             if not failed:
                 yield Name.FACT_ILLEGAL, f"retried while {state.status}"
@@ -109,6 +116,23 @@ def _rearmed(before: Entry) -> bool:
             return due_at != before.at + delay_ms
         case _:
             return False
+
+
+def _lost(before: Entry, fact: facts.AttemptFailed) -> bool:
+    """Return whether the entry before released the same attempt as lost."""
+    released = before.fact
+    return (
+        isinstance(released, facts.AttemptReleased)
+        and released.lost
+        and (released.step_ref, released.attempt) == (fact.step_ref, fact.attempt)
+    )
+
+
+def _convicted(state: State, fact: facts.AttemptFailed) -> Iterator[Objection]:
+    step = state.steps.get(fact.step_ref)
+    losses = step.losses if isinstance(step, Scheduled) else None
+    if losses is None or not (losses.alone >= LOSSES_ALONE_MAX or losses.in_a_row >= LOSSES_IN_A_ROW_MAX):
+        yield Name.FACT_ILLEGAL, f"attempt {fact.attempt} failed as lost after {losses}"
 
 
 def _join(

@@ -44,6 +44,8 @@ type arguments struct {
 	Reason        string                  `json:"reason"`
 	Reference     string                  `json:"reference"`
 
+	FileName string `json:"file_name"`
+
 	Watch     string `json:"watch"`
 	TimeoutMS int64  `json:"timeout_ms"`
 }
@@ -114,6 +116,15 @@ func (d *driver) perform(ctx context.Context, op string, text json.RawMessage) (
 		return listed("workflows", d.client.ListWorkflows(ctx, options), func(w *perdure.WorkflowSummary) object {
 			return object{"name": w.Name, "version": w.Version}
 		})
+	case "backup_database":
+		backup, err := d.client.BackupDatabase(ctx, args.FileName)
+		if err != nil {
+			return nil, err
+		}
+		return object{
+			"path": backup.Path, "size": backup.SizeBytes > 0, "instances": backup.Instances > 0,
+			"snapshot": !backup.SnapshotTime.IsZero(),
+		}, nil
 	case "watch_open":
 		return d.watchOpen(ctx, args)
 	case "watch_next":

@@ -36,6 +36,7 @@ from perdure.client.facts import (
 )
 from perdure.client.types import (
     ActiveStep,
+    Backup,
     CancelledInstance,
     CancelledTimer,
     FiredTimer,
@@ -66,6 +67,7 @@ __all__ = [
     "AttemptFailed",
     "AttemptReleased",
     "AttemptStarted",
+    "Backup",
     "BufferedEvent",
     "CancelledInstance",
     "CancelledTimer",

@@ -24,7 +24,7 @@ from google.protobuf.message import Message
 
 from perdure.client import _calls
 from perdure.client._arguments import deadline, seconds
-from perdure.client._calls import PAGE_SIZE, Call, Method
+from perdure.client._calls import BACKUP_SECONDS, PAGE_SIZE, Call, Method
 from perdure.client._channel import DEFAULT_TARGET, TlsOptions, channel_options, metadata_of
 from perdure.client._retry import (
     NO_RETRIES,
@@ -42,6 +42,7 @@ from perdure.client._watch_connections import OPTIONS as WATCH_OPTIONS
 from perdure.client._watch_connections import WatchConnections
 from perdure.client.facts import HistoryEntry
 from perdure.client.types import (
+    Backup,
     CancelledInstance,
     CancelledTimer,
     FiredTimer,
@@ -111,12 +112,14 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close every connection and cancel calls in progress. Can be called twice."""
+        """Close every connection and cancel calls in progress. Can be called twice, also after it was cancelled."""
         self._closed = True
-        channel, self._channel = self._channel, None
         self._methods.clear()
-        channels = [*([channel] if channel else []), *self._watch_connections.clear()]
-        await asyncio.gather(*(open_channel.close() for open_channel in channels))
+        channels = [*([self._channel] if self._channel else []), *self._watch_connections.channels]
+        # Forgotten only once they are closed: a call that was cancelled can be made again.
+        await asyncio.gather(*(channel.close() for channel in channels))
+        self._channel = None
+        self._watch_connections.clear()
 
     # --- the three verbs -----------------------------------------------------------------------------------------
 
@@ -320,6 +323,8 @@ class AsyncClient:
     ) -> RetriedInstance:
         """Set a FAILED instance going again. Raises `InstanceNotFoundError`, `InstanceNotFailedError`,
         `BusinessKeyInUseError`.
+
+        Every timer of `schedule_resume` is kept with its original due time and gets a new reference.
         """
         return await self._call(_calls.retry_instance(instance_id, request_id=request_id), timeout)
 
@@ -368,6 +373,19 @@ class AsyncClient:
     async def check_health(self, service: str = "", *, timeout: float | None = None) -> Health:
         """Ask once, without retries, how the server is. Raises `UnavailableError` when nobody answers."""
         return await self._call(_calls.check_health(service), timeout, NO_RETRIES)
+
+    async def backup_database(self, file_name: str, *, timeout: float | None = None) -> Backup:
+        """Write a backup of the server's database into the directory that the server was started with.
+
+        Returns once the backup is complete and verified. ``file_name`` is at most 128 characters of
+        ``A-Z a-z 0-9 . _ -``, and the first one is a letter or a digit. ``timeout`` is one hour by default. The call
+        is not retried, and the server removes an incomplete backup when it ends.
+
+        Raises `BackupNotConfiguredError`, `BackupAlreadyExistsError`, `BackupFailedError`, `InvalidFieldError`, and
+        `OverloadedError` if a backup is running.
+        """
+        limit = BACKUP_SECONDS if timeout is None else timeout
+        return await self._call(_calls.backup_database(file_name), limit, NO_RETRIES)
 
     # --- sending -------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from perdure.v1 import (
     common_pb2,
     instance_service_pb2,
     runner_service_pb2,
+    server_service_pb2,
     timer_service_pb2,
     workflow_service_pb2,
 )
@@ -40,6 +41,9 @@ A = TypeVar("A")
 
 PAGE_SIZE: Final = 100
 """How many items a list asks for at a time, unless told otherwise."""
+
+BACKUP_SECONDS: Final = 3_600.0
+"""Default timeout of `backup_database`, in seconds. Its duration depends on the size of the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,7 @@ _CANCEL_TIMER = _method("TimerService", "CancelTimer", timer_service_pb2.CancelT
 _FIRE_TIMER = _method("TimerService", "FireTimer", timer_service_pb2.FireTimerResponse)
 _GET_WORKFLOW = _method("WorkflowService", "GetWorkflow", workflow_service_pb2.GetWorkflowResponse)
 _LIST_WORKFLOWS = _method("WorkflowService", "ListWorkflows", workflow_service_pb2.ListWorkflowsResponse)
+_BACKUP = _method("ServerService", "BackupDatabase", server_service_pb2.BackupDatabaseResponse)
 WATCH = _method("InstanceService", "WatchInstance", instance_service_pb2.WatchInstanceResponse)
 # grpc.health.v1's messages, {string service = 1} and {enum status = 1}, have the bytes of these two: the SDK needs no
 # package for them.
@@ -297,7 +302,7 @@ def fire_timer(reference: str, *, request_id: str) -> Call[types.FiredTimer]:
     )
 
 
-# --- workflows, health -------------------------------------------------------------------------------------------
+# --- workflows, server -------------------------------------------------------------------------------------------
 
 
 def get_workflow(workflow: str, *, version: int) -> Call[types.WorkflowVersion]:
@@ -314,6 +319,11 @@ def list_workflows(*, page_size: int, page_token: str) -> Call[types.Page[types.
         request,
         _page("workflows", lambda item: _convert.value_of(item, types.WorkflowSummary)),
     )
+
+
+def backup_database(file_name: str) -> Call[types.Backup]:
+    request = _built(server_service_pb2.BackupDatabaseRequest, required=("file_name",), file_name=file_name)
+    return Call(_BACKUP, request, lambda response: _convert.value_of(response, types.Backup))
 
 
 _HEALTH_BY_NUMBER: Final = {

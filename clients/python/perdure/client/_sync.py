@@ -22,7 +22,7 @@ from google.protobuf.message import Message
 
 from perdure.client import _calls
 from perdure.client._arguments import deadline, seconds
-from perdure.client._calls import PAGE_SIZE, Call
+from perdure.client._calls import BACKUP_SECONDS, PAGE_SIZE, Call
 from perdure.client._channel import DEFAULT_TARGET, TlsOptions, channel_options, metadata_of
 from perdure.client._retry import (
     NO_RETRIES,
@@ -40,6 +40,7 @@ from perdure.client._watch_connections import OPTIONS as WATCH_OPTIONS
 from perdure.client._watch_connections import WatchConnections
 from perdure.client.facts import HistoryEntry
 from perdure.client.types import (
+    Backup,
     CancelledInstance,
     CancelledTimer,
     FiredTimer,
@@ -317,6 +318,8 @@ class Client:
     ) -> RetriedInstance:
         """Set a FAILED instance going again. Raises `InstanceNotFoundError`, `InstanceNotFailedError`,
         `BusinessKeyInUseError`.
+
+        Every timer of `schedule_resume` is kept with its original due time and gets a new reference.
         """
         return self._call(_calls.retry_instance(instance_id, request_id=request_id), timeout)
 
@@ -363,6 +366,19 @@ class Client:
     def check_health(self, service: str = "", *, timeout: float | None = None) -> Health:
         """Ask once, without retries, how the server is. Raises `UnavailableError` when nobody answers."""
         return self._call(_calls.check_health(service), timeout, NO_RETRIES)
+
+    def backup_database(self, file_name: str, *, timeout: float | None = None) -> Backup:
+        """Write a backup of the server's database into the directory that the server was started with.
+
+        Returns once the backup is complete and verified. ``file_name`` is at most 128 characters of
+        ``A-Z a-z 0-9 . _ -``, and the first one is a letter or a digit. ``timeout`` is one hour by default. The call
+        is not retried, and the server removes an incomplete backup when it ends.
+
+        Raises `BackupNotConfiguredError`, `BackupAlreadyExistsError`, `BackupFailedError`, `InvalidFieldError`, and
+        `OverloadedError` if a backup is running.
+        """
+        limit = BACKUP_SECONDS if timeout is None else timeout
+        return self._call(_calls.backup_database(file_name), limit, NO_RETRIES)
 
     # --- sending -------------------------------------------------------------------------------------------------
 

@@ -73,6 +73,12 @@ class WatchConnections(Generic[C]):
             return channels
 
     @property
+    def channels(self) -> list[C]:
+        """Every open channel."""
+        with self._lock:
+            return [connection.channel for connection in self._open]
+
+    @property
     def watches(self) -> list[int]:
         """Number of watches on each open connection."""
         with self._lock:

@@ -94,11 +94,16 @@ class AttemptFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptReleased:
-    """An attempt was given back without a result; it counts as no failure."""
+    """An attempt was given back without a result. It does not count as a failure.
+
+    ``lost``: the process that ran it stopped uncleanly. Too many losses in a row are followed by an `AttemptFailed` of
+    type ``AttemptLost``.
+    """
 
     step_ref: str
     attempt: int
     reason: str
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,7 +76,11 @@ class Health(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActiveStep:
-    """A step that has not ended. ``deadline`` is when time will act on it."""
+    """A step that has not ended. ``deadline`` is when time will act on it.
+
+    ``attempt_start_time`` is when the newest attempt started, None if there was none. ``lost_attempts`` counts the
+    attempts in a row that were lost together with the process that ran them.
+    """
 
     step_ref: str
     status: StepStatus
@@ -84,6 +88,8 @@ class ActiveStep:
     events: tuple[str, ...]
     deadline: datetime | None
     last_failure: StepFailure | None
+    attempt_start_time: datetime | None = None
+    lost_attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +222,20 @@ class FiredTimer:
 
     revision: int
     used: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """A complete, verified backup of a server's database.
+
+    ``path`` is absolute and on the server's machine. The backup contains every write that was acknowledged before
+    ``snapshot_time``, by the store's clock.
+    """
+
+    path: str
+    size_bytes: int
+    instances: int
+    snapshot_time: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

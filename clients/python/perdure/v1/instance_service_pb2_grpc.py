@@ -130,6 +130,9 @@ class InstanceServiceServicer(object):
         sleeps and backoffs keep their deadline; finished steps never run again. The business key is
         taken again.
 
+        Every timer that ScheduleResume returned is kept with its original due time and gets a new
+        reference. A timer that is past due fires at once.
+
         Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
         BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
         instances keep theirs).

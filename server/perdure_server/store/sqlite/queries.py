@@ -30,7 +30,8 @@ class Rows:
     def __init__(self, sql: str) -> None:
         columns = _ROWS.search(sql)
         assert columns is not None, "a set-based statement begins with WITH row(...) AS (VALUES :rows)"
-        names = [name.strip() for name in columns[1].split(",")]
+        names = tuple(name.strip() for name in columns[1].split(","))
+        self.columns: Final = names
         self.width: Final = len(names)
         self._text: Final = next((at for at, name in enumerate(names) if name in ("state", "body")), None)
         row = f"({','.join('?' * self.width)})"

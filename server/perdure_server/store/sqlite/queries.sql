@@ -303,3 +303,91 @@ SELECT database_id, commit_number FROM database_identity WHERE only_row = 1
 -- name: set_commit_number
 -- Counts a batch of changes, in its transaction.
 UPDATE database_identity SET commit_number = :number WHERE only_row = 1
+-- === crash loops ===============================================================================================
+
+-- name: unclean_stop
+-- The previous process stopped uncleanly if it did not remove its replica row.
+SELECT EXISTS (SELECT 1 FROM replicas)
+
+-- name: forget_left_attempts
+-- Attempts that ended or were released in the meantime.
+DELETE FROM left_attempts WHERE NOT EXISTS (
+    SELECT 1 FROM tasks AS t
+    WHERE t.namespace = left_attempts.namespace AND t.instance_id = left_attempts.instance_id
+      AND t.step_ref = left_attempts.step_ref AND t.attempt = left_attempts.attempt AND t.owner <> ''
+)
+
+-- name: add_left_attempts
+-- Attempts that the previous process left behind. Those of earlier processes have a row already.
+INSERT INTO left_attempts (namespace, instance_id, step_ref, attempt, lost, alone, excused)
+SELECT t.namespace, t.instance_id, t.step_ref, t.attempt, :unclean, :unclean AND EXISTS (
+    SELECT 1 FROM solo_attempts AS s
+    WHERE s.namespace = t.namespace AND s.instance_id = t.instance_id AND s.step_ref = t.step_ref
+      AND s.attempt = t.attempt AND s.alone
+), 0
+FROM tasks AS t WHERE t.namespace = '' AND t.owner > ''
+ON CONFLICT DO NOTHING
+RETURNING instance_id, step_ref
+
+-- name: excuse_left_attempt
+-- An attempt that ran together with a step which had crashed alone before.
+UPDATE left_attempts SET excused = 1
+WHERE namespace = '' AND instance_id = :instance_id AND step_ref = :step_ref
+
+-- name: count_crashed_step
+-- A step definition ran at this unclean stop. At the second stop in a row it becomes a suspect.
+INSERT INTO crashed_steps (namespace, workflow, version, step_ref, stops, suspect, alone)
+VALUES ('', :workflow, :version, :step_ref, 1, 0, :alone)
+ON CONFLICT DO UPDATE SET stops = stops + 1, suspect = 1, alone = excluded.alone
+
+-- name: list_crashed_steps
+-- The step definitions that ran at the newest unclean stop, and earlier suspects that have not run alone yet.
+SELECT json_group_array(json_array(workflow, version, step_ref, stops, suspect, alone)) FROM crashed_steps
+WHERE namespace = ''
+
+-- name: forget_crashed_step
+-- A step definition that did not run at the newest unclean stop and that nothing else speaks against.
+DELETE FROM crashed_steps
+WHERE namespace = '' AND workflow = :workflow AND version = :version AND step_ref = :step_ref
+
+-- name: clear_suspect
+-- A suspect whose attempts ran alone without a crash.
+UPDATE crashed_steps SET suspect = 0
+WHERE namespace = '' AND workflow = :workflow AND version = :version AND step_ref = :step_ref
+
+-- name: clear_suspects
+-- The time for suspects is over.
+UPDATE crashed_steps SET suspect = 0 WHERE suspect
+
+-- name: forget_crashed_steps
+-- A clean stop ends a row of unclean ones.
+DELETE FROM crashed_steps
+
+-- name: forget_solo_attempts
+-- Steps that ended or wait for something else than code.
+DELETE FROM solo_attempts WHERE NOT EXISTS (
+    SELECT 1 FROM tasks AS t
+    WHERE t.namespace = solo_attempts.namespace AND t.instance_id = solo_attempts.instance_id
+      AND t.step_ref = solo_attempts.step_ref
+)
+
+-- name: write_solo_attempt
+-- An attempt of a suspect is about to run alone, or survived that.
+INSERT INTO solo_attempts (namespace, instance_id, step_ref, attempt, alone)
+VALUES ('', :instance_id, :step_ref, :attempt, :alone)
+ON CONFLICT DO UPDATE SET attempt = excluded.attempt, alone = excluded.alone
+
+-- name: lost_attempts
+-- Attempts that were lost with their process and that nobody has released yet. CROSS JOIN keeps SQLite from reading all
+-- tasks to find these few.
+SELECT json_group_array(json_array(
+    t.number, t.instance_id, t.step_ref, t.workflow, t.version, t.attempt, t.owner, was.alone, was.excused
+))
+FROM left_attempts AS was CROSS JOIN tasks AS t
+    ON t.namespace = was.namespace AND t.instance_id = was.instance_id AND t.step_ref = was.step_ref
+   AND t.attempt = was.attempt AND t.owner <> ''
+WHERE was.lost
+
+-- name: surviving_attempts
+-- Steps of instances that survived their time alone.
+SELECT json_group_array(json_array(instance_id, step_ref)) FROM solo_attempts WHERE namespace = '' AND NOT alone

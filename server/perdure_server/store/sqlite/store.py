@@ -1,9 +1,9 @@
 """`SqliteStore`: the `Store` protocol on one SQLite file, for one server process.
 
-One thread writes, with its own connection; a few others read, and one more lists instances, since a filter that few
-instances meet is looked for among all of them. Reads see every commit that was answered before them,
-since an answered commit is in the log that every new read begins with. A store in memory has one connection, so it
-reads through the writer.
+One thread writes, with its own connection; a few others read, one more lists instances, since a filter that few
+instances meet is looked for among all of them, and one more copies the database for backups. Reads see every commit
+that was answered before them, since an answered commit is in the log that every new read begins with. A store in memory
+has one connection, so it reads through the writer.
 
 What lives here: the protocol's methods, opening, closing, and keeping the log short.
 """
@@ -16,7 +16,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import apsw
@@ -24,11 +24,14 @@ import orjson
 
 from perdure_server.engine.facts import Entry
 from perdure_server.engine.state import State, Timer
+from perdure_server.store.closing import finish
 from perdure_server.store.codec import decode_fact, decode_state, timer_kind
 from perdure_server.store.protocol import (
+    Backup,
     CannotOpen,
     Change,
     Code,
+    CrashReport,
     DefinitionOutcome,
     InstanceCursor,
     InstanceFilter,
@@ -37,6 +40,7 @@ from perdure_server.store.protocol import (
     Refused,
     RequestKey,
     RequestRecord,
+    StepKey,
     StoredDefinition,
     StoredInstance,
     StoreError,
@@ -45,6 +49,8 @@ from perdure_server.store.protocol import (
     TimerRow,
     Unavailable,
 )
+from perdure_server.store.sqlite import crashes
+from perdure_server.store.sqlite.backup import back_up
 from perdure_server.store.sqlite.database_files import DatabaseFiles
 from perdure_server.store.sqlite.errors import REFUSES_VALUES
 from perdure_server.store.sqlite.files import (
@@ -85,6 +91,9 @@ WAL_REST_SECONDS: Final = 0.5
 ROWS_PER_TURN_MAX: Final = 1_000
 """How many claimed timers are read in one turn of the loop: some three milliseconds."""
 
+_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".lock")
+"""What the names of a database's files end with."""
+
 T = TypeVar("T")
 Row = list[Any]
 
@@ -95,7 +104,6 @@ _END_REPLICA: Final = one("end_replica")
 _FIND_BUSINESS_KEY: Final = one("find_business_key")
 _FIND_REQUEST: Final = one("find_request")
 _FORGET_REPLICAS: Final = one("forget_replicas")
-_END_REPLICAS: Final = one("end_replicas")
 _FREE_OWNERS: Final = one("free_owners")
 _GET_DEFINITION: Final = one("get_definition")
 _GET_INSTANCE: Final = one("get_instance")
@@ -139,6 +147,7 @@ class SqliteStore:
         self._writer: ConnectionThreads | None = None
         self._readers: ConnectionThreads | None = None
         self._lister: ConnectionThreads | None = None
+        self._copier: ConnectionThreads | None = None
         self._loads = Loads(self._submit_read)
         self._large_reads = asyncio.Semaphore(LARGE_READS_MAX)
         self._pages_written = 0
@@ -171,16 +180,24 @@ class SqliteStore:
             rest=self._copy_log,
         )
         await writer.start()
-        self._writer = self._readers = self._lister = writer
+        self._writer = self._readers = self._lister = self._copier = writer
         if (path := self._path) is not None:
-            readers = ConnectionThreads(
-                "store-reader", lambda: connect_reader(path, self._vfs), count=READERS
-            )
+
+            def connect() -> apsw.Connection:
+                connection = connect_reader(path, self._vfs)
+                # The first read opens the log. Later, its name could lead to another file, or to none.
+                fetch(connection, "SELECT count(*) FROM sqlite_schema", ())
+                return connection
+
+            readers = ConnectionThreads("store-reader", connect, count=READERS)
             await readers.start()
             self._readers = readers
-            lister = ConnectionThreads("store-lister", lambda: connect_reader(path, self._vfs))
+            lister = ConnectionThreads("store-lister", connect)
             await lister.start()
             self._lister = lister
+            copier = ConnectionThreads("store-copier", connect)
+            await copier.start()
+            self._copier = copier
 
     def _connect(self) -> apsw.Connection:
         connection = connect_writer(self._path or ":memory:", self._vfs)
@@ -190,7 +207,7 @@ class SqliteStore:
                 files.accept(connection)
             migrate(connection)
             with transaction(connection):
-                connection.execute(_END_REPLICAS)
+                crashes.take_over(connection)
             if self._path is not None:
                 sync_directory(self._path)
             if files is not None:
@@ -204,9 +221,14 @@ class SqliteStore:
         return connection
 
     async def close(self) -> None:
-        readers, lister, writer, files = self._readers, self._lister, self._writer, self._owned_files
-        self._readers = self._lister = self._writer = self._owned_files = None
-        for threads in (lister, readers):
+        # A lock or a thread that is left open could not be closed by a second call.
+        await finish(self._close())
+
+    async def _close(self) -> None:
+        readers, lister, copier = self._readers, self._lister, self._copier
+        writer, files = self._writer, self._owned_files
+        self._readers = self._lister = self._copier = self._writer = self._owned_files = None
+        for threads in (copier, lister, readers):
             if threads is not None and threads is not writer:
                 await threads.close()
         if writer is not None:
@@ -230,6 +252,20 @@ class SqliteStore:
                 pass
 
         await self._write(take_lock)
+
+    async def back_up(self, directory: str, file_name: str) -> Backup:
+        if self._copier is None:
+            raise Unavailable("the store is closed")
+        path = self._path
+        files = [f"{path}{suffix}" for suffix in _SUFFIXES] if path is not None else []
+        return await back_up(
+            self._copier,
+            directory=directory,
+            file_name=file_name,
+            reserved=frozenset(files),
+            clock=self._clock,
+            snapshot=path is not None,
+        )
 
     # --- instances -------------------------------------------------------------------------------------------
 
@@ -357,6 +393,25 @@ class SqliteStore:
     async def owned_tasks(self, owner: str) -> Sequence[TaskRow]:
         return [_task_of(row) for row in await self._array(_OWNED_TASKS, {"owner": owner})]
 
+    # --- crash loops -----------------------------------------------------------------------------------------
+
+    async def crash_report(self) -> CrashReport:
+        return await self._run(crashes.report)
+
+    async def mark_solo(self, instance_id: str, step_ref: str, attempt: int, *, alone: bool) -> None:
+        def mark(connection: apsw.Connection) -> None:
+            with transaction(connection):
+                crashes.mark_solo(connection, instance_id, step_ref, attempt, alone=alone)
+
+        await self._write(mark)
+
+    async def clear_suspects(self, steps: Collection[StepKey] | None = None) -> None:
+        def clear(connection: apsw.Connection) -> None:
+            with transaction(connection):
+                crashes.clear_suspects(connection, steps)
+
+        await self._write(clear)
+
     # --- definitions -----------------------------------------------------------------------------------------
 
     async def put_definition(self, definition: StoredDefinition) -> DefinitionOutcome:
@@ -428,6 +483,7 @@ class SqliteStore:
         def end(connection: apsw.Connection) -> None:
             with transaction(connection):
                 connection.execute(_END_REPLICA, {"replica_id": replica_id})
+                crashes.stop_cleanly(connection)
 
         await self._write(end)
 

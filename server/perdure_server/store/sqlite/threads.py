@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 import apsw
 
+from perdure_server.store.closing import finish
 from perdure_server.store.protocol import Overloaded, Unavailable
 from perdure_server.store.sqlite.errors import translated
 
@@ -60,7 +61,17 @@ class ConnectionThreads:
         self._closed = False
 
     async def start(self) -> None:
-        """Start the threads and return when all are connected; raises what connecting raised."""
+        """Start the threads and return when all are connected; raises what connecting raised.
+
+        If it raises, cancellation included, no thread is left.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await finish(self.close())
+            raise
+
+    async def _start(self) -> None:
         started: list[asyncio.Future[None]] = []
         for number in range(self._count):
             ready = self._loop.create_future()
@@ -74,7 +85,6 @@ class ConnectionThreads:
             error for error in await asyncio.gather(*started, return_exceptions=True) if error is not None
         ]
         if errors:
-            await self.close()
             raise errors[0]
 
     def submit(self, work: Work[T]) -> asyncio.Future[T]:

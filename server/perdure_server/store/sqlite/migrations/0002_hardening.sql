@@ -10,3 +10,42 @@ CREATE TABLE database_identity (
 ) STRICT;
 
 INSERT INTO database_identity (only_row, database_id, commit_number) VALUES (1, lower(hex(randomblob(16))), 0);
+-- === crash loops ===============================================================================================
+
+-- Attempts that a stopped process left behind. `lost`: its stop was unclean, and the attempt ran at that moment.
+-- `alone`: no other attempt ran in that process. `excused`: a step that had crashed alone before ran at that stop too.
+-- A row is removed once its attempt no longer has a row in `tasks`.
+CREATE TABLE left_attempts (
+    namespace   TEXT    NOT NULL,
+    instance_id TEXT    NOT NULL,
+    step_ref    TEXT    NOT NULL,
+    attempt     INTEGER NOT NULL,
+    lost        INTEGER NOT NULL,
+    alone       INTEGER NOT NULL,
+    excused     INTEGER NOT NULL,
+    PRIMARY KEY (namespace, instance_id, step_ref)
+) STRICT, WITHOUT ROWID;
+
+-- Step definitions that ran at the newest unclean stop. `stops` counts the unclean stops in a row at which the step
+-- ran, `alone` says that it ran alone at its newest one. A `suspect` runs alone before other work. Suspects and steps that
+-- crashed alone stay here until they run at another unclean stop. Empty after a clean stop.
+CREATE TABLE crashed_steps (
+    namespace TEXT    NOT NULL,
+    workflow  TEXT    NOT NULL,
+    version   INTEGER NOT NULL,
+    step_ref  TEXT    NOT NULL,
+    stops     INTEGER NOT NULL,
+    suspect   INTEGER NOT NULL,
+    alone     INTEGER NOT NULL,
+    PRIMARY KEY (namespace, workflow, version, step_ref)
+) STRICT, WITHOUT ROWID;
+
+-- Attempts of suspects. `alone`: it runs alone in its process. Otherwise it survived its time alone.
+CREATE TABLE solo_attempts (
+    namespace   TEXT    NOT NULL,
+    instance_id TEXT    NOT NULL,
+    step_ref    TEXT    NOT NULL,
+    attempt     INTEGER NOT NULL,
+    alone       INTEGER NOT NULL,
+    PRIMARY KEY (namespace, instance_id, step_ref)
+) STRICT, WITHOUT ROWID;

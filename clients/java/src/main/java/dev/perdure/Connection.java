@@ -100,8 +100,17 @@ final class Connection {
 
     /** Sends a request until it is answered, or refused for good, or {@code timeoutNanos} are over. */
     <Q extends Message, A> A call(MethodDescriptor<Q, A> method, Q request, String requestId, long timeoutNanos) {
+        return call(method, request, requestId, attempts(timeoutNanos));
+    }
+
+    /** Sends a request once, whatever the client's retries are. */
+    <Q extends Message, A> A callOnce(MethodDescriptor<Q, A> method, Q request, long timeoutNanos) {
+        return call(method, request, "", attempts(Retries.NONE, timeoutNanos));
+    }
+
+    private <Q extends Message, A> A call(
+            MethodDescriptor<Q, A> method, Q request, String requestId, Attempts attempts) {
         Requests.check(request, requestId);
-        Attempts attempts = attempts(timeoutNanos);
         PerdureException before = null;
         while (true) {
             checkOpen(null);
@@ -160,6 +169,10 @@ final class Connection {
     }
 
     Attempts attempts(long timeoutNanos) {
+        return attempts(retries, timeoutNanos);
+    }
+
+    private static Attempts attempts(Retries retries, long timeoutNanos) {
         return new Attempts(
                 retries, timeoutNanos, System::nanoTime, () -> ThreadLocalRandom.current().nextDouble());
     }

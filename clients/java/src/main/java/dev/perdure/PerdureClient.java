@@ -1,5 +1,7 @@
 package dev.perdure;
 
+import dev.perdure.v1.BackupDatabaseRequest;
+import dev.perdure.v1.BackupDatabaseResponse;
 import dev.perdure.v1.CancelInstanceOptions;
 import dev.perdure.v1.CancelInstanceRequest;
 import dev.perdure.v1.CancelInstanceResponse;
@@ -32,6 +34,7 @@ import dev.perdure.v1.RunnerServiceGrpc;
 import dev.perdure.v1.ScheduleOptions;
 import dev.perdure.v1.ScheduleResumeRequest;
 import dev.perdure.v1.ScheduleResumeResponse;
+import dev.perdure.v1.ServerServiceGrpc;
 import dev.perdure.v1.StartInstanceRequest;
 import dev.perdure.v1.StartInstanceResponse;
 import dev.perdure.v1.StartOptions;
@@ -70,6 +73,9 @@ public final class PerdureClient implements AutoCloseable {
 
     /** How many items a list asks for at a time, unless told otherwise. */
     static final int PAGE_SIZE = 100;
+
+    /** The duration of a backup depends on the size of the database. */
+    private static final Duration BACKUP_TIMEOUT = Duration.ofHours(1);
 
     private final Connection connection;
     private final long timeoutNanos;
@@ -290,7 +296,8 @@ public final class PerdureClient implements AutoCloseable {
 
     /**
      * Sets a FAILED instance going again. Reasons: {@code INSTANCE_NOT_FOUND}, {@code INSTANCE_NOT_FAILED},
-     * {@code BUSINESS_KEY_IN_USE}.
+     * {@code BUSINESS_KEY_IN_USE}. Every timer of {@code scheduleResume} is kept with its original due time and gets a
+     * new reference.
      */
     public RetryInstanceResponse retryInstance(String instanceId, Consumer<RetryInstanceOptions.Builder> options) {
         RetryInstanceOptions.Builder opts = built(RetryInstanceOptions.newBuilder(), options);
@@ -382,6 +389,28 @@ public final class PerdureClient implements AutoCloseable {
     /** Number of watches on each open watch connection, for tests. */
     List<Integer> watches() {
         return connection.watches();
+    }
+
+    // --- server -----------------------------------------------------------------------------------------------------
+
+    /** Writes a backup of the server's database, within one hour. See {@link #backupDatabase(String, Duration)}. */
+    public BackupDatabaseResponse backupDatabase(String fileName) {
+        return backupDatabase(fileName, BACKUP_TIMEOUT);
+    }
+
+    /**
+     * Writes a backup of the server's database into the directory that the server was started with. Returns once the
+     * backup is complete and verified. {@code fileName} is at most 128 characters of {@code A-Z a-z 0-9 . _ -} and
+     * starts with a letter or a digit. The call is not retried, and the server removes an incomplete backup when it
+     * ends.
+     *
+     * <p>Reasons: {@code INVALID_FIELD}, {@code BACKUP_NOT_CONFIGURED}, {@code BACKUP_ALREADY_EXISTS},
+     * {@code BACKUP_FAILED}, {@code OVERLOADED} (a backup is already running).
+     */
+    public BackupDatabaseResponse backupDatabase(String fileName, Duration timeout) {
+        BackupDatabaseRequest request =
+                BackupDatabaseRequest.newBuilder().setFileName(Requests.required("file_name", fileName)).build();
+        return connection.callOnce(ServerServiceGrpc.getBackupDatabaseMethod(), request, Attempts.limit("timeout", timeout));
     }
 
     private static <B> B built(B builder, Consumer<? super B> settings) {

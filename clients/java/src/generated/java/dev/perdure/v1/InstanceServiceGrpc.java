@@ -335,6 +335,8 @@ public final class InstanceServiceGrpc {
      * Sets a FAILED instance going again. Failed and halted tasks get a new attempt; halted waits,
      * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
      * taken again.
+     * Every timer that ScheduleResume returned is kept with its original due time and gets a new
+     * reference. A timer that is past due fires at once.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
      * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
      * instances keep theirs).
@@ -452,6 +454,8 @@ public final class InstanceServiceGrpc {
      * Sets a FAILED instance going again. Failed and halted tasks get a new attempt; halted waits,
      * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
      * taken again.
+     * Every timer that ScheduleResume returned is kept with its original due time and gets a new
+     * reference. A timer that is past due fires at once.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
      * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
      * instances keep theirs).
@@ -553,6 +557,8 @@ public final class InstanceServiceGrpc {
      * Sets a FAILED instance going again. Failed and halted tasks get a new attempt; halted waits,
      * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
      * taken again.
+     * Every timer that ScheduleResume returned is kept with its original due time and gets a new
+     * reference. A timer that is past due fires at once.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
      * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
      * instances keep theirs).
@@ -652,6 +658,8 @@ public final class InstanceServiceGrpc {
      * Sets a FAILED instance going again. Failed and halted tasks get a new attempt; halted waits,
      * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
      * taken again.
+     * Every timer that ScheduleResume returned is kept with its original due time and gets a new
+     * reference. A timer that is past due fires at once.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
      * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
      * instances keep theirs).
@@ -739,6 +747,8 @@ public final class InstanceServiceGrpc {
      * Sets a FAILED instance going again. Failed and halted tasks get a new attempt; halted waits,
      * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
      * taken again.
+     * Every timer that ScheduleResume returned is kept with its original due time and gets a new
+     * reference. A timer that is past due fires at once.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
      * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
      * instances keep theirs).

@@ -9,6 +9,7 @@ import dev.perdure.TlsOptions;
 import dev.perdure.Watch;
 import dev.perdure.WatchEvent;
 import dev.perdure.WatchOptions;
+import dev.perdure.v1.BackupDatabaseResponse;
 import dev.perdure.v1.ConflictPolicy;
 import dev.perdure.v1.HistoryEntry;
 import dev.perdure.v1.Instance;
@@ -51,6 +52,7 @@ final class Operations implements AutoCloseable {
             case "cancel_timer" -> Map.of("revision", client.cancelTimer(
                     args.text("reference"), opts -> args.ifText("request_id", opts::setRequestId)).getRevision());
             case "fire_timer" -> fireTimer(args);
+            case "backup_database" -> backup(client.backupDatabase(args.text("file_name")));
             case "get_workflow" -> workflow(client.getWorkflow(args.text("workflow"), version(args)));
             case "list_workflows" -> Map.of("workflows", client.listWorkflows().stream()
                     .map(found -> Map.of("name", found.getName(), "version", unsigned(found.getVersion())))
@@ -233,6 +235,14 @@ final class Operations implements AutoCloseable {
         var fired =
                 client.fireTimer(args.text("reference"), opts -> args.ifText("request_id", opts::setRequestId));
         return Map.of("revision", fired.getRevision(), "used", fired.getUsed());
+    }
+
+    private static Map<String, Object> backup(BackupDatabaseResponse backup) {
+        return Map.of(
+                "path", backup.getPath(),
+                "size", backup.getSizeBytes() > 0,
+                "instances", backup.getInstances() > 0,
+                "snapshot", backup.hasSnapshotTime());
     }
 
     private static Map<String, Object> timer(Timer timer) {
