@@ -143,9 +143,9 @@ def encode_state(state: State) -> str:
         body["key"] = state.business_key
     if state.labels:
         body["labels"] = state.labels
-    if state.started_at:
+    if state.started_at is not None:
         body["started"] = state.started_at
-    if state.ended_at:
+    if state.ended_at is not None:
         body["ended"] = state.ended_at
     if state.payload_bytes:
         body["bytes"] = state.payload_bytes
@@ -188,8 +188,8 @@ def decode_state(text: str) -> State:
         revision=body["revision"],
         created_at=body["created"],
         updated_at=body["updated"],
-        started_at=body.get("started", 0),
-        ended_at=body.get("ended", 0),
+        started_at=body.get("started"),
+        ended_at=body.get("ended"),
         payload_bytes=body.get("bytes", 0),
         steps={ref: _step_of(row) for ref, row in body.get("steps", {}).items()},
         arrivals={ref: tuple(sources) for ref, sources in body.get("arrivals", {}).items()},
