@@ -408,7 +408,5 @@ async def test_three_slashes_are_relative_and_four_absolute(
     ],
 )
 def test_any_other_url_is_refused_with_those_that_are_allowed(url: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"sqlite:///relative/path\.db, sqlite:////absolute/path\.db or :memory:"
-    ):
+    with pytest.raises(ValueError, match=r"use .*sqlite:///"):
         open_store(url)
