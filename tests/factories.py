@@ -71,7 +71,7 @@ def a_state(
     labels: Mapping[str, str] | None = None,
     created_at: int = T0,
     updated_at: int | None = None,
-    ended_at: int = 0,
+    ended_at: int | None = None,
     steps: Mapping[str, StepState] | None = None,
     **more: Any,
 ) -> State:

@@ -4,6 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"fmt"
+	"math"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -41,11 +44,17 @@ const (
 	receiveBytesMax = 16 << 20
 )
 
+// NoTimeout as [Options.Timeout] or [WatchOptions.Outage] is no limit. Anything above ten years is the same.
+const NoTimeout time.Duration = math.MaxInt64
+
+// timeoutMax is ten years.
+const timeoutMax = 10 * 366 * 24 * time.Hour
+
 // Options are the settings of a [Client]. The zero value is good for a server on this machine.
 type Options struct {
 	// TLS turns TLS on; nil means plain text. [LoadTLS] makes one from PEM files.
 	TLS *tls.Config
-	// Timeout bounds a call, with all its retries, whose context has no deadline. 0 means 30 s.
+	// Timeout limits a call, including retries, whose context has no deadline. 0 means 30 s, [NoTimeout] no limit.
 	Timeout time.Duration
 	// Retries says how calls are sent again; the zero value is a good choice. [NoRetries] turns them off.
 	Retries Retries
@@ -58,6 +67,7 @@ type Options struct {
 // Client is a connection to a perdure server. It is safe for concurrent use; make one and keep it.
 type Client struct {
 	connection *grpc.ClientConn
+	watches    watchConnections
 	runner     perdurev1.RunnerServiceClient
 	instances  perdurev1.InstanceServiceClient
 	timers     perdurev1.TimerServiceClient
@@ -71,9 +81,16 @@ type Client struct {
 }
 
 // New makes a client of the server at target, a gRPC target such as "host:7420" or "unix:/run/perdure.sock". It does
-// not connect: the first call does. options may be nil.
+// not connect: the first call does. options may be nil. It fails with ErrInvalidField for a negative Timeout and for
+// Retries that cannot work.
 func New(target string, options *Options) (*Client, error) {
 	given := orDefault(options)
+	if given.Timeout < 0 {
+		return nil, invalidField("Timeout", fmt.Sprintf("must not be negative: %v", given.Timeout))
+	}
+	if err := given.Retries.check(); err != nil {
+		return nil, err
+	}
 	transport := insecure.NewCredentials()
 	if given.TLS != nil {
 		transport = credentials.NewTLS(given.TLS)
@@ -92,21 +109,25 @@ func New(target string, options *Options) (*Client, error) {
 		}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(receiveBytesMax)),
 	}
-	connection, err := grpc.NewClient(target, append(dial, given.DialOptions...)...)
+	connection, err := grpc.NewClient(target, slices.Concat(dial, given.DialOptions)...)
 	if err != nil {
 		return nil, err
 	}
+	watching := slices.Concat(dial, []grpc.DialOption{grpc.WithIdleTimeout(watchIdleTimeout)}, given.DialOptions)
 	client := &Client{
 		connection: connection,
-		runner:     perdurev1.NewRunnerServiceClient(connection),
-		instances:  perdurev1.NewInstanceServiceClient(connection),
-		timers:     perdurev1.NewTimerServiceClient(connection),
-		workflows:  perdurev1.NewWorkflowServiceClient(connection),
-		server:     perdurev1.NewServerServiceClient(connection),
-		timeout:    given.Timeout,
-		retries:    given.Retries.withDefaults(),
+		watches: watchConnections{
+			connect: func() (*grpc.ClientConn, error) { return grpc.NewClient(target, watching...) },
+		},
+		runner:    perdurev1.NewRunnerServiceClient(connection),
+		instances: perdurev1.NewInstanceServiceClient(connection),
+		timers:    perdurev1.NewTimerServiceClient(connection),
+		workflows: perdurev1.NewWorkflowServiceClient(connection),
+		server:    perdurev1.NewServerServiceClient(connection),
+		timeout:   given.Timeout,
+		retries:   given.Retries.withDefaults(),
 	}
-	if client.timeout <= 0 {
+	if client.timeout == 0 {
 		client.timeout = callTimeoutDefault
 	}
 	for key, value := range given.Metadata {
@@ -115,11 +136,12 @@ func New(target string, options *Options) (*Client, error) {
 	return client, nil
 }
 
-// Close ends the connection; calls under way fail. Closing twice does no harm.
+// Close ends every connection. Calls and watches in progress fail. It can be called twice.
 func (c *Client) Close() error {
 	if c.closed.Swap(true) {
 		return nil
 	}
+	c.watches.close()
 	return c.connection.Close()
 }
 
@@ -150,12 +172,12 @@ func callWith[Q proto.Message, A any](
 	request Q,
 	requestID string,
 ) (A, error) {
-	if _, bounded := ctx.Deadline(); !bounded {
+	if _, bounded := ctx.Deadline(); !bounded && timeout <= timeoutMax {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	deadline, _ := ctx.Deadline()
+	deadline, bounded := ctx.Deadline()
 	attempts := newAttempts(retries, deadline)
 	outgoing := c.outgoing(ctx)
 	for {
@@ -166,6 +188,10 @@ func callWith[Q proto.Message, A any](
 		failure := errorOf(ctx, err, requestID)
 		if failure.Status == codes.Internal {
 			failure = refineUnsendable(failure, request)
+		}
+		if failure.Status == codes.DeadlineExceeded && !bounded {
+			// The server's own limit. It does not end a call that has none.
+			failure.Status, failure.cause = codes.Unavailable, nil
 		}
 		pause, again := attempts.pauseAfter(failure)
 		if !again || c.closed.Load() {

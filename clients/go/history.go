@@ -44,10 +44,14 @@ func (c *Client) ListHistory(
 ) iter.Seq2[*HistoryEntry, error] {
 	given := orDefault(options)
 	return pages(func(token string) ([]*perdurev1.HistoryEntry, string, error) {
+		size, err := pageSize(given.PageSize)
+		if err != nil {
+			return nil, "", err
+		}
 		answer, err := call(ctx, c, c.instances.ListHistory, &perdurev1.ListHistoryRequest{
 			InstanceId:    instanceID,
 			AfterRevision: given.AfterRevision,
-			PageSize:      pageSize(given.PageSize),
+			PageSize:      size,
 			PageToken:     token,
 		}, "")
 		return answer.GetEntries(), answer.GetNextPageToken(), err

@@ -2,6 +2,7 @@ package perdure
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"math"
 	"time"
@@ -147,8 +148,12 @@ func (c *Client) ListInstances(
 ) iter.Seq2[*InstanceSummary, error] {
 	given := orDefault(options)
 	return pages(func(token string) ([]*perdurev1.InstanceSummary, string, error) {
+		size, err := pageSize(given.PageSize)
+		if err != nil {
+			return nil, "", err
+		}
 		request := &perdurev1.ListInstancesRequest{
-			PageSize:    pageSize(given.PageSize),
+			PageSize:    size,
 			PageToken:   token,
 			Workflow:    given.Workflow,
 			Labels:      given.Labels,
@@ -237,12 +242,14 @@ func pages[M, A any](
 	}
 }
 
-func pageSize(given int) int32 {
+func pageSize(given int) (int32, error) {
 	if given == 0 {
-		return pageSizeDefault
+		return pageSizeDefault, nil
 	}
-	// The server judges the number; it only has to fit.
-	return int32(min(max(given, math.MinInt32), math.MaxInt32))
+	if given < math.MinInt32 || given > math.MaxInt32 {
+		return 0, invalidField("page_size", fmt.Sprintf("must fit into 32 bits: %d", given))
+	}
+	return int32(given), nil
 }
 
 func instanceOf(message *perdurev1.Instance) *Instance {

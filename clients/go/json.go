@@ -48,9 +48,9 @@ func payloadOf(field string, value any) (*perdurev1.Payload, error) {
 	case nil:
 		return nil, nil
 	case JSON:
-		return jsonPayload(string(value)), nil
+		return textPayload(string(value)), nil
 	case json.RawMessage:
-		return jsonPayload(string(value)), nil
+		return textPayload(string(value)), nil
 	}
 	var buffer bytes.Buffer
 	encoder := json.NewEncoder(&buffer)
@@ -77,6 +77,14 @@ func contextOf(value any) (*perdurev1.Payload, error) {
 		return nil, err
 	}
 	return payload, err
+}
+
+// textPayload takes a caller's text as it stands. The empty one is no value.
+func textPayload(text string) *perdurev1.Payload {
+	if text == "" {
+		return nil
+	}
+	return jsonPayload(text)
 }
 
 func jsonPayload(text string) *perdurev1.Payload {

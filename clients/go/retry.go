@@ -2,6 +2,7 @@ package perdure
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"time"
@@ -24,17 +25,39 @@ type Retries struct {
 	AttemptsMax int           // how often a call is sent at most; 0: no bound but its deadline
 }
 
+const (
+	// multiplierMax is the maximum growth of the pause from one failure to the next.
+	multiplierMax = 1000
+	// pauseMax is the longest pause between two sendings, whatever the settings or the server ask for.
+	pauseMax = 24 * time.Hour
+)
+
 // NoRetries sends each call once.
 var NoRetries = Retries{AttemptsMax: 1}
 
+// check refuses settings that cannot work. 0 stands for the default.
+func (r Retries) check() error {
+	switch {
+	case r.Initial < 0:
+		return invalidField("Retries.Initial", fmt.Sprintf("must not be negative: %v", r.Initial))
+	case r.Max < 0:
+		return invalidField("Retries.Max", fmt.Sprintf("must not be negative: %v", r.Max))
+	case r.Multiplier != 0 && !(r.Multiplier >= 1 && r.Multiplier <= multiplierMax): // NaN, too
+		return invalidField("Retries.Multiplier", fmt.Sprintf("must be 1 to %d: %v", multiplierMax, r.Multiplier))
+	case r.AttemptsMax < 0:
+		return invalidField("Retries.AttemptsMax", fmt.Sprintf("must not be negative: %d", r.AttemptsMax))
+	}
+	return nil
+}
+
 func (r Retries) withDefaults() Retries {
-	if r.Initial <= 0 {
+	if r.Initial == 0 {
 		r.Initial = 100 * time.Millisecond
 	}
-	if r.Max <= 0 {
+	if r.Max == 0 {
 		r.Max = 5 * time.Second
 	}
-	if r.Multiplier < 1 {
+	if r.Multiplier == 0 {
 		r.Multiplier = 2
 	}
 	return r
@@ -42,16 +65,17 @@ func (r Retries) withDefaults() Retries {
 
 // attempts are the sendings of one call, or the connections of one watch.
 type attempts struct {
-	retries  Retries
+	retries Retries
+	// deadline is zero for none.
 	deadline time.Time
-	// How long failures in a row may go on after an answer; only of a watch.
+	// outage limits failures in a row after an answer. NoTimeout is no limit, and what a call has.
 	outage   time.Duration
 	failures int
 	chance   func() float64
 }
 
 func newAttempts(retries Retries, deadline time.Time) *attempts {
-	return &attempts{retries: retries, deadline: deadline, chance: rand.Float64}
+	return &attempts{retries: retries, deadline: deadline, outage: NoTimeout, chance: rand.Float64}
 }
 
 // answered notes that the server answered: failures from now on are counted anew and bounded by the outage.
@@ -67,14 +91,14 @@ func (a *attempts) pauseAfter(failure *Error) (time.Duration, bool) {
 		return 0, false
 	}
 	now := time.Now()
-	if a.deadline.IsZero() {
+	if a.deadline.IsZero() && a.outage <= timeoutMax {
 		a.deadline = now.Add(a.outage)
 	}
 	// In floating point, bounded before it becomes a Duration: a watch may fail for days.
 	ceiling := float64(a.retries.Initial) * math.Pow(a.retries.Multiplier, float64(a.failures-1))
-	ceiling = min(ceiling, float64(a.retries.Max))
-	pause := max(time.Duration(ceiling*(1-a.chance()/2)), failure.RetryAfter)
-	return pause, now.Add(pause).Before(a.deadline)
+	ceiling = min(ceiling, float64(a.retries.Max), float64(pauseMax))
+	pause := max(time.Duration(ceiling*(1-a.chance()/2)), min(failure.RetryAfter, pauseMax))
+	return pause, a.deadline.IsZero() || now.Add(pause).Before(a.deadline)
 }
 
 // sleep waits, or returns an error when the context ends first; the error names what failed before it.

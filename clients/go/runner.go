@@ -101,7 +101,7 @@ type Resumed struct {
 }
 
 // Resume brings an event to the step that waits for it. payload becomes the step's output: any value, a [JSON] as it
-// stands, or nil for null.
+// stands, or nil for an empty object. JSON("null") is null.
 //
 // Refused with ErrEventNotAwaited, ErrEventNeverAccepted, ErrAmbiguousEvent, ErrInstanceNotFound, ErrInstanceTerminal,
 // ErrStepNotFound, ErrStepFinished, ErrStepUnreachable, ErrInboxFull, ErrPayloadTooLarge, ErrInvalidField,

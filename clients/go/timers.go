@@ -48,9 +48,13 @@ type ListTimersOptions struct {
 func (c *Client) ListTimers(ctx context.Context, options *ListTimersOptions) iter.Seq2[*Timer, error] {
 	given := orDefault(options)
 	return pages(func(token string) ([]*perdurev1.Timer, string, error) {
+		size, err := pageSize(given.PageSize)
+		if err != nil {
+			return nil, "", err
+		}
 		answer, err := call(ctx, c, c.timers.ListTimers, &perdurev1.ListTimersRequest{
 			InstanceId: given.InstanceID,
-			PageSize:   pageSize(given.PageSize),
+			PageSize:   size,
 			PageToken:  token,
 		}, "")
 		return answer.GetTimers(), answer.GetNextPageToken(), err

@@ -46,8 +46,8 @@ func (*WatchEnd) watchEvent()     {}
 type WatchOptions struct {
 	// AfterRevision, if not nil, leaves out the snapshot and gives the entries after that revision; 0 gives all.
 	AfterRevision *int64
-	// Outage is how long the server may stay away before the watch fails; 0 means five minutes. Until it has answered
-	// for the first time, the client's timeout counts instead.
+	// Outage is how long the server can be unavailable before the watch fails. 0 means five minutes, [NoTimeout] no
+	// limit, and a negative one fails with ErrInvalidField. Until the first response, the client's timeout counts.
 	Outage time.Duration
 }
 
@@ -68,14 +68,22 @@ func (c *Client) WatchInstance(
 ) iter.Seq2[WatchEvent, error] {
 	given := orDefault(options)
 	return func(yield func(WatchEvent, error) bool) {
+		if given.Outage < 0 {
+			yield(nil, invalidField("Outage", fmt.Sprintf("must not be negative: %v", given.Outage)))
+			return
+		}
 		watch := &watching{client: c, instanceID: instanceID}
 		if given.AfterRevision != nil {
 			after := *given.AfterRevision
 			watch.after = &after
 		}
-		watch.attempts = newAttempts(c.retries, time.Now().Add(c.timeout))
+		var deadline time.Time
+		if c.timeout <= timeoutMax {
+			deadline = time.Now().Add(c.timeout)
+		}
+		watch.attempts = newAttempts(c.retries, deadline)
 		watch.attempts.outage = given.Outage
-		if given.Outage <= 0 {
+		if given.Outage == 0 {
 			watch.attempts.outage = outageDefault
 		}
 		for {
@@ -124,7 +132,13 @@ func (w *watching) stream(ctx context.Context, yield func(WatchEvent, error) boo
 	bounded, cancel := context.WithTimeout(ctx, streamMax)
 	defer cancel()
 	request := &perdurev1.WatchInstanceRequest{InstanceId: w.instanceID, AfterRevision: w.after}
-	stream, err := w.client.instances.WatchInstance(w.client.outgoing(bounded), request)
+	used, err := w.client.watches.acquire()
+	if err != nil {
+		return w.failure(ctx, err, request)
+	}
+	defer w.client.watches.release(used)
+	instances := perdurev1.NewInstanceServiceClient(used.connection)
+	stream, err := instances.WatchInstance(w.client.outgoing(bounded), request)
 	if err != nil {
 		return w.failure(ctx, err, request)
 	}

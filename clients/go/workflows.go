@@ -88,8 +88,12 @@ func (c *Client) ListWorkflows(
 ) iter.Seq2[*WorkflowSummary, error] {
 	given := orDefault(options)
 	return pages(func(token string) ([]*perdurev1.WorkflowSummary, string, error) {
+		size, err := pageSize(given.PageSize)
+		if err != nil {
+			return nil, "", err
+		}
 		answer, err := call(ctx, c, c.workflows.ListWorkflows, &perdurev1.ListWorkflowsRequest{
-			PageSize:  pageSize(given.PageSize),
+			PageSize:  size,
 			PageToken: token,
 		}, "")
 		return answer.GetWorkflows(), answer.GetNextPageToken(), err

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, Self, TypeVar
 
@@ -17,6 +18,7 @@ import grpc.aio
 
 from perdure import AsyncClient, Workflow
 from perdure.client import Retries
+from perdure.client._calls import WATCH
 from perdure_server.api.admission import Gate
 from perdure_server.api.limits import Limits
 from perdure_server.api.server import SERVICES
@@ -59,21 +61,22 @@ class InProcessClient(AsyncClient):
     def _unary(self, method: _Method) -> Callable[..., Awaitable[Any]]:
         handler = self._handler(method)
 
-        async def send(request: Any, *, timeout: float, metadata: object) -> Any:
+        async def send(request: Any, *, timeout: float | None, metadata: object) -> Any:
             call = _Call(request.SerializeToString(), timeout)
             return method.response.FromString(await self._at_home(_answer(handler, call)))
 
         return send
 
-    def _stream(self, method: _Method) -> Callable[..., _Stream]:
-        handler = self._handler(method)
-
-        def send(request: Any, *, timeout: float, metadata: object) -> _Stream:
-            if asyncio.get_running_loop() is not self._home:
-                raise RuntimeError("a watch belongs to the client's own event loop; a step cannot open one")
-            return _Stream(handler, request.SerializeToString(), timeout, method.response)
-
-        return send
+    @asynccontextmanager
+    async def _watch_stream(self, request: Any, seconds: float | None) -> AsyncIterator[_Stream]:
+        handler = self._handler(WATCH)
+        if asyncio.get_running_loop() is not self._home:
+            raise RuntimeError("a watch belongs to the client's own event loop; a step cannot open one")
+        stream = _Stream(handler, request.SerializeToString(), seconds, WATCH.response)
+        try:
+            yield stream
+        finally:
+            stream.cancel()
 
     def _handler(self, method: _Method) -> Any:
         if self._closed:
@@ -138,12 +141,12 @@ class EmbeddedRunner(InProcessClient):
 class _Call:
     """What a handler is told about its call, what it reads, and how it refuses."""
 
-    def __init__(self, request: bytes, timeout: float) -> None:
+    def __init__(self, request: bytes, timeout: float | None) -> None:
         self._request = request
         self._timeout = timeout
         self._callbacks: list[Callable[[Any], None]] = []
 
-    def time_remaining(self) -> float:
+    def time_remaining(self) -> float | None:
         return self._timeout
 
     def peer(self) -> str:
@@ -180,7 +183,7 @@ async def _answer(handler: Any, call: _Call) -> bytes:
 class _Stream(_Call):
     """A stream of responses: the handler runs as a task and writes, the client iterates."""
 
-    def __init__(self, handler: Any, request: bytes, timeout: float, response: type[Any]) -> None:
+    def __init__(self, handler: Any, request: bytes, timeout: float | None, response: type[Any]) -> None:
         super().__init__(request, timeout)
         self._response = response
         self._unread: asyncio.Queue[bytes | None] = asyncio.Queue(UNREAD_MESSAGES_MAX)

@@ -47,7 +47,10 @@ class _Play:
         try:
             driver = self._world.driver(self._scenario.world)
             for number, step in enumerate(self._scenario.steps, 1):
-                self._take(driver, step, f"step {number} ({step.what})")
+                for turn in range(1, step.times + 1):
+                    if step.times > 1:
+                        self._names.values["n"] = str(turn)
+                    self._take(driver, step, f"step {number} ({step.what})")
         except DriverFailed as error:
             self._world.forget(self._scenario.world)
             self._played.findings.append(str(error))

@@ -60,6 +60,7 @@ class Step:
     expect: Any = None
     error: Mapping[str, Any] | None = None
     collect: int | str | None = None
+    times: int = 1
     meanwhile: tuple[Step, ...] = ()
 
 
@@ -123,7 +124,7 @@ def _scenario(raw: Mapping[str, Any], file: str) -> Scenario:
 
 
 def _step(raw: Mapping[str, Any], place: str) -> Step:
-    unknown = set(raw) - {"op", "do", "args", "expect", "error", "collect", "meanwhile"}
+    unknown = set(raw) - {"op", "do", "args", "expect", "error", "collect", "times", "meanwhile"}
     what = raw.get("op") or raw.get("do") or ""
     if unknown or ("op" in raw) == ("do" in raw) or what not in (OPS if "op" in raw else DEEDS):
         raise BadTable(f"{place}: {sorted(unknown) or what!r} means nothing")
@@ -134,6 +135,7 @@ def _step(raw: Mapping[str, Any], place: str) -> Step:
         expect=raw.get("expect"),
         error=raw.get("error"),
         collect=raw.get("collect"),
+        times=raw.get("times", 1),
         meanwhile=tuple(_step(step, place) for step in raw.get("meanwhile", ())),
     )
 

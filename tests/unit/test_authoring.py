@@ -465,3 +465,14 @@ def test_a_module_that_an_app_misses_is_the_apps_affair() -> None:
 def test_validation_agrees_with_the_class() -> None:
     assert validate(graph_of(order.OrderFlow)) == []
     assert asyncio.iscoroutinefunction(order.OrderFlow.validate)
+
+
+def test_a_number_too_large_for_a_float_is_a_finding() -> None:
+    with pytest.raises(WorkflowInvalid, match="multiplier"):
+
+        class Huge(Workflow, name="huge", version=1):
+            start = "work"
+
+            @step(on={"done": "end"}, retry=Retry(multiplier=10**400))
+            def work(self, ctx: Context) -> Outcome:
+                return Outcome("done")

@@ -450,7 +450,7 @@ async def test_cancel_and_retry(server: CannedServer, run: Run) -> None:
 
 
 async def test_validate_needs_no_server(run: Run) -> None:
-    assert (await run("workflows", "validate", ORDER)).stdout == "order v1: valid, 9 steps\n"
+    assert (await run("workflows", "validate", ORDER)).stdout == "order v1: valid, 10 steps\n"
 
 
 async def test_validate_lists_every_finding_and_ends_with_1(run: Run, tmp_path: Path) -> None:

@@ -390,7 +390,7 @@ async def test_what_is_no_json_is_refused_by_its_place_before_it_is_sent(value: 
     [
         (lambda c: c.schedule_resume("i1", "a", 2**63), "delay_ms"),
         (lambda c: c.schedule_resume("i1", "a", "1h"), "delay_ms"),
-        (lambda c: c.start_instance("order", version=-1), "version"),
+        (lambda c: c.start_instance("order", version=-1), "opts.version"),
         (lambda c: c.start_instance("order", start_delay="soon"), "start_delay"),
         (lambda c: c.start_instance("order", start_delay=5), "start_delay"),
         (lambda c: c.resume("\ud800", "a"), "instance_id"),

@@ -45,6 +45,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 refs = st.sampled_from(["validate", "charge", "reserve", "approval"])
 events = st.sampled_from(["ok", "timeout", "error"])
 numbers = st.integers(0, (1 << 63) - 1)
+times = st.integers(-(1 << 63), (1 << 63) - 1)
 infos = st.builds(PayloadInfo, numbers, texts)
 failures = st.builds(Failure, texts, texts, numbers)
 timers = st.builds(Timer, numbers, st.sampled_from(TimerKind), refs, numbers, numbers, st.booleans())
@@ -78,10 +79,10 @@ states = st.builds(
     labels=labels,
     status=st.sampled_from(InstanceStatus),
     revision=numbers,
-    created_at=numbers,
-    updated_at=numbers,
-    started_at=numbers,
-    ended_at=numbers,
+    created_at=times,
+    updated_at=times,
+    started_at=st.none() | times,
+    ended_at=st.none() | times,
     payload_bytes=numbers,
     steps=st.dictionaries(refs, steps, max_size=4),
     arrivals=st.dictionaries(refs, st.lists(refs, max_size=3).map(tuple), max_size=3),

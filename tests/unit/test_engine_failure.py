@@ -288,7 +288,7 @@ def test_the_failed_task_gets_a_new_attempt_and_its_policy_anew() -> None:
     assert instance.last.cause.request_id == "again"
     assert instance.step("work") == Scheduled(2, 1, 0)
     assert instance.status is InstanceStatus.RUNNING
-    assert (instance.state.failure, instance.state.failed_step, instance.state.ended_at) == (None, "", 0)
+    assert (instance.state.failure, instance.state.failed_step, instance.state.ended_at) == (None, "", None)
     instance.take("work")
     assert instance.step("work") == Running(2, 2, 0, "e1")
 

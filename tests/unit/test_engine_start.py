@@ -84,7 +84,7 @@ def test_a_delayed_instance_is_pending_and_no_step_begins() -> None:
     instance = Instance(ONE_TASK, start_delay_ms=50, grant=Grant("e1", 4, frozenset({"work"})))
 
     assert instance.status is InstanceStatus.PENDING
-    assert instance.state.started_at == 0
+    assert instance.state.started_at is None
     assert instance.begun == []
     assert instance.timer_of("work", TimerKind.START).due_at == START_MS + 50
 

@@ -84,6 +84,52 @@ def test_the_size_of_a_payload_counts_in_bytes() -> None:
     assert (caught.value.field, caught.value.size_bytes) == ("opts.payload", PAYLOAD_BYTES_MAX + 2)
 
 
+WORDS = {
+    "Persian": "می\u200cخواهم",
+    "Malayalam": "നന്\u200dമ",
+    "Sinhala": "ශ්\u200dරී",
+    "family emoji": "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "rainbow flag": "\U0001f3f3\ufe0f\u200d\U0001f308",
+}
+
+
+@pytest.mark.parametrize("word", WORDS.values(), ids=WORDS.keys())
+def test_words_spelled_with_joiners_are_accepted(word: str) -> None:
+    check = Check()
+
+    assert check.text("opts.business_key", word, 256) == word
+    assert check.labels("opts.labels", {"name": word}) == {"name": word}
+    check.done()
+
+
+FORBIDDEN = [
+    *map(chr, range(0x20)),
+    *map(chr, range(0x7F, 0xA0)),
+    *"\u061c\u200b\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2060\u2064\u2066\u2067\u2068\u2069\ufeff",
+    "\ud800",
+    "\udfff",
+]
+
+
+@pytest.mark.parametrize("character", FORBIDDEN, ids=lambda character: f"U+{ord(character):04X}")
+def test_invisible_and_direction_characters_are_rejected(character: str) -> None:
+    text = f"a{character}b"
+
+    assert refuses(lambda check: check.text("opts.business_key", text, 256))
+    assert refuses(lambda check: check.labels("opts.labels", {"name": text}))
+
+
+@pytest.mark.parametrize("joiner", ["\u200c", "\u200d"])
+def test_names_and_ids_take_no_joiners(joiner: str) -> None:
+    text = f"a{joiner}b"
+
+    assert refuses(lambda check: check.name("workflow", text))
+    assert refuses(lambda check: check.event("event", text))
+    assert refuses(lambda check: check.instance_id("instance_id", text))
+    assert refuses(lambda check: check.request_id("opts.request_id", text))
+    assert refuses(lambda check: check.labels("opts.labels", {text: ""}))
+
+
 @given(st.text(max_size=200))
 def test_an_instance_id_holds_nothing_that_a_shell_a_path_or_a_log_line_could_misread(text: str) -> None:
     if not refuses(lambda check: check.instance_id("instance_id", text)):

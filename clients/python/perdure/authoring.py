@@ -412,9 +412,16 @@ def _retry(ref: str, retry: Any, findings: list[Finding]) -> RetryPolicy:
         initial_ms=_duration_given_ms(ref, "retry initial", retry.initial, 1, findings),
         max_ms=_duration_given_ms(ref, "retry max", retry.max, DURATION_MS_MAX, findings),
         # One spelling per number, or the digest would tell 2 from 2.0.
-        multiplier=float(multiplier) if type(multiplier) is int else multiplier,
-        jitter=float(jitter) if type(jitter) is int else jitter,
+        multiplier=_as_float(multiplier),
+        jitter=_as_float(jitter),
     )
+
+
+def _as_float(value: Any) -> Any:
+    try:
+        return float(value) if type(value) is int else value
+    except OverflowError:  # left to the validation, which rejects it
+        return value
 
 
 def _duration_ms(ref: str, what: str, text: str | None, findings: list[Finding]) -> int | None:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from perdure.errors import FieldViolation, InvalidFieldError
+from perdure.errors import FieldViolation, InvalidFieldError, PerdureError
 
 DEPTH_MAX: Final = 100
 """How deep a payload may be nested; the server's limit, kept here so that the answer names the place."""
@@ -36,7 +36,13 @@ def encode(value: Any, *, field: str) -> str:
     problem = _problem(value, field, DEPTH_MAX)
     if problem is not None:
         raise InvalidFieldError(f"{field} is no JSON: {problem}", violations=[problem])
-    return _ENCODER.encode(value)
+    try:
+        return _ENCODER.encode(value)
+    except ValueError:  # Python writes integers of at most `sys.get_int_max_str_digits` digits
+        violation = FieldViolation(
+            field, "holds an integer with too many digits; pass it as JsonText or a string"
+        )
+        raise InvalidFieldError(str(violation), violations=[violation]) from None
 
 
 def encode_object(value: object, *, field: str) -> str:
@@ -52,8 +58,15 @@ def encode_object(value: object, *, field: str) -> str:
 
 
 def decode(text: str) -> Any:
-    """Return the value of a JSON text that the API gave."""
-    return json.loads(text)
+    """Return the value of a JSON text that the API gave.
+
+    Raises:
+        PerdureError: Python cannot hold the value, such as an integer of more than 4,300 digits.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PerdureError(f"a payload cannot be decoded ({error}); read it with json_text=True") from None
 
 
 def _problem(value: Any, place: str, depth_left: int) -> FieldViolation | None:

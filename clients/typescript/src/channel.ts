@@ -54,6 +54,8 @@ export function channelOptions(target: string, tls: TlsOptions | undefined): Cha
     // Retries are ours, with the request id in view; a service config out of DNS shall not add its own.
     "grpc.service_config_disable_resolution": 1,
     "grpc.primary_user_agent": "perdure-node",
+    // By default, channels with equal options share one connection. Then watches would use up the streams of other calls.
+    "grpc.use_local_subchannel_pool": 1,
     // An http_proxy in the environment is not meant for this machine.
     ...(isLoopback(target) ? { "grpc.enable_http_proxy": 0 } : {}),
     ...(tls?.serverName

@@ -15,7 +15,7 @@ import * as server from "./gen/perdure/v1/server_service_pb.js";
 import * as timers from "./gen/perdure/v1/timer_service_pb.js";
 import * as workflows from "./gen/perdure/v1/workflow_service_pb.js";
 import type { JsonText } from "./json.js";
-import { Attempts, DEFAULT_RETRIES, NO_RETRIES, type Retries } from "./retry.js";
+import { Attempts, NO_RETRIES, retriesOf, timeLimitOf, type Retries } from "./retry.js";
 import { Transport, type CallOptions } from "./transport.js";
 import * as types from "./types.js";
 import { watch } from "./watch.js";
@@ -31,7 +31,7 @@ const BACKUP_TIMEOUT_MS = 3_600_000;
 export interface ClientOptions {
   /** Absent means without TLS. */
   readonly tls?: TlsOptions | undefined;
-  /** Bounds each call with all its retries; 30,000 if absent. Each method takes one of its own. */
+  /** Limits each call, including retries. 30,000 if absent. Each method takes one of its own, see `CallOptions`. */
   readonly timeoutMs?: number | undefined;
   /** Sent with every call, such as `{ authorization: "Bearer ..." }`. */
   readonly metadata?: Readonly<Record<string, string>> | undefined;
@@ -54,8 +54,8 @@ export class Client {
     readonly target: string = DEFAULT_TARGET,
     options: ClientOptions = {},
   ) {
-    this.retries = { ...DEFAULT_RETRIES, ...options.retries };
-    this.timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
+    this.retries = retriesOf(options.retries);
+    this.timeoutMs = timeLimitOf("timeoutMs", options.timeoutMs ?? TIMEOUT_MS);
     this.transport = new Transport(target, options.tls, options.metadata ?? {}, this.retries, this.timeoutMs);
   }
 
@@ -79,7 +79,7 @@ export class Client {
   ): Promise<types.StartedInstance> {
     const requestId = requestIdOf(options);
     const request = create(runner.StartInstanceRequestSchema, {
-      workflow: fields.text("workflow", workflow),
+      workflow: fields.required("workflow", workflow),
       context: fields.payload("context", context ?? {})!,
       opts: {
         requestId,
@@ -92,7 +92,7 @@ export class Client {
           options.conflictPolicy ?? "FAIL",
         ),
         startDelayMs: fields.int64("opts.start_delay_ms", options.startDelayMs),
-        labels: fields.labels(options.labels),
+        labels: fields.labels("opts.labels", options.labels),
       },
     });
     const method = runner.RunnerService.method.startInstance;
@@ -117,12 +117,12 @@ export class Client {
     const requestId = requestIdOf(options);
     const body = fields.payload("payload", payload);
     const request = create(runner.ResumeRequestSchema, {
-      instanceId: fields.text("instance_id", instanceId),
-      event: fields.text("event", event),
+      instanceId: fields.required("instance_id", instanceId),
+      event: fields.required("event", event),
       opts: {
         requestId,
         stepRef: fields.text("opts.step_ref", options.stepRef),
-        buffer: options.buffer ?? false,
+        buffer: fields.bool("opts.buffer", options.buffer),
         ...(body === undefined ? {} : { payload: body }),
       },
     });
@@ -148,9 +148,9 @@ export class Client {
   ): Promise<types.ScheduledResume> {
     const requestId = requestIdOf(options);
     const request = create(runner.ScheduleResumeRequestSchema, {
-      instanceId: fields.text("instance_id", instanceId),
-      stepRef: fields.text("step_ref", stepRef),
-      delayMs: fields.int64("delay_ms", delayMs),
+      instanceId: fields.required("instance_id", instanceId),
+      stepRef: fields.required("step_ref", stepRef),
+      delayMs: fields.int64("delay_ms", fields.present("delay_ms", delayMs)),
       opts: { requestId },
     });
     const method = runner.RunnerService.method.scheduleResume;
@@ -163,7 +163,7 @@ export class Client {
   /** Returns an instance as it is now, with its payloads. Rejects with `InstanceNotFoundError`. */
   async getInstance(instanceId: string, options: CallOptions = {}): Promise<types.Instance> {
     const request = create(instances.GetInstanceRequestSchema, {
-      instanceId: fields.text("instance_id", instanceId),
+      instanceId: fields.required("instance_id", instanceId),
     });
     const method = instances.InstanceService.method.getInstance;
     const { instance } = await this.transport.unary(method, request, options);
@@ -179,11 +179,11 @@ export class Client {
   listInstances(filter: types.InstanceFilter = {}): AsyncGenerator<types.InstanceSummary, void, undefined> {
     const asked: MessageInitShape<typeof instances.ListInstancesRequestSchema> = {
       pageSize: pageSizeOf(filter),
-      states: (filter.states ?? []).map((state) =>
+      states: fields.list("states", filter.states).map((state) =>
         fields.member<instances.InstanceState>("states", instances.InstanceStateSchema, state),
       ),
       workflow: fields.text("workflow", filter.workflow),
-      labels: fields.labels(filter.labels),
+      labels: fields.labels("labels", filter.labels),
       businessKey: fields.text("business_key", filter.businessKey),
       version: fields.uint32("version", filter.version),
       unconsumedEvents: filter.unconsumedEvents ?? false,
@@ -205,7 +205,7 @@ export class Client {
     options: types.HistoryOptions = {},
   ): AsyncGenerator<HistoryEntry, void, undefined> {
     const asked: MessageInitShape<typeof instances.ListHistoryRequestSchema> = {
-      instanceId: fields.text("instance_id", instanceId),
+      instanceId: fields.required("instance_id", instanceId),
       afterRevision: fields.int64("after_revision", options.afterRevision),
       pageSize: pageSizeOf(options),
     };
@@ -238,16 +238,16 @@ export class Client {
    * `DeadlineExceededError` when `timeoutMs` (absent: for ever) passes first.
    */
   async waitForEnd(instanceId: string, options: CallOptions = {}): Promise<types.Instance> {
-    const whole = new Attempts(NO_RETRIES, options.timeoutMs ?? Infinity);
+    const limitMs = options.timeoutMs === undefined ? Infinity : timeLimitOf("timeoutMs", options.timeoutMs);
+    const whole = new Attempts(NO_RETRIES, limitMs);
     for (;;) {
-      const timeoutMs = options.timeoutMs === undefined ? undefined : whole.leftMs;
+      const timeoutMs = whole.leftMs;
+      if (timeoutMs === 0) throw new DeadlineExceededError(`${instanceId} did not end within ${limitMs} ms`);
       for await (const event of this.watchInstance(instanceId, { ...options, timeoutMs }))
         if (event.type === "end") break;
       const instance = await this.getInstance(instanceId, { signal: options.signal });
       if (["COMPLETED", "FAILED", "CANCELLED"].includes(instance.state)) return instance;
-      // Somebody retried it in between.
-      if (whole.leftMs === 0)
-        throw new DeadlineExceededError(`${instanceId} did not end within ${options.timeoutMs} ms`);
+      // Otherwise it was retried in between.
     }
   }
 
@@ -255,7 +255,7 @@ export class Client {
   async cancelInstance(instanceId: string, options: types.CancelOptions = {}): Promise<types.Revised> {
     const requestId = requestIdOf(options);
     const request = create(instances.CancelInstanceRequestSchema, {
-      instanceId: fields.text("instance_id", instanceId),
+      instanceId: fields.required("instance_id", instanceId),
       opts: { requestId, reason: fields.text("opts.reason", options.reason) },
     });
     const method = instances.InstanceService.method.cancelInstance;
@@ -271,7 +271,7 @@ export class Client {
   async retryInstance(instanceId: string, options: types.MutationOptions = {}): Promise<types.Revised> {
     const requestId = requestIdOf(options);
     const request = create(instances.RetryInstanceRequestSchema, {
-      instanceId: fields.text("instance_id", instanceId),
+      instanceId: fields.required("instance_id", instanceId),
       opts: { requestId },
     });
     const method = instances.InstanceService.method.retryInstance;
@@ -283,7 +283,7 @@ export class Client {
 
   /** Returns a pending timer. Rejects with `TimerNotFoundError`. */
   async getTimer(reference: string, options: CallOptions = {}): Promise<types.Timer> {
-    const request = create(timers.GetTimerRequestSchema, { reference: fields.text("reference", reference) });
+    const request = create(timers.GetTimerRequestSchema, { reference: fields.required("reference", reference) });
     const { timer } = await this.transport.unary(timers.TimerService.method.getTimer, request, options);
     return convert.timerOf(timer ?? create(timers.TimerSchema));
   }
@@ -291,7 +291,7 @@ export class Client {
   /** Yields pending timers, of one instance or (with "") of all, the one that is due first on top. */
   listTimers(instanceId = "", options: types.ListOptions = {}): AsyncGenerator<types.Timer, void, undefined> {
     const asked: MessageInitShape<typeof timers.ListTimersRequestSchema> = {
-      instanceId: fields.text("instance_id", instanceId),
+      instanceId: fields.required("instance_id", instanceId),
       pageSize: pageSizeOf(options),
     };
     return pages(async (pageToken) => {
@@ -305,7 +305,7 @@ export class Client {
   async cancelTimer(reference: string, options: types.MutationOptions = {}): Promise<types.Revised> {
     const requestId = requestIdOf(options);
     const request = create(timers.CancelTimerRequestSchema, {
-      reference: fields.text("reference", reference),
+      reference: fields.required("reference", reference),
       opts: { requestId },
     });
     const method = timers.TimerService.method.cancelTimer;
@@ -317,7 +317,7 @@ export class Client {
   async fireTimer(reference: string, options: types.MutationOptions = {}): Promise<types.FiredTimer> {
     const requestId = requestIdOf(options);
     const request = create(timers.FireTimerRequestSchema, {
-      reference: fields.text("reference", reference),
+      reference: fields.required("reference", reference),
       opts: { requestId },
     });
     const method = timers.TimerService.method.fireTimer;
@@ -330,7 +330,7 @@ export class Client {
   /** Returns a workflow with its graph; version 0 is the newest. Rejects with `WorkflowNotFoundError`. */
   async getWorkflow(workflow: string, version = 0, options: CallOptions = {}): Promise<types.WorkflowVersion> {
     const request = create(workflows.GetWorkflowRequestSchema, {
-      workflow: fields.text("workflow", workflow),
+      workflow: fields.required("workflow", workflow),
       version: fields.uint32("version", version),
     });
     const answer = await this.transport.unary(workflows.WorkflowService.method.getWorkflow, request, options);
@@ -357,7 +357,7 @@ export class Client {
    * with `OverloadedError` if a backup is already running.
    */
   async backupDatabase(fileName: string, options: CallOptions = {}): Promise<types.Backup> {
-    const request = create(server.BackupDatabaseRequestSchema, { fileName: fields.text("file_name", fileName) });
+    const request = create(server.BackupDatabaseRequestSchema, { fileName: fields.required("file_name", fileName) });
     const method = server.ServerService.method.backupDatabase;
     const bounded = { ...options, timeoutMs: options.timeoutMs ?? BACKUP_TIMEOUT_MS };
     const answer = await this.transport.unary(method, request, bounded, { retries: NO_RETRIES });

@@ -22,9 +22,29 @@ export function text(field: string, value: string | undefined): string {
   return value;
 }
 
+/** A text that must be given. */
+export function required(field: string, value: string): string {
+  return text(field, present(field, value));
+}
+
+export function present<T>(field: string, value: T): T {
+  if (value === undefined || value === null) throw refusal(field, `must be given, not ${String(value)}`);
+  return value;
+}
+
+export function bool(field: string, value: boolean | undefined): boolean {
+  if (value !== undefined && typeof value !== "boolean") throw refusal(field, `must be a boolean, not ${typeof value}`);
+  return value ?? false;
+}
+
+export function list<T>(field: string, value: readonly T[] | undefined): readonly T[] {
+  if (value !== undefined && !Array.isArray(value)) throw refusal(field, `must be an array, not ${typeof value}`);
+  return value ?? [];
+}
+
 export function int64(field: string, value: number | bigint | undefined): bigint {
   if (value !== undefined && typeof value !== "bigint" && !Number.isInteger(value))
-    throw refusal(field, `${String(value)} is no integer`);
+    throw refusal(field, `must be an integer, not ${shown(value)}`);
   const exact = BigInt(value ?? 0);
   if (exact > INT64_MAX || exact < -INT64_MAX - 1n) throw refusal(field, `${exact} does not fit into 64 bits`);
   return exact;
@@ -38,14 +58,22 @@ export function uint32(field: string, value: number | undefined): number {
   return within(field, value ?? 0, 0, 2 ** 32 - 1);
 }
 
-function within(field: string, value: number, min: number, max: number): number {
-  if (Number.isInteger(value) && value >= min && value <= max) return value;
-  throw refusal(field, `${String(value)} is no integer from ${min} to ${max}`);
+function shown(value: unknown): string {
+  return typeof value === "number" || typeof value === "bigint" ? String(value) : `a value of type ${typeof value}`;
 }
 
-export function labels(value: Readonly<Record<string, string>> | undefined): Record<string, string> {
+function within(field: string, value: number, min: number, max: number): number {
+  if (Number.isInteger(value) && value >= min && value <= max) return value;
+  throw refusal(field, `must be an integer from ${min} to ${max}, not ${shown(value)}`);
+}
+
+export function labels(field: string, value: Readonly<Record<string, string>> | undefined): Record<string, string> {
+  if (value !== undefined && (typeof value !== "object" || value === null || Array.isArray(value)))
+    throw refusal(field, `must be an object of strings, not ${Array.isArray(value) ? "an array" : typeof value}`);
   const pairs = Object.entries(value ?? {});
-  return Object.fromEntries(pairs.map(([key, label]) => [text("labels", key), text(`labels.${key}`, label)]));
+  return Object.fromEntries(
+    pairs.map(([key, label]) => [text(field, key), required(`${field}[${JSON.stringify(key)}]`, label)]),
+  );
 }
 
 /** Returns the number of an enum's short name. */

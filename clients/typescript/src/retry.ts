@@ -5,7 +5,47 @@
  * Every call is safe to send again: reads change nothing, and every mutating call carries a request id.
  */
 
-import type { PerdureError } from "./errors.js";
+import { InvalidFieldError, type PerdureError } from "./errors.js";
+
+/** Ten years. gRPC cannot represent much longer deadlines, so a longer timeout is the same as none. */
+export const TIMEOUT_MS_MAX = 10 * 366 * 86_400_000;
+
+/** The longest pause between two sendings, whatever the settings or the server ask for. A timer of Node takes 24 days. */
+export const PAUSE_MS_MAX = 86_400_000;
+
+/** Maximum growth of the pause from one failure to the next. */
+export const MULTIPLIER_MAX = 1_000;
+
+/** Returns a time limit, `Infinity` for one of more than `TIMEOUT_MS_MAX`. Throws `InvalidFieldError`. */
+export function timeLimitOf(field: string, value: unknown): number {
+  if (typeof value !== "number" || !(value > 0))
+    throw invalid(field, `must be more than 0 milliseconds (Infinity for no limit), not ${shown(value)}`);
+  return value > TIMEOUT_MS_MAX ? Infinity : value;
+}
+
+/** Returns the settings with the default for every absent one. Throws `InvalidFieldError` for what cannot work. */
+export function retriesOf(given: Partial<Retries> | undefined): Retries {
+  const initialMs = given?.initialMs ?? DEFAULT_RETRIES.initialMs;
+  const maxMs = given?.maxMs ?? DEFAULT_RETRIES.maxMs;
+  const multiplier = given?.multiplier ?? DEFAULT_RETRIES.multiplier;
+  const attemptsMax = given?.attemptsMax ?? DEFAULT_RETRIES.attemptsMax;
+  for (const [field, value] of Object.entries({ initialMs, maxMs }))
+    if (timeLimitOf(`retries.${field}`, value) === Infinity)
+      throw invalid(`retries.${field}`, `must be at most ${TIMEOUT_MS_MAX} milliseconds, not ${value}`);
+  if (typeof multiplier !== "number" || !(multiplier >= 1 && multiplier <= MULTIPLIER_MAX))
+    throw invalid("retries.multiplier", `must be a number from 1 to ${MULTIPLIER_MAX}, not ${shown(multiplier)}`);
+  if (!Number.isInteger(attemptsMax) || attemptsMax < 0)
+    throw invalid("retries.attemptsMax", `must be an integer of at least 0, not ${shown(attemptsMax)}`);
+  return { initialMs, maxMs, multiplier, attemptsMax };
+}
+
+function invalid(field: string, description: string): InvalidFieldError {
+  return new InvalidFieldError(`${field}: ${description}`, { violations: [{ field, description }] });
+}
+
+function shown(value: unknown): string {
+  return typeof value === "number" ? String(value) : value === null ? "null" : `a value of type ${typeof value}`;
+}
 
 /** How a client sends calls again that failed for a moment's reason. */
 export interface Retries {
@@ -72,8 +112,11 @@ export class Attempts {
     if (this.failures === 1) this.deadlineMs = Math.min(this.deadlineMs, this.nature.nowMs() + outageMs);
     const { initialMs, maxMs, multiplier } = this.retries;
     // Bounded before the power is taken: a watch may fail for days.
-    const ceiling = Math.min(maxMs, initialMs * multiplier ** Math.min(this.failures - 1, 32));
-    const pauseMs = Math.max(ceiling * (1 - this.nature.chance() / 2), error.retryAfterMs ?? 0);
+    const ceiling = Math.min(maxMs, PAUSE_MS_MAX, initialMs * multiplier ** Math.min(this.failures - 1, 32));
+    const pauseMs = Math.max(
+      ceiling * (1 - this.nature.chance() / 2),
+      Math.min(error.retryAfterMs ?? 0, PAUSE_MS_MAX),
+    );
     return pauseMs < this.leftMs ? pauseMs : undefined;
   }
 }

@@ -11,18 +11,26 @@ import {
   type DescMethodUnary,
   type MessageShape,
 } from "@bufbuild/protobuf";
-import { Client as Channel, Metadata, type ClientUnaryCall, type ServiceError } from "@grpc/grpc-js";
+import {
+  Client as Channel,
+  Metadata,
+  type ChannelOptions,
+  type ClientUnaryCall,
+  type ServiceError,
+} from "@grpc/grpc-js";
 
 import { channelOptions, credentialsOf, type TlsOptions } from "./channel.js";
-import { Attempts, type Retries } from "./retry.js";
+import { DeadlineExceededError, UnavailableError } from "./errors.js";
+import { Attempts, timeLimitOf, type Retries } from "./retry.js";
 import { errorOf } from "./status.js";
-
-/** The longest time that a timer of Node and a gRPC deadline both take, about 24 days. */
-export const TIMEOUT_MS_MAX = 2 ** 31 - 1;
+import { IDLE_MS, WatchConnections } from "./watch-connections.js";
 
 /** What every method takes. */
 export interface CallOptions {
-  /** Bounds the call with all its retries; by default the client's. */
+  /**
+   * Limits the call, including retries. By default the client's. `Infinity`, or more than ten years, is no limit.
+   * Zero, a negative number and NaN reject with `InvalidFieldError`.
+   */
   readonly timeoutMs?: number | undefined;
   /** Breaks the call off: it rejects with the signal's reason. A mutating call may have taken effect by then. */
   readonly signal?: AbortSignal | undefined;
@@ -31,6 +39,7 @@ export interface CallOptions {
 export class Transport {
   private channel: Channel | undefined;
   private closed = false;
+  private readonly watchConnections = new WatchConnections(() => this.connect({ "grpc.client_idle_timeout_ms": IDLE_MS }));
   private readonly live = new Set<{ cancel(): void }>();
 
   constructor(
@@ -48,13 +57,17 @@ export class Transport {
     options: CallOptions,
     { requestId = "", retries = this.retries }: { requestId?: string; retries?: Retries } = {},
   ): Promise<MessageShape<O>> {
-    const attempts = new Attempts(retries, options.timeoutMs ?? this.timeoutMs);
+    const limitMs = options.timeoutMs === undefined ? this.timeoutMs : timeLimitOf("timeoutMs", options.timeoutMs);
+    const attempts = new Attempts(retries, limitMs);
     for (;;) {
       try {
         return await this.send(method, request, attempts.leftMs, options.signal);
       } catch (failed) {
         if (!isServiceError(failed)) throw failed;
-        const error = errorOf(failed, requestId);
+        let error = errorOf(failed, requestId);
+        // The server's own limit does not end a call that has none.
+        if (limitMs === Infinity && error instanceof DeadlineExceededError)
+          error = new UnavailableError(error.message, { requestId, cause: failed });
         const pauseMs = attempts.pauseAfter(error);
         if (pauseMs === undefined) throw error;
         await pause(pauseMs, options.signal);
@@ -98,7 +111,10 @@ export class Transport {
     });
   }
 
-  /** Yields a stream's messages until it ends. Leaving the loop, or the signal, cancels the stream. */
+  /**
+   * Yields a stream's messages until it ends, over a watch connection with room. Leaving the loop, or the signal, cancels
+   * the stream.
+   */
   async *stream<I extends DescMessage, O extends DescMessage>(
     method: DescMethodServerStreaming<I, O>,
     request: MessageShape<I>,
@@ -106,7 +122,23 @@ export class Transport {
     signal: AbortSignal | undefined,
   ): AsyncGenerator<MessageShape<O>, void, undefined> {
     signal?.throwIfAborted();
-    const stream = this.open().makeServerStreamRequest(
+    if (this.closed) throw new Error("the client is closed");
+    const connection = this.watchConnections.acquire();
+    try {
+      yield* this.messages(connection.channel, method, request, timeoutMs, signal);
+    } finally {
+      this.watchConnections.release(connection);
+    }
+  }
+
+  private async *messages<I extends DescMessage, O extends DescMessage>(
+    channel: Channel,
+    method: DescMethodServerStreaming<I, O>,
+    request: MessageShape<I>,
+    timeoutMs: number,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<MessageShape<O>, void, undefined> {
+    const stream = channel.makeServerStreamRequest(
       pathOf(method),
       serializer(method.input),
       deserializer(method.output),
@@ -138,12 +170,22 @@ export class Transport {
     this.live.clear();
     this.channel?.close();
     this.channel = undefined;
+    this.watchConnections.close();
+  }
+
+  /** Number of watches on each open watch connection, for tests. */
+  get watches(): readonly number[] {
+    return this.watchConnections.watches;
   }
 
   private open(): Channel {
     if (this.closed) throw new Error("the client is closed");
-    this.channel ??= new Channel(this.target, credentialsOf(this.tls), channelOptions(this.target, this.tls));
+    this.channel ??= this.connect({});
     return this.channel;
+  }
+
+  private connect(options: ChannelOptions): Channel {
+    return new Channel(this.target, credentialsOf(this.tls), { ...channelOptions(this.target, this.tls), ...options });
   }
 
   private sent(): Metadata {
@@ -173,7 +215,7 @@ export function pause(ms: number, signal: AbortSignal | undefined): Promise<void
 }
 
 function deadlineIn(ms: number): number {
-  return Date.now() + Math.min(ms, TIMEOUT_MS_MAX);
+  return Date.now() + ms; // Infinity is no deadline
 }
 
 function pathOf(method: { readonly name: string; readonly parent: { readonly typeName: string } }): string {

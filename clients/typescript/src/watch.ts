@@ -12,7 +12,7 @@ import {
   type WatchInstanceRequest,
   type WatchInstanceResponse,
 } from "./gen/perdure/v1/instance_service_pb.js";
-import { Attempts, NO_RETRIES, type Retries } from "./retry.js";
+import { Attempts, NO_RETRIES, timeLimitOf, type Retries } from "./retry.js";
 import { pause, type Transport } from "./transport.js";
 import type { WatchEvent, WatchOptions } from "./types.js";
 
@@ -66,17 +66,31 @@ export class Watching {
   }
 }
 
-/** Yields a watch's events until its end. `timeoutMs` is how long its first answer may take. */
-export async function* watch(
+/**
+ * Returns a watch's events until its end. `timeoutMs` limits the wait for the first response. Throws `InvalidFieldError`.
+ */
+export function watch(
   transport: Transport,
   instanceId: string,
   options: WatchOptions,
   retries: Retries,
   timeoutMs: number,
 ): AsyncGenerator<WatchEvent, void, undefined> {
-  const { signal } = options;
-  const watching = new Watching(fields.text("instance_id", instanceId), options.afterRevision);
-  const whole = new Attempts(NO_RETRIES, options.timeoutMs ?? Infinity);
+  const watching = new Watching(fields.required("instance_id", instanceId), options.afterRevision);
+  const limitMs = options.timeoutMs === undefined ? Infinity : timeLimitOf("timeoutMs", options.timeoutMs);
+  const outageMs = options.outageMs === undefined ? OUTAGE_MS : timeLimitOf("outageMs", options.outageMs);
+  return events(transport, instanceId, watching, { limitMs, outageMs, signal: options.signal }, retries, timeoutMs);
+}
+
+async function* events(
+  transport: Transport,
+  instanceId: string,
+  watching: Watching,
+  { limitMs, outageMs, signal }: { limitMs: number; outageMs: number; signal: AbortSignal | undefined },
+  retries: Retries,
+  timeoutMs: number,
+): AsyncGenerator<WatchEvent, void, undefined> {
+  const whole = new Attempts(NO_RETRIES, limitMs);
   const attempts = new Attempts(retries, Math.min(timeoutMs, whole.leftMs));
   for (;;) {
     let error: PerdureError = new UnavailableError(`the watch of ${instanceId} broke off`);
@@ -99,10 +113,10 @@ export async function* watch(
     // A stream that reached its own bound is only due for renewal.
     if (error instanceof DeadlineExceededError && whole.leftMs > 0)
       error = new UnavailableError("the stream reached its time bound");
-    const pauseMs = attempts.pauseAfter(error, options.outageMs ?? OUTAGE_MS);
+    const pauseMs = attempts.pauseAfter(error, outageMs);
     if (pauseMs === undefined) throw error;
     if (pauseMs > whole.leftMs)
-      throw new DeadlineExceededError(`${instanceId} did not end within ${options.timeoutMs} ms`);
+      throw new DeadlineExceededError(`${instanceId} did not end within ${limitMs} ms`);
     await pause(pauseMs, signal);
   }
 }

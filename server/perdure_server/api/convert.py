@@ -67,9 +67,9 @@ _JOIN: Final[Mapping[Join, Any]] = {
 }
 
 
-def timestamp(at: int) -> Timestamp | None:
-    """Return milliseconds since the epoch as a `Timestamp`, None for 0 (not yet)."""
-    return Timestamp(seconds=at // 1000, nanos=at % 1000 * 1_000_000) if at else None
+def timestamp(at: int | None) -> Timestamp | None:
+    """Return milliseconds since the epoch as a `Timestamp`, None for None (not yet)."""
+    return None if at is None else Timestamp(seconds=at // 1000, nanos=at % 1000 * 1_000_000)
 
 
 def duration(length_ms: int | None) -> Duration | None:

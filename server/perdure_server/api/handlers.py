@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError, Message
 from perdure_server.api.admission import Gate, Peer
 from perdure_server.api.errors import DETAILS_KEY, refusal_of, status_of
 from perdure_server.api.tallies import CALL_SECONDS, CallTally
+from perdure_server.runtime.errors import Overloaded
 from perdure_server.runtime.fields import InvalidFields, Violation
 from perdure_server.telemetry.tally import Histogram
 
@@ -112,6 +113,7 @@ class Unary:
             except DecodeError:
                 await refuse(context, _not_a(parse), tally)
             except Exception as error:  # noqa: BLE001 - the table tells it, or logs it
+                answer = b""
                 await refuse(context, error, tally)
             finally:
                 seconds.add(perf_counter() - began)
@@ -225,7 +227,11 @@ async def _pass_on(
         if out is None:
             return
         size_bytes = len(out)
-        gate.hold(peer, size_bytes)
+        try:
+            gate.hold(peer, size_bytes)
+        except Overloaded:
+            out = None
+            raise
         watchdog = loop.call_later(gate.limits.watch_write_seconds, stalled)
         try:
             await context.write(out)
@@ -259,9 +265,21 @@ async def refuse(context: Context, error: Exception, tally: CallTally | None = N
     if tally is not None:
         tally.refused(refusal.code.name, refusal.reason)
     status = status_of(refusal)
+    _forget_frames(error)
     await context.abort(
         refusal.code, status.message, trailing_metadata=((DETAILS_KEY, status.SerializeToString()),)
     )
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Drop the tracebacks of an error and of its causes.
+
+    gRPC keeps the abort of a call, with the error in its context, in a cycle with the call. So what the frames hold,
+    such as payloads, would stay until Python's next collection.
+    """
+    while error is not None and error.__traceback__ is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _not_a(parse: Callable[[bytes], Message]) -> InvalidFields:

@@ -54,7 +54,9 @@ def read_page_token(
         cursor = tuple(orjson.loads(raw[_DIGEST_BYTES:]))
         if page_token(query, cursor) != token:
             raise ValueError("of another query, or altered")
-        if tuple(map(type, cursor)) != shape or any(type(n) is int and not 0 <= n < 1 << 63 for n in cursor):
+        if tuple(map(type, cursor)) != shape or any(
+            type(n) is int and not -(1 << 63) <= n < 1 << 63 for n in cursor
+        ):
             raise ValueError("made up")
         return cursor
     except (ValueError, TypeError):

@@ -15,7 +15,7 @@ import typer
 from perdure_server.cli.console import say, say_lines, warn, warn_json
 from perdure_server.cli.exits import CommandFailed, Exit, fail
 from perdure_server.cli.remote import Session, remote
-from perdure_server.cli.values import duration_ms_of, json_of, labels_of, object_of, seconds_of
+from perdure_server.cli.values import duration_ms_of, json_of, labels_of, object_of, timeout_of
 
 if TYPE_CHECKING:
     from perdure.client import WatchEvent
@@ -309,7 +309,7 @@ def _show(session: Session, instance_id: str) -> str:
 
 
 def _wait_seconds(text: str) -> float | None:
-    return seconds_of(text, "--wait-timeout") if text else None
+    return timeout_of(text, "--wait-timeout") if text else None
 
 
 @contextlib.contextmanager

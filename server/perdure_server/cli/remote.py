@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from perdure_server.cli.exits import EXIT_HELP, Exit, fail, fail_with
-from perdure_server.cli.values import seconds_of
+from perdure_server.cli.values import timeout_of
 
 if TYPE_CHECKING:
     from perdure import Client
@@ -184,7 +184,7 @@ def _session(
     return Session(
         server=server,
         as_json=as_json,
-        timeout_seconds=seconds_of(timeout, "--timeout"),
+        timeout_seconds=timeout_of(timeout, "--timeout"),
         tls=tls,
         tls_ca=tls_ca,
         tls_cert=tls_cert,

@@ -66,6 +66,14 @@ def seconds_of(text: str, option: str) -> float:
         raise typer.BadParameter(str(error), param_hint=option) from None
 
 
+def timeout_of(text: str, option: str) -> float:
+    """Return a time limit in seconds. Rejects 0, which would end every call before it is sent."""
+    seconds = seconds_of(text, option)
+    if seconds == 0:
+        raise typer.BadParameter("must be more than 0, as in '30s'", param_hint=option)
+    return seconds
+
+
 def duration_ms_of(text: str, option: str) -> int:
     """Return a duration such as ``30s``, or digits that mean milliseconds, in milliseconds."""
     try:

@@ -134,7 +134,7 @@ class Draft:
 
     def settle(self) -> None:
         """Add every fact that follows by itself, until nothing more does."""
-        while self.state.is_live and self.state.started_at:
+        while self.state.is_live and self.state.started_at is not None:
             joins = ripe_joins(self.graph, self.state) if self.state.arrivals else None
             if joins is None or not (joins.skipped or joins.ripe):
                 break
@@ -146,7 +146,7 @@ class Draft:
             for step_ref in begun:
                 if isinstance(self.state.steps[step_ref], Waiting):
                     self.await_event(step_ref)
-        if self.state.is_live and self.state.started_at and not self._has_branches():
+        if self.state.is_live and self.state.started_at is not None and not self._has_branches():
             unconsumed = tuple(facts.Unconsumed(b.revision, b.event) for b in self.state.inbox)
             self.add(facts.InstanceCompleted(unconsumed=unconsumed))
         self.take_ready()

@@ -69,7 +69,7 @@ def begin(instance_id: str, entry: Entry) -> State:
         revision=entry.revision,
         created_at=entry.at,
         updated_at=entry.at,
-        started_at=0 if delayed else entry.at,
+        started_at=None if delayed else entry.at,
         payload_bytes=fact.initial.size_bytes,
         arrivals={fact.start_step: ()},
     )
@@ -116,7 +116,7 @@ _SET_UPDATED_AT: Final = _SET["updated_at"]
 
 def _status(state: State, steps: Mapping[str, StepState]) -> InstanceStatus:
     """DESIGN section 1: WAITING while nothing runs or backs off and at least one step waits."""
-    if state.started_at == 0:
+    if state.started_at is None:
         return InstanceStatus.PENDING
     waits = False
     for step in steps.values():
@@ -295,7 +295,7 @@ def _instance_retried(state: State, entry: Entry, fact: facts.InstanceRetried) -
     return {
         "steps": steps,
         "status": _status(state, steps),
-        "ended_at": 0,
+        "ended_at": None,
         "failure": None,
         "failed_step": "",
         "kept_timers": (),

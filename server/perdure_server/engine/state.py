@@ -175,7 +175,7 @@ ACTIVE: Final = (*BUSY, *RESTING)
 
 @value(frozen=True, slots=True, kw_only=True)
 class State:
-    """One instance after entry ``revision``. Times are milliseconds since the epoch; 0 means not yet."""
+    """One instance after entry ``revision``. Times are milliseconds since the epoch; None means not yet."""
 
     instance_id: str
     workflow: str
@@ -189,8 +189,8 @@ class State:
     revision: int
     created_at: int
     updated_at: int
-    started_at: int = 0
-    ended_at: int = 0
+    started_at: int | None = None
+    ended_at: int | None = None
     payload_bytes: int = 0
     steps: Mapping[str, StepState] = field(default_factory=dict)
     arrivals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

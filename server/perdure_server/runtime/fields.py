@@ -36,9 +36,10 @@ LARGE_PAYLOAD_BYTES: Final = 64 << 10
 VIOLATIONS_MAX: Final = 100
 """How many violations of one call are told."""
 
-# Control characters, and what changes the direction or the look of the text around it.
+# Control characters, line separators, direction marks, invisible spaces and operators, and surrogates. The joiners
+# U+200C and U+200D are not among them: Persian, the languages of India and emoji are spelled with them.
 _UNPRINTABLE: Final = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
 
 

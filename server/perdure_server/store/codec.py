@@ -143,9 +143,9 @@ def encode_state(state: State) -> str:
         body["key"] = state.business_key
     if state.labels:
         body["labels"] = state.labels
-    if state.started_at:
+    if state.started_at is not None:
         body["started"] = state.started_at
-    if state.ended_at:
+    if state.ended_at is not None:
         body["ended"] = state.ended_at
     if state.payload_bytes:
         body["bytes"] = state.payload_bytes
@@ -188,8 +188,8 @@ def decode_state(text: str) -> State:
         revision=body["revision"],
         created_at=body["created"],
         updated_at=body["updated"],
-        started_at=body.get("started", 0),
-        ended_at=body.get("ended", 0),
+        started_at=body.get("started"),
+        ended_at=body.get("ended"),
         payload_bytes=body.get("bytes", 0),
         steps={ref: _step_of(row) for ref, row in body.get("steps", {}).items()},
         arrivals={ref: tuple(sources) for ref, sources in body.get("arrivals", {}).items()},
@@ -274,12 +274,25 @@ def _with_attempt(row: Row, step: _Attempted, losses: Losses | None = None) -> R
 
 
 _STEP_ROW: Final[Mapping[type[StepState], Callable[[Any], Row]]] = {
-    Scheduled: lambda s: _with_attempt(["scheduled", s.began, s.attempt, s.failures], s, s.losses),
-    Running: lambda s: _with_attempt(["running", s.began, s.attempt, s.failures, s.owner], s, s.losses),
+    # The usual rows of a commit are made in place: a call more for each was seen in the server's time.
+    Scheduled: lambda s: (
+        ["scheduled", s.began, s.attempt, s.failures]
+        if not s.attempt_at and s.losses is None
+        else _with_attempt(["scheduled", s.began, s.attempt, s.failures], s, s.losses)
+    ),
+    Running: lambda s: (
+        ["running", s.began, s.attempt, s.failures, s.owner, s.attempt_at]
+        if s.losses is None and s.attempt_at
+        else _with_attempt(["running", s.began, s.attempt, s.failures, s.owner], s, s.losses)
+    ),
     BackingOff: lambda s: _with_attempt(
         ["backing_off", s.began, s.attempt, s.failures, _failure_row(s.failure)], s
     ),
-    Waiting: lambda s: _with_attempt(["waiting", s.began, s.events, s.attempt, s.failures], s),
+    Waiting: lambda s: (
+        ["waiting", s.began, s.events, s.attempt, s.failures]
+        if not s.attempt_at
+        else _with_attempt(["waiting", s.began, s.events, s.attempt, s.failures], s)
+    ),
     Sleeping: lambda s: ["sleeping", s.began],
     Halted: lambda s: ["halted", _STEP_ROW[type(s.was)](s.was), [_timer_row(timer) for timer in s.timers]],
     Failed: lambda s: _with_attempt(["failed", s.began, s.attempt, _failure_row(s.failure)], s),

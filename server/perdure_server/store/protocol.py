@@ -341,7 +341,7 @@ class InstanceSummary:
     labels: Mapping[str, str]
     created_at: int
     updated_at: int
-    ended_at: int
+    ended_at: int | None
     inbox_size: int = 0
 
 

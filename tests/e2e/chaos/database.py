@@ -15,7 +15,7 @@ import apsw
 
 from perdure.graph import WorkflowGraph, from_json
 from perdure_server.engine.facts import Entry
-from perdure_server.engine.state import State
+from perdure_server.engine.state import LIVE, State
 from perdure_server.store.codec import decode_fact, decode_state
 from perdure_server.store.protocol import RequestKey, RequestRecord, TaskRow
 
@@ -71,6 +71,9 @@ def _read(connection: apsw.Connection) -> Database:
     ):
         columns = dict(zip(names, values, strict=True))
         columns["labels"] = json.loads(str(columns["labels"]))
+        if columns["status"] in LIVE:
+            # The column is NOT NULL and holds 0 then, which is also a time.
+            columns["ended_at"] = None
         instances[str(columns["instance_id"])] = InstanceRow(
             state=decode_state(state), columns=columns, live_business_key=live
         )

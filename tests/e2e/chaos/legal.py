@@ -95,7 +95,7 @@ def first_acceptable(state: State, step_ref: str, events: tuple[str, ...]) -> Bu
 
 def unsettled(graph: WorkflowGraph, state: State) -> Iterator[Objection]:
     """Yield what the end of a history left undone although nothing has to happen for it."""
-    if not state.is_live or not state.started_at:
+    if not state.is_live or state.started_at is None:
         return
     joins = ripe_joins(graph, state)
     if joins.ripe or joins.skipped:
@@ -140,7 +140,7 @@ def _join(
 ) -> Iterator[Objection]:
     joins = ripe_joins(graph, state)
     allowed = joins.ripe if isinstance(fact, facts.StepStarted) else joins.skipped
-    if fact.step_ref in state.steps or fact.step_ref not in allowed or not state.started_at:
+    if fact.step_ref in state.steps or fact.step_ref not in allowed or state.started_at is None:
         yield Name.JOIN_BROKEN, f"{type(fact).__name__} of {fact.step_ref}, allowed: {allowed}"
 
 
@@ -203,7 +203,7 @@ def _finds_its_step(state: State, timer: Timer) -> bool:
     step = state.steps.get(timer.step_ref)
     match timer.kind:
         case TimerKind.START:
-            return not state.started_at
+            return state.started_at is None
         case TimerKind.SLEEP:
             return isinstance(step, Sleeping)
         case TimerKind.RETRY:

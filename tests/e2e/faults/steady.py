@@ -57,7 +57,7 @@ async def steady_client(target: str, health_target: str = "") -> AsyncIterator[S
         *([health_target] if health_target else []),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env=os.environ,
+        env=dict(os.environ),
     )
     client = SteadyClient(process)
     try:

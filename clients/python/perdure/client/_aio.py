@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Mapping
-from contextlib import aclosing
+import math
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+)
+from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 
 from perdure.client import _calls
+from perdure.client._arguments import deadline, seconds
 from perdure.client._calls import BACKUP_SECONDS, PAGE_SIZE, Call, Method
 from perdure.client._channel import DEFAULT_TARGET, TlsOptions, channel_options, metadata_of
-from perdure.client._retry import NO_RETRIES, STREAM_SECONDS_MAX, Attempts, OnOutage, Retries, watch_error
+from perdure.client._retry import (
+    NO_RETRIES,
+    OUTAGE_SECONDS,
+    STREAM_SECONDS_MAX,
+    Attempts,
+    OnOutage,
+    Retries,
+    call_error,
+    retries_of,
+    watch_error,
+)
 from perdure.client._status import error_of
+from perdure.client._watch_connections import OPTIONS as WATCH_OPTIONS
+from perdure.client._watch_connections import WatchConnections
 from perdure.client.facts import HistoryEntry
 from perdure.client.types import (
     Backup,
@@ -50,9 +73,10 @@ class AsyncClient:
             started = await client.start_instance("order", {"items": [1, 2]})
             await client.resume(started.instance_id, "reserved")
 
-    ``timeout`` is in seconds and bounds each call with all its retries; each method takes one of its own. ``metadata``
-    is sent with every call. A call that failed for a moment's reason (connection lost, server restarting, overload) is
-    sent again with the same request id, see `Retries`. Methods raise the exceptions of ``perdure.errors``.
+    ``timeout`` is in seconds and limits each call, including retries. ``math.inf`` is no limit, and so is anything
+    above ten years. Zero, a negative number and NaN raise `InvalidFieldError`. Each method takes a timeout of its own.
+    ``metadata`` is sent with every call. A call that fails for a transient reason (connection lost, server restarting,
+    overload) is sent again with the same request ID, see `Retries`. Methods raise the exceptions of ``perdure.errors``.
     """
 
     def __init__(
@@ -65,11 +89,12 @@ class AsyncClient:
         retries: Retries | None = None,
     ) -> None:
         self.target = target
-        self.timeout = timeout
+        self.timeout = seconds("timeout", timeout)
         self._tls = tls
         self._metadata = metadata_of(metadata)
-        self._retries = retries or Retries()
+        self._retries = retries_of(retries)
         self._channel: grpc.aio.Channel | None = None
+        self._watch_connections = WatchConnections(self._connect_watch)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._methods: dict[str, Callable[..., Any]] = {}
@@ -87,13 +112,14 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; calls under way are cancelled. May be called twice."""
+        """Close every connection and cancel calls in progress. Can be called twice, also after it was cancelled."""
         self._closed = True
         self._methods.clear()
-        if self._channel is not None:
-            # Forgotten only once it is closed: a call that was cancelled can be made again.
-            await self._channel.close()
-            self._channel = None
+        channels = [*([self._channel] if self._channel else []), *self._watch_connections.channels]
+        # Forgotten only once they are closed: a call that was cancelled can be made again.
+        await asyncio.gather(*(channel.close() for channel in channels))
+        self._channel = None
+        self._watch_connections.clear()
 
     # --- the three verbs -----------------------------------------------------------------------------------------
 
@@ -218,14 +244,14 @@ class AsyncClient:
 
         return self._pages(page, timeout)
 
-    async def watch_instance(
+    def watch_instance(
         self,
         instance_id: str,
         *,
         after_revision: int | None = None,
         json_text: bool = False,
         timeout: float | None = None,
-        outage: float = 300.0,
+        outage: float = OUTAGE_SECONDS,
         on_outage: OnOutage | None = None,
     ) -> AsyncGenerator[WatchEvent, None]:
         """Follow an instance: a `Snapshot`, each later `HistoryEntry` once and in order, then a `WatchEnd`.
@@ -241,33 +267,35 @@ class AsyncClient:
         `UnavailableError`.
         """
         watching = _calls.Watching(instance_id, after_revision, json_text=json_text)
-        whole = Attempts(NO_RETRIES, float("inf") if timeout is None else timeout)
+        limit = None if timeout is None else seconds("timeout", timeout)
+        return self._watch(watching, limit, seconds("outage", outage), on_outage)
+
+    async def _watch(
+        self, watching: _calls.Watching, timeout: float | None, outage: float, on_outage: OnOutage | None
+    ) -> AsyncGenerator[WatchEvent, None]:
+        whole = Attempts(NO_RETRIES, math.inf if timeout is None else timeout)
         attempts = Attempts(self._retries, min(self.timeout, whole.seconds_left))
         while True:
             stream_seconds = min(STREAM_SECONDS_MAX, whole.seconds_left)
-            stream = self._stream(_calls.WATCH)(
-                watching.request(), timeout=stream_seconds, metadata=self._metadata
-            )
             try:
-                async for response in stream:
-                    attempts.answered(on_outage)
-                    event = watching.take(response)
-                    if event is not None:
-                        yield event
+                async with self._watch_stream(watching.request(), stream_seconds) as stream:
+                    async for response in stream:
+                        attempts.answered(on_outage)
+                        event = watching.take(response)
+                        if event is not None:
+                            yield event
                 if watching.ended:
                     return
-                error: PerdureError = UnavailableError(f"the watch of {instance_id} broke off")
+                error: PerdureError = UnavailableError(f"the watch of {watching.instance_id} broke off")
             except grpc.aio.AioRpcError as failed:
                 error = watch_error(error_of(failed), whole.seconds_left)
                 if not error.transient:
                     raise error from failed
-            finally:
-                stream.cancel()
             pause = attempts.pause_after(error, outage=outage)
             if pause is None:
                 raise error
             if pause > whole.seconds_left:
-                raise DeadlineExceededError(f"{instance_id} did not end within {timeout:g} s")
+                raise DeadlineExceededError(f"{watching.instance_id} did not end within {timeout:g} s")
             attempts.failed(error, on_outage)
             await asyncio.sleep(pause)
 
@@ -279,11 +307,13 @@ class AsyncClient:
         Raises `InstanceNotFoundError`, and `DeadlineExceededError` when ``timeout`` (None: for ever) passes first.
         ``on_outage`` is that of `watch_instance`.
         """
-        whole = Attempts(NO_RETRIES, float("inf") if timeout is None else timeout)
+        whole = Attempts(NO_RETRIES, math.inf if timeout is None else seconds("timeout", timeout))
         while True:
-            seconds_left = None if timeout is None else whole.seconds_left
+            if whole.seconds_left == 0:
+                raise DeadlineExceededError(f"{instance_id} did not end within {timeout:g} s")
+            watching = _calls.Watching(instance_id, None)
             async with aclosing(
-                self.watch_instance(instance_id, timeout=seconds_left, on_outage=on_outage)
+                self._watch(watching, whole.seconds_left, OUTAGE_SECONDS, on_outage)
             ) as events:
                 async for _ in events:
                     pass
@@ -365,17 +395,20 @@ class AsyncClient:
         Raises `BackupNotConfiguredError`, `BackupAlreadyExistsError`, `BackupFailedError`, `InvalidFieldError`, and
         `OverloadedError` if a backup is running.
         """
-        seconds = BACKUP_SECONDS if timeout is None else timeout
-        return await self._call(_calls.backup_database(file_name), seconds, NO_RETRIES)
+        limit = BACKUP_SECONDS if timeout is None else timeout
+        return await self._call(_calls.backup_database(file_name), limit, NO_RETRIES)
 
     # --- sending -------------------------------------------------------------------------------------------------
 
     async def _call(self, call: Call[A], timeout: float | None, retries: Retries | None = None) -> A:
-        attempts = Attempts(retries or self._retries, self.timeout if timeout is None else timeout)
+        limit = self.timeout if timeout is None else seconds("timeout", timeout)
+        attempts = Attempts(retries or self._retries, limit)
         while True:
             send = self._unary(call.method)
             try:
-                response = await send(call.request, timeout=attempts.seconds_left, metadata=self._metadata)
+                response = await send(
+                    call.request, timeout=deadline(attempts.seconds_left), metadata=self._metadata
+                )
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if self._closed and not (task and task.cancelling()):
@@ -383,7 +416,7 @@ class AsyncClient:
                     raise RuntimeError("the client was closed during the call") from None
                 raise
             except grpc.aio.AioRpcError as failed:
-                error = error_of(failed, request_id=call.request_id)
+                error = call_error(error_of(failed, request_id=call.request_id), attempts.seconds_left)
                 pause = attempts.pause_after(error)
                 if pause is None:
                     raise error from failed
@@ -415,27 +448,50 @@ class AsyncClient:
             self._methods[method.path] = found
         return found
 
-    def _stream(self, method: Method) -> Callable[..., Any]:
-        return self._open().unary_stream(
-            method.path,
-            request_serializer=_calls.serialize,
-            response_deserializer=method.response.FromString,
-        )
+    @asynccontextmanager
+    async def _watch_stream(self, request: Message, seconds: float) -> AsyncIterator[AsyncIterable[Any]]:
+        """Open a stream on a watch connection with room, and give up its place at the end."""
+        self._check_open()
+        connection = self._watch_connections.acquire()
+        try:
+            method = _calls.WATCH
+            send: Callable[..., Any] = connection.channel.unary_stream(
+                method.path,
+                request_serializer=_calls.serialize,
+                response_deserializer=method.response.FromString,
+            )
+            stream = send(request, timeout=seconds, metadata=self._metadata)
+            try:
+                yield stream
+            finally:
+                stream.cancel()
+        finally:
+            if (unused := self._watch_connections.release(connection)) is not None:
+                await unused.close()
 
     def _open(self) -> grpc.aio.Channel:
-        # Opened by the first call and not before: a channel of grpc.aio belongs to the loop that it is made in.
+        self._check_open()
+        if self._channel is None:
+            self._channel = self._connect()
+        return self._channel
+
+    def _check_open(self) -> None:
+        # Channels of grpc.aio belong to the loop in which they are created.
         loop = asyncio.get_running_loop()
         if self._closed:
             raise RuntimeError("the client is closed")
-        if self._channel is None:
-            options = channel_options(self.target, self._tls)
-            if self._tls is None:
-                self._channel = grpc.aio.insecure_channel(self.target, options=options)
-            else:
-                self._channel = grpc.aio.secure_channel(self.target, self._tls.credentials(), options=options)
+        if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:
             raise RuntimeError(
                 "an AsyncClient belongs to the event loop of its first call; make one per loop, or use Client"
             )
-        return self._channel
+
+    def _connect(self, options: Iterable[tuple[str, str | int]] = ()) -> grpc.aio.Channel:
+        arguments = [*channel_options(self.target, self._tls), *options]
+        if self._tls is None:
+            return grpc.aio.insecure_channel(self.target, options=arguments)
+        return grpc.aio.secure_channel(self.target, self._tls.credentials(), options=arguments)
+
+    def _connect_watch(self) -> grpc.aio.Channel:
+        return self._connect(WATCH_OPTIONS)

@@ -16,7 +16,9 @@ from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from perdure import payloads
+from perdure._findings import show
 from perdure.client import _convert, facts, types
+from perdure.client._arguments import field_violation, invalid, is_labels, labels_violations
 from perdure.errors import FieldViolation, InvalidFieldError, PerdureError
 from perdure.runner import (
     ConflictPolicy,
@@ -111,18 +113,19 @@ def start_instance(
     request_id: str,
 ) -> Call[StartedInstance]:
     request_id = request_id or new_request_id()
-    policy = runner_service_pb2.ConflictPolicy.DESCRIPTOR
     request = _built(
         runner_service_pb2.StartInstanceRequest,
+        required=("workflow",),
         workflow=workflow,
         context=common_pb2.Payload(json=payloads.encode_object(context, field="context")),
         opts=_built(
             runner_service_pb2.StartOptions,
+            path="opts.",
             request_id=request_id,
             instance_id=instance_id,
             version=version,
             business_key=business_key,
-            conflict_policy=_convert.number_of(policy, ConflictPolicy(conflict_policy)),
+            conflict_policy=_policy_number(conflict_policy),
             start_delay_ms=delay_ms_of(start_delay),
             labels=labels,
         ),
@@ -137,12 +140,19 @@ def resume(
     body = None if payload is None else common_pb2.Payload(json=payloads.encode(payload, field="payload"))
     opts = _built(
         runner_service_pb2.ResumeOptions,
+        path="opts.",
         request_id=request_id,
         payload=body,
         step_ref=step_ref,
         buffer=buffer,
     )
-    request = _built(runner_service_pb2.ResumeRequest, instance_id=instance_id, event=event, opts=opts)
+    request = _built(
+        runner_service_pb2.ResumeRequest,
+        required=("instance_id", "event"),
+        instance_id=instance_id,
+        event=event,
+        opts=opts,
+    )
     return Call(_RESUME, request, _resumed, request_id)
 
 
@@ -150,13 +160,13 @@ def schedule_resume(
     instance_id: str, step_ref: str, delay_ms: int, *, request_id: str
 ) -> Call[ScheduledResume]:
     request_id = request_id or new_request_id()
-    opts = _built(runner_service_pb2.ScheduleOptions, request_id=request_id)
+    opts = _built(runner_service_pb2.ScheduleOptions, path="opts.", request_id=request_id)
     given: object = delay_ms
     if isinstance(given, str | timedelta):  # as `start_delay` takes them
-        violation = FieldViolation("delay_ms", f"must be a whole number of milliseconds, not {given!r}")
-        raise InvalidFieldError(str(violation), violations=[violation])
+        raise invalid("delay_ms", f"must be a whole number of milliseconds, not {given!r}")
     request = _built(
         runner_service_pb2.ScheduleResumeRequest,
+        required=("instance_id", "step_ref", "delay_ms"),
         instance_id=instance_id,
         step_ref=step_ref,
         delay_ms=delay_ms,
@@ -183,7 +193,9 @@ def _scheduled(response: runner_service_pb2.ScheduleResumeResponse) -> Scheduled
 
 
 def get_instance(instance_id: str, *, json_text: bool) -> Call[types.Instance]:
-    request = _built(instance_service_pb2.GetInstanceRequest, instance_id=instance_id)
+    request = _built(
+        instance_service_pb2.GetInstanceRequest, required=("instance_id",), instance_id=instance_id
+    )
     read = _instance_with_texts if json_text else _instance
     return Call(_GET, request, lambda response: read(response.instance))
 
@@ -203,7 +215,7 @@ def list_instances(
         instance_service_pb2.ListInstancesRequest,
         page_size=page_size,
         page_token=page_token,
-        states=[_state_number(state) for state in states],
+        states=[_state_number(state) for state in states or ()],
         workflow=workflow,
         version=version,
         labels=labels,
@@ -220,6 +232,7 @@ def list_history(
 ) -> Call[types.Page[facts.HistoryEntry]]:
     request = _built(
         instance_service_pb2.ListHistoryRequest,
+        required=("instance_id",),
         instance_id=instance_id,
         after_revision=after_revision,
         page_size=page_size,
@@ -230,15 +243,27 @@ def list_history(
 
 def cancel_instance(instance_id: str, *, reason: str, request_id: str) -> Call[types.CancelledInstance]:
     request_id = request_id or new_request_id()
-    opts = _built(instance_service_pb2.CancelInstanceOptions, request_id=request_id, reason=reason)
-    request = _built(instance_service_pb2.CancelInstanceRequest, instance_id=instance_id, opts=opts)
+    opts = _built(
+        instance_service_pb2.CancelInstanceOptions, path="opts.", request_id=request_id, reason=reason
+    )
+    request = _built(
+        instance_service_pb2.CancelInstanceRequest,
+        required=("instance_id",),
+        instance_id=instance_id,
+        opts=opts,
+    )
     return Call(_CANCEL, request, lambda response: types.CancelledInstance(response.revision), request_id)
 
 
 def retry_instance(instance_id: str, *, request_id: str) -> Call[types.RetriedInstance]:
     request_id = request_id or new_request_id()
-    opts = _built(instance_service_pb2.RetryInstanceOptions, request_id=request_id)
-    request = _built(instance_service_pb2.RetryInstanceRequest, instance_id=instance_id, opts=opts)
+    opts = _built(instance_service_pb2.RetryInstanceOptions, path="opts.", request_id=request_id)
+    request = _built(
+        instance_service_pb2.RetryInstanceRequest,
+        required=("instance_id",),
+        instance_id=instance_id,
+        opts=opts,
+    )
     return Call(_RETRY, request, lambda response: types.RetriedInstance(response.revision), request_id)
 
 
@@ -246,13 +271,14 @@ def retry_instance(instance_id: str, *, request_id: str) -> Call[types.RetriedIn
 
 
 def get_timer(reference: str) -> Call[types.Timer]:
-    request = _built(timer_service_pb2.GetTimerRequest, reference=reference)
+    request = _built(timer_service_pb2.GetTimerRequest, required=("reference",), reference=reference)
     return Call(_GET_TIMER, request, lambda response: _convert.value_of(response.timer, types.Timer))
 
 
 def list_timers(instance_id: str, *, page_size: int, page_token: str) -> Call[types.Page[types.Timer]]:
     request = _built(
         timer_service_pb2.ListTimersRequest,
+        required=("instance_id",),
         instance_id=instance_id,
         page_size=page_size,
         page_token=page_token,
@@ -262,15 +288,19 @@ def list_timers(instance_id: str, *, page_size: int, page_token: str) -> Call[ty
 
 def cancel_timer(reference: str, *, request_id: str) -> Call[types.CancelledTimer]:
     request_id = request_id or new_request_id()
-    opts = _built(timer_service_pb2.CancelTimerOptions, request_id=request_id)
-    request = _built(timer_service_pb2.CancelTimerRequest, reference=reference, opts=opts)
+    opts = _built(timer_service_pb2.CancelTimerOptions, path="opts.", request_id=request_id)
+    request = _built(
+        timer_service_pb2.CancelTimerRequest, required=("reference",), reference=reference, opts=opts
+    )
     return Call(_CANCEL_TIMER, request, lambda response: types.CancelledTimer(response.revision), request_id)
 
 
 def fire_timer(reference: str, *, request_id: str) -> Call[types.FiredTimer]:
     request_id = request_id or new_request_id()
-    opts = _built(timer_service_pb2.FireTimerOptions, request_id=request_id)
-    request = _built(timer_service_pb2.FireTimerRequest, reference=reference, opts=opts)
+    opts = _built(timer_service_pb2.FireTimerOptions, path="opts.", request_id=request_id)
+    request = _built(
+        timer_service_pb2.FireTimerRequest, required=("reference",), reference=reference, opts=opts
+    )
     return Call(
         _FIRE_TIMER, request, lambda response: types.FiredTimer(response.revision, response.used), request_id
     )
@@ -280,7 +310,9 @@ def fire_timer(reference: str, *, request_id: str) -> Call[types.FiredTimer]:
 
 
 def get_workflow(workflow: str, *, version: int) -> Call[types.WorkflowVersion]:
-    request = _built(workflow_service_pb2.GetWorkflowRequest, workflow=workflow, version=version)
+    request = _built(
+        workflow_service_pb2.GetWorkflowRequest, required=("workflow",), workflow=workflow, version=version
+    )
     return Call(_GET_WORKFLOW, request, lambda response: _convert.workflow_of(response.workflow))
 
 
@@ -294,7 +326,7 @@ def list_workflows(*, page_size: int, page_token: str) -> Call[types.Page[types.
 
 
 def backup_database(file_name: str) -> Call[types.Backup]:
-    request = _built(server_service_pb2.BackupDatabaseRequest, file_name=file_name)
+    request = _built(server_service_pb2.BackupDatabaseRequest, required=("file_name",), file_name=file_name)
     return Call(_BACKUP, request, lambda response: _convert.value_of(response, types.Backup))
 
 
@@ -318,19 +350,21 @@ def check_health(service: str) -> Call[types.Health]:
 class Watching:
     """Where one watch stands, across all its connections."""
 
-    __slots__ = ("_after", "_instance_id", "_read", "ended")
+    __slots__ = ("_after", "_read", "ended", "instance_id")
 
     def __init__(self, instance_id: str, after_revision: int | None, *, json_text: bool = False) -> None:
-        self._instance_id = instance_id
+        self.instance_id = instance_id
         self._read = _instance_with_texts if json_text else _instance
         self._after = after_revision
         self.ended = False
+        self.request()  # raises for what no request can hold
 
     def request(self) -> Message:
         """Return what to send to go on from here: at first without a revision, if none was given."""
         return _built(
             instance_service_pb2.WatchInstanceRequest,
-            instance_id=self._instance_id,
+            required=("instance_id",),
+            instance_id=self.instance_id,
             after_revision=self._after,
         )
 
@@ -345,7 +379,7 @@ class Watching:
                 if self._after is not None and entry.revision != self._after + 1:
                     # The server promises better; told aloud, because who folds the entries would be wrong from here.
                     raise PerdureError(
-                        f"the watch of {self._instance_id} gave revision {entry.revision} after {self._after}"
+                        f"the watch of {self.instance_id} gave revision {entry.revision} after {self._after}"
                     )
                 self._after = entry.revision
                 return entry
@@ -372,24 +406,32 @@ def new_request_id() -> str:
     return uuid.uuid4().hex
 
 
-def _built(message: type[M], **fields: Any) -> M:
-    """Fill a message. protobuf's complaints (a wrong type, a number out of range) become `InvalidFieldError`."""
-    try:
-        return message(**fields)
-    except (TypeError, ValueError):
-        # Once more, field by field, to say which.
-        violations = [v for name, value in fields.items() if (v := _violation(message, name, value))]
-        if not violations:
-            raise
-        raise InvalidFieldError("; ".join(map(str, violations)), violations=violations) from None
+def _built(message: type[M], *, path: str = "", required: Collection[str] = (), **fields: Any) -> M:
+    """Fill a message. None stands for absent, except in ``required`` fields.
+
+    Raises `InvalidFieldError` with every value that the message cannot hold, each under ``path``.
+    """
+    violations: list[FieldViolation] = []
+    by_name = message.DESCRIPTOR.fields_by_name
+    for name, value in fields.items():
+        field: Any = by_name[name]
+        if is_labels(message, name):
+            violations += labels_violations(f"{path}{name}", value)
+        elif value is not None or name in required:
+            violation = field_violation(field, value, f"{path}{name}")
+            violations += [violation] if violation is not None else []
+    if violations:
+        raise InvalidFieldError("; ".join(map(str, violations)), violations=violations)
+    return message(**fields)
 
 
-def _violation(message: type[Message], name: str, value: Any) -> FieldViolation | None:
+def _policy_number(policy: str) -> int:
     try:
-        message(**{name: value})
-    except (TypeError, ValueError) as error:
-        return FieldViolation(name, str(error))
-    return None
+        member = ConflictPolicy(policy)
+    except ValueError:
+        known = ", ".join(repr(known.value) for known in ConflictPolicy)
+        raise invalid("opts.conflict_policy", f"must be one of {known}, not {show(policy)}") from None
+    return _convert.number_of(runner_service_pb2.ConflictPolicy.DESCRIPTOR, member)
 
 
 def _state_number(state: types.InstanceState | str) -> int:
@@ -398,8 +440,7 @@ def _state_number(state: types.InstanceState | str) -> int:
         return _convert.number_of(instance_service_pb2.InstanceState.DESCRIPTOR, member)
     except (KeyError, ValueError):
         known = ", ".join(s.value for s in types.InstanceState if s is not types.InstanceState.UNKNOWN)
-        violation = FieldViolation("states", f"{state!r} is no state; there are {known}")
-        raise InvalidFieldError(str(violation), violations=[violation]) from None
+        raise invalid("states", f"{show(state)} is no state; there are {known}") from None
 
 
 def _instance(message: instance_service_pb2.Instance) -> types.Instance:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import grpc
+
+from perdure._findings import show
+from perdure.client._arguments import invalid
 
 DEFAULT_TARGET: Final = "127.0.0.1:7420"
 
@@ -24,6 +28,9 @@ RECEIVE_BYTES_MAX: Final = 16 << 20
 
 SOCKET_PATH_BYTES_MAX: Final = 107
 """Longest path of a Unix socket, in bytes, that the system allows."""
+PORT_MAX: Final = 65_535
+_METADATA_KEY: Final = re.compile(r"[0-9A-Za-z_.-]+")
+_METADATA_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 
 Pem = bytes | str | Path
 
@@ -60,6 +67,9 @@ class TlsOptions:
 def check_target(target: str) -> None:
     """Raise ``ValueError`` for what people write instead of HOST:PORT and gRPC would look up as a name."""
     mend = "write HOST:PORT, like 127.0.0.1:7420, or unix:PATH"
+    given: object = target
+    if not isinstance(given, str):
+        raise invalid("target", f"must be a string such as 127.0.0.1:7420, not {type(given).__name__}")
     if target.startswith(("http://", "https://")):
         raise ValueError(f"the target {target!r} is a URL; {mend}, and ask for TLS apart from it")
     if ":" not in target:
@@ -72,6 +82,15 @@ def check_target(target: str) -> None:
                 f"the socket path of the target {target!r} has {size_bytes} bytes; it must have 1 to "
                 f"{SOCKET_PATH_BYTES_MAX}, like unix:/run/perdure.sock"
             )
+    port = target.rpartition(":")[2]
+    if (
+        port.isascii()
+        and port.isdigit()
+        and not target.startswith("unix")
+        and not 0 < int(port[:9]) <= PORT_MAX
+    ):
+        # gRPC would connect to the port modulo 65,536.
+        raise ValueError(f"the target {target!r} has a port out of range; use 1 to {PORT_MAX}")
 
 
 def channel_options(target: str, tls: TlsOptions | None) -> list[tuple[str, str | int]]:
@@ -87,6 +106,9 @@ def channel_options(target: str, tls: TlsOptions | None) -> list[tuple[str, str 
         ("grpc.max_reconnect_backoff_ms", RECONNECT_MS_MAX),
         ("grpc.max_receive_message_length", RECEIVE_BYTES_MAX),
         ("grpc.primary_user_agent", "perdure-python"),
+        # By default, channels with equal arguments share one connection. Then another client's watches, or a parent
+        # process's calls, would use up the streams of this one.
+        ("grpc.use_local_subchannel_pool", 1),
     ]
     if is_loopback(target):
         # An http_proxy in the environment is not meant for this machine.
@@ -110,8 +132,25 @@ def is_loopback(target: str) -> bool:
 def metadata_of(
     metadata: Mapping[str, str] | Iterable[tuple[str, str]] | None,
 ) -> tuple[tuple[str, str], ...]:
-    """Return what is sent with every call, its keys in the lower case that gRPC asks for."""
-    pairs = metadata.items() if isinstance(metadata, Mapping) else metadata or ()
+    """Return the headers of every call, with lower-case keys as gRPC requires. Raises `InvalidFieldError`."""
+    try:
+        pairs = list(metadata.items() if isinstance(metadata, Mapping) else metadata or ())
+        given: list[tuple[object, object]] = [(key, value) for key, value in pairs]
+    except (TypeError, ValueError):
+        raise invalid("metadata", "must be a mapping or pairs of strings") from None
+    for key, value in given:
+        if not isinstance(key, str) or not _METADATA_KEY.fullmatch(key):
+            raise invalid(
+                "metadata", f"must have keys of ASCII letters, digits and _ - . only, not {show(key)}"
+            )
+        is_binary = key.lower().endswith("-bin")
+        if is_binary != isinstance(value, bytes) or not isinstance(value, (str, bytes)):
+            raise invalid(
+                "metadata", f"must have a value of {'bytes' if is_binary else 'text'} for {show(key)}"
+            )
+        if isinstance(value, str) and not _METADATA_VALUE.fullmatch(value):
+            # The value can be a secret, so it is not repeated.
+            raise invalid("metadata", f"must have a value of printable ASCII characters for {show(key)}")
     return tuple((key.lower(), value) for key, value in pairs)
 
 

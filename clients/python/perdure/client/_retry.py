@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from perdure._findings import show
+from perdure.client._arguments import SECONDS_MAX, invalid, seconds
 from perdure.errors import DeadlineExceededError, PerdureError, UnavailableError
 
 
@@ -22,6 +24,10 @@ class Retries:
     The pause after n failures is ``initial * multiplier**(n-1)`` seconds, at most ``max``, or what the server asks for
     where that is more; chance shortens it by up to a half so that clients do not come back in step. A call's timeout
     bounds all of it; ``attempts_max`` (0: no bound) the number of sendings.
+
+    Raises:
+        InvalidFieldError: ``initial`` or ``max`` is not a positive, finite number of seconds, ``multiplier`` is not a
+            finite number of at least 1, or ``attempts_max`` is not an integer of at least 0.
     """
 
     initial: float = 0.1
@@ -29,14 +35,49 @@ class Retries:
     multiplier: float = 2.0
     attempts_max: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("initial", "max"):
+            value = getattr(self, name)
+            if math.isinf(seconds(f"retries.{name}", value)):
+                raise invalid(f"retries.{name}", f"must be at most {SECONDS_MAX} seconds, not {show(value)}")
+        multiplier: object = self.multiplier
+        if not isinstance(multiplier, (int, float)) or not 1 <= multiplier <= MULTIPLIER_MAX:
+            raise invalid(
+                "retries.multiplier", f"must be a number from 1 to {MULTIPLIER_MAX}, not {show(multiplier)}"
+            )
+        attempts_max: object = self.attempts_max
+        if isinstance(attempts_max, bool) or not isinstance(attempts_max, int) or attempts_max < 0:
+            raise invalid(
+                "retries.attempts_max", f"must be an integer of at least 0, not {show(attempts_max)}"
+            )
+
+
+MULTIPLIER_MAX: Final = 1_000
+"""Maximum growth of the pause from one failure to the next."""
 
 NO_RETRIES: Final = Retries(attempts_max=1)
+
+
+def retries_of(given: object) -> Retries:
+    """Return the settings of a client, the default ones for None. Raises `InvalidFieldError`."""
+    if given is None:
+        return Retries()
+    if not isinstance(given, Retries):
+        raise invalid("retries", f"must be a Retries, not {type(given).__name__}")
+    return given
+
 
 OnOutage = Callable[[PerdureError | None], None]
 """Is told an outage's error, and None once the server has answered again."""
 
+PAUSE_SECONDS_MAX: Final = 86_400.0
+"""Longest pause between two sendings, whatever the settings or the server ask for."""
+
 OUTAGE_FAILURES_MIN: Final = 2
 """From how many failures in a row on a watch counts as cut off: one is what a renewal or a hand-over looks like."""
+
+OUTAGE_SECONDS: Final = 300.0
+"""Default limit of an outage that a watch survives, in seconds."""
 
 STREAM_SECONDS_MAX: Final = 600.0
 """How long one stream of a watch lives before the next takes over: a bound on what a hung server can hide."""
@@ -88,9 +129,20 @@ class Attempts:
             self._deadline = min(self._deadline, self._clock() + outage)
         retries = self._retries
         # Bounded before the power is taken: a watch may fail for days.
-        ceiling = min(retries.max, retries.initial * retries.multiplier ** min(self._failures - 1, 32))
-        pause = max(ceiling * (1 - self._chance() / 2), error.retry_after or 0.0)
+        ceiling = min(
+            retries.max,
+            PAUSE_SECONDS_MAX,
+            retries.initial * retries.multiplier ** min(self._failures - 1, 32),
+        )
+        pause = max(ceiling * (1 - self._chance() / 2), min(error.retry_after or 0.0, PAUSE_SECONDS_MAX))
         return pause if pause < self.seconds_left else None
+
+
+def call_error(error: PerdureError, seconds_left: float) -> PerdureError:
+    """Return the meaning of a failed call: without a limit of its own, a deadline was the server's and ends nothing."""
+    if isinstance(error, DeadlineExceededError) and math.isinf(seconds_left):
+        return UnavailableError(error.message, request_id=error.request_id)
+    return error
 
 
 def watch_error(error: PerdureError, seconds_left: float) -> PerdureError:

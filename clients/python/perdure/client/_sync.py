@@ -7,21 +7,37 @@ What both clients know is in ``_calls``, ``_retry`` and ``_status``; a test hold
 
 from __future__ import annotations
 
+import math
+import os
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from perdure.client import _calls
-from perdure.client._calls import BACKUP_SECONDS, PAGE_SIZE, Call, Method
+from perdure.client._arguments import deadline, seconds
+from perdure.client._calls import BACKUP_SECONDS, PAGE_SIZE, Call
 from perdure.client._channel import DEFAULT_TARGET, TlsOptions, channel_options, metadata_of
-from perdure.client._retry import NO_RETRIES, STREAM_SECONDS_MAX, Attempts, OnOutage, Retries, watch_error
+from perdure.client._retry import (
+    NO_RETRIES,
+    OUTAGE_SECONDS,
+    STREAM_SECONDS_MAX,
+    Attempts,
+    OnOutage,
+    Retries,
+    call_error,
+    retries_of,
+    watch_error,
+)
 from perdure.client._status import error_of
+from perdure.client._watch_connections import OPTIONS as WATCH_OPTIONS
+from perdure.client._watch_connections import WatchConnections
 from perdure.client.facts import HistoryEntry
 from perdure.client.types import (
     Backup,
@@ -55,9 +71,10 @@ class Client:
             started = client.start_instance("order", {"items": [1, 2]})
             client.resume(started.instance_id, "reserved")
 
-    ``timeout`` is in seconds and bounds each call with all its retries; each method takes one of its own. ``metadata``
-    is sent with every call. A call that failed for a moment's reason (connection lost, server restarting, overload) is
-    sent again with the same request id, see `Retries`. Methods raise the exceptions of ``perdure.errors``.
+    ``timeout`` is in seconds and limits each call, including retries. ``math.inf`` is no limit, and so is anything
+    above ten years. Zero, a negative number and NaN raise `InvalidFieldError`. Each method takes a timeout of its own.
+    ``metadata`` is sent with every call. A call that fails for a transient reason (connection lost, server restarting,
+    overload) is sent again with the same request ID, see `Retries`. Methods raise the exceptions of ``perdure.errors``.
     """
 
     def __init__(
@@ -70,12 +87,14 @@ class Client:
         retries: Retries | None = None,
     ) -> None:
         self.target = target
-        self.timeout = timeout
+        self.timeout = seconds("timeout", timeout)
         self._tls = tls
         self._metadata = metadata_of(metadata)
-        self._retries = retries or Retries()
+        self._retries = retries_of(retries)
         self._channel: grpc.Channel | None = None
+        self._watch_connections = WatchConnections(self._connect_watch)
         self._opening = threading.Lock()
+        self._process_id = os.getpid()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -91,12 +110,13 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; calls under way are cancelled. May be called twice."""
+        """Close every connection and cancel calls in progress. Can be called twice."""
+        self._leave_parent_process()
         with self._opening:
             self._closed = True
             channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
+        for open_channel in [*([channel] if channel else []), *self._watch_connections.clear()]:
+            open_channel.close()
 
     # --- the three verbs -----------------------------------------------------------------------------------------
 
@@ -228,7 +248,7 @@ class Client:
         after_revision: int | None = None,
         json_text: bool = False,
         timeout: float | None = None,
-        outage: float = 300.0,
+        outage: float = OUTAGE_SECONDS,
         on_outage: OnOutage | None = None,
     ) -> Generator[WatchEvent]:
         """Follow an instance: a `Snapshot`, each later `HistoryEntry` once and in order, then a `WatchEnd`.
@@ -244,33 +264,37 @@ class Client:
         `UnavailableError`.
         """
         watching = _calls.Watching(instance_id, after_revision, json_text=json_text)
-        whole = Attempts(NO_RETRIES, float("inf") if timeout is None else timeout)
+        limit = None if timeout is None else seconds("timeout", timeout)
+        return self._watch(watching, limit, seconds("outage", outage), on_outage)
+
+    def _watch(
+        self, watching: _calls.Watching, timeout: float | None, outage: float, on_outage: OnOutage | None
+    ) -> Generator[WatchEvent]:
+        whole = Attempts(NO_RETRIES, math.inf if timeout is None else timeout)
         attempts = Attempts(self._retries, min(self.timeout, whole.seconds_left))
+        process_id = os.getpid()
         while True:
             stream_seconds = min(STREAM_SECONDS_MAX, whole.seconds_left)
-            stream = self._stream(_calls.WATCH)(
-                watching.request(), timeout=stream_seconds, metadata=self._metadata
-            )
             try:
-                for response in stream:
-                    attempts.answered(on_outage)
-                    event = watching.take(response)
-                    if event is not None:
-                        yield event
+                with self._watch_stream(watching.request(), stream_seconds) as stream:
+                    for response in stream:
+                        attempts.answered(on_outage)
+                        event = watching.take(response)
+                        if event is not None:
+                            yield event
+                            _check_process(process_id)
                 if watching.ended:
                     return
-                error: PerdureError = UnavailableError(f"the watch of {instance_id} broke off")
+                error: PerdureError = UnavailableError(f"the watch of {watching.instance_id} broke off")
             except grpc.RpcError as failed:
                 error = watch_error(error_of(failed), whole.seconds_left)
                 if not error.transient:
                     raise error from failed
-            finally:
-                stream.cancel()
             pause = attempts.pause_after(error, outage=outage)
             if pause is None:
                 raise error
             if pause > whole.seconds_left:
-                raise DeadlineExceededError(f"{instance_id} did not end within {timeout:g} s")
+                raise DeadlineExceededError(f"{watching.instance_id} did not end within {timeout:g} s")
             attempts.failed(error, on_outage)
             time.sleep(pause)
 
@@ -282,12 +306,12 @@ class Client:
         Raises `InstanceNotFoundError`, and `DeadlineExceededError` when ``timeout`` (None: for ever) passes first.
         ``on_outage`` is that of `watch_instance`.
         """
-        whole = Attempts(NO_RETRIES, float("inf") if timeout is None else timeout)
+        whole = Attempts(NO_RETRIES, math.inf if timeout is None else seconds("timeout", timeout))
         while True:
-            seconds_left = None if timeout is None else whole.seconds_left
-            with closing(
-                self.watch_instance(instance_id, timeout=seconds_left, on_outage=on_outage)
-            ) as events:
+            if whole.seconds_left == 0:
+                raise DeadlineExceededError(f"{instance_id} did not end within {timeout:g} s")
+            watching = _calls.Watching(instance_id, None)
+            with closing(self._watch(watching, whole.seconds_left, OUTAGE_SECONDS, on_outage)) as events:
                 for _ in events:
                     pass
             instance = self.get_instance(instance_id)
@@ -364,13 +388,14 @@ class Client:
         Raises `BackupNotConfiguredError`, `BackupAlreadyExistsError`, `BackupFailedError`, `InvalidFieldError`, and
         `OverloadedError` if a backup is running.
         """
-        seconds = BACKUP_SECONDS if timeout is None else timeout
-        return self._call(_calls.backup_database(file_name), seconds, NO_RETRIES)
+        limit = BACKUP_SECONDS if timeout is None else timeout
+        return self._call(_calls.backup_database(file_name), limit, NO_RETRIES)
 
     # --- sending -------------------------------------------------------------------------------------------------
 
     def _call(self, call: Call[A], timeout: float | None, retries: Retries | None = None) -> A:
-        attempts = Attempts(retries or self._retries, self.timeout if timeout is None else timeout)
+        limit = self.timeout if timeout is None else seconds("timeout", timeout)
+        attempts = Attempts(retries or self._retries, limit)
         while True:
             send = self._open().unary_unary(
                 call.method.path,
@@ -378,9 +403,11 @@ class Client:
                 response_deserializer=call.method.response.FromString,
             )
             try:
-                response = send(call.request, timeout=attempts.seconds_left, metadata=self._metadata)
+                response = send(
+                    call.request, timeout=deadline(attempts.seconds_left), metadata=self._metadata
+                )
             except grpc.RpcError as failed:
-                error = error_of(failed, request_id=call.request_id)
+                error = call_error(error_of(failed, request_id=call.request_id), attempts.seconds_left)
                 pause = attempts.pause_after(error)
                 if pause is None:
                     raise error from failed
@@ -397,22 +424,68 @@ class Client:
             if not token:
                 return
 
-    def _stream(self, method: Method) -> Callable[..., Any]:
-        return self._open().unary_stream(
-            method.path,
-            request_serializer=_calls.serialize,
-            response_deserializer=method.response.FromString,
-        )
+    @contextmanager
+    def _watch_stream(self, request: Message, seconds: float) -> Iterator[Iterable[Any]]:
+        """Open a stream on a watch connection with room, and give up its place at the end."""
+        self._check_open()
+        connections, process_id = self._watch_connections, self._process_id
+        connection = connections.acquire()
+        try:
+            method = _calls.WATCH
+            send: Callable[..., Any] = connection.channel.unary_stream(
+                method.path,
+                request_serializer=_calls.serialize,
+                response_deserializer=method.response.FromString,
+            )
+            stream = send(request, timeout=seconds, metadata=self._metadata)
+            try:
+                yield stream
+            finally:
+                if os.getpid() == process_id:  # a forked child leaves the stream to its parent
+                    stream.cancel()
+        finally:
+            if os.getpid() == process_id and (unused := connections.release(connection)) is not None:
+                unused.close()
 
     def _open(self) -> grpc.Channel:
-        # Opened by the first call, so that a process may make a client, fork, and then use it.
+        self._check_open()
         with self._opening:
-            if self._closed:
-                raise RuntimeError("the client is closed")
             if self._channel is None:
-                options = channel_options(self.target, self._tls)
-                if self._tls is None:
-                    self._channel = grpc.insecure_channel(self.target, options)
-                else:
-                    self._channel = grpc.secure_channel(self.target, self._tls.credentials(), options)
+                self._channel = self._connect()
             return self._channel
+
+    def _check_open(self) -> None:
+        self._leave_parent_process()
+        if self._closed:
+            raise RuntimeError("the client is closed")
+
+    def _leave_parent_process(self) -> None:
+        """In a forked child, leave the parent's connections to the parent: the next call opens new ones."""
+        if self._process_id == os.getpid():
+            return
+        # Kept, because a channel that is collected closes its connection, which is also the parent's.
+        _INHERITED.append((self._channel, self._watch_connections))
+        self._channel = None
+        self._watch_connections = WatchConnections(self._connect_watch)
+        self._opening = threading.Lock()  # another thread of the parent may have held it
+        self._process_id = os.getpid()
+
+    def _connect(self, options: Iterable[tuple[str, str | int]] = ()) -> grpc.Channel:
+        arguments = [*channel_options(self.target, self._tls), *options]
+        if self._tls is None:
+            return grpc.insecure_channel(self.target, arguments)
+        return grpc.secure_channel(self.target, self._tls.credentials(), arguments)
+
+    def _connect_watch(self) -> grpc.Channel:
+        if self._closed:  # by another thread
+            raise RuntimeError("the client is closed")
+        return self._connect(WATCH_OPTIONS)
+
+
+_INHERITED: list[object] = []
+"""Connections of the parent process, in a forked child."""
+
+
+def _check_process(process_id: int) -> None:
+    if os.getpid() != process_id:
+        raise RuntimeError("the watch belongs to the parent process; start a new one after the fork")

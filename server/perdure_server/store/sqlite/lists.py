@@ -30,6 +30,9 @@ _COLUMNS: Final = (
     "i.created_at, i.updated_at, i.ended_at, i.inbox_size"
 )
 
+_UNCONSUMED: Final = "i.inbox_size > 0 AND i.status IN ('completed', 'failed', 'cancelled')"
+"""Condition of the partial index `instances_unconsumed`, in its words. The end's time says nothing: it can be 0."""
+
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
@@ -115,7 +118,7 @@ def _scan_of(where: InstanceFilter) -> _Scan:
         condition = "i.business_key = :business_key AND i.business_key <> ''"
         return _instances("instances_by_business_key", condition)
     if where.unconsumed:
-        condition = "i.inbox_size > 0 AND i.ended_at > 0"
+        condition = _UNCONSUMED
         return _instances("instances_unconsumed", condition, columns=("workflow", "version", "status"))
     if where.labels:
         condition = "i.namespace = '' AND i.key = :key0 AND i.value = :value0"
@@ -174,7 +177,7 @@ def _conditions(where: InstanceFilter, scan: _Scan, labels: int) -> list[str]:
         ]
         conditions.append(f"{column('status')} IN ({', '.join(chosen)})")
     if where.unconsumed:
-        conditions.append("i.inbox_size > 0 AND i.ended_at > 0")
+        conditions.append(_UNCONSUMED)
     if where.business_key:
         conditions.append("i.business_key = :business_key")
     conditions += [
@@ -192,7 +195,7 @@ def summary_of(row: list[Any]) -> InstanceSummary:
         instance_id,
         workflow,
         version,
-        status,
+        stored,
         revision,
         key,
         labels,
@@ -201,16 +204,17 @@ def summary_of(row: list[Any]) -> InstanceSummary:
         ended_at,
         inbox_size,
     ) = row
+    status = instance_status(stored)
     return InstanceSummary(
         instance_id,
         workflow,
         version,
-        instance_status(status),
+        status,
         revision,
         key,
         orjson.loads(labels),
         created_at,
         updated_at,
-        ended_at,
+        None if status in LIVE else ended_at,
         inbox_size,
     )

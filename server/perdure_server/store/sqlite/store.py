@@ -73,6 +73,9 @@ from perdure_server.store.sqlite.writer import commit_changes, transaction
 
 log = logging.getLogger(__name__)
 
+INT64_MIN: Final = -(1 << 63)
+"""Before every time and every revision."""
+
 READERS: Final = 2
 """How many threads read at the same time."""
 
@@ -380,7 +383,7 @@ class SqliteStore:
     async def list_timers(
         self, instance_id: str, *, limit: int, after: TimerCursor | None = None
     ) -> Sequence[TimerRow]:
-        at = after or TimerCursor(-1, "", 0)
+        at = after or TimerCursor(INT64_MIN, "", 0)
         parameters = {
             "limit": limit,
             "after_due_at": at.due_at,

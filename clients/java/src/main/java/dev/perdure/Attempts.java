@@ -2,6 +2,7 @@ package dev.perdure;
 
 import java.time.Duration;
 import java.util.OptionalLong;
+import java.util.concurrent.TimeUnit;
 import java.util.function.DoubleSupplier;
 import java.util.function.LongSupplier;
 
@@ -15,6 +16,12 @@ final class Attempts {
     /** Longer than any process lives, and far from overflow when added to a clock's reading. */
     static final long FOREVER_NANOS = Long.MAX_VALUE / 4;
 
+    /** Ten years. A longer timeout is the same as none. */
+    static final long LIMIT_NANOS_MAX = TimeUnit.DAYS.toNanos(3_660);
+
+    /** The longest pause between two sendings, whatever the settings or the server ask for. */
+    static final long PAUSE_NANOS_MAX = TimeUnit.DAYS.toNanos(1);
+
     private final Retries retries;
     private final LongSupplier clock;
     private final DoubleSupplier chance;
@@ -26,6 +33,19 @@ final class Attempts {
         this.clock = clock;
         this.chance = chance;
         this.deadline = clock.getAsLong() + Math.min(timeoutNanos, FOREVER_NANOS);
+    }
+
+    /** Returns a time limit in nanoseconds, {@link #FOREVER_NANOS} for more than ten years; refuses what is no time. */
+    static long limit(String field, Duration limit) {
+        if (limit == null || limit.isZero() || limit.isNegative()) {
+            throw Requests.invalid(field, "must be more than 0, not " + limit);
+        }
+        long nanos = nanos(limit);
+        return nanos > LIMIT_NANOS_MAX ? FOREVER_NANOS : nanos;
+    }
+
+    boolean isUnlimited() {
+        return nanosLeft() > LIMIT_NANOS_MAX;
     }
 
     /** How long it may still take; never negative. */
@@ -54,8 +74,9 @@ final class Attempts {
         }
         // The exponent is bounded before the power is taken: a watch may fail for days.
         double growth = Math.pow(retries.multiplier(), Math.min(failures - 1, 32));
-        double ceiling = Math.min(nanos(retries.max()), nanos(retries.initial()) * growth);
-        long asked = error.retryDelay().map(Attempts::nanos).orElse(0L);
+        double ceiling = Math.min(
+                Math.min(nanos(retries.max()), PAUSE_NANOS_MAX), nanos(retries.initial()) * growth);
+        long asked = Math.min(error.retryDelay().map(Attempts::nanos).orElse(0L), PAUSE_NANOS_MAX);
         long pause = Math.max((long) (ceiling * (1 - chance.getAsDouble() / 2)), asked);
         return pause < nanosLeft() ? OptionalLong.of(pause) : OptionalLong.empty();
     }

@@ -19,6 +19,7 @@ import io.grpc.stub.ClientCalls;
 import io.grpc.stub.MetadataUtils;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.util.List;
 import java.util.OptionalLong;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ThreadLocalRandom;
@@ -41,6 +42,8 @@ final class Connection {
 
     private final ManagedChannel managed;
     private final Channel channel;
+    private final WatchConnections watches;
+    private final Metadata headers;
     private final Retries retries;
     private final CountDownLatch closed = new CountDownLatch(1);
 
@@ -50,7 +53,21 @@ final class Connection {
             Metadata headers,
             Retries retries,
             Consumer<ManagedChannelBuilder<?>> customizer) {
-        ManagedChannelBuilder<?> builder = Grpc.newChannelBuilder(target, credentials(tls))
+        ChannelCredentials credentials = credentials(tls);
+        this.headers = headers;
+        this.managed = connect(target, credentials, tls, customizer, false);
+        this.channel = withHeaders(managed);
+        this.watches = new WatchConnections(() -> connect(target, credentials, tls, customizer, true));
+        this.retries = retries;
+    }
+
+    private static ManagedChannel connect(
+            String target,
+            ChannelCredentials credentials,
+            TlsOptions tls,
+            Consumer<ManagedChannelBuilder<?>> customizer,
+            boolean forWatches) {
+        ManagedChannelBuilder<?> builder = Grpc.newChannelBuilder(target, credentials)
                 .keepAliveTime(KEEPALIVE_SECONDS, TimeUnit.SECONDS)
                 .keepAliveTimeout(KEEPALIVE_TIMEOUT_SECONDS, TimeUnit.SECONDS)
                 .keepAliveWithoutCalls(false)
@@ -60,12 +77,17 @@ final class Connection {
         if (tls != null && !tls.serverName().isEmpty()) {
             builder.overrideAuthority(tls.serverName());
         }
+        if (forWatches) {
+            builder.idleTimeout(WatchConnections.IDLE_SECONDS, TimeUnit.SECONDS);
+        }
         customizer.accept(builder);
-        this.managed = builder.build();
-        this.channel = headers.keys().isEmpty()
-                ? managed
-                : ClientInterceptors.intercept(managed, MetadataUtils.newAttachHeadersInterceptor(headers));
-        this.retries = retries;
+        return builder.build();
+    }
+
+    private Channel withHeaders(Channel plain) {
+        return headers.keys().isEmpty()
+                ? plain
+                : ClientInterceptors.intercept(plain, MetadataUtils.newAttachHeadersInterceptor(headers));
     }
 
     private static ChannelCredentials credentials(TlsOptions tls) {
@@ -92,12 +114,21 @@ final class Connection {
         PerdureException before = null;
         while (true) {
             checkOpen(null);
-            CallOptions options = CallOptions.DEFAULT.withDeadlineAfter(attempts.nanosLeft(), TimeUnit.NANOSECONDS);
+            boolean unlimited = attempts.isUnlimited();
+            CallOptions options = unlimited
+                    ? CallOptions.DEFAULT
+                    : CallOptions.DEFAULT.withDeadlineAfter(attempts.nanosLeft(), TimeUnit.NANOSECONDS);
             try {
                 return ClientCalls.blockingUnaryCall(channel, method, options, request);
             } catch (StatusRuntimeException failed) {
                 checkOpen(failed);
                 PerdureException error = Errors.of(failed.getStatus(), failed.getTrailers(), requestId);
+                if (unlimited
+                        && error.status() == Status.Code.DEADLINE_EXCEEDED
+                        && Context.current().getDeadline() == null) {
+                    // The server's own limit does not end a call that has none.
+                    error = PerdureException.local(Status.Code.UNAVAILABLE, error.getMessage(), requestId, error);
+                }
                 if (before != null && error.status() == Status.Code.DEADLINE_EXCEEDED) {
                     error.addSuppressed(before); // the deadline alone does not tell what used the time up
                 }
@@ -115,13 +146,26 @@ final class Connection {
         }
     }
 
-    /** Begins a streaming call; {@code nanos} bound its life. */
-    <Q, A> ClientCall<Q, A> stream(MethodDescriptor<Q, A> method, long nanos) {
+    /** Returns a place for a watch, on a connection of watches only. */
+    WatchConnections.Place place() {
         checkOpen(null);
+        return watches.acquire();
+    }
+
+    /** Number of watches on each open watch connection. */
+    List<Integer> watches() {
+        return watches.watches();
+    }
+
+    /** Starts a streaming call that lives at most {@code nanos}. */
+    <Q, A> ClientCall<Q, A> stream(WatchConnections.Place place, MethodDescriptor<Q, A> method, long nanos) {
         // The listener only queues what it hears, so the transport's own thread may run it.
-        return channel.newCall(
-                method,
-                CallOptions.DEFAULT.withDeadlineAfter(nanos, TimeUnit.NANOSECONDS).withExecutor(Runnable::run));
+        return withHeaders(place.channel())
+                .newCall(
+                        method,
+                        CallOptions.DEFAULT
+                                .withDeadlineAfter(nanos, TimeUnit.NANOSECONDS)
+                                .withExecutor(Runnable::run));
     }
 
     Attempts attempts(long timeoutNanos) {
@@ -140,6 +184,7 @@ final class Connection {
     void reconnectSoon(PerdureException error) {
         if (error.status() == Status.Code.UNAVAILABLE) {
             managed.resetConnectBackoff();
+            watches.resetConnectBackoff();
         }
     }
 
@@ -166,6 +211,7 @@ final class Connection {
 
     void close() {
         closed.countDown();
+        watches.close();
         managed.shutdownNow();
     }
 }

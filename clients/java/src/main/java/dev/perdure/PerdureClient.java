@@ -45,7 +45,9 @@ import dev.perdure.v1.WorkflowServiceGrpc;
 import dev.perdure.v1.WorkflowSummary;
 import io.grpc.ManagedChannelBuilder;
 import io.grpc.Metadata;
+import io.grpc.Status;
 import java.time.Duration;
+import java.util.List;
 import java.util.Objects;
 import java.util.function.Consumer;
 
@@ -80,7 +82,7 @@ public final class PerdureClient implements AutoCloseable {
 
     private PerdureClient(Connection connection, Duration timeout) {
         this.connection = connection;
-        this.timeoutNanos = Attempts.nanos(timeout);
+        this.timeoutNanos = Attempts.limit("timeout", timeout);
     }
 
     /** Connects without TLS, with every default. The connection is opened by the first call. */
@@ -98,7 +100,7 @@ public final class PerdureClient implements AutoCloseable {
         return new PerdureClient(connection, timeout);
     }
 
-    /** Closes the connection; calls and watches under way end. May be called twice. */
+    /** Closes every connection. Calls and watches in progress end. Can be called twice. */
     @Override
     public void close() {
         connection.close();
@@ -128,8 +130,8 @@ public final class PerdureClient implements AutoCloseable {
         StartOptions.Builder opts = built(StartOptions.newBuilder(), options);
         opts.setRequestId(Requests.requestId(opts.getRequestId()));
         StartInstanceRequest request = StartInstanceRequest.newBuilder()
-                .setWorkflow(workflow)
-                .setContext(context)
+                .setWorkflow(Requests.required("workflow", workflow))
+                .setContext(Requests.required("context", context))
                 .setOpts(opts)
                 .build();
         return connection.call(
@@ -143,7 +145,7 @@ public final class PerdureClient implements AutoCloseable {
 
     /** Brings an event; the payload, any JSON value, becomes the step's output. */
     public ResumeResponse resume(String instanceId, String event, Payload payload) {
-        return resume(instanceId, event, opts -> opts.setPayload(payload));
+        return resume(instanceId, event, opts -> opts.setPayload(Requests.required("opts.payload", payload)));
     }
 
     /**
@@ -158,16 +160,16 @@ public final class PerdureClient implements AutoCloseable {
         ResumeOptions.Builder opts = built(ResumeOptions.newBuilder(), options);
         opts.setRequestId(Requests.requestId(opts.getRequestId()));
         ResumeRequest request = ResumeRequest.newBuilder()
-                .setInstanceId(instanceId)
-                .setEvent(event)
+                .setInstanceId(Requests.required("instance_id", instanceId))
+                .setEvent(Requests.required("event", event))
                 .setOpts(opts)
                 .build();
         return connection.call(RunnerServiceGrpc.getResumeMethod(), request, opts.getRequestId(), timeoutNanos);
     }
 
-    /** Resumes a step with {@code timeout} after a delay, in whole milliseconds. */
+    /** Resumes a step with {@code timeout} after a delay, rounded up to milliseconds. */
     public ScheduleResumeResponse scheduleResume(String instanceId, String stepRef, Duration delay) {
-        return scheduleResume(instanceId, stepRef, delay.toMillis(), opts -> {});
+        return scheduleResume(instanceId, stepRef, Requests.milliseconds("delay_ms", delay), opts -> {});
     }
 
     /**
@@ -183,8 +185,8 @@ public final class PerdureClient implements AutoCloseable {
         ScheduleOptions.Builder opts = built(ScheduleOptions.newBuilder(), options);
         opts.setRequestId(Requests.requestId(opts.getRequestId()));
         ScheduleResumeRequest request = ScheduleResumeRequest.newBuilder()
-                .setInstanceId(instanceId)
-                .setStepRef(stepRef)
+                .setInstanceId(Requests.required("instance_id", instanceId))
+                .setStepRef(Requests.required("step_ref", stepRef))
                 .setDelayMs(delayMs)
                 .setOpts(opts)
                 .build();
@@ -196,7 +198,7 @@ public final class PerdureClient implements AutoCloseable {
 
     /** Returns an instance as it is now, with its payloads. Reasons: {@code INSTANCE_NOT_FOUND}. */
     public Instance getInstance(String instanceId) {
-        GetInstanceRequest request = GetInstanceRequest.newBuilder().setInstanceId(instanceId).build();
+        GetInstanceRequest request = GetInstanceRequest.newBuilder().setInstanceId(Requests.required("instance_id", instanceId)).build();
         return connection.call(InstanceServiceGrpc.getGetInstanceMethod(), request, "", timeoutNanos).getInstance();
     }
 
@@ -225,7 +227,7 @@ public final class PerdureClient implements AutoCloseable {
     /** Lists an instance's history; {@code setAfterRevision} leaves the beginning out. */
     public Pages<HistoryEntry> listHistory(String instanceId, Consumer<ListHistoryRequest.Builder> range) {
         ListHistoryRequest first = built(
-                        ListHistoryRequest.newBuilder().setInstanceId(instanceId).setPageSize(PAGE_SIZE), range)
+                        ListHistoryRequest.newBuilder().setInstanceId(Requests.required("instance_id", instanceId)).setPageSize(PAGE_SIZE), range)
                 .build();
         return new Pages<>(token -> {
             ListHistoryRequest request = first.toBuilder().setPageToken(token).build();
@@ -242,7 +244,7 @@ public final class PerdureClient implements AutoCloseable {
     /** Follows an instance; see {@link Watch}. Nothing is sent before the first event is asked for. */
     public Watch watchInstance(String instanceId, WatchOptions options) {
         Long after = options.afterRevision().isPresent() ? options.afterRevision().getAsLong() : null;
-        return new Watch(connection, instanceId, after, options, timeoutNanos);
+        return new Watch(connection, Requests.required("instance_id", instanceId), after, options, timeoutNanos);
     }
 
     /**
@@ -251,9 +253,13 @@ public final class PerdureClient implements AutoCloseable {
      * <p>Reasons: {@code INSTANCE_NOT_FOUND}; the status {@code DEADLINE_EXCEEDED} where {@code patience} is over first.
      */
     public Instance waitForEnd(String instanceId, Duration patience) {
-        Attempts whole = connection.attempts(Attempts.nanos(patience));
+        Attempts whole = connection.attempts(Attempts.limit("patience", patience));
         while (true) {
-            WatchOptions options = WatchOptions.DEFAULT.withTimeout(Duration.ofNanos(whole.nanosLeft()));
+            if (whole.nanosLeft() == 0) {
+                throw PerdureException.local(
+                        Status.Code.DEADLINE_EXCEEDED, instanceId + " did not end within " + patience, "", null);
+            }
+            WatchOptions options = WatchOptions.DEFAULT.withTimeout(Duration.ofNanos(Math.max(1, whole.nanosLeft())));
             try (Watch watch = watchInstance(instanceId, options)) {
                 watch.forEachRemaining(event -> {});
             }
@@ -273,7 +279,7 @@ public final class PerdureClient implements AutoCloseable {
 
     /** Ends an instance; {@code reason} is kept in its history. */
     public CancelInstanceResponse cancelInstance(String instanceId, String reason) {
-        return cancelInstance(instanceId, opts -> opts.setReason(reason));
+        return cancelInstance(instanceId, opts -> opts.setReason(Requests.required("opts.reason", reason)));
     }
 
     /** Ends an instance. Reasons: {@code INSTANCE_NOT_FOUND}, {@code INSTANCE_TERMINAL}. */
@@ -281,7 +287,7 @@ public final class PerdureClient implements AutoCloseable {
         CancelInstanceOptions.Builder opts = built(CancelInstanceOptions.newBuilder(), options);
         opts.setRequestId(Requests.requestId(opts.getRequestId()));
         CancelInstanceRequest request =
-                CancelInstanceRequest.newBuilder().setInstanceId(instanceId).setOpts(opts).build();
+                CancelInstanceRequest.newBuilder().setInstanceId(Requests.required("instance_id", instanceId)).setOpts(opts).build();
         return connection.call(
                 InstanceServiceGrpc.getCancelInstanceMethod(), request, opts.getRequestId(), timeoutNanos);
     }
@@ -300,7 +306,7 @@ public final class PerdureClient implements AutoCloseable {
         RetryInstanceOptions.Builder opts = built(RetryInstanceOptions.newBuilder(), options);
         opts.setRequestId(Requests.requestId(opts.getRequestId()));
         RetryInstanceRequest request =
-                RetryInstanceRequest.newBuilder().setInstanceId(instanceId).setOpts(opts).build();
+                RetryInstanceRequest.newBuilder().setInstanceId(Requests.required("instance_id", instanceId)).setOpts(opts).build();
         return connection.call(
                 InstanceServiceGrpc.getRetryInstanceMethod(), request, opts.getRequestId(), timeoutNanos);
     }
@@ -309,13 +315,13 @@ public final class PerdureClient implements AutoCloseable {
 
     /** Returns a pending timer. Reasons: {@code TIMER_NOT_FOUND}. */
     public Timer getTimer(String reference) {
-        GetTimerRequest request = GetTimerRequest.newBuilder().setReference(reference).build();
+        GetTimerRequest request = GetTimerRequest.newBuilder().setReference(Requests.required("reference", reference)).build();
         return connection.call(TimerServiceGrpc.getGetTimerMethod(), request, "", timeoutNanos).getTimer();
     }
 
     /** Lists the pending timers of an instance, the one that is due first on top. */
     public Pages<Timer> listTimers(String instanceId) {
-        return listTimers(filter -> filter.setInstanceId(instanceId));
+        return listTimers(filter -> filter.setInstanceId(Requests.required("instance_id", instanceId)));
     }
 
     /** Lists pending timers, the one that is due first on top. */
@@ -339,7 +345,7 @@ public final class PerdureClient implements AutoCloseable {
         CancelTimerOptions.Builder opts = built(CancelTimerOptions.newBuilder(), options);
         opts.setRequestId(Requests.requestId(opts.getRequestId()));
         CancelTimerRequest request =
-                CancelTimerRequest.newBuilder().setReference(reference).setOpts(opts).build();
+                CancelTimerRequest.newBuilder().setReference(Requests.required("reference", reference)).setOpts(opts).build();
         return connection.call(TimerServiceGrpc.getCancelTimerMethod(), request, opts.getRequestId(), timeoutNanos);
     }
 
@@ -353,7 +359,7 @@ public final class PerdureClient implements AutoCloseable {
         FireTimerOptions.Builder opts = built(FireTimerOptions.newBuilder(), options);
         opts.setRequestId(Requests.requestId(opts.getRequestId()));
         FireTimerRequest request =
-                FireTimerRequest.newBuilder().setReference(reference).setOpts(opts).build();
+                FireTimerRequest.newBuilder().setReference(Requests.required("reference", reference)).setOpts(opts).build();
         return connection.call(TimerServiceGrpc.getFireTimerMethod(), request, opts.getRequestId(), timeoutNanos);
     }
 
@@ -367,7 +373,7 @@ public final class PerdureClient implements AutoCloseable {
     /** Returns a workflow with its graph; version 0 is the newest. Reasons: {@code WORKFLOW_NOT_FOUND}. */
     public Workflow getWorkflow(String workflow, int version) {
         GetWorkflowRequest request =
-                GetWorkflowRequest.newBuilder().setWorkflow(workflow).setVersion(version).build();
+                GetWorkflowRequest.newBuilder().setWorkflow(Requests.required("workflow", workflow)).setVersion(version).build();
         return connection.call(WorkflowServiceGrpc.getGetWorkflowMethod(), request, "", timeoutNanos).getWorkflow();
     }
 
@@ -381,6 +387,11 @@ public final class PerdureClient implements AutoCloseable {
             var page = connection.call(WorkflowServiceGrpc.getListWorkflowsMethod(), request, "", timeoutNanos);
             return new Pages.Page<>(page.getWorkflowsList(), page.getNextPageToken());
         });
+    }
+
+    /** Number of watches on each open watch connection, for tests. */
+    List<Integer> watches() {
+        return connection.watches();
     }
 
     // --- server -----------------------------------------------------------------------------------------------------
@@ -401,8 +412,8 @@ public final class PerdureClient implements AutoCloseable {
      */
     public BackupDatabaseResponse backupDatabase(String fileName, Duration timeout) {
         BackupDatabaseRequest request =
-                BackupDatabaseRequest.newBuilder().setFileName(fileName).build();
-        return connection.callOnce(ServerServiceGrpc.getBackupDatabaseMethod(), request, Attempts.nanos(timeout));
+                BackupDatabaseRequest.newBuilder().setFileName(Requests.required("file_name", fileName)).build();
+        return connection.callOnce(ServerServiceGrpc.getBackupDatabaseMethod(), request, Attempts.limit("timeout", timeout));
     }
 
     private static <B> B built(B builder, Consumer<? super B> settings) {
@@ -429,9 +440,13 @@ public final class PerdureClient implements AutoCloseable {
             return this;
         }
 
-        /** Bounds each call with all its retries; 30 s unless set. See also {@link #withTimeout}. */
+        /**
+         * Limits each call, including retries. 30 s unless set. More than ten years is no limit. Zero and a negative
+         * duration are refused. See also {@link #withTimeout}.
+         */
         public Builder timeout(Duration bound) {
-            timeout = Objects.requireNonNull(bound, "bound");
+            Attempts.limit("timeout", bound);
+            timeout = bound;
             return this;
         }
 

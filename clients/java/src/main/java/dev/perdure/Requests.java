@@ -5,6 +5,7 @@ import com.google.protobuf.Message;
 import dev.perdure.PerdureException.FieldViolation;
 import dev.perdure.v1.ErrorReason;
 import io.grpc.Status;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -19,6 +20,42 @@ final class Requests {
         return given.isEmpty() ? UUID.randomUUID().toString() : given;
     }
 
+    /** Returns an argument that must be given. */
+    static <T> T required(String field, T value) {
+        if (value == null) {
+            throw invalid(field, "must be given, not null");
+        }
+        return value;
+    }
+
+    /** Returns a delay in milliseconds, rounded up: never earlier than asked. */
+    static long milliseconds(String field, Duration delay) {
+        try {
+            long whole = required(field, delay).toMillis();
+            return delay.compareTo(Duration.ofMillis(whole)) > 0 ? Math.addExact(whole, 1) : whole;
+        } catch (ArithmeticException tooLong) {
+            throw invalid(field, "must fit into 64 bits of milliseconds, not " + delay);
+        }
+    }
+
+    /** The error for one argument. */
+    static PerdureException invalid(String field, String description) {
+        return invalid(List.of(new FieldViolation(field, description)), "");
+    }
+
+    private static PerdureException invalid(List<FieldViolation> violations, String requestId) {
+        return new PerdureException(
+                Status.Code.INVALID_ARGUMENT,
+                violations.get(0).toString(),
+                ErrorReason.ERROR_REASON_INVALID_FIELD.name().substring("ERROR_REASON_".length()),
+                Map.of(),
+                violations,
+                null,
+                null,
+                requestId,
+                null);
+    }
+
     /**
      * Refuses strings that have no UTF-8 form. protobuf-java would send a question mark in the place of a lone
      * surrogate, and what is stored would not be what the caller gave.
@@ -27,16 +64,7 @@ final class Requests {
         List<FieldViolation> violations = new ArrayList<>();
         collect(request, "", violations);
         if (!violations.isEmpty()) {
-            throw new PerdureException(
-                    Status.Code.INVALID_ARGUMENT,
-                    violations.get(0).toString(),
-                    ErrorReason.ERROR_REASON_INVALID_FIELD.name().substring("ERROR_REASON_".length()),
-                    Map.of(),
-                    violations,
-                    null,
-                    null,
-                    requestId,
-                    null);
+            throw invalid(violations, requestId);
         }
     }
 

@@ -13,6 +13,9 @@ import java.util.Objects;
  * @param attemptsMax how often a call is sent at most; 0 means that only its timeout bounds it
  */
 public record Retries(Duration initial, Duration max, double multiplier, int attemptsMax) {
+    /** Maximum growth of the pause from one failure to the next. */
+    private static final int MULTIPLIER_MAX = 1_000;
+
     /** 100 ms, doubled up to 5 s, for as long as the call may take. */
     public static final Retries DEFAULT = new Retries(Duration.ofMillis(100), Duration.ofSeconds(5), 2.0, 0);
 
@@ -22,8 +25,15 @@ public record Retries(Duration initial, Duration max, double multiplier, int att
     public Retries {
         Objects.requireNonNull(initial, "initial");
         Objects.requireNonNull(max, "max");
-        if (initial.isNegative() || max.isNegative() || !(multiplier >= 1) || attemptsMax < 0) {
-            throw new IllegalArgumentException("pauses and attemptsMax are not negative, and multiplier is at least 1");
+        check("initial", initial, initial.compareTo(Duration.ZERO) > 0, "more than 0");
+        check("max", max, max.compareTo(Duration.ZERO) > 0, "more than 0");
+        check("multiplier", multiplier, multiplier >= 1 && multiplier <= MULTIPLIER_MAX, "1 to " + MULTIPLIER_MAX);
+        check("attemptsMax", attemptsMax, attemptsMax >= 0, "at least 0");
+    }
+
+    private static void check(String field, Object value, boolean sound, String rule) {
+        if (!sound) {
+            throw Requests.invalid("retries." + field, "must be " + rule + ", not " + value);
         }
     }
 }

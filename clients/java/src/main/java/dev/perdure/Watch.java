@@ -63,8 +63,10 @@ public final class Watch implements Iterator<WatchEvent>, Iterable<WatchEvent>, 
         this.connection = connection;
         this.instanceId = instanceId;
         this.afterRevision = afterRevision;
-        this.outageNanos = Attempts.nanos(options.outage());
-        this.whole = connection.attempts(options.timeout().map(Attempts::nanos).orElse(Attempts.FOREVER_NANOS));
+        this.outageNanos = Attempts.limit("outage", options.outage());
+        this.whole = connection.attempts(options.timeout()
+                .map(bound -> Attempts.limit("timeout", bound))
+                .orElse(Attempts.FOREVER_NANOS));
         this.firstAnswerNanos = timeoutNanos;
         Requests.check(request(), "");
     }
@@ -161,9 +163,11 @@ public final class Watch implements Iterator<WatchEvent>, Iterable<WatchEvent>, 
             attempts = connection.attempts(Math.min(firstAnswerNanos, whole.nanosLeft()));
         }
         long nanosLeft = whole.nanosLeft();
+        WatchConnections.Place place = connection.place();
         Stream dialled = new Stream(
+                place,
                 connection.stream(
-                        InstanceServiceGrpc.getWatchInstanceMethod(), Math.min(STREAM_NANOS_MAX, nanosLeft)),
+                        place, InstanceServiceGrpc.getWatchInstanceMethod(), Math.min(STREAM_NANOS_MAX, nanosLeft)),
                 nanosLeft <= STREAM_NANOS_MAX);
         stream = dialled;
         dialled.begin(request());
@@ -253,16 +257,22 @@ public final class Watch implements Iterator<WatchEvent>, Iterable<WatchEvent>, 
         Stream current = stream;
         if (current != null) {
             current.call.cancel("the watch was closed", null);
+            current.place.close();
         }
     }
 
     private final class Stream extends ClientCall.Listener<WatchInstanceResponse> {
+        private final WatchConnections.Place place;
         private final ClientCall<WatchInstanceRequest, WatchInstanceResponse> call;
 
         /** Whether the watch's own timeout bounds it. */
         private final boolean last;
 
-        Stream(ClientCall<WatchInstanceRequest, WatchInstanceResponse> call, boolean last) {
+        Stream(
+                WatchConnections.Place place,
+                ClientCall<WatchInstanceRequest, WatchInstanceResponse> call,
+                boolean last) {
+            this.place = place;
             this.call = call;
             this.last = last;
         }
@@ -281,6 +291,7 @@ public final class Watch implements Iterator<WatchEvent>, Iterable<WatchEvent>, 
 
         @Override
         public void onClose(Status status, Metadata trailers) {
+            place.close();
             signals.add(new Signal(this, null, status, trailers));
         }
     }

@@ -9,8 +9,8 @@ import java.util.OptionalLong;
  * The optional side of a watch.
  *
  * @param afterRevision where to go on: no snapshot then, only the entries after it; 0 gives the whole history
- * @param timeout bounds the watch; empty: for ever
- * @param outage how long the server may stay away once it has answered
+ * @param timeout limits the watch; empty or more than ten years: no limit. Must be more than 0
+ * @param outage how long the server can be unavailable once it has responded. Must be more than 0
  */
 public record WatchOptions(OptionalLong afterRevision, Optional<Duration> timeout, Duration outage) {
     /** A snapshot first, for ever, and outages of five minutes. */
@@ -20,7 +20,8 @@ public record WatchOptions(OptionalLong afterRevision, Optional<Duration> timeou
     public WatchOptions {
         Objects.requireNonNull(afterRevision, "afterRevision");
         Objects.requireNonNull(timeout, "timeout");
-        Objects.requireNonNull(outage, "outage");
+        timeout.ifPresent(bound -> Attempts.limit("timeout", bound));
+        Attempts.limit("outage", outage);
     }
 
     public WatchOptions withAfterRevision(long revision) {

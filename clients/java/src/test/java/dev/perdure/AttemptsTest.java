@@ -106,6 +106,6 @@ class AttemptsTest {
     @Test
     void durations_beyond_a_long_are_forever() {
         assertEquals(Attempts.FOREVER_NANOS, Attempts.nanos(Duration.ofSeconds(Long.MAX_VALUE)));
-        assertThrows(IllegalArgumentException.class, () -> new Retries(Duration.ZERO, Duration.ZERO, 0.5, 0));
+        assertThrows(PerdureException.class, () -> new Retries(Duration.ZERO, Duration.ZERO, 0.5, 0));
     }
 }

@@ -1,0 +1,154 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { afterEach, beforeEach, test } from "node:test";
+
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { Server, ServerCredentials, status, type ServerWritableStream, type sendUnaryData } from "@grpc/grpc-js";
+
+import { Transport } from "#dist/transport";
+import { IDLE_CONNECTIONS_MAX, WATCHES_PER_CONNECTION, WatchConnections } from "#dist/watch-connections";
+import { Client, type WatchEvent } from "perdure";
+import {
+  GetInstanceResponseSchema,
+  WatchEndReason,
+  WatchInstanceRequestSchema,
+  WatchInstanceResponseSchema,
+} from "perdure/v1/instance_service_pb";
+
+const WATCHES = 1_000;
+const STREAMS_MAX = 128;
+const PATH = "/perdure.v1.InstanceService";
+
+type Stream = ServerWritableStream<Buffer, Buffer>;
+
+// A server that accepts few streams per connection. Its watches give a snapshot and stay open until `over`.
+let server: Server;
+let client: Client;
+let open: Set<Stream>;
+const bytes = (body: Uint8Array) => Buffer.from(body);
+const raw = { requestDeserialize: bytes, responseSerialize: bytes, requestSerialize: bytes, responseDeserialize: bytes };
+
+function told(event: Parameters<typeof create<typeof WatchInstanceResponseSchema>>[1]): Buffer {
+  return bytes(toBinary(WatchInstanceResponseSchema, create(WatchInstanceResponseSchema, event)));
+}
+
+beforeEach(async () => {
+  open = new Set();
+  server = new Server({ "grpc.max_concurrent_streams": STREAMS_MAX });
+  server.register(
+    `${PATH}/WatchInstance`,
+    (stream: Stream) => {
+      fromBinary(WatchInstanceRequestSchema, stream.request);
+      open.add(stream.on("cancelled", () => open.delete(stream)));
+      stream.write(told({ event: { case: "snapshot", value: { instanceId: "i1", revision: 1n } } }));
+    },
+    raw.responseSerialize,
+    raw.requestDeserialize,
+    "serverStream",
+  );
+  server.register(
+    `${PATH}/GetInstance`,
+    (_: unknown, answer: sendUnaryData<Buffer>) =>
+      answer(null, bytes(toBinary(GetInstanceResponseSchema, create(GetInstanceResponseSchema, { instance: {} })))),
+    raw.responseSerialize,
+    raw.requestDeserialize,
+    "unary",
+  );
+  const port = await new Promise<number>((resolve, reject) =>
+    server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (failed, bound) =>
+      failed === null ? resolve(bound) : reject(failed),
+    ),
+  );
+  client = new Client(`127.0.0.1:${port}`);
+});
+
+afterEach(() => {
+  client.close();
+  server.forceShutdown();
+});
+
+function connections(): readonly number[] {
+  return (client as unknown as { transport: Transport }).transport.watches;
+}
+
+function end(): void {
+  const event = { revision: 1n, reason: WatchEndReason.INSTANCE_FINISHED };
+  for (const stream of open) {
+    stream.write(told({ event: { case: "end", value: event } }));
+    stream.end();
+  }
+}
+
+test("calls are served beside 1,000 watches", async () => {
+  const watches = Array.from({ length: WATCHES }, () => client.watchInstance("i1"));
+  const firsts = await Promise.all(watches.map((watch) => watch.next()));
+  const counts = [...connections()];
+
+  for (let call = 0; call < 20; call++) await client.getInstance("i1");
+  end();
+  const lasts = await Promise.all(watches.map((watch) => watch.next()));
+  await Promise.all(watches.map((watch) => watch.next()));
+
+  assert.ok(firsts.every(({ value }) => (value as WatchEvent).type === "snapshot"));
+  assert.ok(lasts.every(({ value }) => (value as WatchEvent).type === "end"));
+  assert.deepEqual(counts, Array(WATCHES / WATCHES_PER_CONNECTION).fill(WATCHES_PER_CONNECTION));
+  assert.deepEqual(connections(), Array(IDLE_CONNECTIONS_MAX).fill(0));
+});
+
+test("a watch that is left gives its place up, on the server too", async () => {
+  const watch = client.watchInstance("i1");
+  await watch.next();
+  const [stream] = [...open];
+  const cancelled = once(stream!, "cancelled");
+
+  await watch.return();
+  await cancelled;
+
+  assert.deepEqual(connections(), [0]);
+});
+
+test("a closed client ends its watches and opens no more", async () => {
+  const watch = client.watchInstance("i1");
+  await watch.next();
+  const waiting = watch.next();
+
+  client.close();
+
+  await assert.rejects(waiting);
+  await assert.rejects(client.watchInstance("i1").next(), /the client is closed/);
+  assert.deepEqual(connections(), []);
+});
+
+test("a watch goes on over another connection when its own ends", async () => {
+  const watch = client.watchInstance("i1", { outageMs: 60_000 });
+  await watch.next();
+  for (const stream of open) stream.emit("error", { code: status.UNAVAILABLE, details: "lost" });
+  open.clear();
+
+  const { value } = await watch.next();
+
+  assert.equal((value as WatchEvent).type, "snapshot");
+  assert.deepEqual(connections(), [1]);
+  await watch.return();
+});
+
+test("a watch takes the first connection with room", () => {
+  let made = 0;
+  const closed: number[] = [];
+  const pool = new WatchConnections(() => {
+    const number = made++;
+    return { number, close: () => void closed.push(number) };
+  });
+  const seats = Array.from({ length: 2 * WATCHES_PER_CONNECTION }, () => pool.acquire());
+
+  pool.release(seats[0]!);
+  assert.equal(pool.acquire().channel.number, 0);
+  const third = pool.acquire();
+  assert.deepEqual(pool.watches, [WATCHES_PER_CONNECTION, WATCHES_PER_CONNECTION, 1]);
+  pool.release(third);
+  assert.deepEqual(closed, []);
+  for (const seat of seats.slice(WATCHES_PER_CONNECTION)) pool.release(seat);
+  assert.deepEqual(closed, [1]);
+  pool.close();
+  assert.deepEqual(closed, [1, 0, 2]);
+});
