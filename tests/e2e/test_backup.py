@@ -75,6 +75,31 @@ class Load:
             self._enough.set()
 
 
+def test_a_backup_of_a_loaded_server_survives_the_loss_of_its_files(
+    server_process: Callable[..., ServerProcess], tmp_path: Path
+) -> None:
+    source, backups = tmp_path / "live.db", tmp_path / "backups"
+    backups.mkdir()
+    server = server_process(ORDER, database=source, arguments=[f"--backup-dir={backups}"])
+    with Load(server.address) as load, Client(server.address) as client:
+        load.await_enough()
+        before = set(load.answered)
+        backup = client.backup_database("under-load.db")
+    answered = set(load.answered)
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{source}{suffix}").unlink()
+    with Client(server.address) as client:
+        rescued = client.backup_database("rescued.db")
+    server.kill()
+
+    assert len(before) <= backup.instances <= len(answered) + 1
+    assert rescued.instances >= len(answered)
+    restored = server_process(ORDER, database=Path(rescued.path))
+    with Client(restored.address) as client:
+        there = {summary.instance_id for summary in client.list_instances(page_size=1000)}
+    assert answered <= there
+
+
 @pytest.mark.parametrize("copy", [vacuum_into, backup_api])
 def test_a_copy_from_under_load_is_sound_has_all_that_was_answered_and_can_be_served(
     copy: Callable[[Path, Path], None],
