@@ -140,6 +140,10 @@ def serve(
     host = Host(owns_process=streams.is_own_process)
     host.enter()
     grace_seconds = seconds_of(grace, "--grace")
+    try:
+        os.getcwd()
+    except OSError as error:
+        fail(f"{WORKING_FOLDER_GONE}: {error.strerror}", mend="change to another one")
     for option, file in (
         ("--tls-cert", tls_cert),
         ("--tls-key", tls_key),
@@ -151,10 +155,6 @@ def serve(
     raise_file_limit()
     # Code of users may change the working folder, so no relative path outlives this line. Links are kept: their targets
     # change when certificates are renewed.
-    try:
-        os.getcwd()
-    except OSError as error:
-        fail(f"{WORKING_FOLDER_GONE}: {error.strerror}", mend="change to another one")
     tls_cert, tls_key, tls_client_ca = (
         file and file.absolute() for file in (tls_cert, tls_key, tls_client_ca)
     )
