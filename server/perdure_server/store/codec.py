@@ -268,7 +268,7 @@ def _with_attempt(row: Row, step: _Attempted, losses: Losses | None = None) -> R
     """Append the start of the newest attempt and its losses. Absent if there are none."""
     if losses is not None:
         row += (step.attempt_at, losses.in_a_row, losses.alone)
-    elif step.attempt_at:
+    elif step.attempt_at is not None:
         row.append(step.attempt_at)
     return row
 
@@ -319,8 +319,8 @@ def _active_of(row: Row) -> ActiveStep:
             raise NewerFormat(f"a state holds a step of the unknown kind {row[:1]!r}")
 
 
-def _at(rest: Row) -> int:
-    return int(rest[0]) if rest else 0
+def _at(rest: Row) -> int | None:
+    return rest[0] if rest else None
 
 
 def _losses_of(rest: Row) -> Losses | None:
