@@ -12,7 +12,7 @@ def gates_broken(report: dict[str, Any]) -> list[str]:
     """Return what must be zero and is not."""
     return [
         f"{part}: {count} {name}"
-        for part in ("timers", "watch")
+        for part in ("timers", "watch", "lists", "neighbours")
         for name, count in report.get(part, {}).get("gates", {}).items()
         if count
     ]
@@ -34,7 +34,7 @@ def table(report: dict[str, Any]) -> str:
         lines += ["", f"{'':44}{'p50':>9}{'p99':>9}{'largest':>9}  reach", *rest]
     if "restart" in report:
         lines += ["", f"{'':44}{'median':>9}{'least':>9}{'largest':>9}  reach", *restart(report["restart"])]
-    for part in ("timers", "watch"):
+    for part in ("timers", "watch", "lists", "neighbours"):
         if part in report:
             zero = ", ".join(
                 f"{count} {name.replace('_', ' ')}" for name, count in report[part]["gates"].items()
@@ -91,6 +91,16 @@ def latencies(report: dict[str, Any]) -> Iterator[str]:
                 "p99 250",
             )
         )
+    if "lists" in report:
+        lists = report["lists"]
+        reach = f"p99 {min(250, 3 * lists['idle']['late_ms_p99']):,.0f}"
+        rows += [
+            ("a start on an idle server, ms", lists["idle"], ""),
+            (f"a start beside lists over {lists['instances']:,}, ms", lists["flooded"], reach),
+        ]
+    if "neighbours" in report:
+        found = report["neighbours"]["rows"]
+        rows += [(f"{name}, ms", row, "p99 250, aim 3x idle") for name, row in found.items()]
     for label, row, reach in rows:
         figures = "".join(f"{row[f'late_ms_{key}']:9,.1f}" for key in ("p50", "p99", "max"))
         yield f"{label:44}{figures}  {reach}"

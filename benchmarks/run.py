@@ -35,7 +35,9 @@ from calls import (
     serve_command,
     server_process,
 )
+from lists import measure_lists
 from load import CALLERS, machine
+from neighbours import measure_neighbours
 from peers import PEERS, Peer, run_peer
 from prepare import now_ms, park
 from report import gates_broken, table
@@ -43,7 +45,7 @@ from restart import measure_restarts
 from timers import measure_timers
 from watchers import measure_watchers
 
-PARTS: Final = ("rates", "peers", "timers", "watch", "restart")
+PARTS: Final = ("rates", "peers", "timers", "watch", "restart", "lists", "neighbours")
 PENDING: Final = 100_000
 MONTH_MS: Final = 30 * 86_400_000
 
@@ -112,7 +114,10 @@ async def measure(parts: set[str], rounds: int, count: int) -> dict[str, Any]:
         if "watch" in parts:
             say("watch: 1,000 watchers")
             report["watch"] = await measure_watchers(folder)
-        if parts & {"timers", "restart"}:
+        if "neighbours" in parts:
+            say("neighbours: one client beside each attack")
+            report["neighbours"] = await measure_neighbours(folder)
+        if parts & {"timers", "restart", "lists"}:
             say(f"a database with {PENDING:,} waiting instances and timers")
             base = folder / "base.db"
             clock = time.perf_counter()
@@ -121,6 +126,9 @@ async def measure(parts: set[str], rounds: int, count: int) -> dict[str, Any]:
             if "restart" in parts:
                 say("restart")
                 report["restart"] = await measure_restarts(base, folder, PENDING)
+            if "lists" in parts:
+                say("lists: a well-behaved caller beside a flood of lists")
+                report["lists"] = await measure_lists(base, folder, PENDING)
             if "timers" in parts:
                 say("timers")
                 report["timers"] = await measure_timers(base, folder, PENDING, prepare_seconds)

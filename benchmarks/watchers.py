@@ -8,6 +8,8 @@ Latency is from the time of the entry, which is taken before its commit, to the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +22,9 @@ from load import CALLERS, at_once, percentile
 WATCHERS: Final = 1_000
 ANSWERS_PER_SECOND: Final = 200
 WATCH_SECONDS_MAX: Final = 60
+WATCHES_PER_CONNECTION: Final = 100
+OWN: Final = [("grpc.use_local_subchannel_pool", 1)]
+"""Options of a channel that shares its connection with no other channel."""
 
 
 async def measure_watchers(folder: Path) -> dict[str, Any]:
@@ -45,11 +50,13 @@ async def measure_watchers(folder: Path) -> dict[str, Any]:
                 waiting.release()
         return False
 
-    async with (
-        server_process(*serve_command(folder / "watchers.db")) as server,
-        grpc.aio.insecure_channel(server.address) as channel,
-    ):
-        perdure = Perdure(channel)
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(server_process(*serve_command(folder / "watchers.db")))
+        # One connection for calls, and more for watches, as a connection has at most 256 open calls.
+        perdure, *readers = [
+            Perdure(await stack.enter_async_context(grpc.aio.insecure_channel(server.address, options=OWN)))
+            for _ in range(1 + WATCHERS // WATCHES_PER_CONNECTION)
+        ]
         ids: list[str] = []
 
         async def start() -> None:
@@ -58,7 +65,10 @@ async def measure_watchers(folder: Path) -> dict[str, Any]:
         live = False
         await at_once(CALLERS, WATCHERS, start)
         async with asyncio.TaskGroup() as group:
-            watchers = [group.create_task(follow(perdure, instance_id)) for instance_id in ids]
+            watchers = [
+                group.create_task(follow(reader, instance_id))
+                for reader, instance_id in zip(itertools.cycle(readers), ids, strict=False)
+            ]
             async with asyncio.timeout(WATCH_SECONDS_MAX):
                 for _ in ids:
                     await waiting.acquire()

@@ -128,6 +128,7 @@ async def serving(
     core = Core(store or SqliteStore(None), workflows)
     await core.start()
     server = ApiServer(core.runtime, listen=Address("127.0.0.1", 0), limits=limits, **api)
+    await server.start_health()
     address = str(await server.start())
     await server.set_ready(ready=True)
     async with grpc.aio.insecure_channel(address, options=list(options)) as channel:

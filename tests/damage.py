@@ -221,7 +221,7 @@ def _other(value: Any) -> Any:
 
 def findings(connection: apsw.Connection) -> list[Checked]:
     """Return what the check finds in an open database."""
-    return [checked for checked in check_database(OfflineDatabase("", connection, b"")) if checked.findings]
+    return [checked for checked in check_database(OfflineDatabase("", connection)) if checked.findings]
 
 
 def in_memory(path: Path) -> apsw.Connection:
@@ -236,7 +236,7 @@ def in_memory(path: Path) -> apsw.Connection:
 def missed_fields(connection: apsw.Connection, fields: list[Field]) -> dict[str, set[bool]]:
     """Damage each field, one at a time, and return for each name in which cases the check found nothing."""
     found: dict[str, set[bool]] = {}
-    database = OfflineDatabase("", connection, b"")
+    database = OfflineDatabase("", connection)
     _, graphs = read_definitions(database)
     for field in fields:
         connection.execute("SAVEPOINT damage")
@@ -286,7 +286,7 @@ def bytes_damaged(sound: bytes, chance: Random) -> bytes:
 
 
 def content_of(path: Path) -> Content | None:
-    """Return the rows of every table and the entries of every index, each read by itself; None if one cannot be read."""
+    """Return the rows of every table and the entries of every index, each read alone; None if one cannot be read."""
     try:
         connection = apsw.Connection(
             f"file:{path}?immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
@@ -318,7 +318,7 @@ def _reads() -> dict[str, str]:
 
 
 def changed_fields(before: Content, after: Content) -> set[str]:
-    """Return the names of the fields that differ; ``rows`` and the name of an index stand for all that is not a field."""
+    """Return the names of the fields that differ; ``rows`` stands for all that is not a field."""
     changed: set[str] = set()
     for name, rows in before.items():
         if rows == after[name]:

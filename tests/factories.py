@@ -43,7 +43,14 @@ def info(text: str = "{}") -> PayloadInfo:
 
 def filter_id(where: InstanceFilter) -> str:
     """Return a test id that is the same in every process: sets print in another order in each."""
-    parts = (sorted(where.statuses), where.workflow, where.business_key, sorted(where.labels.items()))
+    parts = (
+        sorted(where.statuses),
+        where.workflow,
+        where.version,
+        where.business_key,
+        sorted(where.labels.items()),
+        "unconsumed" if where.unconsumed else "",
+    )
     return "-".join(str(part) for part in parts if part) or "all"
 
 

@@ -110,6 +110,8 @@ type InstanceSummary struct {
 	CreateTime  time.Time
 	UpdateTime  time.Time
 	EndTime     time.Time
+	// InboxSize is the number of accepted events that no step has consumed.
+	InboxSize uint32
 }
 
 // GetInstance gives an instance as it is now, with its payloads. Refused with ErrInstanceNotFound.
@@ -125,15 +127,22 @@ func (c *Client) GetInstance(ctx context.Context, instanceID string) (*Instance,
 // ListInstancesOptions are the filters of [Client.ListInstances]; an instance is listed when it meets every one given.
 type ListInstancesOptions struct {
 	// States: in one of these; empty means any.
-	States      []InstanceState
-	Workflow    string
+	States   []InstanceState
+	Workflow string
+	// Version of Workflow, which is then required; 0 means any.
+	Version     uint32
 	Labels      map[string]string
 	BusinessKey string
+	// UnconsumedEvents matches instances that ended with accepted events that no step consumed.
+	UnconsumedEvents bool
 	// PageSize is how many are fetched at a time; 0 means 100.
 	PageSize int
 }
 
 // ListInstances gives the instances that meet the filters, newest first, fetching page after page. An error ends it.
+//
+// The server examines a limited number of instances for each page. With a filter that few instances match, the iterator
+// requests several pages, some of them empty, before it yields.
 func (c *Client) ListInstances(
 	ctx context.Context, options *ListInstancesOptions,
 ) iter.Seq2[*InstanceSummary, error] {
@@ -149,6 +158,9 @@ func (c *Client) ListInstances(
 			Workflow:    given.Workflow,
 			Labels:      given.Labels,
 			BusinessKey: given.BusinessKey,
+
+			Version:          given.Version,
+			UnconsumedEvents: given.UnconsumedEvents,
 		}
 		for _, state := range given.States {
 			number, err := numberOf("states", state, perdurev1.InstanceState(0).Descriptor())
@@ -204,7 +216,7 @@ func (c *Client) RetryInstance(
 	return answer.GetRevision(), err
 }
 
-// pages iterates over what fetch gives, page after page.
+// pages iterates over what fetch gives, page after page. A page can be empty although more pages follow.
 func pages[M, A any](
 	fetch func(token string) (items []M, next string, err error), convert func(M) A,
 ) iter.Seq2[A, error] {
@@ -325,5 +337,6 @@ func summaryOf(message *perdurev1.InstanceSummary) *InstanceSummary {
 		CreateTime:  timeOf(message.GetCreateTime()),
 		UpdateTime:  timeOf(message.GetUpdateTime()),
 		EndTime:     timeOf(message.GetEndTime()),
+		InboxSize:   message.GetInboxSize(),
 	}
 }

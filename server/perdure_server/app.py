@@ -8,13 +8,14 @@ not: rules of any part.
 from __future__ import annotations
 
 import asyncio
-import gc
+import contextlib
+import functools
 import logging
-import os
-import signal
+import queue
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import uvloop
 
@@ -25,28 +26,32 @@ from perdure_server.engine import commands
 from perdure_server.engine.commands import Grant
 from perdure_server.engine.decide import Decision
 from perdure_server.executors.in_process import Bind, InProcessExecutor, bind
+from perdure_server.process.forks import FORKS
+from perdure_server.process.host import EXIT_STOPPED, Host
 from perdure_server.runtime.backups import Backups, backup_directory
 from perdure_server.runtime.clock import SYSTEM_CHANCE, SYSTEM_CLOCK, Chance, Clock
 from perdure_server.runtime.definitions import Definitions
 from perdure_server.runtime.dispatcher import Dispatcher
+from perdure_server.runtime.missing_code import MissingCode
 from perdure_server.runtime.replica import LEASE_MS, Replica
 from perdure_server.runtime.runner import Runner
 from perdure_server.runtime.service import Runtime
 from perdure_server.runtime.watch import WatchHub
+from perdure_server.security.certificates import CHECK_SECONDS, Certificates
 from perdure_server.security.listen import (
     Address,
     cannot_be_had,
     check_exposure,
-    check_free,
+    check_health_exposure,
     check_metrics_exposure,
+    load_certificates,
     parse_address,
-    server_credentials,
 )
+from perdure_server.security.unix_socket import Endpoint, check_available, parse_endpoint
 from perdure_server.store.closing import finish
 from perdure_server.store.group_commit import GroupCommitter
 from perdure_server.store.open import open_store
 from perdure_server.store.protocol import Store, TimerGuard, TimerRow
-from perdure_server.telemetry.logs import log_to_stderr
 from perdure_server.timers.alarm import Alarm
 from perdure_server.timers.apscheduler_alarm import ApschedulerAlarm
 from perdure_server.timers.window import WINDOW_MS, TimerWindow
@@ -59,12 +64,8 @@ log = logging.getLogger(__name__)
 HEALTH_SECONDS: Final = 0.5
 """How often readiness is looked at: what stops is noticed within a second."""
 
-GC_THRESHOLDS: Final = (20_000, 10, 10)
-"""When Python looks for cycles, those of steps included. Calls and commits make few, but many objects that live for
-some milliseconds; with a first threshold of 700, looking through them takes a twentieth of a busy server's time."""
-
-EXIT_STOPPED_AT_ONCE: Final = 130
-"""The exit code after a second signal."""
+START_CANCEL_SECONDS_MAX: Final = 5.0
+"""Maximum time that a start that was interrupted by a signal has to undo what it did."""
 
 
 class Core:
@@ -129,6 +130,7 @@ class Core:
             has_code=self.dispatcher.has_code,
             chance=chance,
         )
+        self.missing_code = MissingCode(store, self.definitions, self.dispatcher.has_code)
         self.executor: InProcessExecutor | None = None
 
     async def start(self) -> None:
@@ -149,6 +151,8 @@ class Core:
             await self.definitions.register(graph)
             # Told from the start, with zeros: a first failure is then seen as a rise.
             self.runner.facts.of(graph.name)
+            self.runner.unconsumed.of(graph.name)
+            self.missing_code.serve(graph.name, graph.version)
             self.dispatcher.ended.of(graph.name)
             self.dispatcher.lost.of(graph.name)
         await self.replica.start()
@@ -158,6 +162,7 @@ class Core:
             await self._start_executor()
         self.dispatcher.start(await self.store.crash_report())
         await self.timers.start()
+        await self.missing_code.start()
 
     async def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """Run nothing new, commit what ends within the grace time, release the rest, close the store.
@@ -179,6 +184,7 @@ class Core:
     async def quiesce(self, grace_seconds: float) -> None:
         """Run nothing new, commit what ends within the grace time, release the rest. Reads still work."""
         await self.backups.stop()
+        await self.missing_code.stop()
         await self.dispatcher.drain(grace_seconds)
         await self.timers.stop(grace_seconds)
         await self._stop_executor()
@@ -241,7 +247,8 @@ class Core:
 class Server:
     """A core and its gRPC face, from start to drained."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, host: Host | None = None) -> None:
+        """``host`` is the process if it is the server's own; its metrics are then served as well."""
         self._config = config
         self._core = Core(
             open_store(config.database),
@@ -250,13 +257,23 @@ class Server:
             threads_max=config.threads_max,
             backup_dir=config.backup_dir,
         )
-        self._listen = address = parse_address(config.listen)
-        credentials = server_credentials(config.tls_cert, config.tls_key, config.tls_client_ca)
-        check_exposure(address, has_tls=credentials is not None, insecure=config.insecure)
+        self._listen = address = parse_endpoint(config.listen)
+        health_listen = parse_endpoint(config.health_listen) if config.health_listen is not None else None
+        if isinstance(health_listen, Address):
+            check_health_exposure(health_listen, insecure=config.insecure)
+        self._certificates = load_certificates(config.tls_cert, config.tls_key, config.tls_client_ca)
+        if isinstance(address, Address):
+            check_exposure(address, has_tls=self.has_tls, insecure=config.insecure)
         self._api = ApiServer(
-            self._core.runtime, listen=address, credentials=credentials, reflect=config.reflection
+            self._core.runtime,
+            listen=address,
+            credentials=self._certificates.credentials() if self._certificates else None,
+            reflect=config.reflection,
+            health_listen=health_listen,
         )
-        self._health: asyncio.Task[None] | None = None
+        self._host = host
+        self._reload = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
         self._metrics: MetricsEndpoint | None = None
         self._metrics_address: Address | None = None
         if config.metrics is not None:
@@ -264,26 +281,48 @@ class Server:
             check_metrics_exposure(self._metrics_address, insecure=config.insecure)
 
     @property
+    def has_tls(self) -> bool:
+        """Whether the API is served over TLS."""
+        return self._certificates is not None
+
+    def reload_certificates(self) -> None:
+        """Look at the TLS files now. Belongs to the server's loop, and returns at once."""
+        self._reload.set()
+
+    @property
     def metrics_address(self) -> Address | None:
         """Where metrics are served, with the port that was taken, once started; None if nowhere."""
         return self._metrics_address
 
-    async def start(self) -> Address:
+    @property
+    def health_address(self) -> Endpoint | None:
+        """Address of the health listener, with its port once started. None if there is none."""
+        return self._api.health_address
+
+    async def start(self) -> Endpoint:
         """Recover, listen, be ready; return the address.
 
         Raises `CannotListen`, where it can be told beforehand before anything is written, and what `Core.start` raises.
         """
-        check_free("--listen", self._listen)
+        check_available("--listen", self._listen)
         try:
             # Before the rest, so that they tell of a long recovery too.
             self._start_metrics()
+            await self._api.start_health()
             await self._core.start()
             address = await self._api.start()
             await self._api.set_ready(ready=self._core.healthy())
         except BaseException:
             await finish(self._stop_at_once())
             raise
-        self._health = asyncio.get_running_loop().create_task(self._watch_health())
+        for taken in (address, self._metrics_address, self.health_address):
+            if taken is not None:
+                FORKS.own(taken.port if isinstance(taken, Address) else taken.path)
+        loop = asyncio.get_running_loop()
+        self._tasks.append(loop.create_task(self._watch_health()))
+        if self._certificates is not None:
+            self._certificates.warn()
+            self._tasks.append(loop.create_task(self._watch_certificates(self._certificates)))
         return address
 
     async def stop(self) -> None:
@@ -292,8 +331,8 @@ class Server:
         Cancelling it ends the grace time. Everything is closed in any case.
         """
         try:
-            if self._health is not None:
-                self._health.cancel()
+            for task in self._tasks:
+                task.cancel()
             await self._api.drain()
             # The API stays up meanwhile: reads and watches tell how it goes until the end.
             await self._core.quiesce(self._config.grace_seconds)
@@ -331,6 +370,9 @@ class Server:
             dispatcher=core.dispatcher,
             executor=lambda: core.executor,
             replica=core.replica,
+            missing_code=core.missing_code,
+            certificates=self._certificates,
+            output=None if self._host is None else self._host.output,
         )
         try:
             self._metrics = MetricsEndpoint(registry_of(metrics_of(parts)), address.host, address.port)
@@ -357,47 +399,88 @@ class Server:
                     log.info("ready again")
             await self._api.set_ready(ready=not parts)
 
+    async def _watch_certificates(self, certificates: Certificates) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_SECONDS):
+                    await self._reload.wait()
+            self._reload.clear()
+            try:
+                await asyncio.to_thread(certificates.refresh)
+            except Exception:  # the next look must come
+                log.exception("TLS files not checked")
 
-async def serve(config: Config, on_ready: Callable[[str], None] | None = None) -> None:
-    """Run a server until SIGTERM or SIGINT, then drain it. A second signal ends the process at once.
 
-    ``on_ready`` is told the address once calls are taken, after the ready line.
+async def serve(config: Config, host: Host, on_ready: Callable[[str], None] | None = None) -> None:
+    """Run a server until a signal stops it, then drain it.
+
+    A signal that comes before the server is ready undoes the start. SIGHUP reloads the certificates, and stops a
+    server without TLS or whose terminal was closed. ``on_ready`` is called with the address once calls are taken,
+    after the ready line.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    signals = host.signals
+    server = Server(config, host)
 
-    def on_signal() -> None:
-        if stop.is_set():
-            log.warning("second signal: stopping at once")
-            os._exit(EXIT_STOPPED_AT_ONCE)
-        stop.set()
+    def on_hangup(terminal_closed: bool) -> None:
+        if server.has_tls and not terminal_closed:
+            loop.call_soon_threadsafe(server.reload_certificates)
+        elif not signals.ignores_hangup:
+            signals.stop()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    server = Server(config)
-    address = await server.start()
+    signals.on_hangup = on_hangup
+    signals.on_stop = functools.partial(_call_on, loop, stop.set)
+    stopped = loop.create_task(stop.wait())
+    starting = loop.create_task(server.start())
+    await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        log.info("stopping", extra={"grace_seconds": 0.0})
+        starting.cancel()
+        await asyncio.wait((starting,), timeout=START_CANCEL_SECONDS_MAX)
+        log.info("stopped")
+        return
+    address = starting.result()
     told = {"address": str(address), "workflows": len(config.workflows)}
     if server.metrics_address is not None:
         told["metrics"] = str(server.metrics_address)
+    if server.health_address is not None:
+        told["health"] = str(server.health_address)
     # Before the ready line: whoever waits for that finds the rest in the log.
     log.info("started", extra=told)
-    print(f"perdure listening on {address}", flush=True)
+    host.output.print_line(f"perdure listening on {address}")
     if on_ready is not None:
         on_ready(str(address))
-    await stop.wait()
+    await stopped
     log.info("stopping", extra={"grace_seconds": config.grace_seconds})
     await server.stop()
     log.info("stopped")
 
 
-def run(config: Config, on_ready: Callable[[str], None] | None = None) -> None:
-    """Run `serve` on an event loop of its own, with logs on stderr.
+def _call_on(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    loop.call_soon_threadsafe(callback)
 
-    Raises what stops a start: a `StoreError`, `CannotListen`, `DefinitionInUse`, `LifespanFailed`, ``ValueError`` for a
-    database URL.
+
+def run(config: Config, host: Host, on_ready: Callable[[str], None] | None = None) -> NoReturn:
+    """Run `serve` and end the process right after it.
+
+    The server's event loop has a thread of its own, and the main thread waits. Raises what stops a start: a
+    `StoreError`, `CannotListen`, `DefinitionInUse`, `LifespanFailed`, ``ValueError`` for a database URL.
     """
-    log_to_stderr()
-    gc.freeze()  # modules and classes stay for good
-    gc.set_threshold(*GC_THRESHOLDS)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(config, on_ready))
+    failures: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
+
+    async def main() -> None:
+        try:
+            await serve(config, host, on_ready)
+            host.end(EXIT_STOPPED)
+        except BaseException as error:  # noqa: BLE001 - raised again, in the main thread, which ends the process
+            failures.put(error)
+        # The loop never ends by itself: its end would join threads that may be busy for long.
+        await asyncio.get_running_loop().create_future()
+
+    def run_loop() -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main())
+
+    threading.Thread(target=run_loop, name="perdure-server", daemon=True).start()
+    raise failures.get()

@@ -27,10 +27,13 @@ class Config:
     """One server process.
 
     ``database`` is a URL (three slashes: relative to the working folder; four: absolute; or ``:memory:``).
-    ``listen`` is HOST:PORT; port 0 takes a free one. Outside loopback it needs ``tls_cert`` and ``tls_key`` (PEM
-    files), or ``insecure``; with ``tls_client_ca`` only clients with a certificate of that authority are let in.
+    ``listen`` is HOST:PORT or unix:PATH; port 0 takes a free one. Outside loopback it needs ``tls_cert`` and
+    ``tls_key`` (PEM files), or ``insecure``; with ``tls_client_ca`` only clients with a certificate of that authority
+    are let in.
     ``metrics`` is where metrics are served, likewise, if anywhere; they have no TLS, so outside loopback it needs
     ``insecure``.
+    ``health_listen`` is the address of a listener that serves health checks only, without TLS. It can be
+    ``unix:PATH``, as ``listen`` can.
     ``backup_dir`` is the directory that BackupDatabase writes to. Without it, BackupDatabase is rejected.
     ``grace_seconds`` is how long a stop waits for running steps and calls.
     """
@@ -44,6 +47,7 @@ class Config:
     insecure: bool = False
     reflection: bool = False
     metrics: str | None = None
+    health_listen: str | None = None
     backup_dir: Path | None = None
     grace_seconds: float = GRACE_SECONDS
     coroutines_max: int = COROUTINES_MAX

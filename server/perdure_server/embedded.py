@@ -19,7 +19,7 @@ import grpc.aio
 from perdure import AsyncClient, Workflow
 from perdure.client import Retries
 from perdure.client._calls import WATCH
-from perdure_server.api.handlers import Gate
+from perdure_server.api.admission import Gate
 from perdure_server.api.limits import Limits
 from perdure_server.api.server import SERVICES
 from perdure_server.app import Core
@@ -148,6 +148,9 @@ class _Call:
 
     def time_remaining(self) -> float | None:
         return self._timeout
+
+    def peer(self) -> str:
+        return "in-process"
 
     async def read(self) -> bytes:
         return self._request

@@ -17,9 +17,12 @@ import perdure
 from perdure_server.api.server import ApiServer
 from perdure_server.engine import facts
 from perdure_server.executors.in_process import InProcessExecutor, Pool
+from perdure_server.process.output import Output
 from perdure_server.runtime.dispatcher import Dispatcher
+from perdure_server.runtime.missing_code import MissingCode
 from perdure_server.runtime.replica import Replica
 from perdure_server.runtime.runner import Runner
+from perdure_server.security.certificates import Certificates
 from perdure_server.store.group_commit import GroupCommitter
 from perdure_server.telemetry.metrics import Figures, Labels, Metric
 from perdure_server.timers.window import TimerWindow
@@ -46,6 +49,10 @@ class Parts:
     dispatcher: Dispatcher
     executor: Callable[[], InProcessExecutor | None]
     replica: Replica
+    missing_code: MissingCode
+    certificates: Certificates | None
+    output: Output | None
+    """None in a process that is not the server's own."""
 
 
 def metrics_of(parts: Parts) -> list[Metric]:
@@ -53,7 +60,7 @@ def metrics_of(parts: Parts) -> list[Metric]:
     return [
         *_of_the_server(parts),
         *_of_calls(parts.api),
-        *_of_instances(parts.runner),
+        *_of_instances(parts.runner, parts.missing_code),
         *_of_commits(parts.committer),
         *_of_timers(parts.runner, parts.timers),
         *_of_steps(parts),
@@ -80,6 +87,22 @@ def _of_the_server(parts: Parts) -> Iterable[Metric]:
         kind="counter",
         help="How often the process stood still for so long that it went on under a new id.",
         read=_one(lambda: parts.replica.leases_lost),
+    )
+    yield Metric(
+        name="perdure_tls_certificate_expiry_timestamp_seconds",
+        kind="gauge",
+        help="Time at which the TLS certificate in use expires, in seconds since 1970; 0 without TLS.",
+        read=_one(lambda: parts.certificates.expires_at if parts.certificates else 0.0),
+    )
+    yield Metric(
+        name="perdure_output_lines_dropped_total",
+        kind="counter",
+        help="Lines of logs and of steps' output that were dropped, because they could not be written.",
+        labels=("stream",),
+        read=lambda: {
+            ("stdout",): parts.output.stdout.dropped if parts.output else 0,
+            ("stderr",): parts.output.stderr.dropped if parts.output else 0,
+        },
     )
 
 
@@ -112,7 +135,7 @@ def _of_calls(api: ApiServer) -> Iterable[Metric]:
         name="perdure_calls_in_flight",
         kind="gauge",
         help="Calls under way, without watches.",
-        read=_one(lambda: gate.calls),
+        read=_one(lambda: gate.calls + gate.lists),
     )
     yield Metric(
         name="perdure_watches_open",
@@ -122,7 +145,7 @@ def _of_calls(api: ApiServer) -> Iterable[Metric]:
     )
 
 
-def _of_instances(runner: Runner) -> Iterable[Metric]:
+def _of_instances(runner: Runner, missing_code: MissingCode) -> Iterable[Metric]:
     yield Metric(
         name="perdure_instances_total",
         kind="counter",
@@ -133,6 +156,23 @@ def _of_instances(runner: Runner) -> Iterable[Metric]:
             for workflow, kind, count in runner.facts.counts()
             if kind in INSTANCE_EVENTS
         },
+    )
+    yield Metric(
+        name="perdure_instances_without_code",
+        kind="gauge",
+        help="Live instances of a workflow version that this server has no code for, counted up to 10,000.",
+        labels=("workflow", "version"),
+        read=lambda: {
+            (definition.workflow, str(definition.version)): count
+            for definition, count in missing_code.counts.items()
+        },
+    )
+    yield Metric(
+        name="perdure_events_unconsumed_total",
+        kind="counter",
+        help="Accepted events that no step had consumed when their instance ended.",
+        labels=("workflow",),
+        read=lambda: {(workflow,): count for workflow, _, count in runner.unconsumed.counts()},
     )
 
 

@@ -19,6 +19,7 @@ from perdure.v1 import history_pb2
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
 from perdure.v1 import timer_service_pb2 as timers
+from perdure.v1 import workflow_service_pb2 as workflows
 from perdure_server.api.errors import DETAILS_KEY, Refusal, status_of
 
 UNKNOWN_FACT: Final = bytes([0x9A, 0x06, 0x00])
@@ -58,6 +59,7 @@ class Front:
         self._faults: dict[str, deque[Fault]] = defaultdict(deque)
         self._newer = False
         self._sent: dict[str, list[str]] = defaultdict(list)
+        self._empty_pages: dict[str, int] = defaultdict(int)
         self._thread = LoopThread()
         self.address = self._thread.run(self._start())
 
@@ -68,6 +70,10 @@ class Front:
     def speak_newer(self, newer: bool) -> None:
         """Answer as a newer version would: with states and facts that nobody knows yet."""
         self._newer = newer
+
+    def empty_pages(self, method: str, times: int) -> None:
+        """Respond to the next ``times`` calls of a list with an empty page that has a token."""
+        self._empty_pages[method] = times
 
     def sent(self, method: str) -> list[str]:
         """Return the request ids of the calls of a method since this was last asked, in order, and forget them."""
@@ -97,6 +103,15 @@ class Front:
     async def unary(self, path: str, body: bytes, context: Any) -> bytes:
         method = path.rpartition("/")[2]
         self._sent[method].append(_request_id(method, body))
+        if method in _LISTS:
+            request_type, response_type = _LISTS[method]
+            request = request_type.FromString(body)
+            request.page_token = request.page_token.partition(EMPTY_PAGE)[0]
+            body = request.SerializeToString()
+            if self._empty_pages[method]:
+                self._empty_pages[method] -= 1
+                token = f"{request.page_token}{EMPTY_PAGE}{self._empty_pages[method]}"
+                return bytes(response_type(next_page_token=token).SerializeToString())
         fault = self._faults[method].popleft() if self._faults[method] else None
         if fault is not None and not fault.after:
             await _refuse(context, fault)
@@ -153,6 +168,16 @@ async def _hand_on(context: Any, error: grpc.aio.AioRpcError) -> None:
     trailing = tuple((key, value) for key, value in error.trailing_metadata() if key == DETAILS_KEY)
     await context.abort(error.code(), error.details() or "", trailing)
 
+
+EMPTY_PAGE: Final = "-empty-"
+"""Separates the server's token from the number that the front adds, so that the tokens of two pages differ."""
+
+_LISTS: Final[Mapping[str, tuple[Any, Any]]] = {
+    "ListInstances": (instances.ListInstancesRequest, instances.ListInstancesResponse),
+    "ListHistory": (instances.ListHistoryRequest, instances.ListHistoryResponse),
+    "ListTimers": (timers.ListTimersRequest, timers.ListTimersResponse),
+    "ListWorkflows": (workflows.ListWorkflowsRequest, workflows.ListWorkflowsResponse),
+}
 
 _REQUESTS: Final[Mapping[str, Any]] = {
     "StartInstance": runner.StartInstanceRequest,

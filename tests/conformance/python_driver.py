@@ -81,7 +81,7 @@ class Driver:
 
     async def list_instances(self, **filters: Any) -> Answer:
         found = [
-            {**_fields(item, "instance_id", "revision"), "state": item.state.name}
+            {**_fields(item, "instance_id", "revision", "inbox_size"), "state": item.state.name}
             async for item in self.client.list_instances(**filters)
         ]
         return {"instances": found}

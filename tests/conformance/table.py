@@ -27,7 +27,8 @@ OPS: Final = frozenset(
 )
 DEEDS: Final = frozenset(
     """
-    kill_server start_server drain_server cut_connections await_state fill_inbox fill_timers fault speak_newer sent
+    kill_server start_server drain_server cut_connections await_state fill_inbox fill_timers fault speak_newer
+    empty_pages sent
     """.split()
 )
 WORLDS: Final = frozenset({"plain", "front", "tls"})

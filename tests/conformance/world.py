@@ -175,6 +175,9 @@ class World:
     def speak_newer(self, newer: bool) -> None:
         self.front.speak_newer(newer)
 
+    def empty_pages(self, method: str, times: int) -> None:
+        self.front.empty_pages(method, times)
+
     def sent(self, method: str) -> dict[str, int]:
         """How often a method was sent since this was last asked, under how many request ids."""
         ids = self.front.sent(method)

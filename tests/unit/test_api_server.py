@@ -20,6 +20,7 @@ from perdure.client import _channel as sdk_channel
 from perdure.v1 import common_pb2
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
+from perdure_server.api.admission import Peer
 from perdure_server.api.deadlines import Deadlines
 from perdure_server.api.health import LIVENESS
 from perdure_server.api.limits import Limits
@@ -208,8 +209,8 @@ def watch_left(world: ApiWorld) -> asyncio.Event:
     """Return the signal that a watch was let out by the server."""
     left, leave = asyncio.Event(), world.api.gate.leave_watch
 
-    def leave_and_tell() -> None:
-        leave()
+    def leave_and_tell(peer: Peer) -> None:
+        leave(peer)
         left.set()
 
     world.api.gate.leave_watch = leave_and_tell  # type: ignore[method-assign]

@@ -353,7 +353,7 @@ async def test_list_is_a_table_that_cuts_nothing_off(server: CannedServer, run: 
         instance_id=long_id, workflow="order", version=1, state=instance_service_pb2.INSTANCE_STATE_FAILED
     )
     server.answers["ListInstances"].append(
-        instance_service_pb2.ListInstancesResponse(instances=[summary, summary], next_page_token="t")
+        instance_service_pb2.ListInstancesResponse(instances=[summary] * 3, next_page_token="t")
     )
 
     people = await run("list", "--state", "failed", "--limit", "2")
@@ -363,7 +363,64 @@ async def test_list_is_a_table_that_cuts_nothing_off(server: CannedServer, run: 
     assert head.split() == ["INSTANCE", "WORKFLOW", "STATE", "KEY", "UPDATED"]
     assert first.split()[:4] == [long_id, "order", "v1", "FAILED"]
     assert len(server.requests["ListInstances"]) == 2  # one page each: the limit was reached
+    assert [request.page_size for request in server.requests["ListInstances"]] == [3, 3]
     assert [json.loads(line)["instance_id"] for line in machines.stdout.splitlines()] == [long_id] * 2
+
+
+@pytest.mark.parametrize("command", ["list", "timers list", "workflows list", "history i1"])
+async def test_a_list_that_is_cut_says_so_on_stderr(server: CannedServer, run: Run, command: str) -> None:
+    server.answers["ListInstances"].append(
+        instance_service_pb2.ListInstancesResponse(instances=[instance_service_pb2.InstanceSummary()] * 3)
+    )
+    server.answers["ListTimers"].append(
+        timer_service_pb2.ListTimersResponse(timers=[timer_service_pb2.Timer()] * 3)
+    )
+    server.answers["ListWorkflows"].append(
+        workflow_service_pb2.ListWorkflowsResponse(workflows=[workflow_service_pb2.WorkflowSummary()] * 3)
+    )
+    server.answers["ListHistory"].append(
+        instance_service_pb2.ListHistoryResponse(entries=[step_finished(7)] * 3)
+    )
+
+    people = await run(*command.split(), "--limit", "2")
+    machines = await run(*command.split(), "--limit", "2", "--json")
+    whole = await run(*command.split(), "--limit", "3")
+    every = await run(*command.split(), "--limit", "0", "--json")
+
+    assert people.stderr.startswith("perdure: only the first 2 ")
+    assert people.stderr.endswith(" are shown; use --limit 4 for more, --limit 0 for all\n")
+    note = json.loads(machines.stderr)
+    assert (note["more"], note["limit"]) == (True, 2)
+    assert len(machines.stdout.splitlines()) == 2
+    assert (whole.stderr, every.stderr) == ("", "")
+    assert len(every.stdout.splitlines()) == 3
+
+
+async def test_list_sends_every_filter(server: CannedServer, run: Run) -> None:
+    summary = instance_service_pb2.InstanceSummary(instance_id="i1", inbox_size=2)
+    server.answers["ListInstances"].append(instance_service_pb2.ListInstancesResponse(instances=[summary]))
+
+    listed = await run("list", "--workflow", "order", "--version", "2", "--unconsumed-events", "--json")
+
+    (request,) = server.requests["ListInstances"]
+    assert (request.workflow, request.version, request.unconsumed_events) == ("order", 2, True)
+    assert json.loads(listed.stdout)["inbox_size"] == 2
+
+
+async def test_list_continues_over_empty_pages(server: CannedServer, run: Run) -> None:
+    pages = [
+        instance_service_pb2.ListInstancesResponse(next_page_token="a"),
+        instance_service_pb2.ListInstancesResponse(next_page_token="b"),
+        instance_service_pb2.ListInstancesResponse(
+            instances=[instance_service_pb2.InstanceSummary(instance_id="i1")]
+        ),
+    ]
+    server.answers["ListInstances"].extend(pages)
+
+    listed = await run("list", "--json")
+
+    assert json.loads(listed.stdout)["instance_id"] == "i1"
+    assert [request.page_token for request in server.requests["ListInstances"]] == ["", "a", "b"]
 
 
 async def test_the_commands_on_timers(server: CannedServer, run: Run) -> None:
@@ -393,7 +450,7 @@ async def test_cancel_and_retry(server: CannedServer, run: Run) -> None:
 
 
 async def test_validate_needs_no_server(run: Run) -> None:
-    assert (await run("workflows", "validate", ORDER)).stdout == "order v1: valid, 9 steps\n"
+    assert (await run("workflows", "validate", ORDER)).stdout == "order v1: valid, 10 steps\n"
 
 
 async def test_validate_lists_every_finding_and_ends_with_1(run: Run, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ from perdure.v1 import (
     errors_pb2,
     instance_service_pb2,
     runner_service_pb2,
+    server_service_pb2,
     timer_service_pb2,
     workflow_service_pb2,
 )
@@ -408,7 +409,13 @@ async def test_a_field_that_no_message_can_hold_is_named(
 
 
 def test_the_clients_know_every_method_of_the_api() -> None:
-    modules = (runner_service_pb2, instance_service_pb2, timer_service_pb2, workflow_service_pb2)
+    modules = (
+        runner_service_pb2,
+        instance_service_pb2,
+        timer_service_pb2,
+        workflow_service_pb2,
+        server_service_pb2,
+    )
     services = [s for module in modules for s in module.DESCRIPTOR.services_by_name.values()]
     of_the_api = {
         (f"/{service.full_name}/{method.name}", method.output_type.full_name)

@@ -16,6 +16,7 @@ import pytest
 from executor_house import House
 from perdure import PENDING, Context, Outcome, Pending, StepError, Workflow, step
 from perdure_server.engine import commands
+from perdure_server.executors import in_process
 from perdure_server.executors.in_process import (
     SWITCH_INTERVAL_SECONDS,
     Pool,
@@ -494,6 +495,25 @@ async def test_a_lifespan_that_fails_refuses_the_start_and_leaves_those_that_wer
 
     assert shop.log == ["open", "closed"]
     await house.executor.stop()
+
+
+async def test_a_lifespan_that_does_not_open_in_time_is_named_with_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(in_process, "LIFESPAN_SECONDS_MAX", 0.05)
+    release = threading.Event()
+
+    @asynccontextmanager
+    async def block() -> AsyncIterator[None]:
+        threading.Timer(0.2, release.set).start()
+        release.wait(30)
+        yield
+
+    house = House([*bind([Shop()])[1], ("workflow 'slow' version 1", block)])
+    expected = r"workflow 'slow' version 1 failed: it did not open in 0.05 s \(it is at .*test_executor.* in .*block\)"
+    with pytest.raises(LifespanFailed, match=expected):
+        async with house.open():
+            pass
 
 
 async def test_a_lifespan_that_does_not_leave_cleanly_does_not_hold_up_the_stop(house: House) -> None:

@@ -15,7 +15,7 @@ import pytest
 from executor_house import House
 from perdure import Context, Outcome
 from perdure_server.engine import commands
-from perdure_server.executors.ownership import LifespanOwner, StepOwner
+from perdure_server.executors.ownership import LifespanOwner, StepOwner, _place
 from perdure_server.executors.stall_watch import LAG_WINDOW_SECONDS, Ping, StallWatch
 from perdure_server.runtime.tasks import TaskKey
 
@@ -194,6 +194,36 @@ async def test_the_failure_and_the_log_name_the_place_in_user_code(
     assert f"{os.path.basename(__file__)}:" in command.message
     assert " in hold;" in command.message
     assert "asyncio.to_thread" in command.message
+
+
+async def test_a_stall_without_user_code_names_no_place(caplog: pytest.LogCaptureFixture) -> None:
+    house = House(ping_ms=10, stalled_pings=10)
+    release = threading.Event()
+
+    @house
+    async def work(_ctx: Context) -> Outcome:
+        asyncio.get_running_loop().call_soon(release.wait, 60)
+        await asyncio.sleep(60)
+        return Outcome("late")
+
+    async with house.open() as table:
+        table.grant("a")
+        await table.until_results(1)
+        release.set()
+
+    [command] = table.commands()
+    assert isinstance(command, commands.FailTask)
+    assert command.message == (
+        "the step blocked the event loop of all steps; use a plain function or asyncio.to_thread"
+    )
+
+
+def test_a_place_is_fit_for_a_terminal() -> None:
+    code = compile("def f():\n    import sys\n    return sys._getframe()", "evil\x1b[2J\n.py", "exec")
+    names: dict[str, Any] = {}
+    exec(code, names)
+
+    assert _place(names["f"]()) == "evil\\x1b[2J\\n.py:3 in f"
 
 
 async def test_a_loop_is_replaced_with_its_lifespans_opened_again() -> None:

@@ -39,6 +39,13 @@ DOCUMENTED: Final = frozenset(
 """The fields without a second copy, as the documentation lists them."""
 
 
+PARTLY: Final = frozenset(("requests.digest", "requests.answer.revision"))
+"""Documented fields that `damage_field` always changes in a way that is noticed."""
+
+EMPTY: Final = frozenset(("replicas", "left_attempts", "crashed_steps", "solo_attempts"))
+"""The tables that are empty after a clean stop. All their fields are documented."""
+
+
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sound") / "perdure.db"
@@ -60,7 +67,8 @@ def is_documented(name: str) -> bool:
 def test_a_sound_database_with_every_kind_of_row_has_no_findings(copy: apsw.Connection) -> None:
     assert findings(copy) == []
     rows = {table: copy.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0] for table in COLUMNS}
-    assert [table for table, count in rows.items() if not count] == ["replicas"]
+    assert {table for table, count in rows.items() if not count} == EMPTY
+    assert all(is_documented(f"{table}.{column}") for table in EMPTY for column in COLUMNS[table])
 
 
 def test_every_column_of_every_table_is_compared_or_documented(copy: apsw.Connection) -> None:
@@ -90,7 +98,8 @@ def test_every_documented_field_has_no_second_copy(missed: dict[str, set[bool]])
     stale = {
         known
         for known in DOCUMENTED
-        if not known.startswith("replicas.")
+        if known not in PARTLY
+        and known.partition(".")[0] not in EMPTY
         and not any(name == known or name.startswith(f"{known}.") for name in found)
     }
     assert stale == set()
@@ -147,7 +156,7 @@ def test_a_check_without_one_comparison_misses_damage(
 
     monkeypatch.setattr(owner, name, lambda *_: iter(()))
 
-    assert any(True in cases for cases in missed_fields(copy, always_found).values())
+    assert any(True in cases for field in always_found for cases in missed_fields(copy, [field]).values())
 
 
 def test_a_check_without_sqlites_own_check_misses_damage(
@@ -197,9 +206,8 @@ def test_a_check_without_sqlites_own_check_misses_damage(
         "DELETE FROM requests WHERE request_id = 'start-a'",
         "DELETE FROM instance_labels WHERE instance_id = 'asked-a'",
         "DELETE FROM tasks",
-        "INSERT INTO timers SELECT namespace, instance_id, 99, kind, step_ref, due_at, delay_ms, requested, owner "
-        "FROM timers LIMIT 1",
-        "INSERT INTO instance_labels SELECT namespace, 'new', value, created_at, instance_id FROM instance_labels LIMIT 1",
+        "UPDATE timers SET revision = revision + 90",
+        "UPDATE instance_labels SET key = 'new' WHERE instance_id = 'asked-a' AND key = 'team'",
         "DROP INDEX instances_by_status",
         "CREATE TABLE foreign_table (x)",
     ],

@@ -16,8 +16,8 @@ from perdure_server.security.listen import (
     check_exposure,
     check_metrics_exposure,
     is_loopback,
+    load_certificates,
     parse_address,
-    server_credentials,
 )
 
 
@@ -104,23 +104,23 @@ def files(tmp_path: Path) -> Files:
 
 
 def test_without_files_there_is_no_tls() -> None:
-    assert server_credentials(None, None) is None
+    assert load_certificates(None, None) is None
 
 
 def test_sound_files_are_taken(files: Files) -> None:
-    assert server_credentials(files.cert, files.key) is not None
-    assert server_credentials(files.cert, files.key, files.ca) is not None
+    assert load_certificates(files.cert, files.key) is not None
+    assert load_certificates(files.cert, files.key, files.ca) is not None
 
 
 def test_half_of_the_files_are_refused(files: Files) -> None:
     for given in ((files.cert, None, None), (None, files.key, None), (None, None, files.ca)):
         with pytest.raises(CannotListen, match="--tls-"):
-            server_credentials(*given)
+            load_certificates(*given)
 
 
 def test_a_key_of_another_certificate_is_refused(files: Files, tmp_path: Path) -> None:
     with pytest.raises(CannotListen, match="do not belong together"):
-        server_credentials(files.cert, Files(tmp_path, "two").key)
+        load_certificates(files.cert, Files(tmp_path, "two").key)
 
 
 def test_files_that_hold_something_else_are_refused(files: Files, tmp_path: Path) -> None:
@@ -129,9 +129,9 @@ def test_files_that_hold_something_else_are_refused(files: Files, tmp_path: Path
 
     for given in ((junk, files.key), (files.cert, junk), (files.cert, files.key, junk)):
         with pytest.raises(CannotListen, match=r"junk\.pem"):
-            server_credentials(*given)
+            load_certificates(*given)
     with pytest.raises(CannotListen, match="cannot be read"):
-        server_credentials(files.cert, tmp_path / "missing.pem")
+        load_certificates(files.cert, tmp_path / "missing.pem")
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command to encrypt a key")
@@ -141,5 +141,5 @@ def test_an_encrypted_key_is_refused_without_asking_for_its_password(files: File
     subprocess.run(command, check=True, capture_output=True)
 
     with pytest.raises(CannotListen, match="encrypted"):
-        server_credentials(files.cert, locked)
+        load_certificates(files.cert, locked)
     assert ssl.OPENSSL_VERSION

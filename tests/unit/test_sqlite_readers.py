@@ -44,7 +44,7 @@ async def test_a_list_that_takes_long_holds_up_no_other_read_and_no_commit(store
     waiting = asyncio.create_task(store.list_instances(InstanceFilter(), limit=10))
     await list_under_way.let_go()
 
-    assert [found.instance_id for found in await waiting] == [state.instance_id]
+    assert [found.instance_id for found in (await waiting).instances] == [state.instance_id]
 
 
 async def test_a_read_that_nobody_waits_for_any_more_is_not_begun(store: SqliteStore) -> None:

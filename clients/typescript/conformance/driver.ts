@@ -113,10 +113,17 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
       labels: labels(args),
       businessKey: text(args, "business_key"),
       pageSize: number(args, "page_size"),
+      version: number(args, "version"),
+      unconsumedEvents: args["unconsumed_events"] as boolean | undefined,
     };
     const found = await all(client().listInstances(filter));
     return {
-      instances: found.map(({ instanceId, state, revision }) => ({ instance_id: instanceId, state, revision })),
+      instances: found.map(({ instanceId, state, revision, inboxSize }) => ({
+        instance_id: instanceId,
+        state,
+        revision,
+        inbox_size: inboxSize,
+      })),
     };
   },
 

@@ -170,7 +170,12 @@ export class Client {
     return convert.instanceOf(instance ?? create(instances.InstanceSchema));
   }
 
-  /** Yields the instances that meet every filter given, newest first, page after page. */
+  /**
+   * Yields the instances that match every given filter, newest first, page after page.
+   *
+   * The server examines a limited number of instances for each page. With a filter that few instances match, the
+   * iterator requests several pages, some of them empty, before it yields.
+   */
   listInstances(filter: types.InstanceFilter = {}): AsyncGenerator<types.InstanceSummary, void, undefined> {
     const asked: MessageInitShape<typeof instances.ListInstancesRequestSchema> = {
       pageSize: pageSizeOf(filter),
@@ -180,6 +185,8 @@ export class Client {
       workflow: fields.text("workflow", filter.workflow),
       labels: fields.labels("labels", filter.labels),
       businessKey: fields.text("business_key", filter.businessKey),
+      version: fields.uint32("version", filter.version),
+      unconsumedEvents: filter.unconsumedEvents ?? false,
     };
     return pages(async (pageToken) => {
       const request = create(instances.ListInstancesRequestSchema, { ...asked, pageToken });

@@ -115,6 +115,7 @@ export function summaryOf(message: instances.InstanceSummary): types.InstanceSum
     createTime: dateOf(message.createTime),
     updateTime: dateOf(message.updateTime),
     endTime: dateOf(message.endTime),
+    inboxSize: message.inboxSize,
   };
 }
 

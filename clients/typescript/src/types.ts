@@ -94,9 +94,13 @@ export interface InstanceFilter extends ListOptions {
   /** Instances in any of these states; absent means all. */
   readonly states?: readonly Exclude<InstanceState, "UNKNOWN">[] | undefined;
   readonly workflow?: string | undefined;
+  /** A version of `workflow`, which is then required; absent or 0 means any. */
+  readonly version?: number | undefined;
   /** Instances with all of these labels. */
   readonly labels?: Readonly<Record<string, string>> | undefined;
   readonly businessKey?: string | undefined;
+  /** Only instances that ended with accepted events that no step consumed. */
+  readonly unconsumedEvents?: boolean | undefined;
 }
 
 export interface HistoryOptions extends ListOptions {
@@ -228,6 +232,8 @@ export interface InstanceSummary {
   readonly createTime: Date | undefined;
   readonly updateTime: Date | undefined;
   readonly endTime: Date | undefined;
+  /** Number of accepted events that no step has consumed. */
+  readonly inboxSize: number;
 }
 
 /** A timer that has not acted yet. */

@@ -28,7 +28,13 @@ from perdure_server.engine.state import (
     Timer,
     Waiting,
 )
-from perdure_server.store.protocol import InstanceSummary, StoredDefinition, StoredInstance, TimerRow
+from perdure_server.store.protocol import (
+    DefinitionSummary,
+    InstanceSummary,
+    StoredDefinition,
+    StoredInstance,
+    TimerRow,
+)
 
 HasCode = Callable[[str, int, str], bool]
 
@@ -194,6 +200,7 @@ def summary(found: InstanceSummary) -> instance_service_pb2.InstanceSummary:
         create_time=timestamp(found.created_at),
         update_time=timestamp(found.updated_at),
         end_time=timestamp(found.ended_at),
+        inbox_size=found.inbox_size,
     )
 
 
@@ -335,14 +342,14 @@ def workflow(stored: StoredDefinition, graph: WorkflowGraph) -> workflow_service
     )
 
 
-def workflow_summary(stored: StoredDefinition, graph: WorkflowGraph) -> workflow_service_pb2.WorkflowSummary:
-    """Return a stored graph as a line of a list."""
+def workflow_summary(found: DefinitionSummary) -> workflow_service_pb2.WorkflowSummary:
+    """Return a definition as a line of a list."""
     return workflow_service_pb2.WorkflowSummary(
-        name=stored.workflow,
-        version=stored.version,
-        digest=stored.digest,
-        step_count=len(graph.steps),
-        create_time=timestamp(stored.created_at),
+        name=found.workflow,
+        version=found.version,
+        digest=found.digest,
+        step_count=found.step_count,
+        create_time=timestamp(found.created_at),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 SWEEP_SECONDS: Final = 1.0
@@ -16,16 +17,22 @@ Call = asyncio.Task[Any]
 
 
 class Deadlines:
-    """Calls that may take ``seconds``, by the task that handles each. Belongs to one event loop.
+    """Calls that can take ``seconds``, by the task that handles each. Belongs to one event loop.
 
-    With ``calls_max``, one call more ends the one that is there longest.
+    While ``crowded`` returns True, they can take ``crowded_seconds`` only.
     """
 
     def __init__(
-        self, seconds: float, *, calls_max: int | None = None, sweep_seconds: float = SWEEP_SECONDS
+        self,
+        seconds: float,
+        *,
+        crowded: Callable[[], bool] | None = None,
+        crowded_seconds: float = 0.0,
+        sweep_seconds: float = SWEEP_SECONDS,
     ) -> None:
         self.seconds = seconds
-        self._calls_max = calls_max
+        self._crowded = crowded
+        self._crowded_seconds = crowded_seconds
         self._sweep_seconds = sweep_seconds
         self._began: dict[Call, float] = {}
         self._overdue: set[Call] = set()
@@ -36,8 +43,6 @@ class Deadlines:
         call = asyncio.current_task()
         assert call is not None
         self._began[call] = time.monotonic()
-        if self._calls_max is not None and len(self._began) > self._calls_max:
-            self._end(next(iter(self._began)))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._sweep_seconds, self._sweep)
 
@@ -62,7 +67,8 @@ class Deadlines:
 
     def _sweep(self) -> None:
         self._timer = None
-        latest = time.monotonic() - self.seconds
+        is_crowded = self._crowded is not None and self._crowded()
+        latest = time.monotonic() - (self._crowded_seconds if is_crowded else self.seconds)
         for call, began in list(self._began.items()):
             if began > latest:
                 break

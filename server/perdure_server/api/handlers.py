@@ -18,11 +18,10 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from perdure_server.api.deadlines import Deadlines
+from perdure_server.api.admission import Gate, Peer
 from perdure_server.api.errors import DETAILS_KEY, refusal_of, status_of
-from perdure_server.api.limits import Limits
 from perdure_server.api.tallies import CALL_SECONDS, CallTally
-from perdure_server.runtime.errors import Overloaded, ShuttingDown
+from perdure_server.runtime.errors import Overloaded
 from perdure_server.runtime.fields import InvalidFields, Violation
 from perdure_server.telemetry.tally import Histogram
 
@@ -39,65 +38,6 @@ class SilentCall(Exception):
     """The call's headers came, but not its message."""
 
 
-class Gate:
-    """Counts what is under way, and lets no more in than the limits say. Refusing costs next to nothing."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.deadlines = Deadlines(limits.call_seconds)
-        self.arrivals = Deadlines(limits.message_seconds, calls_max=limits.silent_calls_max)
-        self.draining = False
-        self.calls = 0
-        self.calls_bytes = 0
-        self.watches = 0
-        self.unread_bytes = 0
-        self.tallies: dict[str, CallTally] = {}
-        """What became of the calls of each RPC."""
-
-    def enter(self, size_bytes: int, *, mutating: bool) -> None:
-        """Let a call in. Raises `ShuttingDown` or `Overloaded`."""
-        if self.draining and mutating:
-            raise ShuttingDown()
-        limits = self.limits
-        if self.calls >= limits.calls_max or self.calls_bytes + size_bytes > limits.calls_bytes_max:
-            raise Overloaded(limits.retry_after_ms)
-        self.calls += 1
-        self.calls_bytes += size_bytes
-
-    def leave(self, size_bytes: int) -> None:
-        """Let a call out again."""
-        self.calls -= 1
-        self.calls_bytes -= size_bytes
-
-    def enter_watch(self) -> None:
-        """Let a watch in. Raises `ShuttingDown` or `Overloaded`."""
-        if self.draining:
-            raise ShuttingDown()
-        if self.watches >= self.limits.watches_max:
-            raise Overloaded(self.limits.retry_after_ms)
-        self.watches += 1
-
-    def hold(self, size_bytes: int) -> None:
-        """Keep an answer that its client has not read yet. Raises `Overloaded`."""
-        if self.unread_bytes + size_bytes > self.limits.unread_bytes_max:
-            raise Overloaded(self.limits.retry_after_ms)
-        self.unread_bytes += size_bytes
-
-    def let_go(self, size_bytes: int) -> None:
-        """An answer was read, or its call is over."""
-        self.unread_bytes -= size_bytes
-
-    def hold_until_done(self, size_bytes: int, context: Context) -> None:
-        """Keep a call's only answer until the client has read it or is gone. Raises `Overloaded`."""
-        self.hold(size_bytes)
-        # The stubs know a class of their own, which nobody can make.
-        context.add_done_callback(lambda _: self.let_go(size_bytes))  # type: ignore[arg-type]
-
-    def leave_watch(self) -> None:
-        """Let a watch out again."""
-        self.watches -= 1
-
-
 class Rpc(Protocol):
     """One RPC of a servicer: its name, the type of its request, and its handler for grpc."""
 
@@ -107,7 +47,10 @@ class Rpc(Protocol):
 
 
 class Unary:
-    """An RPC with one request and one response. ``mutating`` ones are refused while the server drains."""
+    """An RPC with one request and one response. ``mutating`` ones are refused while the server drains.
+
+    ``is_list`` puts the RPC into the class of expensive reads, which `Limits.lists_max` limits.
+    """
 
     def __init__(
         self,
@@ -116,24 +59,28 @@ class Unary:
         call: Callable[[Request], Awaitable[Message]],
         *,
         mutating: bool = False,
+        is_list: bool = False,
     ) -> None:
         self.name = name
         self._parse: Callable[[bytes], Message] = request_type.FromString
         self._call: Callable[[Any], Awaitable[Message]] = call
         self._mutating = mutating
+        self._is_list = is_list
 
     def handler(self, gate: Gate) -> Any:
         """Return the handler for grpc."""
         parse, call, mutating = self._parse, self._call, self._mutating
+        enter, leave = (gate.enter_list, gate.leave_list) if self._is_list else (gate.enter, gate.leave)
         deadlines = gate.deadlines
         seconds = Histogram(CALL_SECONDS)
         tally = gate.tallies[self.name] = CallTally(seconds)
 
         async def handle(_: Requests, context: Context) -> bytes:
+            peer = gate.peer_of(context)
             try:
-                body = await read_message(context, gate)
+                body = await read_message(context, gate, peer)
                 size_bytes = len(body)
-                gate.enter(size_bytes, mutating=mutating)
+                enter(peer, size_bytes, mutating=mutating)
             except asyncio.CancelledError:
                 tally.cancelled()
                 raise
@@ -145,9 +92,12 @@ class Unary:
             if unbounded:
                 deadlines.enter()
             try:
-                answer = (await call(parse(body))).SerializeToString()
+                pending = call(parse(body))
+                # The call can be long, and a request large: only its service keeps what it needs of it.
+                body = b""
+                answer = (await pending).SerializeToString()
                 if len(answer) > ANSWER_BYTES_SMALL:
-                    gate.hold_until_done(len(answer), context)
+                    gate.hold_until_done(peer, len(answer), context)
                 tally.ok += 1
                 return answer
             except asyncio.CancelledError:
@@ -163,12 +113,13 @@ class Unary:
             except DecodeError:
                 await refuse(context, _not_a(parse), tally)
             except Exception as error:  # noqa: BLE001 - the table tells it, or logs it
+                answer = b""
                 await refuse(context, error, tally)
             finally:
                 seconds.add(perf_counter() - began)
                 if unbounded:
                     deadlines.leave()
-                gate.leave(size_bytes)
+                leave(peer, size_bytes)
             raise AssertionError("abort returned")
 
         return grpc.stream_unary_rpc_method_handler(handle)
@@ -190,9 +141,10 @@ class Streaming:
         tally = gate.tallies[self.name] = CallTally()
 
         async def handle(_: Requests, context: Context) -> None:
+            peer = gate.peer_of(context)
             try:
-                body = await read_message(context, gate)
-                gate.enter_watch()
+                body = await read_message(context, gate, peer)
+                gate.enter_watch(peer)
             except asyncio.CancelledError:
                 tally.cancelled()
                 raise
@@ -201,8 +153,10 @@ class Streaming:
                 raise AssertionError("abort returned") from error
             try:
                 seconds = limits.watch_seconds if context.time_remaining() is None else None
-                async with contextlib.aclosing(call(parse(body))) as messages:
-                    await _pass_on(messages, context, gate, seconds)
+                messages = call(parse(body))
+                body = b""
+                async with contextlib.aclosing(messages):
+                    await _pass_on(messages, context, gate, peer, seconds)
                 tally.ok += 1
             except asyncio.CancelledError:
                 tally.cancelled()
@@ -221,14 +175,20 @@ class Streaming:
             except Exception as error:  # noqa: BLE001 - the table tells it, or logs it
                 await refuse(context, error, tally)
             finally:
-                gate.leave_watch()
+                gate.leave_watch(peer)
 
         return grpc.stream_stream_rpc_method_handler(handle)
 
 
-async def read_message(context: Context, gate: Gate) -> bytes:
-    """Return the call's one message. Raises `SilentCall` if it does not come in time."""
+async def read_message(context: Context, gate: Gate, peer: Peer) -> bytes:
+    """Return the call's one message.
+
+    Raises:
+        SilentCall: the message did not arrive in time.
+        Overloaded: too many messages are on their way.
+    """
     arrivals = gate.arrivals
+    bulk = False if gate.try_read(peer) else await gate.wait_to_read(peer)
     arrivals.enter()
     try:
         body = await context.read()
@@ -238,13 +198,14 @@ async def read_message(context: Context, gate: Gate) -> bytes:
         raise SilentCall from None
     finally:
         arrivals.leave()
+        gate.leave_read(peer, bulk=bulk)
     if not isinstance(body, bytes):
         raise InvalidFields((Violation("", "the call ended without a message; send one"),))
     return body
 
 
 async def _pass_on(
-    messages: AsyncGenerator[Message, None], context: Context, gate: Gate, seconds: float | None
+    messages: AsyncGenerator[Message, None], context: Context, gate: Gate, peer: Peer, seconds: float | None
 ) -> None:
     """Write the messages of a stream. Raises ``TimeoutError`` after ``seconds``, or once a stalled reader reads on.
 
@@ -266,7 +227,11 @@ async def _pass_on(
         if out is None:
             return
         size_bytes = len(out)
-        gate.hold(size_bytes)
+        try:
+            gate.hold(peer, size_bytes)
+        except Overloaded:
+            out = None
+            raise
         watchdog = loop.call_later(gate.limits.watch_write_seconds, stalled)
         try:
             await context.write(out)
@@ -274,7 +239,7 @@ async def _pass_on(
             # Until the next one comes, which may be long, nothing of this one is kept.
             out = None
             watchdog.cancel()
-            gate.let_go(size_bytes)
+            gate.let_go(peer, size_bytes)
             if closing is not None:
                 await closing
         if closing is not None:
@@ -300,9 +265,21 @@ async def refuse(context: Context, error: Exception, tally: CallTally | None = N
     if tally is not None:
         tally.refused(refusal.code.name, refusal.reason)
     status = status_of(refusal)
+    _forget_frames(error)
     await context.abort(
         refusal.code, status.message, trailing_metadata=((DETAILS_KEY, status.SerializeToString()),)
     )
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Drop the tracebacks of an error and of its causes.
+
+    gRPC keeps the abort of a call, with the error in its context, in a cycle with the call. So what the frames hold,
+    such as payloads, would stay until Python's next collection.
+    """
+    while error is not None and error.__traceback__ is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _not_a(parse: Callable[[bytes], Message]) -> InvalidFields:

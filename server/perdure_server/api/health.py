@@ -14,7 +14,9 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from perdure_server.api.handlers import Context, Gate, Requests, SilentCall, read_message, refuse
+from perdure_server.api.admission import Gate, Peer
+from perdure_server.api.handlers import Context, Requests, SilentCall, read_message, refuse
+from perdure_server.runtime.errors import Overloaded
 from perdure_server.runtime.fields import InvalidFields
 
 NAME: Final = "grpc.health.v1.Health"
@@ -29,10 +31,8 @@ _UNKNOWN: Final = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 class Health:
     """The health of the services ``names`` and of the whole (the empty name), which are ready together."""
 
-    def __init__(self, names: Iterable[str], gate: Gate) -> None:
+    def __init__(self, names: Iterable[str]) -> None:
         self._readiness = frozenset(["", *names])
-        self._gate = gate
-        self._limits = gate.limits
         self._ready = False
         self._closed = False
         self._changes: set[asyncio.Event] = set()
@@ -53,11 +53,18 @@ class Health:
         self._closed = True
         self._tell()
 
-    def handlers(self) -> dict[str, Any]:
-        """Return the handlers for grpc."""
+    def handlers(self, gate: Gate) -> dict[str, Any]:
+        """Return the handlers for a gRPC server with this gate. Each listener has a gate of its own."""
+
+        async def check(_: Requests, context: Context) -> bytes:
+            return await self._check(context, gate, gate.peer_of(context))
+
+        async def watch(_: Requests, context: Context) -> None:
+            await self._watch(context, gate, gate.peer_of(context))
+
         return {
-            "Check": grpc.stream_unary_rpc_method_handler(self._check),
-            "Watch": grpc.stream_stream_rpc_method_handler(self._watch),
+            "Check": grpc.stream_unary_rpc_method_handler(check),
+            "Watch": grpc.stream_stream_rpc_method_handler(watch),
         }
 
     def _tell(self) -> None:
@@ -71,17 +78,17 @@ class Health:
             return _SERVING if self._ready else _NOT_SERVING
         return None
 
-    async def _check(self, _: Requests, context: Context) -> bytes:
-        status = self._status(await self._service(context))
+    async def _check(self, context: Context, gate: Gate, peer: Peer) -> bytes:
+        status = self._status(await self._service(context, gate, peer))
         if status is None:
             await context.abort(
                 grpc.StatusCode.NOT_FOUND, "no such service; ask for '' to hear of the whole server"
             )
         return health_pb2.HealthCheckResponse(status=status).SerializeToString()
 
-    async def _watch(self, _: Requests, context: Context) -> None:
-        service = await self._service(context)
-        if self._closed or len(self._changes) >= self._limits.health_watches_max:
+    async def _watch(self, context: Context, gate: Gate, peer: Peer) -> None:
+        service = await self._service(context, gate, peer)
+        if self._closed or not gate.enter_health_watch(peer):
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watch the health; call Check instead"
             )
@@ -95,7 +102,7 @@ class Health:
                 if status is None:
                     status = _UNKNOWN
                 if status != told:
-                    async with asyncio.timeout(self._limits.watch_write_seconds):
+                    async with asyncio.timeout(gate.limits.watch_write_seconds):
                         await context.write(health_pb2.HealthCheckResponse(status=status).SerializeToString())
                     told = status
                 await change.wait()
@@ -103,13 +110,14 @@ class Health:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the watch was unread for too long")
         finally:
             self._changes.discard(change)
+            gate.leave_health_watch(peer)
 
-    async def _service(self, context: Context) -> str:
+    async def _service(self, context: Context, gate: Gate, peer: Peer) -> str:
         """Return the name that the call's message asks about."""
         try:
-            return health_pb2.HealthCheckRequest.FromString(await read_message(context, self._gate)).service
+            return health_pb2.HealthCheckRequest.FromString(await read_message(context, gate, peer)).service
         except DecodeError:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the bytes are no {NAME} request")
-        except (SilentCall, InvalidFields) as error:
+        except (SilentCall, InvalidFields, Overloaded) as error:
             await refuse(context, error)
             raise AssertionError("abort returned") from error

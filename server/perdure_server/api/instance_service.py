@@ -7,6 +7,7 @@ from contextlib import aclosing, suppress
 from typing import Final, assert_never
 
 from perdure.v1 import instance_service_pb2 as pb
+from perdure.validation import VERSION_MAX
 from perdure_server.api import convert
 from perdure_server.api.handlers import Rpc, Streaming, Unary
 from perdure_server.api.pages import fill, page_token, read_page_token
@@ -35,8 +36,8 @@ class InstanceService:
         """The RPCs of the service."""
         return [
             Unary("GetInstance", pb.GetInstanceRequest, self.get_instance),
-            Unary("ListInstances", pb.ListInstancesRequest, self.list_instances),
-            Unary("ListHistory", pb.ListHistoryRequest, self.list_history),
+            Unary("ListInstances", pb.ListInstancesRequest, self.list_instances, is_list=True),
+            Unary("ListHistory", pb.ListHistoryRequest, self.list_history, is_list=True),
             Streaming("WatchInstance", pb.WatchInstanceRequest, self.watch_instance),
             Unary("CancelInstance", pb.CancelInstanceRequest, self.cancel_instance, mutating=True),
             Unary("RetryInstance", pb.RetryInstanceRequest, self.retry_instance, mutating=True),
@@ -53,22 +54,32 @@ class InstanceService:
         check = Check()
         limit = check.page_size("page_size", request.page_size)
         workflow = check.name("workflow", request.workflow, optional=True)
+        version = _version_filter(check, request)
         business_key = check.text("business_key", request.business_key, BUSINESS_KEY_BYTES_MAX)
         labels = check.labels("labels", request.labels)
         for state in request.states:
             if state not in convert.STATUS_OF:
                 check.blame("states", f"must be states of an instance, not {state}")
-        statuses = frozenset(convert.STATUS_OF[s] for s in request.states if s in convert.STATUS_OF)
-        query = ("instances", workflow, business_key, sorted(labels.items()), sorted(statuses))
+        where = InstanceFilter(
+            statuses=frozenset(convert.STATUS_OF[s] for s in request.states if s in convert.STATUS_OF),
+            workflow=workflow,
+            version=version,
+            business_key=business_key,
+            labels=labels,
+            unconsumed=request.unconsumed_events,
+        )
+        query = _list_query(where)
         cursor = read_page_token(check, query, request.page_token, (int, str))
         check.done()
-        where = InstanceFilter(statuses=statuses, workflow=workflow, business_key=business_key, labels=labels)
         after = InstanceCursor(*cursor) if cursor else None
-        found = await self._runtime.store.list_instances(where, limit=limit + 1, after=after)
-        response = pb.ListInstancesResponse(instances=fill(found[:limit], convert.summary))
-        if len(response.instances) < len(found):
-            last = found[len(response.instances) - 1]
-            response.next_page_token = page_token(query, (last.created_at, last.instance_id))
+        page = await self._runtime.store.list_instances(where, limit=limit, after=after)
+        response = pb.ListInstancesResponse(instances=await fill(page.instances, convert.summary))
+        position = page.next
+        if len(response.instances) < len(page.instances):
+            last = page.instances[len(response.instances) - 1]
+            position = InstanceCursor(last.created_at, last.instance_id)
+        if position is not None:
+            response.next_page_token = page_token(query, (position.created_at, position.instance_id))
         return response
 
     async def list_history(self, request: pb.ListHistoryRequest) -> pb.ListHistoryResponse:
@@ -88,7 +99,7 @@ class InstanceService:
                 raise InstanceNotFound(instance_id)
             if after_revision > state.revision:
                 raise RevisionInFuture(instance_id, after_revision, state.revision)
-        entries = fill(found[:limit], lambda entry: convert.entry(instance_id, entry))
+        entries = await fill(found[:limit], lambda entry: convert.entry(instance_id, entry))
         response = pb.ListHistoryResponse(entries=entries)
         if len(entries) < len(found):
             response.next_page_token = page_token(query, (found[len(entries) - 1].revision,))
@@ -145,3 +156,26 @@ class InstanceService:
 
     def _instance(self, stored: StoredInstance) -> pb.Instance:
         return convert.instance(stored, self._runtime.has_code)
+
+
+def _version_filter(check: Check, request: pb.ListInstancesRequest) -> int:
+    version = request.version
+    if version > VERSION_MAX:
+        check.blame("version", f"must be 0 (any version) to {VERSION_MAX}, not {version}")
+    elif version and not request.workflow:
+        check.blame("version", f"requires workflow: set the workflow that {version} is a version of")
+    return version
+
+
+def _list_query(where: InstanceFilter) -> tuple[object, ...]:
+    """Return what a page token is bound to. Filters that are newer than the first release are left out if absent."""
+    query: tuple[object, ...] = (
+        "instances",
+        where.workflow,
+        where.business_key,
+        sorted(where.labels.items()),
+        sorted(where.statuses),
+    )
+    if where.version or where.unconsumed:
+        query += (where.version, where.unconsumed)
+    return query

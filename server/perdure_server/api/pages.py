@@ -1,4 +1,4 @@
-"""Pages: how much fits into one, and tokens: where a list goes on, bound to the query that it belongs to.
+"""Pages of lists, and the tokens that continue them. A token is bound to its query.
 
 A token is opaque to clients. It carries a cursor and a digest over both the cursor and the query, so that a token
 that was altered, or taken from another list, is refused instead of showing the wrong page. It is no secret and guards
@@ -7,6 +7,7 @@ nothing.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import Callable, Sequence
@@ -22,6 +23,9 @@ M = TypeVar("M", bound=Message)
 
 PAGE_BYTES_MAX: Final = 3 << 20
 """A page ends before it is larger, whatever its size in items: many a client takes no message above 4 MiB."""
+
+ITEMS_PER_TURN_MAX: Final = 50
+"""Maximum number of items that are converted in one turn of the event loop, about half a millisecond."""
 
 _DIGEST_BYTES: Final = 12
 _TOKEN_CHARS_MAX: Final = 2_000
@@ -63,16 +67,21 @@ def read_page_token(
         return None
 
 
-def fill(found: Sequence[T], convert: Callable[[T], M]) -> list[M]:
-    """Return a page: as many of ``found`` as a message may hold, and at least one if there is one."""
+async def fill(found: Sequence[T], convert: Callable[[T], M]) -> list[M]:
+    """Convert values to messages until the page is full. A page has at least one item if there is one.
+
+    Yields to the event loop now and then, so that a large page does not delay other calls.
+    """
     items: list[M] = []
     room = PAGE_BYTES_MAX
-    for value in found:
+    for number, value in enumerate(found, 1):
         item = convert(value)
         room -= item.ByteSize()
         if room < 0 and items:
             break
         items.append(item)
+        if number % ITEMS_PER_TURN_MAX == 0:
+            await asyncio.sleep(0)
     return items
 
 

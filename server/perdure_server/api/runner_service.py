@@ -7,9 +7,10 @@ from typing import Final
 from perdure.v1 import runner_service_pb2 as pb
 from perdure_server.api.convert import timestamp
 from perdure_server.api.handlers import Rpc, Unary
-from perdure_server.engine.commands import EMPTY_OBJECT, payload
+from perdure_server.api.large_payloads import LargePayloads
+from perdure_server.engine.commands import EMPTY_OBJECT, Payload, payload
 from perdure_server.runtime.answers import ConflictPolicy, Disposition
-from perdure_server.runtime.fields import BUSINESS_KEY_BYTES_MAX, Check
+from perdure_server.runtime.fields import BUSINESS_KEY_BYTES_MAX, LARGE_PAYLOAD_BYTES, Check
 from perdure_server.runtime.service import Runtime
 
 NAME: Final = "perdure.v1.RunnerService"
@@ -31,6 +32,7 @@ class RunnerService:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._large = LargePayloads()
 
     def rpcs(self) -> list[Rpc]:
         """The RPCs of the service."""
@@ -47,7 +49,8 @@ class RunnerService:
         # An absent context is the empty object, as an absent payload is; so is one without a body.
         context = _EMPTY
         if request.context.HasField("json"):
-            context = check.payload("context", request.context.json, must_be_object=True) or _EMPTY
+            found = await self._payload(check, "context", request.context.json, must_be_object=True)
+            context = found or _EMPTY
         request_id = check.request_id("opts.request_id", opts.request_id)
         instance_id = check.instance_id("opts.instance_id", opts.instance_id, optional=True)
         version = check.version("opts.version", opts.version)
@@ -60,6 +63,8 @@ class RunnerService:
         start_delay_ms = check.delay_ms("opts.start_delay_ms", opts.start_delay_ms, smallest=0)
         labels = check.labels("opts.labels", opts.labels)
         check.done()
+        # A call can wait for its commit. Meanwhile it keeps the payload, and not the message that brought it.
+        del request, opts
         answer = await self._runtime.start_instance(
             workflow=workflow,
             version=version,
@@ -84,15 +89,19 @@ class RunnerService:
         instance_id = check.instance_id("instance_id", request.instance_id)
         event = check.event("event", request.event)
         request_id = check.request_id("opts.request_id", opts.request_id)
-        body = check.payload("opts.payload", opts.payload.json) if opts.payload.HasField("json") else None
+        body = None
+        if opts.payload.HasField("json"):
+            body = await self._payload(check, "opts.payload", opts.payload.json)
         step_ref = check.name("opts.step_ref", opts.step_ref, optional=True)
+        buffer = opts.buffer
         check.done()
+        del request, opts
         answer = await self._runtime.resume(
             instance_id,
             event=event,
             payload=body,
             step_ref=step_ref,
-            buffer=opts.buffer,
+            buffer=buffer,
             request_id=request_id,
         )
         return pb.ResumeResponse(
@@ -100,6 +109,13 @@ class RunnerService:
             step_ref=answer.step_ref,
             revision=answer.revision,
         )
+
+    async def _payload(
+        self, check: Check, path: str, text: str, *, must_be_object: bool = False
+    ) -> Payload | None:
+        if len(text) > LARGE_PAYLOAD_BYTES:
+            return await self._large.payload(check, path, text, must_be_object=must_be_object)
+        return check.payload(path, text, must_be_object=must_be_object)
 
     async def schedule_resume(self, request: pb.ScheduleResumeRequest) -> pb.ScheduleResumeResponse:
         check = Check()

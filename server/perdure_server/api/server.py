@@ -16,10 +16,11 @@ from perdure_server.api import (
     timer_service,
     workflow_service,
 )
-from perdure_server.api.handlers import Gate
-from perdure_server.api.limits import Limits
+from perdure_server.api.admission import Gate
+from perdure_server.api.limits import HEALTH_LIMITS, Limits
 from perdure_server.runtime.service import Runtime
-from perdure_server.security.listen import Address, cannot_be_had
+from perdure_server.security.listen import CannotListen, cannot_be_had
+from perdure_server.security.unix_socket import Endpoint, UnixAddress, remove_stale, restrict
 from perdure_server.store.closing import finish
 
 log = logging.getLogger(__name__)
@@ -40,49 +41,65 @@ class ApiServer:
         self,
         runtime: Runtime,
         *,
-        listen: Address,
+        listen: Endpoint,
         credentials: grpc.ServerCredentials | None = None,
         reflect: bool = False,
         limits: Limits | None = None,
+        health_listen: Endpoint | None = None,
     ) -> None:
+        """``health_listen`` is the address of a second listener that serves health only, without TLS."""
         self._runtime = runtime
         self._listen = listen
         self._credentials = credentials
         self._reflect = reflect
         self._limits = limits or Limits()
         self.gate = Gate(self._limits)
-        self._health = health.Health((name for name, _ in SERVICES), self.gate)
+        self._health = health.Health(name for name, _ in SERVICES)
         self._server: grpc.aio.Server | None = None
+        self._health_listen = health_listen
+        self._health_server: grpc.aio.Server | None = None
 
-    async def start(self) -> Address:
+    @property
+    def health_address(self) -> Endpoint | None:
+        """Address of the health listener, with its port once `start_health` has returned. None if there is none."""
+        return self._health_listen
+
+    async def start_health(self) -> None:
+        """Listen for health checks only, if there is an address for them. Raises `CannotListen`."""
+        if self._health_listen is None:
+            return
+        server = self._new_server(Gate(HEALTH_LIMITS))
+        self._health_listen = _bind(server, "--health-listen", self._health_listen, None)
+        self._health_server = server
+        await finish(server.start())
+
+    async def start(self) -> Endpoint:
         """Listen, not ready yet, and return the address with its port. Raises `CannotListen`."""
-        limits = self._limits
-        server = grpc.aio.server(
-            options=limits.channel_options(),
-            maximum_concurrent_rpcs=limits.rpcs_max(),
-        )
+        server = self._new_server(self.gate)
         for name, service in SERVICES:
             handlers = {rpc.name: rpc.handler(self.gate) for rpc in service(self._runtime).rpcs()}
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(health.NAME, self._health.handlers()),)
-        )
         if self._reflect:
             names = [name for name, _ in SERVICES]
             reflection.enable_server_reflection([*names, health.NAME, reflection.SERVICE_NAME], server)
-        try:
-            if self._credentials is None:
-                port = server.add_insecure_port(str(self._listen))
-            else:
-                port = server.add_secure_port(str(self._listen), self._credentials)
-        except RuntimeError as error:
-            # gRPC does not tell.
-            raise cannot_be_had("--listen", self._listen) from error
+        address = _bind(server, "--listen", self._listen, self._credentials)
         # Set before: a start that is cancelled holds the port until `stop`. A grpc server whose start is cut off
         # cannot be stopped any more.
         self._server = server
         await finish(server.start())
-        return self._listen.at(port)
+        return address
+
+    def _new_server(self, gate: Gate) -> grpc.aio.Server:
+        """Return a gRPC server that has the health service."""
+        limits = gate.limits
+        server = grpc.aio.server(
+            options=limits.channel_options(),
+            maximum_concurrent_rpcs=limits.rpcs_max(),
+        )
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(health.NAME, self._health.handlers(gate)),)
+        )
+        return server
 
     async def set_ready(self, *, ready: bool) -> None:
         """Tell load balancers whether to send calls here."""
@@ -103,6 +120,33 @@ class ApiServer:
         self._health.close()
         if self._server is not None:
             await self._server.stop(grace_seconds)
+        await self.stop_health()
+
+    async def stop_health(self) -> None:
+        """Close the health listener."""
+        if self._health_server is not None:
+            await self._health_server.stop(0)
 
     def __repr__(self) -> str:
         return f"ApiServer({self._listen})"
+
+
+def _bind(
+    server: grpc.aio.Server, option: str, endpoint: Endpoint, credentials: grpc.ServerCredentials | None
+) -> Endpoint:
+    """Bind a gRPC server to an address and return it with its port. Raises `CannotListen`."""
+    remove_stale(option, endpoint)
+    try:
+        if credentials is None:
+            port = server.add_insecure_port(str(endpoint))
+        else:
+            port = server.add_secure_port(str(endpoint), credentials)
+    except RuntimeError as error:
+        # gRPC does not tell.
+        if isinstance(endpoint, UnixAddress):
+            raise CannotListen(
+                f"{option} {endpoint}: the socket cannot be bound; name another path"
+            ) from error
+        raise cannot_be_had(option, endpoint) from error
+    restrict(endpoint)
+    return endpoint.at(port)

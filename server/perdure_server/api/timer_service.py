@@ -26,7 +26,7 @@ class TimerService:
         """The RPCs of the service."""
         return [
             Unary("GetTimer", pb.GetTimerRequest, self.get_timer),
-            Unary("ListTimers", pb.ListTimersRequest, self.list_timers),
+            Unary("ListTimers", pb.ListTimersRequest, self.list_timers, is_list=True),
             Unary("CancelTimer", pb.CancelTimerRequest, self.cancel_timer, mutating=True),
             Unary("FireTimer", pb.FireTimerRequest, self.fire_timer, mutating=True),
         ]
@@ -49,7 +49,7 @@ class TimerService:
         check.done()
         after = TimerCursor(*cursor) if cursor else None
         found = await self._runtime.store.list_timers(instance_id, limit=limit + 1, after=after)
-        response = pb.ListTimersResponse(timers=fill(found[:limit], convert.timer))
+        response = pb.ListTimersResponse(timers=await fill(found[:limit], convert.timer))
         if len(response.timers) < len(found):
             last = found[len(response.timers) - 1]
             cursor = (last.timer.due_at, last.instance_id, last.timer.revision)

@@ -27,7 +27,7 @@ class WorkflowService:
         """The RPCs of the service."""
         return [
             Unary("GetWorkflow", pb.GetWorkflowRequest, self.get_workflow),
-            Unary("ListWorkflows", pb.ListWorkflowsRequest, self.list_workflows),
+            Unary("ListWorkflows", pb.ListWorkflowsRequest, self.list_workflows, is_list=True),
         ]
 
     async def get_workflow(self, request: pb.GetWorkflowRequest) -> pb.GetWorkflowResponse:
@@ -46,7 +46,7 @@ class WorkflowService:
         check.done()
         after = (cursor[0], cursor[1]) if cursor else None
         found = await self._runtime.store.list_definitions(limit=limit + 1, after=after)
-        summaries = fill(found[:limit], lambda stored: convert.workflow_summary(stored, _graph(stored)))
+        summaries = await fill(found[:limit], convert.workflow_summary)
         response = pb.ListWorkflowsResponse(workflows=summaries)
         if len(summaries) < len(found):
             last = found[len(summaries) - 1]

@@ -7,28 +7,69 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 
-def main() -> int:
-    """Run the command that ``sys.argv`` names and return its exit code (see `perdure_server.cli.exits.Exit`)."""
+def main() -> NoReturn:
+    """Run the command that ``sys.argv`` names and end the process (see `perdure_server.cli.exits.Exit`)."""
+    from perdure_server.cli.streams import end, interrupts_end_the_process, open_streams
+    from perdure_server.process.descriptors import reserve_closed
+
+    with interrupts_end_the_process():
+        reserve_closed()
+        open_streams()
+        _hide_working_folder()
+        end(_run())
+
+
+def _run() -> int:
     # gRPC's core logs each lost connection by itself; what matters of that, the commands say.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # gRPC's own handlers for forks crash children of a server: they assume that only clients are in use.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     from perdure_server.cli.root import app
+    from perdure_server.cli.streams import OutputFailed
 
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal without Unicode is no reason to fail
     try:
-        app(prog_name="perdure")
-    except SystemExit as stop:
-        return _flushed(stop.code if isinstance(stop.code, int) else 0)
-    return _flushed(0)
-
-
-def _flushed(code: int) -> int:
-    try:
+        try:
+            app(prog_name="perdure")
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 0
+        else:
+            code = 0
         sys.stdout.flush()
-    except BrokenPipeError:
-        # `perdure list | head`: the reader has seen enough, and Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return code
+        return code
+    except OutputFailed as error:
+        return _end_of_output(error)
+    except ModuleNotFoundError:
+        raise  # `perdure._cli` knows whether a package has to be installed
+    except BaseException:  # noqa: BLE001 - a defect: its traceback is what a report needs
+        import traceback
+
+        traceback.print_exc()
+        return 1
+
+
+def _end_of_output(error: Exception) -> int:
+    # `perdure list | head`: the reader has seen enough.
+    if getattr(error, "reader_is_gone", False):
+        return 0
+    from perdure_server.cli.console import warn
+
+    warn(f"perdure: {error}")
+    return 1
+
+
+def _hide_working_folder() -> None:
+    """Look for modules in the working folder last: ``python -m`` puts it first, where a file shadows the standard
+    library."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if spec is None or getattr(sys.flags, "safe_path", False) or not sys.path:
+        return
+    first = sys.path[0]
+    try:
+        is_working_folder = not first or os.path.samefile(first, os.curdir)
+    except OSError:
+        return
+    if is_working_folder:
+        sys.path.append(sys.path.pop(0))

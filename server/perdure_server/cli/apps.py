@@ -6,12 +6,20 @@ import importlib
 import importlib.util
 import inspect
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Final
 
 from perdure import Finding, Workflow, WorkflowInvalid, graph_of, workflows_in
+from perdure_server.cli.streams import interrupts_end_the_process, streams_kept
+
+WORKING_FOLDER_GONE: Final = "the working folder cannot be read"
+
+TEXT_CHARS_MAX: Final = 1_000
+"""Maximum length of an error's own text in a message."""
+
+_TYPE_NAME: Final = type.__dict__["__name__"].__get__  # a metaclass may have code behind the attribute
 
 
 class AppError(Exception):
@@ -23,37 +31,71 @@ class AppError(Exception):
 
 
 def load_workflows(apps: Sequence[str]) -> tuple[type[Workflow], ...]:
-    """Return the workflow classes of all ``apps``, each once. Raises `AppError`."""
+    """Return the workflow classes of all ``apps``, each once. Raises `AppError`, whatever the code of an app raises."""
+    places = [_Place(app) for app in apps]  # before any code of theirs can change the working folder
     found: dict[tuple[str, int], type[Workflow]] = {}
-    for app in apps:
-        workflows = workflows_in(load_module(app))
-        if not workflows:
-            raise AppError(
-                f"{app} has no workflow: no class in it is a perdure.Workflow with a name=, as in "
-                '`class OrderFlow(Workflow, name="order", version=1)`'
-            )
-        for workflow in workflows:
-            if wants := _arguments(workflow):
-                raise AppError(
-                    f"{_place(workflow)} cannot be served: its __init__ asks for {wants}, and a server gives nothing; "
-                    "open what its steps share in lifespan"
-                )
-            graph = graph_of(workflow)
-            other = found.setdefault((graph.name, graph.version), workflow)
-            if other is not workflow:
-                raise AppError(
-                    f"{_place(other)} and {_place(workflow)} are both workflow {graph.name!r} version "
-                    f"{graph.version}; give one another name or version"
-                )
+    with interrupts_end_the_process(), streams_kept():
+        for place in places:
+            try:
+                _collect(place, found)
+            except AppError:
+                raise
+            except BaseException as error:
+                raise AppError(f"{place.app} cannot be loaded: {_told(error)}") from error
     return tuple(found.values())
 
 
 def load_module(app: str) -> ModuleType:
-    """Import an APP. Raises `AppError`."""
+    """Import an APP. Raises `AppError`, whatever its code raises."""
+    return _load(_Place(app))
+
+
+class _Place:
+    """Where an APP is: a file, or a module that may lie in the working folder."""
+
+    def __init__(self, app: str) -> None:
+        self.app = app
+        self.is_file = app.endswith(".py") or "/" in app
+        try:
+            self.path = Path(app).absolute() if self.is_file else Path.cwd()
+        except OSError as error:
+            raise AppError(f"{WORKING_FOLDER_GONE}: {error.strerror}; change to another one") from error
+
+
+def _collect(place: _Place, found: dict[tuple[str, int], type[Workflow]]) -> None:
+    workflows = workflows_in(_load(place))
+    if not workflows:
+        raise AppError(
+            f"{place.app} has no workflow: no class in it is a perdure.Workflow with a name=, as in "
+            f'`class OrderFlow(Workflow, name="order", version=1)`{_other_file(place)}'
+        )
+    for workflow in workflows:
+        if wants := _arguments(workflow):
+            raise AppError(
+                f"{_place(workflow)} cannot be served: its __init__ asks for {wants}, and a server gives nothing; "
+                "open what its steps share in lifespan"
+            )
+        graph = graph_of(workflow)
+        other = found.setdefault((graph.name, graph.version), workflow)
+        if other is not workflow:
+            raise AppError(
+                f"{_place(other)} and {_place(workflow)} are both workflow {graph.name!r} version "
+                f"{graph.version}; give one another name or version"
+            )
+
+
+def _other_file(place: _Place) -> str:
+    """A hint for a module's name that the standard library has as well: the file of that name is never meant by it."""
+    name = f"{place.app}.py"
+    return (
+        f"; to serve the file, write ./{name}" if not place.is_file and (place.path / name).is_file() else ""
+    )
+
+
+def _load(place: _Place) -> ModuleType:
+    app = place.app
     try:
-        if app.endswith(".py") or "/" in app:
-            return _from_file(Path(app))
-        return _from_name(app)
+        return _from_file(place.path, app) if place.is_file else _from_name(app, place.path)
     except WorkflowInvalid as error:
         count = len(error.findings)
         raise AppError(
@@ -63,27 +105,33 @@ def load_module(app: str) -> ModuleType:
     except AppError:
         raise
     except SyntaxError as error:
-        raise AppError(f"{error.filename or app}, line {error.lineno}: {error.msg}") from error
-    except Exception as error:
+        line = f", line {error.lineno}" if isinstance(error.lineno, int) else ""
+        raise AppError(f"{error.filename or app}{line}: {_text_of(error, error.msg)}") from error
+    except SystemExit as error:
+        raise AppError(
+            f"{app} ended itself while it was imported: sys.exit({_text_of(error, error.code)}){_at(error)}; "
+            'leave that to code below `if __name__ == "__main__":`'
+        ) from error
+    except BaseException as error:
         raise AppError(f"{app} cannot be imported: {_told(error)}") from error
 
 
-def _from_file(path: Path) -> ModuleType:
+def _from_file(path: Path, app: str) -> ModuleType:
     if path.is_dir():
-        raise AppError(f"{path} is a directory; name a .py file in it")
+        raise AppError(f"{app} is a directory; name a .py file in it")
     if not path.is_file():
-        raise AppError(f"there is no file {path}")
+        raise AppError(f"there is no file {app}")
     if path.suffix != ".py":
-        raise AppError(f"{path} is no Python file; its name must end in .py")
+        raise AppError(f"{app} is no Python file; its name must end in .py")
     path = path.resolve()
     _importable(path.parent)
-    # The file's own name, so that its neighbours can import it; another one where that is taken (by the standard
-    # library, or by a file of the same name elsewhere).
+    # The file's own name, so that its neighbours can import it. Another one if that name is taken: by the standard
+    # library, an installed package that is imported later, or a file of the same name elsewhere.
     name = path.stem
     loaded = sys.modules.get(name)
     if loaded is not None and getattr(loaded, "__file__", None) == str(path):
         return loaded
-    if loaded is not None or name in sys.stdlib_module_names or not name.isidentifier():
+    if loaded is not None or not name.isidentifier() or _is_taken(name, path):
         name = f"_perdure_app_{abs(hash(path)):x}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -93,13 +141,23 @@ def _from_file(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules[name]
+        sys.modules.pop(name, None)
         raise
     return module
 
 
-def _from_name(name: str) -> ModuleType:
-    _importable(Path.cwd())
+def _is_taken(name: str, path: Path) -> bool:
+    if name in sys.stdlib_module_names:
+        return True
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return True
+    return spec is not None and spec.origin != str(path)
+
+
+def _from_name(name: str, folder: Path) -> ModuleType:
+    _importable(folder)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -109,8 +167,9 @@ def _from_name(name: str) -> ModuleType:
 
 
 def _importable(folder: Path) -> None:
+    """Let code import modules of a folder. It is searched last, so that none of them replaces another module."""
     if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+        sys.path.append(str(folder))
 
 
 def _arguments(workflow: type[Workflow]) -> str:
@@ -132,7 +191,24 @@ def _place(workflow: type[Workflow]) -> str:
     return f"{workflow.__module__}.{workflow.__qualname__}"
 
 
-def _told(error: Exception) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"
+def _told(error: BaseException) -> str:
+    text = _text_of(error, error)
+    name = _TYPE_NAME(type(error))
+    return f"{name}: {text}{_at(error)}" if text else f"{name}{_at(error)}"
+
+
+def _text_of(error: BaseException, value: object) -> str:
+    """Return the text of what an error holds, cut; a text that cannot be made is said to be so."""
+    try:
+        text = str(value)
+    except BaseException:  # noqa: BLE001 - that too is code of users
+        return f"a {_TYPE_NAME(type(error))} without a text"
+    return text if len(text) <= TEXT_CHARS_MAX else f"{text[: TEXT_CHARS_MAX - 1]}…"
+
+
+def _at(error: BaseException) -> str:
+    # Walked by hand: of a recursion, only the last frame is wanted.
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})" if trace is not None else ""

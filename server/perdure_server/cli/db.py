@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from perdure_server.cli.console import say
 from perdure_server.cli.exits import Exit, fail
 from perdure_server.cli.remote import Session, epilog, remote
 from perdure_server.cli.restore import register as register_restore
@@ -106,7 +107,7 @@ def backup(
         if session.as_json:
             print_json(copy)
         else:
-            print(f"wrote {copy.path}: {copy.instances} instances, {copy.size_bytes} bytes, verified")
+            say(f"wrote {copy.path}: {copy.instances} instances, {copy.size_bytes} bytes, verified")
         return
     if os.path.basename(name) != name:
         fail(
@@ -118,7 +119,7 @@ def backup(
     if session.as_json:
         print_json(written)
     else:
-        print(
+        say(
             f"the server at {session.server} wrote {written.path}: {written.instances} instances, "
             f"{written.size_bytes} bytes, verified, as of {time_text(written.snapshot_time)}"
         )
@@ -188,19 +189,14 @@ def _check(database: OfflineDatabase, *, as_json: bool) -> bool:
             print_json(checked)
         else:
             for finding in checked.findings:
-                print(f"{_printable(checked.instance_id) or 'database'}: {_printable(finding)}")
+                say(f"{checked.instance_id or 'database'}: {finding}")
     more = printed >= FINDINGS_PRINTED_MAX
     if as_json:
         document = {"instances": instances, "entries": entries, "wrong": wrong, "database_findings": other}
         print_json(document | ({"truncated": True} if more else {}))
     else:
         if more:
-            print(f"more findings were not printed (the first {printed} are)")
+            say(f"more findings were not printed (the first {printed} are)")
         rest = f"; {other} findings in the rest of the database" if other else ""
-        print(f"{instances} instances, {entries} entries, {wrong} with findings{rest}")
+        say(f"{instances} instances, {entries} entries, {wrong} with findings{rest}")
     return not wrong and not other
-
-
-def _printable(text: str) -> str:
-    """Return text from a damaged file without what a terminal would obey."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import enum
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NoReturn
 
 from perdure import errors
+from perdure_server.cli.console import warn, warn_json
 from perdure_server.cli.unreached import unreached
 
 
@@ -144,12 +144,16 @@ class CommandFailed(Exception):
 
     def tell(self, *, as_json: bool) -> None:
         """Print it to stderr: one line that says what is wrong and how to mend it, or a document."""
-        print(self._json() if as_json else self._line(), file=sys.stderr)
+        if as_json:
+            warn_json(self._json())
+            return
+        for line in self._lines():
+            warn(line)
 
-    def _line(self) -> str:
+    def _lines(self) -> list[str]:
         reason = f"{self.reason}: " if self.reason else ""
         mend = f" ({self.mend})" if self.mend else ""
-        return "\n  - ".join([f"perdure: {reason}{self.message}{mend}", *self.findings])
+        return [f"perdure: {reason}{self.message}{mend}", *(f"  - {finding}" for finding in self.findings)]
 
     def _json(self) -> str:
         error: dict[str, Any] = {

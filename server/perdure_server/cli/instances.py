@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
 
+from perdure_server.cli.console import say, say_lines, warn, warn_json
 from perdure_server.cli.exits import CommandFailed, Exit, fail
 from perdure_server.cli.remote import Session, remote
 from perdure_server.cli.values import duration_ms_of, json_of, labels_of, object_of, timeout_of
@@ -55,7 +56,8 @@ def register(app: typer.Typer) -> None:
         app,
         "list",
         "perdure list --state failed --workflow order",
-        "perdure list --label team=web --limit 10 --json",
+        "perdure list --workflow order --version 1 --limit 0",
+        "perdure list --unconsumed-events --json",
     )(list_instances)
     remote(app, "health", "perdure health --server 127.0.0.1:7420")(health)
 
@@ -164,15 +166,20 @@ def history(
     session: Session,
     instance_id: _InstanceId,
     after: Annotated[int, typer.Option(min=0, metavar="REVISION", help="Only what came later.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="Maximum number of entries (0 = all).")] = 0,
 ) -> None:
     """Show what has happened to an instance, line by line."""
+    from perdure_server.cli.limited import Limited, page_size_of
     from perdure_server.cli.output import entry_line, print_json
 
-    for entry in session.client.list_history(instance_id, after_revision=after, page_size=1000):
+    listed = session.client.list_history(instance_id, after_revision=after, page_size=page_size_of(limit))
+    entries = Limited(listed, limit)
+    for entry in entries:
         if session.as_json:
             print_json(entry)
         else:
-            print(entry_line(entry))
+            say(entry_line(entry))
+    entries.print_note("entries", as_json=session.as_json)
 
 
 def watch(
@@ -225,34 +232,49 @@ def list_instances(
         list[str] | None, typer.Option(help="Only in this state (pending, running, ...); may be repeated.")
     ] = None,
     workflow: Annotated[str, typer.Option(help="Only of this workflow.")] = "",
+    version: Annotated[
+        int, typer.Option(min=0, help="Only of this version of --workflow; 0 is any version.")
+    ] = 0,
     label: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only with this label; may be repeated.")
     ] = None,
     business_key: Annotated[str, typer.Option(help="Only with this business key.")] = "",
-    limit: Annotated[int, typer.Option(min=0, help="How many at most; 0: all.")] = 50,
+    unconsumed_events: Annotated[
+        bool,
+        typer.Option("--unconsumed-events", help="Only if it ended with events that no step consumed."),
+    ] = False,
+    limit: Annotated[int, typer.Option(min=0, help="Maximum number of results (0 = all).")] = 50,
 ) -> None:
-    """List instances, newest first."""
-    from itertools import islice
-
+    """List instances, newest first. A note on stderr says if there are more than --limit."""
+    from perdure_server.cli.limited import Limited, page_size_of
     from perdure_server.cli.output import print_json, print_table, time_text
 
     listed = session.client.list_instances(
         states=state or (),
         workflow=workflow,
+        version=version,
         labels=labels_of(label or []),
         business_key=business_key,
-        page_size=min(limit or 1000, 1000),
+        unconsumed_events=unconsumed_events,
+        page_size=page_size_of(limit),
     )
-    instances = islice(listed, limit or None)
+    instances = Limited(listed, limit)
     if session.as_json:
         for instance in instances:
             print_json(instance)
-        return
-    rows = [
-        (i.instance_id, f"{i.workflow} v{i.version}", i.state.value, i.business_key, time_text(i.update_time))
-        for i in instances
-    ]
-    print_table(("INSTANCE", "WORKFLOW", "STATE", "KEY", "UPDATED"), rows)
+    else:
+        rows = [
+            (
+                i.instance_id,
+                f"{i.workflow} v{i.version}",
+                i.state.value,
+                i.business_key,
+                time_text(i.update_time),
+            )
+            for i in instances
+        ]
+        print_table(("INSTANCE", "WORKFLOW", "STATE", "KEY", "UPDATED"), rows)
+    instances.print_note("instances", as_json=session.as_json)
 
 
 def health(session: Session) -> None:
@@ -272,7 +294,7 @@ def _say(session: Session, value: object, line: str) -> None:
 
         print_json(value)
     else:
-        print(line, flush=True)
+        say(line)
 
 
 def _show(session: Session, instance_id: str) -> str:
@@ -282,7 +304,7 @@ def _show(session: Session, instance_id: str) -> str:
     if session.as_json:
         print_json(instance)
     else:
-        print("\n".join(instance_lines(instance, now=datetime.now(UTC))))
+        say_lines(instance_lines(instance, now=datetime.now(UTC)))
     return instance.state.value
 
 
@@ -318,7 +340,10 @@ def _outage_note(session: Session, error: PerdureError | None) -> str:
 def _note_outage(session: Session, error: PerdureError | None) -> None:
     """Say on stderr that the server is away, or back."""
     note = _outage_note(session, error)
-    print(json.dumps({"note": note}) if session.as_json else f"perdure: {note}", file=sys.stderr, flush=True)
+    if session.as_json:
+        warn_json(json.dumps({"note": note}))
+    else:
+        warn(f"perdure: {note}")
 
 
 def _follow(
@@ -376,20 +401,18 @@ def _print_event(session: Session, event: WatchEvent) -> None:
     document: dict[str, Any]
     match event:
         case Snapshot():
-            document, text = (
-                {"snapshot": event.instance},
-                "\n".join(instance_lines(event.instance, now=datetime.now(UTC))),
-            )
+            document = {"snapshot": event.instance}
+            lines = instance_lines(event.instance, now=datetime.now(UTC))
         case HistoryEntry():
-            document, text = {"entry": event}, entry_line(event)
+            document, lines = {"entry": event}, [entry_line(event)]
         case WatchEnd():
-            document, text = {"end": event}, ""
+            document, lines = {"end": event}, []
         case _:
             assert_never(event)
     if session.as_json:
         print_json(document)
-    elif text:
-        print(text, flush=True)
+    else:
+        say_lines(lines)
 
 
 def _follow_to_the_end(session: Session, instance_id: str, wait_timeout: str) -> None:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from perdure.client import HistoryEntry, Snapshot
+from perdure_server.cli.console import escape
 from perdure_server.cli.output import entry_line, one_line, result_text, time_text
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class View:
 
         one, now = self.instance, datetime.now(UTC)
         head = Text.assemble(
-            f"{one.instance_id}  {one.workflow} v{one.version}  ",
+            escape(f"{one.instance_id}  {one.workflow} v{one.version}  "),
             _styled(one.state.value),
             f"  revision {one.revision}",
         )
@@ -87,17 +88,18 @@ class View:
         steps.add_column("", overflow="ellipsis", no_wrap=False)
         for row in step_rows(one, self.refs):
             steps.add_row(
-                Text(row.step_ref, style=_FAINT if row.status == NOT_BEGUN else ""),
+                Text(escape(row.step_ref), style=_FAINT if row.status == NOT_BEGUN else ""),
                 _styled(row.status),
                 str(row.attempt or ""),
                 due_text(row.due, now),
-                Text(row.note, overflow="ellipsis", no_wrap=True),
+                Text(escape(row.note), overflow="ellipsis", no_wrap=True),
             )
         lines = [
-            Text(entry_line(entry), style=_FAINT, overflow="ellipsis", no_wrap=True) for entry in self.entries
+            Text(escape(entry_line(entry)), style=_FAINT, overflow="ellipsis", no_wrap=True)
+            for entry in self.entries
         ]
         if self.note:
-            lines.append(Text(self.note, style="bold red", overflow="ellipsis", no_wrap=True))
+            lines.append(Text(escape(self.note), style="bold red", overflow="ellipsis", no_wrap=True))
         return Group(head, Text(), steps, Text(), *lines)
 
 
@@ -188,4 +190,4 @@ def _styled(status: str) -> Text:
     from rich.text import Text
 
     style: Any = _STYLES.get(status, _FAINT)
-    return Text(status, style=style)
+    return Text(escape(status), style=style)

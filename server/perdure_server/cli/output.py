@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, assert_never
 
 from perdure.client import JsonText, StepStatus, facts
+from perdure_server.cli.console import escape, escape_json, say_json, say_table
 
 if TYPE_CHECKING:
     from perdure.client import ActiveStep, Instance
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def print_json(value: object) -> None:
     """Print a value as one JSON document on one line, at once."""
-    print(document(value), flush=True)
+    say_json(document(value))
 
 
 def document(value: object) -> str:
@@ -77,16 +78,17 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for name in head:
         table.add_column(name, overflow="fold", no_wrap=not terminal)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(escape(cell)) for cell in row))
     console = Console(highlight=False) if terminal else Console(highlight=False, width=10_000)
     with console.capture() as printed:
         console.print(table)
-    print("\n".join(line.rstrip() for line in printed.get().splitlines()))
+    say_table(line.rstrip() for line in printed.get().split("\n"))
 
 
 def json_text(value: object, *, chars_max: int = 200) -> str:
     """Return a payload as it is, cut for people."""
     text = _one_line_json(value) if isinstance(value, JsonText) else json.dumps(value, ensure_ascii=False)
+    text = escape_json(text)
     return text if len(text) <= chars_max else f"{text[: chars_max - 1]}…"
 
 
@@ -236,5 +238,5 @@ def _unconsumed(events: Sequence[facts.BufferedEvent]) -> str:
 
 def one_line(kind: str, message: str) -> str:
     """Return a failure on one line."""
-    text = " ".join(message.split())
+    text = escape(" ".join(message.split()))
     return f"{kind}: {text}" if kind and text else kind or text

@@ -210,9 +210,11 @@ def _tls(*, ca: Path | None, cert: Path | None, key: Path | None) -> TlsOptions:
 
 def _guarded(session: Session, run: Callable[[], None]) -> None:
     from perdure.errors import PerdureError
+    from perdure_server.cli.streams import interrupts_raise
 
     try:
-        run()
+        with interrupts_raise():
+            run()
     except PerdureError as error:
         fail_with(error, server=session.server, tls_options=session.tls_options)
     except BrokenPipeError:

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
+from perdure_server.cli.console import say
 from perdure_server.cli.exits import Exit, fail
 from perdure_server.cli.remote import epilog
 from perdure_server.config import DATABASE_DEFAULT
@@ -64,9 +65,9 @@ def restore(
     if as_json:
         print_json(restored)
         return
-    print(f"restored {copy} to {restored.path}")
+    say(f"restored {copy} to {restored.path}")
     for kept in restored.kept:
-        print(f"kept the old file as {kept}")
+        say(f"kept the old file as {kept}")
 
 
 def _verify(path: str) -> None:
@@ -85,7 +86,7 @@ def _verify(path: str) -> None:
     asyncio.run(migrate())
     with open_offline(path) as database:
         found = [
-            f"{checked.instance_id}: {finding}"
+            f"{checked.instance_id or 'database'}: {finding}"
             for checked in check_database(database)
             for finding in checked.findings
         ]

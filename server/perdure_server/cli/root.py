@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from perdure_server.cli import db, instances, serve, timers, workflows
+from perdure_server.cli.console import say
 from perdure_server.cli.exits import EXIT_HELP
 from perdure_server.cli.program import Program
 
@@ -25,7 +26,7 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         import perdure
 
-        print(f"perdure {perdure.__version__}")
+        say(f"perdure {perdure.__version__}")
         raise typer.Exit
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
@@ -25,6 +26,7 @@ from perdure_server.config import (
 if TYPE_CHECKING:
     from perdure import Workflow
     from perdure_server.cli.apps import AppError
+    from perdure_server.process.host import Host
 
 
 def register(app: typer.Typer) -> None:
@@ -60,7 +62,9 @@ def serve(
     listen: Annotated[
         str,
         typer.Option(
-            envvar="PERDURE_LISTEN", metavar="HOST:PORT", help="Where to listen; port 0: a free one."
+            envvar="PERDURE_LISTEN",
+            metavar="HOST:PORT|unix:PATH",
+            help="Address to listen on; port 0: a free one.",
         ),
     ] = LISTEN_DEFAULT,
     tls_cert: Annotated[
@@ -91,6 +95,15 @@ def serve(
             help="Serve metrics for Prometheus there; port 0: a free one, which the log tells.",
         ),
     ] = None,
+    health_listen: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PERDURE_HEALTH_LISTEN",
+            metavar="HOST:PORT|unix:PATH",
+            show_default="off",
+            help="Additional address that serves health checks only, without TLS.",
+        ),
+    ] = None,
     backup_dir: Annotated[
         Path | None,
         typer.Option(
@@ -119,8 +132,13 @@ def serve(
     Prints `perdure listening on HOST:PORT` to stdout once it takes calls; logs go to stderr, a JSON document each.
     With --demo, two lines to try follow, and the database is :memory: unless another is named.
     """
-    from perdure_server.cli.apps import AppError, load_workflows
+    from perdure_server.api.limits import raise_file_limit
+    from perdure_server.cli import streams
+    from perdure_server.cli.apps import WORKING_FOLDER_GONE, AppError, load_workflows
+    from perdure_server.process.host import Host
 
+    host = Host(owns_process=streams.is_own_process)
+    host.enter()
     grace_seconds = seconds_of(grace, "--grace")
     for option, file in (
         ("--tls-cert", tls_cert),
@@ -129,7 +147,20 @@ def serve(
     ):
         if file is not None and not file.is_file():
             fail(f"{option}: there is no file {file}")
-    _check_addresses(listen, metrics)
+    listen, health_listen = _check_addresses(listen, metrics, health_listen)
+    raise_file_limit()
+    # Code of users may change the working folder, so no relative path outlives this line. Links are kept: their targets
+    # change when certificates are renewed.
+    try:
+        os.getcwd()
+    except OSError as error:
+        fail(f"{WORKING_FOLDER_GONE}: {error.strerror}", mend="change to another one")
+    tls_cert, tls_key, tls_client_ca = (
+        file and file.absolute() for file in (tls_cert, tls_key, tls_client_ca)
+    )
+    if database is None:
+        database = DATABASE_MEMORY if demo else DATABASE_DEFAULT
+    database = _absolute_url(database)
     if backup_dir is not None:
         backup_dir = _backup_directory(backup_dir)
     if demo and apps:
@@ -140,8 +171,7 @@ def serve(
         found = _demo_workflows() if demo else load_workflows(apps or ())
     except AppError as error:
         fail_app(error)
-    if database is None:
-        database = DATABASE_MEMORY if demo else DATABASE_DEFAULT
+    host.code_loaded()
     config = Config(
         workflows=found,
         database=database,
@@ -152,29 +182,51 @@ def serve(
         insecure=insecure,
         reflection=reflection,
         metrics=metrics,
+        health_listen=health_listen,
         backup_dir=backup_dir,
         grace_seconds=grace_seconds,
         coroutines_max=coroutines_max,
         threads_max=threads_max,
     )
-    _run(config, functools.partial(_print_hints, config) if demo else None)
+    _run(config, host, functools.partial(_print_hints, config, host) if demo else None)
 
 
-def _check_addresses(listen: str, metrics: str | None) -> None:
+_NAMES: Final = {
+    "--metrics": "metrics a port of their own",
+    "--health-listen": "health checks an address of their own",
+}
+
+
+def _check_addresses(listen: str, metrics: str | None, health: str | None) -> tuple[str, str | None]:
+    """Return the addresses to listen on, with absolute socket paths. Ends the command if one is wrong."""
     from perdure_server.security.listen import Address, CannotListen, is_one, parse_address
+    from perdure_server.security.unix_socket import Endpoint, is_same, parse_endpoint
 
-    def address_of(text: str, option: str) -> Address:
+    def address_of(text: str, option: str, parse: Callable[[str], Endpoint] = parse_endpoint) -> Endpoint:
         try:
-            return parse_address(text)
+            return parse(text)
         except CannotListen as error:
             fail(f"{option}: {error}")
 
+    def conflict(one: Endpoint, other: Endpoint) -> bool:
+        if isinstance(one, Address) and isinstance(other, Address):
+            return is_one(one, other)
+        return is_same(one, other)
+
     address = address_of(listen, "--listen")
-    if metrics is not None and is_one(address, address_of(metrics, "--metrics")):
-        fail(
-            f"--metrics {metrics} is the address of --listen {listen}",
-            mend="give metrics a port of their own; port 0 takes a free one",
-        )
+    taken = [("--listen", listen, address)]
+    if metrics is not None:
+        taken.append(("--metrics", metrics, address_of(metrics, "--metrics", parse_address)))
+    if health is not None:
+        taken.append(("--health-listen", health, address_of(health, "--health-listen")))
+    for number, (option, text, found) in enumerate(taken):
+        for other_option, other_text, other in taken[:number]:
+            if conflict(found, other):
+                fail(
+                    f"{option} {text} is the address of {other_option} {other_text}",
+                    mend=f"give {_NAMES[option]}; port 0 takes a free one",
+                )
+    return str(address), None if health is None else str(taken[-1][2])
 
 
 def _backup_directory(given: Path) -> Path:
@@ -192,7 +244,7 @@ def _demo_workflows() -> tuple[type[Workflow], ...]:
     return (Demo,)
 
 
-def _print_hints(config: Config, address: str) -> None:
+def _print_hints(config: Config, host: Host, address: str) -> None:
     from perdure_server.cli.demo import hints
 
     lines = hints(
@@ -201,25 +253,27 @@ def _print_hints(config: Config, address: str) -> None:
         tls_key=config.tls_key,
         client_cert=config.tls_client_ca is not None,
     )
-    print(lines, flush=True)
+    host.output.print_line(lines)
 
 
-def _run(config: Config, on_ready: Callable[[str], None] | None) -> None:
+def _absolute_url(database: str) -> str:
+    from perdure_server.store.open import absolute_url
+
+    try:
+        return absolute_url(database)
+    except ValueError as error:
+        fail(str(error))
+
+
+def _run(config: Config, host: Host, on_ready: Callable[[str], None] | None) -> None:
     from perdure_server import app
     from perdure_server.executors.steps_loop import LifespanFailed
     from perdure_server.runtime.definitions import DefinitionInUse
     from perdure_server.security.listen import CannotListen
-    from perdure_server.store.open import open_store
     from perdure_server.store.protocol import StoreError
 
     try:
-        open_store(
-            config.database
-        )  # only read here: a ValueError out of a running server must keep its traceback
-    except ValueError as error:
-        fail(str(error))
-    try:
-        app.run(config, on_ready)
+        app.run(config, host, on_ready)
     except (CannotListen, DefinitionInUse, LifespanFailed, StoreError) as error:
         fail(str(error), code=Exit.REFUSED)
 

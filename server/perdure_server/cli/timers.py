@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perdure_server.cli.console import say
 from perdure_server.cli.remote import Session, remote
 
 if TYPE_CHECKING:
@@ -31,20 +32,19 @@ def register(app: typer.Typer) -> None:
 def list_timers(
     session: Session,
     instance_id: Annotated[str, typer.Argument(metavar="ID", help="Only of this instance.")] = "",
-    limit: Annotated[int, typer.Option(min=0, help="How many at most; 0: all.")] = 50,
+    limit: Annotated[int, typer.Option(min=0, help="Maximum number of results (0 = all).")] = 50,
 ) -> None:
-    """List pending timers, the one that is due first on top."""
-    from itertools import islice
-
+    """List pending timers by due time. A note on stderr says if there are more than --limit."""
+    from perdure_server.cli.limited import Limited, page_size_of
     from perdure_server.cli.output import print_json, print_table
 
-    listed = session.client.list_timers(instance_id, page_size=min(limit or 1000, 1000))
-    timers = islice(listed, limit or None)
+    timers = Limited(session.client.list_timers(instance_id, page_size=page_size_of(limit)), limit)
     if session.as_json:
         for timer in timers:
             print_json(timer)
-        return
-    print_table(("REFERENCE", "KIND", "STEP", "DUE", "ASKED BY"), map(_row, timers))
+    else:
+        print_table(("REFERENCE", "KIND", "STEP", "DUE", "ASKED BY"), map(_row, timers))
+    timers.print_note("timers", as_json=session.as_json)
 
 
 def get(session: Session, reference: _Reference) -> None:
@@ -66,7 +66,7 @@ def cancel(session: Session, reference: _Reference, request_id: _RequestId = "")
     if session.as_json:
         print_json(cancelled)
     else:
-        print(f"cancelled at revision {cancelled.revision}")
+        say(f"cancelled at revision {cancelled.revision}")
 
 
 def fire(session: Session, reference: _Reference, request_id: _RequestId = "") -> None:
@@ -77,7 +77,7 @@ def fire(session: Session, reference: _Reference, request_id: _RequestId = "") -
     if session.as_json:
         print_json(fired)
     else:
-        print(
+        say(
             f"fired at revision {fired.revision}{'' if fired.used else ', unused: its step had ended or not begun'}"
         )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perdure_server.cli.console import say, say_json, say_lines
 from perdure_server.cli.exits import Exit
 from perdure_server.cli.remote import Session, epilog, remote
 from perdure_server.cli.serve import fail_app
@@ -37,19 +38,25 @@ def register(app: typer.Typer) -> None:
     app.add_typer(workflows, name="workflows")
 
 
-def list_workflows(session: Session) -> None:
+def list_workflows(
+    session: Session,
+    limit: Annotated[int, typer.Option(min=0, help="Maximum number of results (0 = all).")] = 0,
+) -> None:
     """List every version of every workflow that the server knows."""
+    from perdure_server.cli.limited import Limited, page_size_of
     from perdure_server.cli.output import print_json, print_table, time_text
 
-    listed = session.client.list_workflows(page_size=1000)
+    listed = Limited(session.client.list_workflows(page_size=page_size_of(limit)), limit)
     if session.as_json:
         for workflow in listed:
             print_json(workflow)
-        return
-    rows = (
-        (w.name, str(w.version), str(w.step_count), w.digest[:12], time_text(w.create_time)) for w in listed
-    )
-    print_table(("WORKFLOW", "VERSION", "STEPS", "DIGEST", "STORED"), rows)
+    else:
+        rows = (
+            (w.name, str(w.version), str(w.step_count), w.digest[:12], time_text(w.create_time))
+            for w in listed
+        )
+        print_table(("WORKFLOW", "VERSION", "STEPS", "DIGEST", "STORED"), rows)
+    listed.print_note("workflow versions", as_json=session.as_json)
 
 
 def validate(
@@ -74,15 +81,15 @@ def validate(
                 {"code": f.code.value, "step_ref": f.step_ref, "message": f.message, "mend": f.mend}
                 for f in error.findings
             ]
-            print(json.dumps({"app": app, "valid": False, "findings": findings}, ensure_ascii=False))
+            say_json(json.dumps({"app": app, "valid": False, "findings": findings}, ensure_ascii=False))
             continue
         for graph in graphs:
             if as_json:
                 document = {"app": app, "valid": True, "workflow": graph.name, "version": graph.version}
-                print(json.dumps(document | {"step_count": len(graph.steps), "digest": graph.digest}))
+                say_json(json.dumps(document | {"step_count": len(graph.steps), "digest": graph.digest}))
             else:
                 count = len(graph.steps)
-                print(f"{graph.name} v{graph.version}: valid, {count} {'step' if count == 1 else 'steps'}")
+                say(f"{graph.name} v{graph.version}: valid, {count} {'step' if count == 1 else 'steps'}")
     if failed:
         raise typer.Exit(Exit.REFUSED)
 
@@ -114,11 +121,14 @@ def _show_local(session: Session, app: str) -> None:
         fail_app(error)
     for index, workflow in enumerate(found):
         if index and not session.as_json:
-            print()
+            say("")
         _draw(session, graph_of(workflow))
 
 
 def _draw(session: Session, graph: WorkflowGraph) -> None:
     from perdure_server.cli.graph_text import graph_lines
 
-    print(graph.canonical_json if session.as_json else "\n".join(graph_lines(graph)))
+    if session.as_json:
+        say_json(graph.canonical_json)
+    else:
+        say_lines(graph_lines(graph))

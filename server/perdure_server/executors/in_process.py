@@ -21,7 +21,7 @@ import asyncio
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -294,7 +294,9 @@ class InProcessExecutor:
             attempt.in_thread = False
             self._steps_loop.put(Run(attempt.task, None, what.awaitable))
             return
-        if isinstance(what.awaitable, Coroutine):
+        if inspect.iscoroutine(
+            what.awaitable
+        ):  # of another type, `close` would be user code on the server's loop
             what.awaitable.close()
         self._on_result(key, TaskReleased("the steps' loop is being replaced"))
 
@@ -353,15 +355,13 @@ class InProcessExecutor:
         try:
             async with asyncio.timeout(LIFESPAN_SECONDS_MAX):
                 await steps_loop.open()
-        except TimeoutError:
+        except BaseException as error:
             place = steps_loop.place()
             await finish(steps_loop.close())
-            reason = f"it did not open in {LIFESPAN_SECONDS_MAX:g} s" + (
-                f" (it is at {place})" if place else ""
-            )
-            raise LifespanFailed(steps_loop.opening, reason) from None
-        except asyncio.CancelledError:
-            await finish(steps_loop.close())
+            if isinstance(error, TimeoutError):
+                where = f" (it is at {place})" if place else ""
+                reason = f"it did not open in {LIFESPAN_SECONDS_MAX:g} s{where}"
+                raise LifespanFailed(steps_loop.opening, reason) from None
             raise
         return steps_loop
 
@@ -470,6 +470,9 @@ class InProcessExecutor:
             self._dispatcher.set_credits(self._loop_client, self._coroutines_max)
         except LifespanFailed as error:
             log.error("the steps' loop was not replaced yet: %s", error)
+            self._pings_to_reopen = REOPEN_PINGS
+        except Exception:  # no thread or no descriptor may be left in the system
+            log.exception("step event loop not replaced yet")
             self._pings_to_reopen = REOPEN_PINGS
         finally:
             self._reopening = None

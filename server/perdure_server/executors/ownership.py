@@ -207,29 +207,38 @@ def owner_of_running_code(loop: asyncio.AbstractEventLoop) -> Owner | None:
 
 # --- the place of running code -------------------------------------------------------------------------------
 
-_FOREIGN_FOLDERS: Final = tuple(
-    {
-        os.path.join(folder, "")
-        for folder in (
-            sysconfig.get_path("stdlib"),
-            sysconfig.get_path("purelib"),
-            sysconfig.get_path("platlib"),
-            *site.getsitepackages(),
-            os.path.dirname(os.path.dirname(__file__)),
-        )
-        if folder
-    }
+
+def _folders(*names: str | None) -> tuple[str, ...]:
+    return tuple({os.path.join(name, "") for name in names if name})
+
+
+_OWN_FOLDERS: Final = (
+    "<frozen",
+    *_folders(sysconfig.get_path("stdlib"), os.path.dirname(os.path.dirname(__file__))),
 )
-"""Folders of the standard library, of installed packages and of the server."""
+"""Folders of the standard library and of the server."""
+
+_PACKAGES: Final = _folders(
+    sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()
+)
+"""Folders of installed packages, inside the standard library's or apart from it."""
 
 
 def place_of_thread(thread: threading.Thread) -> str:
-    """Return ``file:line in function`` of the innermost frame of user code, or of any code if there is none."""
+    """Return ``file:line in function`` of the innermost frame of user code, empty if there is none.
+
+    Prefers code outside of installed packages, which is where workflows usually are.
+    """
     frame = sys._current_frames().get(thread.ident or 0)
-    innermost = frame
-    while frame is not None and frame.f_code.co_filename.startswith((*_FOREIGN_FOLDERS, "<frozen")):
+    packaged: FrameType | None = None
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith(_PACKAGES):
+            packaged = packaged or frame
+        elif not name.startswith(_OWN_FOLDERS):
+            break
         frame = frame.f_back
-    found = frame or innermost
+    found = frame or packaged
     return "" if found is None else _place(found)
 
 

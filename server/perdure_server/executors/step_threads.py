@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from perdure_server.executors.results import context_of, failure_of, result_of
 from perdure_server.executors.steps_loop import BEGAN, Began
+from perdure_server.process.forks import end_if_child
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.runtime.tasks import TaskFailed, TaskKey, TaskResult, TaskStopped, key_of
 
@@ -163,6 +164,8 @@ class StepThreads:
             if task.attempt_timeout_ms is not None:
                 self._tell(key, BEGAN)
             value = item.code(context_of(task))
+            end_if_child(failed=False)
             return Awaiting(value) if inspect.isawaitable(value) else result_of(task, value)
         except BaseException as error:  # noqa: BLE001 - nothing leaves a step
+            end_if_child(failed=True)
             return failure_of(task, error)

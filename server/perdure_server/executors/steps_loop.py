@@ -37,6 +37,7 @@ from perdure_server.executors.ownership import (
 )
 from perdure_server.executors.results import context_of, failure_of, place_of, result_of
 from perdure_server.executors.stall_watch import Ping
+from perdure_server.process.forks import end_if_child
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.runtime.tasks import TaskFailed, TaskKey, TaskReleased, TaskResult, TaskStopped, key_of
 
@@ -143,8 +144,9 @@ class StepsLoop:
             self._loop.call_soon_threadsafe(
                 self._closing.set if self._opened.done() else self._cancel_opening
             )
+        seconds = 3 * LEAVE_SECONDS_MAX if self._opened.done() else LEAVE_SECONDS_MAX
         try:
-            async with asyncio.timeout(3 * LEAVE_SECONDS_MAX):
+            async with asyncio.timeout(seconds):
                 await asyncio.shield(asyncio.wrap_future(self._ended))
         except TimeoutError:
             log.error("the steps' loop did not end and is abandoned")
@@ -285,8 +287,11 @@ class StepsLoop:
             assert item.code is not None
             if task.attempt_timeout_ms is not None:
                 self._say(key, BEGAN)
-            return result_of(task, await item.code(context_of(task)))
+            value = await item.code(context_of(task))
+            end_if_child(failed=False)
+            return result_of(task, value)
         except BaseException as error:  # noqa: BLE001 - nothing leaves a step
+            end_if_child(failed=True)
             if key in self._stopping:
                 return TaskStopped()
             is_lost = isinstance(error, asyncio.CancelledError) and self._tasks[key].is_ended_by_loop

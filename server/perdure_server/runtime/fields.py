@@ -31,6 +31,8 @@ REASON_BYTES_MAX: Final = 1_024
 PAGE_SIZE_DEFAULT: Final = 50
 PAGE_SIZE_MAX: Final = 1_000
 NESTING_MAX: Final = 100
+LARGE_PAYLOAD_BYTES: Final = 64 << 10
+"""Size in bytes above which a payload is validated off the event loop, one at a time."""
 VIOLATIONS_MAX: Final = 100
 """How many violations of one call are told."""
 

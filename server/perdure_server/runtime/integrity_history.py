@@ -11,7 +11,7 @@ from perdure.graph import StepKind, WorkflowGraph
 from perdure_server.engine import facts
 from perdure_server.engine.evolve import apply, begin
 from perdure_server.engine.facts import Entry, PayloadInfo, TimerKind
-from perdure_server.engine.state import ACTIVE, Running, State
+from perdure_server.engine.state import ACTIVE, Running, Scheduled, State
 from perdure_server.store.codec import decode_fact, fact_names_unknown
 
 Graphs = Mapping[tuple[str, int, str], WorkflowGraph]
@@ -104,7 +104,9 @@ def _misfits(state: State, fact: facts.Fact, follower: facts.Fact | None) -> Ite
             | facts.StepSuspended(step_ref=ref, attempt=attempt)
         ):
             step = state.steps[ref]
-            if not isinstance(step, Running) or step.attempt != attempt:
+            # A lost attempt is released before it counts as a failure.
+            may_fail = isinstance(fact, facts.AttemptFailed) and isinstance(step, Scheduled)
+            if not (isinstance(step, Running) or may_fail) or getattr(step, "attempt", 0) != attempt:
                 yield f"attempt {attempt} was not running"
         case facts.TimerFired(timer=timer, kind=kind, step_ref=ref):
             armed = state.timers.get(timer)
@@ -117,10 +119,15 @@ def _misfits(state: State, fact: facts.Fact, follower: facts.Fact | None) -> Ite
         case facts.StepFinished(buffered_revision=buffered, event=event, output=output) if buffered:
             if not any((b.revision, b.event, b.payload) == (buffered, event, output) for b in state.inbox):
                 yield f"the inbox had no such event {buffered}"
-        case facts.InstanceFailed(step_ref=ref, halted=halted):
+        case facts.InstanceFailed(step_ref=ref, halted=halted, kept_timers=kept):
             active = {name for name, step in state.steps.items() if isinstance(step, ACTIVE) and name != ref}
             if set(halted) != active:
                 yield "its halted steps are not those that were active"
+            requested = {
+                rev for rev, timer in state.timers.items() if timer.requested and timer.step_ref not in active
+            }
+            if kept and set(kept) != requested:  # earlier versions kept none
+                yield "its kept timers are not those that clients requested"
         case facts.InstanceCompleted(unconsumed=unconsumed) | facts.InstanceCancelled(unconsumed=unconsumed):
             if [(u.revision, u.event) for u in unconsumed] != [(b.revision, b.event) for b in state.inbox]:
                 yield "its unconsumed events are not those of the inbox"

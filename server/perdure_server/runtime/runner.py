@@ -62,6 +62,11 @@ text takes up to eight bytes for each of its characters: four, and its UTF-8, wh
 CONFLICTS_MAX: Final = 20
 """How often a job is decided anew after a lost race before its caller is told to try again."""
 
+EVENTS_LOGGED_MAX: Final = 10
+"""Maximum number of event names in one log line."""
+
+UNCONSUMED: Final = "unconsumed"
+
 _TAKES_TASKS: Final = (
     StartInstance,
     commands.Resume,
@@ -158,6 +163,8 @@ class Runner:
         self._closing = False
         self.facts: TallyByName[type[facts.Fact]] = TallyByName(facts.KIND_OF)
         """What was committed here, by workflow and by what happened."""
+        self.unconsumed: TallyByName[str] = TallyByName((UNCONSUMED,))
+        """Number of events that were in the inbox of an instance when it ended, by workflow."""
 
     @property
     def jobs(self) -> int:
@@ -376,8 +383,9 @@ class Runner:
                 self._return_taken(job, grant, decision)
                 self._conflicted(lane, job, graph, outcome.kind)
             else:
+                was_live = lane.state is None or lane.state.is_live
                 self._keep(lane, decision)
-                self._tell(decision)
+                self._tell(decision, was_live)
                 self._leave()
                 if not job.future.done():
                     job.future.set_result(decision)
@@ -527,7 +535,7 @@ class Runner:
 
     # --- small things ----------------------------------------------------------------------------------------
 
-    def _tell(self, decision: Decision) -> None:
+    def _tell(self, decision: Decision, was_live: bool) -> None:
         """Count what was committed, and log what somebody has to look at."""
         state = decision.state
         counts = self.facts.of(state.workflow)
@@ -538,6 +546,17 @@ class Runner:
             extra = {"instance_id": state.instance_id, "workflow": state.workflow, "version": state.version}
             extra |= {"step_ref": state.failed_step, "error": state.failure.type}
             log.warning("an instance has failed", extra=extra)
+        if state.inbox and was_live and not state.is_live:
+            self._report_unconsumed(state)
+
+    def _report_unconsumed(self, state: State) -> None:
+        """Count and log the events that an instance leaves in its inbox. Names only: payloads are never logged."""
+        self.unconsumed.of(state.workflow)[UNCONSUMED] += len(state.inbox)
+        names = list(dict.fromkeys(buffered.event for buffered in state.inbox))
+        listed = ", ".join(names[:EVENTS_LOGGED_MAX]) + (", ..." if len(names) > EVENTS_LOGGED_MAX else "")
+        extra = {"instance_id": state.instance_id, "workflow": state.workflow, "version": state.version}
+        extra |= {"state": state.status.value, "count": len(state.inbox), "events": listed}
+        log.warning("instance ended with unconsumed events", extra=extra)
 
     def _record(self, job: _Job, decision: Decision) -> RequestRecord | None:
         request = job.request

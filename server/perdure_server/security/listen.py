@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import grpc
-
 from perdure_server.security import pem
+from perdure_server.security.certificates import Certificates, Files
 
 PORT_MAX: Final = 65_535
 
@@ -96,6 +95,16 @@ def check_metrics_exposure(address: Address, *, insecure: bool) -> None:
     )
 
 
+def check_health_exposure(address: Address, *, insecure: bool) -> None:
+    """Raise `CannotListen` if other machines can reach the health listener, unless ``insecure`` allows it."""
+    if insecure or is_loopback(address.host):
+        return
+    raise CannotListen(
+        f"--health-listen {address} can be reached from other machines, and probes do not support TLS: listen on "
+        "127.0.0.1 or a Unix socket, or add --insecure if something else protects it (a mesh, a private network)"
+    )
+
+
 def check_free(option: str, address: Address) -> None:
     """Refuse an address that cannot be had, before anything is opened or run. Raises `CannotListen`.
 
@@ -135,11 +144,11 @@ def _why_not(address: Address) -> str:
     return f"the address cannot be had: {refused[0].strerror or refused[0]}"
 
 
-def server_credentials(
+def load_certificates(
     cert: Path | None, key: Path | None, client_ca: Path | None = None
-) -> grpc.ServerCredentials | None:
-    """Return what gRPC listens with: TLS by these PEM files, None without any. With ``client_ca``, only clients with a
-    certificate of that authority get in.
+) -> Certificates | None:
+    """Return the certificate that gRPC listens with by these PEM files, None without any. With ``client_ca``, only
+    clients with a certificate of that authority get in.
 
     Raises `CannotListen`: gRPC would take bad files without a word and then fail every handshake.
     """
@@ -150,10 +159,6 @@ def server_credentials(
     if cert is None or key is None:
         raise CannotListen("--tls-cert and --tls-key go together; one of them is missing")
     try:
-        chain, secret = pem.read_pair(cert, key)
-        authority = pem.read_authorities("--tls-client-ca", client_ca) if client_ca else None
+        return Certificates(Files(cert=cert, key=key, client_ca=client_ca))
     except pem.BadPem as error:
         raise CannotListen(str(error)) from error
-    return grpc.ssl_server_credentials(
-        [(secret, chain)], root_certificates=authority, require_client_auth=authority is not None
-    )

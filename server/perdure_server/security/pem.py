@@ -22,9 +22,10 @@ def read(option: str, path: Path) -> bytes:
 def read_authorities(option: str, path: Path) -> bytes:
     """Return a file of certificates to trust. Raises `BadPem` for one without a certificate."""
     pem = read(option, path)
+    text = pem.decode("ascii", "replace").replace("\ufffd", "?")  # authorities' names stand in comments
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except ssl.SSLError as error:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError) as error:
         raise BadPem(f"{option}: {path} holds no certificate in PEM") from error
     return pem
 
@@ -45,7 +46,24 @@ def read_pair(cert: Path, key: Path) -> tuple[bytes, bytes]:
             else "they are no certificate and key in PEM"
         )
         raise BadPem(f"--tls-cert {cert}, --tls-key {key}: {why}") from error
+    except OSError as error:
+        raise BadPem(f"--tls-cert {cert}, --tls-key {key}: {error.strerror}") from error
+    if (chain, secret) != (read("--tls-cert", cert), read("--tls-key", key)):
+        # OpenSSL read the files by itself: what it found sound may not be what was read here.
+        raise BadPem(f"--tls-cert {cert}, --tls-key {key}: the files changed while they were read")
     return chain, secret
+
+
+def expires_at(option: str, path: Path, chain: bytes) -> float:
+    """Return when the first certificate of a chain to expire does so, in seconds since the epoch. Raises `BadPem`."""
+    # Loaded here: the commands that use no TLS need not wait for it.
+    from cryptography import x509
+
+    try:
+        certificates = x509.load_pem_x509_certificates(chain)
+        return min(certificate.not_valid_after_utc.timestamp() for certificate in certificates)
+    except ValueError as error:
+        raise BadPem(f"{option}: {path} holds a certificate that cannot be decoded") from error
 
 
 class _Encrypted(Exception):

@@ -56,7 +56,7 @@ STATE_FORMAT: Final = 1
 _STATE_NAMES: Final = frozenset(
     """
     v id workflow version digest start initial status revision created updated key labels started ended bytes steps
-    arrivals timers inbox failure failed_step
+    arrivals timers inbox failure failed_step kept_timers
     """.split()
 )
 
@@ -274,12 +274,25 @@ def _with_attempt(row: Row, step: _Attempted, losses: Losses | None = None) -> R
 
 
 _STEP_ROW: Final[Mapping[type[StepState], Callable[[Any], Row]]] = {
-    Scheduled: lambda s: _with_attempt(["scheduled", s.began, s.attempt, s.failures], s, s.losses),
-    Running: lambda s: _with_attempt(["running", s.began, s.attempt, s.failures, s.owner], s, s.losses),
+    # The usual rows of a commit are made in place: a call more for each was seen in the server's time.
+    Scheduled: lambda s: (
+        ["scheduled", s.began, s.attempt, s.failures]
+        if s.attempt_at is None and s.losses is None
+        else _with_attempt(["scheduled", s.began, s.attempt, s.failures], s, s.losses)
+    ),
+    Running: lambda s: (
+        ["running", s.began, s.attempt, s.failures, s.owner, s.attempt_at]
+        if s.losses is None and s.attempt_at is not None
+        else _with_attempt(["running", s.began, s.attempt, s.failures, s.owner], s, s.losses)
+    ),
     BackingOff: lambda s: _with_attempt(
         ["backing_off", s.began, s.attempt, s.failures, _failure_row(s.failure)], s
     ),
-    Waiting: lambda s: _with_attempt(["waiting", s.began, s.events, s.attempt, s.failures], s),
+    Waiting: lambda s: (
+        ["waiting", s.began, s.events, s.attempt, s.failures]
+        if s.attempt_at is None
+        else _with_attempt(["waiting", s.began, s.events, s.attempt, s.failures], s)
+    ),
     Sleeping: lambda s: ["sleeping", s.began],
     Halted: lambda s: ["halted", _STEP_ROW[type(s.was)](s.was), [_timer_row(timer) for timer in s.timers]],
     Failed: lambda s: _with_attempt(["failed", s.began, s.attempt, _failure_row(s.failure)], s),

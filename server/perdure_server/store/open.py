@@ -29,10 +29,24 @@ def open_store(url: str, *, clock: Callable[[], int] | None = None) -> Store:
     return SqliteStore(path_of(url), clock=clock)
 
 
+def absolute_url(url: str) -> str:
+    """Return the same database's URL with an absolute path. Raises `DatabaseUrlError`."""
+    path = path_of(url)
+    return _MEMORY if path is None else _AbsoluteUrl(f"{_SQLITE}{os.path.abspath(path)}")
+
+
+class _AbsoluteUrl(str):
+    """A URL that was checked before the working folder became a part of it, whose name may hold any character."""
+
+    __slots__ = ()
+
+
 def path_of(url: str) -> str | None:
     """Return the path of the file that a URL names, None for a database in memory. Raises `DatabaseUrlError`."""
     if url in (_MEMORY, f"{_SQLITE}{_MEMORY}"):
         return None
+    if isinstance(url, _AbsoluteUrl):
+        return url.removeprefix(_SQLITE)
     if not url.startswith(_SQLITE):
         raise DatabaseUrlError(f"{url!r} is not a database URL; {_hint(url)}")
     path = url.removeprefix(_SQLITE)

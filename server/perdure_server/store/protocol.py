@@ -291,6 +291,17 @@ class StoredDefinition:
     created_at: int
 
 
+@value(frozen=True, slots=True)
+class DefinitionSummary:
+    """A registered workflow version as lists show it, without its graph."""
+
+    workflow: str
+    version: int
+    digest: str
+    step_count: int
+    created_at: int
+
+
 class DefinitionOutcome(enum.StrEnum):
     """What `Store.put_definition` did."""
 
@@ -303,12 +314,18 @@ class DefinitionOutcome(enum.StrEnum):
 
 @value(frozen=True, slots=True, kw_only=True)
 class InstanceFilter:
-    """Which instances a list shows; an absent setting admits all. All ``labels`` must match."""
+    """Filter of a list. An absent setting matches every instance. All ``labels`` must match.
+
+    ``version`` is a version of ``workflow``, which must be set too. ``unconsumed`` matches instances that have ended
+    with events in their inbox.
+    """
 
     statuses: frozenset[InstanceStatus] = frozenset()
     workflow: str = ""
+    version: int = 0
     business_key: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    unconsumed: bool = False
 
 
 @value(frozen=True, slots=True)
@@ -325,14 +342,34 @@ class InstanceSummary:
     created_at: int
     updated_at: int
     ended_at: int | None
+    inbox_size: int = 0
 
 
 @value(frozen=True, slots=True)
 class InstanceCursor:
-    """The place in a list, newest first: the last line's creation time and id."""
+    """Position in a list, newest first: creation time and ID of the last instance that was examined."""
 
     created_at: int
     instance_id: str
+
+
+@value(frozen=True, slots=True)
+class InstancePage:
+    """Instances of a list. ``next`` is the position to continue from, None at the end of the list.
+
+    A page can be empty although ``next`` is set: the store examines a limited number of instances for each page.
+    """
+
+    instances: Sequence[InstanceSummary]
+    next: InstanceCursor | None
+
+
+@value(frozen=True, slots=True)
+class LiveDefinition:
+    """A workflow version that live instances run on."""
+
+    workflow: str
+    version: int
 
 
 @value(frozen=True, slots=True)
@@ -406,8 +443,22 @@ class Store(Protocol):
 
     async def list_instances(
         self, where: InstanceFilter, *, limit: int, after: InstanceCursor | None = None
-    ) -> Sequence[InstanceSummary]:
-        """Return instances, newest first, behind the cursor."""
+    ) -> InstancePage:
+        """Return at most ``limit`` instances after the cursor, newest first.
+
+        The cost of a page is bounded, however few instances match. Continue until the page's ``next`` is None.
+        """
+        ...
+
+    async def live_definitions(self, *, limit: int) -> Sequence[LiveDefinition]:
+        """Return the definitions that live instances run on, by name, then version.
+
+        The cost depends on the number of definitions, not of instances.
+        """
+        ...
+
+    async def count_live(self, definition: LiveDefinition, *, count_max: int) -> int:
+        """Return the number of live instances that run on a definition, counted up to ``count_max``."""
         ...
 
     async def history(self, instance_id: str, *, after_revision: int, limit: int) -> Sequence[Entry]:
@@ -490,7 +541,7 @@ class Store(Protocol):
 
     async def list_definitions(
         self, *, limit: int, after: tuple[str, int] | None = None
-    ) -> Sequence[StoredDefinition]:
+    ) -> Sequence[DefinitionSummary]:
         """Return definitions by name, then version."""
         ...
 

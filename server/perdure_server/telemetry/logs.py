@@ -18,8 +18,9 @@ import threading
 import time
 import traceback
 import warnings
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import Any, ClassVar, Final, Protocol, TextIO
 
 MESSAGE_CHARS_MAX: Final = 2_000
 log = logging.getLogger(__name__)
@@ -28,6 +29,12 @@ FRAMES_MAX: Final = 30
 CAUSES_MAX: Final = 5
 OWN: Final = ("perdure", "perdure_server")
 """The loggers whose messages are known to carry no payloads."""
+
+_SERVERS: Final = (*OWN, "apscheduler", "grpc")
+"""The loggers that speak of the server, whatever code of users does to `logging`."""
+
+LOG_BYTES_MAX: Final = 4 << 20
+"""Maximum number of bytes of log lines and other output that wait for their reader. Further lines are dropped."""
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SCALARS: Final = (str, int, float, bool, type(None))
@@ -111,16 +118,125 @@ def _is_no_lost_client(record: logging.LogRecord) -> bool:
     return kind is None or kind.__name__ != "ExecuteBatchError"
 
 
+class LineSink(Protocol):
+    """Takes the lines of a log without ever blocking."""
+
+    def put(self, data: bytes, *, bytes_max: int = ...) -> None: ...
+
+
+class SinkHandler(logging.Handler):
+    """Formats each record in the calling thread and hands the line to a sink. It cannot be closed."""
+
+    def __init__(self, sink: LineSink, bytes_max: int) -> None:
+        super().__init__()
+        self._sink = sink
+        self._bytes_max = bytes_max
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue the record's line."""
+        try:
+            self._sink.put(f"{self.format(record)}\n".encode(), bytes_max=self._bytes_max)
+        except Exception:  # noqa: BLE001 - an argument whose text cannot be made costs its line, and nothing else
+            self.handleError(record)
+
+
+class ServerLogger(logging.Logger):
+    """A logger of the server, which code of users cannot silence.
+
+    `logging.config.dictConfig` disables the loggers that it finds, `logging.basicConfig(force=True)` removes the
+    root's handlers, and `logging.disable` applies to everybody. None of it reaches this logger: it has a handler of
+    its own, it hands nothing on, so that no handler of users runs on the server's event loop, and it makes plain
+    records.
+    """
+
+    server_handler: ClassVar[logging.Handler | None] = None
+    """Where the lines go; None leaves the logger an ordinary one."""
+
+    @property
+    def disabled(self) -> bool:
+        """Always False."""
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        pass
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name is the standard library's
+        """Return whether the level is logged, whatever `logging.disable` was told."""
+        enabled: bool | None = self._cache.get(level)  # type: ignore[attr-defined]
+        if enabled is None:
+            enabled = level >= self.getEffectiveLevel()
+            self._cache[level] = enabled  # type: ignore[attr-defined]
+        return enabled
+
+    def makeRecord(  # noqa: N802 - see above
+        self,
+        name: str,
+        level: int,
+        fn: str,
+        lno: int,
+        msg: object,
+        args: Any,
+        exc_info: Any,
+        func: str | None = None,
+        extra: Mapping[str, object] | None = None,
+        sinfo: str | None = None,
+    ) -> logging.LogRecord:
+        """Return a record of the standard library's class, whatever factory was set."""
+        record = logging.LogRecord(name, level, fn, lno, msg, args, exc_info, func, sinfo)
+        vars(record).update(extra or {})
+        return record
+
+    def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802 - see above
+        """Write the record to the server's log."""
+        handler = ServerLogger.server_handler
+        if handler is None:
+            super().callHandlers(record)
+        elif record.levelno >= handler.level:
+            handler.handle(record)
+
+
+def _is_the_servers(name: str) -> bool:
+    return name.split(".", 1)[0] in _SERVERS
+
+
+def _keep_loggers(handler: logging.Handler) -> None:
+    """Make `ServerLogger` objects of the server's loggers: those there are, and those that will be made."""
+    ServerLogger.server_handler = handler
+    manager = logging.Logger.manager
+
+    def make(name: str) -> logging.Logger:
+        return (ServerLogger if _is_the_servers(name) else logging.getLoggerClass())(name)
+
+    manager.loggerClass = make  # type: ignore[assignment]
+    for name in _SERVERS:
+        logging.getLogger(name)
+    for name, logger in list(manager.loggerDict.items()):
+        if _is_the_servers(name) and type(logger) is logging.Logger:
+            # The flag is an attribute so far, which the property would hide.
+            vars(logger).pop("disabled", None)
+            logger.__class__ = ServerLogger
+
+
 def log_to_stderr(
     *,
     level: int = logging.INFO,
     plain_errors: tuple[type[BaseException], ...] = (OSError,),
+    sink: LineSink | None = None,
 ) -> None:
     """Send every log line of this process to standard error, as JSON.
 
-    ``plain_errors`` are exceptions whose texts are written for operators and quote no payload.
+    ``plain_errors`` are exceptions whose texts are written for operators and quote no payload. With a ``sink``, lines
+    go there instead, and code of users can no longer silence the server's loggers.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler: logging.Handler
+    if sink is None:
+        handler = logging.StreamHandler(sys.stderr)
+    else:
+        handler = SinkHandler(sink, LOG_BYTES_MAX)
+        _keep_loggers(handler)
+        for name in OWN:
+            logging.getLogger(name).setLevel(level)
     handler.setFormatter(JsonLines(plain_errors))
     root = logging.getLogger()
     for old in list(root.handlers):

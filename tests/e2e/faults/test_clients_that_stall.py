@@ -105,20 +105,17 @@ async def test_a_call_that_ends_without_a_message_is_an_invalid_argument(rpc: st
         assert (world.api.gate.calls, world.api.gate.watches) == (0, 0)
 
 
-async def test_too_many_silent_calls_end_the_longest_silent_and_hinder_nobody() -> None:
-    async with serving(FLOWS, limits=Limits(silent_calls_max=3)) as world:
-        silent = []
-        for _ in range(5):
-            silent.append(silent_call(world))
-            # Each is there before the next one comes.
-            await world.start("approval")
+async def test_silent_calls_give_way_to_calls_that_wait() -> None:
+    async with serving(FLOWS, limits=Limits(reads_max=6, crowded_message_seconds=0.05)) as world:
+        silent = [silent_call(world) for _ in range(5)]
+        await until(lambda: world.api.gate.waiting_reads > 0)
 
         assert not isinstance(await world.start("approval"), Refused)
-        first, second = await ended(silent[0]), await ended(silent[1])
-        assert {first.code, second.code} == {grpc.StatusCode.DEADLINE_EXCEEDED}
-        assert not silent[-1].done()
+        assert (await ended(silent[0])).code is grpc.StatusCode.DEADLINE_EXCEEDED
         for call in silent:
             call.cancel()
+        await until(lambda: world.api.gate.peers == 0)
+        assert (world.api.gate.reads, world.api.gate.waiting_reads) == (0, 0)
 
 
 async def test_answers_that_nobody_reads_are_bounded_and_forgotten_with_their_callers() -> None:

@@ -160,10 +160,13 @@ def test_the_retry_policy_and_the_error_transition_end_the_loop(
         ("AttemptLost", True),
         ("AttemptLost", False),
     ]
-    # Its neighbour lost an attempt at the first two stops. The retry stopped the server too, which did not count.
+    # Its neighbour was lost at the first two stops, and at the third one if it had survived its time alone by then. The
+    # retry stopped the server too, which did not count.
     assert end_of(client, "innocent").state is InstanceState.COMPLETED
     released = [fact for fact in facts_of(client, "innocent") if isinstance(fact, AttemptReleased)]
-    assert len([fact for fact in released if fact.lost]) <= 2 < len(released)
+    losses = [fact for fact in released if fact.lost]
+    assert len(losses) <= 3
+    assert len(losses) < len(released)
 
 
 def test_a_cancelled_suspect_is_not_run_again(supervisor: Supervisor, client: Client) -> None:

@@ -113,7 +113,7 @@ async def test_a_coroutine_that_blocks_the_loop_of_all_steps_is_left_behind(call
     assert await asyncio.to_thread(server.terminate) == 0
 
 
-async def test_a_step_that_cancels_all_others_on_its_loop_costs_them_an_attempt(caller: Any) -> None:
+async def test_a_step_that_cancels_all_others_costs_them_no_attempt(caller: Any) -> None:
     calls, server = caller
 
     for _ in range(3):

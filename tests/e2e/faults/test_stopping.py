@@ -24,8 +24,8 @@ from e2e.faults.process import complaints
 from perdure.v1 import common_pb2
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
-from perdure_server.app import EXIT_STOPPED_AT_ONCE
 from perdure_server.engine.state import InstanceStatus, Scheduled
+from perdure_server.process.host import EXIT_STOPPED_AT_ONCE
 
 APP: Final = Path(__file__).with_name("plain_app.py")
 START: Final = "/perdure.v1.RunnerService/StartInstance"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import json
 import time
 from pathlib import Path
@@ -22,6 +24,9 @@ APP: Final = Path(__file__).with_name("plain_app.py")
 WATCHERS: Final = 1_000
 STALLED: Final = 50
 INSTANCES: Final = 100
+
+WATCHES_PER_CONNECTION: Final = 95
+"""A connection has at most 256 open calls."""
 
 GROWTH_BYTES_MAX: Final = 400 << 20
 """Fifty snapshots of a megabyte that nobody reads, a few times over, and what a thousand calls cost."""
@@ -56,10 +61,15 @@ async def test_watchers_that_never_read_cost_the_others_nothing(server_process: 
         ("grpc.use_local_subchannel_pool", 1),
     ]
     latencies: list[float] = []
-    async with (
-        grpc.aio.insecure_channel(server.address) as channel,
-        grpc.aio.insecure_channel(server.address, options=slow_options) as slow,
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        channel, slow, *readers_channels = [
+            await stack.enter_async_context(grpc.aio.insecure_channel(server.address, options=options))
+            for options in (
+                None,
+                slow_options,
+                *[[("grpc.use_local_subchannel_pool", 1)]] * (WATCHERS // WATCHES_PER_CONNECTION),
+            )
+        ]
         start = channel.unary_unary("/perdure.v1.RunnerService/StartInstance")
         resume = channel.unary_unary("/perdure.v1.RunnerService/Resume")
         large = common_pb2.Payload(json=json.dumps({"text": "x" * 1_000_000}))
@@ -76,8 +86,8 @@ async def test_watchers_that_never_read_cost_the_others_nothing(server_process: 
         stalled = [watch(slow, "large") for _ in range(STALLED)]
         ready = asyncio.Semaphore(0)
         readers = [
-            asyncio.create_task(follow(watch(channel, f"i{n % INSTANCES}"), ready, latencies))
-            for n in range(WATCHERS - STALLED)
+            asyncio.create_task(follow(watch(via, f"i{n % INSTANCES}"), ready, latencies))
+            for n, via in zip(range(WATCHERS - STALLED), itertools.cycle(readers_channels), strict=False)
         ]
         for _ in readers:
             await ready.acquire()

@@ -42,6 +42,9 @@ type arguments struct {
 	PageSize      int                     `json:"page_size"`
 	AfterRevision *int64                  `json:"after_revision"`
 	Reason        string                  `json:"reason"`
+
+	UnconsumedEvents bool `json:"unconsumed_events"`
+
 	Reference     string                  `json:"reference"`
 
 	FileName string `json:"file_name"`
@@ -258,9 +261,14 @@ func (d *driver) listInstances(ctx context.Context, args arguments) (any, error)
 		Labels:      args.Labels,
 		BusinessKey: args.BusinessKey,
 		PageSize:    args.PageSize,
+
+		Version:          args.Version,
+		UnconsumedEvents: args.UnconsumedEvents,
 	}
 	return listed("instances", d.client.ListInstances(ctx, options), func(i *perdure.InstanceSummary) object {
-		return object{"instance_id": i.InstanceID, "state": i.State, "revision": i.Revision}
+		told := object{"instance_id": i.InstanceID, "state": i.State, "revision": i.Revision}
+		told["inbox_size"] = i.InboxSize
+		return told
 	})
 }
 

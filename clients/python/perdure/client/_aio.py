@@ -197,19 +197,30 @@ class AsyncClient:
         *,
         states: Collection[InstanceState | str] = (),
         workflow: str = "",
+        version: int = 0,
         labels: Mapping[str, str] | None = None,
         business_key: str = "",
+        unconsumed_events: bool = False,
         page_size: int = PAGE_SIZE,
         timeout: float | None = None,
     ) -> AsyncIterator[InstanceSummary]:
-        """Yield the instances that meet every filter given, newest first. ``timeout`` is each page's."""
+        """Yield the instances that match every given filter, newest first.
+
+        ``version`` is a version of ``workflow``, which is then required. ``unconsumed_events`` matches instances that
+        ended with accepted events that no step consumed. ``timeout`` limits each page, in seconds.
+
+        The server examines a limited number of instances for each page. With a filter that few instances match, the
+        iterator requests several pages, some of them empty, before it yields.
+        """
 
         def page(token: str) -> Call[Page[InstanceSummary]]:
             return _calls.list_instances(
                 states=states,
                 workflow=workflow,
+                version=version,
                 labels=labels,
                 business_key=business_key,
+                unconsumed_events=unconsumed_events,
                 page_size=page_size,
                 page_token=token,
             )

@@ -204,8 +204,10 @@ def list_instances(
     *,
     states: Collection[types.InstanceState | str],
     workflow: str,
+    version: int,
     labels: Mapping[str, str] | None,
     business_key: str,
+    unconsumed_events: bool,
     page_size: int,
     page_token: str,
 ) -> Call[types.Page[types.InstanceSummary]]:
@@ -215,8 +217,10 @@ def list_instances(
         page_token=page_token,
         states=[_state_number(state) for state in states or ()],
         workflow=workflow,
+        version=version,
         labels=labels,
         business_key=business_key,
+        unconsumed_events=unconsumed_events,
     )
     return Call(
         _LIST, request, _page("instances", lambda item: _convert.value_of(item, types.InstanceSummary))

@@ -29,6 +29,8 @@ RECEIVE_BYTES_MAX: Final = 16 << 20
 PORT_MAX: Final = 65_535
 _METADATA_KEY: Final = re.compile(r"[0-9A-Za-z_.-]+")
 _METADATA_VALUE: Final = re.compile(r"[\x20-\x7e]*")
+SOCKET_PATH_BYTES_MAX: Final = 107
+"""Longest path of a Unix socket, in bytes, that the system allows."""
 
 Pem = bytes | str | Path
 
@@ -64,7 +66,7 @@ class TlsOptions:
 
 def check_target(target: str) -> None:
     """Raise ``ValueError`` for what people write instead of HOST:PORT and gRPC would look up as a name."""
-    mend = "write HOST:PORT, like 127.0.0.1:7420"
+    mend = "write HOST:PORT, like 127.0.0.1:7420, or unix:PATH"
     given: object = target
     if not isinstance(given, str):
         raise invalid("target", f"must be a string such as 127.0.0.1:7420, not {type(given).__name__}")
@@ -81,6 +83,14 @@ def check_target(target: str) -> None:
     ):
         # gRPC would connect to the port modulo 65,536.
         raise ValueError(f"the target {target!r} has a port out of range; use 1 to {PORT_MAX}")
+    if target.startswith("unix:"):
+        path = target.removeprefix("unix:")
+        size_bytes = len(path.removeprefix("//").encode())
+        if not 0 < size_bytes <= SOCKET_PATH_BYTES_MAX:
+            raise ValueError(
+                f"the socket path of the target {target!r} has {size_bytes} bytes; it must have 1 to "
+                f"{SOCKET_PATH_BYTES_MAX}, like unix:/run/perdure.sock"
+            )
 
 
 def channel_options(target: str, tls: TlsOptions | None) -> list[tuple[str, str | int]]:

@@ -157,6 +157,8 @@ class InstanceSummary:
     create_time: datetime | None
     update_time: datetime | None
     end_time: datetime | None
+    inbox_size: int = 0
+    """Number of accepted events that no step has consumed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +260,10 @@ WatchEvent = Snapshot | HistoryEntry | WatchEnd
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """A part of a list; an empty ``next_page_token`` ends it."""
+    """One page of a list. An empty ``next_page_token`` ends the list.
+
+    ``items`` can be empty although more pages follow.
+    """
 
     items: tuple[T, ...]
     next_page_token: str

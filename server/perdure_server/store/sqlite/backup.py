@@ -51,12 +51,13 @@ async def back_up(
     reserved: frozenset[str],
     clock: Callable[[], int],
     snapshot: bool,
+    vfs: str | None = None,
 ) -> Backup:
     """Copy the database of ``threads`` into ``directory``. On any failure and on cancellation, no file remains.
 
     With ``snapshot``, the copy is that of one read transaction, for which ``threads`` must be one thread that nothing
     else uses. Without, changes that the connection makes meanwhile are in the copy too. ``reserved`` has the paths
-    that a backup must not take, because they belong to the database.
+    that a backup must not take, because they belong to the database. ``vfs`` names the SQLite file layer of the copy.
 
     Raises `BackupExistsError`, `BackupFailedError`, and what `ConnectionThreads.submit` raises.
     """
@@ -64,7 +65,7 @@ async def back_up(
     if path in reserved:
         raise BackupExistsError(path)
     cancelled = threading.Event()
-    copy = _Copy(directory, path, sync=snapshot)
+    copy = _Copy(directory, path, sync=snapshot, vfs=vfs)
     try:
         await asyncio.to_thread(copy.create)
         await threads.submit(lambda source: copy.start(source, snapshot=snapshot))
@@ -109,12 +110,13 @@ class _Copy:
     not overlap, except that `remove` waits for a `publish` that was given up.
     """
 
-    def __init__(self, directory: str, path: str, *, sync: bool) -> None:
+    def __init__(self, directory: str, path: str, *, sync: bool, vfs: str | None = None) -> None:
         self._directory = directory
         self._path = path
         self._name = os.path.basename(path)
         self._partial = _PARTIAL + secrets.token_hex(8)
         self._sync = sync
+        self._vfs = vfs
         self._directory_fd = -1
         self._fd = -1
         self._target: apsw.Connection | None = None
@@ -148,7 +150,8 @@ class _Copy:
                 self._in_snapshot = True
                 self._instances = _count(source)
             path = os.path.join(self._directory, self._partial)
-            self._target = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW)
+            flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
+            self._target = apsw.Connection(path, flags=flags, vfs=self._vfs)
             if not os.path.samestat(os.lstat(path), os.fstat(self._fd)):
                 raise BackupFailedError(self._path, f"{path} was replaced")
             # A copy that is interrupted is removed, so nothing has to survive in it.

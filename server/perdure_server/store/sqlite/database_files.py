@@ -248,13 +248,17 @@ class DatabaseFiles:
         )
 
     def _fence(self, connection: apsw.Connection, difference: str) -> None:
-        self.fenced = f"the database's files changed under the server: {difference}"
+        # In every later error and log line, so that the advice is not buried.
+        self.fenced = (
+            f"the database's files changed under the server ({difference}): "
+            "do not restart, run perdure db backup FILE"
+        )
         # Closing would remove the log by its path, which is another one by now.
         set_keeps_log(connection, keeps=True)
         # So that the next start is rejected even if the lock file was removed together with the database.
         self._restore_lock_file()
         log.critical(
-            "database files changed, writes rejected; do not restart, run `perdure db backup FILE`",
+            "database files changed, writes rejected: do not restart, run perdure db backup FILE",
             extra={
                 "database": self.path,
                 "difference": difference,

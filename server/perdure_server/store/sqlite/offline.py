@@ -14,9 +14,10 @@ from urllib.parse import quote
 
 import apsw
 
-from perdure_server.store.protocol import CannotOpen, Change
+from perdure_server.store.protocol import CannotOpen, Change, LostCommits
+from perdure_server.store.sqlite.database_files import read_identity
 from perdure_server.store.sqlite.errors import told
-from perdure_server.store.sqlite.file_lock import FileLock
+from perdure_server.store.sqlite.file_lock import CommitRecord, FileGuard, FileLock, check_record
 from perdure_server.store.sqlite.files import BUSY_MS_MAX, check_sqlite
 from perdure_server.store.sqlite.migrate import check_owner, migrations
 from perdure_server.store.sqlite.queries import rows as statement
@@ -41,10 +42,25 @@ _WRITES: Final = {
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {table: write.columns for table, write in _WRITES.items()} | {
     "definitions": ("workflow", "version", "digest", "graph", "created_at"),
     "replicas": ("replica_id", "lease_until"),
+    "left_attempts": ("instance_id", "step_ref", "attempt", "lost", "alone", "excused"),
+    "crashed_steps": ("workflow", "version", "step_ref", "stops", "suspect", "alone"),
+    "solo_attempts": ("instance_id", "step_ref", "attempt", "alone"),
+    "database_identity": ("only_row", "database_id", "commit_number"),
 }
 """The columns of each table, without `namespace` (always empty) and `tasks.number` (only an order)."""
 
-_OWNED: Final = ("instance_labels", "history", "payloads", "timers", "tasks")
+_GLOBAL: Final = ("replicas", "database_identity")
+"""The tables without namespaces."""
+
+_OWNED: Final = (
+    "instance_labels",
+    "history",
+    "payloads",
+    "timers",
+    "tasks",
+    "left_attempts",
+    "solo_attempts",
+)
 """The tables with rows that belong to an instance of the same database."""
 
 
@@ -75,25 +91,27 @@ def open_offline(path: str) -> Iterator[OfflineDatabase]:
     """
     check_sqlite()
     path = os.path.realpath(path)
-    lock = _lock(path)
-    try:
+    with contextlib.ExitStack() as undo:
+        record = _lock(path, undo)
         header, connection = _connect(path)
-        try:
-            yield OfflineDatabase(path, connection, header)
-        finally:
-            connection.close()
-    finally:
-        if lock is not None:
-            lock.release()
+        undo.callback(connection.close)
+        yield OfflineDatabase(path, connection, header, record)
 
 
-def _lock(path: str) -> FileLock | None:
-    # A server that cannot create the lock file either does not start.
-    if not os.path.exists(f"{path}.lock") and not os.access(os.path.dirname(path), os.W_OK):
-        return None
-    lock = FileLock(path)
-    lock.take()
-    return lock
+def _lock(path: str, undo: contextlib.ExitStack) -> CommitRecord | None:
+    """Lock the database until ``undo`` is closed, after the connection. Returns the record of the lock file."""
+    record = None
+    # A server that cannot write these files does not start.
+    if os.path.exists(f"{path}.lock") or os.access(os.path.dirname(path), os.W_OK):
+        lock = FileLock(path)
+        lock.take()
+        undo.callback(lock.release)
+        record = lock.read_record()
+    if os.access(path, os.W_OK):
+        guard = FileGuard(path)
+        guard.take(allows_links=True)
+        undo.callback(guard.close)
+    return record
 
 
 def _connect(path: str) -> tuple[bytes, apsw.Connection]:
@@ -142,10 +160,18 @@ def _check_schema_number(connection: apsw.Connection, path: str) -> None:
 class OfflineDatabase:
     """The rows of a database as they are stored, and the problems of its structure."""
 
-    def __init__(self, path: str, connection: apsw.Connection, header: bytes) -> None:
+    def __init__(
+        self,
+        path: str,
+        connection: apsw.Connection,
+        header: bytes = b"",
+        record: CommitRecord | None = None,
+    ) -> None:
+        """``header`` is the start of the file, empty if unknown. ``record`` is that of the lock file, if any."""
         self.path = path
         self.connection = connection
         self._header = header
+        self._record = record
 
     def structure_problems(self, limit: int) -> Iterator[str]:
         """Yield what is wrong with pages, indexes, the schema, and rows that belong to nothing.
@@ -155,8 +181,9 @@ class OfflineDatabase:
         yield from _header_problems(self._header)
         yield from self._guarded(self._integrity_problems(limit), "integrity check")
         yield from self._guarded(self._schema_problems(), "schema")
+        yield from self._guarded(self._identity_problems(), "table database_identity")
         for table in COLUMNS:
-            if table != "replicas":
+            if table not in _GLOBAL:
                 yield from self._guarded(self._namespace_problems(table), f"table {table}")
         for table in _OWNED:
             yield from self._guarded(self._orphans(table, limit), f"table {table}")
@@ -246,6 +273,14 @@ class OfflineDatabase:
             if expected.get(key) != found.get(key):
                 state = "missing" if key not in found else "unknown" if key not in expected else "different"
                 yield f"schema: {key[0]} {key[1]} is {state}"
+
+    def _identity_problems(self) -> Iterator[str]:
+        """Compare the commit number with the record of the lock file."""
+        database_id, number = read_identity(self.connection)
+        try:
+            check_record(self._record, self.path, database_id=database_id, number=number)
+        except LostCommits as error:
+            yield str(error)
 
     def _namespace_problems(self, table: str) -> Iterator[str]:
         sql = f"SELECT count(*) FROM {table} NOT INDEXED WHERE namespace <> ''"

@@ -50,21 +50,22 @@ SELECT replica_id FROM row WHERE replica_id IS NOT NULL AND NOT EXISTS (
 -- name: write_instances
 -- The states, new and changed. What never changes in an instance is left alone, and so are its indexes.
 WITH row(instance_id, workflow, version, status, revision, business_key, live_business_key, labels,
-         created_at, updated_at, ended_at, state) AS (VALUES :rows)
+         created_at, updated_at, ended_at, inbox_size, state) AS (VALUES :rows)
 INSERT INTO instances (namespace, instance_id, workflow, version, status, revision, business_key, live_business_key,
-                       labels, created_at, updated_at, ended_at, state)
+                       labels, created_at, updated_at, ended_at, inbox_size, state)
 SELECT '', instance_id, workflow, version, status, revision, business_key, live_business_key,
-       labels, created_at, updated_at, ended_at, state
+       labels, created_at, updated_at, ended_at, inbox_size, state
 FROM row WHERE instance_id IS NOT NULL
 ON CONFLICT (namespace, instance_id) DO UPDATE SET
     status = excluded.status, revision = excluded.revision, live_business_key = excluded.live_business_key,
-    updated_at = excluded.updated_at, ended_at = excluded.ended_at, state = excluded.state
+    updated_at = excluded.updated_at, ended_at = excluded.ended_at, inbox_size = excluded.inbox_size,
+    state = excluded.state
 
 -- name: write_labels
 -- The labels of new instances.
-WITH row(key, value, created_at, instance_id) AS (VALUES :rows)
-INSERT INTO instance_labels (namespace, key, value, created_at, instance_id)
-SELECT '', key, value, created_at, instance_id FROM row WHERE key IS NOT NULL
+WITH row(key, value, created_at, instance_id, workflow) AS (VALUES :rows)
+INSERT INTO instance_labels (namespace, key, value, created_at, instance_id, workflow)
+SELECT '', key, value, created_at, instance_id, workflow FROM row WHERE key IS NOT NULL
 
 -- name: write_history
 -- The entries. A revision that exists already fails the statement: history is never rewritten.
@@ -250,17 +251,50 @@ SELECT json_array(workflow, version, digest, graph, created_at) FROM definitions
 WHERE namespace = '' AND workflow = :workflow ORDER BY version DESC LIMIT 1
 
 -- name: list_definitions
--- A page of all graphs.
-SELECT json_group_array(json_array(workflow, version, digest, graph, created_at)) FROM (
-    SELECT * FROM definitions WHERE namespace = '' AND (workflow, version) > (:after_workflow, :after_version)
+-- A page of all definitions, with the number of their steps instead of their graphs.
+SELECT json_group_array(json_array(workflow, version, digest, step_count, created_at)) FROM (
+    SELECT workflow, version, digest, coalesce(json_array_length(graph, '$.steps'), 0) AS step_count, created_at
+    FROM definitions WHERE namespace = '' AND (workflow, version) > (:after_workflow, :after_version)
     ORDER BY workflow, version LIMIT :limit
 )
 
 -- name: definition_in_use
--- Whether a live instance runs on a definition.
-SELECT 1 FROM instances INDEXED BY instances_by_workflow
-WHERE namespace = '' AND workflow = :workflow AND status IN ('pending', 'running', 'waiting') AND version = :version
+-- Whether a live instance runs on a definition. One seek.
+SELECT 1 FROM instances INDEXED BY instances_live
+WHERE namespace = '' AND workflow = :workflow AND version = :version AND status IN ('pending', 'running', 'waiting')
 LIMIT 1
+
+-- name: live_definitions
+-- The definitions that live instances run on. Seeks from one definition to the next, so its cost does not grow with
+-- the number of instances.
+WITH RECURSIVE found(workflow, version) AS (
+    SELECT * FROM (
+        SELECT workflow, version FROM instances INDEXED BY instances_live
+        WHERE namespace = '' AND status IN ('pending', 'running', 'waiting') ORDER BY workflow, version LIMIT 1
+    )
+    UNION ALL
+    SELECT i.workflow, i.version FROM found CROSS JOIN instances AS i ON i.rowid = coalesce((
+        SELECT n.rowid FROM instances AS n INDEXED BY instances_live
+        WHERE n.namespace = '' AND n.workflow = found.workflow AND n.version > found.version
+          AND n.status IN ('pending', 'running', 'waiting')
+        ORDER BY n.version LIMIT 1
+    ), (
+        SELECT n.rowid FROM instances AS n INDEXED BY instances_live
+        WHERE n.namespace = '' AND n.workflow > found.workflow AND n.status IN ('pending', 'running', 'waiting')
+        ORDER BY n.workflow, n.version LIMIT 1
+    ))
+    LIMIT :limit
+)
+SELECT json_group_array(json_array(workflow, version)) FROM found
+
+-- name: count_live
+-- The number of live instances that run on a definition, up to a maximum.
+SELECT count(*) FROM (
+    SELECT 1 FROM instances INDEXED BY instances_live
+    WHERE namespace = '' AND workflow = :workflow AND version = :version
+      AND status IN ('pending', 'running', 'waiting')
+    LIMIT :count_max
+)
 
 -- name: write_definition
 -- A new graph, or another one in the place of one that nobody uses.

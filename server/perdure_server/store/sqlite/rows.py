@@ -97,11 +97,12 @@ def _encode(batch: Batch, number: int, change: Change) -> None:
         state.created_at,
         state.updated_at,
         state.ended_at or 0,  # the status says if there is an end; the column is NOT NULL
+        len(state.inbox),
         encode_state(state),
     )
     if change.expected_revision == 0 and state.labels:
         for label, value in state.labels.items():
-            batch.labels += (label, value, state.created_at, instance_id)
+            batch.labels += (label, value, state.created_at, instance_id, state.workflow)
     for revision, body in change.payloads.items():
         batch.payloads += (instance_id, revision, body)
     for revision in change.timers_removed:

@@ -33,9 +33,12 @@ from perdure_server.store.protocol import (
     Code,
     CrashReport,
     DefinitionOutcome,
+    DefinitionSummary,
     InstanceCursor,
     InstanceFilter,
+    InstancePage,
     InstanceSummary,
+    LiveDefinition,
     Outcome,
     Refused,
     RequestKey,
@@ -60,7 +63,7 @@ from perdure_server.store.sqlite.files import (
     connect_writer,
     sync_directory,
 )
-from perdure_server.store.sqlite.lists import list_statement, summary_of
+from perdure_server.store.sqlite.lists import SCAN_ROWS_MAX, fetch_page, list_query, summary_of
 from perdure_server.store.sqlite.loads import Loads
 from perdure_server.store.sqlite.migrate import migrate
 from perdure_server.store.sqlite.queries import fetch, one
@@ -91,6 +94,9 @@ WAL_REST_SECONDS: Final = 0.5
 ROWS_PER_TURN_MAX: Final = 1_000
 """How many claimed timers are read in one turn of the loop: some three milliseconds."""
 
+SUMMARIES_PER_TURN_MAX: Final = 200
+"""Maximum number of summaries that are decoded in one turn of the event loop, about half a millisecond."""
+
 _SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".lock")
 """What the names of a database's files end with."""
 
@@ -99,6 +105,7 @@ Row = list[Any]
 
 _CLAIMABLE_TIMERS: Final = one("claimable_timers")
 _CLAIM_TIMERS: Final = one("claim_timers")
+_COUNT_LIVE: Final = one("count_live")
 _DEFINITION_IN_USE: Final = one("definition_in_use")
 _END_REPLICA: Final = one("end_replica")
 _FIND_BUSINESS_KEY: Final = one("find_business_key")
@@ -113,6 +120,7 @@ _HISTORY: Final = one("history")
 _LIST_DEFINITIONS: Final = one("list_definitions")
 _LIST_TIMERS: Final = one("list_timers")
 _LIST_TIMERS_OF: Final = one("list_timers_of")
+_LIVE_DEFINITIONS: Final = one("live_definitions")
 _NEWEST_DEFINITION: Final = one("newest_definition")
 _NEXT_TIMER_DUE_AT: Final = one("next_timer_due_at")
 _OWNED_TASKS: Final = one("owned_tasks")
@@ -131,17 +139,23 @@ class SqliteStore:
     """A store in a file, or in memory where ``path`` is None (which keeps no promise about crashes).
 
     ``clock`` tells the milliseconds since the epoch. ``vfs`` names the SQLite file layer to use, for tests that
-    make it fail.
+    make it fail. ``scan_rows_max`` is the maximum number of index rows that one page of a list examines.
     """
 
     shared = False
 
     def __init__(
-        self, path: str | None, *, clock: Callable[[], int] | None = None, vfs: str | None = None
+        self,
+        path: str | None,
+        *,
+        clock: Callable[[], int] | None = None,
+        vfs: str | None = None,
+        scan_rows_max: int = SCAN_ROWS_MAX,
     ) -> None:
         self._path = os.path.realpath(path) if path is not None else None
         self._clock = clock or wall_clock_ms
         self._vfs = vfs
+        self._scan_rows_max = scan_rows_max
         self._files: DatabaseFiles | None = None
         self._owned_files: DatabaseFiles | None = None
         self._writer: ConnectionThreads | None = None
@@ -182,20 +196,15 @@ class SqliteStore:
         await writer.start()
         self._writer = self._readers = self._lister = self._copier = writer
         if (path := self._path) is not None:
-
-            def connect() -> apsw.Connection:
-                connection = connect_reader(path, self._vfs)
-                # The first read opens the log. Later, its name could lead to another file, or to none.
-                fetch(connection, "SELECT count(*) FROM sqlite_schema", ())
-                return connection
-
-            readers = ConnectionThreads("store-reader", connect, count=READERS)
+            readers = ConnectionThreads(
+                "store-reader", lambda: connect_reader(path, self._vfs), count=READERS
+            )
             await readers.start()
             self._readers = readers
-            lister = ConnectionThreads("store-lister", connect)
+            lister = ConnectionThreads("store-lister", lambda: connect_reader(path, self._vfs))
             await lister.start()
             self._lister = lister
-            copier = ConnectionThreads("store-copier", connect)
+            copier = ConnectionThreads("store-copier", lambda: connect_reader(path, self._vfs))
             await copier.start()
             self._copier = copier
 
@@ -265,6 +274,7 @@ class SqliteStore:
             reserved=frozenset(files),
             clock=self._clock,
             snapshot=path is not None,
+            vfs=self._vfs,
         )
 
     # --- instances -------------------------------------------------------------------------------------------
@@ -298,12 +308,31 @@ class SqliteStore:
 
     async def list_instances(
         self, where: InstanceFilter, *, limit: int, after: InstanceCursor | None = None
-    ) -> Sequence[InstanceSummary]:
-        if self._lister is None:
-            raise Unavailable("the store is closed")
-        sql, parameters = list_statement(where, limit=limit, after=after)
-        found = await self._lister.submit(lambda connection: fetch(connection, sql, parameters))
-        return [summary_of(row) for row in orjson.loads(found[0][0])]
+    ) -> InstancePage:
+        # One more than asked for shows that there are more.
+        query = list_query(where, limit=limit + 1, after=after, scan_max=self._scan_rows_max)
+        rows, position = await self._list(lambda connection: fetch_page(connection, query))
+        found: list[InstanceSummary] = []
+        for start in range(0, min(limit, len(rows)), SUMMARIES_PER_TURN_MAX):
+            found += map(summary_of, rows[start : min(limit, start + SUMMARIES_PER_TURN_MAX)])
+            await asyncio.sleep(0)
+        if len(rows) > limit:
+            position = InstanceCursor(found[-1].created_at, found[-1].instance_id)
+        return InstancePage(found, position)
+
+    async def live_definitions(self, *, limit: int) -> Sequence[LiveDefinition]:
+        found = await self._list(lambda connection: fetch(connection, _LIVE_DEFINITIONS, {"limit": limit}))
+        return [LiveDefinition(*row) for row in orjson.loads(found[0][0])]
+
+    async def count_live(self, definition: LiveDefinition, *, count_max: int) -> int:
+        parameters = {
+            "workflow": definition.workflow,
+            "version": definition.version,
+            "count_max": count_max,
+        }
+        found = await self._list(lambda connection: fetch(connection, _COUNT_LIVE, parameters))
+        count: int = found[0][0]
+        return count
 
     async def history(self, instance_id: str, *, after_revision: int, limit: int) -> Sequence[Entry]:
         found = await self._array(
@@ -448,12 +477,12 @@ class SqliteStore:
 
     async def list_definitions(
         self, *, limit: int, after: tuple[str, int] | None = None
-    ) -> Sequence[StoredDefinition]:
+    ) -> Sequence[DefinitionSummary]:
         workflow, version = after or ("", 0)
-        found = await self._array(
-            _LIST_DEFINITIONS, {"after_workflow": workflow, "after_version": version, "limit": limit}
-        )
-        return [StoredDefinition(*row) for row in found]
+        parameters = {"after_workflow": workflow, "after_version": version, "limit": limit}
+        # SQLite parses each graph to count its steps, so this is not for the threads that answer single reads.
+        found = await self._list(lambda connection: fetch(connection, _LIST_DEFINITIONS, parameters))
+        return [DefinitionSummary(*row) for row in orjson.loads(found[0][0])]
 
     # --- replicas --------------------------------------------------------------------------------------------
 
@@ -512,6 +541,11 @@ class SqliteStore:
         if self._files is not None:
             self._files.advance(connection)
 
+    async def _list(self, work: Callable[[apsw.Connection], T]) -> T:
+        if self._lister is None:
+            raise Unavailable("the store is closed")
+        return await self._lister.submit(work)
+
     def _submit_read(self, work: Callable[[apsw.Connection], T]) -> asyncio.Future[T]:
         if self._readers is None:
             raise Unavailable("the store is closed")
@@ -551,7 +585,7 @@ class SqliteStore:
         except apsw.Error as error:
             log.warning("the log could not be copied into the database: %s", error)
             return
-        if files is not None and frames == copied:
+        if files is not None and frames == copied >= 0:
             files.log_copied()
 
 

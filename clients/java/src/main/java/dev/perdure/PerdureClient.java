@@ -205,6 +205,9 @@ public final class PerdureClient implements AutoCloseable {
     /**
      * Lists the instances that meet every filter given, newest first:
      * {@code client.listInstances(filter -> filter.setWorkflow("order").putLabels("tier", "gold"))}.
+     *
+     * <p>The server examines a limited number of instances for each page. With a filter that few instances match, the
+     * list requests several pages, some of them empty, before it returns an item.
      */
     public Pages<InstanceSummary> listInstances(Consumer<ListInstancesRequest.Builder> filter) {
         ListInstancesRequest first =

@@ -180,12 +180,15 @@ final class Operations implements AutoCloseable {
             args.ifText("business_key", filter::setBusinessKey);
             args.ifNumber("page_size", size -> filter.setPageSize(Math.toIntExact(size)));
             args.eachPair("labels", filter::putLabels);
+            filter.setVersion(version(args));
+            filter.setUnconsumedEvents(args.flag("unconsumed_events"));
         });
         return Map.of("instances", found.stream()
                 .map(instance -> Map.of(
                         "instance_id", instance.getInstanceId(),
                         "state", shortName(instance.getState(), "INSTANCE_STATE_"),
-                        "revision", instance.getRevision()))
+                        "revision", instance.getRevision(),
+                        "inbox_size", unsigned(instance.getInboxSize())))
                 .toList());
     }
 

@@ -1,0 +1,92 @@
+"""Everything that the commands print goes through here, so that no text of others can control a terminal.
+
+A payload, a failure's text, a label or an id may hold escape sequences, line breaks that forge a line, or characters
+that turn the reading direction around. They are shown as escapes: a line that is printed stays one line. In JSON they
+are written as JSON's own escapes, which mean the same value.
+
+Owns: escaping, and the only calls of ``print``. Must not: lay out what is printed (`perdure_server.cli.output` does).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from typing import Final
+
+_UNSAFE: Final = re.compile(
+    "["
+    "\x00-\x1f\x7f-\x9f"  # C0 and C1 controls
+    "\u00ad\u061c\u180e\u200b\u200e\u200f"  # invisible, or marks of direction; U+200C and U+200D belong to scripts
+    "\u2028-\u202e\u2060-\u206f"  # line breaks, embeddings, overrides, isolates
+    "\ufeff\ufff9-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"  # invisible controls of shorthand and music
+    "\U000e0000-\U000e0fff"  # tags and other ignorable characters
+    "\ud800-\udfff"
+    "]"
+)
+_NAMED: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def escape(text: str) -> str:
+    """Return a text in which every character that is not printed as itself is an escape, such as ``\\x1b``."""
+    return _UNSAFE.sub(_text_escape, text)
+
+
+def escape_json(text: str) -> str:
+    """Return JSON on one line in which these characters are escapes of JSON. Line breaks between tokens become
+    spaces."""
+    return _UNSAFE.sub(_json_escape, text)
+
+
+def say(line: str) -> None:
+    """Print one line, at once."""
+    print(escape(line), flush=True)
+
+
+def say_lines(lines: Iterable[str]) -> None:
+    """Print lines."""
+    for line in lines:
+        print(escape(line))
+    sys.stdout.flush()
+
+
+def say_table(lines: Iterable[str]) -> None:
+    """Print lines whose cells are escaped already, and which may hold the styles of a terminal."""
+    print("\n".join(lines).rstrip("\n"), flush=True)
+
+
+def say_json(text: str) -> None:
+    """Print a JSON document on a line, at once."""
+    print(escape_json(text), flush=True)
+
+
+def warn(line: str) -> None:
+    """Print one line to standard error, at once."""
+    print(escape(line), file=sys.stderr, flush=True)
+
+
+def warn_json(text: str) -> None:
+    """Print a JSON document to standard error, at once."""
+    print(escape_json(text), file=sys.stderr, flush=True)
+
+
+def _text_escape(found: re.Match[str]) -> str:
+    character = found[0]
+    if character in _NAMED:
+        return _NAMED[character]
+    code = ord(character)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    character = found[0]
+    if character in "\n\r\t":
+        return " "  # between tokens: strings hold them as escapes already
+    code = ord(character)
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    high, low = divmod(code - 0x10000, 0x400)
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
