@@ -115,7 +115,7 @@ def _scan_of(where: InstanceFilter) -> _Scan:
         condition = "i.business_key = :business_key AND i.business_key <> ''"
         return _instances("instances_by_business_key", condition)
     if where.unconsumed:
-        condition = "i.inbox_size > 0 AND i.ended_at > 0"
+        condition = "i.inbox_size > 0 AND i.status NOT IN ('pending', 'running', 'waiting')"
         return _instances("instances_unconsumed", condition, columns=("workflow", "version", "status"))
     if where.labels:
         condition = "i.namespace = '' AND i.key = :key0 AND i.value = :value0"
@@ -174,7 +174,7 @@ def _conditions(where: InstanceFilter, scan: _Scan, labels: int) -> list[str]:
         ]
         conditions.append(f"{column('status')} IN ({', '.join(chosen)})")
     if where.unconsumed:
-        conditions.append("i.inbox_size > 0 AND i.ended_at > 0")
+        conditions.append("i.inbox_size > 0 AND i.status NOT IN ('pending', 'running', 'waiting')")
     if where.business_key:
         conditions.append("i.business_key = :business_key")
     conditions += [

@@ -61,7 +61,7 @@ WHERE coalesce(json_array_length(state, '$.inbox'), 0) > 0;
 -- Instances that ended with events in their inbox. Empty in a normal operation, so it costs a commit nothing.
 -- Workflow, version and status let a list filter on the index alone.
 CREATE INDEX instances_unconsumed ON instances (namespace, created_at, instance_id, workflow, version, status)
-    WHERE inbox_size > 0 AND ended_at > 0;
+    WHERE inbox_size > 0 AND status NOT IN ('pending', 'running', 'waiting');
 
 -- Live instances of each definition: to tell if a definition is in use, to count them, and to list them.
 -- `instances_by_workflow` cannot do this: it would pass over all live instances of the other versions.
