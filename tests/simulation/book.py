@@ -44,7 +44,7 @@ class Book:
     attempt: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     owner: dict[str, str] = field(default_factory=dict)
-    attempt_at: Counter[str] = field(default_factory=Counter)
+    attempt_at: dict[str, int] = field(default_factory=dict)
     losses: Counter[str] = field(default_factory=Counter)
     losses_alone: Counter[str] = field(default_factory=Counter)
     timers: dict[int, facts.TimerArmed] = field(default_factory=dict)

@@ -166,7 +166,7 @@ class Judge:
             broken("states of an instance", f"{state.status}, not {self.book.status_now()}")
 
     def _compare_attempt(self, ref: str, step: st.StepState | None) -> None:
-        if isinstance(step, _ATTEMPTED) and step.attempt_at != self.book.attempt_at[ref]:
+        if isinstance(step, _ATTEMPTED) and step.attempt_at != self.book.attempt_at.get(ref):
             broken("the state says when the newest attempt started", step)
         if isinstance(step, st.Scheduled | st.Running):
             losses = (step.losses.in_a_row, step.losses.alone) if step.losses else (0, 0)

@@ -156,7 +156,7 @@ def _active_step(
     deadlines = [timer.due_at for timer in state.timers.values() if timer.step_ref == ref]
     if deadlines:
         message.deadline.CopyFrom(timestamp(min(deadlines)) or Timestamp())
-    if not isinstance(step, Sleeping) and step.attempt_at:
+    if not isinstance(step, Sleeping) and step.attempt_at is not None:
         message.attempt_start_time.CopyFrom(timestamp(step.attempt_at) or Timestamp())
     match step:
         case Scheduled(attempt=attempt, losses=losses):

@@ -69,7 +69,7 @@ class Losses:
     alone: int = 0
 
 
-# `attempt_at` is when the newest attempt started, 0 if there was none. States that were stored before this field
+# `attempt_at` is when the newest attempt started, None if there was none. States that were stored before this field
 # existed lack it although their histories have it, so `==` does not compare it. `runtime.check` does.
 
 
@@ -80,7 +80,7 @@ class Scheduled:
     began: int
     attempt: int = 0
     failures: int = 0
-    attempt_at: int = field(default=0, compare=False)
+    attempt_at: int | None = field(default=None, compare=False)
     losses: Losses | None = None
 
 
@@ -92,7 +92,7 @@ class Running:
     attempt: int
     failures: int
     owner: str
-    attempt_at: int = field(default=0, compare=False)
+    attempt_at: int | None = field(default=None, compare=False)
     losses: Losses | None = None
 
 
@@ -104,7 +104,7 @@ class BackingOff:
     attempt: int
     failures: int
     failure: Failure
-    attempt_at: int = field(default=0, compare=False)
+    attempt_at: int | None = field(default=None, compare=False)
 
 
 @value(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Waiting:
     events: tuple[str, ...]
     attempt: int = 0
     failures: int = 0
-    attempt_at: int = field(default=0, compare=False)
+    attempt_at: int | None = field(default=None, compare=False)
 
 
 @value(frozen=True, slots=True)
@@ -141,7 +141,7 @@ class Failed:
     began: int
     attempt: int
     failure: Failure
-    attempt_at: int = field(default=0, compare=False)
+    attempt_at: int | None = field(default=None, compare=False)
 
 
 @value(frozen=True, slots=True)

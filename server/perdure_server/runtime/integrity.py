@@ -196,13 +196,14 @@ def _attempt_time_problems(stored: State, folded: State) -> Iterator[str]:
     """Compare when attempts started. States of earlier versions do not have these times (see `engine.state`)."""
     for ref, step in stored.steps.items():
         at = _attempt_at(step)
-        if at and at != _attempt_at(folded.steps[ref]):
+        if at is not None and at != _attempt_at(folded.steps[ref]):
             yield f"step {ref}: the start of its attempt differs from the history"
 
 
-def _attempt_at(step: StepState) -> int:
+def _attempt_at(step: StepState) -> int | None:
     found = step.was if isinstance(step, Halted) else step
-    return int(getattr(found, "attempt_at", 0))
+    at: int | None = getattr(found, "attempt_at", None)
+    return at
 
 
 def _change_of(state: State) -> Change:

@@ -268,7 +268,7 @@ def _with_attempt(row: Row, step: _Attempted, losses: Losses | None = None) -> R
     """Append the start of the newest attempt and its losses. Absent if there are none."""
     if losses is not None:
         row += (step.attempt_at, losses.in_a_row, losses.alone)
-    elif step.attempt_at:
+    elif step.attempt_at is not None:
         row.append(step.attempt_at)
     return row
 
@@ -277,12 +277,12 @@ _STEP_ROW: Final[Mapping[type[StepState], Callable[[Any], Row]]] = {
     # The usual rows of a commit are made in place: a call more for each was seen in the server's time.
     Scheduled: lambda s: (
         ["scheduled", s.began, s.attempt, s.failures]
-        if not s.attempt_at and s.losses is None
+        if s.attempt_at is None and s.losses is None
         else _with_attempt(["scheduled", s.began, s.attempt, s.failures], s, s.losses)
     ),
     Running: lambda s: (
         ["running", s.began, s.attempt, s.failures, s.owner, s.attempt_at]
-        if s.losses is None and s.attempt_at
+        if s.losses is None and s.attempt_at is not None
         else _with_attempt(["running", s.began, s.attempt, s.failures, s.owner], s, s.losses)
     ),
     BackingOff: lambda s: _with_attempt(
@@ -290,7 +290,7 @@ _STEP_ROW: Final[Mapping[type[StepState], Callable[[Any], Row]]] = {
     ),
     Waiting: lambda s: (
         ["waiting", s.began, s.events, s.attempt, s.failures]
-        if not s.attempt_at
+        if s.attempt_at is None
         else _with_attempt(["waiting", s.began, s.events, s.attempt, s.failures], s)
     ),
     Sleeping: lambda s: ["sleeping", s.began],
@@ -332,8 +332,8 @@ def _active_of(row: Row) -> ActiveStep:
             raise NewerFormat(f"a state holds a step of the unknown kind {row[:1]!r}")
 
 
-def _at(rest: Row) -> int:
-    return int(rest[0]) if rest else 0
+def _at(rest: Row) -> int | None:
+    return rest[0] if rest else None
 
 
 def _losses_of(rest: Row) -> Losses | None:

@@ -74,14 +74,6 @@ def check_target(target: str) -> None:
         raise ValueError(f"the target {target!r} is a URL; {mend}, and ask for TLS apart from it")
     if ":" not in target:
         raise ValueError(f"the target {target!r} names no port; {mend}")
-    if target.startswith("unix:"):
-        path = target.removeprefix("unix:")
-        size_bytes = len(path.removeprefix("//").encode())
-        if not 0 < size_bytes <= SOCKET_PATH_BYTES_MAX:
-            raise ValueError(
-                f"the socket path of the target {target!r} has {size_bytes} bytes; it must have 1 to "
-                f"{SOCKET_PATH_BYTES_MAX}, like unix:/run/perdure.sock"
-            )
     port = target.rpartition(":")[2]
     if (
         port.isascii()
@@ -91,6 +83,14 @@ def check_target(target: str) -> None:
     ):
         # gRPC would connect to the port modulo 65,536.
         raise ValueError(f"the target {target!r} has a port out of range; use 1 to {PORT_MAX}")
+    if target.startswith("unix:"):
+        path = target.removeprefix("unix:")
+        size_bytes = len(path.removeprefix("//").encode())
+        if not 0 < size_bytes <= SOCKET_PATH_BYTES_MAX:
+            raise ValueError(
+                f"the socket path of the target {target!r} has {size_bytes} bytes; it must have 1 to "
+                f"{SOCKET_PATH_BYTES_MAX}, like unix:/run/perdure.sock"
+            )
 
 
 def channel_options(target: str, tls: TlsOptions | None) -> list[tuple[str, str | int]]:
