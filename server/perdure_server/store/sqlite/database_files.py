@@ -251,14 +251,14 @@ class DatabaseFiles:
         # In every later error and log line, so that the advice is not buried.
         self.fenced = (
             f"the database's files changed under the server ({difference}): "
-            "do not restart, run perdure db backup FILE"
+            "do not restart, run perdure db backup NAME"
         )
         # Closing would remove the log by its path, which is another one by now.
         set_keeps_log(connection, keeps=True)
         # So that the next start is rejected even if the lock file was removed together with the database.
         self._restore_lock_file()
         log.critical(
-            "database files changed, writes rejected: do not restart, run perdure db backup FILE",
+            "database files changed, writes rejected: do not restart, run perdure db backup NAME",
             extra={
                 "database": self.path,
                 "difference": difference,
