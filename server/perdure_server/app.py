@@ -248,7 +248,7 @@ class Server:
     """A core and its gRPC face, from start to drained."""
 
     def __init__(self, config: Config, host: Host | None = None) -> None:
-        """``host`` is the process if it is the server's own; its metrics are then served as well."""
+        """``host`` is the process if it is the server's own. Its metrics are served then."""
         self._config = config
         self._core = Core(
             open_store(config.database),
@@ -282,7 +282,7 @@ class Server:
 
     @property
     def has_tls(self) -> bool:
-        """Whether the API is served over TLS."""
+        """True if the API is served over TLS."""
         return self._certificates is not None
 
     def reload_certificates(self) -> None:
@@ -326,7 +326,7 @@ class Server:
         return address
 
     async def stop(self) -> None:
-        """Drain: refuse new work, let what runs end within the grace time, release the rest, close.
+        """Drain: reject new work, let what runs end within the grace time, release the rest, close.
 
         Cancelling it ends the grace time. Everything is closed in any case.
         """
@@ -475,7 +475,7 @@ def run(config: Config, host: Host, on_ready: Callable[[str], None] | None = Non
             host.end(EXIT_STOPPED)
         except BaseException as error:  # noqa: BLE001 - raised again, in the main thread, which ends the process
             failures.put(error)
-        # The loop never ends by itself: its end would join threads that may be busy for long.
+        # The loop never ends by itself: its end would join threads that can be busy for long.
         await asyncio.get_running_loop().create_future()
 
     def run_loop() -> None:

@@ -35,7 +35,7 @@ IDLE_PEERS_MAX: Final = 4_096
 
 
 class Peer:
-    """What one connection holds."""
+    """Calls, reads, watches and bytes that one connection holds."""
 
     __slots__ = (
         "bulk",

@@ -37,7 +37,7 @@ Graphs = Mapping[tuple[str, int, str], WorkflowGraph]
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was found in one instance, or in the rest of the database (``instance_id`` is empty).
+    """Findings in one instance, or in the rest of the database (``instance_id`` is empty).
 
     ``entries`` is the length of the history.
     """
@@ -159,7 +159,7 @@ _KEYS: Final = {
     "timers": ("revision",),
     "tasks": ("step_ref",),
 }
-"""The columns that tell the rows of one instance apart."""
+"""The columns that distinguish the rows of one instance."""
 
 _NO_SECOND_COPY: Final = frozenset({("timers", "owner")})
 """Columns that nothing else in the database repeats. docs/operating.md lists them."""

@@ -152,7 +152,7 @@ def _problem(database: OfflineDatabase, row: Mapping[str, Any]) -> str:
 
 
 def _existing_problem(row: Mapping[str, Any], answer: Mapping[str, Any], first: Entry | str) -> str:
-    """Check a start that was answered with an instance that existed. No entry repeats its digest and its revision."""
+    """Check a start that returned an instance that existed. No entry repeats its digest and its revision."""
     if isinstance(first, str):
         return first
     fact = first.fact

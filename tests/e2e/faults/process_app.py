@@ -69,7 +69,7 @@ def fork_and_raise(_: Context) -> Any:
 
 
 def fork_and_print(_: Context) -> Any:
-    """More than the pipe of an output that nobody reads can hold."""
+    """More than the pipe of an output that is not read can hold."""
     child = FORK.Process(target=print_much)
     child.start()
     child.join()
