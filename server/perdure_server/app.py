@@ -309,15 +309,15 @@ class Server:
             # Before the rest, so that they tell of a long recovery too.
             self._start_metrics()
             await self._api.start_health()
+            # Before code of users runs, which can fork: a child must not keep the listeners.
+            _own(self._metrics_address, self.health_address, self._listen)
             await self._core.start()
             address = await self._api.start()
+            _own(address)
             await self._api.set_ready(ready=self._core.healthy())
         except BaseException:
             await finish(self._stop_at_once())
             raise
-        for taken in (address, self._metrics_address, self.health_address):
-            if taken is not None:
-                FORKS.own(taken.port if isinstance(taken, Address) else taken.path)
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self._watch_health()))
         if self._certificates is not None:
@@ -409,6 +409,16 @@ class Server:
                 await asyncio.to_thread(certificates.refresh)
             except Exception:  # the next look must come
                 log.exception("TLS files not checked")
+
+
+def _own(*endpoints: Endpoint | None) -> None:
+    """Close the sockets of these addresses in every forked child. Port 0 is not an address yet."""
+    for endpoint in endpoints:
+        if isinstance(endpoint, Address):
+            if endpoint.port:
+                FORKS.own(endpoint.port)
+        elif endpoint is not None:
+            FORKS.own(endpoint.path)
 
 
 async def serve(config: Config, host: Host, on_ready: Callable[[str], None] | None = None) -> None:
