@@ -141,7 +141,7 @@ class _InstanceCheck:
     def _request_problems(self, folded: Folded) -> Iterator[str]:
         for entry in folded.history:
             if entry.request_id:
-                wanted = expected_request(readable(self._id), entry, folded.history[0])
+                wanted = expected_request(readable(self._id), entry)
                 if wanted is None:
                     yield f"history revision {entry.revision}: has a request ID that it cannot have"
                 elif self._database.request(wanted.rpc, wanted.scope, entry.request_id) is None:
