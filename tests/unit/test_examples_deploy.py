@@ -85,6 +85,23 @@ def test_the_unit_gives_a_stop_enough_time() -> None:
     assert int(unit_values("TimeoutStopSec")[0]) >= 3 * grace_seconds + 20
 
 
+def test_the_unit_restarts_the_server_however_often_it_crashes() -> None:
+    assert unit_values("Restart") == ["always"]
+    assert unit_values("StartLimitIntervalSec") == ["0"]
+    assert unit_values("RestartPreventExitStatus") == []
+
+
+def test_backups_have_a_folder_that_is_there() -> None:
+    backups = "PERDURE_BACKUP_DIR=/var/lib/"
+    [folder] = [
+        value.removeprefix(backups) for value in unit_values("Environment") if value.startswith(backups)
+    ]
+    [volume] = arguments("VOLUME")
+
+    assert folder in unit_values("StateDirectory")[0].split()
+    assert f"PERDURE_BACKUP_DIR={volume}" in arguments("ENV")[0].split()
+
+
 def test_commands_and_variables_are_those_of_the_command_line() -> None:
     [start] = unit_values("ExecStart")
     [entry], [command] = arguments("ENTRYPOINT"), arguments("CMD")
