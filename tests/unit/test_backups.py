@@ -210,7 +210,7 @@ async def test_a_backup_is_complete_after_the_files_were_removed(
     assert instances_in(backups / "rescue.db") == {"first", "second"}
 
 
-@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal", ".lock"])
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal", ".lock", ".restoring"])
 async def test_a_backup_never_takes_the_names_of_the_database(tmp_path: Path, suffix: str) -> None:
     core = Core(SqliteStore(str(tmp_path / "live.db")), FLOWS, backup_dir=tmp_path)
     await core.start()

@@ -33,6 +33,9 @@ from perdure_server.store.sqlite.files import (
 from perdure_server.store.sqlite.log_check import log_is_damaged
 from perdure_server.store.sqlite.migrate import check_owner
 
+RESTORING: Final = ".restoring"
+"""Suffix of the name of the new file until it becomes the database."""
+
 _SIDE_FILES: Final = ("-wal", "-shm", "-journal")
 
 
@@ -59,7 +62,9 @@ def restore(copy: str, path: str, *, suffix: str, verify: Callable[[str], None])
     check_path(path)
     if os.path.exists(path) and os.path.samefile(copy, path):
         raise CannotOpen(f"{copy} is the database itself; name a copy of it")
-    new = f"{path}.restoring"
+    new = f"{path}{RESTORING}"
+    if os.path.exists(new) and os.path.samefile(copy, new):
+        raise CannotOpen(f"{copy} has the name of the file that a restore writes; rename it first")
     with contextlib.ExitStack() as undo:
         lock = FileLock(path)
         lock.take()
