@@ -81,7 +81,7 @@ func (w *watchConnections) release(used *watchConnection) {
 	}
 }
 
-// close ends every watch and refuses new ones.
+// close ends every watch and rejects new ones.
 func (w *watchConnections) close() {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()

@@ -51,7 +51,7 @@ def load_module(app: str) -> ModuleType:
 
 
 class _Place:
-    """Where an APP is: a file, or a module that may lie in the working folder."""
+    """Location of an APP: a file, or a module that can be in the working folder."""
 
     def __init__(self, app: str) -> None:
         self.app = app
@@ -198,7 +198,7 @@ def _told(error: BaseException) -> str:
 
 
 def _text_of(error: BaseException, value: object) -> str:
-    """Return the text of what an error holds, cut; a text that cannot be made is said to be so."""
+    """Return the text of an error, cut. If the text cannot be made, say so."""
     try:
         text = str(value)
     except BaseException:  # noqa: BLE001 - that too is code of users

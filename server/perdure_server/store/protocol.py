@@ -412,7 +412,7 @@ class Store(Protocol):
         ...
 
     async def back_up(self, directory: str, file_name: str) -> Backup:
-        """Copy the database, as it is now, to a new file in ``directory`` while other calls go on.
+        """Copy the database, as it is now, to a new file in ``directory`` while other calls continue.
 
         Returns once the copy is verified and on disk. If it fails or is cancelled, no file remains.
 

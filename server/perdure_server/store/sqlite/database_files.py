@@ -1,4 +1,4 @@
-"""The files of an open database: their ownership, and the proof before each answer that they are still the open ones.
+"""The files of an open database: their ownership, and the proof before each response that they are still the open ones.
 
 Theory of operation. `take` locks the database before SQLite opens it and rejects a file that lost commits. `accept` and
 `watch` look at what SQLite found and start to protect the files. From then on each write runs between `check_writable`
@@ -109,7 +109,7 @@ class DatabaseFiles:
         try:
             database_id, number = read_identity(connection)
         except apsw.Error:
-            # Without its log the file may be incomplete, which proves nothing.
+            # Without its log the file can be incomplete, which proves nothing.
             return
         finally:
             connection.close()
@@ -143,7 +143,7 @@ class DatabaseFiles:
         if self._was_copied:
             found = connection.execute("PRAGMA quick_check(1)").fetchall()
             if found != [("ok",)]:
-                raise LostCommits(self.path, "it does not belong to the -wal file beside it")
+                raise LostCommits(self.path, "it does not belong to its -wal file")
         set_keeps_log(connection, keeps=False)
         self._locks = tuple(
             (path, probe)
@@ -151,7 +151,7 @@ class DatabaseFiles:
                 (self.path, LockProbe(self._guard.descriptor, *_SHARED_LOCK)),
                 (f"{self.path}-shm", LockProbe(index, *_INDEX_LOCK)),
             )
-            # An unusual file layer may lock otherwise.
+            # An unusual file layer can lock in another way.
             if probe.holder() == self._process_id
         )
 
@@ -187,7 +187,7 @@ class DatabaseFiles:
         self._pending = number
 
     def forget_pending(self) -> None:
-        """Give up the number of a transaction that failed. It may have been committed, so it is read again."""
+        """Give up the number of a transaction that failed. It can have been committed, so it is read again."""
         if self._pending:
             self._pending = self._number = 0
 
@@ -251,14 +251,14 @@ class DatabaseFiles:
         # In every later error and log line, so that the advice is not buried.
         self.fenced = (
             f"the database's files changed under the server ({difference}): "
-            "do not restart, run perdure db backup FILE"
+            "do not restart, run perdure db backup NAME"
         )
         # Closing would remove the log by its path, which is another one by now.
         set_keeps_log(connection, keeps=True)
         # So that the next start is rejected even if the lock file was removed together with the database.
         self._restore_lock_file()
         log.critical(
-            "database files changed, writes rejected: do not restart, run perdure db backup FILE",
+            "database files changed, writes rejected: do not restart, run perdure db backup NAME",
             extra={
                 "database": self.path,
                 "difference": difference,
@@ -267,7 +267,7 @@ class DatabaseFiles:
         )
 
     def _rescue_log(self, connection: apsw.Connection) -> bool:
-        """Copy the log into the main file if the log was removed and nobody can have made a new one.
+        """Copy the log into the main file if the log was removed and a new one cannot have been made.
 
         Returns True if the main file holds everything. Any other damage leaves the files as they are.
         """

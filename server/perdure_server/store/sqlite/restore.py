@@ -1,6 +1,6 @@
 """Putting a copy of a database in the place of the served one, in steps that can be interrupted at any point.
 
-The copy is written to a file beside the database and becomes the database by a rename. The old files are renamed too
+The copy is written to a file next to the database and becomes the database by a rename. The old files are renamed too
 and kept. The restored database gets a new id, so none of the old files can be mistaken for it later. Until the last
 step, which writes the new id to the lock file, a start is rejected, and the restore can be run again.
 
@@ -85,7 +85,7 @@ def restore(copy: str, path: str, *, suffix: str, verify: Callable[[str], None])
 
 
 def _write_copy(copy: str, new: str) -> None:
-    """Write one whole file from a copy and the log that may lie beside it."""
+    """Write one whole file from a copy and its log, if there is one."""
     _remove(new)
     os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     with _reading(copy) as source:

@@ -98,7 +98,7 @@ SUMMARIES_PER_TURN_MAX: Final = 200
 """Maximum number of summaries that are decoded in one turn of the event loop, about half a millisecond."""
 
 _SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".lock")
-"""What the names of a database's files end with."""
+"""Suffixes of the names of a database's files."""
 
 T = TypeVar("T")
 Row = list[Any]
