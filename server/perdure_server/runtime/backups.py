@@ -45,8 +45,8 @@ def backup_directory(directory: str | Path) -> str:
 class Backups:
     """Takes backups of a store.
 
-    ``directory`` is what `backup_directory` returned. With None, backups are rejected until the database's files changed
-    under the server. Then they go into the directory of the database, because the server must not be restarted.
+    ``directory`` is what `backup_directory` returned. With None, backups are rejected until the database's files
+    changed under the server. Then they go into the directory of the database, because a restart would lose data.
     """
 
     def __init__(self, store: Store, directory: str | None = None) -> None:
