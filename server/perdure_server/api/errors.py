@@ -491,8 +491,7 @@ def _shutting_down(error: errors.ShuttingDown) -> Refusal:
 def _backup_not_configured(error: errors.BackupNotConfiguredError) -> Refusal:
     return _failed(
         "BACKUP_NOT_CONFIGURED",
-        f"{error}; start it with --backup-dir DIRECTORY, unless its log says not to restart: then see "
-        "docs/operating.md, Rescue a database whose files changed",
+        f"{error}; start it with --backup-dir DIRECTORY, or copy the database file as docs/operating.md shows",
         "backup_dir",
     )
 

@@ -64,8 +64,7 @@ MENDS: Final = {
     "DATABASE_UNAVAILABLE": "nothing was changed; try again, and look at the server's log",
     "OUTCOME_UNKNOWN": "it may have happened; look before doing it again",
     "SHUTTING_DOWN": "nothing was changed; try again once a server is back",
-    "BACKUP_NOT_CONFIGURED": "start the server with --backup-dir DIRECTORY, unless its log says not to restart: then "
-    "see docs/operating.md, Rescue a database whose files changed",
+    "BACKUP_NOT_CONFIGURED": "start the server with --backup-dir DIRECTORY",
     "BACKUP_ALREADY_EXISTS": "choose another NAME; a backup never replaces a file",
     "BACKUP_FAILED": "fix the cause and try again; nothing else was affected",
 }

@@ -407,6 +407,13 @@ class Store(Protocol):
         """Return False once the store rejects all writes until a restart."""
         ...
 
+    def rescue_directory(self) -> str | None:
+        """Return the directory of the database once its files changed under the server, else None.
+
+        A restart would lose data then, so a backup must be possible without one.
+        """
+        ...
+
     async def ping(self) -> None:
         """Return when the database answers a read and could take a write."""
         ...

@@ -254,6 +254,9 @@ class SqliteStore:
         files = self._files
         return files is None or not files.fenced
 
+    def rescue_directory(self) -> str | None:
+        return None if self._path is None or self.healthy() else os.path.dirname(self._path)
+
     async def ping(self) -> None:
         await self._read("SELECT 1", {})
 
