@@ -91,15 +91,12 @@ def test_the_unit_restarts_the_server_however_often_it_crashes() -> None:
     assert unit_values("RestartPreventExitStatus") == []
 
 
-def test_backups_have_a_folder_that_is_there() -> None:
-    backups = "PERDURE_BACKUP_DIR=/var/lib/"
-    [folder] = [
-        value.removeprefix(backups) for value in unit_values("Environment") if value.startswith(backups)
-    ]
-    [volume] = arguments("VOLUME")
-
-    assert folder in unit_values("StateDirectory")[0].split()
-    assert f"PERDURE_BACKUP_DIR={volume}" in arguments("ENV")[0].split()
+def test_both_files_allow_backups() -> None:
+    [unit] = [v for v in unit_values("Environment") if v.startswith("PERDURE_BACKUP_DIR=")]
+    directory = unit.partition("=")[2]
+    assert directory.removeprefix("/var/lib/") in unit_values("StateDirectory")[0].split()
+    assert f"PERDURE_BACKUP_DIR={directory}" in arguments("ENV")[0]
+    assert f"{directory}\n" in arguments("RUN")[-1].replace(" ", "\n") + "\n"
 
 
 def test_commands_and_variables_are_those_of_the_command_line() -> None:
