@@ -234,6 +234,43 @@ def test_no_acknowledged_start_is_lost_silently_after(
     assert list(lost(server, database, fault)) == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not list descriptors")
+@pytest.mark.parametrize(
+    ("suffix", "action", "ends"),
+    [
+        ("", "take_over_descriptors", ServerProcess.kill),
+        ("-wal", "take_over_descriptors", ServerProcess.kill),
+        ("-wal", "take_over_descriptors", ServerProcess.terminate),
+        ("-shm", "take_over_descriptors", ServerProcess.kill),
+        (".lock", "take_over_descriptors", ServerProcess.kill),
+        ("", "close_descriptors", ServerProcess.kill),
+        ("-wal", "close_descriptors", ServerProcess.kill),
+        (".lock", "close_descriptors", ServerProcess.kill),
+    ],
+)
+def test_no_start_is_lost_if_a_step_closes_the_servers_descriptors(
+    suffix: str,
+    action: str,
+    ends: Callable[[ServerProcess], Any],
+    database: Path,
+    server_process: ServerMaker,
+) -> None:
+    server = server_process(APP, database=database)
+    caller = loaded(server)
+    assert tamper(caller, Path(f"{database}{suffix}"), action) == "done"
+
+    ends_at = time.monotonic() + SECONDS_MAX
+    while "writes rejected: restart the server" not in server.log.read_text():
+        assert time.monotonic() < ends_at, "the server does not notice"
+        caller.start()  # what is acknowledged meanwhile counts
+    caller.await_not_ready()
+    acknowledged = caller.acknowledged
+    caller.channel.close()
+    ends(server)
+
+    assert_starts_whole(server, acknowledged)
+
+
 @pytest.mark.parametrize("fault", [remove_database, remove_log, move_older_copy, attach_in_step])
 def test_a_server_that_does_not_look_at_its_files_is_caught(
     fault: Callable[[Path, Caller], None], database: Path, older: Path, server_process: ServerMaker
