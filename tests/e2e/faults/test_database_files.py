@@ -8,6 +8,8 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -304,6 +306,45 @@ def test_a_process_that_a_step_starts_can_open_the_database(
 
     assert int(tamper(caller, database, "look_from_a_child")) >= BEFORE
     assert caller.start() == "OK"
+
+
+def perdure(*arguments: str) -> str:
+    """Run a command and return what it printed."""
+    command = [sys.executable, "-m", "perdure_server.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=90).stdout
+
+
+@pytest.mark.parametrize("fault", [remove_all, remove_log, move_older_copy])
+def test_a_backup_of_a_fenced_server_restores_every_acknowledged_start(
+    fault: Callable[[Path, Caller], None],
+    database: Path,
+    older: Path,
+    server_process: ServerMaker,
+    tmp_path: Path,
+) -> None:
+    assert older.exists()
+    backups = tmp_path / "backups"
+    backups.mkdir()
+    arguments = [f"--backup-dir={backups}"]
+    server = server_process(APP, database=database, arguments=arguments)
+    caller = loaded(server)
+    fault(database, caller)
+    told = [caller.start() for _ in range(3)]
+    assert "OK" not in told
+    unknown = caller._number - len(told) + 1
+
+    perdure("db", "backup", "rescued.db", "--server", server.address)
+    server.terminate()
+    perdure("db", "restore", str(backups / "rescued.db"), "--database", f"sqlite:///{database}")
+
+    server.start()
+    restored = Caller(server.address)
+    restored.acknowledged = caller.acknowledged
+    assert restored.missing() == []
+    # The calls that failed are repeated with their request IDs, whether they had an effect or not.
+    restored._number = unknown - 1
+    assert [restored.start() for _ in told] == ["OK"] * len(told)
+    assert restored.missing() == []
 
 
 # --- two servers ----------------------------------------------------------------------------------------------------
