@@ -67,6 +67,66 @@ async def test_the_batch_that_sees_a_fault_is_unknown_and_later_ones_are_unavail
     assert "do not restart, run perdure db backup NAME" in record.getMessage()
 
 
+def descriptors_of(path: str) -> list[int]:
+    """Return the open descriptors of this process on a file, the writer's first."""
+    directory = Path("/proc/self/fd")
+    if not directory.exists():
+        pytest.skip("this system does not list descriptors")
+    found = sorted(int(entry.name) for entry in directory.iterdir())
+    wanted = os.stat(path)
+    return [number for number in found if Path(f"{directory}/{number}").exists() and is_on(number, wanted)]
+
+
+def is_on(descriptor: int, wanted: os.stat_result) -> bool:
+    return os.path.samestat(os.fstat(descriptor), wanted)
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", ".lock"])
+async def test_a_commit_that_went_into_another_file_is_unknown(
+    suffix: str, store: SqliteStore, path: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after code in the process closed a descriptor twice, and the second time it was SQLite's."""
+    states = [a_state() for _ in range(5)]
+    for state in states:
+        assert list(await store.commit([a_change(state)])) == [COMMITTED]
+    other = tmp_path / "other"
+    with other.open("w+b") as file:
+        for number in descriptors_of(f"{path}{suffix}"):
+            os.dup2(file.fileno(), number)
+    if suffix in ("", "-shm"):
+        # No commit writes to these, so they are looked at once a second.
+        store._files._look_at = 0.0  # type: ignore[union-attr]
+
+    with pytest.raises((OutcomeUnknown, Unavailable)):
+        await store.commit([a_change(a_state())])
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="restart the server"):
+            await store.commit([a_change(a_state())])
+
+    assert not store.healthy()
+    (record,) = [record for record in caplog.records if record.levelno == logging.CRITICAL]
+    assert "restart the server" in record.getMessage()
+    assert "do not" not in record.getMessage()
+    await store.close()
+    assert b"perdure-commits" not in other.read_bytes()
+    reopened = SqliteStore(path)
+    await reopened.open()
+    assert [await reopened.load(state.instance_id) for state in states] == states
+    await reopened.close()
+
+
+async def test_a_readers_descriptor_that_was_taken_over_is_noticed(
+    store: SqliteStore, path: str, tmp_path: Path
+) -> None:
+    await store.commit([a_change(a_state())])
+    with (tmp_path / "other").open("w+b") as file:
+        os.dup2(file.fileno(), descriptors_of(f"{path}-wal")[-1])
+    store._files._look_at = 0.0  # type: ignore[union-attr]
+
+    with pytest.raises(OutcomeUnknown, match="restart the server"):
+        await store.commit([a_change(a_state())])
+
+
 async def test_a_removed_log_is_copied_into_the_database_before_it_is_gone(
     store: SqliteStore, path: str
 ) -> None:
@@ -129,11 +189,11 @@ async def test_a_foreign_reader_that_comes_and_goes_disturbs_nothing(store: Sqli
 async def test_a_lock_file_that_cannot_be_written_stops_nothing(store: SqliteStore, path: str) -> None:
     """As on a disk that has become read-only, or has no room for the record."""
     lock = store._files._lock  # type: ignore[union-attr]
-    os.close(lock._descriptor)
-    lock._descriptor = os.open("/dev/full", os.O_WRONLY)
+    locked, lock._descriptor = lock._descriptor, os.open("/dev/full", os.O_WRONLY)
     for _ in range(3):
         assert list(await store.commit([a_change(a_state())])) == [COMMITTED]
     await store.close()
+    os.close(locked)
     reopened = SqliteStore(path)
     await reopened.open()
     await reopened.close()

@@ -58,6 +58,26 @@ def fork(_: str) -> str:
     return str(child)
 
 
+def take_over_descriptors(file: str) -> str:
+    """Open another file under the numbers of the server's own descriptors, once in the life of a database."""
+    with Path(f"{file}.other").open("xb") as other:
+        for entry in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.fstat(int(entry)), os.stat(file)):
+                    os.dup2(other.fileno(), int(entry))
+    return "done"
+
+
+def close_descriptors(file: str) -> str:
+    """Close the server's own descriptors of a file, once in the life of a database."""
+    Path(f"{file}.closed").touch(exist_ok=False)
+    for entry in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(int(entry)), os.stat(file)):
+                os.close(int(entry))
+    return "done"
+
+
 def look_from_a_child(database: str) -> str:
     """Open the database in another process, which is allowed."""
     program = (
@@ -70,7 +90,17 @@ def look_from_a_child(database: str) -> str:
 
 
 ACTIONS: Final[dict[str, Any]] = {
-    action.__name__: action for action in (read_natively, attach, connect, read, fork, look_from_a_child)
+    action.__name__: action
+    for action in (
+        read_natively,
+        attach,
+        connect,
+        read,
+        fork,
+        look_from_a_child,
+        take_over_descriptors,
+        close_descriptors,
+    )
 }
 
 

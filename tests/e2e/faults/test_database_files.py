@@ -8,6 +8,8 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -234,6 +236,43 @@ def test_no_acknowledged_start_is_lost_silently_after(
     assert list(lost(server, database, fault)) == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not list descriptors")
+@pytest.mark.parametrize(
+    ("suffix", "action", "ends"),
+    [
+        ("", "take_over_descriptors", ServerProcess.kill),
+        ("-wal", "take_over_descriptors", ServerProcess.kill),
+        ("-wal", "take_over_descriptors", ServerProcess.terminate),
+        ("-shm", "take_over_descriptors", ServerProcess.kill),
+        (".lock", "take_over_descriptors", ServerProcess.kill),
+        ("", "close_descriptors", ServerProcess.kill),
+        ("-wal", "close_descriptors", ServerProcess.kill),
+        (".lock", "close_descriptors", ServerProcess.kill),
+    ],
+)
+def test_no_start_is_lost_if_a_step_closes_the_servers_descriptors(
+    suffix: str,
+    action: str,
+    ends: Callable[[ServerProcess], Any],
+    database: Path,
+    server_process: ServerMaker,
+) -> None:
+    server = server_process(APP, database=database)
+    caller = loaded(server)
+    assert tamper(caller, Path(f"{database}{suffix}"), action) == "done"
+
+    ends_at = time.monotonic() + SECONDS_MAX
+    while "writes rejected: restart the server" not in server.log.read_text():
+        assert time.monotonic() < ends_at, "the server does not notice"
+        caller.start()  # what is acknowledged meanwhile counts
+    caller.await_not_ready()
+    acknowledged = caller.acknowledged
+    caller.channel.close()
+    ends(server)
+
+    assert_starts_whole(server, acknowledged)
+
+
 @pytest.mark.parametrize("fault", [remove_database, remove_log, move_older_copy, attach_in_step])
 def test_a_server_that_does_not_look_at_its_files_is_caught(
     fault: Callable[[Path, Caller], None], database: Path, older: Path, server_process: ServerMaker
@@ -267,6 +306,45 @@ def test_a_process_that_a_step_starts_can_open_the_database(
 
     assert int(tamper(caller, database, "look_from_a_child")) >= BEFORE
     assert caller.start() == "OK"
+
+
+def perdure(*arguments: str) -> str:
+    """Run a command and return what it printed."""
+    command = [sys.executable, "-m", "perdure_server.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=90).stdout
+
+
+@pytest.mark.parametrize("fault", [remove_all, remove_log, move_older_copy])
+def test_a_backup_of_a_fenced_server_restores_every_acknowledged_start(
+    fault: Callable[[Path, Caller], None],
+    database: Path,
+    older: Path,
+    server_process: ServerMaker,
+    tmp_path: Path,
+) -> None:
+    assert older.exists()
+    backups = tmp_path / "backups"
+    backups.mkdir()
+    arguments = [f"--backup-dir={backups}"]
+    server = server_process(APP, database=database, arguments=arguments)
+    caller = loaded(server)
+    fault(database, caller)
+    told = [caller.start() for _ in range(3)]
+    assert "OK" not in told
+    unknown = caller._number - len(told) + 1
+
+    perdure("db", "backup", "rescued.db", "--server", server.address)
+    server.terminate()
+    perdure("db", "restore", str(backups / "rescued.db"), "--database", f"sqlite:///{database}")
+
+    server.start()
+    restored = Caller(server.address)
+    restored.acknowledged = caller.acknowledged
+    assert restored.missing() == []
+    # The calls that failed are repeated with their request IDs, whether they had an effect or not.
+    restored._number = unknown - 1
+    assert [restored.start() for _ in told] == ["OK"] * len(told)
+    assert restored.missing() == []
 
 
 # --- two servers ----------------------------------------------------------------------------------------------------

@@ -6,6 +6,10 @@ and `confirm`. `confirm` compares the files at the paths with the open ones and 
 differs, the store is fenced: the result of that write is unknown and all later writes are rejected, but SQLite keeps
 the files open. They hold all data, reads work, and a backup over an open connection saves everything.
 
+The descriptors are compared as well. Code in the process that closes a descriptor of SQLite, such as one that it closed
+before, makes SQLite write to the file that gets its number next. The files at the paths are whole then, so a fenced
+server is restarted in that case.
+
 `take` and `close` run on the event loop, all other methods on the writer thread. Owns: the locks, the commit number,
 the fence. Must not: write rows other than the commit number.
 """
@@ -16,6 +20,8 @@ import logging
 import os
 import time
 import urllib.parse
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import apsw
@@ -26,14 +32,14 @@ from perdure_server.store.sqlite.file_lock import CommitRecord, FileGuard, FileL
 from perdure_server.store.sqlite.files import set_keeps_log
 from perdure_server.store.sqlite.log_check import log_is_damaged
 from perdure_server.store.sqlite.queries import fetch, one
-from perdure_server.store.sqlite.syscalls import FileIdentity, LockProbe, PathProbe
+from perdure_server.store.sqlite.syscalls import FileIdentity, FileProbe, LockProbe, open_descriptors
 from perdure_server.telemetry.logs import Sparing
 
 log = logging.getLogger(__name__)
 
 LOCK_FILE_SECONDS: Final = 1.0
-"""Interval at which the lock file is looked up, and the kernel's list of locks if another process locks the file
-too."""
+"""Interval at which the lock file and all descriptors are looked up, and the kernel's list of locks if another process
+locks the file too."""
 
 _SHARED_LOCK: Final = (0x40000002, 510)
 """Start and length of the range of the database file that SQLite locks while a connection in WAL mode is open."""
@@ -53,6 +59,14 @@ def read_identity(connection: apsw.Connection) -> tuple[str, int]:
     return database_id, number
 
 
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    """A reason to fence the store. If only descriptors differ, the files at the paths have all acknowledged commits."""
+
+    text: str
+    is_of_descriptors: bool = False
+
+
 class DatabaseFiles:
     """The database file at ``path``, its `-wal`, `-shm` and `.lock`, held by this process alone."""
 
@@ -70,7 +84,10 @@ class DatabaseFiles:
         self._number = 0
         self._pending = 0
         self._copied_number = 0
-        self._probes: tuple[tuple[PathProbe, FileIdentity], ...] = ()
+        self._probes: tuple[tuple[FileProbe, FileIdentity], ...] = ()
+        self._descriptors: tuple[tuple[FileProbe, FileIdentity], ...] = ()
+        self._written: tuple[tuple[FileProbe, FileIdentity], ...] = ()
+        self._reader_descriptors: tuple[tuple[FileProbe, FileIdentity], ...] = ()
         self._locks: tuple[tuple[str, LockProbe], ...] = ()
         self._look_at = 0.0
         self._not_recorded = Sparing(log, "commit number not written to the lock file: %s")
@@ -162,11 +179,28 @@ class DatabaseFiles:
             self._copied_number = self._number
         elif self._record is not None:
             self._copied_number = self._record.copied_number
-        probes = [PathProbe(f"{self.path}{suffix}") for suffix in ("", "-wal", "-shm")]
-        found = [(probe, probe.identity()) for probe in probes]
-        self._probes = tuple((probe, identity) for probe, identity in found if identity is not None)
+        self._probes = _existing(FileProbe(f"{self.path}{suffix}") for suffix in ("", "-wal", "-shm"))
+        self._note_descriptors()
         self._protect()
         self._write_record()
+
+    def watch_readers(self) -> None:
+        """Start to look at the descriptors of further connections. Call it once they have read."""
+        ours = {probe.named for probe, _ in self._descriptors}
+        self._reader_descriptors = tuple(found for found in self._open_files() if found[0].named not in ours)
+
+    def _note_descriptors(self) -> None:
+        self._descriptors = self._open_files()
+        # Those that a commit writes to. The others are looked at less often, since each look is a system call.
+        written = {
+            found for _, found in _existing(FileProbe(path) for path in (f"{self.path}-wal", self._lock.path))
+        }
+        self._written = tuple(found for found in self._descriptors if found[1] in written)
+
+    def _open_files(self) -> tuple[tuple[FileProbe, FileIdentity], ...]:
+        """Return the descriptors of this process that are open on the files."""
+        files = {identity for _, identity in (*self._probes, *_existing([FileProbe(self._lock.path)]))}
+        return tuple(found for found in _existing(map(FileProbe, open_descriptors())) if found[1] in files)
 
     def _protect(self) -> None:
         open_audit.protect(self, [f"{self.path}{suffix}" for suffix in ("", "-wal", "-shm", ".lock")])
@@ -196,38 +230,49 @@ class DatabaseFiles:
 
         Raises `OutcomeUnknown` if the files were replaced or SQLite's locks are gone. The store is fenced then.
         """
-        if not self.is_sound(connection):
+        is_due = time.monotonic() >= self._look_at
+        if not self.is_sound(connection, thorough=is_due):
             raise OutcomeUnknown(self.fenced)
         if self._pending:
             self._number, self._pending = self._pending, 0
             self._write_record()
-        if time.monotonic() >= self._look_at:
+        if is_due:
             self._look_at = time.monotonic() + LOCK_FILE_SECONDS
             self._check_lock_file(connection)
 
-    def is_sound(self, connection: apsw.Connection) -> bool:
-        """Compare the files at the paths with the open ones, and fence the store if they differ."""
-        if not self.fenced and (difference := self._difference()):
-            self._fence(connection, difference)
+    def is_sound(self, connection: apsw.Connection, *, thorough: bool = True) -> bool:
+        """Compare the files at the paths with the open ones, and fence the store if they differ.
+
+        With ``thorough``, look at every descriptor, not only at those that a commit writes to.
+        """
+        if not self.fenced:
+            difference = self._difference()
+            if not difference and thorough:
+                difference = _closed((*self._descriptors, *self._reader_descriptors))
+            if difference:
+                self._fence(connection, difference)
         return not self.fenced
 
     def log_copied(self) -> None:
         """Note that the main file is complete without its log."""
         self._copied_number = self._number
 
-    def _difference(self) -> str:
-        """Return what is wrong with the files, empty if nothing is."""
+    def _difference(self) -> _Difference | None:
+        """Return what is wrong with the files, None if nothing is."""
         for probe, identity in self._probes:
             found = probe.identity()
             if found != identity:
-                return f"{probe.path} was {'removed' if found is None else 'replaced'}"
+                return _Difference(f"{probe.named} was {'removed' if found is None else 'replaced'}")
+        if difference := _closed(self._written):
+            return difference
         for path, lock in self._locks:
             holder = lock.holder()
             if holder in (self._process_id, -1):
                 continue
             if holder is None or not self._is_listed(path):
-                return f"SQLite's lock on {path} was dropped"
-        return ""
+                # Closing a descriptor drops the locks of its file too.
+                return _closed(self._descriptors) or _Difference(f"SQLite's lock on {path} was dropped")
+        return None
 
     def _is_listed(self, path: str) -> bool:
         """Return True unless the kernel's list of locks is known to lack ours.
@@ -247,21 +292,31 @@ class DatabaseFiles:
             entry[1] == "POSIX" and (entry[4], entry[5].rpartition(":")[2]) == ours for entry in entries
         )
 
-    def _fence(self, connection: apsw.Connection, difference: str) -> None:
-        # In every later error and log line, so that the advice is not buried.
-        self.fenced = (
-            f"the database's files changed under the server ({difference}): "
-            "do not restart, run perdure db backup NAME"
-        )
+    def _fence(self, connection: apsw.Connection, difference: _Difference) -> None:
         # Closing would remove the log by its path, which is another one by now.
         set_keeps_log(connection, keeps=True)
+        if difference.is_of_descriptors:
+            self.fenced = (
+                f"code in the server's process closed files of the database ({difference.text}): "
+                "restart the server"
+            )
+            log.critical(
+                "database descriptors changed, writes rejected: restart the server",
+                extra={"database": self.path, "difference": difference.text},
+            )
+            return
+        # In every later error and log line, so that the advice is not buried.
+        self.fenced = (
+            f"the database's files changed under the server ({difference.text}): "
+            "do not restart, run perdure db backup NAME"
+        )
         # So that the next start is rejected even if the lock file was removed together with the database.
         self._restore_lock_file()
         log.critical(
             "database files changed, writes rejected: do not restart, run perdure db backup NAME",
             extra={
                 "database": self.path,
-                "difference": difference,
+                "difference": difference.text,
                 "log_copied": self._rescue_log(connection),
             },
         )
@@ -271,7 +326,7 @@ class DatabaseFiles:
 
         Returns True if the main file holds everything. Any other damage leaves the files as they are.
         """
-        states = {probe.path: (probe.identity(), identity) for probe, identity in self._probes}
+        states = {probe.named: (probe.identity(), identity) for probe, identity in self._probes}
         main, main_was = states.get(self.path, (None, None))
         index, index_was = states.get(f"{self.path}-shm", (None, None))
         if main != main_was or main is None or index not in (None, index_was):
@@ -297,7 +352,7 @@ class DatabaseFiles:
 
     def _check_lock_file(self, connection: apsw.Connection) -> None:
         if not self._restore_lock_file():
-            self._fence(connection, f"{self._lock.path} belongs to another server")
+            self._fence(connection, _Difference(f"{self._lock.path} belongs to another server"))
             raise OutcomeUnknown(self.fenced)
 
     def _restore_lock_file(self) -> bool:
@@ -312,6 +367,7 @@ class DatabaseFiles:
             self._not_recorded.tell(error)
             return True
         self._protect()
+        self._note_descriptors()
         self._write_record()
         log.warning("lock file was missing, created again", extra={"path": self._lock.path})
         return True
@@ -323,6 +379,21 @@ class DatabaseFiles:
         open_audit.unprotect(self)
         self._guard.close()
         self._lock.release()
+
+
+def _existing(probes: Iterable[FileProbe]) -> tuple[tuple[FileProbe, FileIdentity], ...]:
+    """Return the probes that find a file, each with what it finds."""
+    found = [(probe, probe.identity()) for probe in probes]
+    return tuple((probe, identity) for probe, identity in found if identity is not None)
+
+
+def _closed(descriptors: Iterable[tuple[FileProbe, FileIdentity]]) -> _Difference | None:
+    """Return the first of these descriptors that is not open on its file any more."""
+    for probe, identity in descriptors:
+        if (found := probe.identity()) != identity:
+            state = "closed" if found is None else "closed and used for another file"
+            return _Difference(f"descriptor {probe.named} was {state}", is_of_descriptors=True)
+    return None
 
 
 def _size(path: str) -> int:

@@ -208,6 +208,8 @@ class SqliteStore:
             copier = ConnectionThreads("store-copier", lambda: connect_reader(path, self._vfs))
             await copier.start()
             self._copier = copier
+            if (files := self._files) is not None:
+                await writer.submit(lambda _: files.watch_readers())
 
     def _connect(self) -> apsw.Connection:
         connection = connect_writer(self._path or ":memory:", self._vfs)
@@ -535,6 +537,8 @@ class SqliteStore:
                 result = work(connection)
             except BaseException:
                 files.forget_pending()
+                # A failure can be the first sign of a closed descriptor. The log then says what to do.
+                files.is_sound(connection)
                 raise
             files.confirm(connection)
             return result
@@ -589,7 +593,8 @@ class SqliteStore:
         except apsw.Error as error:
             log.warning("the log could not be copied into the database: %s", error)
             return
-        if files is not None and frames == copied >= 0:
+        # A log whose pages were written to another file must stay, so the next commit must not begin it again.
+        if files is not None and files.is_sound(connection) and frames == copied >= 0:
             files.log_copied()
 
 

@@ -20,6 +20,7 @@ _LINUX: Final = sys.platform == "linux" and struct.calcsize("P") == 8
 """The layouts below are those of 64-bit Linux, which all its architectures share."""
 
 _AT_FDCWD: Final = -100
+_AT_EMPTY_PATH: Final = 0x1000
 _STATX_TYPE_NLINK_INO: Final = 0x1 | 0x4 | 0x100
 _STATX_BYTES: Final = 256
 _STATX_INODE_WORD: Final = 32 // 8
@@ -72,36 +73,50 @@ def _library() -> ctypes.PyDLL | None:
 _LIBRARY: Final = _library()
 
 
-class PathProbe:
-    """The identity of the file at one path, read again and again. Belongs to one thread."""
+class FileProbe:
+    """The identity of one file, read again and again: of the file at a path, or of an open one. Belongs to one thread.
 
-    __slots__ = ("_arguments", "_statx", "_words", "path")
+    ``named`` is a path or a descriptor.
+    """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    __slots__ = ("_arguments", "_statx", "_words", "named")
+
+    def __init__(self, named: str | int) -> None:
+        self.named = named
+        is_open = isinstance(named, int)
         buffer = ctypes.create_string_buffer(_STATX_BYTES)
         self._words = memoryview(buffer).cast("B").cast("Q")
         self._statx = None if _LIBRARY is None else _LIBRARY["statx"]
         # Converted once: converting them costs as much as the call.
         self._arguments = (
-            ctypes.c_int(_AT_FDCWD),
-            ctypes.c_char_p(os.fsencode(path)),
-            ctypes.c_int(0),
+            ctypes.c_int(named if isinstance(named, int) else _AT_FDCWD),
+            ctypes.c_char_p(b"" if isinstance(named, int) else os.fsencode(named)),
+            ctypes.c_int(_AT_EMPTY_PATH if is_open else 0),
             ctypes.c_uint(_STATX_TYPE_NLINK_INO),
             ctypes.byref(buffer),
         )
 
     def identity(self) -> FileIdentity | None:
-        """Return the identity of the file at the path, None if there is none or it cannot be looked up."""
+        """Return the file's identity, None if there is no file or it cannot be looked up."""
         if self._statx is None:
             try:
-                found = os.stat(self.path)
+                found = os.stat(self.named)
             except OSError:
                 return None
             return found.st_dev, found.st_ino
         if self._statx(*self._arguments) != 0:
             return None
         return self._words[_STATX_DEVICE_WORD], self._words[_STATX_INODE_WORD]
+
+
+def open_descriptors() -> list[int]:
+    """Return the open descriptors of this process, an empty list if the system does not list them."""
+    for directory in ("/proc/self/fd", "/dev/fd"):
+        try:
+            return [int(name) for name in os.listdir(directory)]
+        except (OSError, ValueError):
+            continue
+    return []
 
 
 class LockProbe:
