@@ -178,7 +178,7 @@ class Gate:
             raise Overloaded(self.limits.retry_after_ms)
         queue = self._waiting_bulk if bulk else self._waiting
         turn = queue.add(peer)
-        self._turns.enter()
+        call = self._turns.enter()
         peer.waiting += 1
         try:
             await turn
@@ -192,7 +192,7 @@ class Gate:
             raise Overloaded(self.limits.retry_after_ms) from None
         finally:
             peer.waiting -= 1
-            self._turns.leave()
+            self._turns.leave(call)
         return bulk
 
     def _is_crowded(self) -> bool:
