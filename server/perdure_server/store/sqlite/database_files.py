@@ -28,7 +28,13 @@ import apsw
 
 from perdure_server.store.protocol import CannotOpen, DatabaseInUse, LostCommits, OutcomeUnknown, Unavailable
 from perdure_server.store.sqlite import open_audit
-from perdure_server.store.sqlite.file_lock import CommitRecord, FileGuard, FileLock, check_record
+from perdure_server.store.sqlite.file_lock import (
+    CommitRecord,
+    FileGuard,
+    FileLock,
+    check_record,
+    encode_record,
+)
 from perdure_server.store.sqlite.files import set_keeps_log
 from perdure_server.store.sqlite.log_check import log_is_damaged
 from perdure_server.store.sqlite.queries import fetch, one
@@ -344,8 +350,9 @@ class DatabaseFiles:
     # --- the lock file ------------------------------------------------------------------------------------------
 
     def _write_record(self) -> None:
-        record = CommitRecord(
-            self._database_id, self._number, self._copied_number, self._guard.device, self._guard.inode
+        guard = self._guard
+        record = encode_record(
+            self._database_id, self._number, self._copied_number, guard.device, guard.inode
         )
         if not self._lock.write_record(record):
             self._not_recorded.tell(self._lock.path)
