@@ -239,6 +239,8 @@ class SqliteStore:
         readers, lister, copier = self._readers, self._lister, self._copier
         writer, files = self._writer, self._owned_files
         self._readers = self._lister = self._copier = self._writer = self._owned_files = None
+        if files is not None:
+            files.unwatch_readers()
         for threads in (copier, lister, readers):
             if threads is not None and threads is not writer:
                 await threads.close()
@@ -528,7 +530,7 @@ class SqliteStore:
             return await self._writer.submit(work)
 
         def run(connection: apsw.Connection) -> T:
-            files.check_writable()
+            files.check_writable(connection)
             try:
                 result = work(connection)
             except BaseException:
@@ -589,6 +591,9 @@ class SqliteStore:
         except apsw.Error as error:
             log.warning("the log could not be copied into the database: %s", error)
             return
+        finally:
+            if files is not None:
+                files.main_file_written()
         # A log whose pages were written to another file must stay, so the next commit must not begin it again.
         if files is not None and files.is_sound(connection) and frames == copied >= 0:
             files.log_copied()
