@@ -82,8 +82,10 @@ class _Difference:
 class DatabaseFiles:
     """The database file at ``path``, its `-wal`, `-shm` and `.lock`, held by this process alone."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, link: str | None = None) -> None:
+        """``link`` is an absolute path with symbolic links that leads to ``path``, if the database was named by one."""
         self.path = path
+        self._link = link
         self.fenced = ""
         """Reason for rejecting all writes, empty while the files are sound."""
         self._lock = FileLock(path)
@@ -189,7 +191,11 @@ class DatabaseFiles:
             self._copied_number = self._number
         elif self._record is not None:
             self._copied_number = self._record.copied_number
-        self._probes = _existing(FileProbe(f"{self.path}{suffix}") for suffix in ("", "-wal", "-shm"))
+        paths = [f"{self.path}{suffix}" for suffix in ("", "-wal", "-shm")]
+        if self._link is not None:
+            # The next start follows it again.
+            paths.append(self._link)
+        self._probes = _existing(map(FileProbe, paths))
         for probe, _ in self._probes:
             if probe.named == self.path:
                 self._main = probe

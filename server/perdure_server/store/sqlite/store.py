@@ -153,6 +153,7 @@ class SqliteStore:
         scan_rows_max: int = SCAN_ROWS_MAX,
     ) -> None:
         self._path = os.path.realpath(path) if path is not None else None
+        self._named = os.path.abspath(path) if path is not None else None
         self._clock = clock or wall_clock_ms
         self._vfs = vfs
         self._scan_rows_max = scan_rows_max
@@ -176,7 +177,7 @@ class SqliteStore:
         check_sqlite()
         if self._path is not None:
             check_path(self._path)
-            files = DatabaseFiles(self._path)
+            files = DatabaseFiles(self._path, link=None if self._named == self._path else self._named)
             files.take()
             self._files = self._owned_files = files
         try:
