@@ -17,7 +17,14 @@ from typing import Any
 import pytest
 
 from factories import a_change, a_definition, a_state
-from perdure_server.store.protocol import COMMITTED, DatabaseInUse, OutcomeUnknown, Unavailable
+from perdure_server.store.protocol import (
+    COMMITTED,
+    CannotOpen,
+    DatabaseInUse,
+    LostCommits,
+    OutcomeUnknown,
+    Unavailable,
+)
 from perdure_server.store.sqlite import SqliteStore, syscalls
 from perdure_server.store.sqlite.database_files import DatabaseFiles
 from perdure_server.store.sqlite.file_lock import RECORD_BYTES, CommitRecord, FileLock
@@ -109,6 +116,93 @@ async def test_a_commit_that_went_into_another_file_is_unknown(
     assert "do not" not in record.getMessage()
     await store.close()
     assert b"perdure-commits" not in other.read_bytes()
+    reopened = SqliteStore(path)
+    await reopened.open()
+    assert [await reopened.load(state.instance_id) for state in states] == states
+    await reopened.close()
+
+
+async def test_a_link_that_leads_elsewhere_takes_no_more_commits(tmp_path: Path) -> None:
+    """As of a deploy that switches a folder's link, which the next start follows to an older database."""
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    link = tmp_path / "current"
+    link.symlink_to("first")
+    store = SqliteStore(str(link / "p.db"))
+    await store.open()
+    await store.put_definition(a_definition())
+    state = a_state()
+    assert list(await store.commit([a_change(state)])) == [COMMITTED]
+
+    link.unlink()
+    link.symlink_to("second")
+
+    with pytest.raises(OutcomeUnknown, match="do not restart"):
+        await store.commit([a_change(a_state())])
+    assert await store.load(state.instance_id) == state
+    await store.close()
+
+
+async def test_a_log_that_was_cut_in_place_takes_no_more_commits(store: SqliteStore, path: str) -> None:
+    for _ in range(5):
+        await store.commit([a_change(a_state())])
+    subprocess.run(["truncate", "--size=0", f"{path}-wal"], check=True)
+
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="stop the server and restore a backup"):
+            await store.commit([a_change(a_state())])
+    await store.close()
+    with pytest.raises(LostCommits):
+        await SqliteStore(path).open()
+
+
+@pytest.mark.parametrize("copied_bytes", [None, 0, 5_000])
+async def test_a_database_that_was_overwritten_in_place_takes_no_more_commits(
+    copied_bytes: int | None, store: SqliteStore, path: str
+) -> None:
+    """As by ``cp`` of an older copy over the file of a running server, which keeps its inode."""
+    await copy_log(store)
+    subprocess.run(["cp", path, f"{path}.older"], check=True)
+    if copied_bytes is not None:
+        os.truncate(f"{path}.older", copied_bytes)
+    for _ in range(5):
+        await store.commit([a_change(a_state())])
+    await copy_log(store)
+    subprocess.run(["cp", f"{path}.older", path], check=True)
+
+    with pytest.raises(OutcomeUnknown, match="overwritten"):
+        await store.commit([a_change(a_state())])
+    with pytest.raises(Unavailable, match="stop the server and restore a backup"):
+        await store.commit([a_change(a_state())])
+    await store.close()
+    with pytest.raises((LostCommits, CannotOpen)):
+        await SqliteStore(path).open()
+
+
+async def copy_log(store: SqliteStore) -> None:
+    assert store._writer is not None
+    await store._writer.submit(store._copy_log)
+
+
+@pytest.mark.parametrize("mode", ["PASSIVE", "FULL", "RESTART", "TRUNCATE"])
+async def test_another_sqlite_may_copy_the_log(
+    mode: str, store: SqliteStore, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1])\n"
+        "assert c.execute(f'PRAGMA wal_checkpoint({sys.argv[2]})').fetchone()[1] >= 0\n"
+    )
+    states = [a_state() for _ in range(3)]
+    for state in states:
+        await store.commit([a_change(state)])
+        subprocess.run([sys.executable, "-c", program, path, mode], check=True)
+    os.utime(path)
+    assert list(await store.commit([a_change(a_state())])) == [COMMITTED]
+    await copy_log(store)
+    await store.close()
+
+    # The store's own copy of the log may have met the other one, which is a warning.
+    assert [record for record in caplog.records if record.levelno > logging.WARNING] == []
     reopened = SqliteStore(path)
     await reopened.open()
     assert [await reopened.load(state.instance_id) for state in states] == states
@@ -302,8 +396,19 @@ def openers(path: str) -> dict[str, Callable[[], Any]]:
         "sqlite3 path": lambda: sqlite3.connect(Path(path)).close(),
         "sqlite3 uri": lambda: sqlite3.connect(f"file:{path}?mode=ro", uri=True).close(),
         "sqlite3 host": lambda: sqlite3.connect(f"file://localhost{path}", uri=True).close(),
+        "directory": lambda: open_in_directory(path),
+        "sqlite3 nul": lambda: sqlite3.connect(f"file:{path}%00.copy?mode=ro", uri=True).close(),
         "sqlite3 escaped": lambda: sqlite3.connect(f"file:{path.replace('p', '%70')}", uri=True).close(),
     }  # fmt: skip
+
+
+def open_in_directory(path: str) -> None:
+    """Open a file by its name in an open directory, as `os.fwalk` suggests."""
+    directory = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        os.close(os.open(os.path.basename(path), os.O_RDONLY, dir_fd=directory))
+    finally:
+        os.close(directory)
 
 
 async def test_no_way_of_opening_the_files_here_is_allowed_while_the_store_is_open(

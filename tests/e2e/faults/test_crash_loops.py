@@ -13,7 +13,7 @@ from e2e.server_process import ServerDidNotStart, ServerProcess
 from perdure.client import AttemptFailed, AttemptReleased, Client, Fact, Instance, InstanceState
 
 APP = Path(__file__).with_name("crash_app.py")
-WAIT_SECONDS = 120.0
+WAIT_SECONDS = 600.0
 STARTS_MAX = 40
 
 pytestmark = pytest.mark.timeout(300)

@@ -6,6 +6,10 @@ and `confirm`. `confirm` compares the files at the paths with the open ones and 
 differs, the store is fenced: the result of that write is unknown and all later writes are rejected, but SQLite keeps
 the files open. They hold all data, reads work, and a backup over an open connection saves everything.
 
+Another program can also write into the files, such as ``cp`` of an older copy over the database or ``truncate`` of its
+log. Nobody but SQLite changes the main file, and only while it copies the log, so any other change is examined. The
+log never gets shorter than its index says. Nothing can be saved from such files, so later writes are rejected.
+
 The descriptors are compared as well. Code in the process that closes a descriptor of SQLite, such as one that it closed
 before, makes SQLite write to the file that gets its number next. The files at the paths are whole then, so a fenced
 server is restarted in that case.
@@ -36,7 +40,7 @@ from perdure_server.store.sqlite.file_lock import (
     encode_record,
 )
 from perdure_server.store.sqlite.files import set_keeps_log
-from perdure_server.store.sqlite.log_check import log_is_damaged
+from perdure_server.store.sqlite.log_check import log_bytes_min, log_is_damaged
 from perdure_server.store.sqlite.queries import fetch, one
 from perdure_server.store.sqlite.syscalls import FileIdentity, FileProbe, LockProbe, open_descriptors
 from perdure_server.telemetry.logs import Sparing
@@ -65,19 +69,29 @@ def read_identity(connection: apsw.Connection) -> tuple[str, int]:
     return database_id, number
 
 
+_BACK_UP: Final = "do not restart, run perdure db backup NAME"
+_RESTART: Final = "restart the server"
+_RESTORE: Final = "stop the server and restore a backup"
+
+
 @dataclass(frozen=True, slots=True)
 class _Difference:
-    """A reason to fence the store. If only descriptors differ, the files at the paths have all acknowledged commits."""
+    """A reason to fence the store, and what to do about it.
+
+    If only descriptors differ, the files at the paths have all acknowledged commits.
+    """
 
     text: str
-    is_of_descriptors: bool = False
+    advice: str = _BACK_UP
 
 
 class DatabaseFiles:
     """The database file at ``path``, its `-wal`, `-shm` and `.lock`, held by this process alone."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, link: str | None = None) -> None:
+        """``link`` is an absolute path with symbolic links that leads to ``path``, if the database was named by one."""
         self.path = path
+        self._link = link
         self.fenced = ""
         """Reason for rejecting all writes, empty while the files are sound."""
         self._lock = FileLock(path)
@@ -96,6 +110,11 @@ class DatabaseFiles:
         self._reader_descriptors: tuple[tuple[FileProbe, FileIdentity], ...] = ()
         self._locks: tuple[tuple[str, LockProbe], ...] = ()
         self._look_at = 0.0
+        self._main: FileProbe | None = None
+        self._main_stamp: tuple[int, ...] = ()
+        self._log: FileProbe | None = None
+        self._log_bytes = 0
+        self._index = -1
         self._not_recorded = Sparing(log, "commit number not written to the lock file: %s")
 
     # --- before SQLite opens the file ---------------------------------------------------------------------------
@@ -124,18 +143,11 @@ class DatabaseFiles:
     def _check_main_file(self, record: CommitRecord) -> None:
         """Reject an older file that was put under the log of a newer one: SQLite would mix them."""
         self._was_copied = (record.device, record.inode) != (self._guard.device, self._guard.inode)
-        uri = f"file:{urllib.parse.quote(os.fsencode(self.path))}?immutable=1"
         try:
-            connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-        except apsw.Error:
-            return
-        try:
-            database_id, number = read_identity(connection)
+            database_id, number = self._read_main_file()
         except apsw.Error:
             # Without its log the file can be incomplete, which proves nothing.
             return
-        finally:
-            connection.close()
         if database_id and (database_id != record.database_id or number < record.copied_number):
             raise LostCommits(
                 self.path,
@@ -155,7 +167,7 @@ class DatabaseFiles:
         # The first read creates the `-shm` file, and recovers the log.
         database_id, number = read_identity(connection)
         try:
-            index = self._guard.open_index()
+            index = self._index = self._guard.open_index()
             if self._had_log and log_is_damaged(f"{self.path}-wal", index):
                 raise LostCommits(
                     self.path, "its -wal file is damaged, and acknowledged commits follow the damage"
@@ -185,7 +197,17 @@ class DatabaseFiles:
             self._copied_number = self._number
         elif self._record is not None:
             self._copied_number = self._record.copied_number
-        self._probes = _existing(FileProbe(f"{self.path}{suffix}") for suffix in ("", "-wal", "-shm"))
+        paths = [f"{self.path}{suffix}" for suffix in ("", "-wal", "-shm")]
+        if self._link is not None:
+            # The next start follows it again.
+            paths.append(self._link)
+        self._probes = _existing(map(FileProbe, paths))
+        for probe, _ in self._probes:
+            if probe.named == self.path:
+                self._main = probe
+            elif probe.named == f"{self.path}-wal":
+                self._log, self._log_bytes = probe, probe.size_bytes()
+        self.main_file_written()
         self._note_descriptors()
         self._protect()
         self._write_record()
@@ -194,6 +216,10 @@ class DatabaseFiles:
         """Start to look at the descriptors of further connections. Call it once they have read."""
         ours = {probe.named for probe, _ in self._descriptors}
         self._reader_descriptors = tuple(found for found in self._open_files() if found[0].named not in ours)
+
+    def unwatch_readers(self) -> None:
+        """Stop to look at the descriptors of further connections. Call it, on any thread, before they are closed."""
+        self._reader_descriptors = ()
 
     def _note_descriptors(self) -> None:
         self._descriptors = self._open_files()
@@ -213,10 +239,29 @@ class DatabaseFiles:
 
     # --- around each write --------------------------------------------------------------------------------------
 
-    def check_writable(self) -> None:
-        """Raise `Unavailable` if the store is fenced."""
+    def check_writable(self, connection: apsw.Connection) -> None:
+        """Raise `Unavailable` if the store is fenced, or if its log was cut."""
+        # After the write, a log that was cut before looks as long as ever.
+        log = None if self.fenced else self._log
+        if log is not None and log.identity() is not None and log.size_bytes() < self._log_bytes:
+            self._check_log_size(connection, log)
         if self.fenced:
             raise Unavailable(self.fenced)
+
+    def _check_log_size(self, connection: apsw.Connection, log: FileProbe) -> None:
+        """Fence the store if the log is too short. Another SQLite may have copied and cut it in order."""
+        self._log_bytes = log.size_bytes()
+        try:
+            bytes_min = log_bytes_min(self._index)
+        except OSError:
+            return
+        if self._log_bytes < bytes_min:
+            self._fence(connection, _Difference(f"{log.named} was cut", _RESTORE))
+
+    def main_file_written(self) -> None:
+        """Note that SQLite changed the main file."""
+        if self._main is not None and self._main.identity() is not None:
+            self._main_stamp = self._main.stamp()
 
     def advance(self, connection: apsw.Connection) -> None:
         """Count the commit of the open transaction."""
@@ -239,6 +284,8 @@ class DatabaseFiles:
         is_due = time.monotonic() >= self._look_at
         if not self.is_sound(connection, thorough=is_due):
             raise OutcomeUnknown(self.fenced)
+        if self._log is not None:
+            self._log_bytes = self._log.size_bytes()
         if self._pending:
             self._number, self._pending = self._pending, 0
             self._write_record()
@@ -261,7 +308,10 @@ class DatabaseFiles:
 
     def log_copied(self) -> None:
         """Note that the main file is complete without its log."""
-        self._copied_number = self._number
+        if self._number and self._copied_number != self._number:
+            self._copied_number = self._number
+            # An older file that is put in the place of this one is recognized from now on.
+            self._write_record()
 
     def _difference(self) -> _Difference | None:
         """Return what is wrong with the files, None if nothing is."""
@@ -269,6 +319,10 @@ class DatabaseFiles:
             found = probe.identity()
             if found != identity:
                 return _Difference(f"{probe.named} was {'removed' if found is None else 'replaced'}")
+        if self._main is not None and self._main.stamp() != self._main_stamp:
+            bytes_before, self._main_stamp = self._main_stamp[0], self._main.stamp()
+            if not self._is_main_file(bytes_before):
+                return _Difference(f"{self.path} was overwritten", _RESTORE)
         if difference := _closed(self._written):
             return difference
         for path, lock in self._locks:
@@ -279,6 +333,28 @@ class DatabaseFiles:
                 # Closing a descriptor drops the locks of its file too.
                 return _closed(self._descriptors) or _Difference(f"SQLite's lock on {path} was dropped")
         return None
+
+    def _is_main_file(self, bytes_before: int) -> bool:
+        """Return False if the main file, after it was changed, is known to be another or an older one.
+
+        ``bytes_before`` is its size before the change.
+        """
+        try:
+            database_id, number = self._read_main_file()
+        except apsw.Error:
+            # In the midst of a copy of the log by another SQLite, it may be incomplete without its log. It does not
+            # get shorter before the end of that.
+            return self._main_stamp[0] >= bytes_before
+        return database_id == self._database_id and number >= self._copied_number
+
+    def _read_main_file(self) -> tuple[str, int]:
+        """Return the id and the commit number of the main file without its log. Raises ``apsw.Error``."""
+        uri = f"file:{urllib.parse.quote(os.fsencode(self.path))}?immutable=1"
+        connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        try:
+            return read_identity(connection)
+        finally:
+            connection.close()
 
     def _is_listed(self, path: str) -> bool:
         """Return True unless the kernel's list of locks is known to lack ours.
@@ -301,14 +377,17 @@ class DatabaseFiles:
     def _fence(self, connection: apsw.Connection, difference: _Difference) -> None:
         # Closing would remove the log by its path, which is another one by now.
         set_keeps_log(connection, keeps=True)
-        if difference.is_of_descriptors:
+        extra = {"database": self.path, "difference": difference.text}
+        if difference.advice == _RESTART:
             self.fenced = (
-                f"code in the server's process closed files of the database ({difference.text}): "
-                "restart the server"
+                f"code in the server's process closed the database's files ({difference.text}): {_RESTART}"
             )
+            log.critical("database descriptors changed, writes rejected: restart the server", extra=extra)
+            return
+        if difference.advice == _RESTORE:
+            self.fenced = f"another program wrote to the database's files ({difference.text}): {_RESTORE}"
             log.critical(
-                "database descriptors changed, writes rejected: restart the server",
-                extra={"database": self.path, "difference": difference.text},
+                "database content changed, writes rejected: stop the server and restore a backup", extra=extra
             )
             return
         # In every later error and log line, so that the advice is not buried.
@@ -320,11 +399,7 @@ class DatabaseFiles:
         self._restore_lock_file()
         log.critical(
             "database files changed, writes rejected: do not restart, run perdure db backup NAME",
-            extra={
-                "database": self.path,
-                "difference": difference.text,
-                "log_copied": self._rescue_log(connection),
-            },
+            extra=extra | {"log_copied": self._rescue_log(connection)},
         )
 
     def _rescue_log(self, connection: apsw.Connection) -> bool:
@@ -399,7 +474,7 @@ def _closed(descriptors: Iterable[tuple[FileProbe, FileIdentity]]) -> _Differenc
     for probe, identity in descriptors:
         if (found := probe.identity()) != identity:
             state = "closed" if found is None else "closed and used for another file"
-            return _Difference(f"descriptor {probe.named} was {state}", is_of_descriptors=True)
+            return _Difference(f"descriptor {probe.named} was {state}", _RESTART)
     return None
 
 

@@ -45,6 +45,16 @@ def log_is_damaged(log_path: str, index_descriptor: int) -> bool:
         os.close(descriptor)
 
 
+def log_bytes_min(index_descriptor: int) -> int:
+    """Return the size that the log has at least, by its index. Raises ``OSError``."""
+    index = os.pread(index_descriptor, _INDEX_HEADER.size, 0)
+    if len(index) < _INDEX_HEADER.size:
+        return 0
+    page_bytes, last_frame = _INDEX_HEADER.unpack(index)[-5:-3]
+    frame_bytes = _FRAME_HEADER_BYTES + (1 << 16 if page_bytes == 1 else page_bytes)
+    return _HEADER_BYTES + int(last_frame) * int(frame_bytes) if last_frame else 0
+
+
 class _Log:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

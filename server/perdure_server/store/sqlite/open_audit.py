@@ -93,19 +93,21 @@ def _on_event(event: str, arguments: tuple[Any, ...]) -> None:
     if event not in _EVENTS or not _protected.all_paths or threading.get_ident() in _protected.exempt_threads:
         return
     try:
-        found = _protected_path(event, arguments[0])
+        found = _protected_path(event, *arguments)
     except Exception:  # noqa: BLE001 - an argument that cannot be understood is for the called function to reject
         return
     if found is not None:
         raise PermissionError(errno.EPERM, _MESSAGE, found)
 
 
-def _protected_path(event: str, named: Any) -> str | None:
+def _protected_path(event: str, named: Any, mode: Any = None, flags: Any = 0, *_: Any) -> str | None:
     """Return the protected path that an argument names, None if it names none."""
     if named is None or isinstance(named, int):
         return None  # a descriptor, which is open already
     path = os.fsdecode(named)
     if _is_protected(path):
+        return path
+    if event == "open" and mode is None and _may_be_in_a_directory(path, flags):
         return path
     if event == "sqlite3.connect" and path.startswith("file:"):
         path = _path_of_uri(path)
@@ -122,11 +124,21 @@ def _is_protected(path: str) -> bool:
     return os.path.basename(path) in _protected.all_names and os.path.realpath(path) in _protected.all_paths
 
 
+def _may_be_in_a_directory(path: str, flags: int) -> bool:
+    """Return True if `os.open` was called with a name that only exists relative to a ``dir_fd``, which no hook sees.
+
+    Without one, the call would fail in any case.
+    """
+    is_name = not os.path.isabs(path) and os.path.basename(path) in _protected.all_names
+    return is_name and not flags & os.O_CREAT and not os.path.lexists(path)
+
+
 def _path_of_uri(uri: str) -> str:
     path = uri.removeprefix("file:").partition("#")[0].partition("?")[0]
     if path.startswith("//"):
         path = "/" + path[2:].partition("/")[2]
-    return urllib.parse.unquote(path, errors="surrogateescape")
+    # SQLite reads a name up to its first NUL.
+    return urllib.parse.unquote(path, errors="surrogateescape").partition("\0")[0]
 
 
 def _identity(path: str) -> Identity | None:

@@ -154,6 +154,7 @@ class SqliteStore:
         scan_rows_max: int = SCAN_ROWS_MAX,
     ) -> None:
         self._path = os.path.realpath(path) if path is not None else None
+        self._named = os.path.abspath(path) if path is not None else None
         self._clock = clock or wall_clock_ms
         self._vfs = vfs
         self._scan_rows_max = scan_rows_max
@@ -177,7 +178,7 @@ class SqliteStore:
         check_sqlite()
         if self._path is not None:
             check_path(self._path)
-            files = DatabaseFiles(self._path)
+            files = DatabaseFiles(self._path, link=None if self._named == self._path else self._named)
             files.take()
             self._files = self._owned_files = files
         try:
@@ -240,6 +241,8 @@ class SqliteStore:
         readers, lister, copier = self._readers, self._lister, self._copier
         writer, files = self._writer, self._owned_files
         self._readers = self._lister = self._copier = self._writer = self._owned_files = None
+        if files is not None:
+            files.unwatch_readers()
         for threads in (copier, lister, readers):
             if threads is not None and threads is not writer:
                 await threads.close()
@@ -532,7 +535,7 @@ class SqliteStore:
             return await self._writer.submit(work)
 
         def run(connection: apsw.Connection) -> T:
-            files.check_writable()
+            files.check_writable(connection)
             try:
                 result = work(connection)
             except BaseException:
@@ -593,6 +596,9 @@ class SqliteStore:
         except apsw.Error as error:
             log.warning("the log could not be copied into the database: %s", error)
             return
+        finally:
+            if files is not None:
+                files.main_file_written()
         # A log whose pages were written to another file must stay, so the next commit must not begin it again.
         if files is not None and files.is_sound(connection) and frames == copied >= 0:
             files.log_copied()

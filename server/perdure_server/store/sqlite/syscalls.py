@@ -21,11 +21,15 @@ _LINUX: Final = sys.platform == "linux" and struct.calcsize("P") == 8
 
 _AT_FDCWD: Final = -100
 _AT_EMPTY_PATH: Final = 0x1000
-_STATX_TYPE_NLINK_INO: Final = 0x1 | 0x4 | 0x100
+_STATX_FIELDS: Final = 0x1 | 0x4 | 0x40 | 0x100 | 0x200
+"""Type, number of links, time of the last change, inode and size."""
 _STATX_BYTES: Final = 256
 _STATX_INODE_WORD: Final = 32 // 8
+_STATX_SIZE_WORD: Final = 40 // 8
+_STATX_CHANGED_WORDS: Final = (112 // 8, 120 // 8)
 _STATX_DEVICE_WORD: Final = 136 // 8
-"""Places in `struct statx`, in words of eight bytes: `stx_ino`, and `stx_dev_major` with `stx_dev_minor`."""
+"""Places in `struct statx`, in words of eight bytes: `stx_ino`, `stx_size`, `stx_mtime`, and `stx_dev_major` with
+`stx_dev_minor`."""
 
 _F_OFD_GETLK: Final = 36
 _FLOCK: Final = struct.Struct("=hhiqqii")
@@ -79,10 +83,11 @@ class FileProbe:
     ``named`` is a path or a descriptor.
     """
 
-    __slots__ = ("_arguments", "_statx", "_words", "named")
+    __slots__ = ("_arguments", "_found", "_statx", "_words", "named")
 
     def __init__(self, named: str | int) -> None:
         self.named = named
+        self._found: os.stat_result | None = None
         is_open = isinstance(named, int)
         buffer = ctypes.create_string_buffer(_STATX_BYTES)
         self._words = memoryview(buffer).cast("B").cast("Q")
@@ -92,7 +97,7 @@ class FileProbe:
             ctypes.c_int(named if isinstance(named, int) else _AT_FDCWD),
             ctypes.c_char_p(b"" if isinstance(named, int) else os.fsencode(named)),
             ctypes.c_int(_AT_EMPTY_PATH if is_open else 0),
-            ctypes.c_uint(_STATX_TYPE_NLINK_INO),
+            ctypes.c_uint(_STATX_FIELDS),
             ctypes.byref(buffer),
         )
 
@@ -100,13 +105,24 @@ class FileProbe:
         """Return the file's identity, None if there is no file or it cannot be looked up."""
         if self._statx is None:
             try:
-                found = os.stat(self.named)
+                found = self._found = os.stat(self.named)
             except OSError:
                 return None
             return found.st_dev, found.st_ino
         if self._statx(*self._arguments) != 0:
             return None
         return self._words[_STATX_DEVICE_WORD], self._words[_STATX_INODE_WORD]
+
+    def size_bytes(self) -> int:
+        """Return the size that the last `identity` found."""
+        return self._words[_STATX_SIZE_WORD] if self._found is None else self._found.st_size
+
+    def stamp(self) -> tuple[int, ...]:
+        """Return what the last `identity` found of the file's content: its size and the time of its last change."""
+        if self._found is not None:
+            return self._found.st_size, self._found.st_mtime_ns
+        seconds, nanoseconds = _STATX_CHANGED_WORDS
+        return self._words[_STATX_SIZE_WORD], self._words[seconds], self._words[nanoseconds]
 
 
 def open_descriptors() -> list[int]:
