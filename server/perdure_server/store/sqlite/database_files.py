@@ -189,6 +189,10 @@ class DatabaseFiles:
         ours = {probe.named for probe, _ in self._descriptors}
         self._reader_descriptors = tuple(found for found in self._open_files() if found[0].named not in ours)
 
+    def forget_readers(self) -> None:
+        """Stop to look at the descriptors of further connections. Call it before they are closed."""
+        self._reader_descriptors = ()
+
     def _note_descriptors(self) -> None:
         self._descriptors = self._open_files()
         # Those that a commit writes to. The others are looked at less often, since each look is a system call.
