@@ -189,8 +189,13 @@ class DatabaseFiles:
         ours = {probe.named for probe, _ in self._descriptors}
         self._reader_descriptors = tuple(found for found in self._open_files() if found[0].named not in ours)
 
+    def forget_readers(self) -> None:
+        """Stop to look at the descriptors of `watch_readers`. Call it before these connections are closed."""
+        self._reader_descriptors = ()
+
     def _note_descriptors(self) -> None:
-        self._descriptors = self._open_files()
+        of_readers = {probe.named for probe, _ in self._reader_descriptors}
+        self._descriptors = tuple(found for found in self._open_files() if found[0].named not in of_readers)
         # Those that a commit writes to. The others are looked at less often, since each look is a system call.
         written = {
             found for _, found in _existing(FileProbe(path) for path in (f"{self.path}-wal", self._lock.path))
