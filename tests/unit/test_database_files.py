@@ -101,6 +101,25 @@ def is_on(descriptor: int, wanted: os.stat_result) -> bool:
     return os.path.samestat(os.fstat(descriptor), wanted)
 
 
+@pytest.mark.parametrize("lock_removed", [False, True])
+async def test_a_clean_stop_copies_the_log_and_reports_no_fault(
+    store: SqliteStore, path: str, caplog: pytest.LogCaptureFixture, lock_removed: bool
+) -> None:
+    state = a_state()
+    assert list(await store.commit([a_change(state)])) == [COMMITTED]
+    assert await store.load(state.instance_id) == state
+    if lock_removed:
+        remove(f"{path}.lock")
+        store._files._look_at = 0.0  # type: ignore[union-attr]
+        assert list(await store.commit([a_change(a_state())])) == [COMMITTED]
+        assert Path(f"{path}.lock").exists()
+
+    await store.close()
+
+    assert [record for record in caplog.records if record.levelno == logging.CRITICAL] == []
+    assert not Path(f"{path}-wal").exists()
+
+
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", ".lock"])
 async def test_a_commit_that_went_into_another_file_is_unknown(
     suffix: str, store: SqliteStore, path: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -218,11 +218,12 @@ class DatabaseFiles:
         self._reader_descriptors = tuple(found for found in self._open_files() if found[0].named not in ours)
 
     def unwatch_readers(self) -> None:
-        """Stop to look at the descriptors of further connections. Call it, on any thread, before they are closed."""
+        """Stop watching the descriptors of other connections. Call it on the writer thread, before they are closed."""
         self._reader_descriptors = ()
 
     def _note_descriptors(self) -> None:
-        self._descriptors = self._open_files()
+        of_readers = {probe.named for probe, _ in self._reader_descriptors}
+        self._descriptors = tuple(found for found in self._open_files() if found[0].named not in of_readers)
         # Those that a commit writes to. The others are looked at less often, since each look is a system call.
         written = {
             found for _, found in _existing(FileProbe(path) for path in (f"{self.path}-wal", self._lock.path))
