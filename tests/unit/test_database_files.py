@@ -74,19 +74,6 @@ async def test_the_batch_that_sees_a_fault_is_unknown_and_later_ones_are_unavail
     assert "do not restart, run perdure db backup NAME" in record.getMessage()
 
 
-async def test_a_clean_stop_raises_no_alarm_and_leaves_the_whole_database(
-    store: SqliteStore, path: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    state = a_state()
-    await store.commit([a_change(state)])
-    assert await store.load(state.instance_id) == state
-
-    await store.close()
-
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
-    assert not os.path.exists(f"{path}-wal")
-
-
 def descriptors_of(path: str) -> list[int]:
     """Return the open descriptors of this process on a file, the writer's first."""
     directory = Path("/proc/self/fd")
