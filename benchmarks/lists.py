@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -18,11 +17,19 @@ from typing import Any, Final
 
 import grpc
 
-from calls import HERE, Perdure, serve_command, server_process
+from calls import Perdure, serve_command, server_process
 from load import percentile
 from perdure.v1 import instance_service_pb2
 
-CALLS: Final = 500
+TESTS: Final = Path(__file__).resolve().parents[1] / "tests"
+sys.path.append(str(TESTS))
+
+from e2e.faults.steady import SteadyClient, steady_client  # noqa: E402 - the path comes first
+
+APP: Final = TESTS / "e2e" / "faults" / "plain_app.py"
+ROUNDS: Final = 200
+"""Rounds of the well-behaved caller, with one start each."""
+
 LISTS: Final = 64
 REJECTED_SECONDS: Final = 0.25
 """Time that a rejected list waits before it is sent again, as the server asks for."""
@@ -48,12 +55,13 @@ async def measure_lists(base: Path, folder: Path, instances: int) -> dict[str, A
             request.page_token = response.next_page_token
 
     async with (
-        server_process(*serve_command(path)) as server,
+        server_process(*serve_command(path, APP)) as server,
+        steady_client(server.address) as client,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
-        idle_ms, idle_failed = await _steady(server.address)
+        idle_ms, idle_failed = await _rounds(client)
         flooding = [asyncio.create_task(flood(Perdure(channel))) for _ in range(LISTS)]
-        flooded_ms, flooded_failed = await _steady(server.address)
+        flooded_ms, flooded_failed = await _rounds(client)
         for task in flooding:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -67,14 +75,11 @@ async def measure_lists(base: Path, folder: Path, instances: int) -> dict[str, A
     }
 
 
-async def _steady(target: str) -> tuple[list[float], int]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(HERE / "steady.py"), target, str(CALLS), stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    output = await process.stdout.read()
-    failed = await process.wait() != 0
-    return (json.loads(output) if not failed else [float("nan")]), int(failed)
+async def _rounds(client: SteadyClient) -> tuple[list[float], int]:
+    """Return the latencies of starts in milliseconds, and the number of calls that failed."""
+    client.forget()
+    await client.rounds(ROUNDS)
+    return [seconds * 1e3 for seconds in client.seconds["start"]] or [float("nan")], len(client.errors)
 
 
 def _figures(took_ms: list[float]) -> dict[str, float]:

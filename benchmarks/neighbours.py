@@ -40,7 +40,7 @@ ATTACKS: Final[dict[str, Any]] = {
 
 
 async def measure_neighbours(folder: Path) -> dict[str, Any]:
-    """Return the latencies of starts and health checks beside each attack, and the number of rejected calls."""
+    """Return the latencies of starts and health checks during each attack, and the number of rejected calls."""
     rows: dict[str, dict[str, float]] = {}
     rejected = 0
     for number, (name, attack) in enumerate(ATTACKS.items()):

@@ -1,7 +1,7 @@
 """Cancellation at every point of a coroutine, and a count of what it leaves behind.
 
 `at_every_point` runs a fresh coroutine again and again. Run number n is cancelled at its n-th suspension, in one of two
-ways: while it waits, or just after what it waits for is done, when a result that nobody takes can get lost.
+ways: while it waits, or just after what it waits for is done, when a result that is never used can get lost.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class _CancelAt:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What a process holds: threads by name, descriptors by target, files of a folder."""
+    """Resources of a process: threads by name, descriptors by target, files of a folder."""
 
     threads: list[str]
     descriptors: list[str]

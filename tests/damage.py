@@ -318,7 +318,7 @@ def _reads() -> dict[str, str]:
 
 
 def changed_fields(before: Content, after: Content) -> set[str]:
-    """Return the names of the fields that differ; ``rows`` stands for all that is not a field."""
+    """Return the names of the fields that differ; ``rows`` means everything that is not a field."""
     changed: set[str] = set()
     for name, rows in before.items():
         if rows == after[name]:

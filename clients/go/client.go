@@ -44,7 +44,7 @@ const (
 	receiveBytesMax = 16 << 20
 )
 
-// NoTimeout as [Options.Timeout] or [WatchOptions.Outage] is no limit. Anything above ten years is the same.
+// NoTimeout as [Options.Timeout] or [WatchOptions.Outage] removes the limit. So does anything above ten years.
 const NoTimeout time.Duration = math.MaxInt64
 
 // timeoutMax is ten years.

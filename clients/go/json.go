@@ -79,7 +79,7 @@ func contextOf(value any) (*perdurev1.Payload, error) {
 	return payload, err
 }
 
-// textPayload takes a caller's text as it stands. The empty one is no value.
+// textPayload takes a caller's text unchanged. An empty text means no value.
 func textPayload(text string) *perdurev1.Payload {
 	if text == "" {
 		return nil

@@ -35,7 +35,7 @@ const (
 // NoRetries sends each call once.
 var NoRetries = Retries{AttemptsMax: 1}
 
-// check refuses settings that cannot work. 0 stands for the default.
+// check rejects settings that cannot work. 0 is the default.
 func (r Retries) check() error {
 	switch {
 	case r.Initial < 0:
@@ -68,7 +68,7 @@ type attempts struct {
 	retries Retries
 	// deadline is zero for none.
 	deadline time.Time
-	// outage limits failures in a row after an answer. NoTimeout is no limit, and what a call has.
+	// outage limits failures in a row after a response. NoTimeout removes the limit. Calls have NoTimeout.
 	outage   time.Duration
 	failures int
 	chance   func() float64

@@ -8,7 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// Connections that carry only watches. A server accepts a limited number of streams per connection (128 by default). A
+// Connections that carry only watches. A server accepts a limited number of streams per connection (256 by default). A
 // connection that is full of watches makes every further call wait until a watch ends.
 
 const (
@@ -81,7 +81,7 @@ func (w *watchConnections) release(used *watchConnection) {
 	}
 }
 
-// close ends every watch and refuses new ones.
+// close ends every watch and rejects new ones.
 func (w *watchConnections) close() {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()

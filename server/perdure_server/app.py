@@ -248,7 +248,7 @@ class Server:
     """A core and its gRPC face, from start to drained."""
 
     def __init__(self, config: Config, host: Host | None = None) -> None:
-        """``host`` is the process if it is the server's own; its metrics are then served as well."""
+        """``host`` is the process if it is the server's own. Its metrics are served then."""
         self._config = config
         self._core = Core(
             open_store(config.database),
@@ -282,7 +282,7 @@ class Server:
 
     @property
     def has_tls(self) -> bool:
-        """Whether the API is served over TLS."""
+        """True if the API is served over TLS."""
         return self._certificates is not None
 
     def reload_certificates(self) -> None:
@@ -309,15 +309,15 @@ class Server:
             # Before the rest, so that they tell of a long recovery too.
             self._start_metrics()
             await self._api.start_health()
+            # Before code of users runs, which can fork: a child must not keep the listeners.
+            _own(self._metrics_address, self.health_address, self._listen)
             await self._core.start()
             address = await self._api.start()
+            _own(address)
             await self._api.set_ready(ready=self._core.healthy())
         except BaseException:
             await finish(self._stop_at_once())
             raise
-        for taken in (address, self._metrics_address, self.health_address):
-            if taken is not None:
-                FORKS.own(taken.port if isinstance(taken, Address) else taken.path)
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self._watch_health()))
         if self._certificates is not None:
@@ -326,7 +326,7 @@ class Server:
         return address
 
     async def stop(self) -> None:
-        """Drain: refuse new work, let what runs end within the grace time, release the rest, close.
+        """Drain: reject new work, let what runs end within the grace time, release the rest, close.
 
         Cancelling it ends the grace time. Everything is closed in any case.
         """
@@ -411,6 +411,16 @@ class Server:
                 log.exception("TLS files not checked")
 
 
+def _own(*endpoints: Endpoint | None) -> None:
+    """Close the sockets of these addresses in every forked child. Port 0 is not an address yet."""
+    for endpoint in endpoints:
+        if isinstance(endpoint, Address):
+            if endpoint.port:
+                FORKS.own(endpoint.port)
+        elif endpoint is not None:
+            FORKS.own(endpoint.path)
+
+
 async def serve(config: Config, host: Host, on_ready: Callable[[str], None] | None = None) -> None:
     """Run a server until a signal stops it, then drain it.
 
@@ -475,7 +485,7 @@ def run(config: Config, host: Host, on_ready: Callable[[str], None] | None = Non
             host.end(EXIT_STOPPED)
         except BaseException as error:  # noqa: BLE001 - raised again, in the main thread, which ends the process
             failures.put(error)
-        # The loop never ends by itself: its end would join threads that may be busy for long.
+        # The loop never ends by itself: its end would join threads that can be busy for long.
         await asyncio.get_running_loop().create_future()
 
     def run_loop() -> None:

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.e2e
 
 
 class Pems:
-    """A certificate and its key as files, issued anew as often as a test wants."""
+    """A certificate and its key as files, issued again as often as a test wants."""
 
     def __init__(self, folder: Path) -> None:
         self.ca = trustme.CA()
@@ -99,7 +99,7 @@ def test_a_half_written_pair_keeps_the_certificate_in_use(server: ServerProcess,
     after = pems.ca.issue_cert("127.0.0.1")
     pems.write_cert(after)
     server.signal(signal.SIGHUP)
-    await_event(server, "TLS files refused")
+    await_event(server, "TLS files rejected")
 
     assert served(server) == der(before)
 

@@ -22,7 +22,7 @@ from perdure_server.engine.commands import payload
 from perdure_server.runtime.backups import BackupDirectoryError, backup_directory
 from perdure_server.runtime.errors import BackupNotConfiguredError, BackupRunningError, ShuttingDown
 from perdure_server.runtime.integrity import check_database
-from perdure_server.store.protocol import BackupExistsError, BackupFailedError
+from perdure_server.store.protocol import BackupExistsError, BackupFailedError, StoreError
 from perdure_server.store.sqlite import SqliteStore
 from perdure_server.store.sqlite.offline import open_offline
 
@@ -210,7 +210,28 @@ async def test_a_backup_is_complete_after_the_files_were_removed(
     assert instances_in(backups / "rescue.db") == {"first", "second"}
 
 
-@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal", ".lock"])
+@pytest.mark.parametrize("removed", [["live.db"], ["live.db-wal"], ["live.db", "live.db-wal", "live.db-shm"]])
+async def test_a_rescue_needs_no_configured_directory(tmp_path: Path, removed: list[str]) -> None:
+    core = Core(SqliteStore(str(tmp_path / "live.db")), FLOWS)
+    await core.start()
+    await start(core, "first")
+    with pytest.raises(BackupNotConfiguredError):
+        await core.backups.take("copy.db")
+    for name in removed:
+        (tmp_path / name).unlink()
+    with pytest.raises(StoreError):
+        await start(core, "second")
+
+    with pytest.raises(BackupExistsError):
+        await core.backups.take("live.db")
+    backup = await core.backups.take("rescue.db")
+    await core.stop(0)
+
+    assert backup.path == str(tmp_path / "rescue.db")
+    assert "first" in instances_in(tmp_path / "rescue.db")
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal", ".lock", ".restoring"])
 async def test_a_backup_never_takes_the_names_of_the_database(tmp_path: Path, suffix: str) -> None:
     core = Core(SqliteStore(str(tmp_path / "live.db")), FLOWS, backup_dir=tmp_path)
     await core.start()

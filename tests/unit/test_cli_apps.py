@@ -101,6 +101,7 @@ def test_a_folder_and_another_kind_of_file_are_told_apart(tmp_path: Path) -> Non
     (tmp_path / "flow.txt").touch()
 
     assert "is a directory" in str(refusal(f"{tmp_path}/"))
+    assert str(refusal(".")) == ". is a directory; name a .py file in it"
     assert "must end in .py" in str(refusal(f"{tmp_path}/flow.txt"))
 
 
@@ -136,6 +137,21 @@ def test_an_invalid_workflow_comes_with_its_findings(tmp_path: Path) -> None:
 
     assert "workflow 'flow' has" in str(error)
     assert any("nowhere" in str(finding) for finding in error.findings)
+
+
+def test_a_file_named_twice_is_loaded_once(tmp_path: Path) -> None:
+    for name in ("shop_twice.py", "queue.py"):
+        file = write(tmp_path, name)
+        assert len(load_workflows([file, file])) == 1
+
+
+def test_files_of_equal_names_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    first, second = write(tmp_path, "shop_same.py"), write(tmp_path / "old", "shop_same.py")
+
+    assert str(refusal(first, second)).startswith(
+        f"shop_same.Flow and Flow in {second} are both workflow 'flow' version 1"
+    )
 
 
 def test_two_workflows_of_one_name_and_version_are_refused(tmp_path: Path) -> None:

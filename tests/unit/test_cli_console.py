@@ -1,4 +1,4 @@
-"""What the commands print is escaped, in one place."""
+"""The output of all commands is escaped in one place."""
 
 from __future__ import annotations
 

@@ -356,6 +356,24 @@ async def test_a_server_that_is_not_there_ends_with_3_and_says_how_to_get_one(ru
     assert result.stderr.startswith("perdure: no perdure server answers at 127.0.0.1:1 (start one with")
 
 
+async def test_a_socket_that_does_not_exist_is_named(run: Run, tmp_path: Path) -> None:
+    server = f"unix:{tmp_path}/no.sock"
+
+    result = await run("get", "i1", "--server", server)
+
+    assert result.exit_code == Exit.UNAVAILABLE
+    assert result.stderr.startswith(
+        f"perdure: no perdure server answers at {server}: the socket does not exist (start one with"
+    )
+
+
+def test_a_version_without_a_workflow_is_rejected_before_the_call() -> None:
+    result = CliRunner().invoke(app, ["list", "--version", "2"])
+
+    assert result.exit_code == Exit.USAGE
+    assert result.stderr.startswith("perdure: USAGE: --version 2 requires --workflow (add --workflow NAME")
+
+
 @pytest.mark.parametrize(
     ("server", "said"),
     [("http://127.0.0.1:7420", "is a URL; write HOST:PORT"), ("127.0.0.1", "names no port; write HOST:PORT")],

@@ -147,6 +147,15 @@ def test_a_file_that_is_not_what_its_option_says_is_a_usage_error(
     assert result.stderr.startswith(f"perdure: USAGE: {told.format(pems)}")
 
 
+def test_a_socket_of_another_user_is_no_missing_server() -> None:
+    why = "unix:/run/x.sock: connect failed: addr: unix:/run/x.sock error: Permission denied"
+
+    message, hint = unreached(why, "unix:/run/x.sock", [])
+
+    assert message == "no permission to connect to unix:/run/x.sock"
+    assert "as the server's user" in hint
+
+
 def test_an_expired_certificate_is_not_mended_by_another_authority() -> None:
     why = "SSL_ERROR_SSL: error:1000007d:SSL routines:CERTIFICATE_VERIFY_FAILED: certificate has expired: OK"
 

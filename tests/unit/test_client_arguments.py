@@ -1,4 +1,4 @@
-"""Arguments that a client rejects before it sends anything, and limits that are no limits."""
+"""Arguments that a client rejects before it sends anything, and limits that mean no limit."""
 
 from __future__ import annotations
 

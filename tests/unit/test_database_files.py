@@ -1,4 +1,4 @@
-"""The proof before each answer that the files of a database are still the open ones, in one process."""
+"""The proof before each response that the files of a database are still the open ones, in one process."""
 
 # ruff: noqa: ASYNC220, ASYNC221, ASYNC222, ASYNC230, ASYNC240, SIM115 - a test may look at its own few files while its loop stands still
 
@@ -71,7 +71,7 @@ async def test_the_batch_that_sees_a_fault_is_unknown_and_later_ones_are_unavail
     assert not store.healthy()
     assert await store.load(before.instance_id) == before
     (record,) = [record for record in caplog.records if record.levelno == logging.CRITICAL]
-    assert "do not restart, run perdure db backup FILE" in record.getMessage()
+    assert "do not restart, run perdure db backup NAME" in record.getMessage()
 
 
 def descriptors_of(path: str) -> list[int]:

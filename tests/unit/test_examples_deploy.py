@@ -85,6 +85,20 @@ def test_the_unit_gives_a_stop_enough_time() -> None:
     assert int(unit_values("TimeoutStopSec")[0]) >= 3 * grace_seconds + 20
 
 
+def test_the_unit_restarts_the_server_however_often_it_crashes() -> None:
+    assert unit_values("Restart") == ["always"]
+    assert unit_values("StartLimitIntervalSec") == ["0"]
+    assert unit_values("RestartPreventExitStatus") == []
+
+
+def test_both_files_allow_backups() -> None:
+    [unit] = [v for v in unit_values("Environment") if v.startswith("PERDURE_BACKUP_DIR=")]
+    directory = unit.partition("=")[2]
+    assert directory.removeprefix("/var/lib/") in unit_values("StateDirectory")[0].split()
+    assert f"PERDURE_BACKUP_DIR={directory}" in arguments("ENV")[0]
+    assert f"{directory}\n" in arguments("RUN")[-1].replace(" ", "\n") + "\n"
+
+
 def test_commands_and_variables_are_those_of_the_command_line() -> None:
     [start] = unit_values("ExecStart")
     [entry], [command] = arguments("ENTRYPOINT"), arguments("CMD")

@@ -1,4 +1,4 @@
-"""Every way through every example: whoever has paid gets the goods or the money back."""
+"""Every way through every example: a customer who has paid gets the goods or the money back."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def go(instance: Instance, ref: str, way: str) -> None:
 
 
 def picture(instance: Instance) -> object:
-    """What decides the future of an instance, and what has been paid and settled."""
+    """State that decides the future of an instance, and the payments so far."""
     return instance.status, frozenset(
         (ref, type(state).__name__, getattr(state, "event", ""))
         for ref, state in instance.state.steps.items()

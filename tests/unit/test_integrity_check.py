@@ -137,7 +137,7 @@ COMPARISONS: Final = (
     (integrity_history, "_misfits", r"history\.(attempt|timer|instance)_"),
     (OfflineDatabase, "_namespace_problems", r"\w+\.namespace"),
 )
-"""What is left out of the check, and which fields are then expected to go unnoticed."""
+"""Parts that are left out of the check, and the fields that then go unnoticed."""
 
 
 @pytest.mark.parametrize("where", COMPARISONS, ids=lambda where: where[1])

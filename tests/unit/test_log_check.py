@@ -1,4 +1,4 @@
-"""Damage in the middle of a log is told from what a loss of power and a failed commit leave at its end."""
+"""Damage in the middle of a log is distinguished from what a loss of power and a failed commit leave at its end."""
 
 from __future__ import annotations
 

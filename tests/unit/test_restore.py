@@ -71,6 +71,18 @@ async def test_a_restored_copy_can_be_served_and_the_old_files_are_kept(path: st
     assert not list(tmp_path.glob("*.restoring*"))
 
 
+async def test_a_copy_with_the_name_of_the_unfinished_file_is_kept(path: str, tmp_path: Path) -> None:
+    await filled(path, 1)
+    copy = copied(path, Path(f"{path}.restoring"))
+    before = copy.read_bytes()
+
+    result = await restore(copy, path)
+
+    assert result.exit_code == 1
+    assert "rename it first" in result.stderr
+    assert copy.read_bytes() == before
+
+
 async def test_the_old_file_is_refused_after_a_restore(path: str, tmp_path: Path) -> None:
     await filled(path, 1)
     copy = copied(path, tmp_path / "copy.db")

@@ -1,4 +1,4 @@
-"""When a certificate is logged about: by its own clock, without a server."""
+"""Log events about a certificate, by a clock of the test, without a server."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_every_file_names_its_place_in_every_language() -> None:
 
 
 NO_INSTANCE: Final = ("Get", "List", "Watch", "Backup")
-"""What the names of methods that write nothing into the database begin with."""
+"""Prefixes of the names of methods that write nothing into the database."""
 
 
 @pytest.mark.parametrize("method", [m for m in methods() if not m.name.startswith(NO_INSTANCE)])

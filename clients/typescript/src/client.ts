@@ -186,7 +186,7 @@ export class Client {
       labels: fields.labels("labels", filter.labels),
       businessKey: fields.text("business_key", filter.businessKey),
       version: fields.uint32("version", filter.version),
-      unconsumedEvents: filter.unconsumedEvents ?? false,
+      unconsumedEvents: fields.bool("unconsumed_events", filter.unconsumedEvents),
     };
     return pages(async (pageToken) => {
       const request = create(instances.ListInstancesRequestSchema, { ...asked, pageToken });

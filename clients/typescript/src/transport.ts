@@ -28,7 +28,7 @@ import { IDLE_MS, WatchConnections } from "./watch-connections.js";
 /** What every method takes. */
 export interface CallOptions {
   /**
-   * Limits the call, including retries. By default the client's. `Infinity`, or more than ten years, is no limit.
+   * Limits the call, including retries. By default the client's. `Infinity`, or more than ten years, removes the limit.
    * Zero, a negative number and NaN reject with `InvalidFieldError`.
    */
   readonly timeoutMs?: number | undefined;
@@ -215,7 +215,7 @@ export function pause(ms: number, signal: AbortSignal | undefined): Promise<void
 }
 
 function deadlineIn(ms: number): number {
-  return Date.now() + ms; // Infinity is no deadline
+  return Date.now() + ms; // Infinity removes the deadline
 }
 
 function pathOf(method: { readonly name: string; readonly parent: { readonly typeName: string } }): string {

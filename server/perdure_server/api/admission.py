@@ -35,7 +35,7 @@ IDLE_PEERS_MAX: Final = 4_096
 
 
 class Peer:
-    """What one connection holds."""
+    """Calls, reads, watches and bytes that one connection holds."""
 
     __slots__ = (
         "bulk",
@@ -243,7 +243,11 @@ class Gate:
             self._leave_large(peer, size_bytes)
 
     def enter_list(self, peer: Peer, size_bytes: int, *, mutating: bool) -> None:
-        """Let a call in that lists something. Raises `Overloaded`. Lists have a limit of their own."""
+        """Let a call in that lists something. Raises `Overloaded`. Lists have a limit of their own.
+
+        A list does not change anything, so it is served during a drain.
+        """
+        assert not mutating
         limits = self.limits
         free = limits.lists_max - self.lists
         if (

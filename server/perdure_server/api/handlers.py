@@ -47,7 +47,7 @@ class Rpc(Protocol):
 
 
 class Unary:
-    """An RPC with one request and one response. ``mutating`` ones are refused while the server drains.
+    """An RPC with one request and one response. ``mutating`` ones are rejected while the server drains.
 
     ``is_list`` puts the RPC into the class of expensive reads, which `Limits.lists_max` limits.
     """

@@ -1,4 +1,4 @@
-"""Validation of large payloads beside the event loop, one at a time.
+"""Validation of large payloads in a thread, one at a time.
 
 The JSON parser holds the interpreter's lock, for 10 ms on an ordinary document of 1 MB and for 45 ms on the worst
 (340,000 empty arrays), in whatever thread it runs. So more threads would not help. One at a time and off the loop,

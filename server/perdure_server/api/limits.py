@@ -89,9 +89,9 @@ class Limits:
     streams_max: int = 256
     """Maximum number of open calls on one connection. HTTP/2 clients learn it and hold back further calls.
 
-    gRPC refuses calls of a connection that has more, cancelled ones included until the server has cleaned up after
-    them. So a client that resets calls in a loop does not get others rejected with 128 or 256, and does with 1,024.
-    With 128, clients with more than 90 calls in flight saw refusals, since the server cleans up with a delay.
+    gRPC rejects calls of a connection that has more, cancelled ones included until the server has cleaned up after
+    them. With 1,024, a client that resets calls in a loop gets the calls of others rejected. With 128 or 256 it does
+    not. With 128, clients with more than 90 calls in flight saw rejections, since the server cleans up with a delay.
     """
     metadata_bytes_max: int = 16 << 10
 

@@ -142,7 +142,7 @@ def _bind(
         else:
             port = server.add_secure_port(str(endpoint), credentials)
     except RuntimeError as error:
-        # gRPC does not tell.
+        # gRPC does not say why.
         if isinstance(endpoint, UnixAddress):
             raise CannotListen(
                 f"{option} {endpoint}: the socket cannot be bound; name another path"

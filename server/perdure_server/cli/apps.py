@@ -19,6 +19,9 @@ WORKING_FOLDER_GONE: Final = "the working folder cannot be read"
 TEXT_CHARS_MAX: Final = 1_000
 """Maximum length of an error's own text in a message."""
 
+_GIVEN_NAME: Final = "_perdure_app_"
+"""Start of the module name of a file whose own name is taken."""
+
 _TYPE_NAME: Final = type.__dict__["__name__"].__get__  # a metaclass may have code behind the attribute
 
 
@@ -51,11 +54,11 @@ def load_module(app: str) -> ModuleType:
 
 
 class _Place:
-    """Where an APP is: a file, or a module that may lie in the working folder."""
+    """Location of an APP: a file, or a module that can be in the working folder."""
 
     def __init__(self, app: str) -> None:
         self.app = app
-        self.is_file = app.endswith(".py") or "/" in app
+        self.is_file = app.endswith(".py") or "/" in app or app.startswith(".")
         try:
             self.path = Path(app).absolute() if self.is_file else Path.cwd()
         except OSError as error:
@@ -132,7 +135,9 @@ def _from_file(path: Path, app: str) -> ModuleType:
     if loaded is not None and getattr(loaded, "__file__", None) == str(path):
         return loaded
     if loaded is not None or not name.isidentifier() or _is_taken(name, path):
-        name = f"_perdure_app_{abs(hash(path)):x}"
+        name = f"{_GIVEN_NAME}{abs(hash(path)):x}"
+        if name in sys.modules:
+            return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -188,7 +193,10 @@ def _arguments(workflow: type[Workflow]) -> str:
 
 
 def _place(workflow: type[Workflow]) -> str:
-    return f"{workflow.__module__}.{workflow.__qualname__}"
+    module = workflow.__module__
+    if module.startswith(_GIVEN_NAME):
+        return f"{workflow.__qualname__} in {sys.modules[module].__file__}"
+    return f"{module}.{workflow.__qualname__}"
 
 
 def _told(error: BaseException) -> str:
@@ -198,7 +206,7 @@ def _told(error: BaseException) -> str:
 
 
 def _text_of(error: BaseException, value: object) -> str:
-    """Return the text of what an error holds, cut; a text that cannot be made is said to be so."""
+    """Return the text of an error, cut. If the text cannot be made, say so."""
     try:
         text = str(value)
     except BaseException:  # noqa: BLE001 - that too is code of users

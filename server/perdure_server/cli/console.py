@@ -1,6 +1,6 @@
 """Everything that the commands print goes through here, so that no text of others can control a terminal.
 
-A payload, a failure's text, a label or an id may hold escape sequences, line breaks that forge a line, or characters
+A payload, a failure's text, a label or an id can hold escape sequences, line breaks that forge a line, or characters
 that turn the reading direction around. They are shown as escapes: a line that is printed stays one line. In JSON they
 are written as JSON's own escapes, which mean the same value.
 
@@ -52,7 +52,7 @@ def say_lines(lines: Iterable[str]) -> None:
 
 
 def say_table(lines: Iterable[str]) -> None:
-    """Print lines whose cells are escaped already, and which may hold the styles of a terminal."""
+    """Print lines whose cells are escaped already, and which can hold the styles of a terminal."""
     print("\n".join(lines).rstrip("\n"), flush=True)
 
 

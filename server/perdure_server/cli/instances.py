@@ -233,7 +233,7 @@ def list_instances(
     ] = None,
     workflow: Annotated[str, typer.Option(help="Only of this workflow.")] = "",
     version: Annotated[
-        int, typer.Option(min=0, help="Only of this version of --workflow; 0 is any version.")
+        int, typer.Option(min=0, help="Only of this version, requires --workflow; 0 is any version.")
     ] = 0,
     label: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only with this label; may be repeated.")
@@ -249,6 +249,11 @@ def list_instances(
     from perdure_server.cli.limited import Limited, page_size_of
     from perdure_server.cli.output import print_json, print_table, time_text
 
+    if version and not workflow:
+        fail(
+            f"--version {version} requires --workflow",
+            mend="add --workflow NAME, versions belong to a workflow",
+        )
     listed = session.client.list_instances(
         states=state or (),
         workflow=workflow,

@@ -14,7 +14,7 @@ PAGE_SIZE_MAX: Final = 1_000
 
 
 class Limited(Generic[T]):
-    """The first ``limit`` items of a list, 0 for all. ``more`` is set if the list goes on after them.
+    """The first ``limit`` items of a list, 0 for all. ``more`` is set if the list continues after them.
 
     Reads one item more than it yields, to know whether there is one.
     """

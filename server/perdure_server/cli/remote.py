@@ -82,7 +82,8 @@ class Session:
 
 
 _Server = Annotated[
-    str, typer.Option("--server", envvar="PERDURE_SERVER", help="Where the server is, HOST:PORT.")
+    str,
+    typer.Option("--server", envvar="PERDURE_SERVER", help="Address of the server: HOST:PORT or unix:PATH."),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, one document per line.")]
 _Timeout = Annotated[

@@ -18,7 +18,7 @@ from typing import Any, Final, NoReturn
 EXIT_INTERRUPTED: Final = 130
 
 is_own_process = False
-"""Whether this process runs one command and nothing else, so that the command may take it over."""
+"""True if this process runs one command and nothing else, so that the command can take it over."""
 
 
 class OutputFailed(Exception):
@@ -32,7 +32,7 @@ class OutputFailed(Exception):
 
 
 class _Output(io.RawIOBase):
-    """A standard descriptor. ``quiet``: what cannot be written is lost, since nobody could be told."""
+    """A standard descriptor. ``quiet``: what cannot be written is dropped without a report."""
 
     def __init__(self, number: int, *, quiet: bool) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ def open_streams() -> None:
 
 @contextlib.contextmanager
 def streams_kept() -> Iterator[None]:
-    """Put the streams back that the code inside may have replaced."""
+    """Restore the streams that the code inside can have replaced."""
     names = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
     kept = {name: getattr(sys, name) for name in names}
     try:
@@ -127,7 +127,7 @@ def _text_stream(number: int, *, quiet: bool) -> io.TextIOWrapper:
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=getattr(before, "encoding", None) or "utf-8",
-        errors="backslashreplace",  # a terminal without Unicode is no reason to fail
+        errors="backslashreplace",  # a terminal without Unicode does not make a command fail
         line_buffering=number == 2 or raw.isatty(),
     )
 

@@ -21,6 +21,14 @@ def unreached(why: str, server: str, options: Sequence[str]) -> tuple[str, str]:
     """
     if "Connection refused" in why:
         return f"no perdure server answers at {server}", _NO_MEND
+    if server.startswith("unix:"):
+        if "No such file or directory" in why:
+            return f"no perdure server answers at {server}: the socket does not exist", _NO_MEND
+        if "Permission denied" in why:
+            return (
+                f"no permission to connect to {server}",
+                "run the command as the server's user, or let its group connect (UMask=0007)",
+            )
     if options and "WRONG_VERSION_NUMBER" in why:
         return f"the server at {server} speaks no TLS", f"leave out {_listed(options)}"
     if "CERTIFICATE_VERIFY_FAILED" in why:

@@ -70,7 +70,7 @@ class Losses:
 
 
 # `attempt_at` is when the newest attempt started, None if there was none. States that were stored before this field
-# existed lack it although their histories have it, so `==` does not compare it. `runtime.check` does.
+# existed lack it although their histories have it, so `==` does not compare it. `runtime/integrity_history.py` does.
 
 
 @value(frozen=True, slots=True)

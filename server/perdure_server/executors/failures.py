@@ -56,7 +56,7 @@ class Failure:
 
 
 def failure_from(error: BaseException) -> Failure:
-    """Return the failure that an exception stands for. Never raises."""
+    """Return the failure that an exception means. Never raises."""
     leaves, is_complete = _leaves(error)
     is_retryable = _deciding(error) is None
     leaf = next((leaf for leaf in leaves if not _is_cancellation(leaf)), leaves[0])
@@ -82,7 +82,7 @@ def clean(text: str, chars_max: int = FAILURE_MESSAGE_CHARS_MAX) -> str:
 
 def type_name(error: BaseException) -> str:
     """Return the name of an exception's class."""
-    # Not by the attribute: a metaclass may have code there.
+    # Not by the attribute: a metaclass can have code there.
     name: str = _TYPE_NAME(type(error))
     return name
 
@@ -198,7 +198,7 @@ def _brief(error: BaseException) -> str:
 def text_of(error: BaseException) -> str:
     """Return the text of an exception, or a placeholder if its ``__str__`` raises."""
     try:
-        # A subclass of str may carry code of its own.
+        # A subclass of str can carry code of its own.
         return "".join(str(error))
-    except BaseException as worse:  # noqa: BLE001 - user code, and nothing may leave a step
+    except BaseException as worse:  # noqa: BLE001 - user code, and nothing must leave a step
         return f"(its text cannot be had: {type_name(worse)})"

@@ -67,7 +67,7 @@ OWNER: Final[ContextVar[Owner | None]] = ContextVar("perdure_owner", default=Non
 
 
 def step_owner(task: TaskToRun) -> StepOwner:
-    """Return the owner that stands for an attempt. It holds no payload."""
+    """Return the owner for an attempt. It does not hold a payload."""
     return StepOwner(task.workflow, task.version, key_of(task))
 
 

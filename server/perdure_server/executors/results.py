@@ -78,7 +78,7 @@ def result_of(task: TaskToRun, value: object) -> TaskResult:
 
 
 def failure_of(task: TaskToRun, error: BaseException) -> TaskFailed:
-    """Return the failure that a raised exception stands for, and log its place. `failures` has the rule."""
+    """Return the failure that a raised exception means, and log its place. `failures` has the rule."""
     found = failure_from(error)
     failure = TaskFailed(type=found.type, message=found.message, retryable=found.retryable)
     # Where, but not what: the message may hold a payload, and logs hold none. It is in the instance's history.

@@ -33,9 +33,9 @@ class Ping:
     """State of the last ping of a loop."""
 
     unanswered: int
-    """Number of checks in a row that found it unanswered. 0: it was answered."""
+    """Number of checks in a row that found it pending. 0 once it has arrived."""
     lag_seconds: float
-    """Time to its answer, or its age if it is unanswered."""
+    """Time to its arrival, or its age while it is pending."""
 
 
 class StallWatch:

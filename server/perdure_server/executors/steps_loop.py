@@ -1,7 +1,7 @@
 """A thread with an event loop of its own, on which `async def` steps run and lifespans are held open.
 
 Theory of operation. The server's loop hands over by a `Mailbox` and is told each end through ``tell``, which
-may be called from any thread. A loop that does not answer pings is stalled: some step blocks it, and `ownership`
+may be called from any thread. A loop that does not respond to pings is stalled: some step blocks it, and `ownership`
 knows the attempt. Nothing can be done to that thread, so it is abandoned: its further reports are dropped, and it
 ends once the blocking code returns. One whose lifespans end before their time has ended as well, and is replaced, too.
 
@@ -128,7 +128,7 @@ class StepsLoop:
         await asyncio.shield(asyncio.wrap_future(self._opened))
 
     def put(self, item: Run | TaskKey | Probe) -> None:
-        """Run an attempt, (a key) cancel it, or answer a probe."""
+        """Run an attempt, (a key) cancel it, or respond to a probe."""
         self._inbox.put(item)
 
     async def close(self) -> None:
@@ -153,7 +153,7 @@ class StepsLoop:
             self.abandon()
 
     def ping(self, ping_seconds: float) -> Ping:
-        """Check the answer to the last ping and send the next one. Call it every ``ping_seconds``.
+        """Check the response to the last ping and send the next one. Call it every ``ping_seconds``.
 
         Unanswered pings are counted in calls, and the lag is bounded by them: a suspended process is not a stall.
         """

@@ -1,4 +1,4 @@
-"""The three standard descriptors, which a parent process may have closed.
+"""The three standard descriptors, which a parent process can have closed.
 
 Owns: making descriptors 0 to 2 safe to have. Must not: write to them.
 """

@@ -30,7 +30,7 @@ _DESCRIPTORS: Final = "/proc/self/fd"
 
 
 class Forks:
-    """What happens in the children of this process. `install` once: Python has no way to remove a hook."""
+    """Cleanup in forked children of this process. Call `install` once: Python cannot remove a hook."""
 
     def __init__(self) -> None:
         self._names: set[Name] = set()

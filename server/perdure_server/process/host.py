@@ -64,7 +64,7 @@ class Host:
         self.signals.install()
 
     def code_loaded(self) -> None:
-        """Take everything back that code of users may have replaced while it was imported."""
+        """Restore everything that user code can have replaced while it was imported."""
         if not self._owns_process:
             return
         reserve_closed()

@@ -1,4 +1,4 @@
-"""Standard output and standard error of a server, which nobody has to read.
+"""Standard output and standard error of a server, which do not have to be read.
 
 Theory of operation. A `Sink` owns a copy of a descriptor and a thread that writes to it. Everybody else only puts
 bytes into its bounded queue: a pipe that is full, a terminal that is stopped, a disk that is full and a reader that
@@ -47,20 +47,20 @@ hangs."""
 
 
 class Sink:
-    """Writes bytes to a copy of a descriptor from a thread of its own. `put` may be called from any thread."""
+    """Writes bytes to a copy of a descriptor from a thread of its own. `put` can be called from any thread."""
 
     def __init__(self, descriptor: int, name: str) -> None:
         self.descriptor = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
         self.name = name
         self.dropped = 0
-        """Number of lines that were dropped, because nobody reads or because writing failed."""
+        """Number of lines that were dropped, because they were not read or because writing failed."""
         self.on_recovered: Callable[[str, int], None] | None = None
         """Called with the sink's name and the number of lines dropped, once a write succeeds again. By the sink's
         thread."""
         self._clear()
 
     def _clear(self) -> None:
-        # The lock is reentrant: a `__del__` may run, and print, wherever an object is made.
+        # The lock is reentrant: a `__del__` can run, and print, at every allocation.
         self._lock = threading.RLock()
         self._queue: queue.SimpleQueue[bytes | threading.Event] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -324,7 +324,7 @@ class Output:
             stream.flush()
         for sink in (self.stderr, self.stdout):
             if not sink.flush(seconds_max):
-                return  # nobody reads; the other one is not worth a second wait
+                return  # not read: the other one is not worth a second wait
 
     def after_fork(self) -> None:
         """Make the child independent of the parent's threads and of the pipe that the parent empties."""

@@ -3,7 +3,7 @@
 Theory of operation. The interpreter's own handler writes the number of each signal into a pipe (the wake-up
 descriptor), at once, whatever the main thread is doing. A thread reads the pipe and acts, so that neither an import
 that takes minutes nor a loop that hangs delays a stop. The handlers in Python only make sure that the pipe is still
-in place: a library may have replaced it.
+in place: a library can have replaced it.
 
 Owns: handlers, the pipe, the thread and the rule of the second signal. Must not: know what a server is.
 """
@@ -23,10 +23,10 @@ HANDLED: Final = (*STOPPING, signal.SIGHUP)
 
 
 class Signals:
-    """The process's signals. Made and installed by the main thread; callbacks run on a thread of their own.
+    """The process's signals. Made and installed by the main thread. Callbacks run on a thread of their own.
 
     ``on_stop`` is called for the first SIGTERM or SIGINT and ``on_second`` for the next one. ``on_hangup`` is called
-    for each SIGHUP, with whether the terminal of the process was closed. All three may be replaced at any time.
+    for each SIGHUP, with True if the terminal of the process was closed. All three can be replaced at any time.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Signals:
         self._thread = threading.Thread(target=self._run, name="perdure-signals", daemon=True)
 
     def install(self) -> None:
-        """Handle the signals. Call it again after code that may have set handlers of its own."""
+        """Handle the signals. Call it again after code that can have set handlers of its own."""
         if not self._thread.is_alive():
             self._thread.start()
         for number in HANDLED:
@@ -91,7 +91,7 @@ class Signals:
                 self.on_second()
             self.stop()
         elif number == signal.SIGHUP:
-            # A hangup is no second signal: a closing terminal sends it twice, and systemd sends it after SIGTERM.
+            # A hangup does not count as a second signal: a closing terminal sends it twice, systemd after SIGTERM.
             self.on_hangup(self._had_terminal and not _has_terminal())
 
 

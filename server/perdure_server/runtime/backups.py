@@ -43,7 +43,11 @@ def backup_directory(directory: str | Path) -> str:
 
 
 class Backups:
-    """Takes backups of a store. ``directory`` is what `backup_directory` returned, None to reject every backup."""
+    """Takes backups of a store.
+
+    ``directory`` is what `backup_directory` returned. With None, backups are rejected until the database's files
+    changed under the server. Then they go into the directory of the database, because a restart would lose data.
+    """
 
     def __init__(self, store: Store, directory: str | None = None) -> None:
         self._store = store
@@ -60,13 +64,14 @@ class Backups:
             ShuttingDown: The server is stopping, or stopped during the backup.
             StoreError: What `Store.back_up` raises.
         """
-        if self._directory is None:
+        directory = self._directory or self._store.rescue_directory()
+        if directory is None:
             raise BackupNotConfiguredError
         if self._stopped.is_set():
             raise ShuttingDown
         if self._task is not None:
             raise BackupRunningError
-        task = asyncio.get_running_loop().create_task(self._store.back_up(self._directory, file_name))
+        task = asyncio.get_running_loop().create_task(self._store.back_up(directory, file_name))
         self._task = task
         try:
             return await task

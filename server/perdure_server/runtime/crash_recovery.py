@@ -10,7 +10,7 @@ last at the next start, so that a step which crashes early is alone at that star
 If a step that crashed alone before ran at an unclean stop, the losses of all other steps at that stop do not count. So
 the retries of a guilty step never add up to a failure of its neighbours.
 
-Attempts that nobody started cannot have caused a stop. They are tried only if their step has already crashed alone.
+Tasks that were never started cannot have caused a stop. They are tried only if their step has already crashed alone.
 
 Owns: the order of recovery. Must not: take tasks (the dispatcher's), count losses (the engine's).
 """
@@ -103,7 +103,7 @@ class CrashRecovery:
 
     @property
     def has_suspects(self) -> bool:
-        """Whether other work has to wait."""
+        """True if other work has to wait."""
         return bool(self._report.suspects)
 
     async def run(self) -> None:
@@ -211,7 +211,7 @@ class CrashRecovery:
             async with asyncio.timeout(seconds):
                 await self._floor.run_alone(row)
         except TimeoutError:
-            # It is no longer alone from here on.
+            # It is not alone from here on.
             await self._store.mark_solo(row.instance_id, row.step_ref, attempt, alone=False)
 
 

@@ -593,7 +593,7 @@ class Dispatcher:
             self._recovery = None
         try:
             await recovery.run()
-        except Exception:  # the sweeps must go on, and take what was lost as they take everything
+        except Exception:  # the sweeps must continue, and take what was lost as they take everything
             log.exception("recovery after an unclean stop failed")
         self._recovery = None
 

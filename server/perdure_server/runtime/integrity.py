@@ -37,7 +37,7 @@ Graphs = Mapping[tuple[str, int, str], WorkflowGraph]
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was found in one instance, or in the rest of the database (``instance_id`` is empty).
+    """Findings in one instance, or in the rest of the database (``instance_id`` is empty).
 
     ``entries`` is the length of the history.
     """
@@ -141,7 +141,7 @@ class _InstanceCheck:
     def _request_problems(self, folded: Folded) -> Iterator[str]:
         for entry in folded.history:
             if entry.request_id:
-                wanted = expected_request(readable(self._id), entry, folded.history[0])
+                wanted = expected_request(readable(self._id), entry)
                 if wanted is None:
                     yield f"history revision {entry.revision}: has a request ID that it cannot have"
                 elif self._database.request(wanted.rpc, wanted.scope, entry.request_id) is None:
@@ -159,7 +159,7 @@ _KEYS: Final = {
     "timers": ("revision",),
     "tasks": ("step_ref",),
 }
-"""The columns that tell the rows of one instance apart."""
+"""The columns that distinguish the rows of one instance."""
 
 _NO_SECOND_COPY: Final = frozenset({("timers", "owner")})
 """Columns that nothing else in the database repeats. docs/operating.md lists them."""

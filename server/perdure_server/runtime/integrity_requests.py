@@ -31,7 +31,7 @@ class ExpectedRequest:
     digests: frozenset[str]
 
 
-def expected_request(instance_id: str, entry: Entry, first: Entry) -> ExpectedRequest | None:
+def expected_request(instance_id: str, entry: Entry) -> ExpectedRequest | None:
     """Return the request that caused an entry, None if a request cannot cause such an entry.
 
     What the history does not keep of a request (an option that made no difference, say) is tried with every value.
@@ -139,7 +139,7 @@ def _problem(database: OfflineDatabase, row: Mapping[str, Any]) -> str:
     cause = entry_of(entry)
     if isinstance(cause, str):
         return cause
-    expected = expected_request(instance_id, cause, cause)
+    expected = expected_request(instance_id, cause)
     if expected is None or (expected.rpc, expected.scope) != (row["rpc"], row["instance_id"]):
         return "the entry that it names was not caused by such a request"
     if cause.request_id != row["request_id"]:
@@ -152,7 +152,7 @@ def _problem(database: OfflineDatabase, row: Mapping[str, Any]) -> str:
 
 
 def _existing_problem(row: Mapping[str, Any], answer: Mapping[str, Any], first: Entry | str) -> str:
-    """Check a start that was answered with an instance that existed. No entry repeats its digest and its revision."""
+    """Check a start that returned an instance that existed. No entry repeats its digest and its revision."""
     if isinstance(first, str):
         return first
     fact = first.fact

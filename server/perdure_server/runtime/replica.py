@@ -49,7 +49,7 @@ class Replica:
 
     async def start(self) -> None:
         """Take the lease and begin to prolong it."""
-        # Set before the row exists: a start that is cancelled meanwhile may have written it.
+        # Set before the row exists: a start that is cancelled meanwhile can have written it.
         self._is_registered = True
         await self._store.register_replica(self.id, lease_ms=self._lease_ms)
         self._beat_at = time.monotonic()

@@ -2,7 +2,7 @@
 
 Theory of operation. gRPC asks for the certificate at each handshake, on a thread of its own. The answer is in memory:
 `refresh`, which blocks, compares the files with what was loaded last and checks that they belong together. A pair
-that is only half written is refused, logged once, and looked at again at the next refresh. Connections that are open
+that is only half written is rejected, logged once, and read again at the next refresh. Connections that are open
 keep the certificate that they began with.
 
 Owns: the files and what is served of them. Must not: schedule itself.
@@ -51,7 +51,7 @@ class _Loaded:
 
 
 class Certificates:
-    """The certificate that a server presents. `refresh` belongs to one thread; the rest may be used from any.
+    """The certificate that a server presents. `refresh` belongs to one thread. The rest can be used from any thread.
 
     Raises `pem.BadPem` when the files are not a certificate and its key.
     """
@@ -85,7 +85,7 @@ class Certificates:
         except pem.BadPem as error:
             if str(error) != self._refused:
                 self._refused = str(error)
-                log.error("TLS files refused, keeping the certificate in use: %s", error)
+                log.error("TLS files rejected, keeping the certificate in use: %s", error)
         else:
             self._refused = ""
             if loaded != self._loaded:

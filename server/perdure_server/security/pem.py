@@ -22,7 +22,7 @@ def read(option: str, path: Path) -> bytes:
 def read_authorities(option: str, path: Path) -> bytes:
     """Return a file of certificates to trust. Raises `BadPem` for one without a certificate."""
     pem = read(option, path)
-    text = pem.decode("ascii", "replace").replace("\ufffd", "?")  # authorities' names stand in comments
+    text = pem.decode("ascii", "replace").replace("\ufffd", "?")  # authorities' names are in comments
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
     except (ssl.SSLError, ValueError) as error:
@@ -49,7 +49,7 @@ def read_pair(cert: Path, key: Path) -> tuple[bytes, bytes]:
     except OSError as error:
         raise BadPem(f"--tls-cert {cert}, --tls-key {key}: {error.strerror}") from error
     if (chain, secret) != (read("--tls-cert", cert), read("--tls-key", key)):
-        # OpenSSL read the files by itself: what it found sound may not be what was read here.
+        # OpenSSL read the files by itself: it can have read other content than this.
         raise BadPem(f"--tls-cert {cert}, --tls-key {key}: the files changed while they were read")
     return chain, secret
 

@@ -36,7 +36,7 @@ def absolute_url(url: str) -> str:
 
 
 class _AbsoluteUrl(str):
-    """A URL that was checked before the working folder became a part of it, whose name may hold any character."""
+    """A URL that was checked before the working folder became a part of it, whose name can have any character."""
 
     __slots__ = ()
 
@@ -79,7 +79,7 @@ def _hint(url: str) -> str:
     if not url.strip():
         return _FORMS
     if scheme is None:
-        # As far as it is a file's name at all; what else is wrong with it is told with the URL.
+        # As far as it is a file's name at all; other errors are reported with the URL.
         return f"use '{_SQLITE}{url}' for the file {url}"
     if scheme[1].lower() == "sqlite":
         rest = url[scheme.end() :]

@@ -407,12 +407,19 @@ class Store(Protocol):
         """Return False once the store rejects all writes until a restart."""
         ...
 
+    def rescue_directory(self) -> str | None:
+        """Return the directory of the database once its files changed under the server, else None.
+
+        A restart would lose data then, so a backup must be possible without one.
+        """
+        ...
+
     async def ping(self) -> None:
         """Return when the database answers a read and could take a write."""
         ...
 
     async def back_up(self, directory: str, file_name: str) -> Backup:
-        """Copy the database, as it is now, to a new file in ``directory`` while other calls go on.
+        """Copy the database, as it is now, to a new file in ``directory`` while other calls continue.
 
         Returns once the copy is verified and on disk. If it fails or is cancelled, no file remains.
 

@@ -150,7 +150,7 @@ class ServerLogger(logging.Logger):
     """
 
     server_handler: ClassVar[logging.Handler | None] = None
-    """Where the lines go; None leaves the logger an ordinary one."""
+    """Destination of the lines. None leaves the logger an ordinary one."""
 
     @property
     def disabled(self) -> bool:
@@ -162,7 +162,7 @@ class ServerLogger(logging.Logger):
         pass
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name is the standard library's
-        """Return whether the level is logged, whatever `logging.disable` was told."""
+        """Return True if the level is logged, independent of `logging.disable`."""
         enabled: bool | None = self._cache.get(level)  # type: ignore[attr-defined]
         if enabled is None:
             enabled = level >= self.getEffectiveLevel()

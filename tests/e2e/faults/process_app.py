@@ -69,7 +69,7 @@ def fork_and_raise(_: Context) -> Any:
 
 
 def fork_and_print(_: Context) -> Any:
-    """More than the pipe of an output that nobody reads can hold."""
+    """More than the pipe of an output that is not read can hold."""
     child = FORK.Process(target=print_much)
     child.start()
     child.join()
@@ -185,6 +185,10 @@ class Good(Workflow, name="good", version=1):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
+        if child_file := os.environ.get("LIFESPAN_CHILD"):
+            child = FORK.Process(target=sleep_long)
+            child.start()
+            await asyncio.to_thread(Path(child_file).write_text, str(child.pid))
         if marker := os.environ.get("LIFESPAN_MARKER"):
             await asyncio.to_thread(Path(marker).touch)
             if os.environ.get("LIFESPAN_BLOCKS"):

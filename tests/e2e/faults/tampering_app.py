@@ -1,4 +1,4 @@
-"""The app of a server whose steps tamper with the server's own database, as `Tamper.tamper` is told by its input.
+"""The app of a server whose steps tamper with the server's own database, as the input of `Tamper.tamper` says.
 
 With `PERDURE_TEST_BLIND` set, the server does not look at its files: the bug that the tests must find.
 """

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -13,8 +11,8 @@ import apsw
 import grpc.aio
 import pytest
 
-from conformance.world import FLOWS
-from e2e.server_process import TESTS, ServerProcess
+from e2e.faults.steady import steady_client
+from e2e.server_process import ServerProcess
 from perdure import AsyncClient
 from perdure.v1 import instance_service_pb2 as pb
 from perdure_server.api.limits import Limits
@@ -23,6 +21,7 @@ from perdure_server.store.sqlite.migrate import migrate
 
 pytestmark = pytest.mark.e2e
 
+APP: Final = Path(__file__).with_name("plain_app.py")
 INSTANCES: Final = 3 * SCAN_ROWS_MAX
 ROUNDS: Final = 20
 CALL_SECONDS_MAX: Final = 60.0
@@ -55,22 +54,11 @@ def fill(path: Path) -> None:
     connection.close()
 
 
-async def steady(target: str) -> dict[str, Any]:
-    program = str(Path(__file__).with_name("counted_client.py"))
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, program, target, str(ROUNDS), stdout=asyncio.subprocess.PIPE, cwd=TESTS
-    )
-    assert process.stdout is not None
-    found: dict[str, Any] = json.loads(await process.stdout.read())
-    await process.wait()
-    return found
-
-
 async def test_other_calls_are_served_during_a_flood_of_rare_lists(
     server_process: Callable[..., ServerProcess], tmp_path: Path
 ) -> None:
     fill(database := tmp_path / "large.db")
-    server = server_process(FLOWS, database=database)
+    server = server_process(APP, database=database)
     served = asyncio.Event()
     # Rejected callers wait as long as the server asks for and try again: the client does that.
     async with AsyncClient(server.address, timeout=CALL_SECONDS_MAX) as client:
@@ -82,13 +70,15 @@ async def test_other_calls_are_served_during_a_flood_of_rare_lists(
 
         callers = [asyncio.create_task(flood(RARE[number % len(RARE)])) for number in range(LISTS)]
         await served.wait()
-        found = await steady(server.address)
+        async with steady_client(server.address) as steady:
+            await steady.rounds(ROUNDS)
+            errors = list(steady.errors)
         failed = [caller.exception() for caller in callers if caller.done()]
         for caller in callers:
             caller.cancel()
         await asyncio.gather(*callers, return_exceptions=True)
 
-    assert found == {"served": 3 * ROUNDS, "errors": {}}
+    assert errors == []
     assert failed == []
 
 
@@ -96,7 +86,7 @@ async def test_a_page_without_matches_has_a_token(
     server_process: Callable[..., ServerProcess], tmp_path: Path
 ) -> None:
     fill(database := tmp_path / "large.db")
-    server = server_process(FLOWS, database=database)
+    server = server_process(APP, database=database)
     pages = 0
 
     async with grpc.aio.insecure_channel(server.address) as channel:

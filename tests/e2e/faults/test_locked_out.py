@@ -163,7 +163,7 @@ async def until_settled(world: ApiWorld) -> None:
     """Return once the server has seen every call that was sent before this one."""
     async with asyncio.timeout(20):
         gate = world.api.gate
-        # What is waited for here happens inside grpc, which sends no signal.
+        # The awaited change happens inside grpc, which sends no signal.
         while gate.watches + gate.health_watches < 40 or gate.reads:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 

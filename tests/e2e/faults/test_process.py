@@ -158,12 +158,17 @@ def inodes_at(port: int) -> set[str]:
     return found
 
 
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [probe.getsockname()[1] for probe in probes]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="descriptors are found by /proc")
 def test_children_that_outlive_the_server_hold_nothing_of_it(
     server_process: Callable[..., ServerProcess], children: list[int], tmp_path: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     server = server_process(APP, listen=f"127.0.0.1:{port}")
     for name in ("leave_children", "async_leave_children"):
         children += run(server, name)
@@ -172,6 +177,29 @@ def test_children_that_outlive_the_server_hold_nothing_of_it(
 
     server.restart()
 
+    assert run(server, "good") is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="descriptors are found by /proc")
+def test_a_child_that_a_lifespan_forks_holds_no_listener(
+    server_process: Callable[..., ServerProcess], children: list[int], tmp_path: Path
+) -> None:
+    ports = free_ports(3)
+    listen, health, metrics = (f"127.0.0.1:{port}" for port in ports)
+    child = tmp_path / "child"
+    server = server_process(
+        APP,
+        listen=listen,
+        arguments=["--health-listen", health, "--metrics", metrics],
+        environment={"LIFESPAN_CHILD": str(child)},
+    )
+    children.append(int(child.read_text()))
+    for port in ports:
+        assert sockets_of(children[0]).isdisjoint(inodes_at(port))
+
+    server.restart()
+
+    children.append(int(child.read_text()))
     assert run(server, "good") is None
 
 

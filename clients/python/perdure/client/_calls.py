@@ -407,7 +407,7 @@ def new_request_id() -> str:
 
 
 def _built(message: type[M], *, path: str = "", required: Collection[str] = (), **fields: Any) -> M:
-    """Fill a message. None stands for absent, except in ``required`` fields.
+    """Fill a message. None means absent, except in ``required`` fields.
 
     Raises `InvalidFieldError` with every value that the message cannot hold, each under ``path``.
     """

@@ -71,8 +71,9 @@ class Client:
             started = client.start_instance("order", {"items": [1, 2]})
             client.resume(started.instance_id, "reserved")
 
-    ``timeout`` is in seconds and limits each call, including retries. ``math.inf`` is no limit, and so is anything
-    above ten years. Zero, a negative number and NaN raise `InvalidFieldError`. Each method takes a timeout of its own.
+    ``timeout`` is in seconds and limits each call, including retries. ``math.inf`` removes the limit, and so
+    does anything above ten years. Zero, a negative number and NaN raise `InvalidFieldError`. Each method takes a
+    timeout of its own.
     ``metadata`` is sent with every call. A call that fails for a transient reason (connection lost, server restarting,
     overload) is sent again with the same request ID, see `Retries`. Methods raise the exceptions of ``perdure.errors``.
     """

@@ -1,6 +1,6 @@
 """Connections that carry only watches, shared by both clients. Decides which one a stream uses. No I/O.
 
-A server accepts a limited number of streams per connection (128 by default). A connection that is full of watches
+A server accepts a limited number of streams per connection (256 by default). A connection that is full of watches
 makes every further call wait until a watch ends, so watches never share a connection with other calls.
 """
 

@@ -249,7 +249,7 @@ class _Copy:
 
 def _verified(path: str, name: str, cancelled: threading.Event) -> int:
     """Return the number of instances in a copy that is sound. Raises `BackupFailedError`."""
-    # Immutable: SQLite creates no log and no index of one beside the copy.
+    # Immutable: SQLite does not create a log or its index for the copy.
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_NOFOLLOW
     copy = apsw.Connection(f"file:{quote(path)}?immutable=1", flags=flags)
     try:

@@ -56,7 +56,7 @@ def _count_stop(connection: apsw.Connection, left: set[tuple[str, str]]) -> None
         if key in ran:
             if alone and not ran[key]:
                 culprits.add(key)
-        # A suspect that did not run waited for its turn while another one ran alone. A step that crashed alone may be
+        # A suspect that did not run waited for its turn while another one ran alone. A step that crashed alone can be
         # backing off.
         elif not suspect and not alone:
             connection.execute(_FORGET_CRASHED_STEP, key._asdict())

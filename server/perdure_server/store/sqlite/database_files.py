@@ -1,4 +1,4 @@
-"""The files of an open database: their ownership, and the proof before each answer that they are still the open ones.
+"""The files of an open database: their ownership, and the proof before each response that they are still the open ones.
 
 Theory of operation. `take` locks the database before SQLite opens it and rejects a file that lost commits. `accept` and
 `watch` look at what SQLite found and start to protect the files. From then on each write runs between `check_writable`
@@ -63,7 +63,7 @@ def read_identity(connection: apsw.Connection) -> tuple[str, int]:
     return database_id, number
 
 
-_BACK_UP: Final = "do not restart, run perdure db backup FILE"
+_BACK_UP: Final = "do not restart, run perdure db backup NAME"
 _RESTART: Final = "restart the server"
 _RESTORE: Final = "stop the server and restore a backup"
 
@@ -140,7 +140,7 @@ class DatabaseFiles:
         try:
             database_id, number = self._read_main_file()
         except apsw.Error:
-            # Without its log the file may be incomplete, which proves nothing.
+            # Without its log the file can be incomplete, which proves nothing.
             return
         if database_id and (database_id != record.database_id or number < record.copied_number):
             raise LostCommits(
@@ -172,7 +172,7 @@ class DatabaseFiles:
         if self._was_copied:
             found = connection.execute("PRAGMA quick_check(1)").fetchall()
             if found != [("ok",)]:
-                raise LostCommits(self.path, "it does not belong to the -wal file beside it")
+                raise LostCommits(self.path, "it does not belong to its -wal file")
         set_keeps_log(connection, keeps=False)
         self._locks = tuple(
             (path, probe)
@@ -180,7 +180,7 @@ class DatabaseFiles:
                 (self.path, LockProbe(self._guard.descriptor, *_SHARED_LOCK)),
                 (f"{self.path}-shm", LockProbe(index, *_INDEX_LOCK)),
             )
-            # An unusual file layer may lock otherwise.
+            # An unusual file layer can lock in another way.
             if probe.holder() == self._process_id
         )
 
@@ -266,7 +266,7 @@ class DatabaseFiles:
         self._pending = number
 
     def forget_pending(self) -> None:
-        """Give up the number of a transaction that failed. It may have been committed, so it is read again."""
+        """Give up the number of a transaction that failed. It can have been committed, so it is read again."""
         if self._pending:
             self._pending = self._number = 0
 
@@ -387,17 +387,17 @@ class DatabaseFiles:
         # In every later error and log line, so that the advice is not buried.
         self.fenced = (
             f"the database's files changed under the server ({difference.text}): "
-            "do not restart, run perdure db backup FILE"
+            "do not restart, run perdure db backup NAME"
         )
         # So that the next start is rejected even if the lock file was removed together with the database.
         self._restore_lock_file()
         log.critical(
-            "database files changed, writes rejected: do not restart, run perdure db backup FILE",
+            "database files changed, writes rejected: do not restart, run perdure db backup NAME",
             extra=extra | {"log_copied": self._rescue_log(connection)},
         )
 
     def _rescue_log(self, connection: apsw.Connection) -> bool:
-        """Copy the log into the main file if the log was removed and nobody can have made a new one.
+        """Copy the log into the main file if the log was removed and a new one cannot have been made.
 
         Returns True if the main file holds everything. Any other damage leaves the files as they are.
         """

@@ -1,4 +1,4 @@
-"""Exclusive ownership of a database file: the lock file beside it, and a lock on the file itself.
+"""Exclusive ownership of a database file: its lock file, and a lock on the file itself.
 
 The lock file also holds a record of the last acknowledged commit, so that a file that lost commits is recognized at the
 next start. On local disks a second lock is taken on the database file itself through the guard, a descriptor that is
@@ -39,7 +39,7 @@ HELD_SECONDS_MAX: Final = 0.005
 """A record that takes longer to write waited for the disk. The next ones are written without the interpreter lock."""
 
 UNHELD_SECONDS: Final = 30.0
-"""How long records are then written without the interpreter lock."""
+"""Time for which records are then written without the interpreter lock."""
 
 _open_guards: Final[dict[tuple[int, int], FileGuard]] = {}
 """The guards of this process, by device and inode. Opening and closing one of these files again would drop SQLite's
@@ -176,7 +176,7 @@ class FileLock:
             raise CannotOpen(f"cannot read {self.path}: {error.strerror}") from error
 
     def write_record(self, record: CommitRecord) -> bool:
-        """Write the record without a sync. Returns False if the system refused it."""
+        """Write the record without a sync. Returns False if the system rejected it."""
         encoded = record.encoded()
         began = time.monotonic()
         if began < self._unheld_until:
@@ -198,7 +198,7 @@ class FileLock:
         os.fsync(self._descriptor)
 
     def give_to(self, user: int, group: int) -> None:
-        """Let the owner of the database own the lock file too, if it is not so already and this user may do it."""
+        """Let the owner of the database own the lock file too, if necessary and if this user has the permission."""
         found = os.fstat(self._descriptor)
         if (found.st_uid, found.st_gid) != (user, group):
             with contextlib.suppress(OSError):

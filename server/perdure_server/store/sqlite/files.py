@@ -1,6 +1,6 @@
 """The database's file: taking it for this process alone, connecting to it, and saying clearly why that fails.
 
-What lives here: paths, connections and their settings. What may not: rows, locks (`file_lock` has those).
+Owns: paths, connections and their settings. Must not: read rows, take locks (`file_lock` does).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ end. A damaged frame in the middle looks the same to it, and every acknowledged 
 silently.
 
 Theory of operation. A frame's checksum continues that of the frame before it, so a transaction that follows another
-one in one chain was begun after the other was synced. If two such transactions stand behind the end that SQLite
+one in one chain was started after the other was synced. If two such transactions follow the end that SQLite
 found, the first of them was acknowledged, and no loss of power explains the gap. Anything less can be what a loss of
 power or a failed commit left behind. The format is described at
 https://www.sqlite.org/fileformat2.html#the_write_ahead_log
@@ -28,7 +28,7 @@ frame, database pages, checksum, salts."""
 
 
 def log_is_damaged(log_path: str, index_descriptor: int) -> bool:
-    """Return True if acknowledged transactions stand behind the end of the log that SQLite found.
+    """Return True if acknowledged transactions follow the end of the log that SQLite found.
 
     ``index_descriptor`` is an open `-shm` file, after SQLite read the database. Raises ``OSError``.
     """
@@ -39,7 +39,7 @@ def log_is_damaged(log_path: str, index_descriptor: int) -> bool:
     descriptor = os.open(log_path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         log = _Log(descriptor)
-        # A damaged header can be one that was being replaced when the power went. The commit number tells.
+        # A damaged header can be one that was being replaced when the power went. The commit number decides.
         return log.has_sound_header() and log.continues_behind(last_frame)
     finally:
         os.close(descriptor)

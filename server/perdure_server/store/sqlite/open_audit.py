@@ -120,7 +120,7 @@ def _is_protected(path: str) -> bool:
     identity = _identity(path)
     if identity is not None:
         return identity in _protected.all_identities
-    # There is no file yet, such as a log that was removed: its path counts.
+    # The file does not exist, such as a log that was removed: its path counts.
     return os.path.basename(path) in _protected.all_names and os.path.realpath(path) in _protected.all_paths
 
 

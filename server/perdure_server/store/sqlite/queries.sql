@@ -412,7 +412,7 @@ VALUES ('', :instance_id, :step_ref, :attempt, :alone)
 ON CONFLICT DO UPDATE SET attempt = excluded.attempt, alone = excluded.alone
 
 -- name: lost_attempts
--- Attempts that were lost with their process and that nobody has released yet. CROSS JOIN keeps SQLite from reading all
+-- Attempts that were lost with their process and that are not released yet. CROSS JOIN keeps SQLite from reading all
 -- tasks to find these few.
 SELECT json_group_array(json_array(
     t.number, t.instance_id, t.step_ref, t.workflow, t.version, t.attempt, t.owner, was.alone, was.excused

@@ -1,6 +1,6 @@
 """Putting a copy of a database in the place of the served one, in steps that can be interrupted at any point.
 
-The copy is written to a file beside the database and becomes the database by a rename. The old files are renamed too
+The copy is written to a file next to the database and becomes the database by a rename. The old files are renamed too
 and kept. The restored database gets a new id, so none of the old files can be mistaken for it later. Until the last
 step, which writes the new id to the lock file, a start is rejected, and the restore can be run again.
 
@@ -33,6 +33,9 @@ from perdure_server.store.sqlite.files import (
 from perdure_server.store.sqlite.log_check import log_is_damaged
 from perdure_server.store.sqlite.migrate import check_owner
 
+RESTORING: Final = ".restoring"
+"""Suffix of the name of the new file until it becomes the database."""
+
 _SIDE_FILES: Final = ("-wal", "-shm", "-journal")
 
 
@@ -59,7 +62,9 @@ def restore(copy: str, path: str, *, suffix: str, verify: Callable[[str], None])
     check_path(path)
     if os.path.exists(path) and os.path.samefile(copy, path):
         raise CannotOpen(f"{copy} is the database itself; name a copy of it")
-    new = f"{path}.restoring"
+    new = f"{path}{RESTORING}"
+    if os.path.exists(new) and os.path.samefile(copy, new):
+        raise CannotOpen(f"{copy} has the name of the file that a restore writes; rename it first")
     with contextlib.ExitStack() as undo:
         lock = FileLock(path)
         lock.take()
@@ -85,7 +90,7 @@ def restore(copy: str, path: str, *, suffix: str, verify: Callable[[str], None])
 
 
 def _write_copy(copy: str, new: str) -> None:
-    """Write one whole file from a copy and the log that may lie beside it."""
+    """Write one whole file from a copy and its log, if there is one."""
     _remove(new)
     os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     with _reading(copy) as source:

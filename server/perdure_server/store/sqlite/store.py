@@ -67,6 +67,7 @@ from perdure_server.store.sqlite.lists import SCAN_ROWS_MAX, fetch_page, list_qu
 from perdure_server.store.sqlite.loads import Loads
 from perdure_server.store.sqlite.migrate import migrate
 from perdure_server.store.sqlite.queries import fetch, one
+from perdure_server.store.sqlite.restore import RESTORING
 from perdure_server.store.sqlite.rows import encode
 from perdure_server.store.sqlite.threads import ConnectionThreads
 from perdure_server.store.sqlite.writer import commit_changes, transaction
@@ -97,8 +98,8 @@ ROWS_PER_TURN_MAX: Final = 1_000
 SUMMARIES_PER_TURN_MAX: Final = 200
 """Maximum number of summaries that are decoded in one turn of the event loop, about half a millisecond."""
 
-_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".lock")
-"""What the names of a database's files end with."""
+_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", ".lock", RESTORING)
+"""Suffixes of the names of a database's files."""
 
 T = TypeVar("T")
 Row = list[Any]
@@ -257,6 +258,9 @@ class SqliteStore:
     def healthy(self) -> bool:
         files = self._files
         return files is None or not files.fenced
+
+    def rescue_directory(self) -> str | None:
+        return None if self._path is None or self.healthy() else os.path.dirname(self._path)
 
     async def ping(self) -> None:
         await self._read("SELECT 1", {})

@@ -1,6 +1,6 @@
 """System calls of the writer thread that keep the interpreter lock.
 
-A call of the `os` module gives the interpreter lock away, and taking it back beside a busy thread costs a hundred
+A call of the `os` module gives the interpreter lock away, and taking it back from a busy thread costs a hundred
 microseconds or more. The calls below read or write kernel memory within a microsecond, so they keep the lock. They must
 not be used for anything that can wait for a disk or a network.
 
@@ -53,7 +53,7 @@ _NETWORK_FILE_SYSTEMS: Final = frozenset(
         0x65735546,  # FUSE
     }
 )
-"""File systems whose `flock` may be made of the POSIX locks that SQLite takes, by the type that `statfs` returns."""
+"""File systems whose `flock` can be made of the POSIX locks that SQLite takes, by the type that `statfs` returns."""
 
 
 FileIdentity = tuple[int, int]

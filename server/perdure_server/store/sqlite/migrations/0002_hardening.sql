@@ -63,7 +63,7 @@ WHERE coalesce(json_array_length(state, '$.inbox'), 0) > 0;
 CREATE INDEX instances_unconsumed ON instances (namespace, created_at, instance_id, workflow, version, status)
     WHERE inbox_size > 0 AND status IN ('completed', 'failed', 'cancelled');
 
--- Live instances of each definition: to tell if a definition is in use, to count them, and to list them.
+-- Live instances of each definition: to find out if a definition is in use, to count them, and to list them.
 -- `instances_by_workflow` cannot do this: it would pass over all live instances of the other versions.
 CREATE INDEX instances_live ON instances (namespace, workflow, version, created_at, instance_id, status)
     WHERE status IN ('pending', 'running', 'waiting');

@@ -35,7 +35,7 @@ final class Attempts {
         this.deadline = clock.getAsLong() + Math.min(timeoutNanos, FOREVER_NANOS);
     }
 
-    /** Returns a time limit in nanoseconds, {@link #FOREVER_NANOS} for more than ten years; refuses what is no time. */
+    /** Returns a time limit in nanoseconds, {@link #FOREVER_NANOS} for more than ten years. Rejects null, zero and less. */
     static long limit(String field, Duration limit) {
         if (limit == null || limit.isZero() || limit.isNegative()) {
             throw Requests.invalid(field, "must be more than 0, not " + limit);

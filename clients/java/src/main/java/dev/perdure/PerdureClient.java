@@ -441,8 +441,8 @@ public final class PerdureClient implements AutoCloseable {
         }
 
         /**
-         * Limits each call, including retries. 30 s unless set. More than ten years is no limit. Zero and a negative
-         * duration are refused. See also {@link #withTimeout}.
+         * Limits each call, including retries. 30 s unless set. More than ten years removes the limit. Zero and a
+         * negative duration are rejected. See also {@link #withTimeout}.
          */
         public Builder timeout(Duration bound) {
             Attempts.limit("timeout", bound);

@@ -9,7 +9,7 @@ import java.util.function.Supplier;
 /**
  * Connections that carry only watches, of one client.
  *
- * <p>A server accepts a limited number of streams per connection (128 by default). A connection that is full of watches
+ * <p>A server accepts a limited number of streams per connection (256 by default). A connection that is full of watches
  * makes every further call wait until a watch ends, so watches never share a connection with other calls.
  */
 final class WatchConnections {
