@@ -175,13 +175,13 @@ async def test_a_cancel_from_elsewhere_is_no_deadline() -> None:
     answers: list[bool] = []
 
     async def call() -> None:
-        deadlines.enter()
+        entered = deadlines.enter()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             answers.append(deadlines.is_overdue())
         finally:
-            deadlines.leave()
+            deadlines.leave(entered)
 
     swept = asyncio.create_task(call())
     await swept

@@ -74,6 +74,19 @@ async def test_the_batch_that_sees_a_fault_is_unknown_and_later_ones_are_unavail
     assert "do not restart, run perdure db backup NAME" in record.getMessage()
 
 
+async def test_a_clean_stop_raises_no_alarm_and_leaves_the_whole_database(
+    store: SqliteStore, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = a_state()
+    await store.commit([a_change(state)])
+    assert await store.load(state.instance_id) == state
+
+    await store.close()
+
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert not os.path.exists(f"{path}-wal")
+
+
 def descriptors_of(path: str) -> list[int]:
     """Return the open descriptors of this process on a file, the writer's first."""
     directory = Path("/proc/self/fd")
@@ -86,6 +99,25 @@ def descriptors_of(path: str) -> list[int]:
 
 def is_on(descriptor: int, wanted: os.stat_result) -> bool:
     return os.path.samestat(os.fstat(descriptor), wanted)
+
+
+@pytest.mark.parametrize("lock_removed", [False, True])
+async def test_a_clean_stop_copies_the_log_and_reports_no_fault(
+    store: SqliteStore, path: str, caplog: pytest.LogCaptureFixture, lock_removed: bool
+) -> None:
+    state = a_state()
+    assert list(await store.commit([a_change(state)])) == [COMMITTED]
+    assert await store.load(state.instance_id) == state
+    if lock_removed:
+        remove(f"{path}.lock")
+        store._files._look_at = 0.0  # type: ignore[union-attr]
+        assert list(await store.commit([a_change(a_state())])) == [COMMITTED]
+        assert Path(f"{path}.lock").exists()
+
+    await store.close()
+
+    assert [record for record in caplog.records if record.levelno == logging.CRITICAL] == []
+    assert not Path(f"{path}-wal").exists()
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", ".lock"])

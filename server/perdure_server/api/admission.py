@@ -127,7 +127,7 @@ class Gate:
     @property
     def waiting_reads(self) -> int:
         """Number of calls that wait until their message can be read."""
-        return len(self._waiting) + len(self._waiting_bulk)
+        return self._waiting.size + self._waiting_bulk.size
 
     def try_read(self, peer: Peer) -> bool:
         """Let a message be read if there is room. Returns False if not, and `wait_to_read` is next.
@@ -151,7 +151,7 @@ class Gate:
         else:
             self.reads -= 1
             peer.reads -= 1
-        if self._waiting or self._waiting_bulk:
+        if self._waiting.size or self._waiting_bulk.size:
             self._serve()
 
     def _can_read(self, peer: Peer) -> bool:
@@ -178,7 +178,7 @@ class Gate:
             raise Overloaded(self.limits.retry_after_ms)
         queue = self._waiting_bulk if bulk else self._waiting
         turn = queue.add(peer)
-        self._turns.enter()
+        call = self._turns.enter()
         peer.waiting += 1
         try:
             await turn
@@ -192,11 +192,11 @@ class Gate:
             raise Overloaded(self.limits.retry_after_ms) from None
         finally:
             peer.waiting -= 1
-            self._turns.leave()
+            self._turns.leave(call)
         return bulk
 
     def _is_crowded(self) -> bool:
-        return bool(self._waiting)
+        return self._waiting.size > 0
 
     def _serve(self) -> None:
         """Give the calls that wait their turn, as far as there is room."""
@@ -275,7 +275,7 @@ class Gate:
     def _leave_large(self, peer: Peer, size_bytes: int) -> None:
         self.large_bytes -= size_bytes
         peer.large_bytes -= size_bytes
-        if self._waiting_bulk:
+        if self._waiting_bulk.size:
             self._serve()
 
     def _enter_large(self, peer: Peer, size_bytes: int) -> None:
@@ -342,20 +342,18 @@ class Gate:
 class FairQueue:
     """Waiting calls by connection. Connections take turns, the calls of one are served in order."""
 
-    __slots__ = ("_by_peer", "_size")
+    __slots__ = ("_by_peer", "size")
 
     def __init__(self) -> None:
         self._by_peer: dict[Peer, deque[asyncio.Future[None]]] = {}
-        self._size = 0
-
-    def __len__(self) -> int:
-        return self._size
+        self.size = 0
+        """Number of waiting calls. A plain attribute: each message asks for it, and `__len__` would be a call."""
 
     def add(self, peer: Peer) -> asyncio.Future[None]:
         """Add a call and return the future that is resolved at its turn."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._by_peer.setdefault(peer, deque()).append(turn)
-        self._size += 1
+        self.size += 1
         return turn
 
     def take(self, can: Callable[[Peer], bool]) -> tuple[Peer, asyncio.Future[None]] | None:
@@ -365,7 +363,7 @@ class FairQueue:
             return None
         turns = self._by_peer.pop(peer)
         turn = turns.popleft()
-        self._size -= 1
+        self.size -= 1
         if turns:
             self._by_peer[peer] = turns
         return peer, turn
@@ -376,7 +374,7 @@ class FairQueue:
         if turns is None or turn not in turns:
             return
         turns.remove(turn)
-        self._size -= 1
+        self.size -= 1
         if not turns:
             del self._by_peer[peer]
 

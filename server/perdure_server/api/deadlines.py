@@ -38,20 +38,20 @@ class Deadlines:
         self._overdue: set[Call] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def enter(self) -> None:
-        """Bound the call that the current task handles, until `leave`."""
+    def enter(self) -> Call:
+        """Bound the call that the current task handles. Returns the value to pass to `leave`."""
         call = asyncio.current_task()
         assert call is not None
         self._began[call] = time.monotonic()
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._sweep_seconds, self._sweep)
+        return call
 
-    def leave(self) -> None:
-        """Let the current task's call go."""
-        call = asyncio.current_task()
-        assert call is not None
+    def leave(self, call: Call) -> None:
+        """Stop bounding a call. `enter` returned it: to look up the current task again costs as much as the rest."""
         self._began.pop(call, None)
-        self._overdue.discard(call)
+        if self._overdue:
+            self._overdue.discard(call)
 
     def is_overdue(self) -> bool:
         """Whether the `CancelledError` that the current task caught came from here, and from nobody else."""

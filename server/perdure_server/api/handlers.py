@@ -88,9 +88,7 @@ class Unary:
                 await refuse(context, error, tally)
                 raise AssertionError("abort returned") from error
             began = perf_counter()
-            unbounded = context.time_remaining() is None
-            if unbounded:
-                deadlines.enter()
+            bounded = deadlines.enter() if context.time_remaining() is None else None
             try:
                 pending = call(parse(body))
                 # The call can be long, and a request large: only its service keeps what it needs of it.
@@ -101,7 +99,7 @@ class Unary:
                 tally.ok += 1
                 return answer
             except asyncio.CancelledError:
-                if not (unbounded and deadlines.is_overdue()):
+                if bounded is None or not deadlines.is_overdue():
                     tally.cancelled()
                     raise
                 tally.refused("DEADLINE_EXCEEDED")
@@ -117,8 +115,8 @@ class Unary:
                 await refuse(context, error, tally)
             finally:
                 seconds.add(perf_counter() - began)
-                if unbounded:
-                    deadlines.leave()
+                if bounded is not None:
+                    deadlines.leave(bounded)
                 leave(peer, size_bytes)
             raise AssertionError("abort returned")
 
@@ -189,7 +187,7 @@ async def read_message(context: Context, gate: Gate, peer: Peer) -> bytes:
     """
     arrivals = gate.arrivals
     bulk = False if gate.try_read(peer) else await gate.wait_to_read(peer)
-    arrivals.enter()
+    call = arrivals.enter()
     try:
         body = await context.read()
     except asyncio.CancelledError:
@@ -197,7 +195,7 @@ async def read_message(context: Context, gate: Gate, peer: Peer) -> bytes:
             raise
         raise SilentCall from None
     finally:
-        arrivals.leave()
+        arrivals.leave(call)
         gate.leave_read(peer, bulk=bulk)
     if not isinstance(body, bytes):
         raise InvalidFields((Violation("", "the call ended without a message; send one"),))

@@ -82,7 +82,9 @@ def start(
     label: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="To find it by; may be repeated.")
     ] = None,
-    delay: Annotated[str, typer.Option(help="How long it stays PENDING, as in 30s or 2h.")] = "0ms",
+    delay: Annotated[
+        str, typer.Option(help="Time that it stays PENDING, as in 30s or 2h (digits alone: milliseconds).")
+    ] = "0ms",
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it ends, and show it.")] = False,
     wait_timeout: _WaitTimeout = "",
     request_id: _RequestId = "",

@@ -22,14 +22,15 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final, TypeAlias, cast
 
+from perdure_server.engine.values import value
 from perdure_server.runtime.ports import TaskToRun
-from perdure_server.runtime.tasks import TaskKey, key_of
+from perdure_server.runtime.tasks import TaskKey
 from perdure_server.telemetry.logs import Sparing
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class StepOwner:
     """One attempt of a step."""
 
@@ -66,9 +67,9 @@ OWNER: Final[ContextVar[Owner | None]] = ContextVar("perdure_owner", default=Non
 """Owner of the running code. None: code of perdure itself."""
 
 
-def step_owner(task: TaskToRun) -> StepOwner:
+def step_owner(task: TaskToRun, key: TaskKey) -> StepOwner:
     """Return the owner for an attempt. It does not hold a payload."""
-    return StepOwner(task.workflow, task.version, key_of(task))
+    return StepOwner(task.workflow, task.version, key)
 
 
 class OwnedTask(asyncio.Task[Any]):
@@ -77,9 +78,11 @@ class OwnedTask(asyncio.Task[Any]):
     A step that cancels ``asyncio.all_tasks()`` then ends only itself and not its neighbours.
     """
 
-    # Class attributes instead of an `__init__`, which would double the cost of a task.
-    owner: Owner | None = None
-    is_root = False
+    # Slots for what each task has, set by `create_owned_task` and `create_root_task`: an `__init__` would double the
+    # cost of a task, and an attribute that is no slot costs it a dict. Class attributes for what few tasks have.
+    __slots__ = ("is_root", "owner")
+    owner: Owner | None
+    is_root: bool
     is_ended_by_loop = False
     cancelled_by: StepOwner | None = None
 
@@ -87,7 +90,7 @@ class OwnedTask(asyncio.Task[Any]):
         """Cancel the task. Returns False without effect if the caller belongs to another step."""
         caller = OWNER.get()
         if isinstance(caller, StepOwner):
-            if self.is_root and caller != self.owner:
+            if getattr(self, "is_root", False) and caller != self.owner:
                 _FOREIGN_CANCEL.tell()
                 return False
             self.cancelled_by = caller
@@ -109,6 +112,7 @@ def create_owned_task(
     task = OwnedTask(coro, loop=loop, **options)
     context: Context | None = options.get("context")
     task.owner = OWNER.get() if context is None else context.get(OWNER)
+    task.is_root = False
     return task
 
 
@@ -122,23 +126,31 @@ def create_root_task(
     return task
 
 
+_UNKNOWN: Final = type(None)
+
+
 class _OwnedCallbacks:
     """Mixin for an event loop: notes the owner of the callback that runs."""
 
     callback_owner: Owner | None = None
-    task_step: type = type(None)
+    task_step: type = _UNKNOWN
     """Type of the callbacks by which C tasks run their next step. It has no public name, so the first one sets it."""
+
+    base_call_soon: Callable[..., Any]
+    """`call_soon` of the loop's own class. Called without `super()`, which costs as much as the call itself."""
 
     def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
         # A task keeps its owner by itself, and most callbacks are steps of tasks. This path has to be short.
         if type(callback) is self.task_step:
-            return super().call_soon(callback, *args, context=context)  # type: ignore[misc]
+            return self.base_call_soon(callback, context=context)
         owner = OWNER.get() if context is None else context.get(OWNER)
         if owner is None or isinstance(getattr(callback, "__self__", None), asyncio.Task):
-            if type(callback).__name__ == "TaskStepMethWrapper":
+            if self.task_step is _UNKNOWN and type(callback).__name__ == "TaskStepMethWrapper":
                 _OwnedCallbacks.task_step = type(callback)
-            return super().call_soon(callback, *args, context=context)  # type: ignore[misc]
-        return super().call_soon(self._run_owned, owner, callback, args, context=context)  # type: ignore[misc]
+            if len(args) == 1:  # a task that tells its end; spelled out, it costs a third
+                return self.base_call_soon(callback, args[0], context=context)
+            return self.base_call_soon(callback, *args, context=context)
+        return self.base_call_soon(self._run_owned, owner, callback, args, context=context)
 
     def call_soon_threadsafe(
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
@@ -188,7 +200,8 @@ def new_steps_loop() -> asyncio.AbstractEventLoop:
         base = asyncio.SelectorEventLoop
     else:
         base = uvloop.Loop
-    loop: asyncio.AbstractEventLoop = type("StepsEventLoop", (_OwnedCallbacks, base), {})()
+    members = {"base_call_soon": base.call_soon}
+    loop: asyncio.AbstractEventLoop = type("StepsEventLoop", (_OwnedCallbacks, base), members)()
     loop.set_task_factory(cast("Any", create_owned_task))
     return loop
 
@@ -199,7 +212,7 @@ def owner_of_running_code(loop: asyncio.AbstractEventLoop) -> Owner | None:
     if task is None:
         return getattr(loop, "callback_owner", None)
     if isinstance(task, OwnedTask):
-        return task.owner
+        return getattr(task, "owner", None)  # absent for a moment if the task started inside its constructor
     # A step replaced the loop's task factory.
     context = getattr(task, "get_context", lambda: None)()  # new in Python 3.12
     return None if context is None else context.get(OWNER)

@@ -29,6 +29,7 @@ from perdure_server.executors.ownership import (
     OwnedTask,
     Owner,
     StepOwner,
+    create_owned_task,
     create_root_task,
     new_steps_loop,
     owner_of_running_code,
@@ -206,7 +207,7 @@ class StepsLoop:
     # --- the thread's side -----------------------------------------------------------------------------------
 
     def _main(self) -> None:
-        self._live_task = OwnedTask(self._live(), loop=self._loop, name="perdure-lifespans")
+        self._live_task = create_owned_task(self._loop, self._live(), name="perdure-lifespans")
         try:
             while not self._ending and not self._loop.is_closed():
                 try:
@@ -268,7 +269,7 @@ class StepsLoop:
             self._say(item.key, PROBED)
             return
         key = key_of(item.task)
-        owner = step_owner(item.task)
+        owner = step_owner(item.task, key)
         started = self._tasks[key] = create_root_task(self._loop, self._run(key, item, owner), owner)
         started.add_done_callback(lambda done: self._on_end(key, done))
 

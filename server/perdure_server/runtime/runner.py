@@ -383,9 +383,9 @@ class Runner:
                 self._return_taken(job, grant, decision)
                 self._conflicted(lane, job, graph, outcome.kind)
             else:
-                was_live = lane.state is None or lane.state.is_live
+                before = lane.state
                 self._keep(lane, decision)
-                self._tell(decision, was_live)
+                self._tell(decision, before)
                 self._leave()
                 if not job.future.done():
                     job.future.set_result(decision)
@@ -535,7 +535,7 @@ class Runner:
 
     # --- small things ----------------------------------------------------------------------------------------
 
-    def _tell(self, decision: Decision, was_live: bool) -> None:
+    def _tell(self, decision: Decision, before: State | None) -> None:
         """Count what was committed, and log what somebody has to look at."""
         state = decision.state
         counts = self.facts.of(state.workflow)
@@ -546,7 +546,7 @@ class Runner:
             extra = {"instance_id": state.instance_id, "workflow": state.workflow, "version": state.version}
             extra |= {"step_ref": state.failed_step, "error": state.failure.type}
             log.warning("an instance has failed", extra=extra)
-        if state.inbox and was_live and not state.is_live:
+        if state.inbox and not state.is_live and (before is None or before.is_live):
             self._report_unconsumed(state)
 
     def _report_unconsumed(self, state: State) -> None:

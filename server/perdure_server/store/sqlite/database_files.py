@@ -32,7 +32,13 @@ import apsw
 
 from perdure_server.store.protocol import CannotOpen, DatabaseInUse, LostCommits, OutcomeUnknown, Unavailable
 from perdure_server.store.sqlite import open_audit
-from perdure_server.store.sqlite.file_lock import CommitRecord, FileGuard, FileLock, check_record
+from perdure_server.store.sqlite.file_lock import (
+    CommitRecord,
+    FileGuard,
+    FileLock,
+    check_record,
+    encode_record,
+)
 from perdure_server.store.sqlite.files import set_keeps_log
 from perdure_server.store.sqlite.log_check import log_bytes_min, log_is_damaged
 from perdure_server.store.sqlite.queries import fetch, one
@@ -212,11 +218,12 @@ class DatabaseFiles:
         self._reader_descriptors = tuple(found for found in self._open_files() if found[0].named not in ours)
 
     def unwatch_readers(self) -> None:
-        """Stop to look at the descriptors of further connections. Call it, on any thread, before they are closed."""
+        """Stop watching the descriptors of other connections. Call it on the writer thread, before they are closed."""
         self._reader_descriptors = ()
 
     def _note_descriptors(self) -> None:
-        self._descriptors = self._open_files()
+        of_readers = {probe.named for probe, _ in self._reader_descriptors}
+        self._descriptors = tuple(found for found in self._open_files() if found[0].named not in of_readers)
         # Those that a commit writes to. The others are looked at less often, since each look is a system call.
         written = {
             found for _, found in _existing(FileProbe(path) for path in (f"{self.path}-wal", self._lock.path))
@@ -419,8 +426,9 @@ class DatabaseFiles:
     # --- the lock file ------------------------------------------------------------------------------------------
 
     def _write_record(self) -> None:
-        record = CommitRecord(
-            self._database_id, self._number, self._copied_number, self._guard.device, self._guard.inode
+        guard = self._guard
+        record = encode_record(
+            self._database_id, self._number, self._copied_number, guard.device, guard.inode
         )
         if not self._lock.write_record(record):
             self._not_recorded.tell(self._lock.path)

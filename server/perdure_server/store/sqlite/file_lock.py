@@ -31,6 +31,7 @@ RECORD_BYTES: Final = 128
 """Size of the record. A sector holds it, so a loss of power leaves the old one or the new one on any usual disk."""
 
 _RECORD_MAGIC: Final = "perdure-commits-1"
+_RECORD_MAGIC_BYTES: Final = _RECORD_MAGIC.encode()
 
 LOCK_ATTEMPTS_MAX: Final = 20
 """Number of times that a lock file is opened again because it was replaced between its opening and its locking."""
@@ -64,9 +65,7 @@ class CommitRecord:
 
     def encoded(self) -> bytes:
         """Return the record as a line of text of `RECORD_BYTES`, ending with a checksum."""
-        text = f"{_RECORD_MAGIC} {self.database_id} {self.number} {self.copied_number} {self.device} {self.inode}"
-        body = text.ljust(RECORD_BYTES - 10)
-        return f"{body} {zlib.crc32(body.encode()):08x}\n".encode()
+        return encode_record(self.database_id, self.number, self.copied_number, self.device, self.inode)
 
     @classmethod
     def decoded(cls, encoded: bytes) -> CommitRecord | None:
@@ -80,6 +79,20 @@ class CommitRecord:
         except ValueError:
             return None
         return cls(database_id, number, copied_number, device, inode) if magic == _RECORD_MAGIC else None
+
+
+def encode_record(database_id: str, number: int, copied_number: int, device: int, inode: int) -> bytes:
+    """Return the bytes of a `CommitRecord`. Each batch writes one, so no object is made for it."""
+    text = b"%s %s %d %d %d %d" % (
+        _RECORD_MAGIC_BYTES,
+        database_id.encode(),
+        number,
+        copied_number,
+        device,
+        inode,
+    )
+    body = text.ljust(RECORD_BYTES - 10)
+    return b"%s %08x\n" % (body, zlib.crc32(body))
 
 
 class FileLock:
@@ -175,9 +188,8 @@ class FileLock:
         except OSError as error:
             raise CannotOpen(f"cannot read {self.path}: {error.strerror}") from error
 
-    def write_record(self, record: CommitRecord) -> bool:
-        """Write the record without a sync. Returns False if the system rejected it."""
-        encoded = record.encoded()
+    def write_record(self, encoded: bytes) -> bool:
+        """Write an encoded record without a sync. Returns False if the system rejected it."""
         began = time.monotonic()
         if began < self._unheld_until:
             try:

@@ -241,8 +241,10 @@ class SqliteStore:
         readers, lister, copier = self._readers, self._lister, self._copier
         writer, files = self._writer, self._owned_files
         self._readers = self._lister = self._copier = self._writer = self._owned_files = None
-        if files is not None:
-            files.unwatch_readers()
+        if writer is not None and files is not None:
+            # On the writer's thread, so that no check is under way while their descriptors are closed.
+            with contextlib.suppress(StoreError):
+                await writer.submit(lambda _: files.unwatch_readers())
         for threads in (copier, lister, readers):
             if threads is not None and threads is not writer:
                 await threads.close()
