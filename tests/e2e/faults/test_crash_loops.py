@@ -16,7 +16,7 @@ APP = Path(__file__).with_name("crash_app.py")
 WAIT_SECONDS = 600.0
 STARTS_MAX = 40
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1_200)
 
 
 class Supervisor:
