@@ -205,6 +205,24 @@ async def test_connections_with_large_messages_wait_for_each_other_only() -> Non
     assert await waiting
 
 
+async def test_silent_calls_after_a_large_message_leave_room_for_other_large_messages() -> None:
+    gate = gate_of(bulk_reads_max=8)
+    silent, other = connection(gate, 1), connection(gate, 2)
+    for peer in (silent, other):
+        gate.enter(peer, LARGE, mutating=True)
+        gate.leave(peer, LARGE)
+    waiting = [asyncio.create_task(read(gate, silent)) for _ in range(20)]
+    await asyncio.sleep(0)
+
+    assert await read(gate, other)
+    gate.leave_read(other, bulk=True)
+
+    assert gate.bulk_reads == sum(task.done() for task in waiting) < 8
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def test_large_messages_wait_until_others_have_been_handled() -> None:
     gate = gate_of(large_bytes_max=4 * LARGE)
     peer = connection(gate, 1)

@@ -39,6 +39,7 @@ class Peer:
 
     __slots__ = (
         "bulk",
+        "bulk_reads",
         "calls",
         "large_bytes",
         "lists",
@@ -58,6 +59,7 @@ class Peer:
         self.calls = 0
         self.lists = 0
         self.reads = 0
+        self.bulk_reads = 0
         self.watches = 0
         self.large_bytes = 0
         self.unread_bytes = 0
@@ -148,6 +150,7 @@ class Gate:
         """Let the next message be read."""
         if bulk:
             self.bulk_reads -= 1
+            peer.bulk_reads -= 1
         else:
             self.reads -= 1
             peer.reads -= 1
@@ -158,9 +161,14 @@ class Gate:
         free = self.limits.reads_max - self.reads
         return free > 0 and (peer.shared or peer.reads < max(free >> 1, 1))
 
-    def _can_read_bulk(self, _: Peer) -> bool:
+    def _can_read_bulk(self, peer: Peer) -> bool:
         limits = self.limits
-        return self.bulk_reads < limits.bulk_reads_max and self.large_bytes < limits.large_bytes_max >> 1
+        free = limits.bulk_reads_max - self.bulk_reads
+        return (
+            free > 0
+            and self.large_bytes < limits.large_bytes_max >> 1
+            and (peer.shared or peer.bulk_reads < max(free >> 1, 1))
+        )
 
     async def wait_to_read(self, peer: Peer) -> bool:
         """Wait until a message can be read. Returns the value to pass to `leave_read`.
@@ -173,6 +181,7 @@ class Gate:
         bulk = peer.bulk
         if bulk and self._can_read_bulk(peer):
             self.bulk_reads += 1
+            peer.bulk_reads += 1
             return True
         if self.waiting_reads >= self.limits.waiting_reads_max:
             raise Overloaded(self.limits.retry_after_ms)
@@ -207,9 +216,10 @@ class Gate:
                 peer.reads += 1
                 turn.set_result(None)
         while (found := self._waiting_bulk.take(self._can_read_bulk)) is not None:
-            _, turn = found
+            peer, turn = found
             if not turn.cancelled():
                 self.bulk_reads += 1
+                peer.bulk_reads += 1
                 turn.set_result(None)
 
     # --- calls -----------------------------------------------------------------------------------------------
