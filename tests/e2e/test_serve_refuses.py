@@ -68,7 +68,9 @@ def test_a_port_that_is_taken_leaves_a_database_as_it_was(tmp_path: Path, taken:
 def test_a_host_that_stands_for_nothing_is_told_in_a_line(
     tmp_path: Path, option: str, insecure: tuple[str, ...], host: str
 ) -> None:
-    done = serve(tmp_path, "--database", "sqlite:///new.db", option, f"{host}:7", *insecure)
+    # The default address can be in use by a server on the machine.
+    listen = () if option == "--listen" else ("--listen", "127.0.0.1:0")
+    done = serve(tmp_path, "--database", "sqlite:///new.db", *listen, option, f"{host}:7", *insecure)
 
     assert (done.returncode, done.stdout) == (1, "")
     [line] = done.stderr.splitlines()

@@ -56,7 +56,7 @@ async def test_a_defect_is_logged_and_told_as_an_unknown_outcome(
 
 
 async def test_too_much_load_is_refused_with_a_pause(store: FaultyStore) -> None:
-    async with serving(FLOWS, store=store, limits=Limits(calls_max=0, watches_max=0)) as world:
+    async with serving(FLOWS, store=store, limits=Limits(calls_max=0, lists_max=0, watches_max=0)) as world:
         for rpc in METHODS:
             refusal = sound(await world.call(rpc, b""))
             assert refusal.what == ("RESOURCE_EXHAUSTED", "OVERLOADED")

@@ -398,8 +398,9 @@ def hide_the_newest_instance() -> None:
     real = SqliteStore.list_instances
 
     async def list_instances(self: SqliteStore, where: Any, **keywords: Any) -> Any:
-        found = await real(self, where, **keywords)
-        return found[1:] if where.labels and keywords.get("after") is None else found
+        page = await real(self, where, **keywords)
+        hides = where.labels and keywords.get("after") is None
+        return replace(page, instances=page.instances[1:]) if hides else page
 
     _set(SqliteStore, "list_instances", list_instances)
 

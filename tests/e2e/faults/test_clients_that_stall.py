@@ -153,7 +153,7 @@ async def test_a_watch_keeps_nothing_of_the_snapshot_that_it_began_with() -> Non
         messages = [
             found
             for found in gc.get_objects()
-            if isinstance(found, instances.WatchInstanceResponse) and found.HasField("snapshot")
+            if isinstance(found, instances.WatchInstanceResponse) and found.snapshot.instance_id == "large"
         ]
 
         assert (kept, messages) == ([], [])

@@ -45,7 +45,7 @@ type arguments struct {
 
 	UnconsumedEvents bool `json:"unconsumed_events"`
 
-	Reference     string                  `json:"reference"`
+	Reference string `json:"reference"`
 
 	FileName string `json:"file_name"`
 
