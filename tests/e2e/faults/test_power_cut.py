@@ -153,8 +153,9 @@ async def cut_power(
     before.mkdir()
     after.mkdir()
     # Small enough that the log is copied into the database, and begun anew, many times in each round.
-    monkeypatch.setattr(store, "WAL_PAGES_MAX", chance.choice([10, 50, 4_000]))
-    monkeypatch.setattr(store, "WAL_REST_SECONDS", chance.choice([0.005, 0.5]))
+    # With ``loses_unsynced`` it is copied rarely: each copy syncs, and only what follows a sync can be lost.
+    monkeypatch.setattr(store, "WAL_PAGES_MAX", 4_000 if loses_unsynced else chance.choice([10, 50, 4_000]))
+    monkeypatch.setattr(store, "WAL_REST_SECONDS", 0.5 if loses_unsynced else chance.choice([0.005, 0.5]))
     # A drain gives results some time to be stored, which these have no use for.
     monkeypatch.setattr(dispatcher, "RELEASE_SECONDS_MAX", 0.0)
     load: Load | None = None
