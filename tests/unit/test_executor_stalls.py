@@ -426,7 +426,9 @@ async def test_attempts_on_a_loop_that_ended_are_released() -> None:
         table.grant("guilty", "cancel")
         await table.until_results(2)
 
-    assert table.released == [TaskKey("innocent", "wait", 1)]
+    # The next attempt can be released as well, if it started on the loop before its end was seen.
+    assert table.released[:1] == [TaskKey("innocent", "wait", 1)]
+    assert {key.instance_id for key in table.released} == {"innocent"}
     assert all(isinstance(command, commands.FinishTask) for command in table.commands())
 
 

@@ -104,7 +104,7 @@ class Fuzz:
 @pytest.mark.e2e
 @pytest.mark.fuzz
 @pytest.mark.slow
-@pytest.mark.timeout(0 if COUNT > 50_000 else 120)
+@pytest.mark.timeout(0 if COUNT > 50_000 else 900)
 async def test_no_bytes_harm_a_server(server_process: Any, tmp_path: Path) -> None:
     database = tmp_path / "fuzz.db"
     server = server_process(FLOWS_APP, database=database)

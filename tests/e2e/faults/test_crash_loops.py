@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from e2e.server_process import ServerDidNotStart, ServerProcess
 from perdure.client import AttemptFailed, AttemptReleased, Client, Fact, Instance, InstanceState
+from perdure.errors import UnavailableError
 
 APP = Path(__file__).with_name("crash_app.py")
 WAIT_SECONDS = 600.0
@@ -85,7 +87,13 @@ def start(client: Client, workflow: str, instance_id: str, seconds: float) -> No
 
 
 def end_of(client: Client, instance_id: str) -> Instance:
-    return client.wait_for_end(instance_id, timeout=WAIT_SECONDS)
+    # The client retries for a while only, and a restart takes long on a busy machine.
+    ends_at = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            return client.wait_for_end(instance_id, timeout=WAIT_SECONDS)
+        except UnavailableError:
+            assert time.monotonic() < ends_at, "the server is not restarted"
 
 
 def facts_of(client: Client, instance_id: str) -> list[Fact]:
