@@ -72,19 +72,19 @@ class OrderFlow(Workflow, name="order", version=1):
 
     @step(on={"released": "end"})
     async def release(self, ctx: Context) -> Outcome:
-        # The warehouse is told to forget the order, whether its answer has come or not.
+        # The warehouse drops the order, whether its answer has come or not.
         return Outcome("released", reason=ctx.steps["charge"]["reason"])
 
     # Needs both: a charge that succeeded and a reservation that failed. Otherwise it is skipped.
     @step(on={"told": "refund", "error": "refund"}, join="all")
     async def sold_out(self, ctx: Context) -> Outcome:
-        # The customer is told here.
+        # Notify the customer here.
         return Outcome("told", reason="the warehouse did not reserve the items")
 
     # If it fails for good, the order is FAILED until somebody calls RetryInstance: the money is never forgotten.
     @step(on={"refunded": "end"}, join="any", retry=Retry(max_attempts=20, initial="1s", max="10m"))
     async def refund(self, ctx: Context) -> Outcome:
-        # The payment provider gets the key, and the warehouse is told to forget the order.
+        # The payment provider gets the key, and the warehouse drops the order.
         return Outcome("refunded", payment_id=ctx.steps["charge"]["payment_id"])
 
     @step(on={"escalated": "refund", "error": "refund"})

@@ -495,7 +495,9 @@ async def test_a_list_goes_on_over_its_pages(server: CannedServer, client: Async
 
 
 async def test_a_state_that_does_not_exist_is_refused_with_those_that_do(client: AsyncClient) -> None:
-    with pytest.raises(errors.InvalidFieldError, match="'asleep' is no state; there are PENDING, RUNNING"):
+    with pytest.raises(
+        errors.InvalidFieldError, match="'asleep' is not a state; the states are PENDING, RUNNING"
+    ):
         await anext(client.list_instances(states=["asleep"]))
 
 

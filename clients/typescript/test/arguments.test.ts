@@ -14,7 +14,7 @@ function blames(field: string) {
   };
 }
 
-test("a time limit that is no time is rejected by its name", async () => {
+test("an invalid time limit is rejected by its name", async () => {
   const client = new Client("127.0.0.1:1");
   for (const value of INVALID) {
     const timeoutMs = value as number;
@@ -29,7 +29,7 @@ test("a time limit that is no time is rejected by its name", async () => {
   client.close();
 });
 
-test("an endless time limit is no limit", () => {
+test("an infinite time limit does not end a call", () => {
   for (const value of [Infinity, 1e300, 2 ** 63, Number.MAX_VALUE, TIMEOUT_MS_MAX + 1])
     assert.equal(timeLimitOf("timeoutMs", value), Infinity);
   assert.equal(timeLimitOf("timeoutMs", TIMEOUT_MS_MAX), TIMEOUT_MS_MAX);

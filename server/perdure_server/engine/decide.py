@@ -359,7 +359,7 @@ def _release_task(draft: Draft, command: commands.ReleaseTask) -> Rejection | No
             alone=command.lost and command.alone,
         )
     )
-    # Whoever gave it back does not want it again in the same breath.
+    # The executor that released it does not want it again at once.
     draft.slots = 0
     if command.lost:
         _convict(draft, command.step_ref, command.jitter)

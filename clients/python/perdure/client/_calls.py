@@ -440,7 +440,7 @@ def _state_number(state: types.InstanceState | str) -> int:
         return _convert.number_of(instance_service_pb2.InstanceState.DESCRIPTOR, member)
     except (KeyError, ValueError):
         known = ", ".join(s.value for s in types.InstanceState if s is not types.InstanceState.UNKNOWN)
-        raise invalid("states", f"{show(state)} is no state; there are {known}") from None
+        raise invalid("states", f"{show(state)} is not a state; the states are {known}") from None
 
 
 def _instance(message: instance_service_pb2.Instance) -> types.Instance:
