@@ -88,7 +88,7 @@ async def test_a_context_comes_from_a_file_or_from_stdin(
         (["watch", "i1", "--wait-timeout", "1"], "'1' is no duration"),
         (["start"], "Missing argument"),
         (["schedule-resume", "i1", "approval", "-5"], "No such option"),
-        (["list", "--state", "asleep"], "'asleep' is no state"),
+        (["list", "--state", "asleep"], "'asleep' is not a state"),
         (["get", "i1", "--timeout", "x"], "'x' is no duration"),
         (["get", "i1", "--tls-ca", "/no/such/file"], "--tls-ca: /no/such/file cannot be read"),
         (["get", "i1", "--tls-cert", "/no/such/file"], "--tls-cert and --tls-key go together"),
