@@ -20,7 +20,7 @@ class Lifecycle(Workflow, name="lifecycle", version=1):
 
     @step(on={"ready": "answer"})
     async def prepare(self, ctx: Context) -> Outcome:
-        return Outcome("ready", order=ctx.initial["order"])
+        return Outcome("ready", order=ctx.input["order"])
 
     answer = wait_for("answered", on={"answered": "conclude"})
 

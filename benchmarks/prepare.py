@@ -17,9 +17,9 @@ from perdure import graph_of
 from perdure_server.engine import commands, decide
 from perdure_server.engine.commands import payload
 from perdure_server.engine.decide import Decision
-from perdure_server.runtime.changes import change_of
+from perdure_server.runtime.change_builder import change_of
 from perdure_server.runtime.definitions import Definitions
-from perdure_server.store.open import open_store
+from perdure_server.store.factory import open_store
 from perdure_server.store.protocol import Committed, Store
 
 BATCH = 256
@@ -51,7 +51,7 @@ async def _park(store: Store, due: Sequence[int]) -> list[str]:
     started: list[Decision] = []
     scheduled: list[Decision] = []
     for due_at in due:
-        start = commands.StartInstance(at=at, instance_id=str(uuid_utils.uuid7()), initial=INITIAL)
+        start = commands.StartInstance(at=at, instance_id=str(uuid_utils.uuid7()), input=INITIAL)
         decision = decide.start(graph, start)
         assert isinstance(decision, Decision)
         started.append(decision)

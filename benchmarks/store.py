@@ -23,7 +23,7 @@ import uuid_utils
 
 from perdure_server.engine.commands import payload
 from perdure_server.engine.facts import Entry, InstanceStarted, StepFinished
-from perdure_server.engine.state import Finished, InstanceStatus, PayloadRef, State, Waiting
+from perdure_server.engine.state import Finished, InstanceState, PayloadRef, State, Waiting
 from perdure_server.store.group_commit import GroupCommitter
 from perdure_server.store.protocol import Change, Committed, Store, StoredDefinition
 from perdure_server.store.sqlite import SqliteStore
@@ -31,9 +31,7 @@ from perdure_server.store.sqlite import SqliteStore
 ENTRIES = 10
 OUTPUT = '{"item_count":3,"reference":"0123456789abcdef"}'
 INFO = payload(OUTPUT).info
-FIRST = InstanceStarted(
-    workflow="order", version=1, definition_digest="d", start_step="validate", initial=INFO
-)
+FIRST = InstanceStarted(workflow="order", version=1, definition_digest="d", start_step="validate", input=INFO)
 FACT = StepFinished(step_ref="charge", event="charged", targets=("approval",), output=INFO)
 
 
@@ -56,10 +54,10 @@ def next_change(before: State | None) -> Change:
             version=1,
             definition_digest="d",
             start_step="validate",
-            initial=INFO,
+            input=INFO,
             business_key="",
             labels={},
-            status=InstanceStatus.WAITING,
+            status=InstanceState.WAITING,
             revision=1,
             created_at=int(time.time() * 1000),
             updated_at=int(time.time() * 1000),

@@ -33,7 +33,7 @@ console = Console(highlight=False)
 began = time.monotonic()
 
 
-class DemoFailed(Exception):
+class DemoError(Exception):
     """Something was not as promised."""
 
 
@@ -67,7 +67,7 @@ class Server:
         async with asyncio.timeout(SECONDS_MAX):
             ready = (await process.stdout.readline()).decode().strip()
         if not ready.startswith("perdure listening on "):
-            raise DemoFailed(f"the server did not start:\n{self._log.read_text()}")
+            raise DemoError(f"the server did not start:\n{self._log.read_text()}")
         # The second start takes the same port, so that the clients need not be told.
         self.address = self._listen = ready.removeprefix("perdure listening on ")
         say(f"[bold]$ perdure serve examples/order.py[/bold]   pid {process.pid}, {ready}")
@@ -107,7 +107,7 @@ def in_words(fact: object) -> str:
             return f"{step} waits for {' or '.join(events)}"
         case facts.StepFinished(step_ref=step, event=event, targets=targets):
             return f"{step} ended: [bold]{event}[/bold] -> {', '.join(targets)}"
-        case facts.TimerArmed(step_ref=step, delay=delay, requested=requested):
+        case facts.TimerArmed(step_ref=step, delay=delay, client_requested=requested):
             why = " (ScheduleResume)" if requested else ""
             return f"timer for {step}: in {delay.total_seconds() if delay else 0:g} s{why}"
         case facts.TimerFired(step_ref=step, forced=forced):
@@ -127,17 +127,17 @@ async def until_waiting(client: AsyncClient, instance_id: str, step_ref: str) ->
     async with asyncio.timeout(SECONDS_MAX):
         async for _ in client.watch_instance(instance_id):
             instance = await client.get_instance(instance_id)
-            if any(s.step_ref == step_ref and s.status == "WAITING" for s in instance.active_steps):
+            if any(s.step_ref == step_ref and s.state == "WAITING" for s in instance.active_steps):
                 return instance
-    raise DemoFailed(f"{instance_id} ended before {step_ref} waited")
+    raise DemoError(f"{instance_id} ended before {step_ref} waited")
 
 
 def check(name: str, instance: Instance, *, finished: str, not_finished: str) -> None:
     """Hold an order that ended against what was promised."""
     if instance.state is not InstanceState.COMPLETED:
-        raise DemoFailed(f"{name} is {instance.state}, not COMPLETED")
+        raise DemoError(f"{name} is {instance.state}, not COMPLETED")
     if finished not in instance.outputs or not_finished in instance.outputs:
-        raise DemoFailed(f"{name} went the wrong way: {sorted(instance.outputs)}")
+        raise DemoError(f"{name} went the wrong way: {sorted(instance.outputs)}")
 
 
 async def orders(server: Server, client: AsyncClient) -> None:
@@ -170,7 +170,7 @@ async def orders(server: Server, client: AsyncClient) -> None:
     # The timer of the late order may have fired already: it can only have more.
     kept = {step: after.outputs.get(step) for step in before.outputs}
     if kept != before.outputs or after.revision < before.revision:
-        raise DemoFailed("something was lost in the crash")
+        raise DemoError("something was lost in the crash")
 
     console.rule("the warehouse never answers for the sold-out order: its hour is over")
     await until_waiting(client, names["soldout"], "reserve")
@@ -204,7 +204,7 @@ async def main() -> int:
             await server.start()
             async with AsyncClient(server.address) as client:
                 await orders(server, client)
-        except (DemoFailed, TimeoutError) as error:
+        except (DemoError, TimeoutError) as error:
             console.print(f"the demo failed: {str(error) or 'something took too long'}", style="bold red")
             return 1
         finally:

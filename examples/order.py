@@ -15,7 +15,18 @@ from __future__ import annotations
 
 import logging
 
-from perdure import PENDING, Context, Outcome, Pending, Retry, StepError, Workflow, sleep, step, wait_for
+from perdure import (
+    SUSPEND,
+    Context,
+    Outcome,
+    RetryPolicy,
+    StepError,
+    Suspend,
+    Workflow,
+    sleep,
+    step,
+    wait_for,
+)
 
 log = logging.getLogger("order")
 
@@ -25,7 +36,7 @@ class OrderFlow(Workflow, name="order", version=1):
 
     @step(on={"valid": ["charge", "reserve"], "invalid": "end"})
     async def validate(self, ctx: Context) -> Outcome:
-        items = ctx.initial.get("items")
+        items = ctx.input.get("items")
         if not isinstance(items, list) or not items:
             return Outcome("invalid", reason="an order names at least one item")
         return Outcome("valid", item_count=len(items))
@@ -33,26 +44,26 @@ class OrderFlow(Workflow, name="order", version=1):
     @step(
         # An order that was charged goes to the approval if the warehouse has the items, else to `sold_out`.
         on={"charged": ["approval", "sold_out"], "declined": "release"},
-        retry=Retry(max_attempts=5, initial="200ms", max="30s"),
+        retry=RetryPolicy(max_attempts=5, initial_backoff="200ms", max_backoff="30s"),
         attempt_timeout="10s",
     )
     def charge(self, ctx: Context) -> Outcome:
-        card = ctx.initial.get("card", "visa")
+        card = ctx.input.get("card", "visa")
         if card == "declined":
             return Outcome("declined", reason="the bank said no")
         if card == "unknown":
             raise StepError("no such card", retryable=False)
         # A payment provider is given the key, which no retry and no crash changes: it charges once.
         return Outcome(
-            "charged", payment_id=f"pay:{ctx.idempotency_key}", cents=ctx.initial.get("total_cents", 0)
+            "charged", payment_id=f"pay:{ctx.idempotency_key}", cents=ctx.input.get("total_cents", 0)
         )
 
     # Silence for an hour ends the step with `error`, and so does a warehouse that cannot be asked.
     @step(on={"reserved": "approval", "error": "sold_out"}, awaits={"reserved"}, wait_timeout="1h")
-    async def reserve(self, ctx: Context) -> Pending:
+    async def reserve(self, ctx: Context) -> Suspend:
         # A warehouse is asked here; its answer comes minutes later, by Resume with the event `reserved`.
         log.info("asked the warehouse for %s", ctx.idempotency_key)
-        return PENDING
+        return SUSPEND
 
     approval = wait_for(
         "approved",
@@ -82,7 +93,11 @@ class OrderFlow(Workflow, name="order", version=1):
         return Outcome("told", reason="the warehouse did not reserve the items")
 
     # If it fails for good, the order is FAILED until somebody calls RetryInstance: the money is never forgotten.
-    @step(on={"refunded": "end"}, join="any", retry=Retry(max_attempts=20, initial="1s", max="10m"))
+    @step(
+        on={"refunded": "end"},
+        join="any",
+        retry=RetryPolicy(max_attempts=20, initial_backoff="1s", max_backoff="10m"),
+    )
     async def refund(self, ctx: Context) -> Outcome:
         # The payment provider gets the key, and the warehouse drops the order.
         return Outcome("refunded", payment_id=ctx.steps["charge"]["payment_id"])

@@ -15,7 +15,7 @@ comment says so.
 
 from __future__ import annotations
 
-from perdure import Context, Outcome, Retry, StepError, Workflow, step
+from perdure import Context, Outcome, RetryPolicy, StepError, Workflow, step
 
 
 class NotReady(StepError):
@@ -32,7 +32,11 @@ class Refused(StepError):
 class ReportFlow(Workflow, name="report", version=1):
     start = "order"
 
-    @step(on={"ordered": "poll"}, retry=Retry(max_attempts=10, initial="1s", max="1m"), attempt_timeout="10s")
+    @step(
+        on={"ordered": "poll"},
+        retry=RetryPolicy(max_attempts=10, initial_backoff="1s", max_backoff="1m"),
+        attempt_timeout="10s",
+    )
     async def order(self, ctx: Context) -> Outcome:
         # The service is given the key with the order: however often this runs, it makes one report.
         return Outcome("ordered", job=f"job:{ctx.idempotency_key}")
@@ -40,16 +44,16 @@ class ReportFlow(Workflow, name="report", version=1):
     # Every five seconds, for ten minutes; a poll that hangs counts as one that found nothing.
     @step(
         on={"ready": "deliver", "error": "apologize"},
-        retry=Retry(max_attempts=120, initial="5s", multiplier=1.0, jitter=0.1),
+        retry=RetryPolicy(max_attempts=120, initial_backoff="5s", multiplier=1.0, jitter=0.1),
         attempt_timeout="4s",
     )
     async def poll(self, ctx: Context) -> Outcome:
         # The service is asked about ctx.steps["order"]["job"] here.
-        if ctx.initial["month"] < "2000-01":
+        if ctx.input["month"] < "2000-01":
             raise Refused("reports begin with the year 2000")
-        if ctx.attempt < ctx.initial.get("ready_after_polls", 3):
+        if ctx.attempt < ctx.input.get("ready_after_polls", 3):
             raise NotReady(f"poll {ctx.attempt}: still being made")
-        return Outcome("ready", url=f"https://reports.example/{ctx.initial['month']}", polls=ctx.attempt)
+        return Outcome("ready", url=f"https://reports.example/{ctx.input['month']}", polls=ctx.attempt)
 
     @step(on={"delivered": "end"})
     def deliver(self, ctx: Context) -> Outcome:

@@ -6,7 +6,7 @@
     perdure start checkout --context '{"cents": 900, "slow": true}' --instance-id checkout-2
     perdure resume checkout-2 paid --payload '{"by": "card"}' --buffer         # the webhook, before anybody waits
 
-`collect` asks the provider and returns PENDING: its code is done, and the step waits, for days if need be, until an
+`collect` asks the provider and returns SUSPEND: its code is done, and the step waits, for days if need be, until an
 event comes from outside. A webhook knows nothing of that. It may overtake the answer of the very call that caused
 it; then the step still runs, and the event is kept for it. It may come before the step has begun (the customer paid
 from an older link); then ``buffer`` keeps it. And providers send webhooks again until they see a 200, so each
@@ -23,8 +23,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from perdure import PENDING, Context, Outcome, Pending, Retry, Runner, Workflow, step, wait_for
-from perdure.errors import EventNeverAcceptedError, InstanceNotFoundError, InstanceTerminalError
+from perdure import SUSPEND, Context, Outcome, RetryPolicy, Runner, Suspend, Workflow, step, wait_for
+from perdure.errors import EventNeverAcceptedError, InstanceEndedError, InstanceNotFoundError
 
 log = logging.getLogger("webhook")
 
@@ -34,20 +34,20 @@ class CheckoutFlow(Workflow, name="checkout", version=1):
 
     @step(on={"clean": "collect", "suspicious": "stray"})
     async def screen(self, ctx: Context) -> Outcome:
-        if ctx.initial.get("slow"):
+        if ctx.input.get("slow"):
             await asyncio.sleep(10)  # a fraud check that thinks for a while
-        return Outcome("clean" if ctx.initial["cents"] < 1_000_000 else "suspicious")
+        return Outcome("clean" if ctx.input["cents"] < 1_000_000 else "suspicious")
 
     @step(
         on={"paid": "ship", "refused": "regret", "timeout": "regret", "error": "regret"},
         awaits={"paid", "refused"},
         wait_timeout="3d",
-        retry=Retry(max_attempts=8, initial="1s", max="5m"),
+        retry=RetryPolicy(max_attempts=8, initial_backoff="1s", max_backoff="5m"),
     )
-    async def collect(self, ctx: Context) -> Pending:
-        # The provider is asked to collect ctx.initial["cents"] here. It gets the instance's id as its reference,
+    async def collect(self, ctx: Context) -> Suspend:
+        # The provider is asked to collect ctx.input["cents"] here. It gets the instance's id as its reference,
         # which comes back in the webhook, and the idempotency key, so that a retry asks for nothing twice.
-        return PENDING
+        return SUSPEND
 
     @step(on={"shipped": "end", "error": "refund"})
     async def ship(self, ctx: Context) -> Outcome:
@@ -64,10 +64,14 @@ class CheckoutFlow(Workflow, name="checkout", version=1):
     stray = wait_for("paid", timeout="30d", on={"paid": "refund", "timeout": "end"})
 
     # If it fails for good, the checkout is FAILED until somebody calls RetryInstance: the money is never forgotten.
-    @step(on={"refunded": "end"}, join="any", retry=Retry(max_attempts=20, initial="1s", max="10m"))
+    @step(
+        on={"refunded": "end"},
+        join="any",
+        retry=RetryPolicy(max_attempts=20, initial_backoff="1s", max_backoff="10m"),
+    )
     async def refund(self, ctx: Context) -> Outcome:
         # The provider gets the key, so it refunds once.
-        return Outcome("refunded", cents=ctx.initial["cents"])
+        return Outcome("refunded", cents=ctx.input["cents"])
 
 
 async def on_webhook(perdure: Runner, body: Mapping[str, Any]) -> int:
@@ -82,7 +86,7 @@ async def on_webhook(perdure: Runner, body: Mapping[str, Any]) -> int:
         )
     except InstanceNotFoundError:
         return 404
-    except (InstanceTerminalError, EventNeverAcceptedError):
+    except (InstanceEndedError, EventNeverAcceptedError):
         # The checkout has ended. Sending it again does not help, so this is a 200 too. A person looks at payments.
         if body["event"] == "paid":
             log.error("payment for a checkout that has ended: %s", body["reference"])

@@ -56,8 +56,8 @@ type Options struct {
 	TLS *tls.Config
 	// Timeout limits a call, including retries, whose context has no deadline. 0 means 30 s, [NoTimeout] no limit.
 	Timeout time.Duration
-	// Retries says how calls are sent again; the zero value is a good choice. [NoRetries] turns them off.
-	Retries Retries
+	// CallRetryPolicy says how calls are sent again; the zero value is a good choice. [NoRetries] turns them off.
+	CallRetryPolicy CallRetryPolicy
 	// Metadata is sent with every call, for example "authorization": "Bearer ...".
 	Metadata map[string]string
 	// DialOptions are given to gRPC after the client's own: interceptors, a user agent, a dialer.
@@ -75,20 +75,20 @@ type Client struct {
 	server     perdurev1.ServerServiceClient
 
 	timeout  time.Duration
-	retries  Retries
+	retries  CallRetryPolicy
 	metadata []string
 	closed   atomic.Bool
 }
 
 // New makes a client of the server at target, a gRPC target such as "host:7420" or "unix:/run/perdure.sock". It does
 // not connect: the first call does. options may be nil. It fails with ErrInvalidField for a negative Timeout and for
-// Retries that cannot work.
+// CallRetryPolicy that cannot work.
 func New(target string, options *Options) (*Client, error) {
 	given := orDefault(options)
 	if given.Timeout < 0 {
 		return nil, invalidField("Timeout", fmt.Sprintf("must not be negative: %v", given.Timeout))
 	}
-	if err := given.Retries.check(); err != nil {
+	if err := given.CallRetryPolicy.check(); err != nil {
 		return nil, err
 	}
 	transport := insecure.NewCredentials()
@@ -125,7 +125,7 @@ func New(target string, options *Options) (*Client, error) {
 		workflows: perdurev1.NewWorkflowServiceClient(connection),
 		server:    perdurev1.NewServerServiceClient(connection),
 		timeout:   given.Timeout,
-		retries:   given.Retries.withDefaults(),
+		retries:   given.CallRetryPolicy.withDefaults(),
 	}
 	if client.timeout == 0 {
 		client.timeout = callTimeoutDefault
@@ -166,7 +166,7 @@ func call[Q proto.Message, A any](
 func callWith[Q proto.Message, A any](
 	ctx context.Context,
 	c *Client,
-	retries Retries,
+	retries CallRetryPolicy,
 	timeout time.Duration,
 	send func(context.Context, Q, ...grpc.CallOption) (A, error),
 	request Q,

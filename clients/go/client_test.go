@@ -26,7 +26,7 @@ func TestACallIsSentAgainWithTheSameRequestID(t *testing.T) {
 			return nil
 		}
 	}}
-	started, err := serve(t, server, perdure.Options{Retries: quick}).StartInstance(t.Context(), "order", nil, nil)
+	started, err := serve(t, server, perdure.Options{CallRetryPolicy: quick}).StartInstance(t.Context(), "order", nil, nil)
 	if err != nil || started.InstanceID != "i1" || !started.Created {
 		t.Fatal(started, err)
 	}
@@ -62,7 +62,7 @@ func TestARefusalForGoodIsNotSentAgain(t *testing.T) {
 		"a reason of a newer server": refusal(codes.FailedPrecondition, "SOMETHING_NEW"),
 	} {
 		server := &scripted{start: func(int) error { return refused }}
-		_, err := serve(t, server, perdure.Options{Retries: quick}).StartInstance(t.Context(), "order", nil, nil)
+		_, err := serve(t, server, perdure.Options{CallRetryPolicy: quick}).StartInstance(t.Context(), "order", nil, nil)
 		if status.Code(err) != status.Code(refused) || len(server.sent()) != 1 {
 			t.Errorf("%s: %v, sent %d times", name, err, len(server.sent()))
 		}
@@ -71,7 +71,7 @@ func TestARefusalForGoodIsNotSentAgain(t *testing.T) {
 
 func TestTheDeadlineBoundsTheRetriesAndTheLastErrorIsTold(t *testing.T) {
 	server := &scripted{start: func(int) error { return refusal(codes.Unavailable, perdure.ErrShuttingDown) }}
-	client := serve(t, server, perdure.Options{Retries: quick, Timeout: 500 * time.Millisecond})
+	client := serve(t, server, perdure.Options{CallRetryPolicy: quick, Timeout: 500 * time.Millisecond})
 	_, err := client.StartInstance(t.Context(), "order", nil, &perdure.StartOptions{RequestID: "mine"})
 	var failure *perdure.Error
 	if !errors.As(err, &failure) || failure.RequestID != "mine" || len(server.sent()) < 2 {

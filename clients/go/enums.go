@@ -29,21 +29,21 @@ func (s InstanceState) HasEnded() bool {
 	return s == StateCompleted || s == StateFailed || s == StateCancelled
 }
 
-// StepStatus is where a step of an instance stands.
-type StepStatus string
+// StepState is where a step of an instance stands.
+type StepState string
 
 const (
-	StepScheduled  StepStatus = "SCHEDULED"   // no executor has taken it yet
-	StepNoExecutor StepStatus = "NO_EXECUTOR" // no executor has code for it
-	StepRunning    StepStatus = "RUNNING"
-	StepBackingOff StepStatus = "BACKING_OFF" // the next attempt begins at the deadline
-	StepWaiting    StepStatus = "WAITING"
-	StepSleeping   StepStatus = "SLEEPING"
-	StepHalted     StepStatus = "HALTED" // it was active when the instance failed
-	StepFinished   StepStatus = "FINISHED"
-	StepSkipped    StepStatus = "SKIPPED"
-	StepJoining    StepStatus = "JOINING" // a branch has arrived, others have not
-	StepFailed     StepStatus = "FAILED"  // its failure is what failed the instance
+	StepScheduled  StepState = "QUEUED"   // no executor has taken it yet
+	StepNoWorker StepState = "NO_WORKER" // no executor has code for it
+	StepRunning    StepState = "RUNNING"
+	StepBackingOff StepState = "BACKING_OFF" // the next attempt begins at the deadline
+	StepWaiting    StepState = "WAITING"
+	StepSleeping   StepState = "SLEEPING"
+	StepInterrupted     StepState = "INTERRUPTED" // it was active when the instance failed
+	StepFinished   StepState = "FINISHED"
+	StepSkipped    StepState = "SKIPPED"
+	StepJoining    StepState = "JOINING" // a branch has arrived, others have not
+	StepFailed     StepState = "FAILED"  // its failure is what failed the instance
 )
 
 // StepKind is what makes a step end.
@@ -93,8 +93,8 @@ const (
 // WatchEndReason is why a watch ended.
 type WatchEndReason string
 
-// InstanceFinished says that the instance has ended and every entry was given.
-const InstanceFinished WatchEndReason = "INSTANCE_FINISHED"
+// InstanceEnded says that the instance has ended and every entry was given.
+const InstanceEnded WatchEndReason = "INSTANCE_ENDED"
 
 func nameOf[N ~string](value protoreflect.Enum) N {
 	number, descriptor := value.Number(), value.Descriptor()

@@ -38,7 +38,7 @@ const (
 	ErrInstanceAlreadyExists Reason = "INSTANCE_ALREADY_EXISTS"
 	ErrBusinessKeyInUse      Reason = "BUSINESS_KEY_IN_USE" // Error.InstanceID names the holder
 
-	ErrInstanceTerminal    Reason = "INSTANCE_TERMINAL"
+	ErrInstanceEnded    Reason = "INSTANCE_ENDED"
 	ErrInstanceNotFailed   Reason = "INSTANCE_NOT_FAILED"
 	ErrEventNotAwaited     Reason = "EVENT_NOT_AWAITED" // ResumeOptions.Buffer leaves it for the step that will wait
 	ErrEventNeverAccepted  Reason = "EVENT_NEVER_ACCEPTED"
@@ -58,7 +58,7 @@ const (
 	ErrTooManyTimers   Reason = "TOO_MANY_TIMERS"
 
 	ErrDatabaseUnavailable Reason = "DATABASE_UNAVAILABLE"
-	ErrOutcomeUnknown      Reason = "OUTCOME_UNKNOWN" // calling again with Error.RequestID tells
+	ErrOutcomeUnknown      Reason = "COMMIT_UNKNOWN" // calling again with Error.RequestID tells
 	ErrShuttingDown        Reason = "SHUTTING_DOWN"
 
 	ErrBackupNotConfigured Reason = "BACKUP_NOT_CONFIGURED"
@@ -131,8 +131,8 @@ func (e *Error) Unwrap() error { return e.cause }
 // GRPCStatus makes status.Code and status.Convert understand the error.
 func (e *Error) GRPCStatus() *status.Status { return status.New(e.Status, e.Message) }
 
-// Transient tells whether the same call, with the same request id, may succeed a little later.
-func (e *Error) Transient() bool {
+// Retryable tells whether the same call, with the same request id, may succeed a little later.
+func (e *Error) Retryable() bool {
 	switch e.Status {
 	case codes.Unavailable:
 		return true

@@ -33,7 +33,7 @@ func TestEveryReasonOfTheAPIHasItsName(t *testing.T) {
 	named := []Reason{
 		"UNSPECIFIED", // never sent
 		ErrInvalidField, ErrRequestIDReused, ErrWorkflowInvalid, ErrInstanceNotFound, ErrWorkflowNotFound,
-		ErrStepNotFound, ErrTimerNotFound, ErrInstanceAlreadyExists, ErrBusinessKeyInUse, ErrInstanceTerminal,
+		ErrStepNotFound, ErrTimerNotFound, ErrInstanceAlreadyExists, ErrBusinessKeyInUse, ErrInstanceEnded,
 		ErrInstanceNotFailed, ErrEventNotAwaited, ErrEventNeverAccepted, ErrAmbiguousEvent, ErrStepFinished,
 		ErrStepUnreachable, ErrStepHasNoTimeout, ErrTimerNotCancellable, ErrLeaseLost, ErrRevisionCompacted,
 		ErrRevisionInFuture, ErrOverloaded, ErrPayloadTooLarge, ErrInboxFull, ErrTooManyTimers,
@@ -77,8 +77,8 @@ func TestAnErrorTellsAllThatTheServerDid(t *testing.T) {
 	if !slices.Equal(err.StepRefs(), []string{"left", "right"}) || err.InstanceID() != "i1" {
 		t.Error(err.StepRefs(), err.InstanceID())
 	}
-	if err.RetryAfter != time.Second || err.RequestID != "r1" || err.Transient() {
-		t.Error(err.RetryAfter, err.RequestID, err.Transient())
+	if err.RetryAfter != time.Second || err.RequestID != "r1" || err.Retryable() {
+		t.Error(err.RetryAfter, err.RequestID, err.Retryable())
 	}
 	if text := err.Error(); text != "perdure: several steps wait for 'answered'; event: is ambiguous" {
 		t.Error(text)
@@ -90,7 +90,7 @@ func TestAnotherDomainsReasonIsNotOurs(t *testing.T) {
 		Code:    int32(codes.ResourceExhausted),
 		Details: []*anypb.Any{packed(t, &errdetails.ErrorInfo{Reason: "OVERLOADED", Domain: "proxy.example"})},
 	}).Err(), "")
-	if err.Reason != "" || err.Transient() || err.Is(Reason("")) {
+	if err.Reason != "" || err.Retryable() || err.Is(Reason("")) {
 		t.Error(err)
 	}
 }
@@ -108,17 +108,17 @@ func TestDetailsThatWereCutLeaveTheStatus(t *testing.T) {
 
 func TestTheEndOfTheContextCanBeAskedFor(t *testing.T) {
 	late := errorOf(t.Context(), status.Error(codes.DeadlineExceeded, "late"), "")
-	if !errors.Is(late, context.DeadlineExceeded) || late.Transient() {
+	if !errors.Is(late, context.DeadlineExceeded) || late.Retryable() {
 		t.Error(late)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	brokenOff := errorOf(ctx, status.Error(codes.Canceled, "by a proxy"), "")
-	if !brokenOff.Transient() || errors.Is(brokenOff, context.Canceled) {
+	if !brokenOff.Retryable() || errors.Is(brokenOff, context.Canceled) {
 		t.Error("a call that a proxy broke off is worth another one")
 	}
 	cancel()
 	mine := errorOf(ctx, status.Error(codes.Canceled, "by its caller"), "")
-	if mine.Transient() || !errors.Is(mine, context.Canceled) {
+	if mine.Retryable() || !errors.Is(mine, context.Canceled) {
 		t.Error("a call that its caller broke off is not")
 	}
 }

@@ -23,8 +23,8 @@ type Instance struct {
 	State      InstanceState
 	// Revision of the newest history entry.
 	Revision int64
-	// Initial is the context that it was started with.
-	Initial JSON
+	// Input is the context that it was started with.
+	Input JSON
 	// Outputs holds the output of each step that has ended with one, by its ref.
 	Outputs map[string]JSON
 	// ActiveSteps have begun, or a branch has arrived at them, and have not ended.
@@ -32,7 +32,7 @@ type Instance struct {
 	// StepResults are the steps that have ended or never will begin, in order of revision.
 	StepResults []StepResult
 	// Error says why it is FAILED; nil otherwise.
-	Error       *InstanceError
+	Error       *InstanceFailure
 	Labels      map[string]string
 	BusinessKey string
 	// Inbox holds the accepted events that no step has consumed, in order of acceptance.
@@ -46,7 +46,7 @@ type Instance struct {
 // ActiveStep is a step that has not ended.
 type ActiveStep struct {
 	StepRef string
-	Status  StepStatus
+	Status  StepState
 	// Attempt is the newest, from 1; 0 when there was none.
 	Attempt uint32
 	// Events that it waits for.
@@ -72,15 +72,15 @@ type StepFailure struct {
 // StepResult is a step that has ended, or that never will begin.
 type StepResult struct {
 	StepRef string
-	Status  StepStatus
+	Status  StepState
 	// Event that it ended with.
 	Event string
 	// Revision at which that was decided.
 	Revision int64
 }
 
-// InstanceError is why an instance is FAILED.
-type InstanceError struct {
+// InstanceFailure is why an instance is FAILED.
+type InstanceFailure struct {
 	StepRef  string
 	Type     string
 	Message  string
@@ -183,7 +183,7 @@ type CancelInstanceOptions struct {
 }
 
 // CancelInstance ends an instance and gives the revision at which it ended. Refused with ErrInstanceNotFound,
-// ErrInstanceTerminal, ErrInvalidField, ErrRequestIDReused.
+// ErrInstanceEnded, ErrInvalidField, ErrRequestIDReused.
 func (c *Client) CancelInstance(
 	ctx context.Context, instanceID string, options *CancelInstanceOptions,
 ) (revision int64, err error) {
@@ -259,7 +259,7 @@ func instanceOf(message *perdurev1.Instance) *Instance {
 		Version:     message.GetVersion(),
 		State:       nameOf[InstanceState](message.GetState()),
 		Revision:    message.GetRevision(),
-		Initial:     jsonOf(message.GetInitial()),
+		Input:     jsonOf(message.GetInput()),
 		Outputs:     make(map[string]JSON, len(message.GetOutputs())),
 		ActiveSteps: each(message.GetActiveSteps(), activeStepOf),
 		StepResults: each(message.GetStepResults(), stepResultOf),
@@ -275,7 +275,7 @@ func instanceOf(message *perdurev1.Instance) *Instance {
 		instance.Outputs[ref] = jsonOf(output)
 	}
 	if failure := message.GetError(); failure != nil {
-		instance.Error = &InstanceError{
+		instance.Error = &InstanceFailure{
 			StepRef:  failure.GetStepRef(),
 			Type:     failure.GetType(),
 			Message:  failure.GetMessage(),
@@ -288,7 +288,7 @@ func instanceOf(message *perdurev1.Instance) *Instance {
 func activeStepOf(message *perdurev1.ActiveStep) ActiveStep {
 	step := ActiveStep{
 		StepRef:  message.GetStepRef(),
-		Status:   nameOf[StepStatus](message.GetStatus()),
+		Status:   nameOf[StepState](message.GetStatus()),
 		Attempt:  message.GetAttempt(),
 		Events:   message.GetEvents(),
 		Deadline: timeOf(message.GetDeadline()),
@@ -309,7 +309,7 @@ func activeStepOf(message *perdurev1.ActiveStep) ActiveStep {
 func stepResultOf(message *perdurev1.StepResult) StepResult {
 	return StepResult{
 		StepRef:  message.GetStepRef(),
-		Status:   nameOf[StepStatus](message.GetStatus()),
+		Status:   nameOf[StepState](message.GetStatus()),
 		Event:    message.GetEvent(),
 		Revision: message.GetRevision(),
 	}

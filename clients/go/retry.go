@@ -12,17 +12,17 @@ import (
 //
 // Every call is safe to send again: reads change nothing, and every mutating call carries a request id.
 
-// Retries says how a client sends calls again that failed for a moment's reason: the server cannot be reached,
+// CallRetryPolicy says how a client sends calls again that failed for a moment's reason: the server cannot be reached,
 // restarts, does not know the outcome, or is overloaded.
 //
-// The pause after n failures is Initial * Multiplier^(n-1), at most Max, shortened by up to a half at random so that
+// The pause after n failures is InitialBackoff * Multiplier^(n-1), at most MaxBackoff, shortened by up to a half at random so that
 // clients do not come back in step; or what the server asks for, where that is more. The call's deadline bounds all of
 // it. Fields that are 0 have the defaults.
-type Retries struct {
-	Initial     time.Duration // default 100 ms
-	Max         time.Duration // default 5 s
+type CallRetryPolicy struct {
+	InitialBackoff     time.Duration // default 100 ms
+	MaxBackoff         time.Duration // default 5 s
 	Multiplier  float64       // default 2
-	AttemptsMax int           // how often a call is sent at most; 0: no bound but its deadline
+	MaxAttempts int           // how often a call is sent at most; 0: no bound but its deadline
 }
 
 const (
@@ -33,29 +33,29 @@ const (
 )
 
 // NoRetries sends each call once.
-var NoRetries = Retries{AttemptsMax: 1}
+var NoRetries = CallRetryPolicy{MaxAttempts: 1}
 
 // check rejects settings that cannot work. 0 is the default.
-func (r Retries) check() error {
+func (r CallRetryPolicy) check() error {
 	switch {
-	case r.Initial < 0:
-		return invalidField("Retries.Initial", fmt.Sprintf("must not be negative: %v", r.Initial))
-	case r.Max < 0:
-		return invalidField("Retries.Max", fmt.Sprintf("must not be negative: %v", r.Max))
+	case r.InitialBackoff < 0:
+		return invalidField("CallRetryPolicy.InitialBackoff", fmt.Sprintf("must not be negative: %v", r.InitialBackoff))
+	case r.MaxBackoff < 0:
+		return invalidField("CallRetryPolicy.MaxBackoff", fmt.Sprintf("must not be negative: %v", r.MaxBackoff))
 	case r.Multiplier != 0 && !(r.Multiplier >= 1 && r.Multiplier <= multiplierMax): // NaN, too
-		return invalidField("Retries.Multiplier", fmt.Sprintf("must be 1 to %d: %v", multiplierMax, r.Multiplier))
-	case r.AttemptsMax < 0:
-		return invalidField("Retries.AttemptsMax", fmt.Sprintf("must not be negative: %d", r.AttemptsMax))
+		return invalidField("CallRetryPolicy.Multiplier", fmt.Sprintf("must be 1 to %d: %v", multiplierMax, r.Multiplier))
+	case r.MaxAttempts < 0:
+		return invalidField("CallRetryPolicy.MaxAttempts", fmt.Sprintf("must not be negative: %d", r.MaxAttempts))
 	}
 	return nil
 }
 
-func (r Retries) withDefaults() Retries {
-	if r.Initial == 0 {
-		r.Initial = 100 * time.Millisecond
+func (r CallRetryPolicy) withDefaults() CallRetryPolicy {
+	if r.InitialBackoff == 0 {
+		r.InitialBackoff = 100 * time.Millisecond
 	}
-	if r.Max == 0 {
-		r.Max = 5 * time.Second
+	if r.MaxBackoff == 0 {
+		r.MaxBackoff = 5 * time.Second
 	}
 	if r.Multiplier == 0 {
 		r.Multiplier = 2
@@ -65,7 +65,7 @@ func (r Retries) withDefaults() Retries {
 
 // attempts are the sendings of one call, or the connections of one watch.
 type attempts struct {
-	retries Retries
+	retries CallRetryPolicy
 	// deadline is zero for none.
 	deadline time.Time
 	// outage limits failures in a row after a response. NoTimeout removes the limit. Calls have NoTimeout.
@@ -74,7 +74,7 @@ type attempts struct {
 	chance   func() float64
 }
 
-func newAttempts(retries Retries, deadline time.Time) *attempts {
+func newAttempts(retries CallRetryPolicy, deadline time.Time) *attempts {
 	return &attempts{retries: retries, deadline: deadline, outage: NoTimeout, chance: rand.Float64}
 }
 
@@ -87,7 +87,7 @@ func (a *attempts) answered() {
 // pauseAfter gives the pause before the next sending, or false where the error is the call's answer.
 func (a *attempts) pauseAfter(failure *Error) (time.Duration, bool) {
 	a.failures++
-	if !failure.Transient() || a.failures == a.retries.AttemptsMax {
+	if !failure.Retryable() || a.failures == a.retries.MaxAttempts {
 		return 0, false
 	}
 	now := time.Now()
@@ -95,8 +95,8 @@ func (a *attempts) pauseAfter(failure *Error) (time.Duration, bool) {
 		a.deadline = now.Add(a.outage)
 	}
 	// In floating point, bounded before it becomes a Duration: a watch may fail for days.
-	ceiling := float64(a.retries.Initial) * math.Pow(a.retries.Multiplier, float64(a.failures-1))
-	ceiling = min(ceiling, float64(a.retries.Max), float64(pauseMax))
+	ceiling := float64(a.retries.InitialBackoff) * math.Pow(a.retries.Multiplier, float64(a.failures-1))
+	ceiling = min(ceiling, float64(a.retries.MaxBackoff), float64(pauseMax))
 	pause := max(time.Duration(ceiling*(1-a.chance()/2)), min(failure.RetryAfter, pauseMax))
 	return pause, a.deadline.IsZero() || now.Add(pause).Before(a.deadline)
 }

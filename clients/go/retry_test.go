@@ -24,7 +24,7 @@ func pausesOf(attempts *attempts, failure *Error, count int) []time.Duration {
 	return pauses
 }
 
-func attemptsWith(retries Retries, timeout time.Duration, chance float64) *attempts {
+func attemptsWith(retries CallRetryPolicy, timeout time.Duration, chance float64) *attempts {
 	made := newAttempts(retries.withDefaults(), time.Now().Add(timeout))
 	made.chance = func() float64 { return chance }
 	return made
@@ -32,7 +32,7 @@ func attemptsWith(retries Retries, timeout time.Duration, chance float64) *attem
 
 func TestPausesDoubleUpToTheLongest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		retries := Retries{Initial: time.Second, Max: 5 * time.Second}
+		retries := CallRetryPolicy{InitialBackoff: time.Second, MaxBackoff: 5 * time.Second}
 		pauses := pausesOf(attemptsWith(retries, time.Hour, 0), lost, 5)
 		if !slices.Equal(pauses, []time.Duration{1e9, 2e9, 4e9, 5e9, 5e9}) {
 			t.Error(pauses)
@@ -42,7 +42,7 @@ func TestPausesDoubleUpToTheLongest(t *testing.T) {
 
 func TestChanceShortensAPauseByUpToAHalf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pauses := pausesOf(attemptsWith(Retries{Initial: time.Second}, time.Hour, 1), lost, 1)
+		pauses := pausesOf(attemptsWith(CallRetryPolicy{InitialBackoff: time.Second}, time.Hour, 1), lost, 1)
 		if !slices.Equal(pauses, []time.Duration{500 * time.Millisecond}) {
 			t.Error(pauses)
 		}
@@ -51,7 +51,7 @@ func TestChanceShortensAPauseByUpToAHalf(t *testing.T) {
 
 func TestAFailureOfDaysKeepsTheLongestPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pauses := pausesOf(attemptsWith(Retries{}, 10*24*time.Hour, 0), lost, 100_000)
+		pauses := pausesOf(attemptsWith(CallRetryPolicy{}, 10*24*time.Hour, 0), lost, 100_000)
 		if last := pauses[len(pauses)-1]; last != 5*time.Second {
 			t.Error(last)
 		}
@@ -61,7 +61,7 @@ func TestAFailureOfDaysKeepsTheLongestPause(t *testing.T) {
 func TestTheServersPauseCountsWhereItIsLonger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := &Error{Status: codes.ResourceExhausted, Reason: ErrOverloaded, RetryAfter: time.Second}
-		pauses := pausesOf(attemptsWith(Retries{}, time.Hour, 0), asked, 6)
+		pauses := pausesOf(attemptsWith(CallRetryPolicy{}, time.Hour, 0), asked, 6)
 		if pauses[0] != time.Second || pauses[5] != 3200*time.Millisecond {
 			t.Error(pauses)
 		}
@@ -70,7 +70,7 @@ func TestTheServersPauseCountsWhereItIsLonger(t *testing.T) {
 
 func TestNoPauseOutlastsTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pauses := pausesOf(attemptsWith(Retries{Initial: time.Second}, 3500*time.Millisecond, 0), lost, 100)
+		pauses := pausesOf(attemptsWith(CallRetryPolicy{InitialBackoff: time.Second}, 3500*time.Millisecond, 0), lost, 100)
 		if !slices.Equal(pauses, []time.Duration{1e9, 2e9}) {
 			t.Error(pauses)
 		}
@@ -82,7 +82,7 @@ func TestAttemptsAreBoundedWhereTheyAreAskedToBe(t *testing.T) {
 		if pauses := pausesOf(attemptsWith(NoRetries, time.Hour, 0), lost, 1); len(pauses) != 0 {
 			t.Error(pauses)
 		}
-		if pauses := pausesOf(attemptsWith(Retries{AttemptsMax: 3}, time.Hour, 0), lost, 9); len(pauses) != 2 {
+		if pauses := pausesOf(attemptsWith(CallRetryPolicy{MaxAttempts: 3}, time.Hour, 0), lost, 9); len(pauses) != 2 {
 			t.Error(pauses)
 		}
 	})
@@ -90,7 +90,7 @@ func TestAttemptsAreBoundedWhereTheyAreAskedToBe(t *testing.T) {
 
 func TestAnOutageIsCountedAnewAfterEachAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		watching := attemptsWith(Retries{Initial: time.Second, Max: time.Second}, time.Second, 0)
+		watching := attemptsWith(CallRetryPolicy{InitialBackoff: time.Second, MaxBackoff: time.Second}, time.Second, 0)
 		watching.outage = 3500 * time.Millisecond
 		for range 3 {
 			watching.answered()

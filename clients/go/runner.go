@@ -103,7 +103,7 @@ type Resumed struct {
 // Resume brings an event to the step that waits for it. payload becomes the step's output: any value, a [JSON] as it
 // stands, or nil for an empty object. JSON("null") is null.
 //
-// Refused with ErrEventNotAwaited, ErrEventNeverAccepted, ErrAmbiguousEvent, ErrInstanceNotFound, ErrInstanceTerminal,
+// Refused with ErrEventNotAwaited, ErrEventNeverAccepted, ErrAmbiguousEvent, ErrInstanceNotFound, ErrInstanceEnded,
 // ErrStepNotFound, ErrStepFinished, ErrStepUnreachable, ErrInboxFull, ErrPayloadTooLarge, ErrInvalidField,
 // ErrRequestIDReused.
 func (c *Client) Resume(
@@ -155,7 +155,7 @@ type ScheduledResume struct {
 // milliseconds) has passed.
 //
 // Refused with ErrStepHasNoTimeout, ErrStepFinished, ErrStepUnreachable, ErrStepNotFound, ErrInstanceNotFound,
-// ErrInstanceTerminal, ErrInvalidField, ErrRequestIDReused.
+// ErrInstanceEnded, ErrInvalidField, ErrRequestIDReused.
 func (c *Client) ScheduleResume(
 	ctx context.Context, instanceID, stepRef string, delay time.Duration, options *ScheduleOptions,
 ) (*ScheduledResume, error) {

@@ -114,7 +114,7 @@ func serve(t *testing.T, server *scripted, options perdure.Options) *perdure.Cli
 	return client
 }
 
-var quick = perdure.Retries{Initial: time.Millisecond, Max: time.Millisecond}
+var quick = perdure.CallRetryPolicy{InitialBackoff: time.Millisecond, MaxBackoff: time.Millisecond}
 
 // refusal is an error as the server raises it.
 func refusal(code codes.Code, reason perdure.Reason, more ...protoadapt.MessageV1) error {

@@ -23,8 +23,8 @@ type Timer struct {
 	// Owner is the replica that has it armed; empty while none has.
 	Owner      string
 	CreateTime time.Time
-	// Requested is true when ScheduleResume asked for it, false when the workflow's definition did.
-	Requested bool
+	// ClientRequested is true when ScheduleResume asked for it, false when the workflow's definition did.
+	ClientRequested bool
 }
 
 // GetTimer gives a pending timer. Refused with ErrTimerNotFound, ErrInvalidField.
@@ -117,6 +117,6 @@ func timerOf(message *perdurev1.Timer) *Timer {
 		DueTime:    timeOf(message.GetDueTime()),
 		Owner:      message.GetOwner(),
 		CreateTime: timeOf(message.GetCreateTime()),
-		Requested:  message.GetRequested(),
+		ClientRequested:  message.GetClientRequested(),
 	}
 }

@@ -133,7 +133,7 @@ func TestEndlessTimeoutsAreNoDeadline(t *testing.T) {
 		}
 		return nil
 	}}
-	client := serve(t, server, perdure.Options{Timeout: perdure.NoTimeout, Retries: quick})
+	client := serve(t, server, perdure.Options{Timeout: perdure.NoTimeout, CallRetryPolicy: quick})
 
 	started, err := client.StartInstance(t.Context(), "order", nil, nil)
 
@@ -146,7 +146,7 @@ func TestAWatchWithoutLimitsIsFollowed(t *testing.T) {
 	broken := stream{says: []*perdurev1.WatchInstanceResponse{snapshot(1)}, fails: refusal(codes.Unavailable, "")}
 	last := stream{says: []*perdurev1.WatchInstanceResponse{entry(2), end(2, finished)}}
 	client := serve(t, &scripted{watch: []stream{broken, last}},
-		perdure.Options{Timeout: 20 * 366 * 24 * time.Hour, Retries: quick})
+		perdure.Options{Timeout: 20 * 366 * 24 * time.Hour, CallRetryPolicy: quick})
 
 	seen, err := revisions(t, client, &perdure.WatchOptions{Outage: perdure.NoTimeout})
 
@@ -158,17 +158,17 @@ func TestAWatchWithoutLimitsIsFollowed(t *testing.T) {
 func TestSettingsThatCannotWorkAreRefusedByName(t *testing.T) {
 	for field, options := range map[string]perdure.Options{
 		"Timeout":             {Timeout: -1},
-		"Retries.Initial":     {Retries: perdure.Retries{Initial: -1}},
-		"Retries.Max":         {Retries: perdure.Retries{Max: -time.Second}},
-		"Retries.Multiplier":  {Retries: perdure.Retries{Multiplier: math.NaN()}},
-		"Retries.AttemptsMax": {Retries: perdure.Retries{AttemptsMax: -1}},
+		"CallRetryPolicy.InitialBackoff":     {CallRetryPolicy: perdure.CallRetryPolicy{InitialBackoff: -1}},
+		"CallRetryPolicy.MaxBackoff":         {CallRetryPolicy: perdure.CallRetryPolicy{MaxBackoff: -time.Second}},
+		"CallRetryPolicy.Multiplier":  {CallRetryPolicy: perdure.CallRetryPolicy{Multiplier: math.NaN()}},
+		"CallRetryPolicy.MaxAttempts": {CallRetryPolicy: perdure.CallRetryPolicy{MaxAttempts: -1}},
 	} {
 		_, err := perdure.New("127.0.0.1:1", &options)
 		refusedField(t, err, field)
 	}
 	for _, multiplier := range []float64{0.5, -1, math.Inf(1), math.Inf(-1), 1e300} {
-		_, err := perdure.New("127.0.0.1:1", &perdure.Options{Retries: perdure.Retries{Multiplier: multiplier}})
-		refusedField(t, err, "Retries.Multiplier")
+		_, err := perdure.New("127.0.0.1:1", &perdure.Options{CallRetryPolicy: perdure.CallRetryPolicy{Multiplier: multiplier}})
+		refusedField(t, err, "CallRetryPolicy.Multiplier")
 	}
 	client, err := perdure.New("127.0.0.1:1", nil)
 	if err != nil {

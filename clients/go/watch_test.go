@@ -36,7 +36,7 @@ func end(revision int64, reason perdurev1.WatchEndReason) *perdurev1.WatchInstan
 }
 
 const (
-	finished = perdurev1.WatchEndReason_WATCH_END_REASON_INSTANCE_FINISHED
+	finished = perdurev1.WatchEndReason_WATCH_END_REASON_INSTANCE_ENDED
 	draining = perdurev1.WatchEndReason_WATCH_END_REASON_SERVER_DRAINING
 )
 
@@ -72,7 +72,7 @@ func TestAWatchGoesOnAfterTheLastRevisionThatItGave(t *testing.T) {
 		{},
 		{says: []*perdurev1.WatchInstanceResponse{entry(6), end(6, finished)}},
 	}}
-	seen, err := revisions(t, serve(t, server, perdure.Options{Retries: quick}), nil)
+	seen, err := revisions(t, serve(t, server, perdure.Options{CallRetryPolicy: quick}), nil)
 	if err != nil || !slices.Equal(seen, []int64{3, 4, 5, 6, -6}) {
 		t.Fatal(seen, err)
 	}
@@ -118,7 +118,7 @@ func TestAWatchPassesOverWhatItDoesNotKnow(t *testing.T) {
 
 func TestAGapInAWatchIsToldAloud(t *testing.T) {
 	server := &scripted{watch: []stream{{says: []*perdurev1.WatchInstanceResponse{snapshot(3), entry(5)}}}}
-	seen, err := revisions(t, serve(t, server, perdure.Options{Retries: quick}), nil)
+	seen, err := revisions(t, serve(t, server, perdure.Options{CallRetryPolicy: quick}), nil)
 	if status.Code(err) != codes.DataLoss || !slices.Equal(seen, []int64{3}) {
 		t.Error(seen, err)
 	}
@@ -137,7 +137,7 @@ func TestAnOutageLongerThanAllowedEndsAWatch(t *testing.T) {
 	streams[0].says = []*perdurev1.WatchInstanceResponse{snapshot(3)}
 	server := &scripted{watch: streams}
 	options := &perdure.WatchOptions{Outage: 20 * time.Millisecond}
-	seen, err := revisions(t, serve(t, server, perdure.Options{Retries: quick}), options)
+	seen, err := revisions(t, serve(t, server, perdure.Options{CallRetryPolicy: quick}), options)
 	if status.Code(err) != codes.Unavailable || !slices.Equal(seen, []int64{3}) || len(server.watched()) < 2 {
 		t.Error(seen, err, len(server.watched()))
 	}

@@ -41,8 +41,8 @@ type StepDefinition struct {
 // RetryPolicy is how the server retries a task's failures.
 type RetryPolicy struct {
 	MaxAttempts uint32
-	Initial     time.Duration
-	Max         time.Duration
+	InitialBackoff     time.Duration
+	MaxBackoff         time.Duration
 	Multiplier  float64
 	// Jitter is the share of a pause that chance may take away.
 	Jitter float64
@@ -117,8 +117,8 @@ func stepDefinitionOf(message *perdurev1.StepDefinition) StepDefinition {
 	if retry := message.GetRetry(); retry != nil {
 		step.Retry = &RetryPolicy{
 			MaxAttempts: retry.GetMaxAttempts(),
-			Initial:     retry.GetInitial().AsDuration(),
-			Max:         retry.GetMax().AsDuration(),
+			InitialBackoff:     retry.GetInitialBackoff().AsDuration(),
+			MaxBackoff:         retry.GetMaxBackoff().AsDuration(),
 			Multiplier:  retry.GetMultiplier(),
 			Jitter:      retry.GetJitter(),
 		}

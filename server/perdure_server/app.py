@@ -21,7 +21,7 @@ import uvloop
 
 from perdure import Workflow, graph_of
 from perdure_server.api.server import ApiServer
-from perdure_server.config import COROUTINES_MAX, GRACE_SECONDS, THREADS_MAX, Config
+from perdure_server.config import ASYNC_STEPS_MAX, SHUTDOWN_TIMEOUT_SECONDS, SYNC_STEPS_MAX, Config
 from perdure_server.engine import commands
 from perdure_server.engine.commands import Grant
 from perdure_server.engine.decide import Decision
@@ -30,15 +30,14 @@ from perdure_server.process.forks import FORKS
 from perdure_server.process.host import EXIT_STOPPED, Host
 from perdure_server.runtime.backups import Backups, backup_directory
 from perdure_server.runtime.clock import SYSTEM_CHANCE, SYSTEM_CLOCK, Chance, Clock
+from perdure_server.runtime.command_processor import Runner
 from perdure_server.runtime.definitions import Definitions
 from perdure_server.runtime.dispatcher import Dispatcher
 from perdure_server.runtime.missing_code import MissingCode
+from perdure_server.runtime.operations import Operations
 from perdure_server.runtime.replica import LEASE_MS, Replica
-from perdure_server.runtime.runner import Runner
-from perdure_server.runtime.service import Runtime
 from perdure_server.runtime.watch import WatchHub
-from perdure_server.security.certificates import CHECK_SECONDS, Certificates
-from perdure_server.security.listen import (
+from perdure_server.security.addresses import (
     Address,
     cannot_be_had,
     check_exposure,
@@ -47,17 +46,18 @@ from perdure_server.security.listen import (
     load_certificates,
     parse_address,
 )
+from perdure_server.security.certificates import CHECK_SECONDS, Certificates
 from perdure_server.security.unix_socket import Endpoint, check_available, parse_endpoint
 from perdure_server.store.closing import finish
+from perdure_server.store.factory import open_store
 from perdure_server.store.group_commit import GroupCommitter
-from perdure_server.store.open import open_store
 from perdure_server.store.protocol import Store, TimerGuard, TimerRow
-from perdure_server.timers.alarm import Alarm
-from perdure_server.timers.apscheduler_alarm import ApschedulerAlarm
+from perdure_server.timers.apscheduler_adapter import ApschedulerAdapter
+from perdure_server.timers.scheduler import TimerScheduler
 from perdure_server.timers.window import WINDOW_MS, TimerWindow
 
 if TYPE_CHECKING:
-    from perdure_server.telemetry.endpoint import MetricsEndpoint
+    from perdure_server.telemetry.metrics_server import MetricsEndpoint
 
 log = logging.getLogger(__name__)
 
@@ -80,9 +80,9 @@ class Core:
         store: Store,
         workflows: Sequence[type[Workflow]] = (),
         *,
-        coroutines_max: int = COROUTINES_MAX,
-        threads_max: int = THREADS_MAX,
-        alarm: Alarm | None = None,
+        max_async_steps: int = ASYNC_STEPS_MAX,
+        max_sync_steps: int = SYNC_STEPS_MAX,
+        alarm: TimerScheduler | None = None,
         clock: Clock = SYSTEM_CLOCK,
         chance: Chance = SYSTEM_CHANCE,
         bind: Bind = bind,
@@ -94,8 +94,8 @@ class Core:
         """``backup_dir`` is the directory for backups, if any. Raises `BackupDirectoryError`."""
         self.store = store
         self._workflows = workflows
-        self._coroutines_max = coroutines_max
-        self._threads_max = threads_max
+        self._max_async_steps = max_async_steps
+        self._max_sync_steps = max_sync_steps
         self._chance = chance
         self._bind = bind
         self.replica = Replica(store, lease_ms=lease_ms)
@@ -105,7 +105,7 @@ class Core:
         self.dispatcher = Dispatcher(store, self._submit, self._submit_take, self.replica.id, chance=chance)
         self.timers = TimerWindow(
             store,
-            alarm or ApschedulerAlarm(),
+            alarm or ApschedulerAdapter(),
             self._submit_timer,
             self.replica.id,
             clock=clock,
@@ -121,7 +121,7 @@ class Core:
             watch=self.watch,
         )
         self.backups = Backups(store, None if backup_dir is None else backup_directory(backup_dir))
-        self.runtime = Runtime(
+        self.runtime = Operations(
             store=store,
             backups=self.backups,
             runner=self.runner,
@@ -136,7 +136,7 @@ class Core:
     async def start(self) -> None:
         """Open the store, register the definitions, recover what is due, begin to run.
 
-        Raises a `StoreError` where the database cannot be had, and `DefinitionInUse`.
+        Raises a `StoreError` where the database cannot be had, and `DefinitionInUseError`.
         """
         try:
             await self._start()
@@ -164,13 +164,13 @@ class Core:
         await self.timers.start()
         await self.missing_code.start()
 
-    async def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
+    async def stop(self, shutdown_timeout_seconds: float = SHUTDOWN_TIMEOUT_SECONDS) -> None:
         """Run nothing new, commit what ends within the grace time, release the rest, close the store.
 
         Cancelling it ends the grace time. The store is closed in any case.
         """
         try:
-            await self.quiesce(grace_seconds)
+            await self.quiesce(shutdown_timeout_seconds)
         finally:
             await finish(self._stop_at_once())
 
@@ -181,12 +181,12 @@ class Core:
         finally:
             await self.close()
 
-    async def quiesce(self, grace_seconds: float) -> None:
+    async def quiesce(self, shutdown_timeout_seconds: float) -> None:
         """Run nothing new, commit what ends within the grace time, release the rest. Reads still work."""
         await self.backups.stop()
         await self.missing_code.stop()
-        await self.dispatcher.drain(grace_seconds)
-        await self.timers.stop(grace_seconds)
+        await self.dispatcher.drain(shutdown_timeout_seconds)
+        await self.timers.stop(shutdown_timeout_seconds)
         await self._stop_executor()
         self.watch.drain()
 
@@ -219,8 +219,8 @@ class Core:
             self.dispatcher,
             code,
             lifespans,
-            coroutines_max=self._coroutines_max,
-            threads_max=self._threads_max,
+            max_async_steps=self._max_async_steps,
+            max_sync_steps=self._max_sync_steps,
         )
         await self.executor.start()
 
@@ -253,8 +253,8 @@ class Server:
         self._core = Core(
             open_store(config.database),
             config.workflows,
-            coroutines_max=config.coroutines_max,
-            threads_max=config.threads_max,
+            max_async_steps=config.max_async_steps,
+            max_sync_steps=config.max_sync_steps,
             backup_dir=config.backup_dir,
         )
         self._listen = address = parse_endpoint(config.listen)
@@ -276,8 +276,8 @@ class Server:
         self._tasks: list[asyncio.Task[None]] = []
         self._metrics: MetricsEndpoint | None = None
         self._metrics_address: Address | None = None
-        if config.metrics is not None:
-            self._metrics_address = parse_address(config.metrics)
+        if config.metrics_listen is not None:
+            self._metrics_address = parse_address(config.metrics_listen)
             check_metrics_exposure(self._metrics_address, insecure=config.insecure)
 
     @property
@@ -302,7 +302,8 @@ class Server:
     async def start(self) -> Endpoint:
         """Recover, listen, be ready; return the address.
 
-        Raises `CannotListen`, where it can be told beforehand before anything is written, and what `Core.start` raises.
+        Raises `CannotListenError`, where it can be told beforehand before anything is written, and what `Core.start`
+        raises.
         """
         check_available("--listen", self._listen)
         try:
@@ -335,8 +336,8 @@ class Server:
                 task.cancel()
             await self._api.drain()
             # The API stays up meanwhile: reads and watches tell how it goes until the end.
-            await self._core.quiesce(self._config.grace_seconds)
-            await self._api.stop(self._config.grace_seconds)
+            await self._core.quiesce(self._config.shutdown_timeout_seconds)
+            await self._api.stop(self._config.shutdown_timeout_seconds)
             await self._core.close()
             await self._stop_metrics()
         finally:
@@ -357,9 +358,9 @@ class Server:
         if address is None:
             return
         # Not loaded where nobody asks for it.
-        from perdure_server.readings import Parts, metrics_of
-        from perdure_server.telemetry.endpoint import MetricsEndpoint
-        from perdure_server.telemetry.metrics import registry_of
+        from perdure_server.metrics import Parts, metrics_of
+        from perdure_server.telemetry.metrics_server import MetricsEndpoint
+        from perdure_server.telemetry.prometheus import registry_of
 
         core = self._core
         parts = Parts(
@@ -377,7 +378,7 @@ class Server:
         try:
             self._metrics = MetricsEndpoint(registry_of(metrics_of(parts)), address.host, address.port)
         except (OSError, UnicodeError) as error:
-            raise cannot_be_had("--metrics", address) from error
+            raise cannot_be_had("--metrics-listen", address) from error
         self._metrics_address = address.at(self._metrics.port)
         self._metrics.start()
 
@@ -445,7 +446,7 @@ async def serve(config: Config, host: Host, on_ready: Callable[[str], None] | No
     starting = loop.create_task(server.start())
     await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
-        log.info("stopping", extra={"grace_seconds": 0.0})
+        log.info("stopping", extra={"shutdown_timeout_seconds": 0.0})
         starting.cancel()
         await asyncio.wait((starting,), timeout=START_CANCEL_SECONDS_MAX)
         log.info("stopped")
@@ -462,7 +463,7 @@ async def serve(config: Config, host: Host, on_ready: Callable[[str], None] | No
     if on_ready is not None:
         on_ready(str(address))
     await stopped
-    log.info("stopping", extra={"grace_seconds": config.grace_seconds})
+    log.info("stopping", extra={"shutdown_timeout_seconds": config.shutdown_timeout_seconds})
     await server.stop()
     log.info("stopped")
 
@@ -475,7 +476,7 @@ def run(config: Config, host: Host, on_ready: Callable[[str], None] | None = Non
     """Run `serve` and end the process right after it.
 
     The server's event loop has a thread of its own, and the main thread waits. Raises what stops a start: a
-    `StoreError`, `CannotListen`, `DefinitionInUse`, `LifespanFailed`, ``ValueError`` for a database URL.
+    `StoreError`, `CannotListenError`, `DefinitionInUseError`, `LifespanError`, ``ValueError`` for a database URL.
     """
     failures: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
 

@@ -12,13 +12,13 @@ DATABASE_DEFAULT: Final = "sqlite:///perdure.db"
 DATABASE_MEMORY: Final = ":memory:"
 LISTEN_DEFAULT: Final = "127.0.0.1:7420"
 
-GRACE_SECONDS: Final = 10.0
+SHUTDOWN_TIMEOUT_SECONDS: Final = 10.0
 """How long a stop waits for running steps and calls."""
 
-COROUTINES_MAX: Final = 256
+ASYNC_STEPS_MAX: Final = 256
 """How many `async def` steps a process runs at once."""
 
-THREADS_MAX: Final = 32
+SYNC_STEPS_MAX: Final = 32
 """How many plain functions a process runs as steps at once, each in a thread."""
 
 
@@ -30,12 +30,13 @@ class Config:
     ``listen`` is HOST:PORT or unix:PATH; port 0 takes a free one. Outside loopback it needs ``tls_cert`` and
     ``tls_key`` (PEM files), or ``insecure``; with ``tls_client_ca`` only clients with a certificate of that authority
     are let in.
-    ``metrics`` is where metrics are served, likewise, if anywhere; they have no TLS, so outside loopback it needs
+    ``metrics_listen`` is where metrics are served, likewise, if anywhere; they have no TLS, so outside loopback it
+    needs
     ``insecure``.
     ``health_listen`` is the address of a listener that serves health checks only, without TLS. It can be
     ``unix:PATH``, as ``listen`` can.
     ``backup_dir`` is the directory that BackupDatabase writes to. Without it, BackupDatabase is rejected.
-    ``grace_seconds`` is how long a stop waits for running steps and calls.
+    ``shutdown_timeout_seconds`` is how long a stop waits for running steps and calls.
     """
 
     workflows: tuple[type[Workflow], ...] = ()
@@ -46,9 +47,9 @@ class Config:
     tls_client_ca: Path | None = None
     insecure: bool = False
     reflection: bool = False
-    metrics: str | None = None
+    metrics_listen: str | None = None
     health_listen: str | None = None
     backup_dir: Path | None = None
-    grace_seconds: float = GRACE_SECONDS
-    coroutines_max: int = COROUTINES_MAX
-    threads_max: int = THREADS_MAX
+    shutdown_timeout_seconds: float = SHUTDOWN_TIMEOUT_SECONDS
+    max_async_steps: int = ASYNC_STEPS_MAX
+    max_sync_steps: int = SYNC_STEPS_MAX

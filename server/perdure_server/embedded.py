@@ -17,15 +17,15 @@ import grpc
 import grpc.aio
 
 from perdure import AsyncClient, Workflow
-from perdure.client import Retries
+from perdure.client import CallRetryPolicy
 from perdure.client._calls import WATCH
-from perdure_server.api.admission import Gate
+from perdure_server.api.admission import AdmissionController
 from perdure_server.api.limits import Limits
 from perdure_server.api.server import SERVICES
 from perdure_server.app import Core
-from perdure_server.config import DATABASE_DEFAULT, GRACE_SECONDS
-from perdure_server.runtime.service import Runtime
-from perdure_server.store.open import open_store
+from perdure_server.config import DATABASE_DEFAULT, SHUTDOWN_TIMEOUT_SECONDS
+from perdure_server.runtime.operations import Operations
+from perdure_server.store.factory import open_store
 
 A = TypeVar("A")
 
@@ -48,10 +48,10 @@ class InProcessClient(AsyncClient):
     It belongs to the loop that it is made on, and may be used from the loop of the steps as well.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        super().__init__("in-process", retries=Retries(attempts_max=1))
+    def __init__(self, runtime: Operations) -> None:
+        super().__init__("in-process", retries=CallRetryPolicy(max_attempts=1))
         self._home = asyncio.get_running_loop()
-        gate = Gate(Limits())
+        gate = AdmissionController(Limits())
         self._handlers: dict[str, Any] = {
             f"/{name}/{rpc.name}": rpc.handler(gate)
             for name, service in SERVICES
@@ -101,10 +101,12 @@ class EmbeddedRunner(InProcessClient):
             await perdure.resume(order.instance_id, "reserved")
 
     Entering it opens the database, recovers what is due and begins to run; it raises ``ValueError`` for what is no
-    database's URL, a `StoreError` for one that cannot be had (another process has it, say) and `DefinitionInUse`. What
+    database's URL, a `StoreError` for one that cannot be had (another process has it, say) and
+    `DefinitionInUseError`. What
     its calls return is durable, and goes on when the same database is opened again, here or by ``perdure serve``.
     `backup_database` writes to ``backup_dir``, a directory that must exist.
-    Leaving it waits up to ``grace_seconds`` for steps that run. It is entered once, and belongs to one event loop.
+    Leaving it waits up to ``shutdown_timeout_seconds`` for steps that run. It is entered once, and belongs to one
+    event loop.
     """
 
     def __init__(
@@ -112,11 +114,11 @@ class EmbeddedRunner(InProcessClient):
         workflows: Sequence[type[Workflow]],
         *,
         database: str = DATABASE_DEFAULT,
-        grace_seconds: float = GRACE_SECONDS,
+        shutdown_timeout_seconds: float = SHUTDOWN_TIMEOUT_SECONDS,
         backup_dir: str | Path | None = None,
     ) -> None:
         self._core = Core(open_store(database), workflows, backup_dir=backup_dir)
-        self._grace_seconds = grace_seconds
+        self._shutdown_timeout_seconds = shutdown_timeout_seconds
         super().__init__(self._core.runtime)
 
     async def __aenter__(self) -> Self:
@@ -132,7 +134,7 @@ class EmbeddedRunner(InProcessClient):
             return
         try:
             # Until the steps have ended, their code may still call.
-            await self._core.quiesce(self._grace_seconds)
+            await self._core.quiesce(self._shutdown_timeout_seconds)
         finally:
             await super().close()
             await self._core.stop(0)

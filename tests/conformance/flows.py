@@ -65,6 +65,6 @@ class Copy(Workflow, name="copy", version=1):
 
     @step(on={"copied": "hold"})
     async def copy(self, ctx: Context) -> Outcome:
-        return Outcome("copied", value=ctx.initial["value"])
+        return Outcome("copied", value=ctx.input["value"])
 
     hold = wait_for("go", on={"go": "end"})

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from perdure import AsyncClient, ConflictPolicy
-from perdure.client import HistoryEntry, Instance, JsonText, Snapshot, Timer, TlsOptions, WatchEvent
+from perdure.client import HistoryEntry, Instance, RawJson, Snapshot, Timer, TlsOptions, WatchEvent
 from perdure.errors import PerdureError
 
 Args = dict[str, Any]
@@ -57,7 +57,7 @@ class Driver:
     ) -> Answer:
         started = await self.client.start_instance(
             workflow,
-            None if context is None else JsonText(context),
+            None if context is None else RawJson(context),
             conflict_policy=ConflictPolicy[conflict_policy],
             start_delay=timedelta(milliseconds=start_delay_ms),
             **options,
@@ -67,7 +67,7 @@ class Driver:
     async def resume(
         self, instance_id: str, event: str, payload: str | None = None, **options: Any
     ) -> Answer:
-        body = None if payload is None else JsonText(payload)
+        body = None if payload is None else RawJson(payload)
         resumed = await self.client.resume(instance_id, event, body, **options)
         return {"disposition": resumed.disposition.name, **_fields(resumed, "step_ref", "revision")}
 
@@ -77,7 +77,7 @@ class Driver:
     # --- instances -----------------------------------------------------------------------------------------------
 
     async def get_instance(self, instance_id: str) -> Answer:
-        return _instance(await self.client.get_instance(instance_id, json_text=True))
+        return _instance(await self.client.get_instance(instance_id, raw_json=True))
 
     async def list_instances(self, **filters: Any) -> Answer:
         found = [
@@ -182,19 +182,19 @@ def _fields(value: object, *names: str) -> Answer:
 
 def _instance(found: Instance) -> Answer:
     return {
-        **_fields(found, "instance_id", "workflow", "version", "revision", "initial", "business_key"),
+        **_fields(found, "instance_id", "workflow", "version", "revision", "input", "business_key"),
         "state": found.state.name,
         "outputs": dict(found.outputs),
         "active_steps": [
             {
                 **_fields(step, "step_ref", "attempt"),
-                "status": step.status.name,
+                "state": step.state.name,
                 "events": list(step.events),
             }
             for step in found.active_steps
         ],
         "step_results": [
-            {**_fields(result, "step_ref", "event"), "status": result.status.name}
+            {**_fields(result, "step_ref", "event"), "state": result.state.name}
             for result in found.step_results
         ],
         "error": found.error and _fields(found.error, "step_ref", "type", "message", "attempts"),
@@ -217,7 +217,7 @@ async def _answered(ask: Callable[..., Awaitable[Answer]], args: Args) -> Answer
     except PerdureError as error:
         return {
             "error": {
-                **_fields(error, "reason", "status", "message"),
+                **_fields(error, "reason", "code", "message"),
                 "metadata": dict(error.metadata),
                 "violations": [_fields(v, "field", "description") for v in error.violations],
             }

@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from conformance.drivers import REPOSITORY, Driver, require
-from e2e.server_process import ServerProcess
+from support.server_process import ServerProcess
 
 pytestmark = [
     pytest.mark.e2e,
@@ -118,6 +118,6 @@ def test_the_go_driver_starts_resumes_and_gets(order_server: ServerProcess, tmp_
         assert driver.close() == 0
 
     assert resumed["ok"]["disposition"] in {"DELIVERED", "BUFFERED"}
-    assert instance["initial"] == context
+    assert instance["input"] == context
     assert instance["outputs"]["reserve"] == payload
-    assert (refused["reason"], refused["status"]) == ("EVENT_NEVER_ACCEPTED", "FAILED_PRECONDITION")
+    assert (refused["reason"], refused["code"]) == ("EVENT_NEVER_ACCEPTED", "FAILED_PRECONDITION")

@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from conformance.drivers import REPOSITORY, Driver, require
-from e2e.server_process import ServerProcess
+from support.server_process import ServerProcess
 
 pytestmark = [
     pytest.mark.e2e,
@@ -130,9 +130,9 @@ def test_the_java_driver_starts_resumes_and_gets(order_server: ServerProcess, tm
         ("entry", 2),
         ("entry", 3),
     ]
-    assert instance["initial"] == context
+    assert instance["input"] == context
     assert instance["outputs"].get("reserve", payload) == payload
-    assert (refused["reason"], refused["status"]) == ("EVENT_NEVER_ACCEPTED", "FAILED_PRECONDITION")
+    assert (refused["reason"], refused["code"]) == ("EVENT_NEVER_ACCEPTED", "FAILED_PRECONDITION")
 
 
 def test_the_java_snippets_of_the_readme_compile(tmp_path: Path) -> None:

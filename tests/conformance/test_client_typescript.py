@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from conformance.drivers import REPOSITORY, Driver, require
-from e2e.server_process import ServerProcess
+from support.server_process import ServerProcess
 
 pytestmark = [
     pytest.mark.e2e,
@@ -145,5 +145,5 @@ def test_the_typescript_driver_answers_a_round_trip(order_server: ServerProcess,
 
     assert started["created"]
     assert resumed["step_ref"] == "reserve"
-    assert got["initial"] == context
+    assert got["input"] == context
     assert code == 0

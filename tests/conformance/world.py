@@ -15,11 +15,11 @@ from typing import Any, Final, Self
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from conformance.cuttable import CuttableProxy
 from conformance.drivers import Driver
-from conformance.front import Fault, Front
-from e2e.server_process import ServerProcess
+from conformance.fault_proxy import Fault, Front
+from conformance.tcp_proxy import CuttableProxy
 from perdure import AsyncClient, Client
+from support.server_process import ServerProcess
 
 FLOWS: Final = Path(__file__).with_name("flows.py")
 STATE_SECONDS_MAX: Final = 90.0

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from factories import a_definition
 from perdure_server.store.protocol import Store
-from stores import KINDS, Clock, Kind
+from support.factories import a_definition
+from support.stores import KINDS, Clock, Kind
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)

@@ -185,7 +185,7 @@ class RunnerSuite:
         started = await runner.start_instance("approval")
         await runner.resume(started.instance_id, "approved")
 
-        with pytest.raises(errors.InstanceTerminalError) as caught:
+        with pytest.raises(errors.InstanceEndedError) as caught:
             await runner.resume(started.instance_id, "approved", buffer=True)
         assert caught.value.state == "COMPLETED"
 
@@ -232,7 +232,7 @@ class RunnerSuite:
         )
 
         assert sum(isinstance(answer, Resumed) for answer in answers) == 1
-        assert sum(isinstance(answer, errors.InstanceTerminalError) for answer in answers) == 7
+        assert sum(isinstance(answer, errors.InstanceEndedError) for answer in answers) == 7
 
     @pytest.mark.parametrize("event", ["timeout", "error", "elapsed", "", "No Name", "x" * 65])
     async def test_an_event_that_nobody_may_send_is_malformed(self, runner: Runner, event: str) -> None:
@@ -285,7 +285,7 @@ class RunnerSuite:
         with pytest.raises(errors.StepFinishedError):
             await runner.schedule_resume(started.instance_id, "second", 1_000)
         await runner.resume(started.instance_id, "three")
-        with pytest.raises(errors.InstanceTerminalError):
+        with pytest.raises(errors.InstanceEndedError):
             await runner.schedule_resume(started.instance_id, "second", 1_000)
 
     async def test_a_scheduled_resume_that_is_repeated_gets_the_first_answer(self, runner: Runner) -> None:

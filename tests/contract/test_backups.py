@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from factories import a_change, a_definition, a_state
 from perdure_server.store.protocol import COMMITTED, BackupExistsError, BackupFailedError, Store
 from perdure_server.store.sqlite import SqliteStore
-from stores import Clock
+from support.factories import a_change, a_definition, a_state
+from support.stores import Clock
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from factories import (
+from perdure_server.store.protocol import COMMITTED, Conflict, ConflictKind, Store
+from support.factories import (
     ORDER,
     a_change,
     a_fact,
@@ -15,7 +16,6 @@ from factories import (
     a_timer,
     instance_id,
 )
-from perdure_server.store.protocol import COMMITTED, Conflict, ConflictKind, Store
 
 
 async def test_an_empty_batch_is_no_work(store: Store) -> None:
@@ -42,7 +42,7 @@ async def test_a_change_writes_every_kind_of_row(store: Store) -> None:
     change = a_change(
         state,
         facts=(a_fact("validate"), a_fact("charge")),
-        payloads={1: '{"initial":1}', 2: '{"two":2}'},
+        payloads={1: '{"input":1}', 2: '{"two":2}'},
         tasks=(a_task(state, "charge"),),
         timers=(a_timer(state, 2),),
         request=request,

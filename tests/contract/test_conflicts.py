@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from factories import a_change, a_definition, a_request, a_state, a_timer
 from perdure_server.engine.facts import InstanceRetried
-from perdure_server.engine.state import InstanceStatus
+from perdure_server.engine.state import InstanceState
 from perdure_server.store.protocol import (
     COMMITTED,
     Conflict,
@@ -20,7 +19,8 @@ from perdure_server.store.protocol import (
     Store,
     TimerGuard,
 )
-from stores import Clock
+from support.factories import a_change, a_definition, a_request, a_state, a_timer
+from support.stores import Clock
 
 REVISION = Conflict(ConflictKind.REVISION)
 
@@ -88,10 +88,10 @@ async def test_an_instance_starts_only_on_the_stored_definition(store: Store) ->
 
 
 async def test_a_failed_instance_is_retried_only_on_its_own_definition(store: Store) -> None:
-    failed = a_state(status=InstanceStatus.FAILED)
+    failed = a_state(status=InstanceState.FAILED)
     await store.commit([a_change(failed)])
     await store.put_definition(a_definition(digest="digest-2"))
-    retried = replace(failed, status=InstanceStatus.RUNNING, revision=2)
+    retried = replace(failed, status=InstanceState.RUNNING, revision=2)
     change = a_change(retried, facts=(InstanceRetried(),))
     assert await one(store, change) == Conflict(ConflictKind.DEFINITION)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from factories import a_change, a_definition, a_state, a_task
 from perdure_server.engine.state import State
 from perdure_server.store.protocol import CrashReport, LostAttempt, StepKey, Store, TaskRow
-from stores import Clock, Kind
+from support.factories import a_change, a_definition, a_state, a_task
+from support.stores import Clock, Kind
 
 NOTHING = CrashReport()
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from factories import a_change, a_definition, a_state
-from perdure_server.engine.state import InstanceStatus
+from perdure_server.engine.state import InstanceState
 from perdure_server.store.protocol import DefinitionOutcome, Store
+from support.factories import a_change, a_definition, a_state
 
-LIVE = [InstanceStatus.PENDING, InstanceStatus.RUNNING, InstanceStatus.WAITING]
-OVER = [InstanceStatus.COMPLETED, InstanceStatus.CANCELLED, InstanceStatus.FAILED]
+LIVE = [InstanceState.PENDING, InstanceState.RUNNING, InstanceState.WAITING]
+OVER = [InstanceState.COMPLETED, InstanceState.CANCELLED, InstanceState.FAILED]
 
 
 async def test_a_definition_comes_back_as_it_was(store: Store, other: Store) -> None:
@@ -38,16 +38,14 @@ async def test_version_0_asks_for_the_newest(store: Store) -> None:
 
 
 @pytest.mark.parametrize("status", LIVE)
-async def test_a_definition_with_a_live_instance_stays(store: Store, status: InstanceStatus) -> None:
+async def test_a_definition_with_a_live_instance_stays(store: Store, status: InstanceState) -> None:
     await store.commit([a_change(a_state(status=status))])
     assert await store.put_definition(a_definition(digest="digest-2")) is DefinitionOutcome.IN_USE
     assert await store.get_definition("order", 1) == a_definition()
 
 
 @pytest.mark.parametrize("status", OVER)
-async def test_a_definition_whose_instances_are_over_is_replaced(
-    store: Store, status: InstanceStatus
-) -> None:
+async def test_a_definition_whose_instances_are_over_is_replaced(store: Store, status: InstanceState) -> None:
     await store.commit([a_change(a_state(status=status))])
     changed = a_definition(digest="digest-2")
     assert await store.put_definition(changed) is DefinitionOutcome.REPLACED

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from factories import a_change, a_fact, a_request, a_state, info
 from perdure.graph import StepKind
 from perdure_server.engine import facts as f
 from perdure_server.engine.facts import Fact
 from perdure_server.store.protocol import Store
+from support.factories import a_change, a_fact, a_request, a_state, info
 
 EVERY_FACT: tuple[Fact, ...] = (
     f.InstanceStarted(
@@ -16,7 +16,7 @@ EVERY_FACT: tuple[Fact, ...] = (
         version=1,
         definition_digest="digest-1",
         start_step="validate",
-        initial=info(),
+        input=info(),
         business_key="b-1",
         labels={"region": "eu"},
         start_delay_ms=5,
@@ -35,11 +35,13 @@ EVERY_FACT: tuple[Fact, ...] = (
     f.StepFinished(step_ref="charge", event="error", targets=("end",), failure=f.Failure("E", "m", 3)),
     f.StepSkipped(step_ref="approval"),
     f.EventBuffered(event="approved", step_ref="approval", payload=info("[]")),
-    f.TimerArmed(kind=f.TimerKind.TIMEOUT, step_ref="approval", due_at=1 << 53, delay_ms=9, requested=True),
+    f.TimerArmed(
+        kind=f.TimerKind.TIMEOUT, step_ref="approval", due_at=1 << 53, delay_ms=9, client_requested=True
+    ),
     f.TimerFired(timer=11, kind=f.TimerKind.RETRY, step_ref="approval", used=False, forced=True),
     f.TimerCancelled(timer=11, step_ref="approval"),
     f.InstanceCompleted(unconsumed=(f.Unconsumed(10, "approved"),)),
-    f.InstanceFailed(step_ref="charge", failure=f.Failure("E", "m", 3), halted=("reserve",)),
+    f.InstanceFailed(step_ref="charge", failure=f.Failure("E", "m", 3), interrupted=("reserve",)),
     f.InstanceCancelled(reason="by hand", unconsumed=(f.Unconsumed(10, "approved"),)),
     f.InstanceRetried(),
 )

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from factories import T0, a_change, a_definition, a_state, filter_id
-from perdure_server.engine.state import Buffered, InstanceStatus, State
+from perdure_server.engine.state import Buffered, InstanceState, State
 from perdure_server.store.protocol import InstanceCursor, InstanceFilter, LiveDefinition, Store
+from support.factories import T0, a_change, a_definition, a_state, filter_id
 
 ALL = InstanceFilter()
-S = InstanceStatus
+S = InstanceState
 
 
 async def keep(store: Store, states: Iterable[State]) -> list[State]:

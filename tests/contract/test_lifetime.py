@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from factories import ORDER, a_change, a_definition, a_request, a_state, a_task, a_timer
-from perdure_server.store.protocol import COMMITTED, Store, Unavailable
-from stores import Clock, Kind
+from perdure_server.store.protocol import COMMITTED, Store, StoreUnavailableError
+from support.factories import ORDER, a_change, a_definition, a_request, a_state, a_task, a_timer
+from support.stores import Clock, Kind
 
 
 async def test_a_store_answers_a_ping(store: Store) -> None:
@@ -19,11 +19,11 @@ async def test_a_store_answers_a_ping(store: Store) -> None:
 async def test_a_store_may_be_closed_twice_and_then_refuses(store: Store) -> None:
     await store.close()
     await store.close()
-    with pytest.raises(Unavailable):
+    with pytest.raises(StoreUnavailableError):
         await store.load("x")
-    with pytest.raises(Unavailable):
+    with pytest.raises(StoreUnavailableError):
         await store.commit([a_change(a_state())])
-    with pytest.raises(Unavailable):
+    with pytest.raises(StoreUnavailableError):
         await store.ping()
 
 

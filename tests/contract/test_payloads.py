@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from factories import a_change, a_state
 from perdure_server.store.protocol import Store
+from support.factories import a_change, a_state
 
 TRICKY = {
     "64-bit integers": '{"max":9223372036854775807,"min":-9223372036854775808,"more":18446744073709551616}',

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from factories import a_change, a_state
 from perdure_server.store.protocol import COMMITTED, Conflict, ConflictKind, ReplicaGuard, Store
-from stores import Clock
+from support.factories import a_change, a_state
+from support.stores import Clock
 
 
 async def may_commit(store: Store, replica_id: str) -> bool:

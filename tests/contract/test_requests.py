@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from factories import a_change, a_request, a_state
 from perdure_server.store.protocol import COMMITTED, Conflict, ConflictKind, Store
+from support.factories import a_change, a_request, a_state
 
 USED = Conflict(ConflictKind.REQUEST)
 

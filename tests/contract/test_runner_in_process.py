@@ -12,7 +12,7 @@ from contract.runner_suite import RunnerSuite
 from perdure.client import InstanceState
 from perdure.runner import Runner
 from perdure_server.embedded import EmbeddedRunner
-from perdure_server.store.protocol import DatabaseInUse
+from perdure_server.store.protocol import DatabaseInUseError
 
 
 class TestEmbeddedRunner(RunnerSuite):
@@ -20,7 +20,7 @@ class TestEmbeddedRunner(RunnerSuite):
 
     @pytest.fixture
     async def runner(self) -> AsyncIterator[Runner]:
-        async with EmbeddedRunner(FLOWS, database=":memory:", grace_seconds=0) as runner:
+        async with EmbeddedRunner(FLOWS, database=":memory:", shutdown_timeout_seconds=0) as runner:
             yield runner
 
 
@@ -39,7 +39,7 @@ async def test_what_was_started_goes_on_when_the_database_is_opened_again(tmp_pa
 async def test_a_database_has_one_runner_at_a_time(tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path / 'p.db'}"
     async with EmbeddedRunner(FLOWS, database=database):
-        with pytest.raises(DatabaseInUse):
+        with pytest.raises(DatabaseInUseError):
             await EmbeddedRunner(FLOWS, database=database).__aenter__()
 
 

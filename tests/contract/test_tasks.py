@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from factories import ORDER, STEPS, a_change, a_definition, a_state, a_task
 from perdure_server.engine.state import State
 from perdure_server.store.protocol import Store, TaskRow
-from stores import Clock
+from support.factories import ORDER, STEPS, a_change, a_definition, a_state, a_task
+from support.stores import Clock
 
 
 async def keep(store: Store, *owners: str) -> list[TaskRow]:

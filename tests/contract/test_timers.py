@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from factories import T0, a_change, a_state, a_timer
 from perdure_server.engine.facts import TimerKind
 from perdure_server.store.protocol import Store, TimerCursor, TimerRow
-from stores import Clock
+from support.factories import T0, a_change, a_state, a_timer
+from support.stores import Clock
 
 LEASE_MS = 1_000
 
@@ -30,7 +30,14 @@ def owned(rows: Sequence[TimerRow], owner: str) -> list[TimerRow]:
 async def test_a_timer_comes_back_as_it_was(store: Store) -> None:
     state = a_state(revision=3)
     rows = [
-        a_timer(state, number, kind=kind, due_at=T0 + number, requested=kind is TimerKind.TIMEOUT, owner="me")
+        a_timer(
+            state,
+            number,
+            kind=kind,
+            due_at=T0 + number,
+            client_requested=kind is TimerKind.TIMEOUT,
+            owner="me",
+        )
         for number, kind in enumerate(TimerKind, 1)
     ]
     await store.commit([a_change(state, expected=0, timers=tuple(rows))])

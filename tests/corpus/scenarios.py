@@ -9,18 +9,18 @@ from collections.abc import Callable
 
 from order import OrderFlow
 from perdure.authoring import graph_of
-from perdure.graph import Join, RetryPolicy
+from perdure.graph import Join, RetryDefinition
 from perdure_server.engine import commands
 from perdure_server.engine.commands import Grant
 from perdure_server.engine.state import BackingOff
 from simulation.flows import flow, nap, task, wait
 from simulation.instance import Instance
 
-RETRY = RetryPolicy(max_attempts=3, initial_ms=100, max_ms=1_000, jitter=0.0)
+RETRY = RetryDefinition(max_attempts=3, initial_ms=100, max_ms=1_000, jitter=0.0)
 
 
 def order_shipped() -> Instance:
-    """An order from start to end: fork, an early event, PENDING, a join of all, a sleep."""
+    """An order from start to end: fork, an early event, SUSPEND, a join of all, a sleep."""
     order = Instance(
         graph_of(OrderFlow), business_key="order-7", labels={"team": "blue"}, request_id="start-7"
     )
@@ -63,14 +63,14 @@ def order_waiting_for_approval() -> Instance:
 
 def retried_and_mended() -> Instance:
     """Failures back off, retries run out, and the `error` arrow is taken."""
-    instance = Instance(flow(task("work", done="end", error="mend", retry=RETRY), task("mend", done="end")))
+    instance = Instance(flow(task("work", done="end", error="hint", retry=RETRY), task("hint", done="end")))
     for _ in range(3):
         instance.take("work")
         instance.do(instance.fail("work", "boom"))
         if instance.state.timers:
             instance.now += 1_000
             instance.do(instance.fire(instance.timer_of("work").revision, jitter=0.5))
-    instance.run("mend", "done", {"mended": True})
+    instance.run("hint", "done", {"mended": True})
     return instance
 
 
@@ -98,7 +98,7 @@ def _many_at_once() -> Instance:
     return instance
 
 
-def failed_with_halted_steps() -> Instance:
+def failed_with_interrupted_steps() -> Instance:
     """A failed instance whose other steps waited, backed off, slept, ran and were ready; its inbox is kept."""
     return _many_at_once()
 
@@ -200,7 +200,7 @@ def crash_loop_ended() -> Instance:
     """Attempts that are lost with their process, alone and with others, until that counts as a failure."""
     instance = Instance(
         flow(
-            task("work", done="end", error="later", retry=RetryPolicy(max_attempts=2)),
+            task("work", done="end", error="later", retry=RetryDefinition(max_attempts=2)),
             task("later", done="end"),
         )
     )
@@ -245,7 +245,7 @@ SCENARIOS: dict[str, Callable[[], Instance]] = {
         order_declined,
         order_waiting_for_approval,
         retried_and_mended,
-        failed_with_halted_steps,
+        failed_with_interrupted_steps,
         failed_and_retried,
         cancelled_with_unconsumed_events,
         delayed_and_pending,

@@ -12,7 +12,7 @@ from corpus.scenarios import SCENARIOS
 from perdure.graph import from_json
 from perdure_server.engine.evolve import fold
 from perdure_server.engine.facts import KIND_OF
-from perdure_server.engine.state import Halted, InstanceStatus, State
+from perdure_server.engine.state import InstanceState, Interrupted, State
 
 FILES = files()
 
@@ -61,11 +61,11 @@ def test_every_kind_of_fact_is_in_the_corpus() -> None:
 def test_every_state_of_an_instance_and_of_a_step_is_in_the_corpus() -> None:
     states = [state_of(path) for path in FILES]
 
-    assert {state.status for state in states} == set(InstanceStatus)
+    assert {state.status for state in states} == set(InstanceState)
     steps = [step for state in states for step in state.steps.values()]
-    halted = [step.was for step in steps if isinstance(step, Halted)]
-    assert {type(step).__name__ for step in [*steps, *halted]} == set(
-        "Scheduled Running BackingOff Waiting Sleeping Halted Failed Finished Skipped".split()
+    interrupted = [step.was for step in steps if isinstance(step, Interrupted)]
+    assert {type(step).__name__ for step in [*steps, *interrupted]} == set(
+        "Queued Running BackingOff Waiting Sleeping Interrupted Failed Finished Skipped".split()
     )
 
 

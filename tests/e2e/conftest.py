@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from e2e.server_process import ServerProcess
+from support.server_process import ServerProcess
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from typing import Final
 
 import pytest
 
-from e2e.server_process import REPOSITORY, ServerProcess
 from perdure import Client
+from support.server_process import REPOSITORY, ServerProcess
 
 pytestmark = pytest.mark.e2e
 
@@ -124,7 +124,7 @@ def test_a_copy_from_under_load_is_sound_has_all_that_was_answered_and_can_be_se
         check=False,
     )
     assert (checked.returncode, checked.stderr) == (0, "")
-    assert checked.stdout.endswith(" 0 with findings\n")
+    assert checked.stdout.endswith(" 0 with issues\n")
     assert sorted(path.name for path in target.parent.iterdir()) in (["copy.db"], ["copy.db", "copy.db.lock"])
     assert len(before) <= int(checked.stdout.split()[0]) <= len(before) + during + 1
 

@@ -14,10 +14,10 @@ from typing import Any, Final
 import pytest
 import trustme
 
-from e2e.server_process import ServerProcess
 from perdure import Client
 from perdure.client import TlsOptions
-from scraping import read
+from support.prometheus_scrape import read
+from support.server_process import ServerProcess
 
 SECONDS_MAX: Final = 30.0
 
@@ -51,7 +51,14 @@ def server(server_process: Callable[..., ServerProcess], pems: Pems) -> ServerPr
     pems.issue()
     return server_process(
         Path(__file__).parent / "faults/plain_app.py",
-        arguments=["--tls-cert", str(pems.cert), "--tls-key", str(pems.key), "--metrics", "127.0.0.1:0"],
+        arguments=[
+            "--tls-cert",
+            str(pems.cert),
+            "--tls-key",
+            str(pems.key),
+            "--metrics-listen",
+            "127.0.0.1:0",
+        ],
         start=False,
     )
 

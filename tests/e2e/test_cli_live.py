@@ -13,10 +13,10 @@ from typing import Final
 
 import pytest
 
-from e2e.server_process import REPOSITORY, ServerProcess
-from e2e.terminal import Terminal
 from perdure import Client, errors
-from perdure_server.cli.exits import Exit
+from perdure_server.cli.errors import Exit
+from support.server_process import REPOSITORY, ServerProcess
+from support.terminal import Terminal
 
 pytestmark = pytest.mark.e2e
 
@@ -92,7 +92,7 @@ def test_a_view_of_an_instance_that_is_cancelled_ends_with_5(server: ServerProce
 def test_plain_lines_on_a_terminal_are_those_of_a_pipe(server: ServerProcess, client: Client) -> None:
     client.start_instance("order", {}, instance_id="o1")
     client.wait_for_end("o1")
-    arguments = ("watch", "o1", "--after", "0", "--server", server.address)
+    arguments = ("watch", "o1", "--after-revision", "0", "--server", server.address)
     with Terminal(*arguments, "--plain") as screen:
         code = screen.wait()
 

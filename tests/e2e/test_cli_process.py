@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from e2e.server_process import REPOSITORY
+from support.server_process import REPOSITORY
 
 SECONDS_MAX: Final = 60.0
 PLAIN_APP: Final = Path(__file__).parent / "faults/plain_app.py"

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import typer.main
 
-from e2e.server_process import REPOSITORY
-from e2e.snippets import Block, PageRun, SnippetFailed, blocks_of, pages
 from perdure_server.cli.root import app
+from support.server_process import REPOSITORY
+from support.snippets import Block, PageRun, SnippetFailed, blocks_of, pages
 
 PAGES = pages()
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
@@ -101,7 +101,7 @@ def test_a_mark_that_means_nothing_is_refused(
 ) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"<!-- {mark} -->\n```\ntrue\n```\n")
-    monkeypatch.setattr("e2e.snippets.REPOSITORY", tmp_path)
+    monkeypatch.setattr("support.snippets.REPOSITORY", tmp_path)
 
     with pytest.raises(SnippetFailed, match="is no mark"):
         blocks_of(page)

@@ -15,10 +15,10 @@ from typing import Any, Final
 import pytest
 
 from e2e.faults.process import complaints
-from e2e.metrics_app import SECRET
-from e2e.server_process import ServerProcess
 from perdure import AsyncClient, errors
-from scraping import Scrape, scrape
+from support.metrics_app import SECRET
+from support.prometheus_scrape import Scrape, scrape
+from support.server_process import ServerProcess
 
 pytestmark = pytest.mark.e2e
 
@@ -35,7 +35,7 @@ def told(server: ServerProcess) -> dict[str, Any]:
 
 @pytest.fixture
 def server(server_process: Callable[..., ServerProcess]) -> ServerProcess:
-    return server_process(APP, environment={"PERDURE_METRICS": "127.0.0.1:0"})
+    return server_process(APP, environment={"PERDURE_METRICS_LISTEN": "127.0.0.1:0"})
 
 
 async def scraped_once(server: ServerProcess, holds: Callable[[Scrape], bool]) -> Scrape:
@@ -78,7 +78,7 @@ async def test_what_was_done_is_what_is_told(server: ServerProcess) -> None:
         ("waiting", "cancelled"): 1,
     }
     ended = {
-        (workflow, outcome): found("perdure_attempts_ended_total", workflow=workflow, outcome=outcome)
+        (workflow, outcome): found("perdure_step_attempts_finished_total", workflow=workflow, outcome=outcome)
         for workflow in ("measured", "failing", "endless", "waiting", "slow")
         for outcome in ("ok", "failed", "timed_out", "cancelled", "released")
     }
@@ -88,26 +88,28 @@ async def test_what_was_done_is_what_is_told(server: ServerProcess) -> None:
         ("failing", "failed"): 1,
         ("endless", "timed_out"): 1,
     }
-    assert found("perdure_attempts_begun_total", workflow="measured") == 9
+    assert found("perdure_step_attempts_started_total", workflow="measured") == 9
 
-    assert found("perdure_calls_total", rpc="StartInstance", code="OK", reason="") == 6
-    assert found("perdure_calls_total", rpc="CancelInstance", code="OK", reason="") == 1
-    assert found("perdure_calls_total", rpc="Resume", code="OK", reason="") == 0
-    assert found("perdure_calls_total", rpc="Resume", code="NOT_FOUND", reason="INSTANCE_NOT_FOUND") == 1
-    assert found("perdure_call_seconds_count", rpc="StartInstance") == 6
-    assert found("perdure_call_seconds_bucket", rpc="StartInstance", le="+Inf") == 6
-    assert found("perdure_call_seconds_sum", rpc="StartInstance") > 0
+    assert found("perdure_grpc_requests_total", rpc="StartInstance", code="OK", reason="") == 6
+    assert found("perdure_grpc_requests_total", rpc="CancelInstance", code="OK", reason="") == 1
+    assert found("perdure_grpc_requests_total", rpc="Resume", code="OK", reason="") == 0
+    assert (
+        found("perdure_grpc_requests_total", rpc="Resume", code="NOT_FOUND", reason="INSTANCE_NOT_FOUND") == 1
+    )
+    assert found("perdure_grpc_request_duration_seconds_count", rpc="StartInstance") == 6
+    assert found("perdure_grpc_request_duration_seconds_bucket", rpc="StartInstance", le="+Inf") == 6
+    assert found("perdure_grpc_request_duration_seconds_sum", rpc="StartInstance") > 0
 
     # A retry and a sleep of each measured one. Waits that are over, and cancelled ones, fire nothing.
     assert found("perdure_timers_fired_total") == 6
     assert found("perdure_timer_lateness_seconds_count") == 6
-    changes = found("perdure_changes_total", outcome="committed")
+    changes = found("perdure_commit_results_total", outcome="committed")
     assert changes >= 6 + 9 + 6 + 1
-    assert 0 < found("perdure_commit_seconds_count") <= changes
+    assert 0 < found("perdure_commit_duration_seconds_count") <= changes
     for outcome in ("conflict", "refused", "unavailable", "unknown", "overloaded"):
-        assert found("perdure_changes_total", outcome=outcome) == 0
+        assert found("perdure_commit_results_total", outcome=outcome) == 0
     assert found("perdure_ready") == 1
-    assert found("perdure_result_retries_total") == found("perdure_results_given_up_total") == 0
+    assert found("perdure_step_result_retries_total") == found("perdure_step_results_dropped_total") == 0
 
 
 async def test_nothing_of_an_instance_is_a_label(server: ServerProcess) -> None:
@@ -139,10 +141,10 @@ async def test_levels_rise_and_fall_with_what_is_open(server: ServerProcess) -> 
         await anext(watch)
         found = await scrape(told(server)["metrics"])
 
-        assert found("perdure_watches_open") == 1
-        assert found("perdure_timers_in_window") == 1
-        assert found("perdure_step_slots_used", pool="coroutines") == 1
-        assert found("perdure_step_slots", pool="coroutines") == 256
+        assert found("perdure_grpc_watches_open") == 1
+        assert found("perdure_timers_in_memory") == 1
+        assert found("perdure_step_slots_used", pool="async") == 1
+        assert found("perdure_step_slots", pool="async") == 256
 
         await watch.aclose()
         await client.resume("waiting", "go")
@@ -150,13 +152,13 @@ async def test_levels_rise_and_fall_with_what_is_open(server: ServerProcess) -> 
         found = await scraped_once(
             server,
             lambda found: (
-                not found("perdure_watches_open") and not found("perdure_step_slots_used", pool="coroutines")
+                not found("perdure_grpc_watches_open") and not found("perdure_step_slots_used", pool="async")
             ),
         )
 
-    assert found("perdure_timers_in_window") == 0
-    assert found("perdure_attempts_ended_total", workflow="slow", outcome="cancelled") == 1
-    assert found("perdure_calls_total", rpc="WatchInstance", code="CANCELLED", reason="") == 1
+    assert found("perdure_timers_in_memory") == 0
+    assert found("perdure_step_attempts_finished_total", workflow="slow", outcome="cancelled") == 1
+    assert found("perdure_grpc_requests_total", rpc="WatchInstance", code="CANCELLED", reason="") == 1
 
 
 async def test_a_server_that_drains_tells_that_it_is_not_ready_and_ends_cleanly(
@@ -227,21 +229,21 @@ def test_a_port_that_is_taken_ends_the_start_before_anything_is_opened(tmp_path:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
 
-        line = refused(tmp_path, "--metrics", address)
+        line = refused(tmp_path, "--metrics-listen", address)
 
     assert line.startswith("perdure: ")
     assert (
-        f"--metrics {address}: the address is in use, maybe by another server (name another address with --metrics"
-        in line
+        f"--metrics-listen {address}: the address is in use, maybe by another server "
+        "(name another address with --metrics-listen" in line
     )
 
 
 def test_outside_loopback_metrics_are_refused_unless_told_to(tmp_path: Path) -> None:
-    assert "--insecure" in refused(tmp_path, "--metrics", "0.0.0.0:0")
+    assert "--insecure" in refused(tmp_path, "--metrics-listen", "0.0.0.0:0")
 
 
 def test_what_is_no_address_is_refused_by_name(tmp_path: Path) -> None:
-    assert "--metrics: '9464' is no HOST:PORT" in refused(tmp_path, "--metrics", "9464", code=2)
+    assert "--metrics-listen: '9464' is no HOST:PORT" in refused(tmp_path, "--metrics-listen", "9464", code=2)
 
 
 def tuple_of(address: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""`perdure serve` that cannot start: one line with the mend, and nothing left behind."""
+"""`perdure serve` that cannot start: one line with the hint, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_port_that_is_taken_leaves_a_database_as_it_was(tmp_path: Path, taken:
     assert (tmp_path / "old.db").read_bytes() == b"not even a database"
 
 
-@pytest.mark.parametrize("option", ["--listen", "--metrics"])
+@pytest.mark.parametrize("option", ["--listen", "--metrics-listen"])
 @pytest.mark.parametrize("insecure", [(), ("--insecure",)])
 @pytest.mark.parametrize("host", ["a..b", "nowhere.invalid"])
 def test_a_host_that_stands_for_nothing_is_told_in_a_line(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wheels import REPOSITORY, Venv, build_wheel, run
+from support.wheel_env import REPOSITORY, Venv, build_wheel, run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -34,7 +34,7 @@ with Client(sys.argv[1]) as client:
     client.resume(started.instance_id, "reserved", buffer=True)
     client.resume(started.instance_id, "rejected", buffer=True)
     ended = client.wait_for_end(started.instance_id, timeout=60)
-    print(ended.state.name, ended.outputs["charge"]["cents"], ended.initial["note"].encode().hex())
+    print(ended.state.name, ended.outputs["charge"]["cents"], ended.input["note"].encode().hex())
 """
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from random import Random
 
-from perdure.graph import Join, RetryPolicy, StepDefinition, StepKind, WorkflowGraph, graph
-from perdure.validation import Code, validate
+from perdure.graph import Join, RetryDefinition, StepDefinition, StepKind, WorkflowGraph, graph
+from perdure.validation import IssueCode, validate
 
 EVENTS = ("ok", "no", "maybe")
 
@@ -18,7 +18,7 @@ def task(
     join: Join | None = None,
     awaits: Iterable[str] = (),
     wait_timeout_ms: int | None = None,
-    retry: RetryPolicy | None = None,
+    retry: RetryDefinition | None = None,
     **on: str,
 ) -> StepDefinition:
     """A task; ``on`` is written as in ``ok="a b"``."""
@@ -55,8 +55,8 @@ def nap(ref: str, sleep_ms: int, then: str, *, join: Join | None = None) -> Step
 def flow(*steps: StepDefinition) -> WorkflowGraph:
     """A legal graph that starts with its first step."""
     whole = graph("flow", 1, steps[0].ref, steps)
-    findings = validate(whole)
-    assert not findings, "\n".join(map(str, findings))
+    issues = validate(whole)
+    assert not issues, "\n".join(map(str, issues))
     return whole
 
 
@@ -103,7 +103,7 @@ def _step(rng: Random, ref: str, kind: StepKind, on: dict[str, list[str]]) -> St
     if kind is StepKind.WAIT:
         return replace(step, events=frozenset(own), timeout_ms=timeout_ms)
     awaits = frozenset(rng.sample(own, rng.randint(1, len(own)))) if rng.random() < 0.5 else frozenset[str]()
-    retry = RetryPolicy(max_attempts=rng.randint(1, 3), initial_ms=10, max_ms=100, jitter=0.5)
+    retry = RetryDefinition(max_attempts=rng.randint(1, 3), initial_ms=10, max_ms=100, jitter=0.5)
     return replace(
         step,
         events=awaits,
@@ -114,15 +114,15 @@ def _step(rng: Random, ref: str, kind: StepKind, on: dict[str, list[str]]) -> St
 
 def _mended(rng: Random, whole: WorkflowGraph) -> WorkflowGraph:
     """The graph with what `validate` says of its joins mended as it says."""
-    for finding in validate(whole):
-        assert finding.step_ref is not None
-        assert finding.code in {Code.JOIN_UNDECLARED, Code.JOIN_UNSATISFIABLE}, str(finding)
-        declarable = [Join.AUTO, Join.ANY] if finding.code is Code.JOIN_UNSATISFIABLE else [*Join]
-        whole = _with_join(whole, finding.step_ref, rng.choice(declarable))
-    for finding in validate(whole):
-        assert finding.step_ref is not None
-        assert finding.code is Code.JOIN_UNSATISFIABLE, str(finding)
-        whole = _with_join(whole, finding.step_ref, Join.AUTO)
+    for issue in validate(whole):
+        assert issue.step_ref is not None
+        assert issue.code in {IssueCode.JOIN_UNDECLARED, IssueCode.JOIN_UNSATISFIABLE}, str(issue)
+        declarable = [Join.AUTO, Join.ANY] if issue.code is IssueCode.JOIN_UNSATISFIABLE else [*Join]
+        whole = _with_join(whole, issue.step_ref, rng.choice(declarable))
+    for issue in validate(whole):
+        assert issue.step_ref is not None
+        assert issue.code is IssueCode.JOIN_UNSATISFIABLE, str(issue)
+        whole = _with_join(whole, issue.step_ref, Join.AUTO)
     return whole
 
 

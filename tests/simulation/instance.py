@@ -13,9 +13,9 @@ from perdure_server.engine.commands import NO_GRANT, Command, Grant, Payload
 from perdure_server.engine.decide import Decision
 from perdure_server.engine.facts import TimerKind
 from perdure_server.engine.rejections import Rejection
-from perdure_server.engine.state import InstanceStatus, State, StepState, Timer
-from simulation.book import broken
-from simulation.judge import Judge
+from perdure_server.engine.state import InstanceState, State, StepState, Timer
+from simulation.history_oracle import Judge
+from simulation.reference_model import broken
 
 R = TypeVar("R", bound=Rejection)
 
@@ -37,8 +37,8 @@ class Instance:
         self.now = START_MS
         self.judge = Judge(graph)
         self.bodies: dict[int, str] = {}
-        initial = body({"n": 1}) if context is None else context
-        self.command = commands.StartInstance(at=self.now, instance_id="i1", initial=initial, **options)
+        context = body({"n": 1}) if context is None else context
+        self.command = commands.StartInstance(at=self.now, instance_id="i1", input=context, **options)
         decision = engine.start(graph, self.command, grant)
         assert isinstance(decision, Decision), decision
         self._keep(self.command, grant, None, decision)
@@ -147,7 +147,7 @@ class Instance:
         return self.state.steps.get(ref)
 
     @property
-    def status(self) -> InstanceStatus:
+    def status(self) -> InstanceState:
         return self.state.status
 
     @property
@@ -188,10 +188,10 @@ class Instance:
         for _ in range(20 * len(self.graph.steps) + 20):
             if self.state.is_final:
                 return
-            if self.status is InstanceStatus.FAILED:
+            if self.status is InstanceState.FAILED:
                 self.do(self.retry())
                 continue
-            if self.status is InstanceStatus.PENDING:
+            if self.status is InstanceState.PENDING:
                 self._fire_when_due(self.timer_of(self.graph.start, TimerKind.START))
                 continue
             if not self.active:
@@ -201,7 +201,7 @@ class Instance:
 
     def _nudge(self, ref: str) -> None:
         match self.state.steps[ref]:
-            case st.Scheduled():
+            case st.Queued():
                 self.take(ref)
             case st.Running():
                 own = min(set(self.graph.steps[ref].on) - {"error", "timeout"})

@@ -3,7 +3,8 @@
 One seed makes one life of one instance on a random graph. The world keeps what a database would keep (entries,
 requests) apart from what a process holds (alarms, offers, who runs what), and a crash takes the second at any of the
 three points of a call: before its commit, between commit and effects, before its answer. Two ledgers are written on
-the side: what clients were told, and which attempts really ran. ``simulation.judge`` follows each commit; the ledgers
+the side: what clients were told, and which attempts really ran. ``simulation.history_oracle`` follows each commit;
+the ledgers
 are judged here at the end.
 """
 
@@ -22,12 +23,12 @@ from perdure_server.engine import state as st
 from perdure_server.engine.commands import NO_GRANT, Command, Grant, StartInstance
 from perdure_server.engine.decide import Decision
 from perdure_server.engine.rejections import AttemptStale, Rejection, TimerNotDue, TimerNotFound
-from perdure_server.engine.state import InstanceStatus, State
-from simulation.book import Broken, broken
+from perdure_server.engine.state import InstanceState, State
+from simulation.command_generator import Seeded
 from simulation.flows import random_flow
+from simulation.history_oracle import Judge
 from simulation.instance import START_MS, body
-from simulation.judge import Judge
-from simulation.moves import Seeded
+from simulation.reference_model import Broken, broken
 
 ACTIONS: Final = 60
 """How many things happen before the world calms down and the instance is let end."""
@@ -96,7 +97,7 @@ class World:
         command = StartInstance(
             at=self.now,
             instance_id="i1",
-            initial=body({"n": 1}),
+            input=body({"n": 1}),
             start_delay_ms=self.chance.pick([0, 0, 0, 50]),
             request_id=self._request_id(),
         )
@@ -232,7 +233,7 @@ class World:
         ref = self.chance.pick([*waiting, *waiting, *refs])
         request_id = self._request_id()
         kind = self.rng.random()
-        if self.state.status is InstanceStatus.FAILED and kind < 0.6:
+        if self.state.status is InstanceState.FAILED and kind < 0.6:
             self._call(commands.RetryInstance(at=self.now, request_id=request_id))
         elif kind < 0.5:
             events = sorted(self.graph.steps[ref].events) or ["ok"]
@@ -347,7 +348,7 @@ class World:
             self.process.alarms.setdefault(timer.revision, timer.due_at)
         for ref, step in [*self.state.steps.items()]:
             grant = Grant(self.process.name, 1, frozenset({ref}))
-            if isinstance(step, st.Scheduled):
+            if isinstance(step, st.Queued):
                 self._submit(commands.TakeTask(at=self.now, step_ref=ref), grant)
             elif isinstance(step, st.Running) and step.owner != self.process.name:
                 self._submit(self._take_over(ref, step), grant)
@@ -369,13 +370,13 @@ class World:
     def _crash_loop(self) -> None:
         """A step stops its process again and again, alone in it or in company, until that counts as a failure."""
         assert self.state is not None
-        ready = [ref for ref, step in self.state.steps.items() if isinstance(step, st.Scheduled | st.Running)]
+        ready = [ref for ref, step in self.state.steps.items() if isinstance(step, st.Queued | st.Running)]
         if not ready:
             return
         ref, alone = self.chance.pick(ready), self.chance.pick([False, True])
         for _ in range(12):
             step = self.state.steps[ref]
-            if isinstance(step, st.Scheduled):
+            if isinstance(step, st.Queued):
                 self._submit(
                     commands.TakeTask(at=self.now, step_ref=ref),
                     Grant(self.process.name, 1, frozenset({ref})),
@@ -396,7 +397,7 @@ class World:
         for _ in range(CALMING_MAX):
             if self.state.is_final:
                 return
-            if self.state.status is InstanceStatus.FAILED:
+            if self.state.status is InstanceState.FAILED:
                 self._submit(commands.RetryInstance(at=self.now))
             self._sweep()
             waiting = [ref for ref, step in self.state.steps.items() if isinstance(step, st.Waiting)]

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from canned_server import CannedServer
-from factories import a_definition
 from perdure_server.cli.root import app
 from perdure_server.store.sqlite import SqliteStore
-from task_table import TaskTable
+from support.factories import a_definition
+from support.fake_task_store import FakeTaskStore
+from support.stub_server import StubServer
 
 Run = Callable[..., Awaitable[Result]]
 
@@ -35,22 +35,22 @@ async def store(path: str) -> AsyncIterator[SqliteStore]:
 
 
 @pytest.fixture
-async def table() -> AsyncIterator[TaskTable]:
+async def table() -> AsyncIterator[FakeTaskStore]:
     """A dispatcher over a table of tasks."""
-    table = TaskTable()
+    table = FakeTaskStore()
     yield table
     await table.dispatcher.drain(0)
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[CannedServer]:
+async def server() -> AsyncIterator[StubServer]:
     """A server with canned answers."""
-    async with CannedServer() as server:
+    async with StubServer() as server:
         yield server
 
 
 @pytest.fixture
-def run(server: CannedServer) -> Run:
+def run(server: StubServer) -> Run:
     """Run a command against it."""
 
     async def run(*arguments: str, stdin: str = "") -> Result:

@@ -59,7 +59,7 @@ const (
 	ErrorReason_ERROR_REASON_BUSINESS_KEY_IN_USE ErrorReason = 9
 	// FAILED_PRECONDITION: the instance has ended, or has FAILED and takes only RetryInstance and
 	// CancelInstance. Metadata: `state`.
-	ErrorReason_ERROR_REASON_INSTANCE_TERMINAL ErrorReason = 10
+	ErrorReason_ERROR_REASON_INSTANCE_ENDED ErrorReason = 10
 	// FAILED_PRECONDITION: RetryInstance of an instance that is not FAILED. Metadata: `state`.
 	ErrorReason_ERROR_REASON_INSTANCE_NOT_FAILED ErrorReason = 11
 	// FAILED_PRECONDITION: no step waits for the event now, though one may later. Set `buffer` to
@@ -106,7 +106,7 @@ const (
 	ErrorReason_ERROR_REASON_DATABASE_UNAVAILABLE ErrorReason = 25
 	// UNAVAILABLE: the commit's answer was lost; it may have happened. Retry with the same
 	// request_id, which tells.
-	ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN ErrorReason = 26
+	ErrorReason_ERROR_REASON_COMMIT_UNKNOWN ErrorReason = 26
 	// UNAVAILABLE: the server is draining; nothing was changed. Retry, on another connection.
 	ErrorReason_ERROR_REASON_SHUTTING_DOWN ErrorReason = 27
 	// FAILED_PRECONDITION: the server was started without a directory for backups.
@@ -132,7 +132,7 @@ var (
 		7:  "ERROR_REASON_TIMER_NOT_FOUND",
 		8:  "ERROR_REASON_INSTANCE_ALREADY_EXISTS",
 		9:  "ERROR_REASON_BUSINESS_KEY_IN_USE",
-		10: "ERROR_REASON_INSTANCE_TERMINAL",
+		10: "ERROR_REASON_INSTANCE_ENDED",
 		11: "ERROR_REASON_INSTANCE_NOT_FAILED",
 		12: "ERROR_REASON_EVENT_NOT_AWAITED",
 		13: "ERROR_REASON_EVENT_NEVER_ACCEPTED",
@@ -149,7 +149,7 @@ var (
 		24: "ERROR_REASON_INBOX_FULL",
 		28: "ERROR_REASON_TOO_MANY_TIMERS",
 		25: "ERROR_REASON_DATABASE_UNAVAILABLE",
-		26: "ERROR_REASON_OUTCOME_UNKNOWN",
+		26: "ERROR_REASON_COMMIT_UNKNOWN",
 		27: "ERROR_REASON_SHUTTING_DOWN",
 		34: "ERROR_REASON_BACKUP_NOT_CONFIGURED",
 		35: "ERROR_REASON_BACKUP_ALREADY_EXISTS",
@@ -166,7 +166,7 @@ var (
 		"ERROR_REASON_TIMER_NOT_FOUND":         7,
 		"ERROR_REASON_INSTANCE_ALREADY_EXISTS": 8,
 		"ERROR_REASON_BUSINESS_KEY_IN_USE":     9,
-		"ERROR_REASON_INSTANCE_TERMINAL":       10,
+		"ERROR_REASON_INSTANCE_ENDED":          10,
 		"ERROR_REASON_INSTANCE_NOT_FAILED":     11,
 		"ERROR_REASON_EVENT_NOT_AWAITED":       12,
 		"ERROR_REASON_EVENT_NEVER_ACCEPTED":    13,
@@ -183,7 +183,7 @@ var (
 		"ERROR_REASON_INBOX_FULL":              24,
 		"ERROR_REASON_TOO_MANY_TIMERS":         28,
 		"ERROR_REASON_DATABASE_UNAVAILABLE":    25,
-		"ERROR_REASON_OUTCOME_UNKNOWN":         26,
+		"ERROR_REASON_COMMIT_UNKNOWN":          26,
 		"ERROR_REASON_SHUTTING_DOWN":           27,
 		"ERROR_REASON_BACKUP_NOT_CONFIGURED":   34,
 		"ERROR_REASON_BACKUP_ALREADY_EXISTS":   35,
@@ -223,7 +223,7 @@ var File_perdure_v1_errors_proto protoreflect.FileDescriptor
 const file_perdure_v1_errors_proto_rawDesc = "" +
 	"\n" +
 	"\x17perdure/v1/errors.proto\x12\n" +
-	"perdure.v1*\xf7\b\n" +
+	"perdure.v1*\xf3\b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\"\n" +
@@ -234,8 +234,8 @@ const file_perdure_v1_errors_proto_rawDesc = "" +
 	"\x1bERROR_REASON_STEP_NOT_FOUND\x10\x06\x12 \n" +
 	"\x1cERROR_REASON_TIMER_NOT_FOUND\x10\a\x12(\n" +
 	"$ERROR_REASON_INSTANCE_ALREADY_EXISTS\x10\b\x12$\n" +
-	" ERROR_REASON_BUSINESS_KEY_IN_USE\x10\t\x12\"\n" +
-	"\x1eERROR_REASON_INSTANCE_TERMINAL\x10\n" +
+	" ERROR_REASON_BUSINESS_KEY_IN_USE\x10\t\x12\x1f\n" +
+	"\x1bERROR_REASON_INSTANCE_ENDED\x10\n" +
 	"\x12$\n" +
 	" ERROR_REASON_INSTANCE_NOT_FAILED\x10\v\x12\"\n" +
 	"\x1eERROR_REASON_EVENT_NOT_AWAITED\x10\f\x12%\n" +
@@ -252,8 +252,8 @@ const file_perdure_v1_errors_proto_rawDesc = "" +
 	"\x1eERROR_REASON_PAYLOAD_TOO_LARGE\x10\x17\x12\x1b\n" +
 	"\x17ERROR_REASON_INBOX_FULL\x10\x18\x12 \n" +
 	"\x1cERROR_REASON_TOO_MANY_TIMERS\x10\x1c\x12%\n" +
-	"!ERROR_REASON_DATABASE_UNAVAILABLE\x10\x19\x12 \n" +
-	"\x1cERROR_REASON_OUTCOME_UNKNOWN\x10\x1a\x12\x1e\n" +
+	"!ERROR_REASON_DATABASE_UNAVAILABLE\x10\x19\x12\x1f\n" +
+	"\x1bERROR_REASON_COMMIT_UNKNOWN\x10\x1a\x12\x1e\n" +
 	"\x1aERROR_REASON_SHUTTING_DOWN\x10\x1b\x12&\n" +
 	"\"ERROR_REASON_BACKUP_NOT_CONFIGURED\x10\"\x12&\n" +
 	"\"ERROR_REASON_BACKUP_ALREADY_EXISTS\x10#\x12\x1e\n" +

@@ -292,7 +292,7 @@ type HistoryEntry_AttemptReleased struct {
 }
 
 type HistoryEntry_StepSuspended struct {
-	// A task returned PENDING and waits for an event now.
+	// A task returned SUSPEND and waits for an event now.
 	StepSuspended *StepSuspended `protobuf:"bytes,15,opt,name=step_suspended,json=stepSuspended,proto3,oneof"`
 }
 
@@ -390,7 +390,7 @@ type InstanceStarted struct {
 	// The step that begins first.
 	StartStep string `protobuf:"bytes,4,opt,name=start_step,json=startStep,proto3" json:"start_step,omitempty"`
 	// The initial context's size and digest.
-	Initial *PayloadInfo `protobuf:"bytes,5,opt,name=initial,proto3" json:"initial,omitempty"`
+	Input *PayloadInfo `protobuf:"bytes,5,opt,name=input,proto3" json:"input,omitempty"`
 	// The caller's own key, if one was given.
 	BusinessKey string `protobuf:"bytes,6,opt,name=business_key,json=businessKey,proto3" json:"business_key,omitempty"`
 	// The labels given at the start.
@@ -459,9 +459,9 @@ func (x *InstanceStarted) GetStartStep() string {
 	return ""
 }
 
-func (x *InstanceStarted) GetInitial() *PayloadInfo {
+func (x *InstanceStarted) GetInput() *PayloadInfo {
 	if x != nil {
-		return x.Initial
+		return x.Input
 	}
 	return nil
 }
@@ -784,12 +784,12 @@ func (x *AttemptReleased) GetLost() bool {
 	return false
 }
 
-// A task returned PENDING: it ends by an event from outside.
+// A task returned SUSPEND: it ends by an event from outside.
 type StepSuspended struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The step.
 	StepRef string `protobuf:"bytes,1,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
-	// The attempt that returned PENDING.
+	// The attempt that returned SUSPEND.
 	Attempt uint32 `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// The events that it waits for, in order of their names.
 	Events        []string `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
@@ -1063,9 +1063,9 @@ type TimerArmed struct {
 	// When it is due, by the store's clock.
 	DueTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=due_time,json=dueTime,proto3" json:"due_time,omitempty"`
 	// True when ScheduleResume asked for it, false when the workflow's definition did.
-	Requested     bool `protobuf:"varint,6,opt,name=requested,proto3" json:"requested,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ClientRequested bool `protobuf:"varint,6,opt,name=client_requested,json=clientRequested,proto3" json:"client_requested,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *TimerArmed) Reset() {
@@ -1133,9 +1133,9 @@ func (x *TimerArmed) GetDueTime() *timestamppb.Timestamp {
 	return nil
 }
 
-func (x *TimerArmed) GetRequested() bool {
+func (x *TimerArmed) GetClientRequested() bool {
 	if x != nil {
-		return x.Requested
+		return x.ClientRequested
 	}
 	return false
 }
@@ -1332,10 +1332,10 @@ type InstanceFailed struct {
 	StepRef string `protobuf:"bytes,1,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
 	// What went wrong.
 	Failure *StepFailure `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"`
-	// The other steps that were active and are halted, in order of their refs.
-	HaltedSteps   []string `protobuf:"bytes,3,rep,name=halted_steps,json=haltedSteps,proto3" json:"halted_steps,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// The other steps that were active and are interrupted, in order of their refs.
+	InterruptedSteps []string `protobuf:"bytes,3,rep,name=interrupted_steps,json=interruptedSteps,proto3" json:"interrupted_steps,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *InstanceFailed) Reset() {
@@ -1382,9 +1382,9 @@ func (x *InstanceFailed) GetFailure() *StepFailure {
 	return nil
 }
 
-func (x *InstanceFailed) GetHaltedSteps() []string {
+func (x *InstanceFailed) GetInterruptedSteps() []string {
 	if x != nil {
-		return x.HaltedSteps
+		return x.InterruptedSteps
 	}
 	return nil
 }
@@ -1445,8 +1445,8 @@ func (x *InstanceCancelled) GetUnconsumed() []*BufferedEvent {
 	return nil
 }
 
-// A failed instance was set going again: failed and halted tasks get new attempts; the timers of
-// other halted steps are armed anew, for their old due times, by the entries that follow.
+// A failed instance was set going again: failed and interrupted tasks get new attempts; the timers of
+// other interrupted steps are armed anew, for their old due times, by the entries that follow.
 type InstanceRetried struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1513,14 +1513,14 @@ const file_perdure_v1_history_proto_rawDesc = "" +
 	"\x0finstance_failed\x18\x17 \x01(\v2\x1a.perdure.v1.InstanceFailedH\x00R\x0einstanceFailed\x12N\n" +
 	"\x12instance_cancelled\x18\x18 \x01(\v2\x1d.perdure.v1.InstanceCancelledH\x00R\x11instanceCancelled\x12H\n" +
 	"\x10instance_retried\x18\x19 \x01(\v2\x1b.perdure.v1.InstanceRetriedH\x00R\x0finstanceRetriedB\x06\n" +
-	"\x04fact\"\xa1\x03\n" +
+	"\x04fact\"\x9d\x03\n" +
 	"\x0fInstanceStarted\x12\x1a\n" +
 	"\bworkflow\x18\x01 \x01(\tR\bworkflow\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\x12+\n" +
 	"\x11definition_digest\x18\x03 \x01(\tR\x10definitionDigest\x12\x1d\n" +
 	"\n" +
-	"start_step\x18\x04 \x01(\tR\tstartStep\x121\n" +
-	"\ainitial\x18\x05 \x01(\v2\x17.perdure.v1.PayloadInfoR\ainitial\x12!\n" +
+	"start_step\x18\x04 \x01(\tR\tstartStep\x12-\n" +
+	"\x05input\x18\x05 \x01(\v2\x17.perdure.v1.PayloadInfoR\x05input\x12!\n" +
 	"\fbusiness_key\x18\x06 \x01(\tR\vbusinessKey\x12?\n" +
 	"\x06labels\x18\a \x03(\v2'.perdure.v1.InstanceStarted.LabelsEntryR\x06labels\x12:\n" +
 	"\vstart_delay\x18\b \x01(\v2\x19.google.protobuf.DurationR\n" +
@@ -1564,15 +1564,15 @@ const file_perdure_v1_history_proto_rawDesc = "" +
 	"\rEventBuffered\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x19\n" +
 	"\bstep_ref\x18\x02 \x01(\tR\astepRef\x121\n" +
-	"\apayload\x18\x03 \x01(\v2\x17.perdure.v1.PayloadInfoR\apayload\"\xf6\x01\n" +
+	"\apayload\x18\x03 \x01(\v2\x17.perdure.v1.PayloadInfoR\apayload\"\x83\x02\n" +
 	"\n" +
 	"TimerArmed\x12\x1c\n" +
 	"\treference\x18\x01 \x01(\tR\treference\x12)\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x15.perdure.v1.TimerKindR\x04kind\x12\x19\n" +
 	"\bstep_ref\x18\x03 \x01(\tR\astepRef\x12/\n" +
 	"\x05delay\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x125\n" +
-	"\bdue_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\adueTime\x12\x1c\n" +
-	"\trequested\x18\x06 \x01(\bR\trequested\"\x9c\x01\n" +
+	"\bdue_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\adueTime\x12)\n" +
+	"\x10client_requested\x18\x06 \x01(\bR\x0fclientRequested\"\x9c\x01\n" +
 	"\n" +
 	"TimerFired\x12\x1c\n" +
 	"\treference\x18\x01 \x01(\tR\treference\x12)\n" +
@@ -1586,11 +1586,11 @@ const file_perdure_v1_history_proto_rawDesc = "" +
 	"\x11InstanceCompleted\x129\n" +
 	"\n" +
 	"unconsumed\x18\x01 \x03(\v2\x19.perdure.v1.BufferedEventR\n" +
-	"unconsumed\"\x81\x01\n" +
+	"unconsumed\"\x8b\x01\n" +
 	"\x0eInstanceFailed\x12\x19\n" +
 	"\bstep_ref\x18\x01 \x01(\tR\astepRef\x121\n" +
-	"\afailure\x18\x02 \x01(\v2\x17.perdure.v1.StepFailureR\afailure\x12!\n" +
-	"\fhalted_steps\x18\x03 \x03(\tR\vhaltedSteps\"f\n" +
+	"\afailure\x18\x02 \x01(\v2\x17.perdure.v1.StepFailureR\afailure\x12+\n" +
+	"\x11interrupted_steps\x18\x03 \x03(\tR\x10interruptedSteps\"f\n" +
 	"\x11InstanceCancelled\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x129\n" +
 	"\n" +
@@ -1659,7 +1659,7 @@ var file_perdure_v1_history_proto_depIdxs = []int32{
 	14, // 14: perdure.v1.HistoryEntry.instance_failed:type_name -> perdure.v1.InstanceFailed
 	15, // 15: perdure.v1.HistoryEntry.instance_cancelled:type_name -> perdure.v1.InstanceCancelled
 	16, // 16: perdure.v1.HistoryEntry.instance_retried:type_name -> perdure.v1.InstanceRetried
-	19, // 17: perdure.v1.InstanceStarted.initial:type_name -> perdure.v1.PayloadInfo
+	19, // 17: perdure.v1.InstanceStarted.input:type_name -> perdure.v1.PayloadInfo
 	17, // 18: perdure.v1.InstanceStarted.labels:type_name -> perdure.v1.InstanceStarted.LabelsEntry
 	20, // 19: perdure.v1.InstanceStarted.start_delay:type_name -> google.protobuf.Duration
 	21, // 20: perdure.v1.StepStarted.kind:type_name -> perdure.v1.StepKind

@@ -92,93 +92,93 @@ func (InstanceState) EnumDescriptor() ([]byte, []int) {
 }
 
 // Where a step of an instance stands.
-type StepStatus int32
+type StepState int32
 
 const (
 	// Never sent.
-	StepStatus_STEP_STATUS_UNSPECIFIED StepStatus = 0
+	StepState_STEP_STATE_UNSPECIFIED StepState = 0
 	// A task that no executor has taken yet.
-	StepStatus_STEP_STATUS_SCHEDULED StepStatus = 1
+	StepState_STEP_STATE_QUEUED StepState = 1
 	// A task that no executor has code for: deploy it, or bind the workflow.
-	StepStatus_STEP_STATUS_NO_EXECUTOR StepStatus = 2
+	StepState_STEP_STATE_NO_WORKER StepState = 2
 	// An executor runs an attempt.
-	StepStatus_STEP_STATUS_RUNNING StepStatus = 3
+	StepState_STEP_STATE_RUNNING StepState = 3
 	// An attempt failed; the next one begins at the deadline.
-	StepStatus_STEP_STATUS_BACKING_OFF StepStatus = 4
+	StepState_STEP_STATE_BACKING_OFF StepState = 4
 	// It waits for an event, at most until the deadline if there is one.
-	StepStatus_STEP_STATUS_WAITING StepStatus = 5
+	StepState_STEP_STATE_WAITING StepState = 5
 	// It ends at the deadline.
-	StepStatus_STEP_STATUS_SLEEPING StepStatus = 6
+	StepState_STEP_STATE_SLEEPING StepState = 6
 	// It was active when the instance failed, and RetryInstance takes it up again; or when it was
 	// cancelled.
-	StepStatus_STEP_STATUS_HALTED StepStatus = 7
+	StepState_STEP_STATE_INTERRUPTED StepState = 7
 	// It ended with an event.
-	StepStatus_STEP_STATUS_FINISHED StepStatus = 8
+	StepState_STEP_STATE_FINISHED StepState = 8
 	// It will never begin.
-	StepStatus_STEP_STATUS_SKIPPED StepStatus = 9
+	StepState_STEP_STATE_SKIPPED StepState = 9
 	// A branch has arrived, and the step waits for others before it begins. Also the first step while
 	// the instance is PENDING.
-	StepStatus_STEP_STATUS_JOINING StepStatus = 10
+	StepState_STEP_STATE_JOINING StepState = 10
 	// The step's failure is what failed the instance.
-	StepStatus_STEP_STATUS_FAILED StepStatus = 11
+	StepState_STEP_STATE_FAILED StepState = 11
 )
 
-// Enum value maps for StepStatus.
+// Enum value maps for StepState.
 var (
-	StepStatus_name = map[int32]string{
-		0:  "STEP_STATUS_UNSPECIFIED",
-		1:  "STEP_STATUS_SCHEDULED",
-		2:  "STEP_STATUS_NO_EXECUTOR",
-		3:  "STEP_STATUS_RUNNING",
-		4:  "STEP_STATUS_BACKING_OFF",
-		5:  "STEP_STATUS_WAITING",
-		6:  "STEP_STATUS_SLEEPING",
-		7:  "STEP_STATUS_HALTED",
-		8:  "STEP_STATUS_FINISHED",
-		9:  "STEP_STATUS_SKIPPED",
-		10: "STEP_STATUS_JOINING",
-		11: "STEP_STATUS_FAILED",
+	StepState_name = map[int32]string{
+		0:  "STEP_STATE_UNSPECIFIED",
+		1:  "STEP_STATE_QUEUED",
+		2:  "STEP_STATE_NO_WORKER",
+		3:  "STEP_STATE_RUNNING",
+		4:  "STEP_STATE_BACKING_OFF",
+		5:  "STEP_STATE_WAITING",
+		6:  "STEP_STATE_SLEEPING",
+		7:  "STEP_STATE_INTERRUPTED",
+		8:  "STEP_STATE_FINISHED",
+		9:  "STEP_STATE_SKIPPED",
+		10: "STEP_STATE_JOINING",
+		11: "STEP_STATE_FAILED",
 	}
-	StepStatus_value = map[string]int32{
-		"STEP_STATUS_UNSPECIFIED": 0,
-		"STEP_STATUS_SCHEDULED":   1,
-		"STEP_STATUS_NO_EXECUTOR": 2,
-		"STEP_STATUS_RUNNING":     3,
-		"STEP_STATUS_BACKING_OFF": 4,
-		"STEP_STATUS_WAITING":     5,
-		"STEP_STATUS_SLEEPING":    6,
-		"STEP_STATUS_HALTED":      7,
-		"STEP_STATUS_FINISHED":    8,
-		"STEP_STATUS_SKIPPED":     9,
-		"STEP_STATUS_JOINING":     10,
-		"STEP_STATUS_FAILED":      11,
+	StepState_value = map[string]int32{
+		"STEP_STATE_UNSPECIFIED": 0,
+		"STEP_STATE_QUEUED":      1,
+		"STEP_STATE_NO_WORKER":   2,
+		"STEP_STATE_RUNNING":     3,
+		"STEP_STATE_BACKING_OFF": 4,
+		"STEP_STATE_WAITING":     5,
+		"STEP_STATE_SLEEPING":    6,
+		"STEP_STATE_INTERRUPTED": 7,
+		"STEP_STATE_FINISHED":    8,
+		"STEP_STATE_SKIPPED":     9,
+		"STEP_STATE_JOINING":     10,
+		"STEP_STATE_FAILED":      11,
 	}
 )
 
-func (x StepStatus) Enum() *StepStatus {
-	p := new(StepStatus)
+func (x StepState) Enum() *StepState {
+	p := new(StepState)
 	*p = x
 	return p
 }
 
-func (x StepStatus) String() string {
+func (x StepState) String() string {
 	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
 }
 
-func (StepStatus) Descriptor() protoreflect.EnumDescriptor {
+func (StepState) Descriptor() protoreflect.EnumDescriptor {
 	return file_perdure_v1_instance_service_proto_enumTypes[1].Descriptor()
 }
 
-func (StepStatus) Type() protoreflect.EnumType {
+func (StepState) Type() protoreflect.EnumType {
 	return &file_perdure_v1_instance_service_proto_enumTypes[1]
 }
 
-func (x StepStatus) Number() protoreflect.EnumNumber {
+func (x StepState) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
-// Deprecated: Use StepStatus.Descriptor instead.
-func (StepStatus) EnumDescriptor() ([]byte, []int) {
+// Deprecated: Use StepState.Descriptor instead.
+func (StepState) EnumDescriptor() ([]byte, []int) {
 	return file_perdure_v1_instance_service_proto_rawDescGZIP(), []int{1}
 }
 
@@ -190,7 +190,7 @@ const (
 	WatchEndReason_WATCH_END_REASON_UNSPECIFIED WatchEndReason = 0
 	// The instance has ended, and every entry was sent. A FAILED instance can go on after
 	// RetryInstance: watch it anew.
-	WatchEndReason_WATCH_END_REASON_INSTANCE_FINISHED WatchEndReason = 1
+	WatchEndReason_WATCH_END_REASON_INSTANCE_ENDED WatchEndReason = 1
 	// The server stops, or sheds a stream that is read too slowly. Watch again, after `revision`.
 	WatchEndReason_WATCH_END_REASON_SERVER_DRAINING WatchEndReason = 2
 )
@@ -199,13 +199,13 @@ const (
 var (
 	WatchEndReason_name = map[int32]string{
 		0: "WATCH_END_REASON_UNSPECIFIED",
-		1: "WATCH_END_REASON_INSTANCE_FINISHED",
+		1: "WATCH_END_REASON_INSTANCE_ENDED",
 		2: "WATCH_END_REASON_SERVER_DRAINING",
 	}
 	WatchEndReason_value = map[string]int32{
-		"WATCH_END_REASON_UNSPECIFIED":       0,
-		"WATCH_END_REASON_INSTANCE_FINISHED": 1,
-		"WATCH_END_REASON_SERVER_DRAINING":   2,
+		"WATCH_END_REASON_UNSPECIFIED":     0,
+		"WATCH_END_REASON_INSTANCE_ENDED":  1,
+		"WATCH_END_REASON_SERVER_DRAINING": 2,
 	}
 )
 
@@ -250,7 +250,7 @@ type Instance struct {
 	// The revision of its newest history entry; everything in this message is as of that revision.
 	Revision int64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
 	// The context that it was started with.
-	Initial *Payload `protobuf:"bytes,6,opt,name=initial,proto3" json:"initial,omitempty"`
+	Input *Payload `protobuf:"bytes,6,opt,name=input,proto3" json:"input,omitempty"`
 	// The output of each step that has ended with one, by step_ref.
 	Outputs map[string]*Payload `protobuf:"bytes,7,rep,name=outputs,proto3" json:"outputs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The steps that have begun, or that a branch has arrived at, and that have not ended; in order
@@ -260,7 +260,7 @@ type Instance struct {
 	// `outputs`.
 	StepResults []*StepResult `protobuf:"bytes,9,rep,name=step_results,json=stepResults,proto3" json:"step_results,omitempty"`
 	// Why it is FAILED, or was when it was cancelled; absent otherwise.
-	Error *InstanceError `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
+	Error *InstanceFailure `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
 	// The labels given at its start.
 	Labels map[string]string `protobuf:"bytes,11,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The caller's own key, if one was given.
@@ -345,9 +345,9 @@ func (x *Instance) GetRevision() int64 {
 	return 0
 }
 
-func (x *Instance) GetInitial() *Payload {
+func (x *Instance) GetInput() *Payload {
 	if x != nil {
-		return x.Initial
+		return x.Input
 	}
 	return nil
 }
@@ -373,7 +373,7 @@ func (x *Instance) GetStepResults() []*StepResult {
 	return nil
 }
 
-func (x *Instance) GetError() *InstanceError {
+func (x *Instance) GetError() *InstanceFailure {
 	if x != nil {
 		return x.Error
 	}
@@ -435,7 +435,7 @@ type ActiveStep struct {
 	// The step.
 	StepRef string `protobuf:"bytes,1,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
 	// Where it stands.
-	Status StepStatus `protobuf:"varint,2,opt,name=status,proto3,enum=perdure.v1.StepStatus" json:"status,omitempty"`
+	State StepState `protobuf:"varint,2,opt,name=state,proto3,enum=perdure.v1.StepState" json:"state,omitempty"`
 	// Its newest attempt, from 1; 0 when it has had none.
 	Attempt uint32 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// The events that it waits for, in order of their names.
@@ -491,11 +491,11 @@ func (x *ActiveStep) GetStepRef() string {
 	return ""
 }
 
-func (x *ActiveStep) GetStatus() StepStatus {
+func (x *ActiveStep) GetState() StepState {
 	if x != nil {
-		return x.Status
+		return x.State
 	}
-	return StepStatus_STEP_STATUS_UNSPECIFIED
+	return StepState_STEP_STATE_UNSPECIFIED
 }
 
 func (x *ActiveStep) GetAttempt() uint32 {
@@ -545,11 +545,11 @@ type StepResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The step.
 	StepRef string `protobuf:"bytes,1,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
-	// STEP_STATUS_FINISHED, STEP_STATUS_SKIPPED, STEP_STATUS_HALTED or STEP_STATUS_FAILED.
-	Status StepStatus `protobuf:"varint,2,opt,name=status,proto3,enum=perdure.v1.StepStatus" json:"status,omitempty"`
+	// STEP_STATE_FINISHED, STEP_STATE_SKIPPED, STEP_STATE_INTERRUPTED or STEP_STATE_FAILED.
+	State StepState `protobuf:"varint,2,opt,name=state,proto3,enum=perdure.v1.StepState" json:"state,omitempty"`
 	// The event that it ended with; empty unless FINISHED.
 	Event string `protobuf:"bytes,3,opt,name=event,proto3" json:"event,omitempty"`
-	// The revision at which that was decided; of HALTED and FAILED, the instance's.
+	// The revision at which that was decided; of INTERRUPTED and FAILED, the instance's.
 	Revision      int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -592,11 +592,11 @@ func (x *StepResult) GetStepRef() string {
 	return ""
 }
 
-func (x *StepResult) GetStatus() StepStatus {
+func (x *StepResult) GetState() StepState {
 	if x != nil {
-		return x.Status
+		return x.State
 	}
-	return StepStatus_STEP_STATUS_UNSPECIFIED
+	return StepState_STEP_STATE_UNSPECIFIED
 }
 
 func (x *StepResult) GetEvent() string {
@@ -614,7 +614,7 @@ func (x *StepResult) GetRevision() int64 {
 }
 
 // Why an instance has failed.
-type InstanceError struct {
+type InstanceFailure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The step that failed.
 	StepRef string `protobuf:"bytes,1,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
@@ -628,20 +628,20 @@ type InstanceError struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *InstanceError) Reset() {
-	*x = InstanceError{}
+func (x *InstanceFailure) Reset() {
+	*x = InstanceFailure{}
 	mi := &file_perdure_v1_instance_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *InstanceError) String() string {
+func (x *InstanceFailure) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*InstanceError) ProtoMessage() {}
+func (*InstanceFailure) ProtoMessage() {}
 
-func (x *InstanceError) ProtoReflect() protoreflect.Message {
+func (x *InstanceFailure) ProtoReflect() protoreflect.Message {
 	mi := &file_perdure_v1_instance_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -653,33 +653,33 @@ func (x *InstanceError) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use InstanceError.ProtoReflect.Descriptor instead.
-func (*InstanceError) Descriptor() ([]byte, []int) {
+// Deprecated: Use InstanceFailure.ProtoReflect.Descriptor instead.
+func (*InstanceFailure) Descriptor() ([]byte, []int) {
 	return file_perdure_v1_instance_service_proto_rawDescGZIP(), []int{3}
 }
 
-func (x *InstanceError) GetStepRef() string {
+func (x *InstanceFailure) GetStepRef() string {
 	if x != nil {
 		return x.StepRef
 	}
 	return ""
 }
 
-func (x *InstanceError) GetType() string {
+func (x *InstanceFailure) GetType() string {
 	if x != nil {
 		return x.Type
 	}
 	return ""
 }
 
-func (x *InstanceError) GetMessage() string {
+func (x *InstanceFailure) GetMessage() string {
 	if x != nil {
 		return x.Message
 	}
 	return ""
 }
 
-func (x *InstanceError) GetAttempts() uint32 {
+func (x *InstanceFailure) GetAttempts() uint32 {
 	if x != nil {
 		return x.Attempts
 	}
@@ -1795,20 +1795,20 @@ var File_perdure_v1_instance_service_proto protoreflect.FileDescriptor
 const file_perdure_v1_instance_service_proto_rawDesc = "" +
 	"\n" +
 	"!perdure/v1/instance_service.proto\x12\n" +
-	"perdure.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17perdure/v1/common.proto\x1a\x18perdure/v1/history.proto\"\xc7\a\n" +
+	"perdure.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17perdure/v1/common.proto\x1a\x18perdure/v1/history.proto\"\xc5\a\n" +
 	"\bInstance\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12\x1a\n" +
 	"\bworkflow\x18\x02 \x01(\tR\bworkflow\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\rR\aversion\x12/\n" +
 	"\x05state\x18\x04 \x01(\x0e2\x19.perdure.v1.InstanceStateR\x05state\x12\x1a\n" +
-	"\brevision\x18\x05 \x01(\x03R\brevision\x12-\n" +
-	"\ainitial\x18\x06 \x01(\v2\x13.perdure.v1.PayloadR\ainitial\x12;\n" +
+	"\brevision\x18\x05 \x01(\x03R\brevision\x12)\n" +
+	"\x05input\x18\x06 \x01(\v2\x13.perdure.v1.PayloadR\x05input\x12;\n" +
 	"\aoutputs\x18\a \x03(\v2!.perdure.v1.Instance.OutputsEntryR\aoutputs\x129\n" +
 	"\factive_steps\x18\b \x03(\v2\x16.perdure.v1.ActiveStepR\vactiveSteps\x129\n" +
-	"\fstep_results\x18\t \x03(\v2\x16.perdure.v1.StepResultR\vstepResults\x12/\n" +
+	"\fstep_results\x18\t \x03(\v2\x16.perdure.v1.StepResultR\vstepResults\x121\n" +
 	"\x05error\x18\n" +
-	" \x01(\v2\x19.perdure.v1.InstanceErrorR\x05error\x128\n" +
+	" \x01(\v2\x1b.perdure.v1.InstanceFailureR\x05error\x128\n" +
 	"\x06labels\x18\v \x03(\v2 .perdure.v1.Instance.LabelsEntryR\x06labels\x12!\n" +
 	"\fbusiness_key\x18\f \x01(\tR\vbusinessKey\x12/\n" +
 	"\x05inbox\x18\r \x03(\v2\x19.perdure.v1.BufferedEventR\x05inbox\x12;\n" +
@@ -1824,24 +1824,24 @@ const file_perdure_v1_instance_service_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x13.perdure.v1.PayloadR\x05value:\x028\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xec\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe9\x02\n" +
 	"\n" +
 	"ActiveStep\x12\x19\n" +
-	"\bstep_ref\x18\x01 \x01(\tR\astepRef\x12.\n" +
-	"\x06status\x18\x02 \x01(\x0e2\x16.perdure.v1.StepStatusR\x06status\x12\x18\n" +
+	"\bstep_ref\x18\x01 \x01(\tR\astepRef\x12+\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x15.perdure.v1.StepStateR\x05state\x12\x18\n" +
 	"\aattempt\x18\x03 \x01(\rR\aattempt\x12\x16\n" +
 	"\x06events\x18\x04 \x03(\tR\x06events\x126\n" +
 	"\bdeadline\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12:\n" +
 	"\flast_failure\x18\x06 \x01(\v2\x17.perdure.v1.StepFailureR\vlastFailure\x12H\n" +
 	"\x12attempt_start_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x10attemptStartTime\x12#\n" +
-	"\rlost_attempts\x18\b \x01(\rR\flostAttempts\"\x89\x01\n" +
+	"\rlost_attempts\x18\b \x01(\rR\flostAttempts\"\x86\x01\n" +
 	"\n" +
 	"StepResult\x12\x19\n" +
-	"\bstep_ref\x18\x01 \x01(\tR\astepRef\x12.\n" +
-	"\x06status\x18\x02 \x01(\x0e2\x16.perdure.v1.StepStatusR\x06status\x12\x14\n" +
+	"\bstep_ref\x18\x01 \x01(\tR\astepRef\x12+\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x15.perdure.v1.StepStateR\x05state\x12\x14\n" +
 	"\x05event\x18\x03 \x01(\tR\x05event\x12\x1a\n" +
-	"\brevision\x18\x04 \x01(\x03R\brevision\"t\n" +
-	"\rInstanceError\x12\x19\n" +
+	"\brevision\x18\x04 \x01(\x03R\brevision\"v\n" +
+	"\x0fInstanceFailure\x12\x19\n" +
 	"\bstep_ref\x18\x01 \x01(\tR\astepRef\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12\x1a\n" +
@@ -1939,25 +1939,24 @@ const file_perdure_v1_instance_service_proto_rawDesc = "" +
 	"\x16INSTANCE_STATE_WAITING\x10\x03\x12\x1c\n" +
 	"\x18INSTANCE_STATE_COMPLETED\x10\x04\x12\x19\n" +
 	"\x15INSTANCE_STATE_FAILED\x10\x05\x12\x1c\n" +
-	"\x18INSTANCE_STATE_CANCELLED\x10\x06*\xc6\x02\n" +
-	"\n" +
-	"StepStatus\x12\x1b\n" +
-	"\x17STEP_STATUS_UNSPECIFIED\x10\x00\x12\x19\n" +
-	"\x15STEP_STATUS_SCHEDULED\x10\x01\x12\x1b\n" +
-	"\x17STEP_STATUS_NO_EXECUTOR\x10\x02\x12\x17\n" +
-	"\x13STEP_STATUS_RUNNING\x10\x03\x12\x1b\n" +
-	"\x17STEP_STATUS_BACKING_OFF\x10\x04\x12\x17\n" +
-	"\x13STEP_STATUS_WAITING\x10\x05\x12\x18\n" +
-	"\x14STEP_STATUS_SLEEPING\x10\x06\x12\x16\n" +
-	"\x12STEP_STATUS_HALTED\x10\a\x12\x18\n" +
-	"\x14STEP_STATUS_FINISHED\x10\b\x12\x17\n" +
-	"\x13STEP_STATUS_SKIPPED\x10\t\x12\x17\n" +
-	"\x13STEP_STATUS_JOINING\x10\n" +
-	"\x12\x16\n" +
-	"\x12STEP_STATUS_FAILED\x10\v*\x80\x01\n" +
+	"\x18INSTANCE_STATE_CANCELLED\x10\x06*\xb9\x02\n" +
+	"\tStepState\x12\x1a\n" +
+	"\x16STEP_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11STEP_STATE_QUEUED\x10\x01\x12\x18\n" +
+	"\x14STEP_STATE_NO_WORKER\x10\x02\x12\x16\n" +
+	"\x12STEP_STATE_RUNNING\x10\x03\x12\x1a\n" +
+	"\x16STEP_STATE_BACKING_OFF\x10\x04\x12\x16\n" +
+	"\x12STEP_STATE_WAITING\x10\x05\x12\x17\n" +
+	"\x13STEP_STATE_SLEEPING\x10\x06\x12\x1a\n" +
+	"\x16STEP_STATE_INTERRUPTED\x10\a\x12\x17\n" +
+	"\x13STEP_STATE_FINISHED\x10\b\x12\x16\n" +
+	"\x12STEP_STATE_SKIPPED\x10\t\x12\x16\n" +
+	"\x12STEP_STATE_JOINING\x10\n" +
+	"\x12\x15\n" +
+	"\x11STEP_STATE_FAILED\x10\v*}\n" +
 	"\x0eWatchEndReason\x12 \n" +
-	"\x1cWATCH_END_REASON_UNSPECIFIED\x10\x00\x12&\n" +
-	"\"WATCH_END_REASON_INSTANCE_FINISHED\x10\x01\x12$\n" +
+	"\x1cWATCH_END_REASON_UNSPECIFIED\x10\x00\x12#\n" +
+	"\x1fWATCH_END_REASON_INSTANCE_ENDED\x10\x01\x12$\n" +
 	" WATCH_END_REASON_SERVER_DRAINING\x10\x022\x8e\x04\n" +
 	"\x0fInstanceService\x12N\n" +
 	"\vGetInstance\x12\x1e.perdure.v1.GetInstanceRequest\x1a\x1f.perdure.v1.GetInstanceResponse\x12T\n" +
@@ -1986,12 +1985,12 @@ var file_perdure_v1_instance_service_proto_enumTypes = make([]protoimpl.EnumInfo
 var file_perdure_v1_instance_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_perdure_v1_instance_service_proto_goTypes = []any{
 	(InstanceState)(0),             // 0: perdure.v1.InstanceState
-	(StepStatus)(0),                // 1: perdure.v1.StepStatus
+	(StepState)(0),                 // 1: perdure.v1.StepState
 	(WatchEndReason)(0),            // 2: perdure.v1.WatchEndReason
 	(*Instance)(nil),               // 3: perdure.v1.Instance
 	(*ActiveStep)(nil),             // 4: perdure.v1.ActiveStep
 	(*StepResult)(nil),             // 5: perdure.v1.StepResult
-	(*InstanceError)(nil),          // 6: perdure.v1.InstanceError
+	(*InstanceFailure)(nil),        // 6: perdure.v1.InstanceFailure
 	(*InstanceSummary)(nil),        // 7: perdure.v1.InstanceSummary
 	(*GetInstanceRequest)(nil),     // 8: perdure.v1.GetInstanceRequest
 	(*GetInstanceResponse)(nil),    // 9: perdure.v1.GetInstanceResponse
@@ -2021,22 +2020,22 @@ var file_perdure_v1_instance_service_proto_goTypes = []any{
 }
 var file_perdure_v1_instance_service_proto_depIdxs = []int32{
 	0,  // 0: perdure.v1.Instance.state:type_name -> perdure.v1.InstanceState
-	28, // 1: perdure.v1.Instance.initial:type_name -> perdure.v1.Payload
+	28, // 1: perdure.v1.Instance.input:type_name -> perdure.v1.Payload
 	24, // 2: perdure.v1.Instance.outputs:type_name -> perdure.v1.Instance.OutputsEntry
 	4,  // 3: perdure.v1.Instance.active_steps:type_name -> perdure.v1.ActiveStep
 	5,  // 4: perdure.v1.Instance.step_results:type_name -> perdure.v1.StepResult
-	6,  // 5: perdure.v1.Instance.error:type_name -> perdure.v1.InstanceError
+	6,  // 5: perdure.v1.Instance.error:type_name -> perdure.v1.InstanceFailure
 	25, // 6: perdure.v1.Instance.labels:type_name -> perdure.v1.Instance.LabelsEntry
 	29, // 7: perdure.v1.Instance.inbox:type_name -> perdure.v1.BufferedEvent
 	30, // 8: perdure.v1.Instance.create_time:type_name -> google.protobuf.Timestamp
 	30, // 9: perdure.v1.Instance.start_time:type_name -> google.protobuf.Timestamp
 	30, // 10: perdure.v1.Instance.update_time:type_name -> google.protobuf.Timestamp
 	30, // 11: perdure.v1.Instance.end_time:type_name -> google.protobuf.Timestamp
-	1,  // 12: perdure.v1.ActiveStep.status:type_name -> perdure.v1.StepStatus
+	1,  // 12: perdure.v1.ActiveStep.state:type_name -> perdure.v1.StepState
 	30, // 13: perdure.v1.ActiveStep.deadline:type_name -> google.protobuf.Timestamp
 	31, // 14: perdure.v1.ActiveStep.last_failure:type_name -> perdure.v1.StepFailure
 	30, // 15: perdure.v1.ActiveStep.attempt_start_time:type_name -> google.protobuf.Timestamp
-	1,  // 16: perdure.v1.StepResult.status:type_name -> perdure.v1.StepStatus
+	1,  // 16: perdure.v1.StepResult.state:type_name -> perdure.v1.StepState
 	0,  // 17: perdure.v1.InstanceSummary.state:type_name -> perdure.v1.InstanceState
 	26, // 18: perdure.v1.InstanceSummary.labels:type_name -> perdure.v1.InstanceSummary.LabelsEntry
 	30, // 19: perdure.v1.InstanceSummary.create_time:type_name -> google.protobuf.Timestamp

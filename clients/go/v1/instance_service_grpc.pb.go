@@ -60,9 +60,9 @@ type InstanceServiceClient interface {
 	// timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
 	// cancelled too.
 	//
-	// Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL.
+	// Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
 	CancelInstance(ctx context.Context, in *CancelInstanceRequest, opts ...grpc.CallOption) (*CancelInstanceResponse, error)
-	// Sets a FAILED instance going again. Failed and halted tasks get a new attempt; halted waits,
+	// Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
 	// sleeps and backoffs keep their deadline; finished steps never run again. The business key is
 	// taken again.
 	//
@@ -185,9 +185,9 @@ type InstanceServiceServer interface {
 	// timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
 	// cancelled too.
 	//
-	// Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL.
+	// Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
 	CancelInstance(context.Context, *CancelInstanceRequest) (*CancelInstanceResponse, error)
-	// Sets a FAILED instance going again. Failed and halted tasks get a new attempt; halted waits,
+	// Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
 	// sleeps and backoffs keep their deadline; finished steps never run again. The business key is
 	// taken again.
 	//

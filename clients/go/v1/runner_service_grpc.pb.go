@@ -33,7 +33,7 @@ const (
 //
 // Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
 // gets the first answer. Rejections are not remembered. Any method of the API may also answer
-// OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one OUTCOME_UNKNOWN; their
+// OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
 // comments name only what is particular to them. See ErrorReason.
 type RunnerServiceClient interface {
 	// Stores a new instance of a workflow; it begins to run at once, or after start_delay_ms.
@@ -50,7 +50,7 @@ type RunnerServiceClient interface {
 	// outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
 	//
 	// Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
-	// INSTANCE_TERMINAL, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
+	// INSTANCE_ENDED, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
 	// EVENT_NOT_AWAITED, AMBIGUOUS_EVENT, INBOX_FULL.
 	Resume(ctx context.Context, in *ResumeRequest, opts ...grpc.CallOption) (*ResumeResponse, error)
 	// Arms a durable timer that ends a step with the event `timeout`, never before delay_ms have
@@ -60,7 +60,7 @@ type RunnerServiceClient interface {
 	// running attempt's result is refused from then on. When the step has finished or not begun, the
 	// firing is recorded as unused and nothing else happens.
 	//
-	// Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
+	// Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED,
 	// STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
 	ScheduleResume(ctx context.Context, in *ScheduleResumeRequest, opts ...grpc.CallOption) (*ScheduleResumeResponse, error)
 }
@@ -112,7 +112,7 @@ func (c *runnerServiceClient) ScheduleResume(ctx context.Context, in *ScheduleRe
 //
 // Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
 // gets the first answer. Rejections are not remembered. Any method of the API may also answer
-// OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one OUTCOME_UNKNOWN; their
+// OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
 // comments name only what is particular to them. See ErrorReason.
 type RunnerServiceServer interface {
 	// Stores a new instance of a workflow; it begins to run at once, or after start_delay_ms.
@@ -129,7 +129,7 @@ type RunnerServiceServer interface {
 	// outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
 	//
 	// Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
-	// INSTANCE_TERMINAL, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
+	// INSTANCE_ENDED, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
 	// EVENT_NOT_AWAITED, AMBIGUOUS_EVENT, INBOX_FULL.
 	Resume(context.Context, *ResumeRequest) (*ResumeResponse, error)
 	// Arms a durable timer that ends a step with the event `timeout`, never before delay_ms have
@@ -139,7 +139,7 @@ type RunnerServiceServer interface {
 	// running attempt's result is refused from then on. When the step has finished or not begun, the
 	// firing is recorded as unused and nothing else happens.
 	//
-	// Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
+	// Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED,
 	// STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
 	ScheduleResume(context.Context, *ScheduleResumeRequest) (*ScheduleResumeResponse, error)
 	mustEmbedUnimplementedRunnerServiceServer()

@@ -41,9 +41,9 @@ type Timer struct {
 	// When it was armed.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// True when ScheduleResume asked for it, false when the workflow's definition did.
-	Requested     bool `protobuf:"varint,8,opt,name=requested,proto3" json:"requested,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ClientRequested bool `protobuf:"varint,8,opt,name=client_requested,json=clientRequested,proto3" json:"client_requested,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Timer) Reset() {
@@ -125,9 +125,9 @@ func (x *Timer) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
-func (x *Timer) GetRequested() bool {
+func (x *Timer) GetClientRequested() bool {
 	if x != nil {
-		return x.Requested
+		return x.ClientRequested
 	}
 	return false
 }
@@ -651,7 +651,7 @@ var File_perdure_v1_timer_service_proto protoreflect.FileDescriptor
 const file_perdure_v1_timer_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1eperdure/v1/timer_service.proto\x12\n" +
-	"perdure.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17perdure/v1/common.proto\"\xb4\x02\n" +
+	"perdure.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17perdure/v1/common.proto\"\xc1\x02\n" +
 	"\x05Timer\x12\x1c\n" +
 	"\treference\x18\x01 \x01(\tR\treference\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
@@ -661,8 +661,8 @@ const file_perdure_v1_timer_service_proto_rawDesc = "" +
 	"\bdue_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\adueTime\x12\x14\n" +
 	"\x05owner\x18\x06 \x01(\tR\x05owner\x12;\n" +
 	"\vcreate_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\x12\x1c\n" +
-	"\trequested\x18\b \x01(\bR\trequested\"/\n" +
+	"createTime\x12)\n" +
+	"\x10client_requested\x18\b \x01(\bR\x0fclientRequested\"/\n" +
 	"\x0fGetTimerRequest\x12\x1c\n" +
 	"\treference\x18\x01 \x01(\tR\treference\";\n" +
 	"\x10GetTimerResponse\x12'\n" +

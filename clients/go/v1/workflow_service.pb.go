@@ -189,7 +189,7 @@ type StepDefinition struct {
 	// When it begins, if it has several predecessors.
 	Join JoinRule `protobuf:"varint,6,opt,name=join,proto3,enum=perdure.v1.JoinRule" json:"join,omitempty"`
 	// The external events that end it, in order of their names: a wait's events, or those that a task
-	// which returned PENDING awaits.
+	// which returned SUSPEND awaits.
 	Events []string `protobuf:"bytes,7,rep,name=events,proto3" json:"events,omitempty"`
 	// How long it waits before it ends with `timeout`; absent means for ever. Of a wait, and of a
 	// task that awaits events.
@@ -348,16 +348,16 @@ func (x *Transition) GetTargets() []string {
 	return nil
 }
 
-// How a task's failures are retried. The pause after failure n is min(max, initial *
+// How a task's failures are retried. The pause after failure n is min(max_backoff, initial_backoff *
 // multiplier^(n-1)), shortened by up to the share `jitter` at random.
 type RetryPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many attempts may fail before the step has failed; at least 1.
 	MaxAttempts uint32 `protobuf:"varint,1,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
 	// The first pause.
-	Initial *durationpb.Duration `protobuf:"bytes,2,opt,name=initial,proto3" json:"initial,omitempty"`
+	InitialBackoff *durationpb.Duration `protobuf:"bytes,2,opt,name=initial_backoff,json=initialBackoff,proto3" json:"initial_backoff,omitempty"`
 	// The longest pause.
-	Max *durationpb.Duration `protobuf:"bytes,3,opt,name=max,proto3" json:"max,omitempty"`
+	MaxBackoff *durationpb.Duration `protobuf:"bytes,3,opt,name=max_backoff,json=maxBackoff,proto3" json:"max_backoff,omitempty"`
 	// How much longer each pause is than the one before; at least 1.
 	Multiplier float64 `protobuf:"fixed64,4,opt,name=multiplier,proto3" json:"multiplier,omitempty"`
 	// The share of a pause that chance may take away, 0 to 1.
@@ -403,16 +403,16 @@ func (x *RetryPolicy) GetMaxAttempts() uint32 {
 	return 0
 }
 
-func (x *RetryPolicy) GetInitial() *durationpb.Duration {
+func (x *RetryPolicy) GetInitialBackoff() *durationpb.Duration {
 	if x != nil {
-		return x.Initial
+		return x.InitialBackoff
 	}
 	return nil
 }
 
-func (x *RetryPolicy) GetMax() *durationpb.Duration {
+func (x *RetryPolicy) GetMaxBackoff() *durationpb.Duration {
 	if x != nil {
-		return x.Max
+		return x.MaxBackoff
 	}
 	return nil
 }
@@ -751,11 +751,12 @@ const file_perdure_v1_workflow_service_proto_rawDesc = "" +
 	"\n" +
 	"Transition\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x18\n" +
-	"\atargets\x18\x02 \x03(\tR\atargets\"\xca\x01\n" +
+	"\atargets\x18\x02 \x03(\tR\atargets\"\xe8\x01\n" +
 	"\vRetryPolicy\x12!\n" +
-	"\fmax_attempts\x18\x01 \x01(\rR\vmaxAttempts\x123\n" +
-	"\ainitial\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\ainitial\x12+\n" +
-	"\x03max\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03max\x12\x1e\n" +
+	"\fmax_attempts\x18\x01 \x01(\rR\vmaxAttempts\x12B\n" +
+	"\x0finitial_backoff\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x0einitialBackoff\x12:\n" +
+	"\vmax_backoff\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"maxBackoff\x12\x1e\n" +
 	"\n" +
 	"multiplier\x18\x04 \x01(\x01R\n" +
 	"multiplier\x12\x16\n" +
@@ -831,8 +832,8 @@ var file_perdure_v1_workflow_service_proto_depIdxs = []int32{
 	0,  // 6: perdure.v1.StepDefinition.join:type_name -> perdure.v1.JoinRule
 	12, // 7: perdure.v1.StepDefinition.wait_timeout:type_name -> google.protobuf.Duration
 	12, // 8: perdure.v1.StepDefinition.sleep:type_name -> google.protobuf.Duration
-	12, // 9: perdure.v1.RetryPolicy.initial:type_name -> google.protobuf.Duration
-	12, // 10: perdure.v1.RetryPolicy.max:type_name -> google.protobuf.Duration
+	12, // 9: perdure.v1.RetryPolicy.initial_backoff:type_name -> google.protobuf.Duration
+	12, // 10: perdure.v1.RetryPolicy.max_backoff:type_name -> google.protobuf.Duration
 	10, // 11: perdure.v1.WorkflowSummary.create_time:type_name -> google.protobuf.Timestamp
 	1,  // 12: perdure.v1.GetWorkflowResponse.workflow:type_name -> perdure.v1.Workflow
 	5,  // 13: perdure.v1.ListWorkflowsResponse.workflows:type_name -> perdure.v1.WorkflowSummary

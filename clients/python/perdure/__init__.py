@@ -9,53 +9,53 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from perdure.authoring import (
-    Retry,
+    RetryPolicy,
     Workflow,
-    code_of,
+    find_workflows,
     graph_of,
+    handlers_of,
     sleep,
     step,
     wait_for,
-    workflows_in,
 )
-from perdure.context import PENDING, Context, Outcome, Pending, StepError
+from perdure.context import SUSPEND, Context, Outcome, StepError, Suspend
 from perdure.graph import Join, WorkflowGraph
-from perdure.validation import Finding, WorkflowInvalid, validate
+from perdure.validation import ValidationIssue, WorkflowInvalidError, validate
 
 if TYPE_CHECKING:
     from perdure import errors
     from perdure.client import AsyncClient, Client
     from perdure.errors import PerdureError
-    from perdure.payloads import JsonText
+    from perdure.payloads import RawJson
     from perdure.runner import ConflictPolicy, Disposition, Runner
 
 __all__ = [
-    "PENDING",
+    "SUSPEND",
     "AsyncClient",
     "Client",
     "ConflictPolicy",
     "Context",
     "Disposition",
-    "Finding",
+    "ValidationIssue",
     "Join",
-    "JsonText",
+    "RawJson",
     "Outcome",
-    "Pending",
+    "Suspend",
     "PerdureError",
-    "Retry",
+    "RetryPolicy",
     "Runner",
     "StepError",
     "Workflow",
     "WorkflowGraph",
-    "WorkflowInvalid",
-    "code_of",
+    "WorkflowInvalidError",
+    "handlers_of",
     "errors",
     "graph_of",
     "sleep",
     "step",
     "validate",
     "wait_for",
-    "workflows_in",
+    "find_workflows",
 ]
 
 _LAZY = {
@@ -63,7 +63,7 @@ _LAZY = {
     "Client": "perdure.client",
     "ConflictPolicy": "perdure.runner",
     "Disposition": "perdure.runner",
-    "JsonText": "perdure.payloads",
+    "RawJson": "perdure.payloads",
     "PerdureError": "perdure.errors",
     "Runner": "perdure.runner",
 }

@@ -7,7 +7,7 @@
 
         @step(on={"greeted": "answer"})
         async def greet(self, ctx: Context) -> Outcome:
-            return Outcome("greeted", text=f"Hello {ctx.initial['who']}")
+            return Outcome("greeted", text=f"Hello {ctx.input['who']}")
 
         answer = wait_for("answered", timeout="1h", on={"answered": "end", "timeout": "end"})
 
@@ -25,18 +25,18 @@ from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar, assert_never
 
-from perdure.context import Context, Outcome, Pending
+from perdure.context import Context, Outcome, Suspend
 from perdure.graph import (
     DURATION_MS_MAX,
     EVENT_ELAPSED,
     Join,
-    RetryPolicy,
+    RetryDefinition,
     StepDefinition,
     StepKind,
     WorkflowGraph,
     parse_duration_ms,
 )
-from perdure.validation import Code, Finding, WorkflowInvalid, validate
+from perdure.validation import IssueCode, ValidationIssue, WorkflowInvalidError, validate
 
 JoinName: TypeAlias = Literal["auto", "all", "any"]
 """How ``join=`` is written; see `Join`."""
@@ -44,22 +44,23 @@ JoinName: TypeAlias = Literal["auto", "all", "any"]
 Targets: TypeAlias = str | Sequence[str]
 """Where an event leads: one step, several (they run in parallel), or ``"end"``."""
 
-_Result: TypeAlias = Outcome | Pending
+_Result: TypeAlias = Outcome | Suspend
 _StepFunction = TypeVar("_StepFunction", bound=Callable[[Any, Context], _Result | Awaitable[_Result]])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
+class RetryPolicy:
     """How often and how far apart a task's failures are retried; durations are text such as ``"200ms"``.
 
-    The pause after n failures is ``initial * multiplier**(n-1)``, at most ``max``, shortened at random by up
+    The pause after n failures is ``initial_backoff * multiplier**(n-1)``, at most ``max_backoff``, shortened at
+    random by up
     to the share ``jitter`` (0..1). ``max_attempts=1`` means no retry. Bounds are checked when the workflow's
     class is created.
     """
 
     max_attempts: int = 5
-    initial: str = "200ms"
-    max: str = "30s"
+    initial_backoff: str = "200ms"
+    max_backoff: str = "30s"
     multiplier: float = 2.0
     jitter: float = 0.2
 
@@ -69,7 +70,7 @@ class TaskDeclaration:
     """What `step` notes on a method."""
 
     on: Mapping[str, Targets]
-    retry: Retry
+    retry: RetryPolicy
     attempt_timeout: str | None
     join: Join | JoinName | None
     awaits: str | Collection[str]
@@ -102,7 +103,7 @@ _NOTE: Final = "__perdure_step__"
 def step(
     *,
     on: Mapping[str, Targets],
-    retry: Retry | None = None,
+    retry: RetryPolicy | None = None,
     attempt_timeout: str | None = None,
     join: Join | JoinName | None = None,
     awaits: str | Collection[str] = (),
@@ -112,8 +113,8 @@ def step(
 
     ``on`` maps each event that the task may return to its targets; the arrows ``error`` (the task failed for
     good) and ``timeout`` (the waiting took too long, or ScheduleResume says so) are taken by the engine.
-    ``retry`` defaults to ``Retry()``. ``attempt_timeout`` bounds one run of the code and is a retryable
-    failure. ``awaits`` names the events that may end the step from outside after the code returned `PENDING`;
+    ``retry`` defaults to ``RetryPolicy()``. ``attempt_timeout`` bounds one run of the code and is a retryable
+    failure. ``awaits`` names the events that may end the step from outside after the code returned `SUSPEND`;
     ``wait_timeout`` bounds that waiting. ``join`` says when a step with several predecessors starts.
     Durations are text: ``"500ms"``, ``"30s"``, ``"24h"``.
 
@@ -123,7 +124,7 @@ def step(
     """
     note = TaskDeclaration(
         on=on,
-        retry=Retry() if retry is None else retry,
+        retry=RetryPolicy() if retry is None else retry,
         attempt_timeout=attempt_timeout,
         join=join,
         awaits=awaits,
@@ -169,7 +170,7 @@ class Workflow:
     One object per process runs the steps of all instances, many at a time: keep shared clients on it (see
     `lifespan`), and nothing that belongs to one instance.
 
-    Class creation raises `WorkflowInvalid`, which lists every finding at once.
+    Class creation raises `WorkflowInvalidError`, which lists every issue at once.
     """
 
     start: ClassVar[str]
@@ -216,13 +217,13 @@ def graph_of(workflow: type[Workflow] | Workflow) -> WorkflowGraph:
     return graph
 
 
-def code_of(workflow: Workflow) -> Mapping[str, Callable[[Context], _Result | Awaitable[_Result]]]:
+def handlers_of(workflow: Workflow) -> Mapping[str, Callable[[Context], _Result | Awaitable[_Result]]]:
     """Return the bound method of every task under the step's ref. Raises ``TypeError`` as `graph_of` does."""
     tasks = (step.ref for step in graph_of(workflow).steps.values() if step.kind is StepKind.TASK)
     return {ref: getattr(workflow, ref) for ref in tasks}
 
 
-def workflows_in(module: ModuleType) -> list[type[Workflow]]:
+def find_workflows(module: ModuleType) -> list[type[Workflow]]:
     """Return the named workflow classes that ``module`` defines or imports, each once, in the order of its
     names.
     """
@@ -234,22 +235,22 @@ def workflows_in(module: ModuleType) -> list[type[Workflow]]:
     return list(dict.fromkeys(found))
 
 
-# From a class to a graph. Nothing below raises for what an author wrote: it is noted as a finding, a harmless
+# From a class to a graph. Nothing below raises for what an author wrote: it is noted as a issue, a harmless
 # value takes its place, and the rest is still checked, so that one run shows every mistake.
 
 
 def _graph(cls: type[Workflow], name: str, version: int) -> WorkflowGraph:
-    findings: list[Finding] = []
+    issues: list[ValidationIssue] = []
     steps: dict[str, StepDefinition] = {}
     for ref, (declaration, function) in _collect(cls).items():
-        steps[ref] = _definition(ref, declaration, findings)
+        steps[ref] = _definition(ref, declaration, issues)
         if function is not None:
-            _check_code(ref, function, findings)
+            _check_code(ref, function, issues)
     graph = WorkflowGraph(name=name, version=version, start=_start_of(cls), steps=steps)
-    _check_undecorated(cls, graph, findings)
-    findings += validate(graph)
-    if findings:
-        raise WorkflowInvalid(findings, workflow=name)
+    _check_undecorated(cls, graph, issues)
+    issues += validate(graph)
+    if issues:
+        raise WorkflowInvalidError(issues, workflow=name)
     return graph
 
 
@@ -277,7 +278,7 @@ def _collect(cls: type[Workflow]) -> dict[str, tuple[_Declaration, FunctionType 
     return found
 
 
-def _check_code(ref: str, function: FunctionType, findings: list[Finding]) -> None:
+def _check_code(ref: str, function: FunctionType, issues: list[ValidationIssue]) -> None:
     problem = None
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         problem = "yields, so it returns no Outcome"
@@ -287,29 +288,29 @@ def _check_code(ref: str, function: FunctionType, findings: list[Finding]) -> No
         except TypeError:
             problem = "cannot be called with (self, ctx)"
     if problem is not None:
-        findings.append(
-            Finding(
-                code=Code.STEP_CODE,
+        issues.append(
+            ValidationIssue(
+                code=IssueCode.STEP_CODE,
                 step_ref=ref,
                 message=f"the method {problem}",
-                mend="write `def name(self, ctx)` or `async def name(self, ctx)`, returning an Outcome",
+                hint="write `def name(self, ctx)` or `async def name(self, ctx)`, returning an Outcome",
             )
         )
 
 
-def _check_undecorated(cls: type[Workflow], graph: WorkflowGraph, findings: list[Finding]) -> None:
+def _check_undecorated(cls: type[Workflow], graph: WorkflowGraph, issues: list[ValidationIssue]) -> None:
     """Name the methods that the workflow leads to and that are no steps: their decorator was forgotten."""
     named: list[object] = [graph.start]
     arrows: list[Any] = [step.on for step in graph.steps.values()]
     for on in arrows:
         for targets in on.values() if isinstance(on, Mapping) else ():
             named += targets if isinstance(targets, tuple) else ()
-    findings += [
-        Finding(
-            code=Code.STEP_CODE,
+    issues += [
+        ValidationIssue(
+            code=IssueCode.STEP_CODE,
             step_ref=ref,
             message="the method is no step, but the workflow leads to it",
-            mend="write @step(on={...}) above it",
+            hint="write @step(on={...}) above it",
         )
         for ref in dict.fromkeys(name for name in named if isinstance(name, str))
         if ref not in graph.steps
@@ -318,8 +319,8 @@ def _check_undecorated(cls: type[Workflow], graph: WorkflowGraph, findings: list
     ]
 
 
-def _definition(ref: str, declaration: _Declaration, findings: list[Finding]) -> StepDefinition:
-    join = _join(ref, declaration.join, findings)
+def _definition(ref: str, declaration: _Declaration, issues: list[ValidationIssue]) -> StepDefinition:
+    join = _join(ref, declaration.join, issues)
     match declaration:
         case TaskDeclaration():
             return StepDefinition(
@@ -328,11 +329,9 @@ def _definition(ref: str, declaration: _Declaration, findings: list[Finding]) ->
                 on=_arrows(declaration.on),
                 events=_events(declaration.awaits),
                 join=join,
-                retry=_retry(ref, declaration.retry, findings),
-                attempt_timeout_ms=_duration_ms(
-                    ref, "attempt_timeout", declaration.attempt_timeout, findings
-                ),
-                timeout_ms=_duration_ms(ref, "wait_timeout", declaration.wait_timeout, findings),
+                retry=_retry(ref, declaration.retry, issues),
+                attempt_timeout_ms=_duration_ms(ref, "attempt_timeout", declaration.attempt_timeout, issues),
+                timeout_ms=_duration_ms(ref, "wait_timeout", declaration.wait_timeout, issues),
             )
         case WaitDeclaration():
             return StepDefinition(
@@ -341,7 +340,7 @@ def _definition(ref: str, declaration: _Declaration, findings: list[Finding]) ->
                 on=_arrows(declaration.on),
                 events=_events(declaration.events),
                 join=join,
-                timeout_ms=_duration_ms(ref, "timeout", declaration.timeout, findings),
+                timeout_ms=_duration_ms(ref, "timeout", declaration.timeout, issues),
             )
         case SleepDeclaration():
             return StepDefinition(
@@ -349,7 +348,7 @@ def _definition(ref: str, declaration: _Declaration, findings: list[Finding]) ->
                 kind=StepKind.SLEEP,
                 on=_arrows({EVENT_ELAPSED: declaration.then}),
                 join=join,
-                sleep_ms=_duration_given_ms(ref, "duration", declaration.duration, 1, findings),
+                sleep_ms=_duration_given_ms(ref, "duration", declaration.duration, 1, issues),
             )
         case _:
             assert_never(declaration)
@@ -378,39 +377,39 @@ def _events(events: Any) -> Any:
         return events
 
 
-def _join(ref: str, join: Any, findings: list[Finding]) -> Join | None:
+def _join(ref: str, join: Any, issues: list[ValidationIssue]) -> Join | None:
     if join is None:
         return None
     try:
         return Join(join)
     except ValueError:
-        findings.append(
-            Finding(
-                code=Code.JOIN_UNKNOWN,
+        issues.append(
+            ValidationIssue(
+                code=IssueCode.JOIN_UNKNOWN,
                 step_ref=ref,
                 message=f"join={join!r:.60} is no join",
-                mend="write join='auto', join='all' or join='any'",
+                hint="write join='auto', join='all' or join='any'",
             )
         )
         return Join.AUTO
 
 
-def _retry(ref: str, retry: Any, findings: list[Finding]) -> RetryPolicy:
-    if not isinstance(retry, Retry):
-        findings.append(
-            Finding(
-                code=Code.RETRY_INVALID,
+def _retry(ref: str, retry: Any, issues: list[ValidationIssue]) -> RetryDefinition:
+    if not isinstance(retry, RetryPolicy):
+        issues.append(
+            ValidationIssue(
+                code=IssueCode.RETRY_INVALID,
                 step_ref=ref,
-                message=f"retry={retry!r:.60} is no Retry",
-                mend="write it as in retry=Retry(max_attempts=5, initial='200ms', max='30s')",
+                message=f"retry={retry!r:.60} is not a RetryPolicy",
+                hint="write it as in retry=RetryPolicy(max_attempts=5, initial_backoff='200ms', max_backoff='30s')",
             )
         )
-        return RetryPolicy()
+        return RetryDefinition()
     multiplier, jitter = retry.multiplier, retry.jitter
-    return RetryPolicy(
+    return RetryDefinition(
         max_attempts=retry.max_attempts,
-        initial_ms=_duration_given_ms(ref, "retry initial", retry.initial, 1, findings),
-        max_ms=_duration_given_ms(ref, "retry max", retry.max, DURATION_MS_MAX, findings),
+        initial_ms=_duration_given_ms(ref, "retry initial_backoff", retry.initial_backoff, 1, issues),
+        max_ms=_duration_given_ms(ref, "retry max_backoff", retry.max_backoff, DURATION_MS_MAX, issues),
         # One spelling per number, or the digest would tell 2 from 2.0.
         multiplier=_as_float(multiplier),
         jitter=_as_float(jitter),
@@ -424,20 +423,20 @@ def _as_float(value: Any) -> Any:
         return value
 
 
-def _duration_ms(ref: str, what: str, text: str | None, findings: list[Finding]) -> int | None:
-    return None if text is None else _duration_given_ms(ref, what, text, 1, findings)
+def _duration_ms(ref: str, what: str, text: str | None, issues: list[ValidationIssue]) -> int | None:
+    return None if text is None else _duration_given_ms(ref, what, text, 1, issues)
 
 
-def _duration_given_ms(ref: str, what: str, text: str, instead_ms: int, findings: list[Finding]) -> int:
+def _duration_given_ms(ref: str, what: str, text: str, instead_ms: int, issues: list[ValidationIssue]) -> int:
     try:
         return parse_duration_ms(text)
     except ValueError as problem:
-        findings.append(
-            Finding(
-                code=Code.DURATION_INVALID,
+        issues.append(
+            ValidationIssue(
+                code=IssueCode.DURATION_INVALID,
                 step_ref=ref,
                 message=f"{what}: {str(problem).partition('; ')[0]}",
-                mend="write digits and one unit of ms, s, m, h, d, as in '30s'; at most ten years",
+                hint="write digits and one unit of ms, s, m, h, d, as in '30s'; at most ten years",
             )
         )
         return instead_ms

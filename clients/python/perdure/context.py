@@ -1,6 +1,6 @@
 """What a step is given and what it gives back: plain values, the same for every executor.
 
-What lives here: `Context`, `Outcome`, `PENDING` and `StepError`. What may not: anything about how steps are
+What lives here: `Context`, `Outcome`, `SUSPEND` and `StepError`. What may not: anything about how steps are
 declared (``perdure.authoring``) or how they are run (the server's executors and ``perdure.worker``).
 """
 
@@ -16,12 +16,12 @@ from typing import Any, Final, Literal
 class Context:
     """What one attempt of a step may know of its instance.
 
-    ``initial`` is the JSON object that the instance was started with; it never changes. ``steps`` holds the
+    ``input`` is the JSON object that the instance was started with; it never changes. ``steps`` holds the
     output of every step that had ended when this step began, under its ref; it is the same on every attempt.
     Both are copies: writing to them changes nothing, a step tells the world something through its `Outcome`.
     """
 
-    initial: Mapping[str, Any]
+    input: Mapping[str, Any]
     steps: Mapping[str, Any] = field(default_factory=dict)
     instance_id: str
     workflow: str
@@ -60,16 +60,16 @@ class Outcome:
         return f"Outcome({self.event!r}{fields})"
 
 
-class Pending(enum.Enum):
-    """The type of `PENDING`, for annotations: ``async def ask(self, ctx: Context) -> Pending``."""
+class Suspend(enum.Enum):
+    """The type of `SUSPEND`, for annotations: ``async def ask(self, ctx: Context) -> Suspend``."""
 
-    PENDING = "PENDING"
+    SUSPEND = "SUSPEND"
 
     def __repr__(self) -> str:
-        return "PENDING"
+        return "SUSPEND"
 
 
-PENDING: Final[Literal[Pending.PENDING]] = Pending.PENDING
+SUSPEND: Final[Literal[Suspend.SUSPEND]] = Suspend.SUSPEND
 """Returned by a task that declares ``awaits``: its code is done, the step now waits to be resumed."""
 
 

@@ -39,10 +39,10 @@ class PerdureError(Exception):
     was sent with: calling again with it cannot take effect twice.
     """
 
-    status: ClassVar[str] = "UNKNOWN"
+    code: ClassVar[str] = "UNKNOWN"
     """The gRPC status that the error travels with."""
     reason: str = ""
-    transient: ClassVar[bool] = False
+    retryable: ClassVar[bool] = False
     """Whether the same call, with the same request id, may succeed a little later."""
 
     def __init__(
@@ -97,75 +97,75 @@ class PerdureError(Exception):
 class InvalidArgumentError(PerdureError, ValueError):
     """The request itself is wrong, whatever state anything is in."""
 
-    status = "INVALID_ARGUMENT"
+    code = "INVALID_ARGUMENT"
 
 
 class NotFoundError(PerdureError, LookupError):
     """What the request names does not exist."""
 
-    status = "NOT_FOUND"
+    code = "NOT_FOUND"
 
 
 class AlreadyExistsError(PerdureError):
     """What the request would create exists."""
 
-    status = "ALREADY_EXISTS"
+    code = "ALREADY_EXISTS"
 
 
 class FailedPreconditionError(PerdureError):
     """The instance, step or timer is in no state for this request."""
 
-    status = "FAILED_PRECONDITION"
+    code = "FAILED_PRECONDITION"
 
 
 class OutOfRangeError(PerdureError):
     """The revision asked for is not, or no longer, in the history."""
 
-    status = "OUT_OF_RANGE"
+    code = "OUT_OF_RANGE"
 
 
 class ResourceExhaustedError(PerdureError):
     """A limit is reached."""
 
-    status = "RESOURCE_EXHAUSTED"
+    code = "RESOURCE_EXHAUSTED"
 
 
 class UnavailableError(PerdureError):
     """The server cannot be reached or cannot work now; the client has retried for as long as the call may take."""
 
-    status = "UNAVAILABLE"
-    transient = True
+    code = "UNAVAILABLE"
+    retryable = True
 
 
 class DeadlineExceededError(PerdureError, TimeoutError):
     """The answer did not come in time. The call may have taken effect; sending it again with `request_id` tells."""
 
-    status = "DEADLINE_EXCEEDED"
+    code = "DEADLINE_EXCEEDED"
 
 
 class UnauthenticatedError(PerdureError):
     """The server does not know who calls."""
 
-    status = "UNAUTHENTICATED"
+    code = "UNAUTHENTICATED"
 
 
 class PermissionDeniedError(PerdureError):
     """The caller may not do this."""
 
-    status = "PERMISSION_DENIED"
+    code = "PERMISSION_DENIED"
 
 
 class UnimplementedError(PerdureError):
     """The server does not have this method: it is older than the client, or no perdure server."""
 
-    status = "UNIMPLEMENTED"
+    code = "UNIMPLEMENTED"
 
 
-class AbortedError(PerdureError):
+class CallCancelledError(PerdureError):
     """Somebody between client and server broke the call off."""
 
-    status = "CANCELLED"
-    transient = True
+    code = "CANCELLED"
+    retryable = True
 
 
 # --- by reason ---------------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ class RequestIdReusedError(InvalidArgumentError):
 
 
 class WorkflowInvalidError(InvalidArgumentError):
-    """The workflow's graph breaks a rule; ``violations`` lists every finding."""
+    """The workflow's graph breaks a rule; ``violations`` lists every issue."""
 
     reason = "WORKFLOW_INVALID"
 
@@ -225,10 +225,10 @@ class BusinessKeyInUseError(AlreadyExistsError):
     reason = "BUSINESS_KEY_IN_USE"
 
 
-class InstanceTerminalError(FailedPreconditionError):
+class InstanceEndedError(FailedPreconditionError):
     """The instance has ended."""
 
-    reason = "INSTANCE_TERMINAL"
+    reason = "INSTANCE_ENDED"
 
     @property
     def state(self) -> str:
@@ -323,7 +323,7 @@ class OverloadedError(ResourceExhaustedError):
     """The server has more work than it takes on; the client has retried for as long as the call may take."""
 
     reason = "OVERLOADED"
-    transient = True
+    retryable = True
 
 
 class PayloadTooLargeError(ResourceExhaustedError):
@@ -350,10 +350,10 @@ class DatabaseUnavailableError(UnavailableError):
     reason = "DATABASE_UNAVAILABLE"
 
 
-class OutcomeUnknownError(UnavailableError):
+class CommitUnknownError(UnavailableError):
     """The call may have taken effect; sending it again with `request_id` tells."""
 
-    reason = "OUTCOME_UNKNOWN"
+    reason = "COMMIT_UNKNOWN"
 
 
 class ShuttingDownError(UnavailableError):
@@ -368,8 +368,8 @@ class BackupFailedError(UnavailableError):
     reason = "BACKUP_FAILED"
 
 
-_BY_STATUS: Final[Mapping[str, type[PerdureError]]] = {
-    cls.status: cls
+_BY_CODE: Final[Mapping[str, type[PerdureError]]] = {
+    cls.code: cls
     for cls in (
         InvalidArgumentError,
         NotFoundError,
@@ -382,12 +382,12 @@ _BY_STATUS: Final[Mapping[str, type[PerdureError]]] = {
         UnauthenticatedError,
         PermissionDeniedError,
         UnimplementedError,
-        AbortedError,
+        CallCancelledError,
     )
 }
 
 _BY_REASON: Final[Mapping[str, type[PerdureError]]] = {
-    leaf.reason: leaf for family in _BY_STATUS.values() for leaf in family.__subclasses__()
+    leaf.reason: leaf for family in _BY_CODE.values() for leaf in family.__subclasses__()
 }
 
 REASONS: Final = frozenset(_BY_REASON)
@@ -399,14 +399,14 @@ def from_reason(
     message: str,
     metadata: Mapping[str, str] | None = None,
     *,
-    status: str = "",
+    code: str = "",
     violations: Sequence[FieldViolation] = (),
     resource: Resource | None = None,
     retry_after: float | None = None,
     request_id: str = "",
 ) -> PerdureError:
     """Make the exception of a reason. A reason that this version does not know becomes its status' class."""
-    cls = _BY_REASON.get(reason) or _BY_STATUS.get(status, PerdureError)
+    cls = _BY_REASON.get(reason) or _BY_CODE.get(code, PerdureError)
     return cls(
         message,
         reason=reason,

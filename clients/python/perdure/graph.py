@@ -67,7 +67,7 @@ class Join(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
+class RetryDefinition:
     """How often and how far apart a task's failures are retried.
 
     The pause before attempt n+1, after n failures, is ``initial_ms * multiplier**(n-1)``, at most ``max_ms``,
@@ -86,7 +86,7 @@ class StepDefinition:
     """One node of a graph.
 
     ``on`` maps each event that may end the step to its targets (step refs, or ``end``). ``events`` are those
-    that a client may send: what a `wait` step waits for, or what a task that returns PENDING awaits.
+    that a client may send: what a `wait` step waits for, or what a task that returns SUSPEND awaits.
     ``timeout_ms`` bounds the waiting (not the attempts), ``attempt_timeout_ms`` one run of a task's code.
     ``join`` is None where the author did not say; it then means `Join.AUTO`.
     """
@@ -96,7 +96,7 @@ class StepDefinition:
     on: Mapping[str, tuple[str, ...]] = field(hash=False)
     events: frozenset[str] = frozenset()
     join: Join | None = None
-    retry: RetryPolicy | None = None
+    retry: RetryDefinition | None = None
     attempt_timeout_ms: int | None = None
     timeout_ms: int | None = None
     sleep_ms: int | None = None
@@ -227,10 +227,10 @@ def _step_from_json(value: object) -> StepDefinition:
     )
 
 
-def _retry_from_json(value: object) -> RetryPolicy:
+def _retry_from_json(value: object) -> RetryDefinition:
     fields = _fields("retry", value)
     try:
-        return RetryPolicy(
+        return RetryDefinition(
             max_attempts=_typed("max_attempts", fields.get("max_attempts"), int),
             initial_ms=_typed("initial_ms", fields.get("initial_ms"), int),
             max_ms=_typed("max_ms", fields.get("max_ms"), int),

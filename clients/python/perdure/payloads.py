@@ -20,7 +20,7 @@ DEPTH_MAX: Final = 100
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-class JsonText(str):
+class RawJson(str):
     """A JSON value as its text, which crosses the API as it is: neither written anew nor read.
 
     For what Python values do not keep: the digits of ``1.10``, the spelling of an escape, a key that stands twice.
@@ -31,7 +31,7 @@ class JsonText(str):
 
 def encode(value: Any, *, field: str) -> str:
     """Return ``value`` as JSON text. Raises `InvalidFieldError`, naming the place under ``field``."""
-    if isinstance(value, JsonText) and _is_unicode(value):
+    if isinstance(value, RawJson) and _is_unicode(value):
         return str(value)
     problem = _problem(value, field, DEPTH_MAX)
     if problem is not None:
@@ -40,7 +40,7 @@ def encode(value: Any, *, field: str) -> str:
         return _ENCODER.encode(value)
     except ValueError:  # Python writes integers of at most `sys.get_int_max_str_digits` digits
         violation = FieldViolation(
-            field, "holds an integer with too many digits; pass it as JsonText or a string"
+            field, "holds an integer with too many digits; pass it as RawJson or a string"
         )
         raise InvalidFieldError(str(violation), violations=[violation]) from None
 
@@ -49,7 +49,7 @@ def encode_object(value: object, *, field: str) -> str:
     """Return a mapping as a JSON object's text; None is the empty one. Raises as `encode` does."""
     if value is None:
         return "{}"
-    if isinstance(value, JsonText):
+    if isinstance(value, RawJson):
         return encode(value, field=field)
     if not isinstance(value, Mapping):
         violation = FieldViolation(field, f"must be a JSON object (a dict), not {type(value).__name__}")
@@ -66,7 +66,7 @@ def decode(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise PerdureError(f"a payload cannot be decoded ({error}); read it with json_text=True") from None
+        raise PerdureError(f"a payload cannot be decoded ({error}); read it with raw_json=True") from None
 
 
 def _problem(value: Any, place: str, depth_left: int) -> FieldViolation | None:

@@ -110,7 +110,7 @@ class Runner(Protocol):
         inbox where none does yet.
 
         Raises `InvalidFieldError`, `PayloadTooLargeError`, `RequestIdReusedError`, `InstanceNotFoundError`,
-        `InstanceTerminalError`, `StepNotFoundError`, `EventNeverAcceptedError`, `StepFinishedError`,
+        `InstanceEndedError`, `StepNotFoundError`, `EventNeverAcceptedError`, `StepFinishedError`,
         `StepUnreachableError`, `EventNotAwaitedError`, `AmbiguousEventError`, `InboxFullError`.
         """
         ...
@@ -120,7 +120,7 @@ class Runner(Protocol):
     ) -> ScheduledResume:
         """Resume the step with the event ``timeout``, durably, once ``delay_ms`` have passed.
 
-        Raises `InvalidFieldError`, `RequestIdReusedError`, `InstanceNotFoundError`, `InstanceTerminalError`,
+        Raises `InvalidFieldError`, `RequestIdReusedError`, `InstanceNotFoundError`, `InstanceEndedError`,
         `StepNotFoundError`, `StepFinishedError`, `StepUnreachableError`, `StepHasNoTimeoutError`,
         `TooManyTimersError`.
         """

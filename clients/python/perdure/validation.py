@@ -1,11 +1,11 @@
-"""Is a graph any good? Every mistake at once, each with its step and its mend.
+"""Is a graph any good? Every mistake at once, each with its step and its hint.
 
-`validate` is total: it takes any `WorkflowGraph`, also one from a stranger's JSON, and returns findings
+`validate` is total: it takes any `WorkflowGraph`, also one from a stranger's JSON, and returns issues
 instead of raising. It works in three passes, each of which needs what the one before left over:
 
 1. *Shape*: every field has its type. A step that fails here is named and left out of the rest.
 2. *Steps*: names, events, arrows, durations, retry policies; each step on its own.
-3. *Structure*: what only the whole graph shows (``perdure._structure``).
+3. *Structure*: what only the whole graph shows (``perdure._graph_analysis``).
 
 Passes one and two look at each arrow a fixed number of times; the limits below bound them all.
 """
@@ -15,8 +15,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, Final, assert_never
 
-from perdure._findings import Code, Finding, Report, WorkflowInvalid, did_you_mean, is_name, listed, show
-from perdure._structure import Structure, check_structure
+from perdure._graph_analysis import Structure, check_structure
+from perdure._issues import (
+    IssueCode,
+    Report,
+    ValidationIssue,
+    WorkflowInvalidError,
+    did_you_mean,
+    is_name,
+    listed,
+    show,
+)
 from perdure.graph import (
     DURATION_MS_MAX,
     END,
@@ -25,7 +34,7 @@ from perdure.graph import (
     EVENT_TIMEOUT,
     RESERVED_EVENTS,
     Join,
-    RetryPolicy,
+    RetryDefinition,
     StepDefinition,
     StepKind,
     WorkflowGraph,
@@ -38,9 +47,9 @@ __all__ = [
     "RESERVED_REFS",
     "STEPS_MAX",
     "VERSION_MAX",
-    "Code",
-    "Finding",
-    "WorkflowInvalid",
+    "IssueCode",
+    "ValidationIssue",
+    "WorkflowInvalidError",
     "validate",
 ]
 
@@ -59,7 +68,7 @@ MULTIPLIER_MAX: Final = 1_000.0
 """The steepest growth of a retry's pause."""
 
 
-def validate(graph: WorkflowGraph) -> list[Finding]:
+def validate(graph: WorkflowGraph) -> list[ValidationIssue]:
     """Return everything that is wrong with ``graph``, workflow first, then step by step; an empty list if
     nothing is.
 
@@ -93,10 +102,10 @@ _NAME_MEND: Final = "use 1 to 64 of a-z, 0-9 and _, beginning with a letter"
 
 def _check_workflow(graph: WorkflowGraph, report: Report) -> None:
     if not is_name(graph.name):
-        report.add(Code.NAME_INVALID, None, f"{show(graph.name)} is no workflow name", _NAME_MEND)
+        report.add(IssueCode.NAME_INVALID, None, f"{show(graph.name)} is no workflow name", _NAME_MEND)
     if not _is_whole(graph.version, 1, VERSION_MAX):
         report.add(
-            Code.VERSION_INVALID,
+            IssueCode.VERSION_INVALID,
             None,
             f"{show(graph.version)} is no version",
             f"use a whole number from 1 to {VERSION_MAX}",
@@ -112,7 +121,7 @@ _EVENTS_MEND: Final = "name each event as text of its own, as in 'approved', 're
 def _by_shape(found: Any, report: Report) -> tuple[dict[str, StepDefinition], frozenset[str]]:
     """The steps that have the shape of one, and the names of those that have not."""
     if not isinstance(found, Mapping):
-        report.add(Code.MALFORMED, None, f"steps is {show(found)}", "map each ref to its StepDefinition")
+        report.add(IssueCode.MALFORMED, None, f"steps is {show(found)}", "map each ref to its StepDefinition")
         return {}, frozenset()
     steps: dict[str, StepDefinition] = {}
     malformed: set[str] = set()
@@ -121,14 +130,14 @@ def _by_shape(found: Any, report: Report) -> tuple[dict[str, StepDefinition], fr
         if problem is None:
             steps[key] = step
         else:
-            report.add(Code.MALFORMED, key, *problem)
+            report.add(IssueCode.MALFORMED, key, *problem)
             if isinstance(key, str):
                 malformed.add(key)
     return steps, frozenset(malformed)
 
 
 def _shape_problem(key: object, step: object) -> tuple[str, str] | None:
-    """What is wrong, and the mend."""
+    """What is wrong, and the hint."""
     if not isinstance(step, StepDefinition):
         return f"{show(step)} is no step", _SHAPE_MEND
     if not isinstance(key, str) or step.ref != key:
@@ -153,7 +162,7 @@ def _fields_problem(step: Any) -> tuple[str, str] | None:
         return f"its outside events are {show(step.events)}, not a set of names", _EVENTS_MEND
     if step.join is not None and not isinstance(step.join, Join):
         return f"{show(step.join)} is no join", _SHAPE_MEND
-    if step.retry is not None and not isinstance(step.retry, RetryPolicy):
+    if step.retry is not None and not isinstance(step.retry, RetryDefinition):
         return f"{show(step.retry)} is no retry policy", _SHAPE_MEND
     return None
 
@@ -162,14 +171,14 @@ def _within_limits(steps: Mapping[str, StepDefinition], report: Report) -> bool:
     arrows = sum(len(targets) for step in steps.values() for targets in step.on.values())
     if len(steps) > STEPS_MAX:
         report.add(
-            Code.LIMIT_EXCEEDED,
+            IssueCode.LIMIT_EXCEEDED,
             None,
             f"{len(steps)} steps are more than {STEPS_MAX}",
             "split it into workflows that start each other",
         )
     if arrows > ARROWS_MAX:
         report.add(
-            Code.LIMIT_EXCEEDED,
+            IssueCode.LIMIT_EXCEEDED,
             None,
             f"{arrows} arrows are more than {ARROWS_MAX}",
             "let branches meet before they fan out again",
@@ -184,9 +193,11 @@ def _check_step(
     step: StepDefinition, steps: Mapping[str, StepDefinition], malformed: Set[str], report: Report
 ) -> None:
     if not is_name(step.ref):
-        report.add(Code.NAME_INVALID, step.ref, f"{show(step.ref)} is no ref", _NAME_MEND)
+        report.add(IssueCode.NAME_INVALID, step.ref, f"{show(step.ref)} is no ref", _NAME_MEND)
     elif step.ref in RESERVED_REFS:
-        report.add(Code.NAME_RESERVED, step.ref, f"{step.ref!r} is reserved", "give the step another name")
+        report.add(
+            IssueCode.NAME_RESERVED, step.ref, f"{step.ref!r} is reserved", "give the step another name"
+        )
     _check_arrows(step, steps, malformed, report)
     match step.kind:
         case StepKind.TASK:
@@ -208,17 +219,17 @@ def _check_arrows(
 ) -> None:
     for event, targets in step.on.items():
         if not is_name(event):
-            report.add(Code.NAME_INVALID, step.ref, f"{show(event)} is no event name", _NAME_MEND)
+            report.add(IssueCode.NAME_INVALID, step.ref, f"{show(event)} is no event name", _NAME_MEND)
         if not targets:
             report.add(
-                Code.EVENT_WITHOUT_TARGET,
+                IssueCode.EVENT_WITHOUT_TARGET,
                 step.ref,
                 f"event {show(event)} has no target",
                 "name a step, or 'end' to finish the branch",
             )
         if len(set(targets)) != len(targets):
             report.add(
-                Code.TARGET_DUPLICATE,
+                IssueCode.TARGET_DUPLICATE,
                 step.ref,
                 f"event {show(event)} names a target twice",
                 "name each target once; a step runs at most once in an instance",
@@ -226,7 +237,7 @@ def _check_arrows(
         unknown = {target for target in targets if target != END and target not in steps} - malformed
         for target in sorted(unknown):
             report.add(
-                Code.TARGET_UNKNOWN,
+                IssueCode.TARGET_UNKNOWN,
                 step.ref,
                 f"event {show(event)} leads to {show(target)}, which is no step",
                 did_you_mean(target, [*steps, END], report) or "name a step of this workflow, or 'end'",
@@ -238,23 +249,23 @@ def _check_events(step: StepDefinition, report: Report) -> None:
     for event in sorted(step.events):
         if event in RESERVED_EVENTS:
             report.add(
-                Code.EVENT_RESERVED,
+                IssueCode.EVENT_RESERVED,
                 step.ref,
                 f"{event!r} cannot come from outside: only the engine raises it",
                 "give the event another name; declare its arrow only in `on`",
             )
         elif not is_name(event):
-            report.add(Code.NAME_INVALID, step.ref, f"{show(event)} is no event name", _NAME_MEND)
+            report.add(IssueCode.NAME_INVALID, step.ref, f"{show(event)} is no event name", _NAME_MEND)
         elif event not in step.on:
             report.add(
-                Code.EVENT_WITHOUT_TARGET,
+                IssueCode.EVENT_WITHOUT_TARGET,
                 step.ref,
                 f"it waits for {event!r}, but no arrow says where that leads",
                 f"add {event!r} to `on`, or do not wait for it",
             )
     if EVENT_ELAPSED in step.on:
         report.add(
-            Code.EVENT_NEVER_RAISED,
+            IssueCode.EVENT_NEVER_RAISED,
             step.ref,
             "only a sleep raises 'elapsed'",
             "use 'timeout' for waiting that took too long",
@@ -265,7 +276,7 @@ def _check_events(step: StepDefinition, report: Report) -> None:
         and step.on.keys().isdisjoint({EVENT_TIMEOUT, EVENT_ERROR})
     ):
         report.add(
-            Code.TIMEOUT_WITHOUT_ARROW,
+            IssueCode.TIMEOUT_WITHOUT_ARROW,
             step.ref,
             "its waiting may time out, but no arrow says where that leads",
             "add 'timeout' (or 'error') to `on`, or drop the timeout",
@@ -276,13 +287,13 @@ def _check_wait(step: StepDefinition, report: Report) -> None:
     _check_events(step, report)
     if not step.events:
         report.add(
-            Code.WAIT_WITHOUT_EVENT, step.ref, "it waits for no event", "name the events that may end it"
+            IssueCode.WAIT_WITHOUT_EVENT, step.ref, "it waits for no event", "name the events that may end it"
         )
         return
     unheard = step.on.keys() - step.events - RESERVED_EVENTS
     if unheard:
         report.add(
-            Code.EVENT_NEVER_RAISED,
+            IssueCode.EVENT_NEVER_RAISED,
             step.ref,
             f"it has arrows for events that it does not wait for: {listed(unheard)}",
             "wait for them too, or drop the arrows",
@@ -292,13 +303,13 @@ def _check_wait(step: StepDefinition, report: Report) -> None:
 def _check_sleep(step: StepDefinition, report: Report) -> None:
     if step.on.keys() != {EVENT_ELAPSED}:
         report.add(
-            Code.SLEEP_ARROWS,
+            IssueCode.SLEEP_ARROWS,
             step.ref,
             f"a sleep ends with 'elapsed' and nothing else, but its arrows are: {listed(step.on) or 'none'}",
             "declare exactly the arrow 'elapsed'",
         )
     if step.sleep_ms is None:
-        report.add(Code.DURATION_INVALID, step.ref, "it sleeps for no time at all", "say for how long")
+        report.add(IssueCode.DURATION_INVALID, step.ref, "it sleeps for no time at all", "say for how long")
 
 
 _DURATIONS: Final = ("attempt_timeout_ms", "timeout_ms", "sleep_ms")
@@ -309,7 +320,7 @@ def _check_settings(step: StepDefinition, report: Report, *, allowed: Set[str]) 
         duration_ms = getattr(step, name)
         if duration_ms is not None and not _is_whole(duration_ms, 1, DURATION_MS_MAX):
             report.add(
-                Code.DURATION_INVALID,
+                IssueCode.DURATION_INVALID,
                 step.ref,
                 f"{name} is {show(duration_ms)}",
                 "use more than nothing and at most ten years, in milliseconds",
@@ -318,10 +329,10 @@ def _check_settings(step: StepDefinition, report: Report, *, allowed: Set[str]) 
     if step.events:
         given.add("events")
     for name in sorted(given - allowed):
-        report.add(Code.SETTING_MISPLACED, step.ref, f"a {step.kind} has no {name}", "drop the setting")
+        report.add(IssueCode.SETTING_MISPLACED, step.ref, f"a {step.kind} has no {name}", "drop the setting")
     if step.kind is StepKind.TASK and step.timeout_ms is not None and not step.events:
         report.add(
-            Code.SETTING_MISPLACED,
+            IssueCode.SETTING_MISPLACED,
             step.ref,
             "a wait timeout bounds waiting, but the task awaits nothing",
             "declare `awaits`, or bound one run of the code with an attempt timeout",
@@ -336,14 +347,14 @@ def _check_retry(step: StepDefinition, report: Report) -> None:
     if not _is_whole(retry.max_attempts, 1, ATTEMPTS_MAX):
         problems.append((f"max_attempts is {show(retry.max_attempts)}", f"use 1 to {ATTEMPTS_MAX}"))
     pauses_fit = True
-    for name, pause_ms in (("initial", retry.initial_ms), ("max", retry.max_ms)):
+    for name, pause_ms in (("input", retry.initial_ms), ("max", retry.max_ms)):
         if not _is_whole(pause_ms, 1, DURATION_MS_MAX):
             pauses_fit = False
             problems.append((f"{name} is {show(pause_ms)} ms", "use more than nothing and at most ten years"))
     if pauses_fit and retry.max_ms < retry.initial_ms:
         problems.append(
             (
-                f"max, {retry.max_ms} ms, is shorter than initial, {retry.initial_ms} ms",
+                f"max, {retry.max_ms} ms, is shorter than input, {retry.initial_ms} ms",
                 "let max be the longer one",
             )
         )
@@ -351,5 +362,5 @@ def _check_retry(step: StepDefinition, report: Report) -> None:
         problems.append((f"multiplier is {show(retry.multiplier)}", f"use 1 to {MULTIPLIER_MAX:.0f}"))
     if not _is_number(retry.jitter, 0, 1):
         problems.append((f"jitter is {show(retry.jitter)}", "use a share from 0 to 1"))
-    for message, mend in problems:
-        report.add(Code.RETRY_INVALID, step.ref, f"retry: {message}", mend)
+    for message, hint in problems:
+        report.add(IssueCode.RETRY_INVALID, step.ref, f"retry: {message}", hint)

@@ -92,7 +92,7 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
       version: instance.version,
       state: instance.state,
       revision: instance.revision,
-      initial: instance.initialJson,
+      input: instance.inputJson,
       outputs: instance.outputsJson,
       active_steps: instance.activeSteps.map(({ stepRef, status, attempt, events }) => {
         return { step_ref: stepRef, status, attempt, events };

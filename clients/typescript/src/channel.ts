@@ -51,7 +51,7 @@ export function channelOptions(target: string, tls: TlsOptions | undefined): Cha
     "grpc.initial_reconnect_backoff_ms": RECONNECT_MS_MIN,
     "grpc.max_reconnect_backoff_ms": RECONNECT_MS_MAX,
     "grpc.max_receive_message_length": RECEIVE_BYTES_MAX,
-    // Retries are ours, with the request id in view; a service config out of DNS shall not add its own.
+    // CallRetryPolicy are ours, with the request id in view; a service config out of DNS shall not add its own.
     "grpc.service_config_disable_resolution": 1,
     "grpc.primary_user_agent": "perdure-node",
     // By default, channels with equal options share one connection. Then watches would use up the streams of other calls.

@@ -15,7 +15,7 @@ import * as server from "./gen/perdure/v1/server_service_pb.js";
 import * as timers from "./gen/perdure/v1/timer_service_pb.js";
 import * as workflows from "./gen/perdure/v1/workflow_service_pb.js";
 import type { JsonText } from "./json.js";
-import { Attempts, NO_RETRIES, retriesOf, timeLimitOf, type Retries } from "./retry.js";
+import { Attempts, NO_RETRIES, retriesOf, timeLimitOf, type CallRetryPolicy } from "./retry.js";
 import { Transport, type CallOptions } from "./transport.js";
 import * as types from "./types.js";
 import { watch } from "./watch.js";
@@ -35,7 +35,7 @@ export interface ClientOptions {
   readonly timeoutMs?: number | undefined;
   /** Sent with every call, such as `{ authorization: "Bearer ..." }`. */
   readonly metadata?: Readonly<Record<string, string>> | undefined;
-  readonly retries?: Partial<Retries> | undefined;
+  readonly retries?: Partial<CallRetryPolicy> | undefined;
 }
 
 /**
@@ -47,7 +47,7 @@ export interface ClientOptions {
  */
 export class Client {
   private readonly transport: Transport;
-  private readonly retries: Retries;
+  private readonly retries: CallRetryPolicy;
   private readonly timeoutMs: number;
 
   constructor(
@@ -104,7 +104,7 @@ export class Client {
   /**
    * Brings an event to the step that waits for it; `payload` becomes the step's output (absent: an empty object).
    *
-   * Rejects with `InstanceNotFoundError`, `InstanceTerminalError`, `StepNotFoundError`, `StepFinishedError`,
+   * Rejects with `InstanceNotFoundError`, `InstanceEndedError`, `StepNotFoundError`, `StepFinishedError`,
    * `StepUnreachableError`, `EventNotAwaitedError`, `EventNeverAcceptedError`, `AmbiguousEventError`, `InboxFullError`,
    * `PayloadTooLargeError`, `RequestIdReusedError`.
    */
@@ -137,7 +137,7 @@ export class Client {
   /**
    * Resumes a step with the event `timeout` after `delayMs`, durably and never earlier.
    *
-   * Rejects with `InstanceNotFoundError`, `InstanceTerminalError`, `StepNotFoundError`, `StepFinishedError`,
+   * Rejects with `InstanceNotFoundError`, `InstanceEndedError`, `StepNotFoundError`, `StepFinishedError`,
    * `StepUnreachableError`, `StepHasNoTimeoutError`, `RequestIdReusedError`.
    */
   async scheduleResume(
@@ -251,7 +251,7 @@ export class Client {
     }
   }
 
-  /** Ends an instance. Rejects with `InstanceNotFoundError`, `InstanceTerminalError`. */
+  /** Ends an instance. Rejects with `InstanceNotFoundError`, `InstanceEndedError`. */
   async cancelInstance(instanceId: string, options: types.CancelOptions = {}): Promise<types.Revised> {
     const requestId = requestIdOf(options);
     const request = create(instances.CancelInstanceRequestSchema, {

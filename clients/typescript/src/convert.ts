@@ -55,11 +55,11 @@ function mapped<V, R>(map: Readonly<Record<string, V>>, convert: (value: V) => R
 
 const stateOf = (state: instances.InstanceState) =>
   nameOf(instances.InstanceStateSchema, state, types.INSTANCE_STATES);
-const stepStatusOf = (status: instances.StepStatus) =>
-  nameOf(instances.StepStatusSchema, status, types.STEP_STATUSES);
+const stepStateOf = (status: instances.StepState) =>
+  nameOf(instances.StepStateSchema, status, types.STEP_STATEES);
 
 export function instanceOf(message: instances.Instance): types.Instance {
-  const initialJson = textOf(message.initial);
+  const inputJson = textOf(message.input);
   const outputsJson = mapped(message.outputs, textOf);
   return {
     instanceId: message.instanceId,
@@ -67,13 +67,13 @@ export function instanceOf(message: instances.Instance): types.Instance {
     version: message.version,
     state: stateOf(message.state),
     revision: Number(message.revision),
-    initial: parseJson(initialJson),
-    initialJson,
+    input: parseJson(inputJson),
+    inputJson,
     outputs: mapped<string, JsonValue>(outputsJson, parseJson),
     outputsJson,
     activeSteps: message.activeSteps.map((step) => ({
       stepRef: step.stepRef,
-      status: stepStatusOf(step.status),
+      status: stepStateOf(step.status),
       attempt: step.attempt,
       events: step.events,
       deadline: dateOf(step.deadline),
@@ -83,7 +83,7 @@ export function instanceOf(message: instances.Instance): types.Instance {
     })),
     stepResults: message.stepResults.map((result) => ({
       stepRef: result.stepRef,
-      status: stepStatusOf(result.status),
+      status: stepStateOf(result.status),
       event: result.event,
       revision: Number(result.revision),
     })),
@@ -141,9 +141,9 @@ function factOf({ case: kind, value }: EntryMessage["fact"]): facts.KindOfFact {
   switch (kind) {
     case "instanceStarted": {
       const { workflow, version, definitionDigest, startStep, businessKey, labels } = value;
-      const initial = payloadInfoOf(value.initial);
+      const input = payloadInfoOf(value.input);
       const startDelayMs = msOf(value.startDelay);
-      const fact = { workflow, version, definitionDigest, startStep, initial, businessKey, labels, startDelayMs };
+      const fact = { workflow, version, definitionDigest, startStep, input, businessKey, labels, startDelayMs };
       return { kind: "instance_started", fact };
     }
     case "stepStarted": {
@@ -180,9 +180,9 @@ function factOf({ case: kind, value }: EntryMessage["fact"]): facts.KindOfFact {
       return { kind: "event_buffered", fact: { event, stepRef, payload: payloadInfoOf(value.payload) } };
     }
     case "timerArmed": {
-      const { reference, stepRef, requested } = value;
+      const { reference, stepRef, clientRequested } = value;
       const when = { delayMs: msOf(value.delay), dueTime: dateOf(value.dueTime) };
-      return { kind: "timer_armed", fact: { reference, kind: timerKindOf(value.kind), stepRef, ...when, requested } };
+      return { kind: "timer_armed", fact: { reference, kind: timerKindOf(value.kind), stepRef, ...when, clientRequested } };
     }
     case "timerFired": {
       const { reference, stepRef, used, forced } = value;
@@ -195,8 +195,8 @@ function factOf({ case: kind, value }: EntryMessage["fact"]): facts.KindOfFact {
     case "instanceCompleted":
       return { kind: "instance_completed", fact: { unconsumed: value.unconsumed.map(bufferedOf) } };
     case "instanceFailed": {
-      const { stepRef, haltedSteps } = value;
-      return { kind: "instance_failed", fact: { stepRef, failure: failureOf(value.failure), haltedSteps } };
+      const { stepRef, interruptedSteps } = value;
+      return { kind: "instance_failed", fact: { stepRef, failure: failureOf(value.failure), interruptedSteps } };
     }
     case "instanceCancelled": {
       const fact = { reason: value.reason, unconsumed: value.unconsumed.map(bufferedOf) };
@@ -220,7 +220,7 @@ export function timerOf(message: TimerMessage): types.Timer {
     dueTime: dateOf(message.dueTime),
     owner: message.owner,
     createTime: dateOf(message.createTime),
-    requested: message.requested,
+    clientRequested: message.clientRequested,
   };
 }
 
@@ -238,8 +238,8 @@ export function workflowOf(message: workflows.Workflow): types.WorkflowVersion {
       join: nameOf(workflows.JoinRuleSchema, step.join, types.JOIN_RULES),
       retry: step.retry && {
         maxAttempts: step.retry.maxAttempts,
-        initialMs: msOf(step.retry.initial) ?? 0,
-        maxMs: msOf(step.retry.max) ?? 0,
+        initialBackoffMs: msOf(step.retry.initialBackoff) ?? 0,
+        maxBackoffMs: msOf(step.retry.maxBackoff) ?? 0,
         multiplier: step.retry.multiplier,
         jitter: step.retry.jitter,
       },

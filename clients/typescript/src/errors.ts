@@ -68,7 +68,7 @@ export class PerdureError extends Error {
   }
 
   /** Whether the same call, with the same request id, may succeed a little later. */
-  get transient(): boolean {
+  get retryable(): boolean {
     return this.status === "UNAVAILABLE" || this.status === "CANCELLED" || this.reason === "OVERLOADED";
   }
 
@@ -146,7 +146,7 @@ export class UnimplementedError extends PerdureError {
 }
 
 /** Somebody between client and server broke the call off. */
-export class AbortedError extends PerdureError {
+export class CallCancelledError extends PerdureError {
   static override readonly STATUS: string = "CANCELLED";
 }
 
@@ -198,8 +198,8 @@ export class BusinessKeyInUseError extends AlreadyExistsError {
 }
 
 /** The instance has ended; `metadata.state` says how. */
-export class InstanceTerminalError extends FailedPreconditionError {
-  static override readonly REASON = "INSTANCE_TERMINAL";
+export class InstanceEndedError extends FailedPreconditionError {
+  static override readonly REASON = "INSTANCE_ENDED";
 }
 
 /** Only a FAILED instance can be retried; `metadata.state` is what it is. */
@@ -283,8 +283,8 @@ export class DatabaseUnavailableError extends UnavailableError {
 }
 
 /** The call may have taken effect; sending it again with `requestId` tells. */
-export class OutcomeUnknownError extends UnavailableError {
-  static override readonly REASON = "OUTCOME_UNKNOWN";
+export class CommitUnknownError extends UnavailableError {
+  static override readonly REASON = "COMMIT_UNKNOWN";
 }
 
 /** The server is going away; nothing was changed. */
@@ -319,7 +319,7 @@ const FAMILIES: readonly (typeof PerdureError)[] = [
   UnauthenticatedError,
   PermissionDeniedError,
   UnimplementedError,
-  AbortedError,
+  CallCancelledError,
 ];
 
 const LEAVES: readonly (typeof PerdureError)[] = [
@@ -332,7 +332,7 @@ const LEAVES: readonly (typeof PerdureError)[] = [
   TimerNotFoundError,
   InstanceAlreadyExistsError,
   BusinessKeyInUseError,
-  InstanceTerminalError,
+  InstanceEndedError,
   InstanceNotFailedError,
   EventNotAwaitedError,
   EventNeverAcceptedError,
@@ -349,7 +349,7 @@ const LEAVES: readonly (typeof PerdureError)[] = [
   InboxFullError,
   TooManyTimersError,
   DatabaseUnavailableError,
-  OutcomeUnknownError,
+  CommitUnknownError,
   ShuttingDownError,
   BackupNotConfiguredError,
   BackupAlreadyExistsError,

@@ -37,7 +37,7 @@ export interface InstanceStarted {
   readonly version: number;
   readonly definitionDigest: string;
   readonly startStep: string;
-  readonly initial: PayloadInfo | undefined;
+  readonly input: PayloadInfo | undefined;
   readonly businessKey: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly startDelayMs: number | undefined;
@@ -111,7 +111,7 @@ export interface TimerArmed {
   readonly stepRef: string;
   readonly delayMs: number | undefined;
   readonly dueTime: Date | undefined;
-  readonly requested: boolean;
+  readonly clientRequested: boolean;
 }
 
 /** Not `used`: its step had finished or not begun. `forced`: FireTimer did it. */
@@ -133,11 +133,11 @@ export interface InstanceCompleted {
   readonly unconsumed: readonly BufferedEvent[];
 }
 
-/** `stepRef` failed without an `error` arrow; the other active steps are halted. */
+/** `stepRef` failed without an `error` arrow; the other active steps are interrupted. */
 export interface InstanceFailed {
   readonly stepRef: string;
   readonly failure: StepFailure | undefined;
-  readonly haltedSteps: readonly string[];
+  readonly interruptedSteps: readonly string[];
 }
 
 export interface InstanceCancelled {
@@ -145,7 +145,7 @@ export interface InstanceCancelled {
   readonly unconsumed: readonly BufferedEvent[];
 }
 
-/** The failed and the halted steps are active again. */
+/** The failed and the interrupted steps are active again. */
 export type InstanceRetried = Readonly<Record<string, never>>;
 
 /** The facts by their names in the API. */

@@ -12,6 +12,6 @@ export {
   type JsonObject,
   type JsonValue,
 } from "./json.js";
-export { DEFAULT_RETRIES, NO_RETRIES, type Retries } from "./retry.js";
+export { DEFAULT_RETRIES, NO_RETRIES, type CallRetryPolicy } from "./retry.js";
 export type { CallOptions } from "./transport.js";
 export type * from "./types.js";

@@ -24,19 +24,19 @@ export function timeLimitOf(field: string, value: unknown): number {
 }
 
 /** Returns the settings with the default for every absent one. Throws `InvalidFieldError` for what cannot work. */
-export function retriesOf(given: Partial<Retries> | undefined): Retries {
-  const initialMs = given?.initialMs ?? DEFAULT_RETRIES.initialMs;
-  const maxMs = given?.maxMs ?? DEFAULT_RETRIES.maxMs;
+export function retriesOf(given: Partial<CallRetryPolicy> | undefined): CallRetryPolicy {
+  const initialBackoffMs = given?.initialBackoffMs ?? DEFAULT_RETRIES.initialBackoffMs;
+  const maxBackoffMs = given?.maxBackoffMs ?? DEFAULT_RETRIES.maxBackoffMs;
   const multiplier = given?.multiplier ?? DEFAULT_RETRIES.multiplier;
-  const attemptsMax = given?.attemptsMax ?? DEFAULT_RETRIES.attemptsMax;
-  for (const [field, value] of Object.entries({ initialMs, maxMs }))
+  const maxAttempts = given?.maxAttempts ?? DEFAULT_RETRIES.maxAttempts;
+  for (const [field, value] of Object.entries({ initialBackoffMs, maxBackoffMs }))
     if (timeLimitOf(`retries.${field}`, value) === Infinity)
       throw invalid(`retries.${field}`, `must be at most ${TIMEOUT_MS_MAX} milliseconds, not ${value}`);
   if (typeof multiplier !== "number" || !(multiplier >= 1 && multiplier <= MULTIPLIER_MAX))
     throw invalid("retries.multiplier", `must be a number from 1 to ${MULTIPLIER_MAX}, not ${shown(multiplier)}`);
-  if (!Number.isInteger(attemptsMax) || attemptsMax < 0)
-    throw invalid("retries.attemptsMax", `must be an integer of at least 0, not ${shown(attemptsMax)}`);
-  return { initialMs, maxMs, multiplier, attemptsMax };
+  if (!Number.isInteger(maxAttempts) || maxAttempts < 0)
+    throw invalid("retries.maxAttempts", `must be an integer of at least 0, not ${shown(maxAttempts)}`);
+  return { initialBackoffMs, maxBackoffMs, multiplier, maxAttempts };
 }
 
 function invalid(field: string, description: string): InvalidFieldError {
@@ -48,25 +48,25 @@ function shown(value: unknown): string {
 }
 
 /** How a client sends calls again that failed for a moment's reason. */
-export interface Retries {
+export interface CallRetryPolicy {
   /** The longest first pause, in ms. */
-  readonly initialMs: number;
+  readonly initialBackoffMs: number;
   /** The longest pause, in ms. */
-  readonly maxMs: number;
+  readonly maxBackoffMs: number;
   /** How much longer each pause may be than the one before. */
   readonly multiplier: number;
   /** How often a call is sent at most; 0 means that only its timeout bounds it. */
-  readonly attemptsMax: number;
+  readonly maxAttempts: number;
 }
 
 /**
- * The pause after n failures is `initialMs * multiplier^(n-1)`, at most `maxMs`, or what the server asks for where that
+ * The pause after n failures is `initialBackoffMs * multiplier^(n-1)`, at most `maxBackoffMs`, or what the server asks for where that
  * is more; chance shortens it by up to a half so that clients do not come back in step.
  */
-export const DEFAULT_RETRIES: Retries = { initialMs: 100, maxMs: 5_000, multiplier: 2, attemptsMax: 0 };
+export const DEFAULT_RETRIES: CallRetryPolicy = { initialBackoffMs: 100, maxBackoffMs: 5_000, multiplier: 2, maxAttempts: 0 };
 
 /** Every call is sent once. */
-export const NO_RETRIES: Retries = { ...DEFAULT_RETRIES, attemptsMax: 1 };
+export const NO_RETRIES: CallRetryPolicy = { ...DEFAULT_RETRIES, maxAttempts: 1 };
 
 /** Where time and chance come from. */
 export interface Nature {
@@ -84,7 +84,7 @@ export class Attempts {
   private deadlineMs: number;
 
   constructor(
-    private readonly retries: Retries,
+    private readonly retries: CallRetryPolicy,
     timeoutMs: number,
     private readonly nature: Nature = NATURE,
   ) {
@@ -108,11 +108,11 @@ export class Attempts {
    */
   pauseAfter(error: PerdureError, outageMs = Infinity): number | undefined {
     this.failures++;
-    if (!error.transient || this.failures === this.retries.attemptsMax) return undefined;
+    if (!error.retryable || this.failures === this.retries.maxAttempts) return undefined;
     if (this.failures === 1) this.deadlineMs = Math.min(this.deadlineMs, this.nature.nowMs() + outageMs);
-    const { initialMs, maxMs, multiplier } = this.retries;
+    const { initialBackoffMs, maxBackoffMs, multiplier } = this.retries;
     // Bounded before the power is taken: a watch may fail for days.
-    const ceiling = Math.min(maxMs, PAUSE_MS_MAX, initialMs * multiplier ** Math.min(this.failures - 1, 32));
+    const ceiling = Math.min(maxBackoffMs, PAUSE_MS_MAX, initialBackoffMs * multiplier ** Math.min(this.failures - 1, 32));
     const pauseMs = Math.max(
       ceiling * (1 - this.nature.chance() / 2),
       Math.min(error.retryAfterMs ?? 0, PAUSE_MS_MAX),

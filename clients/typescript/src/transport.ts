@@ -21,7 +21,7 @@ import {
 
 import { channelOptions, credentialsOf, type TlsOptions } from "./channel.js";
 import { DeadlineExceededError, UnavailableError } from "./errors.js";
-import { Attempts, timeLimitOf, type Retries } from "./retry.js";
+import { Attempts, timeLimitOf, type CallRetryPolicy } from "./retry.js";
 import { errorOf } from "./status.js";
 import { IDLE_MS, WatchConnections } from "./watch-connections.js";
 
@@ -46,7 +46,7 @@ export class Transport {
     private readonly target: string,
     private readonly tls: TlsOptions | undefined,
     private readonly metadata: Readonly<Record<string, string>>,
-    private readonly retries: Retries,
+    private readonly retries: CallRetryPolicy,
     private readonly timeoutMs: number,
   ) {}
 
@@ -55,7 +55,7 @@ export class Transport {
     method: DescMethodUnary<I, O>,
     request: MessageShape<I>,
     options: CallOptions,
-    { requestId = "", retries = this.retries }: { requestId?: string; retries?: Retries } = {},
+    { requestId = "", retries = this.retries }: { requestId?: string; retries?: CallRetryPolicy } = {},
   ): Promise<MessageShape<O>> {
     const limitMs = options.timeoutMs === undefined ? this.timeoutMs : timeLimitOf("timeoutMs", options.timeoutMs);
     const attempts = new Attempts(retries, limitMs);

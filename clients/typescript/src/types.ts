@@ -14,15 +14,15 @@ export type InstanceState = (typeof INSTANCE_STATES)[number] | "UNKNOWN";
 export const INSTANCE_STATES = ["PENDING", "RUNNING", "WAITING", "COMPLETED", "FAILED", "CANCELLED"] as const;
 
 /** Where a step of an instance stands. */
-export type StepStatus = (typeof STEP_STATUSES)[number] | "UNKNOWN";
-export const STEP_STATUSES = [
-  "SCHEDULED",
-  "NO_EXECUTOR",
+export type StepState = (typeof STEP_STATEES)[number] | "UNKNOWN";
+export const STEP_STATEES = [
+  "QUEUED",
+  "NO_WORKER",
   "RUNNING",
   "BACKING_OFF",
   "WAITING",
   "SLEEPING",
-  "HALTED",
+  "INTERRUPTED",
   "FINISHED",
   "SKIPPED",
   "JOINING",
@@ -43,7 +43,7 @@ export const JOIN_RULES = ["AUTO", "ALL", "ANY"] as const;
 
 /** Why a server ends a watch for good. */
 export type WatchEndReason = (typeof WATCH_END_REASONS)[number] | "UNKNOWN";
-export const WATCH_END_REASONS = ["INSTANCE_FINISHED", "SERVER_DRAINING"] as const;
+export const WATCH_END_REASONS = ["INSTANCE_ENDED", "SERVER_DRAINING"] as const;
 
 /** What a server says of itself, by the standard health service. */
 export type Health = (typeof HEALTHS)[number] | "UNKNOWN";
@@ -172,16 +172,16 @@ export interface Instance {
   readonly state: InstanceState;
   readonly revision: number;
   /** The context that it was started with. */
-  readonly initial: JsonValue;
+  readonly input: JsonValue;
   /** The same as the text that the server holds, byte for byte. */
-  readonly initialJson: string;
+  readonly inputJson: string;
   /** Each ended step's output, by its ref. */
   readonly outputs: Readonly<Record<string, JsonValue>>;
   /** The same as the texts that the server holds, byte for byte. */
   readonly outputsJson: Readonly<Record<string, string>>;
   readonly activeSteps: readonly ActiveStep[];
   readonly stepResults: readonly StepResult[];
-  readonly error: InstanceError | undefined;
+  readonly error: InstanceFailure | undefined;
   readonly labels: Readonly<Record<string, string>>;
   readonly businessKey: string;
   readonly inbox: readonly BufferedEvent[];
@@ -194,7 +194,7 @@ export interface Instance {
 /** A step that has not ended. */
 export interface ActiveStep {
   readonly stepRef: string;
-  readonly status: StepStatus;
+  readonly status: StepState;
   readonly attempt: number;
   /** The external events that it waits for. */
   readonly events: readonly string[];
@@ -210,13 +210,13 @@ export interface ActiveStep {
 /** A step that has ended, with `event`, or that never will begin. */
 export interface StepResult {
   readonly stepRef: string;
-  readonly status: StepStatus;
+  readonly status: StepState;
   readonly event: string;
   readonly revision: number;
 }
 
 /** Why an instance is FAILED. */
-export interface InstanceError extends StepFailure {
+export interface InstanceFailure extends StepFailure {
   readonly stepRef: string;
 }
 
@@ -248,7 +248,7 @@ export interface Timer {
   readonly owner: string;
   readonly createTime: Date | undefined;
   /** Whether ScheduleResume asked for it, and not the workflow's definition. */
-  readonly requested: boolean;
+  readonly clientRequested: boolean;
 }
 
 /** One version of a workflow as the server holds it. */
@@ -278,8 +278,8 @@ export interface StepDefinition {
 
 export interface RetryPolicy {
   readonly maxAttempts: number;
-  readonly initialMs: number;
-  readonly maxMs: number;
+  readonly initialBackoffMs: number;
+  readonly maxBackoffMs: number;
   readonly multiplier: number;
   readonly jitter: number;
 }

@@ -12,7 +12,7 @@ import {
   type WatchInstanceRequest,
   type WatchInstanceResponse,
 } from "./gen/perdure/v1/instance_service_pb.js";
-import { Attempts, NO_RETRIES, timeLimitOf, type Retries } from "./retry.js";
+import { Attempts, NO_RETRIES, timeLimitOf, type CallRetryPolicy } from "./retry.js";
 import { pause, type Transport } from "./transport.js";
 import type { WatchEvent, WatchOptions } from "./types.js";
 
@@ -73,7 +73,7 @@ export function watch(
   transport: Transport,
   instanceId: string,
   options: WatchOptions,
-  retries: Retries,
+  retries: CallRetryPolicy,
   timeoutMs: number,
 ): AsyncGenerator<WatchEvent, void, undefined> {
   const watching = new Watching(fields.required("instance_id", instanceId), options.afterRevision);
@@ -87,7 +87,7 @@ async function* events(
   instanceId: string,
   watching: Watching,
   { limitMs, outageMs, signal }: { limitMs: number; outageMs: number; signal: AbortSignal | undefined },
-  retries: Retries,
+  retries: CallRetryPolicy,
   timeoutMs: number,
 ): AsyncGenerator<WatchEvent, void, undefined> {
   const whole = new Attempts(NO_RETRIES, limitMs);

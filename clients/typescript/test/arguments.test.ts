@@ -38,18 +38,18 @@ test("an infinite time limit does not end a call", () => {
 
 test("retry settings that cannot work are rejected by their name", () => {
   for (const value of [0, -1, NaN, Infinity, 1e300]) {
-    assert.throws(() => retriesOf({ initialMs: value }), blames("retries.initialMs"));
-    assert.throws(() => retriesOf({ maxMs: value }), blames("retries.maxMs"));
+    assert.throws(() => retriesOf({ initialBackoffMs: value }), blames("retries.initialBackoffMs"));
+    assert.throws(() => retriesOf({ maxBackoffMs: value }), blames("retries.maxBackoffMs"));
   }
   for (const multiplier of [0, 0.5, NaN, Infinity, "2" as never])
     assert.throws(() => retriesOf({ multiplier }), blames("retries.multiplier"));
-  for (const attemptsMax of [-1, 1.5, NaN, Infinity])
-    assert.throws(() => new Client("127.0.0.1:1", { retries: { attemptsMax } }), blames("retries.attemptsMax"));
-  assert.equal(retriesOf({ initialMs: undefined as never }).initialMs, 100);
+  for (const maxAttempts of [-1, 1.5, NaN, Infinity])
+    assert.throws(() => new Client("127.0.0.1:1", { retries: { maxAttempts } }), blames("retries.maxAttempts"));
+  assert.equal(retriesOf({ initialBackoffMs: undefined as never }).initialBackoffMs, 100);
 });
 
 test("no pause is longer than a timer can be", () => {
-  const attempts = new Attempts(retriesOf({ maxMs: TIMEOUT_MS_MAX, multiplier: 1_000 }), Infinity);
+  const attempts = new Attempts(retriesOf({ maxBackoffMs: TIMEOUT_MS_MAX, multiplier: 1_000 }), Infinity);
   for (let failure = 0; failure < 100; failure++) {
     const pauseMs = attempts.pauseAfter(new UnavailableError("away", { retryAfterMs: 1e15 }));
     assert.ok(pauseMs !== undefined && pauseMs > 0 && pauseMs <= PAUSE_MS_MAX, String(pauseMs));

@@ -32,8 +32,8 @@ test("an enum's value that is new is UNKNOWN", () => {
 test("payloads come as values and as the text that was stored", () => {
   const json = '{"id": 9007199254740993, "price": 1.50}';
   const body = { case: "json", value: json } as const;
-  const instance = instanceOf(create(InstanceSchema, { initial: { body }, outputs: { a: { body }, b: {} } }));
-  assert.equal(instance.initialJson, json);
+  const instance = instanceOf(create(InstanceSchema, { input: { body }, outputs: { a: { body }, b: {} } }));
+  assert.equal(instance.inputJson, json);
   assert.deepEqual(instance.outputs, { a: { id: 9007199254740993n, price: 1.5 }, b: null });
   assert.deepEqual(instance.outputsJson, { a: json, b: "null" });
 });

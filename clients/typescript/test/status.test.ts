@@ -48,7 +48,7 @@ test("a reason becomes its class, with everything that came along", () => {
   assert.deepEqual(error.violations, [{ field: "event", description: "is ambiguous" }]);
   assert.equal(error.instanceId, "i1");
   assert.equal(error.retryAfterMs, 1_250);
-  assert.equal(error.transient, false);
+  assert.equal(error.retryable, false);
 });
 
 test("a reason that is new becomes its status' class and keeps its name", () => {
@@ -68,9 +68,9 @@ test("details that were cut on their way leave the status", () => {
 });
 
 test("only an overload may pass among the exhausted resources", () => {
-  assert.ok(errorOf(failed(Code.RESOURCE_EXHAUSTED, "busy", [info("OVERLOADED")])).transient);
-  assert.ok(!errorOf(failed(Code.RESOURCE_EXHAUSTED, "large", [info("PAYLOAD_TOO_LARGE")])).transient);
-  assert.ok(!errorOf(failed(Code.RESOURCE_EXHAUSTED, "message too large")).transient);
+  assert.ok(errorOf(failed(Code.RESOURCE_EXHAUSTED, "busy", [info("OVERLOADED")])).retryable);
+  assert.ok(!errorOf(failed(Code.RESOURCE_EXHAUSTED, "large", [info("PAYLOAD_TOO_LARGE")])).retryable);
+  assert.ok(!errorOf(failed(Code.RESOURCE_EXHAUSTED, "message too large")).retryable);
 });
 
 test("a stream that is reset below the call counts as a lost connection", () => {

@@ -72,7 +72,7 @@ function connections(): readonly number[] {
 }
 
 function end(): void {
-  const event = { revision: 1n, reason: WatchEndReason.INSTANCE_FINISHED };
+  const event = { revision: 1n, reason: WatchEndReason.INSTANCE_ENDED };
   for (const stream of open) {
     stream.write(told({ event: { case: "end", value: event } }));
     stream.end();

@@ -16,11 +16,11 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 
+from perdure_server.api.call_counters import CallCounters
 from perdure_server.api.deadlines import Deadlines
 from perdure_server.api.limits import Limits
-from perdure_server.api.tallies import CallTally
-from perdure_server.runtime.errors import Overloaded, ShuttingDown
-from perdure_server.runtime.fields import LARGE_PAYLOAD_BYTES
+from perdure_server.runtime.errors import ServerOverloadedError, ServerStoppingError
+from perdure_server.runtime.request_validation import LARGE_PAYLOAD_BYTES
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
@@ -71,7 +71,7 @@ class Peer:
         )
 
 
-class Gate:
+class AdmissionController:
     """Counts the work in progress and rejects work beyond the limits. A rejection costs next to nothing.
 
     Belongs to one event loop.
@@ -97,7 +97,7 @@ class Gate:
         """Messages that are being read, of connections whose last message was small."""
         self.bulk_reads = 0
         """Messages that are being read, of connections whose last message was large."""
-        self.tallies: dict[str, CallTally] = {}
+        self.call_counters: dict[str, CallCounters] = {}
         """Number of ended calls by RPC and result."""
         self._peers: dict[str, Peer] = {}
         self._peers_max = IDLE_PEERS_MAX
@@ -176,7 +176,7 @@ class Gate:
         Connections whose last message was large wait for each other, not for the rest.
 
         Raises:
-            Overloaded: too many calls wait, or this one has waited for too long.
+            ServerOverloadedError: too many calls wait, or this one has waited for too long.
         """
         bulk = peer.bulk
         if bulk and self._can_read_bulk(peer):
@@ -184,7 +184,7 @@ class Gate:
             peer.bulk_reads += 1
             return True
         if self.waiting_reads >= self.limits.waiting_reads_max:
-            raise Overloaded(self.limits.retry_after_ms)
+            raise ServerOverloadedError(self.limits.retry_after_ms)
         queue = self._waiting_bulk if bulk else self._waiting
         turn = queue.add(peer)
         call = self._turns.enter()
@@ -198,7 +198,7 @@ class Gate:
                 self.leave_read(peer, bulk=bulk)
             if not self._turns.is_overdue():
                 raise
-            raise Overloaded(self.limits.retry_after_ms) from None
+            raise ServerOverloadedError(self.limits.retry_after_ms) from None
         finally:
             peer.waiting -= 1
             self._turns.leave(call)
@@ -225,9 +225,9 @@ class Gate:
     # --- calls -----------------------------------------------------------------------------------------------
 
     def enter(self, peer: Peer, size_bytes: int, *, mutating: bool) -> None:
-        """Let a call in. Raises `ShuttingDown` or `Overloaded`."""
+        """Let a call in. Raises `ServerStoppingError` or `ServerOverloadedError`."""
         if self.draining and mutating:
-            raise ShuttingDown()
+            raise ServerStoppingError()
         limits = self.limits
         free = limits.calls_max - self.calls
         if (
@@ -235,7 +235,7 @@ class Gate:
             or self.calls_bytes + size_bytes > limits.calls_bytes_max
             or (peer.calls >= SHARE_CALLS_MIN and peer.calls >= free >> 1 and not peer.shared)
         ):
-            raise Overloaded(limits.retry_after_ms)
+            raise ServerOverloadedError(limits.retry_after_ms)
         if size_bytes > LARGE_PAYLOAD_BYTES:
             self._enter_large(peer, size_bytes)
         else:
@@ -253,7 +253,7 @@ class Gate:
             self._leave_large(peer, size_bytes)
 
     def enter_list(self, peer: Peer, size_bytes: int, *, mutating: bool) -> None:
-        """Let a call in that lists something. Raises `Overloaded`. Lists have a limit of their own.
+        """Let a call in that lists something. Raises `ServerOverloadedError`. Lists have a limit of their own.
 
         A list does not change anything, so it is served during a drain.
         """
@@ -265,7 +265,7 @@ class Gate:
             or self.calls_bytes + size_bytes > limits.calls_bytes_max
             or _over_share(peer, peer.lists + 1, free, SHARE_CALLS_MIN)
         ):
-            raise Overloaded(limits.retry_after_ms)
+            raise ServerOverloadedError(limits.retry_after_ms)
         if size_bytes > LARGE_PAYLOAD_BYTES:
             self._enter_large(peer, size_bytes)
         else:
@@ -292,19 +292,19 @@ class Gate:
         peer.bulk = not peer.shared
         free = self.limits.large_bytes_max - self.large_bytes
         if size_bytes > free or _over_share(peer, peer.large_bytes + size_bytes, free, SHARE_BYTES_MIN):
-            raise Overloaded(self.limits.retry_after_ms)
+            raise ServerOverloadedError(self.limits.retry_after_ms)
         self.large_bytes += size_bytes
         peer.large_bytes += size_bytes
 
     # --- watches ---------------------------------------------------------------------------------------------
 
     def enter_watch(self, peer: Peer) -> None:
-        """Let a watch in. Raises `ShuttingDown` or `Overloaded`."""
+        """Let a watch in. Raises `ServerStoppingError` or `ServerOverloadedError`."""
         if self.draining:
-            raise ShuttingDown()
+            raise ServerStoppingError()
         free = self.limits.watches_max - self.watches
         if free <= 0 or _over_share(peer, peer.watches + 1, free, SHARE_CALLS_MIN):
-            raise Overloaded(self.limits.retry_after_ms)
+            raise ServerOverloadedError(self.limits.retry_after_ms)
         self.watches += 1
         peer.watches += 1
 
@@ -330,10 +330,10 @@ class Gate:
     # --- responses -------------------------------------------------------------------------------------------
 
     def hold(self, peer: Peer, size_bytes: int) -> None:
-        """Count a response that its client has not read yet. Raises `Overloaded`."""
+        """Count a response that its client has not read yet. Raises `ServerOverloadedError`."""
         free = self.limits.unread_bytes_max - self.unread_bytes
         if size_bytes > free or _over_share(peer, peer.unread_bytes + size_bytes, free, SHARE_BYTES_MIN):
-            raise Overloaded(self.limits.retry_after_ms)
+            raise ServerOverloadedError(self.limits.retry_after_ms)
         self.unread_bytes += size_bytes
         peer.unread_bytes += size_bytes
 
@@ -343,7 +343,7 @@ class Gate:
         peer.unread_bytes -= size_bytes
 
     def hold_until_done(self, peer: Peer, size_bytes: int, context: Context) -> None:
-        """Count a call's only response until its client has read it or is gone. Raises `Overloaded`."""
+        """Count a call's only response until its client has read it or is gone. Raises `ServerOverloadedError`."""
         self.hold(peer, size_bytes)
         # The stubs want a class here that only grpc can make.
         context.add_done_callback(lambda _: self.let_go(peer, size_bytes))  # type: ignore[arg-type]

@@ -18,10 +18,10 @@ from perdure_server.engine.state import (
     BackingOff,
     Failed,
     Finished,
-    Halted,
-    InstanceStatus,
+    InstanceState,
+    Interrupted,
+    Queued,
     Running,
-    Scheduled,
     Skipped,
     Sleeping,
     State,
@@ -38,13 +38,13 @@ from perdure_server.store.protocol import (
 
 HasCode = Callable[[str, int, str], bool]
 
-_INSTANCE_STATE: Final[Mapping[InstanceStatus, Any]] = {
-    InstanceStatus.PENDING: instance_service_pb2.INSTANCE_STATE_PENDING,
-    InstanceStatus.RUNNING: instance_service_pb2.INSTANCE_STATE_RUNNING,
-    InstanceStatus.WAITING: instance_service_pb2.INSTANCE_STATE_WAITING,
-    InstanceStatus.COMPLETED: instance_service_pb2.INSTANCE_STATE_COMPLETED,
-    InstanceStatus.FAILED: instance_service_pb2.INSTANCE_STATE_FAILED,
-    InstanceStatus.CANCELLED: instance_service_pb2.INSTANCE_STATE_CANCELLED,
+_INSTANCE_STATE: Final[Mapping[InstanceState, Any]] = {
+    InstanceState.PENDING: instance_service_pb2.INSTANCE_STATE_PENDING,
+    InstanceState.RUNNING: instance_service_pb2.INSTANCE_STATE_RUNNING,
+    InstanceState.WAITING: instance_service_pb2.INSTANCE_STATE_WAITING,
+    InstanceState.COMPLETED: instance_service_pb2.INSTANCE_STATE_COMPLETED,
+    InstanceState.FAILED: instance_service_pb2.INSTANCE_STATE_FAILED,
+    InstanceState.CANCELLED: instance_service_pb2.INSTANCE_STATE_CANCELLED,
 }
 STATUS_OF: Final = {state: status for status, state in _INSTANCE_STATE.items()}
 """The server's status by the API's state."""
@@ -91,7 +91,7 @@ def instance(stored: StoredInstance, has_code: HasCode) -> instance_service_pb2.
         version=state.version,
         state=_INSTANCE_STATE[state.status],
         revision=state.revision,
-        initial=common_pb2.Payload(json=stored.payloads[1]),
+        input=common_pb2.Payload(json=stored.payloads[1]),
         labels=dict(state.labels),
         business_key=state.business_key,
         create_time=timestamp(state.created_at),
@@ -106,33 +106,33 @@ def instance(stored: StoredInstance, has_code: HasCode) -> instance_service_pb2.
                 message.outputs[ref].json = text
                 message.step_results.add(
                     step_ref=ref,
-                    status=instance_service_pb2.STEP_STATUS_FINISHED,
+                    state=instance_service_pb2.STEP_STATE_FINISHED,
                     event=event,
                     revision=ended,
                 )
             case Skipped(ended=ended):
                 message.step_results.add(
-                    step_ref=ref, status=instance_service_pb2.STEP_STATUS_SKIPPED, revision=ended
+                    step_ref=ref, state=instance_service_pb2.STEP_STATE_SKIPPED, revision=ended
                 )
-            case Halted():
-                # The entry that ended the instance halted them (a cancel, once more, those of a failed one).
+            case Interrupted():
+                # The entry that ended the instance interrupted them (a cancel, once more, those of a failed one).
                 message.step_results.add(
-                    step_ref=ref, status=instance_service_pb2.STEP_STATUS_HALTED, revision=state.revision
+                    step_ref=ref, state=instance_service_pb2.STEP_STATE_INTERRUPTED, revision=state.revision
                 )
             case Failed():
                 message.step_results.add(
-                    step_ref=ref, status=instance_service_pb2.STEP_STATUS_FAILED, revision=state.revision
+                    step_ref=ref, state=instance_service_pb2.STEP_STATE_FAILED, revision=state.revision
                 )
             case _:
                 message.active_steps.append(_active_step(state, ref, step, has_code))
     for ref in state.arrivals:
         # A branch has arrived; the others that can still come have not.
-        message.active_steps.add(step_ref=ref, status=instance_service_pb2.STEP_STATUS_JOINING)
+        message.active_steps.add(step_ref=ref, state=instance_service_pb2.STEP_STATE_JOINING)
     message.active_steps.sort(key=lambda step: step.step_ref)
     message.step_results.sort(key=lambda result: (result.revision, result.step_ref))
     if state.failure is not None:
         message.error.CopyFrom(
-            instance_service_pb2.InstanceError(
+            instance_service_pb2.InstanceFailure(
                 step_ref=state.failed_step,
                 type=state.failure.type,
                 message=state.failure.message,
@@ -159,29 +159,27 @@ def _active_step(
     if not isinstance(step, Sleeping) and step.attempt_at is not None:
         message.attempt_start_time.CopyFrom(timestamp(step.attempt_at) or Timestamp())
     match step:
-        case Scheduled(attempt=attempt, losses=losses):
+        case Queued(attempt=attempt, losses=losses):
             message.lost_attempts = losses.in_a_row if losses else 0
             bound = has_code(state.workflow, state.version, ref)
             message.attempt = attempt
-            message.status = (
-                instance_service_pb2.STEP_STATUS_SCHEDULED
-                if bound
-                else instance_service_pb2.STEP_STATUS_NO_EXECUTOR
+            message.state = (
+                instance_service_pb2.STEP_STATE_QUEUED if bound else instance_service_pb2.STEP_STATE_NO_WORKER
             )
         case Running(attempt=attempt, losses=losses):
             message.lost_attempts = losses.in_a_row if losses else 0
             message.attempt = attempt
-            message.status = instance_service_pb2.STEP_STATUS_RUNNING
+            message.state = instance_service_pb2.STEP_STATE_RUNNING
         case BackingOff(attempt=attempt, failure=failure):
             message.attempt = attempt
-            message.status = instance_service_pb2.STEP_STATUS_BACKING_OFF
+            message.state = instance_service_pb2.STEP_STATE_BACKING_OFF
             message.last_failure.CopyFrom(_failure(failure))
         case Waiting(events=events, attempt=attempt):
             message.attempt = attempt
-            message.status = instance_service_pb2.STEP_STATUS_WAITING
+            message.state = instance_service_pb2.STEP_STATE_WAITING
             message.events.extend(events)
         case Sleeping():
-            message.status = instance_service_pb2.STEP_STATUS_SLEEPING
+            message.state = instance_service_pb2.STEP_STATE_SLEEPING
         case _:
             assert_never(step)
     return message
@@ -226,7 +224,7 @@ def _fact(instance_id: str, found: Entry) -> Any:
                 version=fact.version,
                 definition_digest=fact.definition_digest,
                 start_step=fact.start_step,
-                initial=_payload_info(fact.initial),
+                input=_payload_info(fact.input),
                 business_key=fact.business_key,
                 labels=dict(fact.labels),
                 start_delay=duration(fact.start_delay_ms or None),
@@ -274,7 +272,7 @@ def _fact(instance_id: str, found: Entry) -> Any:
                 step_ref=fact.step_ref,
                 delay=duration(fact.delay_ms),
                 due_time=timestamp(fact.due_at),
-                requested=fact.requested,
+                client_requested=fact.client_requested,
             )
         case facts.TimerFired():
             return history_pb2.TimerFired(
@@ -290,7 +288,7 @@ def _fact(instance_id: str, found: Entry) -> Any:
             return history_pb2.InstanceCompleted(unconsumed=_unconsumed(fact.unconsumed))
         case facts.InstanceFailed():
             return history_pb2.InstanceFailed(
-                step_ref=fact.step_ref, failure=_failure(fact.failure), halted_steps=fact.halted
+                step_ref=fact.step_ref, failure=_failure(fact.failure), interrupted_steps=fact.interrupted
             )
         case facts.InstanceCancelled():
             return history_pb2.InstanceCancelled(reason=fact.reason, unconsumed=_unconsumed(fact.unconsumed))
@@ -326,7 +324,7 @@ def timer(row: TimerRow) -> timer_service_pb2.Timer:
         due_time=timestamp(found.due_at),
         owner=row.owner,
         create_time=timestamp(found.due_at - found.delay_ms),
-        requested=found.requested,
+        client_requested=found.client_requested,
     )
 
 
@@ -358,8 +356,8 @@ def _step_definition(step: StepDefinition) -> workflow_service_pb2.StepDefinitio
     if step.retry is not None:
         retry = workflow_service_pb2.RetryPolicy(
             max_attempts=step.retry.max_attempts,
-            initial=duration(step.retry.initial_ms),
-            max=duration(step.retry.max_ms),
+            initial_backoff=duration(step.retry.initial_ms),
+            max_backoff=duration(step.retry.max_ms),
             multiplier=step.retry.multiplier,
             jitter=step.retry.jitter,
         )

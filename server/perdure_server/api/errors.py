@@ -2,7 +2,7 @@
 
 A refusal becomes a ``google.rpc.Status`` with `ErrorInfo` (its reason, from ``perdure.v1.ErrorReason``) and the detail
 that fits: `BadRequest`, `ResourceInfo`, `PreconditionFailure` or `RetryInfo`. The message names the field or the
-thing and the mend.
+thing and the hint.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from perdure_server.api.nearest import nearest
+from perdure_server.api.suggestions import nearest
 from perdure_server.engine import rejections as reject
 from perdure_server.runtime import errors
-from perdure_server.runtime.fields import InvalidFields
+from perdure_server.runtime.request_validation import InvalidRequestError
 from perdure_server.store import protocol as store
-from perdure_server.telemetry.logs import Sparing
+from perdure_server.telemetry.logs import RateLimitedLogger
 
 log = logging.getLogger(__name__)
-_database_refused: Final = Sparing(log, "the database refused a call: %s")
+_database_refused: Final = RateLimitedLogger(log, "the database refused a call: %s")
 
 DOMAIN: Final = "perdure"
 STATUS_BYTES_MAX: Final = 4 << 10
@@ -44,7 +44,7 @@ _NAMES_CHARS_MAX: Final = 280
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class ErrorResponse:
     """A refusal, ready for any wire. ``violations`` are (field, description) pairs."""
 
     code: grpc.StatusCode
@@ -57,18 +57,18 @@ class Refusal:
     retry_after_ms: int = 0
 
 
-def refusal_of(error: Exception) -> Refusal:
+def error_response_of(error: Exception) -> ErrorResponse:
     """Return what an error is on the wire. One that the table does not know is a defect: it is logged, and the caller
     is told that nothing can be said about the outcome.
     """
     row = _TABLE.get(type(error))
     if row is None:
         log.error("a call met an error that no rule foresees", exc_info=error)
-        return _outcome_unknown(error)
+        return _commit_unknown(error)
     return row(error)
 
 
-def status_of(refusal: Refusal) -> status_pb2.Status:
+def status_of(refusal: ErrorResponse) -> status_pb2.Status:
     """Return the rich status, cut to `STATUS_BYTES_MAX`."""
     status = status_pb2.Status(code=refusal.code.value[0], message=_cut(refusal.message, _MESSAGE_BYTES_MAX))
     info = error_details_pb2.ErrorInfo(reason=refusal.reason, domain=DOMAIN)
@@ -129,11 +129,11 @@ def _cut(text: str, bytes_max: int) -> str:
 # --- the rows ------------------------------------------------------------------------------------------------
 
 
-def _invalid_fields(error: InvalidFields) -> Refusal:
+def _invalid_fields(error: InvalidRequestError) -> ErrorResponse:
     violations = [(v.path, v.description) for v in error.violations]
     path, description = violations[0]
     more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
-    return Refusal(
+    return ErrorResponse(
         code=grpc.StatusCode.INVALID_ARGUMENT,
         reason="INVALID_FIELD",
         message=f"{path or 'the request'}: {description}{more}",
@@ -141,9 +141,9 @@ def _invalid_fields(error: InvalidFields) -> Refusal:
     )
 
 
-def _request_id_reused(error: reject.RequestIdReused) -> Refusal:
+def _request_id_reused(error: reject.RequestIdReused) -> ErrorResponse:
     message = f"request_id {error.request_id!r} was used for a call with another body; give each call its own"
-    return Refusal(
+    return ErrorResponse(
         code=grpc.StatusCode.INVALID_ARGUMENT,
         reason="REQUEST_ID_REUSED",
         message=message,
@@ -152,8 +152,8 @@ def _request_id_reused(error: reject.RequestIdReused) -> Refusal:
     )
 
 
-def _not_found(reason: str, kind: str, name: str, message: str, **metadata: str) -> Refusal:
-    return Refusal(
+def _not_found(reason: str, kind: str, name: str, message: str, **metadata: str) -> ErrorResponse:
+    return ErrorResponse(
         code=grpc.StatusCode.NOT_FOUND,
         reason=reason,
         message=message,
@@ -162,14 +162,14 @@ def _not_found(reason: str, kind: str, name: str, message: str, **metadata: str)
     )
 
 
-def _instance_not_found(error: reject.InstanceNotFound) -> Refusal:
+def _instance_not_found(error: reject.InstanceNotFound) -> ErrorResponse:
     message = f"there is no instance {error.instance_id!r}; ListInstances tells which there are"
     return _not_found(
         "INSTANCE_NOT_FOUND", "instance", error.instance_id, message, instance_id=error.instance_id
     )
 
 
-def _workflow_not_found(error: reject.WorkflowNotFound) -> Refusal:
+def _workflow_not_found(error: reject.WorkflowNotFound) -> ErrorResponse:
     if error.version and error.versions:
         versions = [str(version) for version in error.versions]
         return _not_found(
@@ -194,7 +194,7 @@ def _workflow_not_found(error: reject.WorkflowNotFound) -> Refusal:
     )
 
 
-def _definition_replaced(error: reject.DefinitionReplaced) -> Refusal:
+def _definition_replaced(error: reject.DefinitionReplaced) -> ErrorResponse:
     message = (
         f"instance {error.instance_id!r} ran on another graph of workflow {error.workflow!r} version {error.version} "
         "than is stored now, so it cannot go on; start a new one (a new graph under a new version keeps the old one)"
@@ -209,7 +209,7 @@ def _definition_replaced(error: reject.DefinitionReplaced) -> Refusal:
     )
 
 
-def _step_not_found(error: reject.StepNotFound) -> Refusal:
+def _step_not_found(error: reject.StepNotFound) -> ErrorResponse:
     near = nearest(error.step_ref, error.known)
     message = (
         f"step_ref: the workflow has no step {error.step_ref!r}; {_did_you_mean(near)}its steps are "
@@ -227,13 +227,13 @@ def _step_not_found(error: reject.StepNotFound) -> Refusal:
     )
 
 
-def _timer_not_found(error: reject.TimerNotFound) -> Refusal:
+def _timer_not_found(error: reject.TimerNotFound) -> ErrorResponse:
     message = f"there is no pending timer {error.reference!r}: it fired, was cancelled, its step ended, or it never was"
     return _not_found("TIMER_NOT_FOUND", "timer", error.reference, message, reference=error.reference)
 
 
-def _already_exists(error: reject.InstanceAlreadyExists) -> Refusal:
-    return Refusal(
+def _already_exists(error: reject.InstanceAlreadyExists) -> ErrorResponse:
+    return ErrorResponse(
         code=grpc.StatusCode.ALREADY_EXISTS,
         reason="INSTANCE_ALREADY_EXISTS",
         message=f"opts.instance_id: instance {error.instance_id!r} exists already; choose another id or leave it empty",
@@ -242,17 +242,17 @@ def _already_exists(error: reject.InstanceAlreadyExists) -> Refusal:
     )
 
 
-def _business_key_in_use(error: reject.BusinessKeyInUse) -> Refusal:
+def _business_key_in_use(error: reject.BusinessKeyInUse) -> ErrorResponse:
     # A start names the key in a field; a retry has none, and no policy to choose.
-    field, mend = "opts.business_key: ", "use it (CONFLICT_POLICY_USE_EXISTING) or wait for its end"
+    field, hint = "opts.business_key: ", "use it (CONFLICT_POLICY_USE_EXISTING) or wait for its end"
     if error.retried:
-        field, mend = "", f"wait for its end or cancel it, then retry {error.retried!r}"
-    return Refusal(
+        field, hint = "", f"wait for its end or cancel it, then retry {error.retried!r}"
+    return ErrorResponse(
         code=grpc.StatusCode.ALREADY_EXISTS,
         reason="BUSINESS_KEY_IN_USE",
         message=(
             f"{field}the live instance {error.instance_id!r} of workflow {error.workflow!r} holds the key "
-            f"{error.business_key!r}; {mend}"
+            f"{error.business_key!r}; {hint}"
         ),
         metadata={
             "instance_id": error.instance_id,
@@ -264,8 +264,8 @@ def _business_key_in_use(error: reject.BusinessKeyInUse) -> Refusal:
     )
 
 
-def _failed(reason: str, message: str, subject: str, **metadata: str) -> Refusal:
-    return Refusal(
+def _failed(reason: str, message: str, subject: str, **metadata: str) -> ErrorResponse:
+    return ErrorResponse(
         code=grpc.StatusCode.FAILED_PRECONDITION,
         reason=reason,
         message=message,
@@ -274,18 +274,18 @@ def _failed(reason: str, message: str, subject: str, **metadata: str) -> Refusal
     )
 
 
-def _terminal(error: reject.InstanceTerminal) -> Refusal:
-    mend = "RetryInstance lets it go on" if error.status == "failed" else "nothing can happen to it any more"
+def _terminal(error: reject.InstanceEnded) -> ErrorResponse:
+    hint = "RetryInstance lets it go on" if error.status == "failed" else "nothing can happen to it any more"
     return _failed(
-        "INSTANCE_TERMINAL",
-        f"instance {error.instance_id!r} is {error.status.upper()}; {mend}",
+        "INSTANCE_ENDED",
+        f"instance {error.instance_id!r} is {error.status.upper()}; {hint}",
         error.instance_id,
         instance_id=error.instance_id,
         state=error.status.upper(),
     )
 
 
-def _not_failed(error: reject.InstanceNotFailed) -> Refusal:
+def _not_failed(error: reject.InstanceNotFailed) -> ErrorResponse:
     return _failed(
         "INSTANCE_NOT_FAILED",
         f"instance {error.instance_id!r} is {error.status.upper()}; only a FAILED instance can be retried",
@@ -295,7 +295,7 @@ def _not_failed(error: reject.InstanceNotFailed) -> Refusal:
     )
 
 
-def _not_awaited(error: reject.EventNotAwaited) -> Refusal:
+def _not_awaited(error: reject.EventNotAwaited) -> ErrorResponse:
     return _failed(
         "EVENT_NOT_AWAITED",
         f"no step waits for {error.event!r} yet; {_steps(error.step_refs)} may later: try then, or set opts.buffer",
@@ -306,7 +306,7 @@ def _not_awaited(error: reject.EventNotAwaited) -> Refusal:
     )
 
 
-def _never_accepted(error: reject.EventNeverAccepted) -> Refusal:
+def _never_accepted(error: reject.EventNeverAccepted) -> ErrorResponse:
     others = (
         f"steps still accept {_listed(error.accepted)}" if error.accepted else "no step accepts any event"
     )
@@ -320,7 +320,7 @@ def _never_accepted(error: reject.EventNeverAccepted) -> Refusal:
     )
 
 
-def _never_of_step(error: reject.StepNeverAccepts) -> Refusal:
+def _never_of_step(error: reject.StepNeverAccepts) -> ErrorResponse:
     takes = f"accepts only {_listed(error.accepted)}" if error.accepted else "takes no event from outside"
     return _failed(
         "EVENT_NEVER_ACCEPTED",
@@ -334,7 +334,7 @@ def _never_of_step(error: reject.StepNeverAccepts) -> Refusal:
     )
 
 
-def _ambiguous(error: reject.AmbiguousEvent) -> Refusal:
+def _ambiguous(error: reject.AmbiguousEvent) -> ErrorResponse:
     return _failed(
         "AMBIGUOUS_EVENT",
         f"{_steps(error.step_refs)} wait for {error.event!r}; pick one by opts.step_ref",
@@ -345,23 +345,23 @@ def _ambiguous(error: reject.AmbiguousEvent) -> Refusal:
     )
 
 
-def _finished(error: reject.StepAlreadyFinished) -> Refusal:
+def _finished(error: reject.StepAlreadyFinished) -> ErrorResponse:
     words = "was skipped" if error.skipped else "has finished"
     return _too_late("STEP_FINISHED", error, words, "it will not run or wait again")
 
 
-def _unreachable(error: reject.StepUnreachable) -> Refusal:
+def _unreachable(error: reject.StepUnreachable) -> ErrorResponse:
     words = "cannot be reached any more in this instance"
     return _too_late("STEP_UNREACHABLE", error, words, "the instance took another path")
 
 
 def _too_late(
     reason: str, error: reject.StepAlreadyFinished | reject.StepUnreachable, words: str, why: str
-) -> Refusal:
-    mend = _others(error.event, error.step_refs) if error.event else why
+) -> ErrorResponse:
+    hint = _others(error.event, error.step_refs) if error.event else why
     return _failed(
         reason,
-        f"step_ref: step {error.step_ref!r} {words}; {mend}",
+        f"step_ref: step {error.step_ref!r} {words}; {hint}",
         error.step_ref,
         instance_id=error.instance_id,
         step_ref=error.step_ref,
@@ -377,7 +377,7 @@ def _others(event: str, step_refs: Sequence[str]) -> str:
     return f"leave it out or name another: {_steps(step_refs)} still {accept} {event!r}"
 
 
-def _no_timeout(error: reject.StepHasNoTimeout) -> Refusal:
+def _no_timeout(error: reject.StepHasNoTimeout) -> ErrorResponse:
     return _failed(
         "STEP_HAS_NO_TIMEOUT",
         f"step_ref: step {error.step_ref!r} has no `timeout` arrow to take; declare one, or pick a step that does",
@@ -387,7 +387,7 @@ def _no_timeout(error: reject.StepHasNoTimeout) -> Refusal:
     )
 
 
-def _not_cancellable(error: reject.TimerNotCancellable) -> Refusal:
+def _not_cancellable(error: reject.TimerNotCancellable) -> ErrorResponse:
     return _failed(
         "TIMER_NOT_CANCELLABLE",
         f"timer {error.reference!r} is a {error.kind} timer; only timeout timers can be cancelled, any can be fired",
@@ -397,12 +397,12 @@ def _not_cancellable(error: reject.TimerNotCancellable) -> Refusal:
     )
 
 
-def _lease_lost(error: errors.LeaseLost) -> Refusal:
+def _lease_lost(error: errors.OwnershipLostError) -> ErrorResponse:
     return _failed("LEASE_LOST", str(error), error.instance_id, instance_id=error.instance_id)
 
 
-def _in_future(error: errors.RevisionInFuture) -> Refusal:
-    return Refusal(
+def _in_future(error: errors.UnreachedRevisionError) -> ErrorResponse:
+    return ErrorResponse(
         code=grpc.StatusCode.OUT_OF_RANGE,
         reason="REVISION_IN_FUTURE",
         message=f"after_revision: {error}; resume from a revision that was seen",
@@ -414,8 +414,8 @@ def _in_future(error: errors.RevisionInFuture) -> Refusal:
     )
 
 
-def _exhausted(reason: str, message: str, retry_after_ms: int = 0, **metadata: str) -> Refusal:
-    return Refusal(
+def _exhausted(reason: str, message: str, retry_after_ms: int = 0, **metadata: str) -> ErrorResponse:
+    return ErrorResponse(
         code=grpc.StatusCode.RESOURCE_EXHAUSTED,
         reason=reason,
         message=message,
@@ -424,7 +424,7 @@ def _exhausted(reason: str, message: str, retry_after_ms: int = 0, **metadata: s
     )
 
 
-def _too_large(error: reject.PayloadTooLarge) -> Refusal:
+def _too_large(error: reject.PayloadTooLarge) -> ErrorResponse:
     return _exhausted(
         "PAYLOAD_TOO_LARGE",
         f"{error.field}: {error.size_bytes} bytes of at most {error.size_bytes_max}; store large things elsewhere and "
@@ -435,7 +435,7 @@ def _too_large(error: reject.PayloadTooLarge) -> Refusal:
     )
 
 
-def _inbox_full(error: reject.InboxFull) -> Refusal:
+def _inbox_full(error: reject.InboxFull) -> ErrorResponse:
     return _exhausted(
         "INBOX_FULL",
         f"the inbox of instance {error.instance_id!r} holds {error.events_max} events; send more once steps took some",
@@ -444,7 +444,7 @@ def _inbox_full(error: reject.InboxFull) -> Refusal:
     )
 
 
-def _too_many_timers(error: reject.TooManyTimers) -> Refusal:
+def _too_many_timers(error: reject.TooManyTimers) -> ErrorResponse:
     return _exhausted(
         "TOO_MANY_TIMERS",
         f"{error.timers_max} timers of ScheduleResume are pending in instance {error.instance_id!r}; cancel those that "
@@ -454,16 +454,16 @@ def _too_many_timers(error: reject.TooManyTimers) -> Refusal:
     )
 
 
-def _overloaded(error: errors.Overloaded) -> Refusal:
+def _overloaded(error: errors.ServerOverloadedError) -> ErrorResponse:
     return _exhausted("OVERLOADED", f"{error}; try again", error.retry_after_ms)
 
 
-def _store_overloaded(error: store.Overloaded) -> Refusal:
+def _store_overloaded(error: store.CommitQueueFullError) -> ErrorResponse:
     return _exhausted("OVERLOADED", "too much waits for the database; try again", RETRY_AFTER_MS)
 
 
-def _unavailable(reason: str, message: str, **metadata: str) -> Refusal:
-    return Refusal(
+def _unavailable(reason: str, message: str, **metadata: str) -> ErrorResponse:
+    return ErrorResponse(
         code=grpc.StatusCode.UNAVAILABLE,
         reason=reason,
         message=message,
@@ -472,23 +472,23 @@ def _unavailable(reason: str, message: str, **metadata: str) -> Refusal:
     )
 
 
-def _database(error: store.StoreError) -> Refusal:
+def _database(error: store.StoreError) -> ErrorResponse:
     _database_refused.tell(error)
     return _unavailable(
         "DATABASE_UNAVAILABLE", "the database cannot be used right now; nothing was changed, try again"
     )
 
 
-def _outcome_unknown(error: Exception) -> Refusal:
+def _commit_unknown(error: Exception) -> ErrorResponse:
     message = "whether the call took effect is unknown; repeat it with the same request_id, which is safe"
-    return _unavailable("OUTCOME_UNKNOWN", message)
+    return _unavailable("COMMIT_UNKNOWN", message)
 
 
-def _shutting_down(error: errors.ShuttingDown) -> Refusal:
+def _shutting_down(error: errors.ServerStoppingError) -> ErrorResponse:
     return _unavailable("SHUTTING_DOWN", "this server is stopping; nothing was changed, try again")
 
 
-def _backup_not_configured(error: errors.BackupNotConfiguredError) -> Refusal:
+def _backup_not_configured(error: errors.BackupNotConfiguredError) -> ErrorResponse:
     return _failed(
         "BACKUP_NOT_CONFIGURED",
         f"{error}; start it with --backup-dir DIRECTORY, or copy the database file as docs/operating.md shows",
@@ -496,9 +496,9 @@ def _backup_not_configured(error: errors.BackupNotConfiguredError) -> Refusal:
     )
 
 
-def _backup_exists(error: store.BackupExistsError) -> Refusal:
+def _backup_exists(error: store.BackupExistsError) -> ErrorResponse:
     name = os.path.basename(error.path)
-    return Refusal(
+    return ErrorResponse(
         code=grpc.StatusCode.ALREADY_EXISTS,
         reason="BACKUP_ALREADY_EXISTS",
         message=f"file_name: {name!r} exists in the directory for backups; choose another name",
@@ -507,7 +507,7 @@ def _backup_exists(error: store.BackupExistsError) -> Refusal:
     )
 
 
-def _backup_failed(error: store.BackupFailedError) -> Refusal:
+def _backup_failed(error: store.BackupFailedError) -> ErrorResponse:
     # It names files of the server. The caller has learned their directory from other backups.
     log.warning("backup failed", extra={"path": error.path, "reason": error.reason})
     name = os.path.basename(error.path)
@@ -516,12 +516,12 @@ def _backup_failed(error: store.BackupFailedError) -> Refusal:
     )
 
 
-def _backup_running(error: errors.BackupRunningError) -> Refusal:
+def _backup_running(error: errors.BackupRunningError) -> ErrorResponse:
     return _exhausted("OVERLOADED", f"{error}; try again once it is complete", BACKUP_RETRY_AFTER_MS)
 
 
-_TABLE: Final[Mapping[type[Exception], Callable[[Any], Refusal]]] = {
-    InvalidFields: _invalid_fields,
+_TABLE: Final[Mapping[type[Exception], Callable[[Any], ErrorResponse]]] = {
+    InvalidRequestError: _invalid_fields,
     reject.RequestIdReused: _request_id_reused,
     reject.InstanceNotFound: _instance_not_found,
     reject.WorkflowNotFound: _workflow_not_found,
@@ -530,7 +530,7 @@ _TABLE: Final[Mapping[type[Exception], Callable[[Any], Refusal]]] = {
     reject.TimerNotFound: _timer_not_found,
     reject.InstanceAlreadyExists: _already_exists,
     reject.BusinessKeyInUse: _business_key_in_use,
-    reject.InstanceTerminal: _terminal,
+    reject.InstanceEnded: _terminal,
     reject.InstanceNotFailed: _not_failed,
     reject.EventNotAwaited: _not_awaited,
     reject.EventNeverAccepted: _never_accepted,
@@ -540,17 +540,17 @@ _TABLE: Final[Mapping[type[Exception], Callable[[Any], Refusal]]] = {
     reject.StepUnreachable: _unreachable,
     reject.StepHasNoTimeout: _no_timeout,
     reject.TimerNotCancellable: _not_cancellable,
-    errors.LeaseLost: _lease_lost,
-    errors.RevisionInFuture: _in_future,
-    errors.Overloaded: _overloaded,
-    store.Overloaded: _store_overloaded,
+    errors.OwnershipLostError: _lease_lost,
+    errors.UnreachedRevisionError: _in_future,
+    errors.ServerOverloadedError: _overloaded,
+    store.CommitQueueFullError: _store_overloaded,
     reject.PayloadTooLarge: _too_large,
     reject.InboxFull: _inbox_full,
     reject.TooManyTimers: _too_many_timers,
-    store.Unavailable: _database,
-    store.NewerFormat: _database,
-    store.OutcomeUnknown: _outcome_unknown,
-    errors.ShuttingDown: _shutting_down,
+    store.StoreUnavailableError: _database,
+    store.NewerFormatError: _database,
+    store.CommitUnknownError: _commit_unknown,
+    errors.ServerStoppingError: _shutting_down,
     errors.BackupNotConfiguredError: _backup_not_configured,
     errors.BackupRunningError: _backup_running,
     store.BackupExistsError: _backup_exists,

@@ -18,12 +18,12 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from perdure_server.api.admission import Gate, Peer
-from perdure_server.api.errors import DETAILS_KEY, refusal_of, status_of
-from perdure_server.api.tallies import CALL_SECONDS, CallTally
-from perdure_server.runtime.errors import Overloaded
-from perdure_server.runtime.fields import InvalidFields, Violation
-from perdure_server.telemetry.tally import Histogram
+from perdure_server.api.admission import AdmissionController, Peer
+from perdure_server.api.call_counters import CALL_SECONDS, CallCounters
+from perdure_server.api.errors import DETAILS_KEY, error_response_of, status_of
+from perdure_server.runtime.errors import ServerOverloadedError
+from perdure_server.runtime.request_validation import InvalidRequestError, Violation
+from perdure_server.telemetry.counters import Histogram
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -34,7 +34,7 @@ ANSWER_BYTES_SMALL: Final = 16 << 10
 """Answers up to this size are not counted while the client has not read them: there are only so many calls."""
 
 
-class SilentCall(Exception):
+class SilentCallError(Exception):
     """The call's headers came, but not its message."""
 
 
@@ -43,7 +43,7 @@ class Rpc(Protocol):
 
     name: str
 
-    def handler(self, gate: Gate) -> Any: ...
+    def handler(self, admission: AdmissionController) -> Any: ...
 
 
 class Unary:
@@ -67,25 +67,29 @@ class Unary:
         self._mutating = mutating
         self._is_list = is_list
 
-    def handler(self, gate: Gate) -> Any:
+    def handler(self, admission: AdmissionController) -> Any:
         """Return the handler for grpc."""
         parse, call, mutating = self._parse, self._call, self._mutating
-        enter, leave = (gate.enter_list, gate.leave_list) if self._is_list else (gate.enter, gate.leave)
-        deadlines = gate.deadlines
+        enter, leave = (
+            (admission.enter_list, admission.leave_list)
+            if self._is_list
+            else (admission.enter, admission.leave)
+        )
+        deadlines = admission.deadlines
         seconds = Histogram(CALL_SECONDS)
-        tally = gate.tallies[self.name] = CallTally(seconds)
+        counters = admission.call_counters[self.name] = CallCounters(seconds)
 
         async def handle(_: Requests, context: Context) -> bytes:
-            peer = gate.peer_of(context)
+            peer = admission.peer_of(context)
             try:
-                body = await read_message(context, gate, peer)
+                body = await read_message(context, admission, peer)
                 size_bytes = len(body)
                 enter(peer, size_bytes, mutating=mutating)
             except asyncio.CancelledError:
-                tally.cancelled()
+                counters.cancelled()
                 raise
             except Exception as error:
-                await refuse(context, error, tally)
+                await refuse(context, error, counters)
                 raise AssertionError("abort returned") from error
             began = perf_counter()
             bounded = deadlines.enter() if context.time_remaining() is None else None
@@ -95,24 +99,24 @@ class Unary:
                 body = b""
                 answer = (await pending).SerializeToString()
                 if len(answer) > ANSWER_BYTES_SMALL:
-                    gate.hold_until_done(peer, len(answer), context)
-                tally.ok += 1
+                    admission.hold_until_done(peer, len(answer), context)
+                counters.ok += 1
                 return answer
             except asyncio.CancelledError:
                 if bounded is None or not deadlines.is_overdue():
-                    tally.cancelled()
+                    counters.cancelled()
                     raise
-                tally.refused("DEADLINE_EXCEEDED")
+                counters.refused("DEADLINE_EXCEEDED")
                 await context.abort(
                     grpc.StatusCode.DEADLINE_EXCEEDED,
                     f"the call brought no deadline and took longer than {deadlines.seconds:g} s; "
                     "whether it took effect is unknown, repeat it with the same request_id",
                 )
             except DecodeError:
-                await refuse(context, _not_a(parse), tally)
+                await refuse(context, _not_a(parse), counters)
             except Exception as error:  # noqa: BLE001 - the table tells it, or logs it
                 answer = b""
-                await refuse(context, error, tally)
+                await refuse(context, error, counters)
             finally:
                 seconds.add(perf_counter() - began)
                 if bounded is not None:
@@ -133,77 +137,81 @@ class Streaming:
         self._parse: Callable[[bytes], Message] = request_type.FromString
         self._call: Callable[[Any], AsyncGenerator[Message, None]] = call
 
-    def handler(self, gate: Gate) -> Any:
+    def handler(self, admission: AdmissionController) -> Any:
         """Return the handler for grpc."""
-        parse, call, limits = self._parse, self._call, gate.limits
-        tally = gate.tallies[self.name] = CallTally()
+        parse, call, limits = self._parse, self._call, admission.limits
+        counters = admission.call_counters[self.name] = CallCounters()
 
         async def handle(_: Requests, context: Context) -> None:
-            peer = gate.peer_of(context)
+            peer = admission.peer_of(context)
             try:
-                body = await read_message(context, gate, peer)
-                gate.enter_watch(peer)
+                body = await read_message(context, admission, peer)
+                admission.enter_watch(peer)
             except asyncio.CancelledError:
-                tally.cancelled()
+                counters.cancelled()
                 raise
             except Exception as error:
-                await refuse(context, error, tally)
+                await refuse(context, error, counters)
                 raise AssertionError("abort returned") from error
             try:
                 seconds = limits.watch_seconds if context.time_remaining() is None else None
                 messages = call(parse(body))
                 body = b""
                 async with contextlib.aclosing(messages):
-                    await _pass_on(messages, context, gate, peer, seconds)
-                tally.ok += 1
+                    await _pass_on(messages, context, admission, peer, seconds)
+                counters.ok += 1
             except asyncio.CancelledError:
-                tally.cancelled()
+                counters.cancelled()
                 raise
             except grpc.aio.InternalError:
-                tally.cancelled()
+                counters.cancelled()
                 return  # the connection is gone: nobody is there to be told
             except DecodeError:
-                await refuse(context, _not_a(parse), tally)
+                await refuse(context, _not_a(parse), counters)
             except TimeoutError:
-                tally.refused("DEADLINE_EXCEEDED")
+                counters.refused("DEADLINE_EXCEEDED")
                 await context.abort(
                     grpc.StatusCode.DEADLINE_EXCEEDED,
                     "the watch was open or unread for too long; resume it after the last revision that came",
                 )
             except Exception as error:  # noqa: BLE001 - the table tells it, or logs it
-                await refuse(context, error, tally)
+                await refuse(context, error, counters)
             finally:
-                gate.leave_watch(peer)
+                admission.leave_watch(peer)
 
         return grpc.stream_stream_rpc_method_handler(handle)
 
 
-async def read_message(context: Context, gate: Gate, peer: Peer) -> bytes:
+async def read_message(context: Context, admission: AdmissionController, peer: Peer) -> bytes:
     """Return the call's one message.
 
     Raises:
-        SilentCall: the message did not arrive in time.
-        Overloaded: too many messages are on their way.
+        SilentCallError: the message did not arrive in time.
+        ServerOverloadedError: too many messages are on their way.
     """
-    arrivals = gate.arrivals
-    bulk = False if gate.try_read(peer) else await gate.wait_to_read(peer)
+    arrivals = admission.arrivals
+    bulk = False if admission.try_read(peer) else await admission.wait_to_read(peer)
     call = arrivals.enter()
     try:
         body = await context.read()
     except asyncio.CancelledError:
         if not arrivals.is_overdue():
             raise
-        raise SilentCall from None
+        raise SilentCallError from None
     finally:
         arrivals.leave(call)
-        gate.leave_read(peer, bulk=bulk)
+        admission.leave_read(peer, bulk=bulk)
     if not isinstance(body, bytes):
-        raise InvalidFields((Violation("", "the call ended without a message; send one"),))
+        raise InvalidRequestError((Violation("", "the call ended without a message; send one"),))
     return body
 
 
 async def _pass_on(
-    messages: AsyncGenerator[Message, None], context: Context, gate: Gate, peer: Peer, seconds: float | None
+    messages: AsyncGenerator[Message, None],
+    context: Context,
+    admission: AdmissionController,
+    peer: Peer,
+    seconds: float | None,
 ) -> None:
     """Write the messages of a stream. Raises ``TimeoutError`` after ``seconds``, or once a stalled reader reads on.
 
@@ -226,18 +234,18 @@ async def _pass_on(
             return
         size_bytes = len(out)
         try:
-            gate.hold(peer, size_bytes)
-        except Overloaded:
+            admission.hold(peer, size_bytes)
+        except ServerOverloadedError:
             out = None
             raise
-        watchdog = loop.call_later(gate.limits.watch_write_seconds, stalled)
+        watchdog = loop.call_later(admission.limits.watch_write_seconds, stalled)
         try:
             await context.write(out)
         finally:
             # Until the next one comes, which may be long, nothing of this one is kept.
             out = None
             watchdog.cancel()
-            gate.let_go(peer, size_bytes)
+            admission.let_go(peer, size_bytes)
             if closing is not None:
                 await closing
         if closing is not None:
@@ -249,19 +257,19 @@ async def _next_bytes(messages: AsyncGenerator[Message, None]) -> bytes | None:
     return None if message is None else message.SerializeToString()
 
 
-async def refuse(context: Context, error: Exception, tally: CallTally | None = None) -> None:
+async def refuse(context: Context, error: Exception, counters: CallCounters | None = None) -> None:
     """End a call with what the error table says, and count it. Does not return."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
-    if isinstance(error, SilentCall):
-        if tally is not None:
-            tally.refused("DEADLINE_EXCEEDED")
+    if isinstance(error, SilentCallError):
+        if counters is not None:
+            counters.refused("DEADLINE_EXCEEDED")
         await context.abort(
             grpc.StatusCode.DEADLINE_EXCEEDED, "the call's message did not follow its headers in time"
         )
-    refusal = refusal_of(error)
-    if tally is not None:
-        tally.refused(refusal.code.name, refusal.reason)
+    refusal = error_response_of(error)
+    if counters is not None:
+        counters.refused(refusal.code.name, refusal.reason)
     status = status_of(refusal)
     _forget_frames(error)
     await context.abort(
@@ -280,9 +288,9 @@ def _forget_frames(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _not_a(parse: Callable[[bytes], Message]) -> InvalidFields:
+def _not_a(parse: Callable[[bytes], Message]) -> InvalidRequestError:
     name = getattr(parse, "__self__", None)
     what = getattr(getattr(name, "DESCRIPTOR", None), "full_name", "message of this call")
-    return InvalidFields(
+    return InvalidRequestError(
         (Violation("", f"the bytes are no {what} with UTF-8 strings; send what protobuf encodes"),)
     )

@@ -14,10 +14,10 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from perdure_server.api.admission import Gate, Peer
-from perdure_server.api.handlers import Context, Requests, SilentCall, read_message, refuse
-from perdure_server.runtime.errors import Overloaded
-from perdure_server.runtime.fields import InvalidFields
+from perdure_server.api.admission import AdmissionController, Peer
+from perdure_server.api.handlers import Context, Requests, SilentCallError, read_message, refuse
+from perdure_server.runtime.errors import ServerOverloadedError
+from perdure_server.runtime.request_validation import InvalidRequestError
 
 NAME: Final = "grpc.health.v1.Health"
 LIVENESS: Final = "liveness"
@@ -53,14 +53,14 @@ class Health:
         self._closed = True
         self._tell()
 
-    def handlers(self, gate: Gate) -> dict[str, Any]:
-        """Return the handlers for a gRPC server with this gate. Each listener has a gate of its own."""
+    def handlers(self, admission: AdmissionController) -> dict[str, Any]:
+        """Return the handlers for a gRPC server with this admission. Each listener has a admission of its own."""
 
         async def check(_: Requests, context: Context) -> bytes:
-            return await self._check(context, gate, gate.peer_of(context))
+            return await self._check(context, admission, admission.peer_of(context))
 
         async def watch(_: Requests, context: Context) -> None:
-            await self._watch(context, gate, gate.peer_of(context))
+            await self._watch(context, admission, admission.peer_of(context))
 
         return {
             "Check": grpc.stream_unary_rpc_method_handler(check),
@@ -78,19 +78,19 @@ class Health:
             return _SERVING if self._ready else _NOT_SERVING
         return None
 
-    async def _check(self, context: Context, gate: Gate, peer: Peer) -> bytes:
-        status = self._status(await self._service(context, gate, peer))
+    async def _check(self, context: Context, admission: AdmissionController, peer: Peer) -> bytes:
+        status = self._status(await self._service(context, admission, peer))
         if status is None:
             await context.abort(
                 grpc.StatusCode.NOT_FOUND, "no such service; ask for '' to hear of the whole server"
             )
         return health_pb2.HealthCheckResponse(status=status).SerializeToString()
 
-    async def _watch(self, context: Context, gate: Gate, peer: Peer) -> None:
-        service = await self._service(context, gate, peer)
-        if self._closed or not gate.enter_health_watch(peer):
+    async def _watch(self, context: Context, admission: AdmissionController, peer: Peer) -> None:
+        service = await self._service(context, admission, peer)
+        if self._closed or not admission.enter_health_watch(peer):
             await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watch the health; call Check instead"
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watch the health; call Violations instead"
             )
         change = asyncio.Event()
         self._changes.add(change)
@@ -102,7 +102,7 @@ class Health:
                 if status is None:
                     status = _UNKNOWN
                 if status != told:
-                    async with asyncio.timeout(gate.limits.watch_write_seconds):
+                    async with asyncio.timeout(admission.limits.watch_write_seconds):
                         await context.write(health_pb2.HealthCheckResponse(status=status).SerializeToString())
                     told = status
                 await change.wait()
@@ -110,14 +110,16 @@ class Health:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the watch was unread for too long")
         finally:
             self._changes.discard(change)
-            gate.leave_health_watch(peer)
+            admission.leave_health_watch(peer)
 
-    async def _service(self, context: Context, gate: Gate, peer: Peer) -> str:
+    async def _service(self, context: Context, admission: AdmissionController, peer: Peer) -> str:
         """Return the name that the call's message asks about."""
         try:
-            return health_pb2.HealthCheckRequest.FromString(await read_message(context, gate, peer)).service
+            return health_pb2.HealthCheckRequest.FromString(
+                await read_message(context, admission, peer)
+            ).service
         except DecodeError:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the bytes are no {NAME} request")
-        except (SilentCall, InvalidFields, Overloaded) as error:
+        except (SilentCallError, InvalidRequestError, ServerOverloadedError) as error:
             await refuse(context, error)
             raise AssertionError("abort returned") from error

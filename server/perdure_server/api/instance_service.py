@@ -10,18 +10,18 @@ from perdure.v1 import instance_service_pb2 as pb
 from perdure.validation import VERSION_MAX
 from perdure_server.api import convert
 from perdure_server.api.handlers import Rpc, Streaming, Unary
-from perdure_server.api.pages import fill, page_token, read_page_token
+from perdure_server.api.pagination import fill, page_token, read_page_token
 from perdure_server.engine.rejections import InstanceNotFound
-from perdure_server.runtime.errors import RevisionInFuture
-from perdure_server.runtime.fields import BUSINESS_KEY_BYTES_MAX, REASON_BYTES_MAX, Check
-from perdure_server.runtime.service import Runtime
+from perdure_server.runtime.errors import UnreachedRevisionError
+from perdure_server.runtime.operations import Operations
+from perdure_server.runtime.request_validation import BUSINESS_KEY_BYTES_MAX, REASON_BYTES_MAX, Violations
 from perdure_server.runtime.watch import WatchEnd, WatchEntry, WatchEvent, WatchHeartbeat, WatchSnapshot
 from perdure_server.store.protocol import InstanceCursor, InstanceFilter, StoredInstance
 
 NAME: Final = "perdure.v1.InstanceService"
 
 _END_REASON: Final = {
-    "finished": pb.WATCH_END_REASON_INSTANCE_FINISHED,
+    "finished": pb.WATCH_END_REASON_INSTANCE_ENDED,
     "draining": pb.WATCH_END_REASON_SERVER_DRAINING,
 }
 
@@ -29,7 +29,7 @@ _END_REASON: Final = {
 class InstanceService:
     """See ``proto/perdure/v1/instance_service.proto``."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Operations) -> None:
         self._runtime = runtime
 
     def rpcs(self) -> list[Rpc]:
@@ -44,22 +44,22 @@ class InstanceService:
         ]
 
     async def get_instance(self, request: pb.GetInstanceRequest) -> pb.GetInstanceResponse:
-        check = Check()
-        instance_id = check.instance_id("instance_id", request.instance_id)
-        check.done()
+        violations = Violations()
+        instance_id = violations.instance_id("instance_id", request.instance_id)
+        violations.raise_if_invalid()
         stored = await self._runtime.get_instance(instance_id)
         return pb.GetInstanceResponse(instance=self._instance(stored))
 
     async def list_instances(self, request: pb.ListInstancesRequest) -> pb.ListInstancesResponse:
-        check = Check()
-        limit = check.page_size("page_size", request.page_size)
-        workflow = check.name("workflow", request.workflow, optional=True)
-        version = _version_filter(check, request)
-        business_key = check.text("business_key", request.business_key, BUSINESS_KEY_BYTES_MAX)
-        labels = check.labels("labels", request.labels)
+        violations = Violations()
+        limit = violations.page_size("page_size", request.page_size)
+        workflow = violations.name("workflow", request.workflow, optional=True)
+        version = _version_filter(violations, request)
+        business_key = violations.text("business_key", request.business_key, BUSINESS_KEY_BYTES_MAX)
+        labels = violations.labels("labels", request.labels)
         for state in request.states:
             if state not in convert.STATUS_OF:
-                check.blame("states", f"must be states of an instance, not {state}")
+                violations.add_violation("states", f"must be states of an instance, not {state}")
         where = InstanceFilter(
             statuses=frozenset(convert.STATUS_OF[s] for s in request.states if s in convert.STATUS_OF),
             workflow=workflow,
@@ -69,8 +69,8 @@ class InstanceService:
             unconsumed=request.unconsumed_events,
         )
         query = _list_query(where)
-        cursor = read_page_token(check, query, request.page_token, (int, str))
-        check.done()
+        cursor = read_page_token(violations, query, request.page_token, (int, str))
+        violations.raise_if_invalid()
         after = InstanceCursor(*cursor) if cursor else None
         page = await self._runtime.store.list_instances(where, limit=limit, after=after)
         response = pb.ListInstancesResponse(instances=await fill(page.instances, convert.summary))
@@ -83,13 +83,13 @@ class InstanceService:
         return response
 
     async def list_history(self, request: pb.ListHistoryRequest) -> pb.ListHistoryResponse:
-        check = Check()
-        instance_id = check.instance_id("instance_id", request.instance_id)
-        after_revision = check.revision("after_revision", request.after_revision)
-        limit = check.page_size("page_size", request.page_size)
+        violations = Violations()
+        instance_id = violations.instance_id("instance_id", request.instance_id)
+        after_revision = violations.revision("after_revision", request.after_revision)
+        limit = violations.page_size("page_size", request.page_size)
         query = ("history", instance_id, after_revision)
-        cursor = read_page_token(check, query, request.page_token, (int,))
-        check.done()
+        cursor = read_page_token(violations, query, request.page_token, (int,))
+        violations.raise_if_invalid()
         position = cursor[0] if cursor else after_revision
         store = self._runtime.store
         found = await store.history(instance_id, after_revision=position, limit=limit + 1)
@@ -98,7 +98,7 @@ class InstanceService:
             if state is None:
                 raise InstanceNotFound(instance_id)
             if after_revision > state.revision:
-                raise RevisionInFuture(instance_id, after_revision, state.revision)
+                raise UnreachedRevisionError(instance_id, after_revision, state.revision)
         entries = await fill(found[:limit], lambda entry: convert.entry(instance_id, entry))
         response = pb.ListHistoryResponse(entries=entries)
         if len(entries) < len(found):
@@ -108,12 +108,12 @@ class InstanceService:
     async def watch_instance(
         self, request: pb.WatchInstanceRequest
     ) -> AsyncGenerator[pb.WatchInstanceResponse, None]:
-        check = Check()
-        instance_id = check.instance_id("instance_id", request.instance_id)
+        violations = Violations()
+        instance_id = violations.instance_id("instance_id", request.instance_id)
         after_revision = None
         if request.HasField("after_revision"):
-            after_revision = check.revision("after_revision", request.after_revision)
-        check.done()
+            after_revision = violations.revision("after_revision", request.after_revision)
+        violations.raise_if_invalid()
         async with aclosing(self._runtime.watch(instance_id, after_revision)) as events:
             with suppress(StopAsyncIteration):
                 # Not by `async for`, whose variable would keep a snapshot for as long as nothing follows it.
@@ -121,19 +121,19 @@ class InstanceService:
                     yield await self._next_response(instance_id, events)
 
     async def cancel_instance(self, request: pb.CancelInstanceRequest) -> pb.CancelInstanceResponse:
-        check = Check()
-        instance_id = check.instance_id("instance_id", request.instance_id)
-        request_id = check.request_id("opts.request_id", request.opts.request_id)
-        reason = check.text("opts.reason", request.opts.reason, REASON_BYTES_MAX)
-        check.done()
+        violations = Violations()
+        instance_id = violations.instance_id("instance_id", request.instance_id)
+        request_id = violations.request_id("opts.request_id", request.opts.request_id)
+        reason = violations.text("opts.reason", request.opts.reason, REASON_BYTES_MAX)
+        violations.raise_if_invalid()
         answer = await self._runtime.cancel_instance(instance_id, reason=reason, request_id=request_id)
         return pb.CancelInstanceResponse(revision=answer.revision)
 
     async def retry_instance(self, request: pb.RetryInstanceRequest) -> pb.RetryInstanceResponse:
-        check = Check()
-        instance_id = check.instance_id("instance_id", request.instance_id)
-        request_id = check.request_id("opts.request_id", request.opts.request_id)
-        check.done()
+        violations = Violations()
+        instance_id = violations.instance_id("instance_id", request.instance_id)
+        request_id = violations.request_id("opts.request_id", request.opts.request_id)
+        violations.raise_if_invalid()
         answer = await self._runtime.retry_instance(instance_id, request_id=request_id)
         return pb.RetryInstanceResponse(revision=answer.revision)
 
@@ -158,12 +158,14 @@ class InstanceService:
         return convert.instance(stored, self._runtime.has_code)
 
 
-def _version_filter(check: Check, request: pb.ListInstancesRequest) -> int:
+def _version_filter(violations: Violations, request: pb.ListInstancesRequest) -> int:
     version = request.version
     if version > VERSION_MAX:
-        check.blame("version", f"must be 0 (any version) to {VERSION_MAX}, not {version}")
+        violations.add_violation("version", f"must be 0 (any version) to {VERSION_MAX}, not {version}")
     elif version and not request.workflow:
-        check.blame("version", f"requires workflow: set the workflow that {version} is a version of")
+        violations.add_violation(
+            "version", f"requires workflow: set the workflow that {version} is a version of"
+        )
     return version
 
 

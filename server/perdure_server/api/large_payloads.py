@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from perdure_server.engine.commands import Payload
-from perdure_server.runtime.fields import Check
+from perdure_server.runtime.request_validation import Violations
 
 
 class LargePayloads:
@@ -20,8 +20,8 @@ class LargePayloads:
         self._turn = asyncio.Lock()
 
     async def payload(
-        self, check: Check, path: str, text: str, *, must_be_object: bool = False
+        self, violations: Violations, path: str, text: str, *, must_be_object: bool = False
     ) -> Payload | None:
-        """Validate a JSON text as `Check.payload` does. Leave ``check`` alone until this returns."""
+        """Validate a JSON text as `Violations.payload` does. Leave ``check`` alone until this returns."""
         async with self._turn:
-            return await asyncio.to_thread(check.payload, path, text, must_be_object=must_be_object)
+            return await asyncio.to_thread(violations.payload, path, text, must_be_object=must_be_object)

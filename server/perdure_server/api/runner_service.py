@@ -9,9 +9,9 @@ from perdure_server.api.convert import timestamp
 from perdure_server.api.handlers import Rpc, Unary
 from perdure_server.api.large_payloads import LargePayloads
 from perdure_server.engine.commands import EMPTY_OBJECT, payload
-from perdure_server.runtime.answers import ConflictPolicy, Disposition
-from perdure_server.runtime.fields import BUSINESS_KEY_BYTES_MAX, LARGE_PAYLOAD_BYTES, Check
-from perdure_server.runtime.service import Runtime
+from perdure_server.runtime.operations import Operations
+from perdure_server.runtime.request_validation import BUSINESS_KEY_BYTES_MAX, LARGE_PAYLOAD_BYTES, Violations
+from perdure_server.runtime.results import ConflictPolicy, Disposition
 
 NAME: Final = "perdure.v1.RunnerService"
 
@@ -30,7 +30,7 @@ _DISPOSITION: Final = {
 class RunnerService:
     """See ``proto/perdure/v1/runner_service.proto``."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Operations) -> None:
         self._runtime = runtime
         self._large = LargePayloads()
 
@@ -43,32 +43,32 @@ class RunnerService:
         ]
 
     async def start_instance(self, request: pb.StartInstanceRequest) -> pb.StartInstanceResponse:
-        check = Check()
+        violations = Violations()
         opts = request.opts
-        workflow = check.name("workflow", request.workflow)
+        workflow = violations.name("workflow", request.workflow)
         # An absent context is the empty object, as an absent payload is; so is one without a body.
         context = _EMPTY
         if request.context.HasField("json"):
             text = request.context.json
             # Not in a function of its own: awaiting a coroutine costs a small call more than the comparison.
             if len(text) > LARGE_PAYLOAD_BYTES:
-                found = await self._large.payload(check, "context", text, must_be_object=True)
+                found = await self._large.payload(violations, "context", text, must_be_object=True)
             else:
-                found = check.payload("context", text, must_be_object=True)
+                found = violations.payload("context", text, must_be_object=True)
             del text
             context = found or _EMPTY
-        request_id = check.request_id("opts.request_id", opts.request_id)
-        instance_id = check.instance_id("opts.instance_id", opts.instance_id, optional=True)
-        version = check.version("opts.version", opts.version)
-        business_key = check.text("opts.business_key", opts.business_key, BUSINESS_KEY_BYTES_MAX)
+        request_id = violations.request_id("opts.request_id", opts.request_id)
+        instance_id = violations.instance_id("opts.instance_id", opts.instance_id, optional=True)
+        version = violations.version("opts.version", opts.version)
+        business_key = violations.text("opts.business_key", opts.business_key, BUSINESS_KEY_BYTES_MAX)
         policy = _CONFLICT_POLICY.get(opts.conflict_policy)
         if policy is None:
-            check.blame(
+            violations.add_violation(
                 "opts.conflict_policy", "must be CONFLICT_POLICY_FAIL or CONFLICT_POLICY_USE_EXISTING"
             )
-        start_delay_ms = check.delay_ms("opts.start_delay_ms", opts.start_delay_ms, smallest=0)
-        labels = check.labels("opts.labels", opts.labels)
-        check.done()
+        start_delay_ms = violations.delay_ms("opts.start_delay_ms", opts.start_delay_ms, smallest=0)
+        labels = violations.labels("opts.labels", opts.labels)
+        violations.raise_if_invalid()
         # A call can wait for its commit. Meanwhile it keeps the payload, and not the message that brought it.
         del request, opts
         answer = await self._runtime.start_instance(
@@ -90,22 +90,22 @@ class RunnerService:
         )
 
     async def resume(self, request: pb.ResumeRequest) -> pb.ResumeResponse:
-        check = Check()
+        violations = Violations()
         opts = request.opts
-        instance_id = check.instance_id("instance_id", request.instance_id)
-        event = check.event("event", request.event)
-        request_id = check.request_id("opts.request_id", opts.request_id)
+        instance_id = violations.instance_id("instance_id", request.instance_id)
+        event = violations.event("event", request.event)
+        request_id = violations.request_id("opts.request_id", opts.request_id)
         body = None
         if opts.payload.HasField("json"):
             text = opts.payload.json
             if len(text) > LARGE_PAYLOAD_BYTES:
-                body = await self._large.payload(check, "opts.payload", text)
+                body = await self._large.payload(violations, "opts.payload", text)
             else:
-                body = check.payload("opts.payload", text)
+                body = violations.payload("opts.payload", text)
             del text
-        step_ref = check.name("opts.step_ref", opts.step_ref, optional=True)
+        step_ref = violations.name("opts.step_ref", opts.step_ref, optional=True)
         buffer = opts.buffer
-        check.done()
+        violations.raise_if_invalid()
         del request, opts
         answer = await self._runtime.resume(
             instance_id,
@@ -122,12 +122,12 @@ class RunnerService:
         )
 
     async def schedule_resume(self, request: pb.ScheduleResumeRequest) -> pb.ScheduleResumeResponse:
-        check = Check()
-        instance_id = check.instance_id("instance_id", request.instance_id)
-        step_ref = check.name("step_ref", request.step_ref)
-        delay_ms = check.delay_ms("delay_ms", request.delay_ms)
-        request_id = check.request_id("opts.request_id", request.opts.request_id)
-        check.done()
+        violations = Violations()
+        instance_id = violations.instance_id("instance_id", request.instance_id)
+        step_ref = violations.name("step_ref", request.step_ref)
+        delay_ms = violations.delay_ms("delay_ms", request.delay_ms)
+        request_id = violations.request_id("opts.request_id", request.opts.request_id)
+        violations.raise_if_invalid()
         answer = await self._runtime.schedule_resume(
             instance_id, step_ref=step_ref, delay_ms=delay_ms, request_id=request_id
         )

@@ -16,10 +16,10 @@ from perdure_server.api import (
     timer_service,
     workflow_service,
 )
-from perdure_server.api.admission import Gate
+from perdure_server.api.admission import AdmissionController
 from perdure_server.api.limits import HEALTH_LIMITS, Limits
-from perdure_server.runtime.service import Runtime
-from perdure_server.security.listen import CannotListen, cannot_be_had
+from perdure_server.runtime.operations import Operations
+from perdure_server.security.addresses import CannotListenError, cannot_be_had
 from perdure_server.security.unix_socket import Endpoint, UnixAddress, remove_stale, restrict
 from perdure_server.store.closing import finish
 
@@ -39,7 +39,7 @@ class ApiServer:
 
     def __init__(
         self,
-        runtime: Runtime,
+        runtime: Operations,
         *,
         listen: Endpoint,
         credentials: grpc.ServerCredentials | None = None,
@@ -53,7 +53,7 @@ class ApiServer:
         self._credentials = credentials
         self._reflect = reflect
         self._limits = limits or Limits()
-        self.gate = Gate(self._limits)
+        self.admission = AdmissionController(self._limits)
         self._health = health.Health(name for name, _ in SERVICES)
         self._server: grpc.aio.Server | None = None
         self._health_listen = health_listen
@@ -65,19 +65,19 @@ class ApiServer:
         return self._health_listen
 
     async def start_health(self) -> None:
-        """Listen for health checks only, if there is an address for them. Raises `CannotListen`."""
+        """Listen for health checks only, if there is an address for them. Raises `CannotListenError`."""
         if self._health_listen is None:
             return
-        server = self._new_server(Gate(HEALTH_LIMITS))
+        server = self._new_server(AdmissionController(HEALTH_LIMITS))
         self._health_listen = _bind(server, "--health-listen", self._health_listen, None)
         self._health_server = server
         await finish(server.start())
 
     async def start(self) -> Endpoint:
-        """Listen, not ready yet, and return the address with its port. Raises `CannotListen`."""
-        server = self._new_server(self.gate)
+        """Listen, not ready yet, and return the address with its port. Raises `CannotListenError`."""
+        server = self._new_server(self.admission)
         for name, service in SERVICES:
-            handlers = {rpc.name: rpc.handler(self.gate) for rpc in service(self._runtime).rpcs()}
+            handlers = {rpc.name: rpc.handler(self.admission) for rpc in service(self._runtime).rpcs()}
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
         if self._reflect:
             names = [name for name, _ in SERVICES]
@@ -89,21 +89,21 @@ class ApiServer:
         await finish(server.start())
         return address
 
-    def _new_server(self, gate: Gate) -> grpc.aio.Server:
+    def _new_server(self, admission: AdmissionController) -> grpc.aio.Server:
         """Return a gRPC server that has the health service."""
-        limits = gate.limits
+        limits = admission.limits
         server = grpc.aio.server(
             options=limits.channel_options(),
             maximum_concurrent_rpcs=limits.rpcs_max(),
         )
         server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(health.NAME, self._health.handlers(gate)),)
+            (grpc.method_handlers_generic_handler(health.NAME, self._health.handlers(admission)),)
         )
         return server
 
     async def set_ready(self, *, ready: bool) -> None:
         """Tell load balancers whether to send calls here."""
-        self._health.set_ready(ready=ready and not self.gate.draining)
+        self._health.set_ready(ready=ready and not self.admission.draining)
 
     @property
     def ready(self) -> bool:
@@ -112,14 +112,14 @@ class ApiServer:
 
     async def drain(self) -> None:
         """Take no new work: not ready, mutating calls and watches refused. What is under way goes on."""
-        self.gate.draining = True
+        self.admission.draining = True
         await self.set_ready(ready=False)
 
-    async def stop(self, grace_seconds: float) -> None:
+    async def stop(self, shutdown_timeout_seconds: float) -> None:
         """Let calls that are under way end within the grace time, then close every connection."""
         self._health.close()
         if self._server is not None:
-            await self._server.stop(grace_seconds)
+            await self._server.stop(shutdown_timeout_seconds)
         await self.stop_health()
 
     async def stop_health(self) -> None:
@@ -134,7 +134,7 @@ class ApiServer:
 def _bind(
     server: grpc.aio.Server, option: str, endpoint: Endpoint, credentials: grpc.ServerCredentials | None
 ) -> Endpoint:
-    """Bind a gRPC server to an address and return it with its port. Raises `CannotListen`."""
+    """Bind a gRPC server to an address and return it with its port. Raises `CannotListenError`."""
     remove_stale(option, endpoint)
     try:
         if credentials is None:
@@ -144,7 +144,7 @@ def _bind(
     except RuntimeError as error:
         # gRPC does not say why.
         if isinstance(endpoint, UnixAddress):
-            raise CannotListen(
+            raise CannotListenError(
                 f"{option} {endpoint}: the socket cannot be bound; name another path"
             ) from error
         raise cannot_be_had(option, endpoint) from error

@@ -7,8 +7,8 @@ from typing import Final
 from perdure.v1 import server_service_pb2 as pb
 from perdure_server.api import convert
 from perdure_server.api.handlers import Rpc, Unary
-from perdure_server.runtime.fields import Check
-from perdure_server.runtime.service import Runtime
+from perdure_server.runtime.operations import Operations
+from perdure_server.runtime.request_validation import Violations
 
 NAME: Final = "perdure.v1.ServerService"
 
@@ -16,7 +16,7 @@ NAME: Final = "perdure.v1.ServerService"
 class ServerService:
     """See ``proto/perdure/v1/server_service.proto``."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Operations) -> None:
         self._backups = runtime.backups
 
     def rpcs(self) -> list[Rpc]:
@@ -24,9 +24,9 @@ class ServerService:
         return [Unary("BackupDatabase", pb.BackupDatabaseRequest, self.backup_database, mutating=True)]
 
     async def backup_database(self, request: pb.BackupDatabaseRequest) -> pb.BackupDatabaseResponse:
-        check = Check()
-        file_name = check.file_name("file_name", request.file_name)
-        check.done()
+        violations = Violations()
+        file_name = violations.file_name("file_name", request.file_name)
+        violations.raise_if_invalid()
         backup = await self._backups.take(file_name)
         return pb.BackupDatabaseResponse(
             path=backup.path,

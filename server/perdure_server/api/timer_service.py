@@ -7,10 +7,10 @@ from typing import Final
 from perdure.v1 import timer_service_pb2 as pb
 from perdure_server.api import convert
 from perdure_server.api.handlers import Rpc, Unary
-from perdure_server.api.pages import fill, page_token, read_page_token
+from perdure_server.api.pagination import fill, page_token, read_page_token
 from perdure_server.engine.rejections import TimerNotFound
-from perdure_server.runtime.fields import Check
-from perdure_server.runtime.service import Runtime
+from perdure_server.runtime.operations import Operations
+from perdure_server.runtime.request_validation import Violations
 from perdure_server.store.protocol import TimerCursor
 
 NAME: Final = "perdure.v1.TimerService"
@@ -19,7 +19,7 @@ NAME: Final = "perdure.v1.TimerService"
 class TimerService:
     """See ``proto/perdure/v1/timer_service.proto``."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Operations) -> None:
         self._runtime = runtime
 
     def rpcs(self) -> list[Rpc]:
@@ -32,21 +32,21 @@ class TimerService:
         ]
 
     async def get_timer(self, request: pb.GetTimerRequest) -> pb.GetTimerResponse:
-        check = Check()
-        instance_id, revision = check.reference("reference", request.reference)
-        check.done()
+        violations = Violations()
+        instance_id, revision = violations.reference("reference", request.reference)
+        violations.raise_if_invalid()
         row = await self._runtime.store.get_timer(instance_id, revision)
         if row is None:
             raise TimerNotFound(request.reference)
         return pb.GetTimerResponse(timer=convert.timer(row))
 
     async def list_timers(self, request: pb.ListTimersRequest) -> pb.ListTimersResponse:
-        check = Check()
-        instance_id = check.instance_id("instance_id", request.instance_id, optional=True)
-        limit = check.page_size("page_size", request.page_size)
+        violations = Violations()
+        instance_id = violations.instance_id("instance_id", request.instance_id, optional=True)
+        limit = violations.page_size("page_size", request.page_size)
         query = ("timers", instance_id)
-        cursor = read_page_token(check, query, request.page_token, (int, str, int))
-        check.done()
+        cursor = read_page_token(violations, query, request.page_token, (int, str, int))
+        violations.raise_if_invalid()
         after = TimerCursor(*cursor) if cursor else None
         found = await self._runtime.store.list_timers(instance_id, limit=limit + 1, after=after)
         response = pb.ListTimersResponse(timers=await fill(found[:limit], convert.timer))
@@ -57,17 +57,17 @@ class TimerService:
         return response
 
     async def cancel_timer(self, request: pb.CancelTimerRequest) -> pb.CancelTimerResponse:
-        check = Check()
-        instance_id, revision = check.reference("reference", request.reference)
-        request_id = check.request_id("opts.request_id", request.opts.request_id)
-        check.done()
+        violations = Violations()
+        instance_id, revision = violations.reference("reference", request.reference)
+        request_id = violations.request_id("opts.request_id", request.opts.request_id)
+        violations.raise_if_invalid()
         answer = await self._runtime.cancel_timer(instance_id, revision, request_id=request_id)
         return pb.CancelTimerResponse(revision=answer.revision)
 
     async def fire_timer(self, request: pb.FireTimerRequest) -> pb.FireTimerResponse:
-        check = Check()
-        instance_id, revision = check.reference("reference", request.reference)
-        request_id = check.request_id("opts.request_id", request.opts.request_id)
-        check.done()
+        violations = Violations()
+        instance_id, revision = violations.reference("reference", request.reference)
+        request_id = violations.request_id("opts.request_id", request.opts.request_id)
+        violations.raise_if_invalid()
         answer = await self._runtime.fire_timer(instance_id, revision, request_id=request_id)
         return pb.FireTimerResponse(revision=answer.revision, used=answer.used)

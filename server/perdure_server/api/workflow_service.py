@@ -9,9 +9,9 @@ from perdure.graph import WorkflowGraph, from_json
 from perdure.v1 import workflow_service_pb2 as pb
 from perdure_server.api import convert
 from perdure_server.api.handlers import Rpc, Unary
-from perdure_server.api.pages import fill, page_token, read_page_token
-from perdure_server.runtime.fields import Check
-from perdure_server.runtime.service import Runtime
+from perdure_server.api.pagination import fill, page_token, read_page_token
+from perdure_server.runtime.operations import Operations
+from perdure_server.runtime.request_validation import Violations
 from perdure_server.store.protocol import StoredDefinition
 
 NAME: Final = "perdure.v1.WorkflowService"
@@ -20,7 +20,7 @@ NAME: Final = "perdure.v1.WorkflowService"
 class WorkflowService:
     """See ``proto/perdure/v1/workflow_service.proto``."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Operations) -> None:
         self._runtime = runtime
 
     def rpcs(self) -> list[Rpc]:
@@ -31,19 +31,19 @@ class WorkflowService:
         ]
 
     async def get_workflow(self, request: pb.GetWorkflowRequest) -> pb.GetWorkflowResponse:
-        check = Check()
-        workflow = check.name("workflow", request.workflow)
-        version = check.version("version", request.version)
-        check.done()
+        violations = Violations()
+        workflow = violations.name("workflow", request.workflow)
+        version = violations.version("version", request.version)
+        violations.raise_if_invalid()
         stored = await self._runtime.get_definition(workflow, version)
         return pb.GetWorkflowResponse(workflow=convert.workflow(stored, _graph(stored)))
 
     async def list_workflows(self, request: pb.ListWorkflowsRequest) -> pb.ListWorkflowsResponse:
-        check = Check()
-        limit = check.page_size("page_size", request.page_size)
+        violations = Violations()
+        limit = violations.page_size("page_size", request.page_size)
         query = ("workflows",)
-        cursor = read_page_token(check, query, request.page_token, (str, int))
-        check.done()
+        cursor = read_page_token(violations, query, request.page_token, (str, int))
+        violations.raise_if_invalid()
         after = (cursor[0], cursor[1]) if cursor else None
         found = await self._runtime.store.list_definitions(limit=limit + 1, after=after)
         summaries = await fill(found[:limit], convert.workflow_summary)

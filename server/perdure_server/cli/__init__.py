@@ -11,7 +11,7 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Run the command that ``sys.argv`` names and end the process (see `perdure_server.cli.exits.Exit`)."""
+    """Run the command that ``sys.argv`` names and end the process (see `perdure_server.cli.errors.Exit`)."""
     from perdure_server.cli.streams import end, interrupts_end_the_process, open_streams
     from perdure_server.process.descriptors import reserve_closed
 
@@ -28,7 +28,7 @@ def _run() -> int:
     # gRPC's own handlers for forks crash children of a server: they assume that only clients are in use.
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     from perdure_server.cli.root import app
-    from perdure_server.cli.streams import OutputFailed
+    from perdure_server.cli.streams import OutputError
 
     try:
         try:
@@ -39,7 +39,7 @@ def _run() -> int:
             code = 0
         sys.stdout.flush()
         return code
-    except OutputFailed as error:
+    except OutputError as error:
         return _end_of_output(error)
     except ModuleNotFoundError:
         raise  # `perdure._cli` knows whether a package has to be installed

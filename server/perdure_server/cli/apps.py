@@ -1,4 +1,4 @@
-"""From APP to workflow classes: a ``.py`` file or an importable module, loaded, with errors that say what to mend."""
+"""From APP to workflow classes: a ``.py`` file or an importable module, loaded, with errors that say what to hint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from perdure import Finding, Workflow, WorkflowInvalid, graph_of, workflows_in
+from perdure import ValidationIssue, Workflow, WorkflowInvalidError, find_workflows, graph_of
 from perdure_server.cli.streams import interrupts_end_the_process, streams_kept
 
 WORKING_FOLDER_GONE: Final = "the working folder cannot be read"
@@ -26,11 +26,11 @@ _TYPE_NAME: Final = type.__dict__["__name__"].__get__  # a metaclass may have co
 
 
 class AppError(Exception):
-    """An APP that cannot be served. ``findings`` are what validation found, if that is why."""
+    """An APP that cannot be served. ``issues`` are what validation found, if that is why."""
 
-    def __init__(self, message: str, findings: Sequence[Finding] = ()) -> None:
+    def __init__(self, message: str, issues: Sequence[ValidationIssue] = ()) -> None:
         super().__init__(message)
-        self.findings = tuple(findings)
+        self.issues = tuple(issues)
 
 
 def load_workflows(apps: Sequence[str]) -> tuple[type[Workflow], ...]:
@@ -66,7 +66,7 @@ class _Place:
 
 
 def _collect(place: _Place, found: dict[tuple[str, int], type[Workflow]]) -> None:
-    workflows = workflows_in(_load(place))
+    workflows = find_workflows(_load(place))
     if not workflows:
         raise AppError(
             f"{place.app} has no workflow: no class in it is a perdure.Workflow with a name=, as in "
@@ -99,11 +99,11 @@ def _load(place: _Place) -> ModuleType:
     app = place.app
     try:
         return _from_file(place.path, app) if place.is_file else _from_name(app, place.path)
-    except WorkflowInvalid as error:
-        count = len(error.findings)
+    except WorkflowInvalidError as error:
+        count = len(error.issues)
         raise AppError(
             f"{app}: workflow {error.workflow!r} has {count} {'mistake' if count == 1 else 'mistakes'}",
-            error.findings,
+            error.issues,
         ) from error
     except AppError:
         raise

@@ -4,7 +4,7 @@ A payload, a failure's text, a label or an id can hold escape sequences, line br
 that turn the reading direction around. They are shown as escapes: a line that is printed stays one line. In JSON they
 are written as JSON's own escapes, which mean the same value.
 
-Owns: escaping, and the only calls of ``print``. Must not: lay out what is printed (`perdure_server.cli.output` does).
+Owns: escaping, and the only calls of ``print``. Must not: lay out what is printed (`perdure_server.cli.render` does).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from perdure_server.cli.console import say
-from perdure_server.cli.exits import Exit, fail
+from perdure_server.cli.errors import Exit, fail
 from perdure_server.cli.remote import Session, epilog, remote
 from perdure_server.cli.restore import register as register_restore
 from perdure_server.config import DATABASE_DEFAULT, DATABASE_MEMORY
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from perdure_server.store.sqlite.offline import OfflineDatabase
 
 FINDINGS_PRINTED_MAX: Final = 1_000
-"""Maximum number of findings that a check prints. One more line counts the others."""
+"""Maximum number of issues that a check prints. One more line counts the others."""
 
 BACKUP_TIMEOUT: Final = "1h"
 
@@ -64,14 +64,14 @@ def check(
 ) -> None:
     """Check the file's structure, then compare every stored column with the history.
 
-    Stop the server first, or check a backup. The check changes nothing. Exits with 1 if there are findings.
+    Stop the server first, or check a backup. The check changes nothing. Exits with 1 if there are issues.
     """
     if named is not None:
         source = context.get_parameter_source("database")
         if (
             source is not None and source.name == "COMMANDLINE"
         ):  # the variable is a default, and no contradiction
-            fail("DATABASE and --database both name a database", mend="give one of them")
+            fail("DATABASE and --database both name a database", hint="give one of them")
         database = named
     is_file = named is not None and "://" not in named and named != DATABASE_MEMORY
     in_use = "stop it, or check a backup: `perdure db backup NAME` makes one"
@@ -100,7 +100,7 @@ def backup(
     The server writes the copy into its --backup-dir over its open connection. The copy has every acknowledged write,
     even if the database's files were removed. Returns once the copy is verified and on disk.
     """
-    from perdure_server.cli.output import print_json, time_text
+    from perdure_server.cli.render import print_json, time_text
 
     if database is not None:
         copy = _copy(name, database)
@@ -112,7 +112,7 @@ def backup(
     if os.path.basename(name) != name:
         fail(
             f"NAME {name!r} is a path, but the server chooses the directory (its --backup-dir)",
-            mend=f"give a name, like {os.path.basename(name) or 'perdure.db'}; --database URL copies a database "
+            hint=f"give a name, like {os.path.basename(name) or 'perdure.db'}; --database URL copies a database "
             "that no server has open to any path",
         )
     written = session.client.backup_database(name, timeout=session.timeout_seconds)
@@ -138,11 +138,11 @@ def _copy(file: str, database: str) -> LocalBackup:
         except BackupExistsError as error:
             fail(
                 f"{error.path} exists",
-                mend="choose another name; a backup never replaces a file",
+                hint="choose another name; a backup never replaces a file",
                 code=Exit.REFUSED,
             )
         except BackupFailedError as error:
-            fail(str(error), mend="no file was left behind", code=Exit.REFUSED)
+            fail(str(error), hint="no file was left behind", code=Exit.REFUSED)
 
 
 @contextmanager
@@ -151,8 +151,8 @@ def _offline(database: str, *, in_use: str, is_file: bool = False) -> Iterator[O
 
     ``database`` is a URL, or with ``is_file`` the path of a file. ``in_use`` is the hint if a server has it open.
     """
-    from perdure_server.store.open import path_of
-    from perdure_server.store.protocol import DatabaseInUse, StoreError
+    from perdure_server.store.factory import path_of
+    from perdure_server.store.protocol import DatabaseInUseError, StoreError
     from perdure_server.store.sqlite.offline import open_offline
 
     try:
@@ -160,43 +160,43 @@ def _offline(database: str, *, in_use: str, is_file: bool = False) -> Iterator[O
     except ValueError as error:
         fail(str(error))
     if path is None or not os.path.isfile(path):
-        fail(f"there is no database {database}", mend="name its file, or a URL as --database takes it")
+        fail(f"there is no database {database}", hint="name its file, or a URL as --database takes it")
     try:
         with open_offline(path) as opened:
             yield opened
-    except DatabaseInUse as error:
-        fail(f"a server has {error.path} open", mend=in_use, code=Exit.REFUSED)
+    except DatabaseInUseError as error:
+        fail(f"a server has {error.path} open", hint=in_use, code=Exit.REFUSED)
     except StoreError as error:
         fail(str(error), code=Exit.REFUSED)
 
 
 def _check(database: OfflineDatabase, *, as_json: bool) -> bool:
-    from perdure_server.cli.output import print_json
-    from perdure_server.runtime.integrity import check_database
+    from perdure_server.cli.render import print_json
+    from perdure_server.runtime.integrity_check import check_database
 
     instances = entries = wrong = other = printed = 0
     for checked in check_database(database):
         if checked.instance_id or checked.entries:
             instances += 1
             entries += checked.entries
-            wrong += bool(checked.findings)
+            wrong += bool(checked.issues)
         else:
-            other += len(checked.findings)
-        if not checked.findings or printed >= FINDINGS_PRINTED_MAX:
+            other += len(checked.issues)
+        if not checked.issues or printed >= FINDINGS_PRINTED_MAX:
             continue
-        printed += len(checked.findings)
+        printed += len(checked.issues)
         if as_json:
             print_json(checked)
         else:
-            for finding in checked.findings:
-                say(f"{checked.instance_id or 'database'}: {finding}")
+            for issue in checked.issues:
+                say(f"{checked.instance_id or 'database'}: {issue}")
     more = printed >= FINDINGS_PRINTED_MAX
     if as_json:
         document = {"instances": instances, "entries": entries, "wrong": wrong, "database_findings": other}
         print_json(document | ({"truncated": True} if more else {}))
     else:
         if more:
-            say(f"more findings were not printed (the first {printed} are)")
-        rest = f"; {other} findings in the rest of the database" if other else ""
-        say(f"{instances} instances, {entries} entries, {wrong} with findings{rest}")
+            say(f"more issues were not printed (the first {printed} are)")
+        rest = f"; {other} issues in the rest of the database" if other else ""
+        say(f"{instances} instances, {entries} entries, {wrong} with issues{rest}")
     return not wrong and not other

@@ -24,7 +24,7 @@ class Demo(Workflow, name="demo", version=1):
 
     @step(on={"greeted": ["pause", "reply"]})
     async def greet(self, ctx: Context) -> Outcome:
-        return Outcome("greeted", text=f"Hello, {ctx.initial.get('name', 'stranger')}!")
+        return Outcome("greeted", text=f"Hello, {ctx.input.get('name', 'stranger')}!")
 
     pause = sleep("10s", then="part")
     reply = wait_for("replied", timeout="10m", on={"replied": "part", "timeout": "part"})

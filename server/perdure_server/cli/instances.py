@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, assert_never
 import typer
 
 from perdure_server.cli.console import say, say_lines, warn, warn_json
-from perdure_server.cli.exits import CommandFailed, Exit, fail
+from perdure_server.cli.errors import CommandError, Exit, fail
+from perdure_server.cli.param_types import duration_ms_of, json_of, labels_of, object_of, timeout_of
 from perdure_server.cli.remote import Session, remote
-from perdure_server.cli.values import duration_ms_of, json_of, labels_of, object_of, timeout_of
 
 if TYPE_CHECKING:
     from perdure.client import WatchEvent
@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
         "start",
         """perdure start order --context '{"items": [1, 2]}'""",
         "perdure start order --context @order.json --business-key order-17 --label team=web",
-        "perdure start order --delay 10m --wait --wait-timeout 1h",
+        "perdure start order --start-delay 10m --wait --wait-timeout 1h",
     )(start)
     remote(
         app,
@@ -48,8 +48,8 @@ def register(app: typer.Typer) -> None:
     )(resume)
     remote(app, "schedule-resume", "perdure schedule-resume ID approval 60000")(schedule_resume)
     remote(app, "get", "perdure get ID", "perdure get ID --json")(get)
-    remote(app, "history", "perdure history ID", "perdure history ID --after 12 --json")(history)
-    remote(app, "watch", "perdure watch ID", "perdure watch ID --after 0 --plain")(watch)
+    remote(app, "history", "perdure history ID", "perdure history ID --after-revision 12 --json")(history)
+    remote(app, "watch", "perdure watch ID", "perdure watch ID --after-revision 0 --plain")(watch)
     remote(app, "cancel", "perdure cancel ID --reason 'ordered twice'")(cancel)
     remote(app, "retry", "perdure retry ID")(retry)
     remote(
@@ -82,7 +82,7 @@ def start(
     label: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="To find it by; may be repeated.")
     ] = None,
-    delay: Annotated[
+    start_delay: Annotated[
         str, typer.Option(help="Time that it stays PENDING, as in 30s or 2h (digits alone: milliseconds).")
     ] = "0ms",
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it ends, and show it.")] = False,
@@ -96,7 +96,7 @@ def start(
 
     _wait_seconds(wait_timeout)  # before anything is started
     if wait_timeout and not wait:
-        fail("--wait-timeout bounds what --wait waits for", mend="give --wait beside it")
+        fail("--wait-timeout bounds what --wait waits for", hint="give --wait beside it")
 
     started = session.client.start_instance(
         workflow,
@@ -105,7 +105,7 @@ def start(
         version=version,
         business_key=business_key,
         conflict_policy=ConflictPolicy.USE_EXISTING if use_existing else ConflictPolicy.FAIL,
-        start_delay=timedelta(milliseconds=duration_ms_of(delay, "--delay")),
+        start_delay=timedelta(milliseconds=duration_ms_of(start_delay, "--start-delay")),
         labels=labels_of(label or []),
         request_id=request_id,
     )
@@ -151,7 +151,7 @@ def schedule_resume(
     A wait's own timeout stays: `perdure timers cancel` takes it away, so that the wait lasts longer. A timer that fires
     before its step has begun is unused, and the step does not time out from it.
     """
-    from perdure_server.cli.output import time_text
+    from perdure_server.cli.render import time_text
 
     scheduled = session.client.schedule_resume(
         instance_id, step, duration_ms_of(delay_ms, "DELAY_MS"), request_id=request_id
@@ -167,14 +167,16 @@ def get(session: Session, instance_id: _InstanceId) -> None:
 def history(
     session: Session,
     instance_id: _InstanceId,
-    after: Annotated[int, typer.Option(min=0, metavar="REVISION", help="Only what came later.")] = 0,
+    after_revision: Annotated[int, typer.Option(min=0, metavar="REVISION", help="Only what came later.")] = 0,
     limit: Annotated[int, typer.Option(min=0, help="Maximum number of entries (0 = all).")] = 0,
 ) -> None:
     """Show what has happened to an instance, line by line."""
     from perdure_server.cli.limited import Limited, page_size_of
-    from perdure_server.cli.output import entry_line, print_json
+    from perdure_server.cli.render import entry_line, print_json
 
-    listed = session.client.list_history(instance_id, after_revision=after, page_size=page_size_of(limit))
+    listed = session.client.list_history(
+        instance_id, after_revision=after_revision, page_size=page_size_of(limit)
+    )
     entries = Limited(listed, limit)
     for entry in entries:
         if session.as_json:
@@ -187,7 +189,7 @@ def history(
 def watch(
     session: Session,
     instance_id: _InstanceId,
-    after: Annotated[
+    after_revision: Annotated[
         int | None,
         typer.Option(min=0, metavar="REVISION", help="Begin after this revision; 0: the whole history."),
     ] = None,
@@ -205,7 +207,7 @@ def watch(
     live = not as_lines and not session.as_json and _can_redraw()
     wait_seconds = _wait_seconds(wait_timeout)
     with _bounded(instance_id, wait_timeout):
-        _follow(session, instance_id, after, live=live, wait_seconds=wait_seconds)
+        _follow(session, instance_id, after_revision, live=live, wait_seconds=wait_seconds)
     state = session.client.get_instance(instance_id).state
     if state.has_ended and state.value != "COMPLETED":
         raise typer.Exit(Exit.NOT_COMPLETED)
@@ -249,12 +251,12 @@ def list_instances(
 ) -> None:
     """List instances, newest first. A note on stderr says if there are more than --limit."""
     from perdure_server.cli.limited import Limited, page_size_of
-    from perdure_server.cli.output import print_json, print_table, time_text
+    from perdure_server.cli.render import print_json, print_table, time_text
 
     if version and not workflow:
         fail(
             f"--version {version} requires --workflow",
-            mend="add --workflow NAME, versions belong to a workflow",
+            hint="add --workflow NAME, versions belong to a workflow",
         )
     listed = session.client.list_instances(
         states=state or (),
@@ -297,7 +299,7 @@ def health(session: Session) -> None:
 
 def _say(session: Session, value: object, line: str) -> None:
     if session.as_json:
-        from perdure_server.cli.output import print_json
+        from perdure_server.cli.render import print_json
 
         print_json(value)
     else:
@@ -305,9 +307,9 @@ def _say(session: Session, value: object, line: str) -> None:
 
 
 def _show(session: Session, instance_id: str) -> str:
-    from perdure_server.cli.output import instance_lines, print_json
+    from perdure_server.cli.render import instance_lines, print_json
 
-    instance = session.client.get_instance(instance_id, json_text=True)
+    instance = session.client.get_instance(instance_id, raw_json=True)
     if session.as_json:
         print_json(instance)
     else:
@@ -329,12 +331,12 @@ def _bounded(instance_id: str, wait_timeout: str) -> Iterator[None]:
     except DeadlineExceededError as error:
         if not wait_timeout:
             raise
-        raise CommandFailed(
+        raise CommandError(
             f"no end of {instance_id} was seen within {wait_timeout}",
-            mend="it goes on; --wait-timeout gives it longer",
+            hint="it goes on; --wait-timeout gives it longer",
             code=Exit.TIMED_OUT,
-            reason=error.status,
-            document={"status": error.status, "reason": ""},
+            reason=error.code,
+            document={"code": error.code, "reason": ""},
         ) from None
 
 
@@ -357,9 +359,9 @@ def _follow(
     session: Session, instance_id: str, after: int | None, *, live: bool, wait_seconds: float | None
 ) -> None:
     if live:
-        from perdure_server.cli.live import follow_live
+        from perdure_server.cli.watch_view import follow_live
 
-        instance = session.client.get_instance(instance_id, json_text=True)
+        instance = session.client.get_instance(instance_id, raw_json=True)
         # A server has answered: should it go away from here on, it is waited for.
         with session.connect() as client:
             follow_live(
@@ -367,7 +369,7 @@ def _follow(
                 lambda on_outage: client.watch_instance(
                     instance_id,
                     after_revision=after,
-                    json_text=True,
+                    raw_json=True,
                     timeout=wait_seconds,
                     on_outage=lambda error: on_outage(_outage_note(session, error) if error else ""),
                 ),
@@ -385,7 +387,7 @@ def _follow(
         for event in client.watch_instance(
             instance_id,
             after_revision=after,
-            json_text=True,
+            raw_json=True,
             timeout=wait_seconds,
             on_outage=on_outage,
         ):
@@ -403,7 +405,7 @@ def _can_redraw() -> bool:
 
 def _print_event(session: Session, event: WatchEvent) -> None:
     from perdure.client import HistoryEntry, Snapshot, WatchEnd
-    from perdure_server.cli.output import entry_line, instance_lines, print_json
+    from perdure_server.cli.render import entry_line, instance_lines, print_json
 
     document: dict[str, Any]
     match event:
@@ -430,5 +432,5 @@ def _follow_to_the_end(session: Session, instance_id: str, wait_timeout: str) ->
         )
     state = _show(session, instance_id)
     if state != "COMPLETED":
-        mend = f"`perdure history {instance_id}` tells why"
-        fail(f"{instance_id} ended {state}", mend=mend, code=Exit.NOT_COMPLETED)
+        hint = f"`perdure history {instance_id}` tells why"
+        fail(f"{instance_id} ended {state}", hint=hint, code=Exit.NOT_COMPLETED)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from perdure_server.cli.exits import EXIT_HELP, Exit, fail, fail_with
-from perdure_server.cli.values import timeout_of
+from perdure_server.cli.errors import EXIT_HELP, Exit, fail, fail_with
+from perdure_server.cli.param_types import timeout_of
 
 if TYPE_CHECKING:
     from perdure import Client
@@ -65,19 +65,19 @@ class Session:
         """Open a connection of its own; ``sendings_max`` 0 leaves only time as the bound."""
         # gRPC logs each failed handshake on stderr; the command tells it in a line.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        from perdure.client import Client, Retries
+        from perdure.client import CallRetryPolicy, Client
         from perdure.client._channel import check_target
 
         try:
             check_target(self.server)
         except ValueError as error:
-            fail(str(error), mend="--server or PERDURE_SERVER")
+            fail(str(error), hint="--server or PERDURE_SERVER")
         return Client(
             self.server,
             tls=_tls(ca=self.tls_ca, cert=self.tls_cert, key=self.tls_key) if self.tls_options else None,
             timeout=self.timeout_seconds if timeout_seconds is None else timeout_seconds,
             metadata=self.headers,
-            retries=Retries(attempts_max=sendings_max),
+            retries=CallRetryPolicy(max_attempts=sendings_max),
         )
 
 
@@ -204,7 +204,7 @@ def _tls(*, ca: Path | None, cert: Path | None, key: Path | None) -> TlsOptions:
     try:
         authorities = pem.read_authorities("--tls-ca", ca) if ca else None
         chain, secret = pem.read_pair(cert, key) if cert and key else (None, None)
-    except pem.BadPem as error:
+    except pem.InvalidPemError as error:
         fail(str(error))
     return TlsOptions(ca=authorities, cert=chain, key=secret)
 

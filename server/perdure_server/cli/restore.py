@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from perdure_server.cli.console import say
-from perdure_server.cli.exits import Exit, fail
+from perdure_server.cli.errors import Exit, fail
 from perdure_server.cli.remote import epilog
 from perdure_server.config import DATABASE_DEFAULT
 
@@ -42,9 +42,9 @@ def restore(
     Stop the server first. The old files are kept under new names. Writes that were acknowledged after the backup was
     made are not in it.
     """
-    from perdure_server.cli.output import print_json
-    from perdure_server.store.open import path_of
-    from perdure_server.store.protocol import DatabaseInUse, StoreError
+    from perdure_server.cli.render import print_json
+    from perdure_server.store.factory import path_of
+    from perdure_server.store.protocol import DatabaseInUseError, StoreError
     from perdure_server.store.sqlite.restore import restore as restore_files
 
     try:
@@ -52,14 +52,14 @@ def restore(
     except ValueError as error:
         fail(str(error))
     if path is None:
-        fail(f"{database} is not a file", mend="name the database with --database sqlite:///FILE")
+        fail(f"{database} is not a file", hint="name the database with --database sqlite:///FILE")
     if not os.path.isfile(copy):
-        fail(f"{copy} is not a file", mend="name the file of a backup")
+        fail(f"{copy} is not a file", hint="name the file of a backup")
     suffix = time.strftime(".replaced-%Y%m%dT%H%M%SZ", time.gmtime())
     try:
         restored = restore_files(copy, path, suffix=suffix, verify=_verify)
-    except DatabaseInUse as error:
-        fail(f"a server has {error.path} open", mend="stop it first", code=Exit.REFUSED)
+    except DatabaseInUseError as error:
+        fail(f"a server has {error.path} open", hint="stop it first", code=Exit.REFUSED)
     except StoreError as error:
         fail(str(error), code=Exit.REFUSED)
     if as_json:
@@ -71,10 +71,10 @@ def restore(
 
 
 def _verify(path: str) -> None:
-    """Bring the new file to this version's schema and check all of it. Ends the command if there are findings."""
+    """Bring the new file to this version's schema and check all of it. Ends the command if there are issues."""
     import asyncio
 
-    from perdure_server.runtime.integrity import check_database
+    from perdure_server.runtime.integrity_check import check_database
     from perdure_server.store.sqlite import SqliteStore
     from perdure_server.store.sqlite.offline import open_offline
 
@@ -86,14 +86,14 @@ def _verify(path: str) -> None:
     asyncio.run(migrate())
     with open_offline(path) as database:
         found = [
-            f"{checked.instance_id or 'database'}: {finding}"
+            f"{checked.instance_id or 'database'}: {issue}"
             for checked in check_database(database)
-            for finding in checked.findings
+            for issue in checked.issues
         ]
     if found:
         shown = ", ".join(found[:FINDINGS_SHOWN_MAX])
         fail(
-            f"the copy is damaged: {len(found)} findings: {shown}",
-            mend="`perdure db check COPY` lists all of them",
+            f"the copy is damaged: {len(found)} issues: {shown}",
+            hint="`perdure db check COPY` lists all of them",
             code=Exit.REFUSED,
         )

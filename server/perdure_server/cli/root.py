@@ -8,8 +8,8 @@ import typer
 
 from perdure_server.cli import db, instances, serve, timers, workflows
 from perdure_server.cli.console import say
-from perdure_server.cli.exits import EXIT_HELP
-from perdure_server.cli.program import Program
+from perdure_server.cli.errors import EXIT_HELP
+from perdure_server.cli.main import Program
 
 app = typer.Typer(
     name="perdure",

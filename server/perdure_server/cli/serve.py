@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
-from perdure_server.cli.exits import CommandFailed, Exit, fail
+from perdure_server.cli.errors import CommandError, Exit, fail
+from perdure_server.cli.param_types import seconds_of
 from perdure_server.cli.remote import epilog
-from perdure_server.cli.values import seconds_of
 from perdure_server.config import (
-    COROUTINES_MAX,
+    ASYNC_STEPS_MAX,
     DATABASE_DEFAULT,
     DATABASE_MEMORY,
-    GRACE_SECONDS,
     LISTEN_DEFAULT,
-    THREADS_MAX,
+    SHUTDOWN_TIMEOUT_SECONDS,
+    SYNC_STEPS_MAX,
     Config,
 )
 
@@ -86,10 +86,10 @@ def serve(
     reflection: Annotated[
         bool, typer.Option("--reflection", envvar="PERDURE_REFLECTION", help="Offer gRPC server reflection.")
     ] = False,
-    metrics: Annotated[
+    metrics_listen: Annotated[
         str | None,
         typer.Option(
-            envvar="PERDURE_METRICS",
+            envvar="PERDURE_METRICS_LISTEN",
             metavar="HOST:PORT",
             show_default="off",
             help="Serve metrics for Prometheus there; port 0: a free one, which the log tells.",
@@ -113,19 +113,22 @@ def serve(
             help="Allow `perdure db backup NAME`, which writes to this directory.",
         ),
     ] = None,
-    grace: Annotated[
-        str, typer.Option(envvar="PERDURE_GRACE", help="How long a stop waits for running steps and calls.")
-    ] = f"{GRACE_SECONDS:g}s",
-    coroutines_max: Annotated[
+    shutdown_timeout: Annotated[
+        str,
+        typer.Option(
+            envvar="PERDURE_SHUTDOWN_TIMEOUT", help="How long a stop waits for running steps and calls."
+        ),
+    ] = f"{SHUTDOWN_TIMEOUT_SECONDS:g}s",
+    max_async_steps: Annotated[
         int,
-        typer.Option(envvar="PERDURE_COROUTINES_MAX", min=1, help="How many async def steps run at once."),
-    ] = COROUTINES_MAX,
-    threads_max: Annotated[
+        typer.Option(envvar="PERDURE_MAX_ASYNC_STEPS", min=1, help="How many async def steps run at once."),
+    ] = ASYNC_STEPS_MAX,
+    max_sync_steps: Annotated[
         int,
         typer.Option(
-            envvar="PERDURE_THREADS_MAX", min=1, help="How many plain functions run as steps at once."
+            envvar="PERDURE_MAX_SYNC_STEPS", min=1, help="How many plain functions run as steps at once."
         ),
-    ] = THREADS_MAX,
+    ] = SYNC_STEPS_MAX,
 ) -> None:
     """Run a server for the workflows of APP...
 
@@ -139,11 +142,11 @@ def serve(
 
     host = Host(owns_process=streams.is_own_process)
     host.enter()
-    grace_seconds = seconds_of(grace, "--grace")
+    shutdown_timeout_seconds = seconds_of(shutdown_timeout, "--shutdown-timeout")
     try:
         os.getcwd()
     except OSError as error:
-        fail(f"{WORKING_FOLDER_GONE}: {error.strerror}", mend="change to another one")
+        fail(f"{WORKING_FOLDER_GONE}: {error.strerror}", hint="change to another one")
     for option, file in (
         ("--tls-cert", tls_cert),
         ("--tls-key", tls_key),
@@ -151,7 +154,7 @@ def serve(
     ):
         if file is not None and not file.is_file():
             fail(f"{option}: there is no file {file}")
-    listen, health_listen = _check_addresses(listen, metrics, health_listen)
+    listen, health_listen = _check_addresses(listen, metrics_listen, health_listen)
     raise_file_limit()
     # Code of users may change the working folder, so no relative path outlives this line. Links are kept: their targets
     # change when certificates are renewed.
@@ -164,9 +167,9 @@ def serve(
     if backup_dir is not None:
         backup_dir = _backup_directory(backup_dir)
     if demo and apps:
-        fail("--demo serves its own workflow", mend="leave out the APP")
+        fail("--demo serves its own workflow", hint="leave out the APP")
     if not demo and not apps:
-        fail("no APP to serve", mend="name a .py file or a module, or try `perdure serve --demo`")
+        fail("no APP to serve", hint="name a .py file or a module, or try `perdure serve --demo`")
     try:
         found = _demo_workflows() if demo else load_workflows(apps or ())
     except AppError as error:
@@ -181,31 +184,31 @@ def serve(
         tls_client_ca=tls_client_ca,
         insecure=insecure,
         reflection=reflection,
-        metrics=metrics,
+        metrics_listen=metrics_listen,
         health_listen=health_listen,
         backup_dir=backup_dir,
-        grace_seconds=grace_seconds,
-        coroutines_max=coroutines_max,
-        threads_max=threads_max,
+        shutdown_timeout_seconds=shutdown_timeout_seconds,
+        max_async_steps=max_async_steps,
+        max_sync_steps=max_sync_steps,
     )
     _run(config, host, functools.partial(_print_hints, config, host) if demo else None)
 
 
 _NAMES: Final = {
-    "--metrics": "metrics a port of their own",
+    "--metrics-listen": "metrics a port of their own",
     "--health-listen": "health checks an address of their own",
 }
 
 
-def _check_addresses(listen: str, metrics: str | None, health: str | None) -> tuple[str, str | None]:
+def _check_addresses(listen: str, metrics_listen: str | None, health: str | None) -> tuple[str, str | None]:
     """Return the addresses to listen on, with absolute socket paths. Ends the command if one is wrong."""
-    from perdure_server.security.listen import Address, CannotListen, is_one, parse_address
+    from perdure_server.security.addresses import Address, CannotListenError, is_one, parse_address
     from perdure_server.security.unix_socket import Endpoint, is_same, parse_endpoint
 
     def address_of(text: str, option: str, parse: Callable[[str], Endpoint] = parse_endpoint) -> Endpoint:
         try:
             return parse(text)
-        except CannotListen as error:
+        except CannotListenError as error:
             fail(f"{option}: {error}")
 
     def conflict(one: Endpoint, other: Endpoint) -> bool:
@@ -215,8 +218,14 @@ def _check_addresses(listen: str, metrics: str | None, health: str | None) -> tu
 
     address = address_of(listen, "--listen")
     taken = [("--listen", listen, address)]
-    if metrics is not None:
-        taken.append(("--metrics", metrics, address_of(metrics, "--metrics", parse_address)))
+    if metrics_listen is not None:
+        taken.append(
+            (
+                "--metrics-listen",
+                metrics_listen,
+                address_of(metrics_listen, "--metrics-listen", parse_address),
+            )
+        )
     if health is not None:
         taken.append(("--health-listen", health, address_of(health, "--health-listen")))
     for number, (option, text, found) in enumerate(taken):
@@ -224,7 +233,7 @@ def _check_addresses(listen: str, metrics: str | None, health: str | None) -> tu
             if conflict(found, other):
                 fail(
                     f"{option} {text} is the address of {other_option} {other_text}",
-                    mend=f"give {_NAMES[option]}; port 0 takes a free one",
+                    hint=f"give {_NAMES[option]}; port 0 takes a free one",
                 )
     return str(address), None if health is None else str(taken[-1][2])
 
@@ -235,7 +244,7 @@ def _backup_directory(given: Path) -> Path:
     try:
         return Path(backup_directory(given))
     except BackupDirectoryError as error:
-        fail(f"--backup-dir: {error.message}", mend=error.hint)
+        fail(f"--backup-dir: {error.message}", hint=error.hint)
 
 
 def _demo_workflows() -> tuple[type[Workflow], ...]:
@@ -257,7 +266,7 @@ def _print_hints(config: Config, host: Host, address: str) -> None:
 
 
 def _absolute_url(database: str) -> str:
-    from perdure_server.store.open import absolute_url
+    from perdure_server.store.factory import absolute_url
 
     try:
         return absolute_url(database)
@@ -267,25 +276,25 @@ def _absolute_url(database: str) -> str:
 
 def _run(config: Config, host: Host, on_ready: Callable[[str], None] | None) -> None:
     from perdure_server import app
-    from perdure_server.executors.steps_loop import LifespanFailed
-    from perdure_server.runtime.definitions import DefinitionInUse
-    from perdure_server.security.listen import CannotListen
+    from perdure_server.executors.steps_loop import LifespanError
+    from perdure_server.runtime.definitions import DefinitionInUseError
+    from perdure_server.security.addresses import CannotListenError
     from perdure_server.store.protocol import StoreError
 
     try:
         app.run(config, host, on_ready)
-    except (CannotListen, DefinitionInUse, LifespanFailed, StoreError) as error:
+    except (CannotListenError, DefinitionInUseError, LifespanError, StoreError) as error:
         fail(str(error), code=Exit.REFUSED)
 
 
 def fail_app(error: AppError) -> NoReturn:
-    """End the command with an APP's error, its findings line by line."""
-    if not error.findings:
+    """End the command with an APP's error, its issues line by line."""
+    if not error.issues:
         fail(str(error))
-    raise CommandFailed(
+    raise CommandError(
         str(error),
-        mend="mend what is listed",
+        hint="hint what is listed",
         code=Exit.REFUSED,
         reason="WORKFLOW_INVALID",
-        findings=[str(finding) for finding in error.findings],
+        issues=[str(issue) for issue in error.issues],
     )

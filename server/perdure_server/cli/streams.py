@@ -21,7 +21,7 @@ is_own_process = False
 """True if this process runs one command and nothing else, so that the command can take it over."""
 
 
-class OutputFailed(Exception):
+class OutputError(Exception):
     """Standard output cannot be written. Not an ``OSError``, which libraries treat as one of their own files'."""
 
     def __init__(self, error: OSError) -> None:
@@ -48,7 +48,7 @@ class _Output(io.RawIOBase):
         except OSError as error:
             if self._quiet:
                 return len(data)
-            raise OutputFailed(error) from error
+            raise OutputError(error) from error
 
     def writable(self) -> bool:
         return True
@@ -61,7 +61,7 @@ class _Output(io.RawIOBase):
 
 
 def open_streams() -> None:
-    """Put streams in place that fail with `OutputFailed` (standard output) or never (standard error)."""
+    """Put streams in place that fail with `OutputError` (standard output) or never (standard error)."""
     global is_own_process  # noqa: PLW0603 - a fact of the process
     is_own_process = True
     sys.stdout = sys.__stdout__ = _text_stream(1, quiet=False)  # type: ignore[misc]

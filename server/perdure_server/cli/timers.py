@@ -36,7 +36,7 @@ def list_timers(
 ) -> None:
     """List pending timers by due time. A note on stderr says if there are more than --limit."""
     from perdure_server.cli.limited import Limited, page_size_of
-    from perdure_server.cli.output import print_json, print_table
+    from perdure_server.cli.render import print_json, print_table
 
     timers = Limited(session.client.list_timers(instance_id, page_size=page_size_of(limit)), limit)
     if session.as_json:
@@ -49,7 +49,7 @@ def list_timers(
 
 def get(session: Session, reference: _Reference) -> None:
     """Show a pending timer."""
-    from perdure_server.cli.output import print_json, print_table
+    from perdure_server.cli.render import print_json, print_table
 
     timer = session.client.get_timer(reference)
     if session.as_json:
@@ -60,7 +60,7 @@ def get(session: Session, reference: _Reference) -> None:
 
 def cancel(session: Session, reference: _Reference, request_id: _RequestId = "") -> None:
     """Cancel a timeout."""
-    from perdure_server.cli.output import print_json
+    from perdure_server.cli.render import print_json
 
     cancelled = session.client.cancel_timer(reference, request_id=request_id)
     if session.as_json:
@@ -71,7 +71,7 @@ def cancel(session: Session, reference: _Reference, request_id: _RequestId = "")
 
 def fire(session: Session, reference: _Reference, request_id: _RequestId = "") -> None:
     """Make a timer act now, before it is due."""
-    from perdure_server.cli.output import print_json
+    from perdure_server.cli.render import print_json
 
     fired = session.client.fire_timer(reference, request_id=request_id)
     if session.as_json:
@@ -83,7 +83,7 @@ def fire(session: Session, reference: _Reference, request_id: _RequestId = "") -
 
 
 def _row(timer: Timer) -> tuple[str, ...]:
-    from perdure_server.cli.output import time_text
+    from perdure_server.cli.render import time_text
 
-    asked_by = "a client" if timer.requested else "the workflow"
+    asked_by = "a client" if timer.client_requested else "the workflow"
     return (timer.reference, timer.kind.value, timer.step_ref or "-", time_text(timer.due_time), asked_by)

@@ -15,7 +15,7 @@ _NO_MEND: Final = "start one with `perdure serve`, or name one with --server or 
 
 
 def unreached(why: str, server: str, options: Sequence[str]) -> tuple[str, str]:
-    """Return what is wrong and how to mend it, where no connection to ``server`` came about.
+    """Return what is wrong and how to hint it, where no connection to ``server`` came about.
 
     ``why`` is what gRPC says, ``options`` are those of TLS that were given.
     """
@@ -33,12 +33,12 @@ def unreached(why: str, server: str, options: Sequence[str]) -> tuple[str, str]:
         return f"the server at {server} speaks no TLS", f"leave out {_listed(options)}"
     if "CERTIFICATE_VERIFY_FAILED" in why:
         reason = why.rpartition("CERTIFICATE_VERIFY_FAILED: ")[2].removesuffix(": OK")
-        mend = (
+        hint = (
             "the server needs another certificate"
             if "expired" in reason or "not yet valid" in reason
             else "--tls-ca FILE names the authority that it is of"
         )
-        return f"the certificate of the server at {server} is not trusted: {reason}", mend
+        return f"the certificate of the server at {server} is not trusted: {reason}", hint
     if "Hostname Verification Check failed" in why:
         host = server.rpartition(":")[0]
         return (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perdure_server.cli.console import say, say_json, say_lines
-from perdure_server.cli.exits import Exit
+from perdure_server.cli.errors import Exit
 from perdure_server.cli.remote import Session, epilog, remote
 from perdure_server.cli.serve import fail_app
 
@@ -44,7 +44,7 @@ def list_workflows(
 ) -> None:
     """List every version of every workflow that the server knows."""
     from perdure_server.cli.limited import Limited, page_size_of
-    from perdure_server.cli.output import print_json, print_table, time_text
+    from perdure_server.cli.render import print_json, print_table, time_text
 
     listed = Limited(session.client.list_workflows(page_size=page_size_of(limit)), limit)
     if session.as_json:
@@ -74,14 +74,14 @@ def validate(
         try:
             graphs = [graph_of(workflow) for workflow in load_workflows([app])]
         except AppError as error:
-            if not as_json or not error.findings:
+            if not as_json or not error.issues:
                 fail_app(error)
             failed = True
-            findings = [
-                {"code": f.code.value, "step_ref": f.step_ref, "message": f.message, "mend": f.mend}
-                for f in error.findings
+            issues = [
+                {"code": f.code.value, "step_ref": f.step_ref, "message": f.message, "hint": f.hint}
+                for f in error.issues
             ]
-            say_json(json.dumps({"app": app, "valid": False, "findings": findings}, ensure_ascii=False))
+            say_json(json.dumps({"app": app, "valid": False, "issues": issues}, ensure_ascii=False))
             continue
         for graph in graphs:
             if as_json:

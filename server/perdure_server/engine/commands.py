@@ -13,7 +13,7 @@ from dataclasses import field
 from typing import Final
 
 from perdure_server.engine.facts import PayloadInfo
-from perdure_server.engine.values import value
+from perdure_server.engine.value_type import value
 
 PAYLOAD_BYTES_MAX: Final = 1 << 20
 """The largest payload, in bytes of its UTF-8 JSON text."""
@@ -76,7 +76,7 @@ class StartInstance:
 
     at: int
     instance_id: str
-    initial: Payload
+    input: Payload
     business_key: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     start_delay_ms: int = 0
@@ -175,7 +175,7 @@ class FinishTask:
 
 @value(frozen=True, slots=True, kw_only=True)
 class SuspendTask:
-    """An attempt returned PENDING."""
+    """An attempt returned SUSPEND."""
 
     at: int
     step_ref: str

@@ -1,7 +1,8 @@
 """Decide what a command does to an instance: everything that chooses facts starts here.
 
 Theory of operation. `start` makes an instance; `decide` looks the command up in `ALLOWED_IN` (the literal table of
-what may happen in which state), lets the command's own rule add its facts to a `Draft`, and lets the draft settle.
+what may happen in which state), lets the command's own rule add its facts to a `DecisionBuilder`, and lets the draft
+settle.
 The answer is a `Decision`, whose first entry is the fact that the command caused, or a `Rejection`, which changes
 nothing. Pure and total: no clock, no ids, no I/O, and a legal command never raises.
 """
@@ -28,7 +29,7 @@ from perdure_server.engine.commands import (
     Grant,
     Payload,
 )
-from perdure_server.engine.draft import Draft
+from perdure_server.engine.decision_builder import DecisionBuilder
 from perdure_server.engine.effects import (
     ArmTimer,
     DisarmTimer,
@@ -39,7 +40,7 @@ from perdure_server.engine.effects import (
 )
 from perdure_server.engine.evolve import begin, own
 from perdure_server.engine.facts import Entry, Failure, TimerKind
-from perdure_server.engine.reach import possible_steps
+from perdure_server.engine.reachability import possible_steps
 from perdure_server.engine.rejections import Rejection
 from perdure_server.engine.retry import backoff_ms
 from perdure_server.engine.state import (
@@ -48,17 +49,17 @@ from perdure_server.engine.state import (
     LIVE,
     OVER,
     BackingOff,
-    Halted,
-    InstanceStatus,
+    InstanceState,
+    Interrupted,
+    Queued,
     Running,
-    Scheduled,
     Skipped,
     Sleeping,
     State,
     Timer,
     Waiting,
 )
-from perdure_server.engine.values import value
+from perdure_server.engine.value_type import value
 
 
 @value(frozen=True, slots=True)
@@ -80,18 +81,18 @@ class Decision:
         return self.entries[0]
 
 
-ALLOWED_IN: Final[Mapping[type[Command], frozenset[InstanceStatus]]] = {
+ALLOWED_IN: Final[Mapping[type[Command], frozenset[InstanceState]]] = {
     commands.Resume: LIVE,
     commands.ScheduleResume: LIVE,
-    commands.CancelInstance: LIVE | {InstanceStatus.FAILED},
-    commands.RetryInstance: frozenset({InstanceStatus.FAILED}),
+    commands.CancelInstance: LIVE | {InstanceState.FAILED},
+    commands.RetryInstance: frozenset({InstanceState.FAILED}),
     commands.CancelTimer: LIVE,
     commands.FireTimer: LIVE,
-    commands.TakeTask: frozenset({InstanceStatus.RUNNING}),
-    commands.ReleaseTask: frozenset({InstanceStatus.RUNNING}),
-    commands.FinishTask: frozenset({InstanceStatus.RUNNING}),
-    commands.SuspendTask: frozenset({InstanceStatus.RUNNING}),
-    commands.FailTask: frozenset({InstanceStatus.RUNNING}),
+    commands.TakeTask: frozenset({InstanceState.RUNNING}),
+    commands.ReleaseTask: frozenset({InstanceState.RUNNING}),
+    commands.FinishTask: frozenset({InstanceState.RUNNING}),
+    commands.SuspendTask: frozenset({InstanceState.RUNNING}),
+    commands.FailTask: frozenset({InstanceState.RUNNING}),
 }
 """The states in which each command may do something. Elsewhere it is refused, see `_refused`."""
 
@@ -100,7 +101,7 @@ def start(
     graph: WorkflowGraph, command: commands.StartInstance, grant: Grant = NO_GRANT
 ) -> Decision | Rejection:
     """Decide the creation of an instance. Whether ids and keys are free is the store's to say."""
-    size_bytes = command.initial.info.size_bytes
+    size_bytes = command.input.info.size_bytes
     if size_bytes > PAYLOAD_BYTES_MAX:
         return reject.PayloadTooLarge("context", size_bytes, PAYLOAD_BYTES_MAX)
     fact = facts.InstanceStarted(
@@ -108,15 +109,15 @@ def start(
         version=graph.version,
         definition_digest=graph.digest,
         start_step=graph.start,
-        initial=command.initial.info,
+        input=command.input.info,
         business_key=command.business_key,
         labels=dict(command.labels),
         start_delay_ms=command.start_delay_ms,
     )
     entry = Entry(1, command.at, fact, command.request_id)
-    draft = Draft(graph, begin(command.instance_id, entry), command.at, grant)
+    draft = DecisionBuilder(graph, begin(command.instance_id, entry), command.at, grant)
     draft.entries.append(entry)
-    draft.payloads[1] = command.initial.text
+    draft.payloads[1] = command.input.text
     if command.start_delay_ms:
         draft.arm(TimerKind.START, graph.start, command.start_delay_ms)
     draft.settle()
@@ -129,7 +130,7 @@ def decide(
     """Decide what a command does to an instance, by the definition that the instance runs on."""
     if state.status not in ALLOWED_IN[type(command)]:
         return _refused(state, command)
-    draft = Draft(graph, own(state), command.at, grant, getattr(command, "request_id", ""))
+    draft = DecisionBuilder(graph, own(state), command.at, grant, getattr(command, "request_id", ""))
     rejection = _RULES[type(command)](draft, command)
     if rejection is not None:
         return rejection
@@ -147,7 +148,7 @@ def asks_definition(state: State, command: Command) -> bool:
 def _refused(state: State, command: Command) -> Rejection:
     match command:
         case commands.Resume() | commands.ScheduleResume() | commands.CancelInstance():
-            return reject.InstanceTerminal(state.instance_id, state.status)
+            return reject.InstanceEnded(state.instance_id, state.status)
         case commands.RetryInstance():
             return reject.InstanceNotFailed(state.instance_id, state.status)
         case commands.CancelTimer() | commands.FireTimer():
@@ -161,7 +162,7 @@ def _refused(state: State, command: Command) -> Rejection:
 # --- verbs of clients ----------------------------------------------------------------------------------------
 
 
-def _resume(draft: Draft, command: commands.Resume) -> Rejection | None:
+def _resume(draft: DecisionBuilder, command: commands.Resume) -> Rejection | None:
     graph, state, event = draft.graph, draft.state, command.event
     if command.step_ref and command.step_ref not in graph.steps:
         return reject.StepNotFound(state.instance_id, command.step_ref, tuple(graph.steps))
@@ -179,7 +180,7 @@ def _resume(draft: Draft, command: commands.Resume) -> Rejection | None:
             return too_large
         draft.finish(waiting[0], event, command.payload)
         return None
-    # A step that runs or backs off may still return PENDING: the event is early, not wrong.
+    # A step that runs or backs off may still return SUSPEND: the event is early, not wrong.
     busy = [ref for ref in accepting if isinstance(state.steps.get(ref), BUSY)]
     if not busy:
         possible = possible_steps(graph, state)
@@ -226,7 +227,7 @@ def _not_taken(
     return reject.StepUnreachable(instance_id, step_ref, event, takers)
 
 
-def _schedule_resume(draft: Draft, command: commands.ScheduleResume) -> Rejection | None:
+def _schedule_resume(draft: DecisionBuilder, command: commands.ScheduleResume) -> Rejection | None:
     graph, state, step_ref = draft.graph, draft.state, command.step_ref
     definition = graph.steps.get(step_ref)
     if definition is None:
@@ -238,21 +239,21 @@ def _schedule_resume(draft: Draft, command: commands.ScheduleResume) -> Rejectio
         return reject.StepAlreadyFinished(state.instance_id, step_ref, isinstance(step, Skipped))
     if not isinstance(step, ACTIVE) and step_ref not in possible_steps(graph, state):
         return reject.StepUnreachable(state.instance_id, step_ref)
-    if sum(timer.requested for timer in state.timers.values()) >= REQUESTED_TIMERS_MAX:
+    if sum(timer.client_requested for timer in state.timers.values()) >= REQUESTED_TIMERS_MAX:
         return reject.TooManyTimers(state.instance_id, REQUESTED_TIMERS_MAX)
-    draft.arm(TimerKind.TIMEOUT, step_ref, command.delay_ms, requested=True)
+    draft.arm(TimerKind.TIMEOUT, step_ref, command.delay_ms, client_requested=True)
     return None
 
 
-def _cancel_instance(draft: Draft, command: commands.CancelInstance) -> Rejection | None:
+def _cancel_instance(draft: DecisionBuilder, command: commands.CancelInstance) -> Rejection | None:
     unconsumed = tuple(facts.Unconsumed(b.revision, b.event) for b in draft.state.inbox)
     draft.add(facts.InstanceCancelled(reason=command.reason, unconsumed=unconsumed))
     return None
 
 
-def _retry_instance(draft: Draft, command: commands.RetryInstance) -> Rejection | None:
-    halted = {ref: step for ref, step in draft.state.steps.items() if isinstance(step, Halted)}
-    timers = [timer for step_ref in sorted(halted) for timer in halted[step_ref].timers]
+def _retry_instance(draft: DecisionBuilder, command: commands.RetryInstance) -> Rejection | None:
+    interrupted = {ref: step for ref, step in draft.state.steps.items() if isinstance(step, Interrupted)}
+    timers = [timer for step_ref in sorted(interrupted) for timer in interrupted[step_ref].timers]
     timers += draft.state.kept_timers
     draft.add(facts.InstanceRetried())
     for timer in timers:
@@ -263,7 +264,7 @@ def _retry_instance(draft: Draft, command: commands.RetryInstance) -> Rejection 
                 step_ref=timer.step_ref,
                 due_at=timer.due_at,
                 delay_ms=timer.delay_ms,
-                requested=timer.requested,
+                client_requested=timer.client_requested,
             )
         )
     return None
@@ -272,7 +273,7 @@ def _retry_instance(draft: Draft, command: commands.RetryInstance) -> Rejection 
 # --- timers --------------------------------------------------------------------------------------------------
 
 
-def _cancel_timer(draft: Draft, command: commands.CancelTimer) -> Rejection | None:
+def _cancel_timer(draft: DecisionBuilder, command: commands.CancelTimer) -> Rejection | None:
     state = draft.state
     timer = state.timers.get(command.timer)
     if timer is None:
@@ -283,7 +284,7 @@ def _cancel_timer(draft: Draft, command: commands.CancelTimer) -> Rejection | No
     return None
 
 
-def _fire_timer(draft: Draft, command: commands.FireTimer) -> Rejection | None:
+def _fire_timer(draft: DecisionBuilder, command: commands.FireTimer) -> Rejection | None:
     state = draft.state
     timer = state.timers.get(command.timer)
     if timer is None:
@@ -330,12 +331,12 @@ ATTEMPT_LOST: Final = "AttemptLost"
 # --- tasks ---------------------------------------------------------------------------------------------------
 
 
-def _take_task(draft: Draft, command: commands.TakeTask) -> Rejection | None:
+def _take_task(draft: DecisionBuilder, command: commands.TakeTask) -> Rejection | None:
     step = draft.state.steps.get(command.step_ref)
     lost = isinstance(step, Running) and step.attempt == command.lost_attempt
-    free = isinstance(step, Scheduled) and command.lost_attempt == 0
+    free = isinstance(step, Queued) and command.lost_attempt == 0
     granted = draft.slots > 0 and command.step_ref in draft.grant.step_refs
-    if not isinstance(step, Running | Scheduled) or not (lost or free) or not granted:
+    if not isinstance(step, Running | Queued) or not (lost or free) or not granted:
         return reject.AttemptStale(draft.state.instance_id, command.step_ref, command.lost_attempt)
     if lost:
         draft.add(
@@ -346,7 +347,7 @@ def _take_task(draft: Draft, command: commands.TakeTask) -> Rejection | None:
     return None
 
 
-def _release_task(draft: Draft, command: commands.ReleaseTask) -> Rejection | None:
+def _release_task(draft: DecisionBuilder, command: commands.ReleaseTask) -> Rejection | None:
     stale = _stale(draft.state, command.step_ref, command.attempt)
     if stale is not None:
         return stale
@@ -366,10 +367,10 @@ def _release_task(draft: Draft, command: commands.ReleaseTask) -> Rejection | No
     return None
 
 
-def _convict(draft: Draft, step_ref: str, jitter: float) -> None:
+def _convict(draft: DecisionBuilder, step_ref: str, jitter: float) -> None:
     """Count the losses of a step as a failure once there are too many, so that its retry policy ends a crash loop."""
     step = draft.state.steps[step_ref]
-    assert isinstance(step, Scheduled)
+    assert isinstance(step, Queued)
     assert step.losses is not None
     if step.losses.alone >= LOSSES_ALONE_MAX:
         message = f"the server process stopped {step.losses.alone} times while this step ran alone in it"
@@ -380,7 +381,7 @@ def _convict(draft: Draft, step_ref: str, jitter: float) -> None:
     _fail(draft, step_ref, ATTEMPT_LOST, message, retryable=True, jitter=jitter)
 
 
-def _finish_task(draft: Draft, command: commands.FinishTask) -> Rejection | None:
+def _finish_task(draft: DecisionBuilder, command: commands.FinishTask) -> Rejection | None:
     stale = _stale(draft.state, command.step_ref, command.attempt)
     if stale is not None:
         return stale
@@ -403,19 +404,19 @@ def _finish_task(draft: Draft, command: commands.FinishTask) -> Rejection | None
     return None
 
 
-def _suspend_task(draft: Draft, command: commands.SuspendTask) -> Rejection | None:
+def _suspend_task(draft: DecisionBuilder, command: commands.SuspendTask) -> Rejection | None:
     stale = _stale(draft.state, command.step_ref, command.attempt)
     if stale is not None:
         return stale
     if draft.graph.steps[command.step_ref].events:
         draft.suspend(command.step_ref, command.attempt)
     else:
-        message = "the step returned PENDING but declares no awaits={...}, the events that may end it then"
+        message = "the step returned SUSPEND but declares no awaits={...}, the events that may end it then"
         _fail(draft, command.step_ref, "UndeclaredPending", message)
     return None
 
 
-def _fail_task(draft: Draft, command: commands.FailTask) -> Rejection | None:
+def _fail_task(draft: DecisionBuilder, command: commands.FailTask) -> Rejection | None:
     stale = _stale(draft.state, command.step_ref, command.attempt)
     if stale is None:
         _fail(
@@ -430,11 +431,17 @@ def _fail_task(draft: Draft, command: commands.FailTask) -> Rejection | None:
 
 
 def _fail(
-    draft: Draft, step_ref: str, type_: str, message: str, *, retryable: bool = False, jitter: float = 0.0
+    draft: DecisionBuilder,
+    step_ref: str,
+    type_: str,
+    message: str,
+    *,
+    retryable: bool = False,
+    jitter: float = 0.0,
 ) -> None:
     """Count a failed attempt of a step that runs or was lost; retry it by its policy, or let the failure out."""
     step = draft.state.steps[step_ref]
-    assert isinstance(step, Running | Scheduled)
+    assert isinstance(step, Running | Queued)
     policy = draft.graph.steps[step_ref].retry
     failures = step.failures + 1
     failure = Failure(
@@ -485,7 +492,7 @@ def _check_size(state: State, body: Payload | None, field: str) -> reject.Payloa
 # --- effects -------------------------------------------------------------------------------------------------
 
 
-def _decision(before: State | None, draft: Draft, command: Command | None = None) -> Decision:
+def _decision(before: State | None, draft: DecisionBuilder, command: Command | None = None) -> Decision:
     return Decision(
         entries=tuple(draft.entries),
         state=draft.state,
@@ -508,7 +515,7 @@ def _effects(before: State | None, after: State, command: Command | None) -> lis
                 effects.append(StopTask(ref, old.attempt, old.owner))
             if isinstance(step, Running):
                 effects.append(RunTask(ref, step.attempt, step.owner))
-            elif isinstance(step, Scheduled):
+            elif isinstance(step, Queued):
                 effects.append(OfferTask(ref))
     old_timers = before.timers if before else {}
     if after.timers is not old_timers:
@@ -525,7 +532,7 @@ def _is_own_result(command: Command | None, step_ref: str) -> bool:
 _RESULTS: Final = (commands.FinishTask, commands.SuspendTask, commands.FailTask, commands.ReleaseTask)
 
 
-_RULES: Final[Mapping[type[Command], Callable[[Draft, Any], Rejection | None]]] = {
+_RULES: Final[Mapping[type[Command], Callable[[DecisionBuilder, Any], Rejection | None]]] = {
     commands.Resume: _resume,
     commands.ScheduleResume: _schedule_resume,
     commands.CancelInstance: _cancel_instance,

@@ -6,7 +6,7 @@ Losing an effect loses nothing: tasks and timers are rows, and sweeps find what 
 from __future__ import annotations
 
 from perdure_server.engine.state import Timer
-from perdure_server.engine.values import value
+from perdure_server.engine.value_type import value
 
 
 @value(frozen=True, slots=True)

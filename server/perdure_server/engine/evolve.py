@@ -21,12 +21,12 @@ from perdure_server.engine.state import (
     Buffered,
     Failed,
     Finished,
-    Halted,
-    InstanceStatus,
+    InstanceState,
+    Interrupted,
     Losses,
     PayloadRef,
+    Queued,
     Running,
-    Scheduled,
     Skipped,
     Sleeping,
     State,
@@ -62,15 +62,15 @@ def begin(instance_id: str, entry: Entry) -> State:
         version=fact.version,
         definition_digest=fact.definition_digest,
         start_step=fact.start_step,
-        initial=fact.initial,
+        input=fact.input,
         business_key=fact.business_key,
         labels=fact.labels,
-        status=InstanceStatus.PENDING if delayed else InstanceStatus.RUNNING,
+        status=InstanceState.PENDING if delayed else InstanceState.RUNNING,
         revision=entry.revision,
         created_at=entry.at,
         updated_at=entry.at,
         started_at=None if delayed else entry.at,
-        payload_bytes=fact.initial.size_bytes,
+        payload_bytes=fact.input.size_bytes,
         arrivals={fact.start_step: ()},
     )
 
@@ -114,16 +114,16 @@ _SET_REVISION: Final = _SET["revision"]
 _SET_UPDATED_AT: Final = _SET["updated_at"]
 
 
-def _status(state: State, steps: Mapping[str, StepState]) -> InstanceStatus:
+def _status(state: State, steps: Mapping[str, StepState]) -> InstanceState:
     """DESIGN section 1: WAITING while nothing runs or backs off and at least one step waits."""
     if state.started_at is None:
-        return InstanceStatus.PENDING
+        return InstanceState.PENDING
     waits = False
     for step in steps.values():
         if isinstance(step, BUSY):
-            return InstanceStatus.RUNNING
+            return InstanceState.RUNNING
         waits = waits or isinstance(step, RESTING)
-    return InstanceStatus.WAITING if waits else InstanceStatus.RUNNING
+    return InstanceState.WAITING if waits else InstanceState.RUNNING
 
 
 def _set_step(state: State, step_ref: str, step: StepState) -> dict[str, StepState]:
@@ -146,7 +146,7 @@ def _step_started(state: State, entry: Entry, fact: facts.StepStarted) -> Change
     step: StepState
     match fact.kind:
         case StepKind.TASK:
-            step = Scheduled(entry.revision)
+            step = Queued(entry.revision)
         case StepKind.WAIT:
             step = Waiting(entry.revision, fact.events)
         case StepKind.SLEEP:
@@ -183,7 +183,7 @@ def _attempt_released(state: State, entry: Entry, fact: facts.AttemptReleased) -
             in_a_row=(losses.in_a_row if losses else 0) + 1,
             alone=(losses.alone if losses else 0) + fact.alone,
         )
-    step = Scheduled(before.began, fact.attempt, before.failures, before.attempt_at, losses)
+    step = Queued(before.began, fact.attempt, before.failures, before.attempt_at, losses)
     return {"steps": _set_step(state, fact.step_ref, step)}
 
 
@@ -233,18 +233,18 @@ def _event_buffered(state: State, entry: Entry, fact: facts.EventBuffered) -> Ch
 
 
 def _timer_armed(state: State, entry: Entry, fact: facts.TimerArmed) -> Changes:
-    timer = Timer(entry.revision, fact.kind, fact.step_ref, fact.due_at, fact.delay_ms, fact.requested)
+    timer = Timer(entry.revision, fact.kind, fact.step_ref, fact.due_at, fact.delay_ms, fact.client_requested)
     return {"timers": {**state.timers, entry.revision: timer}}
 
 
 def _timer_fired(state: State, entry: Entry, fact: facts.TimerFired) -> Changes:
     changes: Changes = {"timers": _without(state.timers, fact.timer)}
     if fact.kind is TimerKind.START:
-        changes["status"] = InstanceStatus.RUNNING
+        changes["status"] = InstanceState.RUNNING
         changes["started_at"] = entry.at
     elif fact.kind is TimerKind.RETRY and fact.used:
         before: Any = state.steps[fact.step_ref]
-        step = Scheduled(before.began, before.attempt, before.failures, before.attempt_at)
+        step = Queued(before.began, before.attempt, before.failures, before.attempt_at)
         changes["steps"] = _set_step(state, fact.step_ref, step)
     return changes
 
@@ -254,7 +254,7 @@ def _timer_cancelled(state: State, entry: Entry, fact: facts.TimerCancelled) -> 
 
 
 def _instance_completed(state: State, entry: Entry, fact: facts.InstanceCompleted) -> Changes:
-    return {"status": InstanceStatus.COMPLETED, "ended_at": entry.at, "timers": {}, "arrivals": {}}
+    return {"status": InstanceState.COMPLETED, "ended_at": entry.at, "timers": {}, "arrivals": {}}
 
 
 def _instance_failed(state: State, entry: Entry, fact: facts.InstanceFailed) -> Changes:
@@ -262,7 +262,7 @@ def _instance_failed(state: State, entry: Entry, fact: facts.InstanceFailed) -> 
     for ref, step in state.steps.items():
         if isinstance(step, ACTIVE) and ref != fact.step_ref:
             timers = tuple(timer for timer in state.timers.values() if timer.step_ref == ref)
-            steps[ref] = Halted(step, timers)
+            steps[ref] = Interrupted(step, timers)
         else:
             steps[ref] = step
     failed: Any = steps[fact.step_ref]
@@ -270,7 +270,7 @@ def _instance_failed(state: State, entry: Entry, fact: facts.InstanceFailed) -> 
     return {
         "steps": steps,
         "timers": {},
-        "status": InstanceStatus.FAILED,
+        "status": InstanceState.FAILED,
         "ended_at": entry.at,
         "failure": fact.failure,
         "failed_step": fact.step_ref,
@@ -279,13 +279,15 @@ def _instance_failed(state: State, entry: Entry, fact: facts.InstanceFailed) -> 
 
 
 def _instance_cancelled(state: State, entry: Entry, fact: facts.InstanceCancelled) -> Changes:
-    steps = {ref: Halted(step) if isinstance(step, ACTIVE) else step for ref, step in state.steps.items()}
+    steps = {
+        ref: Interrupted(step) if isinstance(step, ACTIVE) else step for ref, step in state.steps.items()
+    }
     return {
         "steps": steps,
         "timers": {},
         "arrivals": {},
         "kept_timers": (),
-        "status": InstanceStatus.CANCELLED,
+        "status": InstanceState.CANCELLED,
         "ended_at": entry.at,
     }
 
@@ -303,13 +305,13 @@ def _instance_retried(state: State, entry: Entry, fact: facts.InstanceRetried) -
 
 
 def _revived(step: StepState) -> StepState:
-    """The failed step starts its retry policy afresh; a halted one goes on where it was."""
+    """The failed step starts its retry policy afresh; a interrupted one goes on where it was."""
     match step:
         case Failed(began=began, attempt=attempt, attempt_at=attempt_at):
-            return Scheduled(began, attempt, 0, attempt_at)
-        case Halted(was=Running(began=began, attempt=attempt, failures=failures) as was):
-            return Scheduled(began, attempt, failures, was.attempt_at, was.losses)
-        case Halted(was=was):
+            return Queued(began, attempt, 0, attempt_at)
+        case Interrupted(was=Running(began=began, attempt=attempt, failures=failures) as was):
+            return Queued(began, attempt, failures, was.attempt_at, was.losses)
+        case Interrupted(was=was):
             return was
         case _:
             return step

@@ -16,7 +16,7 @@ from dataclasses import field, fields
 from typing import Any, Final
 
 from perdure.graph import StepKind
-from perdure_server.engine.values import value
+from perdure_server.engine.value_type import value
 
 
 class TimerKind(enum.StrEnum):
@@ -59,7 +59,7 @@ class InstanceStarted:
     version: int
     definition_digest: str
     start_step: str
-    initial: PayloadInfo
+    input: PayloadInfo
     business_key: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     start_delay_ms: int = 0
@@ -109,7 +109,7 @@ class AttemptReleased:
 
 @value(frozen=True, slots=True, kw_only=True)
 class StepSuspended:
-    """A task returned PENDING and waits for ``events`` from outside."""
+    """A task returned SUSPEND and waits for ``events`` from outside."""
 
     step_ref: str
     attempt: int
@@ -150,13 +150,13 @@ class EventBuffered:
 
 @value(frozen=True, slots=True, kw_only=True)
 class TimerArmed:
-    """At ``due_at``, do ``kind`` to the step. ``requested``: a client asked for it by ScheduleResume."""
+    """At ``due_at``, do ``kind`` to the step. ``client_requested``: a client asked for it by ScheduleResume."""
 
     kind: TimerKind
     step_ref: str
     due_at: int
     delay_ms: int
-    requested: bool = False
+    client_requested: bool = False
 
 
 @value(frozen=True, slots=True, kw_only=True)
@@ -185,15 +185,16 @@ class InstanceCompleted:
 
 @value(frozen=True, slots=True, kw_only=True)
 class InstanceFailed:
-    """``step_ref`` failed without an `error` arrow. All timers are cancelled; the other active steps are halted.
+    """``step_ref`` failed without an `error` arrow. All timers are cancelled; the other active steps are interrupted.
 
-    ``kept_timers`` names the timers of ScheduleResume on all steps but the halted ones. RetryInstance arms them again,
-    and every timer of a halted step.
+    ``kept_timers`` names the timers of ScheduleResume on all steps but the interrupted ones. RetryInstance arms them
+    again,
+    and every timer of a interrupted step.
     """
 
     step_ref: str
     failure: Failure
-    halted: tuple[str, ...] = ()
+    interrupted: tuple[str, ...] = ()
     kept_timers: tuple[int, ...] = ()
 
 
@@ -205,7 +206,9 @@ class InstanceCancelled:
 
 @value(frozen=True, slots=True, kw_only=True)
 class InstanceRetried:
-    """The failed and the halted steps are active again; timers that were theirs are armed anew after this entry."""
+    """The failed and the interrupted steps are active again; timers that were theirs are armed anew after this
+    entry.
+    """
 
 
 Fact = (
@@ -281,7 +284,7 @@ def _value(kind: str, name: str, value: Any) -> Any:
     if value is None:
         return None
     match name:
-        case "initial" | "output" | "payload":
+        case "input" | "output" | "payload":
             return _part(PayloadInfo, value)
         case "failure":
             return _part(Failure, value)

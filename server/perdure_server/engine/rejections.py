@@ -1,4 +1,4 @@
-"""Why a command was refused: one class per reason, with the fields that a caller needs to mend the call.
+"""Why a command was refused: one class per reason, with the fields that a caller needs to hint the call.
 
 `decide` returns a rejection; the runner raises it. Which status and reason each becomes on the wire is told in one
 table, ``perdure_server.api.errors``. (Not frozen: an exception's traceback must stay settable.)
@@ -69,7 +69,7 @@ class RequestIdReused(Rejection):
 
 
 @dataclass(unsafe_hash=True)
-class InstanceTerminal(Rejection):
+class InstanceEnded(Rejection):
     instance_id: str
     status: str
 

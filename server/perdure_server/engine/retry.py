@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from perdure.graph import RetryPolicy
+from perdure.graph import RetryDefinition
 
 
-def backoff_ms(policy: RetryPolicy, failures: int, jitter: float) -> int:
+def backoff_ms(policy: RetryDefinition, failures: int, jitter: float) -> int:
     """Return the pause in milliseconds after the ``failures``-th failure (1 or more).
 
     Exponential, capped at ``policy.max_ms``, then shortened by up to the share ``policy.jitter``: ``jitter`` in [0, 1)

@@ -13,10 +13,10 @@ from dataclasses import field
 from typing import Final
 
 from perdure_server.engine.facts import Failure, PayloadInfo, TimerKind
-from perdure_server.engine.values import value
+from perdure_server.engine.value_type import value
 
 
-class InstanceStatus(enum.StrEnum):
+class InstanceState(enum.StrEnum):
     """The states of DESIGN section 1. `COMPLETED` and `CANCELLED` are final; `FAILED` can be retried."""
 
     PENDING = "pending"
@@ -27,8 +27,8 @@ class InstanceStatus(enum.StrEnum):
     CANCELLED = "cancelled"
 
 
-FINAL: Final = frozenset({InstanceStatus.COMPLETED, InstanceStatus.CANCELLED})
-LIVE: Final = frozenset({InstanceStatus.PENDING, InstanceStatus.RUNNING, InstanceStatus.WAITING})
+FINAL: Final = frozenset({InstanceState.COMPLETED, InstanceState.CANCELLED})
+LIVE: Final = frozenset({InstanceState.PENDING, InstanceState.RUNNING, InstanceState.WAITING})
 
 
 @value(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Timer:
     step_ref: str
     due_at: int
     delay_ms: int
-    requested: bool = False
+    client_requested: bool = False
 
 
 @value(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Losses:
 
 
 @value(frozen=True, slots=True)
-class Scheduled:
+class Queued:
     """A task that no executor has taken. ``attempt`` is the last one taken, 0 if none was."""
 
     began: int
@@ -123,11 +123,11 @@ class Sleeping:
     began: int
 
 
-ActiveStep = Scheduled | Running | BackingOff | Waiting | Sleeping
+ActiveStep = Queued | Running | BackingOff | Waiting | Sleeping
 
 
 @value(frozen=True, slots=True)
-class Halted:
+class Interrupted:
     """A step that was active when its instance failed or was cancelled, with the timers that it had."""
 
     was: ActiveStep
@@ -159,9 +159,9 @@ class Skipped:
     ended: int
 
 
-StepState = ActiveStep | Halted | Failed | Finished | Skipped
+StepState = ActiveStep | Interrupted | Failed | Finished | Skipped
 
-BUSY: Final = (Scheduled, Running, BackingOff)
+BUSY: Final = (Queued, Running, BackingOff)
 """Tasks that are to run, run, or will run again."""
 
 RESTING: Final = (Waiting, Sleeping)
@@ -182,10 +182,10 @@ class State:
     version: int
     definition_digest: str
     start_step: str
-    initial: PayloadInfo
+    input: PayloadInfo
     business_key: str
     labels: Mapping[str, str]
-    status: InstanceStatus
+    status: InstanceState
     revision: int
     created_at: int
     updated_at: int
@@ -199,7 +199,7 @@ class State:
     failure: Failure | None = None
     failed_step: str = ""
     kept_timers: tuple[Timer, ...] = ()
-    """Timers that RetryInstance arms again, of steps that have none of their own in `Halted`."""
+    """Timers that RetryInstance arms again, of steps that have none of their own in `Interrupted`."""
 
     @property
     def is_final(self) -> bool:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from perdure.authoring import Workflow, code_of, graph_of
+from perdure.authoring import Workflow, graph_of, handlers_of
 from perdure_server.executors.failures import clean
 from perdure_server.executors.full_pools import FullPools, Holder
 from perdure_server.executors.mailbox import Mailbox
@@ -34,7 +34,7 @@ from perdure_server.executors.ownership import Owner, StepOwner
 from perdure_server.executors.stall_watch import StallWatch
 from perdure_server.executors.step_threads import (
     ABANDONED_THREADS_MAX,
-    THREADS_MAX,
+    SYNC_STEPS_MAX,
     Awaiting,
     StepThreads,
     ThreadEnded,
@@ -42,7 +42,7 @@ from perdure_server.executors.step_threads import (
 from perdure_server.executors.steps_loop import (
     Began,
     Lifespan,
-    LifespanFailed,
+    LifespanError,
     Probe,
     Probed,
     Run,
@@ -55,7 +55,7 @@ from perdure_server.store.closing import finish
 
 log = logging.getLogger(__name__)
 
-COROUTINES_MAX: Final = 256
+ASYNC_STEPS_MAX: Final = 256
 """How many `async def` steps run at once."""
 
 OVERDUE_COROUTINES_MAX: Final = 1_000
@@ -99,7 +99,7 @@ def bind(workflows: Iterable[Workflow]) -> tuple[dict[tuple[str, int, str], Step
     lifespans: list[Lifespan] = []
     for workflow in workflows:
         graph = graph_of(workflow)
-        code.update({(graph.name, graph.version, ref): step for ref, step in code_of(workflow).items()})
+        code.update({(graph.name, graph.version, ref): step for ref, step in handlers_of(workflow).items()})
         lifespans.append((f"workflow {graph.name!r} version {graph.version}", workflow.lifespan))
     return code, lifespans
 
@@ -138,8 +138,8 @@ class InProcessExecutor:
         code: Mapping[tuple[str, int, str], StepCode],
         lifespans: Sequence[Lifespan] = (),
         *,
-        coroutines_max: int = COROUTINES_MAX,
-        threads_max: int = THREADS_MAX,
+        max_async_steps: int = ASYNC_STEPS_MAX,
+        max_sync_steps: int = SYNC_STEPS_MAX,
         abandoned_threads_max: int = ABANDONED_THREADS_MAX,
         ping_ms: int = PING_MS,
         stalled_pings: int = STALLED_PINGS,
@@ -147,8 +147,8 @@ class InProcessExecutor:
         self._dispatcher = dispatcher
         self._code = dict(code)
         self._lifespans = list(lifespans)
-        self._coroutines_max = coroutines_max
-        self._threads_max = threads_max
+        self._max_async_steps = max_async_steps
+        self._max_sync_steps = max_sync_steps
         self._abandoned_threads_max = abandoned_threads_max
         self._ping_ms = ping_ms
         self._stalled_pings = stalled_pings
@@ -161,18 +161,18 @@ class InProcessExecutor:
         self._reopening: asyncio.Task[None] | None = None
         self._pings_to_reopen = 0
         self._pinger: asyncio.Task[None] | None = None
-        self._loop_client = _LoopClient(self)
-        self._thread_client = _ThreadClient(self)
+        self._loop_client = _AsyncStepExecutor(self)
+        self._thread_client = _SyncStepExecutor(self)
         self._stopped = False
         self.loops_lost = 0
         """How many loops of `async def` steps were given up."""
 
     async def start(self) -> None:
-        """Open the lifespans, then offer to run steps. Raises `LifespanFailed`; then nothing is left running."""
+        """Open the lifespans, then offer to run steps. Raises `LifespanError`; then nothing is left running."""
         self._home = asyncio.get_running_loop()
         self._mailbox: Mailbox[tuple[TaskKey, Any]] = Mailbox(self._home, self._on_told)
         self._threads = StepThreads(
-            self._tell, threads_max=self._threads_max, abandoned_max=self._abandoned_threads_max
+            self._tell, max_sync_steps=self._max_sync_steps, abandoned_max=self._abandoned_threads_max
         )
         self._steps_loop = await self._open_loop()
         self._switch_interval = sys.getswitchinterval()
@@ -182,8 +182,8 @@ class InProcessExecutor:
         for (workflow, version, ref), step in self._code.items():
             kind = coroutines if _is_coroutine_function(step) else functions
             kind.setdefault((workflow, version), set()).add(ref)
-        self._dispatcher.register(self._loop_client, _frozen(coroutines), self._coroutines_max)
-        self._dispatcher.register(self._thread_client, _frozen(functions), self._threads_max)
+        self._dispatcher.register(self._loop_client, _frozen(coroutines), self._max_async_steps)
+        self._dispatcher.register(self._thread_client, _frozen(functions), self._max_sync_steps)
         self._pinger = self._home.create_task(self._ping_for_ever(), name="perdure-steps-ping")
 
     async def stop(self) -> None:
@@ -226,8 +226,8 @@ class InProcessExecutor:
         coroutines = Pool(size=size, used=used, lost=self._overdue_coroutines)
         used, size = self._dispatcher.load(self._thread_client)
         return {
-            "coroutines": coroutines,
-            "threads": Pool(size=size, used=used, lost=self._threads.abandoned if self._pinger else 0),
+            "async": coroutines,
+            "sync": Pool(size=size, used=used, lost=self._threads.abandoned if self._pinger else 0),
         }
 
     # --- the dispatcher's side (by the two clients below) -----------------------------------------------------
@@ -361,7 +361,7 @@ class InProcessExecutor:
             if isinstance(error, TimeoutError):
                 where = f" (it is at {place})" if place else ""
                 reason = f"it did not open in {LIFESPAN_SECONDS_MAX:g} s{where}"
-                raise LifespanFailed(steps_loop.opening, reason) from None
+                raise LifespanError(steps_loop.opening, reason) from None
             raise
         return steps_loop
 
@@ -380,7 +380,7 @@ class InProcessExecutor:
                 name,
                 size=pool.size,
                 used=pool.used,
-                holders=partial(self._holders, in_thread=name == "threads"),
+                holders=partial(self._holders, in_thread=name == "sync"),
             )
         ping_seconds = self._ping_ms / 1000
         for stalled in self._stalled:
@@ -467,8 +467,8 @@ class InProcessExecutor:
     async def _reopen(self) -> None:
         try:
             self._steps_loop = await self._open_loop()
-            self._dispatcher.set_credits(self._loop_client, self._coroutines_max)
-        except LifespanFailed as error:
+            self._dispatcher.set_credits(self._loop_client, self._max_async_steps)
+        except LifespanError as error:
             log.error("the steps' loop was not replaced yet: %s", error)
             self._pings_to_reopen = REOPEN_PINGS
         except Exception:  # no thread or no descriptor may be left in the system
@@ -478,7 +478,7 @@ class InProcessExecutor:
             self._reopening = None
 
 
-class _LoopClient:
+class _AsyncStepExecutor:
     """The executor as the client that runs `async def` steps."""
 
     def __init__(self, executor: InProcessExecutor) -> None:
@@ -486,7 +486,7 @@ class _LoopClient:
         self.stop = executor.stop_attempt
 
 
-class _ThreadClient:
+class _SyncStepExecutor:
     """The executor as the client that runs plain functions."""
 
     def __init__(self, executor: InProcessExecutor) -> None:

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final, TypeAlias, cast
 
-from perdure_server.engine.values import value
+from perdure_server.engine.value_type import value
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.runtime.tasks import TaskKey
-from perdure_server.telemetry.logs import Sparing
+from perdure_server.telemetry.logs import RateLimitedLogger
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class OwnedTask(asyncio.Task[Any]):
         self.cancel()
 
 
-_FOREIGN_CANCEL: Final = Sparing(log, "step tried to cancel code of another step, ignored")
+_FOREIGN_CANCEL: Final = RateLimitedLogger(log, "step tried to cancel code of another step, ignored")
 
 
 def create_owned_task(

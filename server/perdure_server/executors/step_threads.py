@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from perdure_server.executors.results import context_of, failure_of, result_of
+from perdure_server.executors.conversion import context_of, failure_of, result_of
 from perdure_server.executors.steps_loop import BEGAN, Began
 from perdure_server.process.forks import end_if_child
 from perdure_server.runtime.ports import TaskToRun
@@ -27,7 +27,7 @@ from perdure_server.runtime.tasks import TaskFailed, TaskKey, TaskResult, TaskSt
 
 log = logging.getLogger(__name__)
 
-THREADS_MAX: Final = 32
+SYNC_STEPS_MAX: Final = 32
 """How many plain functions run at once."""
 
 ABANDONED_THREADS_MAX: Final = 32
@@ -71,11 +71,11 @@ class StepThreads:
         self,
         tell: TellThread,
         *,
-        threads_max: int = THREADS_MAX,
+        max_sync_steps: int = SYNC_STEPS_MAX,
         abandoned_max: int = ABANDONED_THREADS_MAX,
     ) -> None:
         self._tell = tell
-        self._threads_max = threads_max
+        self._max_sync_steps = max_sync_steps
         self._abandoned_max = abandoned_max
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._items: dict[TaskKey, _Item] = {}
@@ -86,7 +86,7 @@ class StepThreads:
     @property
     def slots(self) -> int:
         """How many attempts can run at once, now."""
-        return max(0, self._threads_max - max(0, self.abandoned - self._abandoned_max))
+        return max(0, self._max_sync_steps - max(0, self.abandoned - self._abandoned_max))
 
     def put(self, task: TaskToRun, code: Callable[[Any], object]) -> None:
         """Run an attempt as soon as a thread is free."""

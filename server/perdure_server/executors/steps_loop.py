@@ -21,6 +21,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from perdure_server.executors.conversion import context_of, failure_of, place_of, result_of
 from perdure_server.executors.failures import failure_from
 from perdure_server.executors.mailbox import Mailbox
 from perdure_server.executors.ownership import (
@@ -36,7 +37,6 @@ from perdure_server.executors.ownership import (
     place_of_thread,
     step_owner,
 )
-from perdure_server.executors.results import context_of, failure_of, place_of, result_of
 from perdure_server.executors.stall_watch import Ping
 from perdure_server.process.forks import end_if_child
 from perdure_server.runtime.ports import TaskToRun
@@ -56,7 +56,7 @@ LEAVE_SECONDS_MAX: Final = 5.0
 """How long steps that were cancelled, and then the lifespans, have to come to their end."""
 
 
-class LifespanFailed(Exception):
+class LifespanError(Exception):
     """A workflow's ``lifespan`` raised, or ended, before it yielded."""
 
     def __init__(self, owner: str, reason: str) -> None:
@@ -124,7 +124,7 @@ class StepsLoop:
     # --- the server's side -----------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Start the thread and enter the lifespans. Raises `LifespanFailed`."""
+        """Start the thread and enter the lifespans. Raises `LifespanError`."""
         self._thread.start()
         await asyncio.shield(asyncio.wrap_future(self._opened))
 
@@ -232,7 +232,7 @@ class StepsLoop:
                         if self._closing.is_set():
                             raise
                         failure = failure_from(error)
-                        raise LifespanFailed(owner, f"{failure.type}: {failure.message}") from error
+                        raise LifespanError(owner, f"{failure.type}: {failure.message}") from error
                 self._opened.set_result(None)
                 await self._closing.wait()
                 await self._cancel_steps()

@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from perdure_server.runtime.errors import BackupNotConfiguredError, BackupRunningError, ShuttingDown
+from perdure_server.runtime.errors import BackupNotConfiguredError, BackupRunningError, ServerStoppingError
 from perdure_server.store.protocol import Backup, Store
 
 
@@ -61,14 +61,14 @@ class Backups:
         Raises:
             BackupNotConfiguredError: The server has no directory for backups.
             BackupRunningError: Another backup is running.
-            ShuttingDown: The server is stopping, or stopped during the backup.
+            ServerStoppingError: The server is stopping, or stopped during the backup.
             StoreError: What `Store.back_up` raises.
         """
         directory = self._directory or self._store.rescue_directory()
         if directory is None:
             raise BackupNotConfiguredError
         if self._stopped.is_set():
-            raise ShuttingDown
+            raise ServerStoppingError
         if self._task is not None:
             raise BackupRunningError
         task = asyncio.get_running_loop().create_task(self._store.back_up(directory, file_name))
@@ -79,7 +79,7 @@ class Backups:
             caller = asyncio.current_task()
             assert caller is not None
             if self._stopped.is_set() and not caller.cancelling():
-                raise ShuttingDown from None
+                raise ServerStoppingError from None
             raise
         finally:
             self._task = None

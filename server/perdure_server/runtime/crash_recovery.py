@@ -30,7 +30,7 @@ from perdure_server.engine.rejections import Rejection
 from perdure_server.runtime.clock import Chance
 from perdure_server.runtime.tasks import SubmitTask, TaskStore
 from perdure_server.store.protocol import Code, CrashReport, LostAttempt, StepKey, StoreError, TaskRow
-from perdure_server.telemetry.tally import TallyByName
+from perdure_server.telemetry.counters import CountersByName
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class CrashRecovery:
         floor: Floor,
         *,
         chance: Chance,
-        lost: TallyByName[str],
+        lost: CountersByName[str],
         alone_seconds: float = ALONE_SECONDS_MAX,
         suspects_seconds: float = SUSPECTS_SECONDS_MAX,
     ) -> None:

@@ -27,7 +27,7 @@ KNOWN_FRESH_MS: Final = 1_000
 """How long that is remembered: calls with wrong names must not read them each."""
 
 
-class DefinitionInUse(Exception):
+class DefinitionInUseError(Exception):
     """A version was declared anew with another graph while live instances run on the stored one."""
 
     def __init__(self, workflow: str, version: int) -> None:
@@ -49,13 +49,13 @@ class Definitions:
         self._known_read = asyncio.Lock()
 
     async def register(self, graph: WorkflowGraph) -> DefinitionOutcome:
-        """Store a graph that code declares. Raises `DefinitionInUse`."""
+        """Store a graph that code declares. Raises `DefinitionInUseError`."""
         definition = StoredDefinition(
             graph.name, graph.version, graph.digest, graph.canonical_json, self._store.now_ms()
         )
         outcome = await self._store.put_definition(definition)
         if outcome is DefinitionOutcome.IN_USE:
-            raise DefinitionInUse(graph.name, graph.version)
+            raise DefinitionInUseError(graph.name, graph.version)
         self._remember(graph)
         self._current.clear()
         self._known_until = 0

@@ -38,13 +38,13 @@ from perdure_server.engine.commands import NO_GRANT, Command, Grant
 from perdure_server.engine.rejections import AttemptStale, InstanceNotFound, Rejection
 from perdure_server.runtime.clock import SYSTEM_CHANCE, Chance
 from perdure_server.runtime.crash_recovery import ALONE_SECONDS_MAX, SUSPECTS_SECONDS_MAX, CrashRecovery
-from perdure_server.runtime.errors import LeaseLost, ShuttingDown
+from perdure_server.runtime.errors import OwnershipLostError, ServerStoppingError
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.runtime.reservations import Reservations
 from perdure_server.runtime.tasks import (
+    Executor,
     SubmitTake,
     SubmitTask,
-    TaskClient,
     TaskFailed,
     TaskFinished,
     TaskKey,
@@ -56,7 +56,7 @@ from perdure_server.runtime.tasks import (
     key_of,
 )
 from perdure_server.store.protocol import Code, CrashReport, StoreError, TaskRow
-from perdure_server.telemetry.tally import TallyByName
+from perdure_server.telemetry.counters import CountersByName
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ WITHOUT_CODE_MAX: Final = 1_000
 
 @dataclass(slots=True, eq=False)
 class _Registered:
-    client: TaskClient
+    client: Executor
     code: Code
     credits: int
     used: int = 0
@@ -191,9 +191,9 @@ class Dispatcher:
         self._solo: _Solo | None = None
         self.alone_seconds = ALONE_SECONDS_MAX
         self.suspects_seconds = SUSPECTS_SECONDS_MAX
-        self.lost: TallyByName[str] = TallyByName(("lost",))
+        self.lost: CountersByName[str] = CountersByName(("lost",))
         """Attempts that were lost with their process and released here, by workflow."""
-        self.ended: TallyByName[str] = TallyByName(OUTCOMES)
+        self.ended: CountersByName[str] = CountersByName(OUTCOMES)
         """How attempts ended here, by workflow."""
         self.report_retries = 0
         self.reports_given_up = 0
@@ -201,7 +201,7 @@ class Dispatcher:
 
     # --- the executors' side ---------------------------------------------------------------------------------
 
-    def register(self, client: TaskClient, code: Code, credits_max: int) -> None:
+    def register(self, client: Executor, code: Code, credits_max: int) -> None:
         """Let a client take tasks of ``code``, at most ``credits_max`` at once."""
         self._clients.append(
             _Registered(client, {key: refs for key, refs in code.items() if refs}, credits_max)
@@ -209,14 +209,14 @@ class Dispatcher:
         self._index()
         self._sweep_wanted.set()
 
-    def set_credits(self, client: TaskClient, credits_max: int) -> None:
+    def set_credits(self, client: Executor, credits_max: int) -> None:
         """Change how many attempts a client will hold at once."""
         for registered in self._clients:
             if registered.client is client:
                 registered.credits = credits_max
         self._wake()
 
-    def unregister(self, client: TaskClient) -> None:
+    def unregister(self, client: Executor) -> None:
         """Forget a client that is gone, and release what it held."""
         gone = [registered for registered in self._clients if registered.client is client]
         self._clients = [registered for registered in self._clients if registered.client is not client]
@@ -238,7 +238,7 @@ class Dispatcher:
         else:
             self._report(key, held)
 
-    def load(self, client: TaskClient) -> tuple[int, int]:
+    def load(self, client: Executor) -> tuple[int, int]:
         """Return how many credits a client uses, and has. May be called from any thread."""
         for registered in self._clients:
             if registered.client is client:
@@ -362,14 +362,14 @@ class Dispatcher:
         self._sweep_wanted.set()
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep_for_ever(), name="perdure-tasks")
 
-    async def drain(self, grace_seconds: float) -> None:
+    async def drain(self, shutdown_timeout_seconds: float) -> None:
         """Take nothing new, wait for results within the grace time, and release the rest in commits."""
         self._draining = True
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
             self._sweeper = None
-        await self._until(lambda: not self._held and not self._taking, grace_seconds)
+        await self._until(lambda: not self._held and not self._taking, shutdown_timeout_seconds)
         for key, held in list(self._held.items()):
             if held.result is None and not held.stopped:
                 held.stopped = True
@@ -458,7 +458,7 @@ class Dispatcher:
         match error:
             case None:
                 self._forget(key, held)
-            case AttemptStale() | InstanceNotFound() | LeaseLost() | ShuttingDown():
+            case AttemptStale() | InstanceNotFound() | OwnershipLostError() | ServerStoppingError():
                 log.debug("a result does not count: %s", error, extra={"instance_id": key.instance_id})
                 self._forget(key, held)
             case Rejection() if isinstance(held.result, TaskFailed | TaskReleased):
@@ -508,7 +508,7 @@ class Dispatcher:
             answer = self._submit(key.instance_id, command)
         except Exception as error:  # noqa: BLE001 - see above
             # At the end of a shutdown, the end of the lease releases it.
-            if not isinstance(error, ShuttingDown):
+            if not isinstance(error, ServerStoppingError):
                 log.warning("a task was not released: %s", error, extra={"instance_id": key.instance_id})
             return
         self._releases.add(answer)
@@ -686,7 +686,7 @@ class Dispatcher:
         self._end_solo(key._replace(attempt=key.attempt + 1))
         if not isinstance(error, StoreError):
             self._refused[key] = asyncio.get_running_loop().time() + REFUSED_MS / 1000
-        if not isinstance(error, AttemptStale | InstanceNotFound | ShuttingDown):
+        if not isinstance(error, AttemptStale | InstanceNotFound | ServerStoppingError):
             log.warning("a task was not taken: %s", error, extra={"instance_id": key.instance_id})
 
     async def _reconcile(self) -> None:

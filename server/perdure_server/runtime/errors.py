@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 
-class RuntimeRefusal(Exception):
+class OperationError(Exception):
     """The call was not carried out for a reason that lies with the server or with the moment."""
 
 
-class Overloaded(RuntimeRefusal):
+class ServerOverloadedError(OperationError):
     """Too much work is waiting. Nothing was done; try again after ``retry_after_ms``."""
 
     def __init__(self, retry_after_ms: int) -> None:
@@ -15,25 +15,25 @@ class Overloaded(RuntimeRefusal):
         self.retry_after_ms = retry_after_ms
 
 
-class ShuttingDown(RuntimeRefusal):
+class ServerStoppingError(OperationError):
     """The server drains and takes no new work."""
 
 
-class BackupNotConfiguredError(RuntimeRefusal):
+class BackupNotConfiguredError(OperationError):
     """The server was started without a directory for backups."""
 
     def __init__(self) -> None:
         super().__init__("this server has no directory for backups")
 
 
-class BackupRunningError(RuntimeRefusal):
+class BackupRunningError(OperationError):
     """A backup is running, and a server takes one at a time."""
 
     def __init__(self) -> None:
         super().__init__("a backup is already running")
 
 
-class LeaseLost(RuntimeRefusal):
+class OwnershipLostError(OperationError):
     """What the caller owned belongs to another replica by now."""
 
     def __init__(self, instance_id: str) -> None:
@@ -41,7 +41,7 @@ class LeaseLost(RuntimeRefusal):
         self.instance_id = instance_id
 
 
-class RevisionInFuture(RuntimeRefusal):
+class UnreachedRevisionError(OperationError):
     """The instance has not reached the revision that a watch is to resume from."""
 
     def __init__(self, instance_id: str, revision: int, head: int) -> None:

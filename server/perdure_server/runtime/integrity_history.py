@@ -11,7 +11,7 @@ from perdure.graph import StepKind, WorkflowGraph
 from perdure_server.engine import facts
 from perdure_server.engine.evolve import apply, begin
 from perdure_server.engine.facts import Entry, PayloadInfo, TimerKind
-from perdure_server.engine.state import ACTIVE, Running, Scheduled, State
+from perdure_server.engine.state import ACTIVE, Queued, Running, State
 from perdure_server.store.codec import decode_fact, fact_names_unknown
 
 Graphs = Mapping[tuple[str, int, str], WorkflowGraph]
@@ -78,7 +78,7 @@ def fold_checked(instance_id: str, history: list[Entry], graphs: Graphs) -> Fold
 def _payload_of(fact: facts.Fact) -> PayloadInfo | None:
     """Return what is known of the body that came with an entry."""
     match fact:
-        case facts.InstanceStarted(initial=info):
+        case facts.InstanceStarted(input=info):
             return info
         case facts.StepFinished(output=PayloadInfo() as info, buffered_revision=0):
             return info
@@ -105,7 +105,7 @@ def _misfits(state: State, fact: facts.Fact, follower: facts.Fact | None) -> Ite
         ):
             step = state.steps[ref]
             # A lost attempt is released before it counts as a failure.
-            may_fail = isinstance(fact, facts.AttemptFailed) and isinstance(step, Scheduled)
+            may_fail = isinstance(fact, facts.AttemptFailed) and isinstance(step, Queued)
             if not (isinstance(step, Running) or may_fail) or getattr(step, "attempt", 0) != attempt:
                 yield f"attempt {attempt} was not running"
         case facts.TimerFired(timer=timer, kind=kind, step_ref=ref):
@@ -119,14 +119,16 @@ def _misfits(state: State, fact: facts.Fact, follower: facts.Fact | None) -> Ite
         case facts.StepFinished(buffered_revision=buffered, event=event, output=output) if buffered:
             if not any((b.revision, b.event, b.payload) == (buffered, event, output) for b in state.inbox):
                 yield f"the inbox had no such event {buffered}"
-        case facts.InstanceFailed(step_ref=ref, halted=halted, kept_timers=kept):
+        case facts.InstanceFailed(step_ref=ref, interrupted=interrupted, kept_timers=kept):
             active = {name for name, step in state.steps.items() if isinstance(step, ACTIVE) and name != ref}
-            if set(halted) != active:
-                yield "its halted steps are not those that were active"
-            requested = {
-                rev for rev, timer in state.timers.items() if timer.requested and timer.step_ref not in active
+            if set(interrupted) != active:
+                yield "its interrupted steps are not those that were active"
+            asked_for = {
+                rev
+                for rev, timer in state.timers.items()
+                if timer.client_requested and timer.step_ref not in active
             }
-            if kept and set(kept) != requested:  # earlier versions kept none
+            if kept and set(kept) != asked_for:  # earlier versions kept none
                 yield "its kept timers are not those that clients requested"
         case facts.InstanceCompleted(unconsumed=unconsumed) | facts.InstanceCancelled(unconsumed=unconsumed):
             if [(u.revision, u.event) for u in unconsumed] != [(b.revision, b.event) for b in state.inbox]:

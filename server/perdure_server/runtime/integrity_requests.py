@@ -1,4 +1,6 @@
-"""Check the stored request IDs: each belongs to the history entry that it caused, with its response and its digest."""
+"""Check the stored request IDs: each belongs to the history entry that it caused, with its response and its
+digest.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,9 @@ from perdure_server.engine import facts
 from perdure_server.engine.commands import EMPTY_OBJECT
 from perdure_server.engine.commands import payload as payload_of
 from perdure_server.engine.facts import Entry
-from perdure_server.runtime.answers import ConflictPolicy, Disposition
 from perdure_server.runtime.integrity_history import entry_of
-from perdure_server.runtime.service import RPC_START, request_digest
+from perdure_server.runtime.operations import RPC_START, request_digest
+from perdure_server.runtime.results import ConflictPolicy, Disposition
 from perdure_server.store.sqlite.offline import OfflineDatabase
 
 _EMPTY_DIGEST: Final = payload_of(EMPTY_OBJECT).info.digest
@@ -55,7 +57,7 @@ def expected_request(instance_id: str, entry: Entry) -> ExpectedRequest | None:
                         (
                             fact.workflow,
                             version,
-                            fact.initial.digest,
+                            fact.input.digest,
                             given,
                             fact.business_key,
                             policy,

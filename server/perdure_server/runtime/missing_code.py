@@ -57,7 +57,7 @@ class MissingCode:
             self._served += (LiveDefinition(workflow, version),)
 
     async def start(self) -> None:
-        """Check once, then periodically until `stop`."""
+        """Violations once, then periodically until `stop`."""
         await self.check()
         self._task = asyncio.get_running_loop().create_task(self._run(), name="perdure-missing-code")
 

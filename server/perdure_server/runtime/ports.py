@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from perdure_server.engine.commands import Grant
-from perdure_server.engine.values import value
+from perdure_server.engine.value_type import value
 from perdure_server.store.protocol import TimerRow
 
 
@@ -24,7 +24,7 @@ class TaskToRun:
     step_ref: str
     attempt: int
     owner: str
-    initial: str
+    input: str
     steps: Mapping[str, str]
     attempt_timeout_ms: int | None
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from perdure_server.engine.commands import Command, Grant, Payload, TakeTask
-from perdure_server.engine.values import value
+from perdure_server.engine.value_type import value
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.store.protocol import Code, StepKey, TaskRow
 
@@ -39,7 +39,7 @@ class TaskFinished:
 
 @value(frozen=True, slots=True)
 class TaskSuspended:
-    """The code returned PENDING."""
+    """The code returned SUSPEND."""
 
 
 @value(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class TaskStopped:
 TaskResult: TypeAlias = TaskFinished | TaskSuspended | TaskFailed | TaskReleased | TaskStopped
 
 
-class TaskClient(Protocol):
+class Executor(Protocol):
     """What runs tasks. Its methods return at once and do not raise; results go to `Dispatcher.done`."""
 
     def run(self, task: TaskToRun) -> None:

@@ -17,8 +17,8 @@ from typing import Final, Literal
 from perdure_server.engine import facts
 from perdure_server.engine.facts import Entry
 from perdure_server.engine.rejections import InstanceNotFound
-from perdure_server.engine.values import value
-from perdure_server.runtime.errors import RevisionInFuture
+from perdure_server.engine.value_type import value
+from perdure_server.runtime.errors import UnreachedRevisionError
 from perdure_server.store.protocol import Store, StoredInstance
 
 ENTRIES_QUEUED_MAX: Final = 256
@@ -128,7 +128,7 @@ class WatchHub:
     ) -> AsyncGenerator[WatchEvent, None]:
         """Yield a snapshot (where ``after_revision`` is None), then each later entry, then the end.
 
-        Raises `InstanceNotFound` and `RevisionInFuture`, and what the store raises.
+        Raises `InstanceNotFound` and `UnreachedRevisionError`, and what the store raises.
         """
         subscription = Subscription()
         subscription.draining = self._draining
@@ -146,7 +146,7 @@ class WatchHub:
                 if state is None:
                     raise InstanceNotFound(instance_id)
                 if after_revision > state.revision:
-                    raise RevisionInFuture(instance_id, after_revision, state.revision)
+                    raise UnreachedRevisionError(instance_id, after_revision, state.revision)
                 head, is_live = state.revision, state.is_live
                 position = after_revision
                 del state

@@ -53,7 +53,7 @@ class _Loaded:
 class Certificates:
     """The certificate that a server presents. `refresh` belongs to one thread. The rest can be used from any thread.
 
-    Raises `pem.BadPem` when the files are not a certificate and its key.
+    Raises `pem.InvalidPemError` when the files are not a certificate and its key.
     """
 
     def __init__(self, files: Files, *, now: Callable[[], float] = time.time) -> None:
@@ -82,7 +82,7 @@ class Certificates:
         """Serve what the files hold now, if they are sound, and log what an operator has to know. Blocks."""
         try:
             loaded = _load(self._files)
-        except pem.BadPem as error:
+        except pem.InvalidPemError as error:
             if str(error) != self._refused:
                 self._refused = str(error)
                 log.error("TLS files rejected, keeping the certificate in use: %s", error)

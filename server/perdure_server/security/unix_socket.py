@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from perdure_server.security.listen import Address, CannotListen, check_free, parse_address
+from perdure_server.security.addresses import Address, CannotListenError, check_free, parse_address
 
 SCHEME: Final = "unix:"
 
@@ -46,7 +46,7 @@ Endpoint = Address | UnixAddress
 def parse_endpoint(text: str) -> Endpoint:
     """Return the address of ``HOST:PORT`` or ``unix:PATH``. A relative path starts at the working folder.
 
-    Raises `CannotListen`.
+    Raises `CannotListenError`.
     """
     if not text.startswith(SCHEME):
         return parse_address(text)
@@ -55,13 +55,13 @@ def parse_endpoint(text: str) -> Endpoint:
         # unix:///run/x.sock is the form of URLs, which gRPC clients accept too.
         path = path[2:]
         if not path.startswith("/"):
-            raise CannotListen(f"{text!r} names a host; write it like unix:/run/perdure.sock")
+            raise CannotListenError(f"{text!r} names a host; write it like unix:/run/perdure.sock")
     if not path or path.endswith("/") or not path.isprintable():
-        raise CannotListen(f"{text!r} is not a socket path; write it like unix:/run/perdure.sock")
+        raise CannotListenError(f"{text!r} is not a socket path; write it like unix:/run/perdure.sock")
     path = os.path.abspath(path)
     size_bytes = len(os.fsencode(path))
     if size_bytes > PATH_BYTES_MAX:
-        raise CannotListen(
+        raise CannotListenError(
             f"the socket path {path!r} has {size_bytes} bytes, and the system allows {PATH_BYTES_MAX}; "
             "use a shorter path, like unix:/run/perdure.sock"
         )
@@ -74,18 +74,18 @@ def is_same(one: Endpoint, other: Endpoint) -> bool:
 
 
 def check_available(option: str, endpoint: Endpoint) -> None:
-    """Raise `CannotListen` if an address cannot be listened on. Changes nothing."""
+    """Raise `CannotListenError` if an address cannot be listened on. Changes nothing."""
     if isinstance(endpoint, Address):
         check_free(option, endpoint)
         return
     path = Path(endpoint.path)
     problem = _problem_of(path)
     if problem:
-        raise CannotListen(f"{option} {endpoint}: {problem}")
+        raise CannotListenError(f"{option} {endpoint}: {problem}")
 
 
 def remove_stale(option: str, endpoint: Endpoint) -> None:
-    """Remove the socket file that a killed server left behind. Raises `CannotListen` as `check_available` does."""
+    """Remove the socket file that a killed server left behind. Raises `CannotListenError` as `check_available` does."""
     check_available(option, endpoint)
     if isinstance(endpoint, UnixAddress):
         with suppress(FileNotFoundError):

@@ -9,7 +9,7 @@ share a database:
 
 * an object's unknown names, and an array's further elements, are ignored;
 * new elements go to the end of an array, with a default for when they are missing;
-* what an older version would misread raises ``v``, and an older version then refuses with `NewerFormat`.
+* what an older version would misread raises ``v``, and an older version then refuses with `NewerFormatError`.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from perdure_server.engine.state import (
     Buffered,
     Failed,
     Finished,
-    Halted,
-    InstanceStatus,
+    InstanceState,
+    Interrupted,
     Losses,
     PayloadRef,
+    Queued,
     Running,
-    Scheduled,
     Skipped,
     Sleeping,
     State,
@@ -48,20 +48,20 @@ from perdure_server.engine.state import (
     Timer,
     Waiting,
 )
-from perdure_server.store.protocol import NewerFormat
+from perdure_server.store.protocol import NewerFormatError
 
 STATE_FORMAT: Final = 1
 """The format of states that this version writes, and the newest that it reads."""
 
 _STATE_NAMES: Final = frozenset(
     """
-    v id workflow version digest start initial status revision created updated key labels started ended bytes steps
+    v id workflow version digest start input status revision created updated key labels started ended bytes steps
     arrivals timers inbox failure failed_step kept_timers
     """.split()
 )
 
 _TIMER_KIND: Final = {kind.value: kind for kind in TimerKind}
-_STATUS: Final = {status.value: status for status in InstanceStatus}
+_STATUS: Final = {status.value: status for status in InstanceState}
 
 
 # --- facts -----------------------------------------------------------------------------------------------------
@@ -73,11 +73,11 @@ def encode_fact(fact: Fact) -> str:
 
 
 def decode_fact(kind: str, body: str) -> Fact:
-    """Return the fact that was stored. Raises `NewerFormat` for a kind that this version does not know."""
+    """Return the fact that was stored. Raises `NewerFormatError` for a kind that this version does not know."""
     try:
         return fact_from_json(kind, orjson.loads(body))
     except KeyError:
-        raise NewerFormat(f"the history holds a fact of the unknown kind {kind!r}") from None
+        raise NewerFormatError(f"the history holds a fact of the unknown kind {kind!r}") from None
 
 
 def fact_names_unknown(kind: str, body: str) -> list[str]:
@@ -100,12 +100,14 @@ def encode_entry(entry: Entry) -> str:
 
 
 def decode_entry(text: str) -> Entry:
-    """Return the entry of `encode_entry`. Raises `NewerFormat` for an unknown kind of fact."""
+    """Return the entry of `encode_entry`. Raises `NewerFormatError` for an unknown kind of fact."""
     entry = orjson.loads(text)
     try:
         fact = fact_from_json(entry["kind"], entry["fact"])
     except KeyError:
-        raise NewerFormat(f"the history holds a fact of the unknown kind {entry.get('kind')!r}") from None
+        raise NewerFormatError(
+            f"the history holds a fact of the unknown kind {entry.get('kind')!r}"
+        ) from None
     return Entry(entry["revision"], entry["at"], fact, entry.get("request_id", ""))
 
 
@@ -133,7 +135,7 @@ def encode_state(state: State) -> str:
         "version": state.version,
         "digest": state.definition_digest,
         "start": state.start_step,
-        "initial": _info(state.initial),
+        "input": _info(state.input),
         "status": state.status,
         "revision": state.revision,
         "created": state.created_at,
@@ -170,10 +172,10 @@ def encode_state(state: State) -> str:
 
 
 def decode_state(text: str) -> State:
-    """Return the state that was stored. Raises `NewerFormat` where this version cannot read it."""
+    """Return the state that was stored. Raises `NewerFormatError` where this version cannot read it."""
     body = orjson.loads(text)
     if body["v"] > STATE_FORMAT:
-        raise NewerFormat(f"a state has the format {body['v']}; this version reads up to {STATE_FORMAT}")
+        raise NewerFormatError(f"a state has the format {body['v']}; this version reads up to {STATE_FORMAT}")
     failure = body.get("failure")
     return State(
         instance_id=body["id"],
@@ -181,10 +183,10 @@ def decode_state(text: str) -> State:
         version=body["version"],
         definition_digest=body["digest"],
         start_step=body["start"],
-        initial=_info_of(body["initial"]),
+        input=_info_of(body["input"]),
         business_key=body.get("key", ""),
         labels=body.get("labels", {}),
-        status=instance_status(body["status"]),
+        status=instance_state(body["status"]),
         revision=body["revision"],
         created_at=body["created"],
         updated_at=body["updated"],
@@ -206,26 +208,26 @@ def state_names_unknown(text: str) -> list[str]:
     return [name for name in orjson.loads(text) if name not in _STATE_NAMES]
 
 
-def instance_status(text: str) -> InstanceStatus:
-    """Return the status that was stored. Raises `NewerFormat` for one that this version does not know."""
+def instance_state(text: str) -> InstanceState:
+    """Return the status that was stored. Raises `NewerFormatError` for one that this version does not know."""
     try:
         return _STATUS[text]
     except KeyError:
-        raise NewerFormat(f"an instance has the unknown status {text!r}") from None
+        raise NewerFormatError(f"an instance has the unknown status {text!r}") from None
 
 
 def timer_kind(text: str) -> TimerKind:
-    """Return the kind that was stored. Raises `NewerFormat` for one that this version does not know."""
+    """Return the kind that was stored. Raises `NewerFormatError` for one that this version does not know."""
     try:
         return _TIMER_KIND[text]
     except KeyError:
-        raise NewerFormat(f"a timer has the unknown kind {text!r}") from None
+        raise NewerFormatError(f"a timer has the unknown kind {text!r}") from None
 
 
 # --- the small values: the row, and back -------------------------------------------------------------------------
 
 Row = list[Any]
-_Attempted = Scheduled | Running | BackingOff | Waiting | Failed
+_Attempted = Queued | Running | BackingOff | Waiting | Failed
 
 
 def _info(info: PayloadInfo) -> Row:
@@ -245,7 +247,7 @@ def _failure_of(row: Row) -> Failure:
 
 
 def _timer_row(timer: Timer) -> Row:
-    return [timer.revision, timer.kind, timer.step_ref, timer.due_at, timer.delay_ms, timer.requested]
+    return [timer.revision, timer.kind, timer.step_ref, timer.due_at, timer.delay_ms, timer.client_requested]
 
 
 def _timer_of(row: Row) -> Timer:
@@ -275,10 +277,10 @@ def _with_attempt(row: Row, step: _Attempted, losses: Losses | None = None) -> R
 
 _STEP_ROW: Final[Mapping[type[StepState], Callable[[Any], Row]]] = {
     # The usual rows of a commit are made in place: a call more for each was seen in the server's time.
-    Scheduled: lambda s: (
-        ["scheduled", s.began, s.attempt, s.failures]
+    Queued: lambda s: (
+        ["queued", s.began, s.attempt, s.failures]
         if s.attempt_at is None and s.losses is None
-        else _with_attempt(["scheduled", s.began, s.attempt, s.failures], s, s.losses)
+        else _with_attempt(["queued", s.began, s.attempt, s.failures], s, s.losses)
     ),
     Running: lambda s: (
         ["running", s.began, s.attempt, s.failures, s.owner, s.attempt_at]
@@ -294,7 +296,11 @@ _STEP_ROW: Final[Mapping[type[StepState], Callable[[Any], Row]]] = {
         else _with_attempt(["waiting", s.began, s.events, s.attempt, s.failures], s)
     ),
     Sleeping: lambda s: ["sleeping", s.began],
-    Halted: lambda s: ["halted", _STEP_ROW[type(s.was)](s.was), [_timer_row(timer) for timer in s.timers]],
+    Interrupted: lambda s: [
+        "interrupted",
+        _STEP_ROW[type(s.was)](s.was),
+        [_timer_row(timer) for timer in s.timers],
+    ],
     Failed: lambda s: _with_attempt(["failed", s.began, s.attempt, _failure_row(s.failure)], s),
     Finished: lambda s: ["finished", s.began, s.ended, s.event, _output_row(s.output)],
     Skipped: lambda s: ["skipped", s.ended],
@@ -304,8 +310,8 @@ _STEP_ROW: Final[Mapping[type[StepState], Callable[[Any], Row]]] = {
 
 def _step_of(row: Row) -> StepState:
     match row:
-        case ["halted", was, timers, *_]:
-            return Halted(_active_of(was), tuple(_timer_of(timer) for timer in timers))
+        case ["interrupted", was, timers, *_]:
+            return Interrupted(_active_of(was), tuple(_timer_of(timer) for timer in timers))
         case ["failed", began, attempt, failure, *rest]:
             return Failed(began, attempt, _failure_of(failure), _at(rest))
         case ["finished", began, ended, event, output, *_]:
@@ -318,8 +324,8 @@ def _step_of(row: Row) -> StepState:
 
 def _active_of(row: Row) -> ActiveStep:
     match row:
-        case ["scheduled", began, attempt, failures, *rest]:
-            return Scheduled(began, attempt, failures, _at(rest), _losses_of(rest))
+        case ["queued", began, attempt, failures, *rest]:
+            return Queued(began, attempt, failures, _at(rest), _losses_of(rest))
         case ["running", began, attempt, failures, owner, *rest]:
             return Running(began, attempt, failures, owner, _at(rest), _losses_of(rest))
         case ["backing_off", began, attempt, failures, failure, *rest]:
@@ -329,7 +335,7 @@ def _active_of(row: Row) -> ActiveStep:
         case ["sleeping", began, *_]:
             return Sleeping(began)
         case _:
-            raise NewerFormat(f"a state holds a step of the unknown kind {row[:1]!r}")
+            raise NewerFormatError(f"a state holds a step of the unknown kind {row[:1]!r}")
 
 
 def _at(rest: Row) -> int | None:

@@ -18,16 +18,16 @@ from typing import Final
 from perdure_server.store.protocol import (
     COMMITTED,
     Change,
-    ChangeRefused,
+    CommitQueueFullError,
+    CommitUnknownError,
     Conflict,
+    InvalidChangeError,
     Outcome,
-    OutcomeUnknown,
-    Overloaded,
     Refused,
     Store,
-    Unavailable,
+    StoreUnavailableError,
 )
-from perdure_server.telemetry.tally import Histogram
+from perdure_server.telemetry.counters import Histogram
 
 BATCH_CHANGES_MAX: Final = 256
 """How many changes one transaction makes."""
@@ -98,16 +98,16 @@ class GroupCommitter:
         """Have a change made durable. The future tells what became of it, or raises a `StoreError`.
 
         Cancelling the future withdraws a change that still waits; one that has gone to the database goes on.
-        Raises `Overloaded` when too much waits, `Unavailable` when closed.
+        Raises `CommitQueueFullError` when too much waits, `StoreUnavailableError` when closed.
         """
         if self._closed:
-            raise Unavailable("the store is closing")
+            raise StoreUnavailableError("the store is closing")
         size_bytes = sum(map(getsizeof, change.payloads.values())) if change.payloads else 0
         if len(self._queue) >= QUEUE_CHANGES_MAX or (
             self._queue and self._queue_bytes + size_bytes > QUEUE_BYTES_MAX
         ):
             self.outcomes["overloaded"] += 1
-            raise Overloaded(f"{len(self._queue)} changes wait for the database")
+            raise CommitQueueFullError(f"{len(self._queue)} changes wait for the database")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
         self._queue.append(_Waiting(change, future, size_bytes))
@@ -180,11 +180,13 @@ class GroupCommitter:
         self._commit = None
         self.seconds.add(perf_counter() - began)
         if done.cancelled():
-            error: BaseException | None = OutcomeUnknown("the commit was cancelled")
+            error: BaseException | None = CommitUnknownError("the commit was cancelled")
         else:
             error = done.exception()
         if error is not None:
-            self.outcomes["unavailable" if isinstance(error, Unavailable) else "unknown"] += len(batch)
+            self.outcomes["unavailable" if isinstance(error, StoreUnavailableError) else "unknown"] += len(
+                batch
+            )
             for waiting in batch:
                 if not waiting.future.done():
                     waiting.future.set_exception(error)
@@ -194,7 +196,7 @@ class GroupCommitter:
                 if waiting.future.done():
                     continue
                 if isinstance(outcome, Refused):
-                    waiting.future.set_exception(ChangeRefused(outcome.reason))
+                    waiting.future.set_exception(InvalidChangeError(outcome.reason))
                 else:
                     waiting.future.set_result(outcome)
         # Behind the futures' callbacks, so that what those submit is in the next batch.

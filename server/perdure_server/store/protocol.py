@@ -4,9 +4,11 @@ A store keeps what it is given and decides nothing. Its one writing verb for ins
 changes, each of one instance, each atomic and conditional on the instance's revision and on its guards; one loser
 never fails its neighbours. `tests/contract` is the exported suite that every store passes.
 
-Drivers' errors end here: a store raises `Unavailable` (nothing happened), `OutcomeUnknown` (a commit may or may
-not have happened), `Overloaded` (it is asked faster than it answers), `NewerFormat` (a newer version wrote the row),
-`CannotOpen` from `Store.open`, `BackupExistsError` and `BackupFailedError` from `Store.back_up`, and nothing else.
+Drivers' errors end here: a store raises `StoreUnavailableError` (nothing happened), `CommitUnknownError` (a commit
+may or may
+not have happened), `CommitQueueFullError` (it is asked faster than it answers), `NewerFormatError` (a newer version
+wrote the row),
+`CannotOpenError` from `Store.open`, `BackupExistsError` and `BackupFailedError` from `Store.back_up`, and nothing else.
 """
 
 from __future__ import annotations
@@ -17,39 +19,39 @@ from dataclasses import field
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from perdure_server.engine.facts import Entry
-from perdure_server.engine.state import InstanceStatus, State, Timer
-from perdure_server.engine.values import value
+from perdure_server.engine.state import InstanceState, State, Timer
+from perdure_server.engine.value_type import value
 
 
 class StoreError(Exception):
     """The database did not do what was asked. The message is for operators and carries no payload."""
 
 
-class Unavailable(StoreError):
+class StoreUnavailableError(StoreError):
     """The database cannot be reached or refused the work. Nothing was changed; trying again is safe."""
 
 
-class OutcomeUnknown(StoreError):
+class CommitUnknownError(StoreError):
     """The database went away during a commit. It may have happened; only a read or a request id can tell."""
 
 
-class Overloaded(StoreError):
+class CommitQueueFullError(StoreError):
     """More waits for the database than is let wait. Nothing was changed; trying again later is safe."""
 
 
-class NewerFormat(StoreError):
+class NewerFormatError(StoreError):
     """A newer version of the server wrote this row, in a way that this version cannot read."""
 
 
-class ChangeRefused(StoreError):
+class InvalidChangeError(StoreError):
     """The database refused this one change for what is in it (see `Refused`). Trying again as it is will not help."""
 
 
-class CannotOpen(StoreError):
+class CannotOpenError(StoreError):
     """The database cannot be opened as it is. The message says what to do about it."""
 
 
-class DatabaseInUse(CannotOpen):
+class DatabaseInUseError(CannotOpenError):
     """Another process has the database, which only one may have. ``path`` says which."""
 
     def __init__(self, path: str) -> None:
@@ -60,7 +62,7 @@ class DatabaseInUse(CannotOpen):
         self.path = path
 
 
-class LostCommits(CannotOpen):
+class LostCommitsError(CannotOpenError):
     """The database lacks commits that a server acknowledged, or is not the database that was served at its path."""
 
     def __init__(self, path: str, why: str) -> None:
@@ -273,7 +275,7 @@ COMMITTED: Final = Committed()
 class StoredInstance:
     """An instance as it stands in the database, with the bodies of its payloads by revision.
 
-    Both are read in one snapshot. ``payloads[1]`` is the initial context.
+    Both are read in one snapshot. ``payloads[1]`` is the input context.
     """
 
     state: State
@@ -320,7 +322,7 @@ class InstanceFilter:
     with events in their inbox.
     """
 
-    statuses: frozenset[InstanceStatus] = frozenset()
+    statuses: frozenset[InstanceState] = frozenset()
     workflow: str = ""
     version: int = 0
     business_key: str = ""
@@ -335,7 +337,7 @@ class InstanceSummary:
     instance_id: str
     workflow: str
     version: int
-    status: InstanceStatus
+    status: InstanceState
     revision: int
     business_key: str
     labels: Mapping[str, str]
@@ -384,8 +386,8 @@ class TimerCursor:
 class Store(Protocol):
     """Durable storage of instances. All methods may be called from one event loop at once.
 
-    Every read sees every commit that was answered before it. Methods raise `Unavailable`; `commit` also
-    `OutcomeUnknown`.
+    Every read sees every commit that was answered before it. Methods raise `StoreUnavailableError`; `commit` also
+    `CommitUnknownError`.
     """
 
     shared: bool

@@ -93,7 +93,7 @@ class JsonLines(logging.Formatter):
         return f"{name}: {error}" if isinstance(error, self._plain_errors) else name
 
 
-class Sparing:
+class RateLimitedLogger:
     """A warning that is told at most once a second, with how many there were: an outage must not fill the disk."""
 
     def __init__(self, log: logging.Logger, message: str, *, seconds: float = 1.0) -> None:

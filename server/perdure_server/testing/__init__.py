@@ -16,7 +16,7 @@ from __future__ import annotations
 from perdure_server.embedded import InProcessClient
 from perdure_server.testing.instance import History, InstanceHandle
 from perdure_server.testing.script import REAL, AttemptTimeout, Call, FailAfter, Turn
-from perdure_server.testing.workflow_test import NotSettled, WorkflowTest
+from perdure_server.testing.workflow_test import SettleTimeout, WorkflowTest
 
 __all__ = [
     "REAL",
@@ -26,7 +26,7 @@ __all__ = [
     "History",
     "InProcessClient",
     "InstanceHandle",
-    "NotSettled",
+    "SettleTimeout",
     "Turn",
     "WorkflowTest",
 ]

@@ -14,9 +14,9 @@ from typing import Any, Final, TypeVar
 from perdure import AsyncClient
 from perdure.client import facts
 from perdure.client.facts import Fact, HistoryEntry
-from perdure.client.types import ActiveStep, Instance, InstanceError, InstanceState, StepStatus, Timer
+from perdure.client.types import ActiveStep, Instance, InstanceFailure, InstanceState, StepState, Timer
 from perdure.runner import Resumed, ScheduledResume, delay_ms_of
-from perdure_server.cli.output import entry_line, instance_lines
+from perdure_server.cli.render import entry_line, instance_lines
 from perdure_server.testing.script import Call, Scripts
 
 F = TypeVar("F", bound=Fact)
@@ -129,7 +129,7 @@ class InstanceHandle:
         return self.instance.outputs
 
     @property
-    def error(self) -> InstanceError | None:
+    def error(self) -> InstanceFailure | None:
         """Why the instance is FAILED."""
         return self.instance.error
 
@@ -202,7 +202,7 @@ class InstanceHandle:
         """Exactly these steps wait for an event from outside."""
         __tracebackhide__ = True
         self._check_refs(step_refs)
-        waiting = {step.step_ref for step in self.active_steps if step.status is StepStatus.WAITING}
+        waiting = {step.step_ref for step in self.active_steps if step.state is StepState.WAITING}
         if waiting != set(step_refs):
             also = " alone" if set(step_refs) < waiting and step_refs else ""
             raise self._unlike(f"waits in {_named(waiting)}, not in {_named(step_refs)}{also}")
@@ -282,7 +282,7 @@ class InstanceHandle:
                 return f"ended with {result.event!r}" if result.event else "was skipped"
         for step in self.active_steps:
             if step.step_ref == ref:
-                return f"is {step.status}"
+                return f"is {step.state}"
         return "never began"
 
     def _spans(self) -> tuple[dict[str, int], dict[str, int]]:

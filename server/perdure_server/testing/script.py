@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
-from perdure import PENDING, Context, Outcome, Pending, StepError, Workflow, WorkflowGraph, graph_of
+from perdure import SUSPEND, Context, Outcome, StepError, Suspend, Workflow, WorkflowGraph, graph_of
 from perdure.graph import StepKind
 from perdure_server.executors.in_process import StepCode, bind
 from perdure_server.executors.steps_loop import Lifespan
@@ -51,17 +51,17 @@ class AttemptTimeout(StepError):
         super().__init__(message)
 
 
-Result: TypeAlias = Outcome | Pending
+Result: TypeAlias = Outcome | Suspend
 Turn: TypeAlias = (
     Outcome
-    | Pending
+    | Suspend
     | BaseException
     | Real
     | FailAfter
     | Callable[[Context], Result]
     | Callable[[Context], Awaitable[Result]]
 )
-"""What one call of a step does: return an outcome or PENDING, raise, run the real code, or run a function instead."""
+"""What one call of a step does: return an outcome or SUSPEND, raise, run the real code, or run a function instead."""
 
 
 @dataclass(slots=True, eq=False)
@@ -179,7 +179,7 @@ class Scripts:
             turns = self._turns.get(key)
             return call, turns.popleft() if turns else self._then.get(key, REAL)
 
-    # --- finding steps ---------------------------------------------------------------------------------------
+    # --- issue steps ---------------------------------------------------------------------------------------
 
     def _graphs_with(self, step_ref: str, workflow: str) -> dict[str, WorkflowGraph]:
         """Return the graphs that have the step, by name. Raises ``ValueError`` where there is none."""
@@ -193,7 +193,7 @@ class Scripts:
 
 def _play(turn: Turn, step: StepCode, context: Context) -> Any:
     match turn:
-        case Outcome() | Pending():
+        case Outcome() | Suspend():
             return turn
         case BaseException():
             raise turn.with_traceback(None)
@@ -239,12 +239,12 @@ def _check(graph: WorkflowGraph, step_ref: str, turn: object) -> None:
     if isinstance(turn, Outcome) and turn.event not in step.on:
         events = ", ".join(step.on)
         raise ValueError(f"{step_ref} has no event {turn.event!r}; its events are {events}")
-    if turn is PENDING and not step.events:
-        raise ValueError(f"{step_ref} declares no awaits, so it cannot be PENDING")
-    if not isinstance(turn, Outcome | Pending | BaseException | Real | FailAfter) and (
+    if turn is SUSPEND and not step.events:
+        raise ValueError(f"{step_ref} declares no awaits, so it cannot be SUSPEND")
+    if not isinstance(turn, Outcome | Suspend | BaseException | Real | FailAfter) and (
         isinstance(turn, type) or not callable(turn)
     ):
         raise ValueError(
-            f"{turn!r} is no turn of a script: give an Outcome, PENDING, an exception object, REAL, "
+            f"{turn!r} is no turn of a script: give an Outcome, SUSPEND, an exception object, REAL, "
             "FailAfter(error), or a function of the context"
         )

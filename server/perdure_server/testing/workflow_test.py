@@ -26,7 +26,7 @@ from perdure_server.store.closing import finish
 from perdure_server.store.sqlite import SqliteStore
 from perdure_server.testing.instance import InstanceHandle
 from perdure_server.testing.script import REAL, Call, Scripts, Turn
-from perdure_server.timers.virtual_alarm import EPOCH_MS, VirtualAlarm, VirtualClock
+from perdure_server.timers.virtual_scheduler import EPOCH_MS, VirtualClock, VirtualScheduler
 
 SETTLE_SECONDS_MAX: Final = 10.0
 """How long, in real time, the world may take to come to rest."""
@@ -37,7 +37,7 @@ FOR_EVER_MS: Final = 100 * DURATION_MS_MAX
 _START: Final = datetime.fromtimestamp(EPOCH_MS / 1000, UTC)
 
 
-class NotSettled(AssertionError):
+class SettleTimeout(AssertionError):
     """The world did not come to rest: code of a step takes long, or waits for what does not come."""
 
 
@@ -72,7 +72,7 @@ class WorkflowTest:
             _check_class(given)
         self._workflows = workflows
         self._clock = VirtualClock(round(now.timestamp() * 1000))
-        self._alarm = VirtualAlarm(self._clock, self._quiesce)
+        self._alarm = VirtualScheduler(self._clock, self._quiesce)
         self._scripts = Scripts(workflows)
         self._settle_seconds_max = settle_seconds_max
         self._core = Core(
@@ -181,7 +181,7 @@ class WorkflowTest:
     ) -> None:
         """Say what the next calls of a step do, one turn each, and ``then`` what every later one does.
 
-        A turn is an `Outcome`, `PENDING`, an exception to raise, `REAL` (the step's own code), `FailAfter`, or a
+        A turn is an `Outcome`, `SUSPEND`, an exception to raise, `REAL` (the step's own code), `FailAfter`, or a
         function of the `Context`, plain or async, that returns an outcome or raises. Raises ``ValueError`` for a
         step that has no code, or a turn that the step could never take.
         """
@@ -223,7 +223,7 @@ class WorkflowTest:
         return passed
 
     async def settle(self) -> None:
-        """Return when the world has come to rest, with every instance of the test read anew. Raises `NotSettled`."""
+        """Return when the world has come to rest, with every instance of the test read anew. Raises `SettleTimeout`."""
         self._check_loop()
         await self._quiesce()
         for handle in self._handles.values():
@@ -242,7 +242,7 @@ class WorkflowTest:
             running = ", ".join(
                 f"{key.instance_id}/{key.step_ref} (attempt {key.attempt})" for key in dispatcher.attempts
             )
-            raise NotSettled(
+            raise SettleTimeout(
                 f"after {self._settle_seconds_max:g} s, this is still under way: {running or 'a commit'}. "
                 "Steps run in real time: script() those that sleep or wait for something outside"
             ) from None

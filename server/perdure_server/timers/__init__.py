@@ -1,3 +1,3 @@
-"""Timers: from rows that are due soon to one firing each. See ``window``; `Alarm` is the port to what keeps
+"""Timers: from rows that are due soon to one firing each. See ``window``; `TimerScheduler` is the port to what keeps
 time.
 """

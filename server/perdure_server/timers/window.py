@@ -29,10 +29,10 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from perdure_server.engine.rejections import Rejection, TimerNotDue
 from perdure_server.runtime.clock import SYSTEM_CLOCK, Clock
-from perdure_server.runtime.errors import LeaseLost, ShuttingDown
+from perdure_server.runtime.errors import OwnershipLostError, ServerStoppingError
 from perdure_server.store.protocol import StoreError, TimerRow
-from perdure_server.telemetry.tally import Histogram
-from perdure_server.timers.alarm import SILENT_MS_MAX, Alarm
+from perdure_server.telemetry.counters import Histogram
+from perdure_server.timers.scheduler import SILENT_MS_MAX, TimerScheduler
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class TimerWindow:
     def __init__(
         self,
         store: TimerStore,
-        alarm: Alarm,
+        alarm: TimerScheduler,
         submit_timer: SubmitTimer,
         replica_id: str,
         *,
@@ -190,7 +190,7 @@ class TimerWindow:
             loop.create_task(self._beat_for_ever(), name="perdure-timer-beat"),
         ]
 
-    async def stop(self, grace_seconds: float = 10.0) -> None:
+    async def stop(self, shutdown_timeout_seconds: float = 10.0) -> None:
         """Fire nothing new, and wait for what is under way, no longer than the grace time. May be called twice."""
         self._open = False
         for task in self._tasks:
@@ -200,7 +200,7 @@ class TimerWindow:
         await self._alarm.stop()
         self._ready.clear()
         try:
-            async with asyncio.timeout(grace_seconds):
+            async with asyncio.timeout(shutdown_timeout_seconds):
                 await self._firings_answered()
         except TimeoutError:
             log.warning(
@@ -394,7 +394,7 @@ class TimerWindow:
                 # The clocks differ, or a jump shortened the wait.
                 held.at = max(due_at, self._store.now_ms() + 1)
                 self._schedule(held)
-            case LeaseLost() | ShuttingDown() | Rejection():
+            case OwnershipLostError() | ServerStoppingError() | Rejection():
                 # The timer or its instance is gone, or is another replica's now or soon.
                 self._forget(held)
             case _:

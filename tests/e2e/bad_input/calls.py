@@ -11,8 +11,8 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import Message
 
-from api_world import Refused
 from perdure.v1 import runner_service_pb2 as runner
+from support.api_fixture import Refused
 
 INVALID: Final = ("INVALID_ARGUMENT", "INVALID_FIELD")
 DETAILS_BYTES_MAX: Final = 6 << 10

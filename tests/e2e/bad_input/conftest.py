@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from api_world import ApiWorld, serving
 from contract.runner_flows import FLOWS
 from e2e.bad_input.faulty_store import FaultyStore
+from support.api_fixture import ApiWorld, serving
 
 
 @pytest.fixture

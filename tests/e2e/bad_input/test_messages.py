@@ -8,11 +8,11 @@ from typing import Final
 import grpc
 import pytest
 
-from api_world import METHODS, ApiWorld, Refused
 from e2e.bad_input.calls import INVALID, blamed, sound
 from perdure.v1 import common_pb2
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
+from support.api_fixture import METHODS, ApiWorld, Refused
 
 BAD_BYTES: Final = {
     "garbage": b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",

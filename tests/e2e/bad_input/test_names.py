@@ -8,13 +8,13 @@ from typing import Any, Final
 import pytest
 from google.protobuf.message import Message
 
-from api_world import ApiWorld
 from e2e.bad_input.calls import blamed, resume, schedule, sound, start
 from perdure.v1 import common_pb2
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
 from perdure.v1 import timer_service_pb2 as timers
 from perdure.v1 import workflow_service_pb2 as workflows
+from support.api_fixture import ApiWorld
 
 BAD_TEXTS: Final = {
     "empty": "",

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from api_world import ApiWorld
 from e2e.bad_input.calls import blamed, schedule, sound, start
 from perdure.graph import DURATION_MS_MAX
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import timer_service_pb2 as timers
 from perdure.v1 import workflow_service_pb2 as workflows
+from support.api_fixture import ApiWorld
 
 
 @pytest.mark.parametrize("delay_ms", [0, -1, DURATION_MS_MAX + 1, 2**63 - 1, -(2**63)])

@@ -7,12 +7,12 @@ from typing import Final
 
 import pytest
 
-from api_world import ApiWorld
 from e2e.bad_input.calls import blamed, resume, sound, start
 from perdure.v1 import common_pb2
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
 from perdure_server.engine.commands import PAYLOAD_BYTES_MAX
+from support.api_fixture import ApiWorld
 
 BAD_JSON: Final = {
     "empty": "",
@@ -78,7 +78,7 @@ async def test_what_is_json_is_given_back_byte_for_byte(world: ApiWorld, text: s
     started = await world.call("StartInstance", start(context=common_pb2.Payload(json=text)))
     found = await world.call("GetInstance", instances.GetInstanceRequest(instance_id=started.instance_id))
 
-    assert found.instance.initial.json == text
+    assert found.instance.input.json == text
 
 
 async def test_a_payload_without_a_body_is_none(world: ApiWorld) -> None:
@@ -89,4 +89,4 @@ async def test_a_payload_without_a_body_is_none(world: ApiWorld) -> None:
     found = await world.call("GetInstance", instances.GetInstanceRequest(instance_id=started.instance_id))
 
     assert resumed.disposition == runner.DISPOSITION_DELIVERED
-    assert found.instance.initial.json == "{}"
+    assert found.instance.input.json == "{}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from api_world import ApiWorld
 from e2e.bad_input.calls import resume, schedule, sound
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
 from perdure.v1 import timer_service_pb2 as timers
+from support.api_fixture import ApiWorld
 
 
 async def test_a_finished_instance_takes_no_event_and_no_cancel(world: ApiWorld) -> None:
@@ -19,7 +19,7 @@ async def test_a_finished_instance_takes_no_event_and_no_cancel(world: ApiWorld)
         ("CancelInstance", instances.CancelInstanceRequest(instance_id="here")),
     ):
         refusal = sound(await world.call(rpc, request))
-        assert refusal.what == ("FAILED_PRECONDITION", "INSTANCE_TERMINAL")
+        assert refusal.what == ("FAILED_PRECONDITION", "INSTANCE_ENDED")
         assert refusal.metadata["state"] == "COMPLETED"
         assert refusal.preconditions == ("here",)
 

@@ -8,9 +8,9 @@ import os
 import time
 from pathlib import Path
 
-from perdure import Context, Outcome, Retry, Workflow, step
+from perdure import Context, Outcome, RetryPolicy, Workflow, step
 
-ONCE = Retry(max_attempts=1)
+ONCE = RetryPolicy(max_attempts=1)
 LEDGER = Path(os.environ["PERDURE_TEST_LEDGER"])
 
 
@@ -27,7 +27,7 @@ class Innocent(Workflow, name="innocent", version=1):
     @step(on={"done": "end"}, retry=ONCE)
     async def work(self, ctx: Context) -> Outcome:
         note(ctx)
-        await asyncio.sleep(ctx.initial["seconds"])
+        await asyncio.sleep(ctx.input["seconds"])
         return Outcome("done")
 
 
@@ -37,17 +37,17 @@ class Exits(Workflow, name="exits", version=1):
     @step(on={"done": "end"}, retry=ONCE)
     async def work(self, ctx: Context) -> Outcome:
         note(ctx)
-        await asyncio.sleep(ctx.initial["seconds"])
+        await asyncio.sleep(ctx.input["seconds"])
         os._exit(3)
 
 
 class ExitsInThread(Workflow, name="exits_in_thread", version=1):
     start = "work"
 
-    @step(on={"done": "end", "error": "after"}, retry=Retry(max_attempts=2, initial="10ms"))
+    @step(on={"done": "end", "error": "after"}, retry=RetryPolicy(max_attempts=2, initial_backoff="10ms"))
     def work(self, ctx: Context) -> Outcome:
         note(ctx)
-        time.sleep(ctx.initial["seconds"])
+        time.sleep(ctx.input["seconds"])
         os.abort()
 
     @step(on={"done": "end"})
@@ -61,6 +61,6 @@ class Dereferences(Workflow, name="dereferences", version=1):
     @step(on={"done": "end"}, retry=ONCE)
     def work(self, ctx: Context) -> Outcome:
         note(ctx)
-        time.sleep(ctx.initial["seconds"])
+        time.sleep(ctx.input["seconds"])
         ctypes.string_at(0)
         return Outcome("done")

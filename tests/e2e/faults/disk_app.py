@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import apsw
 
-from e2e.chaos.flows import Ask, Brittle, Choice, Fan, Slow
+from chaos.flows import Ask, Brittle, Choice, Fan, Slow
 from perdure_server.app import Core
 from perdure_server.runtime.replica import Replica
 from perdure_server.store.sqlite import store

@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from perdure import Context, Outcome, Retry, Workflow, step
+from perdure import Context, Outcome, RetryPolicy, Workflow, step
 from perdure_server.executors.in_process import InProcessExecutor
 
 # A loop that stalls is given up after two seconds instead of ten.
 assert InProcessExecutor.__init__.__kwdefaults__ is not None
 InProcessExecutor.__init__.__kwdefaults__ |= {"ping_ms": 100, "stalled_pings": 20}
 
-ONCE: Final = Retry(max_attempts=1)
+ONCE: Final = RetryPolicy(max_attempts=1)
 BLOCK_S: Final = 2.5
 TIMEOUT: Final = "300ms"
 
@@ -200,11 +200,13 @@ async_cancel_the_others = _workflow("async_cancel_the_others", cancel_the_others
 class Good(Workflow, name="good", version=1):
     start = "first"
 
-    @step(on={"done": "second"}, retry=Retry(max_attempts=20, initial="50ms", max="200ms"))
+    @step(
+        on={"done": "second"}, retry=RetryPolicy(max_attempts=20, initial_backoff="50ms", max_backoff="200ms")
+    )
     async def first(self, ctx: Context) -> Outcome:
         await asyncio.sleep(0.01)
         return Outcome("done")
 
-    @step(on={"done": "end"}, retry=Retry(max_attempts=20, initial="50ms", max="200ms"))
+    @step(on={"done": "end"}, retry=RetryPolicy(max_attempts=20, initial_backoff="50ms", max_backoff="200ms"))
     def second(self, ctx: Context) -> Outcome:
         return Outcome("done")

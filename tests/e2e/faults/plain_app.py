@@ -33,5 +33,5 @@ class Slow(Workflow, name="slow", version=1):
 
     @step(on={"done": "end"})
     async def work(self, ctx: Context) -> Outcome:
-        await asyncio.sleep(ctx.initial["ms"] / 1_000)
+        await asyncio.sleep(ctx.input["ms"] / 1_000)
         return Outcome("done")

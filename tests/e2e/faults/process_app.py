@@ -16,9 +16,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from perdure import Context, Outcome, Retry, Workflow, step
+from perdure import Context, Outcome, RetryPolicy, Workflow, step
 
-ONCE: Final = Retry(max_attempts=1)
+ONCE: Final = RetryPolicy(max_attempts=1)
 LONG_SECONDS: Final = 600
 FORK: Final = multiprocessing.get_context("fork")
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from perdure import Context, Outcome, Retry, Workflow, step, wait_for
+from perdure import Context, Outcome, RetryPolicy, Workflow, step, wait_for
 from perdure_server.store.sqlite.database_files import DatabaseFiles
 
 BLIND_VARIABLE: Final = "PERDURE_TEST_BLIND"
@@ -109,13 +109,13 @@ class Tamper(Workflow, name="tamper", version=1):
 
     start = "tamper"
 
-    @step(on={"done": "end"}, retry=Retry(max_attempts=1))
+    @step(on={"done": "end"}, retry=RetryPolicy(max_attempts=1))
     def tamper(self, ctx: Context) -> Outcome:
         try:
-            result = ACTIONS[ctx.initial["action"]](ctx.initial["database"])
+            result = ACTIONS[ctx.input["action"]](ctx.input["database"])
         except Exception as error:
             result = f"{type(error).__name__}: {error}"
-        report = Path(ctx.initial["report"])
+        report = Path(ctx.input["report"])
         report.with_suffix(".new").write_text(result)
         report.with_suffix(".new").rename(report)
         return Outcome("done")

@@ -16,15 +16,15 @@ import grpc.aio
 import pytest
 from google.protobuf.message_factory import GetMessageClass
 
-from api_world import METHODS, refused
-from e2e.chaos.checks_history import check_histories
-from e2e.chaos.database import read_database
-from e2e.chaos.flows import EVENTS_OF, FLOWS, STEPS_OF
-from e2e.chaos.ledger import Recording
-from e2e.chaos.rounds import FLOWS_APP
-from e2e.chaos.walk import walks_of
+from chaos.checks_history import check_histories
+from chaos.database import read_database
+from chaos.flows import EVENTS_OF, FLOWS, STEPS_OF
+from chaos.ledger import Recording
+from chaos.rounds import FLOWS_APP
+from chaos.walk import walks_of
 from e2e.faults.messages import Messages
 from e2e.faults.process import complaints, rss_bytes
+from support.api_fixture import METHODS, refused
 
 COUNT: Final = int(os.environ.get("PERDURE_FUZZ_MESSAGES", "20000"))
 SEED: Final = int(os.environ.get("PERDURE_FUZZ_SEED", "0")) or random.randrange(1, 2**32)
@@ -80,7 +80,7 @@ class Fuzz:
         except grpc.aio.AioRpcError as error:
             found = refused(error)
             assert found.code not in {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}, what
-            assert found.reason not in {"", "OUTCOME_UNKNOWN"}, f"{found} {what}"
+            assert found.reason not in {"", "COMMIT_UNKNOWN"}, f"{found} {what}"
             assert found.details_bytes <= DETAILS_BYTES_MAX, what
             self._count(found.code.name)
         else:

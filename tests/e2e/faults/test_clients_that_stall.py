@@ -15,13 +15,13 @@ import grpc
 import grpc.aio
 import pytest
 
-from api_world import METHODS, ApiWorld, Refused, refused, serving
 from contract.runner_flows import FLOWS
 from perdure.v1 import common_pb2
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
 from perdure_server.api.limits import Limits
 from perdure_server.store.protocol import StoredInstance
+from support.api_fixture import METHODS, ApiWorld, Refused, refused, serving
 
 pytestmark = pytest.mark.e2e
 
@@ -87,7 +87,7 @@ async def test_a_call_that_never_sends_its_message_is_ended(path: str) -> None:
 
         assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
         assert "message" in refusal.message
-        assert world.api.gate.calls == 0
+        assert world.api.admission.calls == 0
 
 
 @pytest.mark.parametrize("rpc", METHODS)
@@ -102,20 +102,20 @@ async def test_a_call_that_ends_without_a_message_is_an_invalid_argument(rpc: st
         refusal = await ended(world.channel.stream_unary(path)(none(), timeout=20))
 
         assert refusal.what == ("INVALID_ARGUMENT", "INVALID_FIELD")
-        assert (world.api.gate.calls, world.api.gate.watches) == (0, 0)
+        assert (world.api.admission.calls, world.api.admission.watches) == (0, 0)
 
 
 async def test_silent_calls_give_way_to_calls_that_wait() -> None:
     async with serving(FLOWS, limits=Limits(reads_max=6, crowded_message_seconds=0.05)) as world:
         silent = [silent_call(world) for _ in range(5)]
-        await until(lambda: world.api.gate.waiting_reads > 0)
+        await until(lambda: world.api.admission.waiting_reads > 0)
 
         assert not isinstance(await world.start("approval"), Refused)
         assert (await ended(silent[0])).code is grpc.StatusCode.DEADLINE_EXCEEDED
         for call in silent:
             call.cancel()
-        await until(lambda: world.api.gate.peers == 0)
-        assert (world.api.gate.reads, world.api.gate.waiting_reads) == (0, 0)
+        await until(lambda: world.api.admission.peers == 0)
+        assert (world.api.admission.reads, world.api.admission.waiting_reads) == (0, 0)
 
 
 async def test_answers_that_nobody_reads_are_bounded_and_forgotten_with_their_callers() -> None:
@@ -124,7 +124,7 @@ async def test_answers_that_nobody_reads_are_bounded_and_forgotten_with_their_ca
         await start_large(world)
         # The wire knows no difference between one answer and a stream of one, but a stream can be left unread.
         stalled = [world.channel.unary_stream(GET)(get_large(), timeout=60) for _ in range(2)]
-        await until(lambda: world.api.gate.unread_bytes > 2_000_000)
+        await until(lambda: world.api.admission.unread_bytes > 2_000_000)
 
         refusal = await world.call("GetInstance", get_large())
         assert refusal.what == ("RESOURCE_EXHAUSTED", "OVERLOADED")
@@ -133,9 +133,9 @@ async def test_answers_that_nobody_reads_are_bounded_and_forgotten_with_their_ca
 
         stalled[0].cancel()
         assert len(await stalled[1].read()) > 1_000_000
-        await until(lambda: world.api.gate.unread_bytes == 0)
+        await until(lambda: world.api.admission.unread_bytes == 0)
         assert not isinstance(await world.call("GetInstance", get_large()), Refused)
-        await until(lambda: world.api.gate.unread_bytes == 0)
+        await until(lambda: world.api.admission.unread_bytes == 0)
 
 
 async def test_a_watch_keeps_nothing_of_the_snapshot_that_it_began_with() -> None:
@@ -145,7 +145,7 @@ async def test_a_watch_keeps_nothing_of_the_snapshot_that_it_began_with() -> Non
         watches = [world.channel.unary_stream(WATCH)(body, timeout=60) for _ in range(10)]
         for watch in watches:
             assert instances.WatchInstanceResponse.FromString(await watch.read()).HasField("snapshot")
-        await until(lambda: world.api.gate.unread_bytes == 0)
+        await until(lambda: world.api.admission.unread_bytes == 0)
         gc.collect()
 
         kept = [found for found in gc.get_objects() if isinstance(found, StoredInstance)]
@@ -171,7 +171,7 @@ async def test_a_snapshot_that_nobody_reads_does_not_stop_other_watchers() -> No
         await start_large(world)
         body = instances.WatchInstanceRequest(instance_id="large").SerializeToString()
         stalled = [slow.unary_stream(WATCH)(body, timeout=60) for _ in range(2)]
-        await until(lambda: world.api.gate.unread_bytes > 2_000_000)
+        await until(lambda: world.api.admission.unread_bytes > 2_000_000)
         request = instances.WatchInstanceRequest(instance_id="large", after_revision=0)
         reader = world.channel.unary_stream(WATCH)(request.SerializeToString(), timeout=60)
 

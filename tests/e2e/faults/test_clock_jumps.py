@@ -15,12 +15,12 @@ from typing import Any, Final
 import pytest
 import time_machine
 
-from perdure import Context, Outcome, Retry, StepError, Workflow, sleep, step, wait_for
+from perdure import Context, Outcome, RetryPolicy, StepError, Workflow, sleep, step, wait_for
 from perdure_server.app import Core
 from perdure_server.engine import facts
 from perdure_server.engine.commands import payload
 from perdure_server.engine.facts import Entry
-from perdure_server.engine.state import InstanceStatus
+from perdure_server.engine.state import InstanceState
 from perdure_server.runtime.dispatcher import Dispatcher
 from perdure_server.runtime.replica import Replica
 from perdure_server.runtime.watch import WatchEntry
@@ -44,7 +44,7 @@ class Nap(Workflow, name="nap", version=1):
 
     nap = sleep("200ms", then="after")
 
-    @step(on={"done": "end"}, retry=Retry(max_attempts=3, initial="50ms", max="50ms"))
+    @step(on={"done": "end"}, retry=RetryPolicy(max_attempts=3, initial_backoff="50ms", max_backoff="50ms"))
     async def after(self, ctx: Context) -> Outcome:
         if ctx.attempt == 1:
             raise StepError("once more")
@@ -188,7 +188,7 @@ async def test_a_jump_backward_makes_timers_late_and_never_early_and_hinders_not
     await start(core, "nap", "after")
     await ended(core, "after")
     await until_healthy(core)
-    assert (await core.runtime.get_instance("before")).state.status is InstanceStatus.WAITING
+    assert (await core.runtime.get_instance("before")).state.status is InstanceState.WAITING
     assert not any(fired(entry) for entry in await history(core, "before"))
 
     clock.jump(JUMP_S + 60)

@@ -12,11 +12,11 @@ import grpc
 import grpc.aio
 import pytest
 
-from api_world import ApiWorld, Refused, refused, serving
 from contract.runner_flows import FLOWS
 from e2e.faults.process import rss_bytes
 from perdure.v1 import runner_service_pb2 as runner
 from perdure_server.api.limits import Limits
+from support.api_fixture import ApiWorld, Refused, refused, serving
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS: Final = b"\0\0\0\4\0\0\0\0\0"
@@ -136,7 +136,7 @@ async def test_streams_that_are_opened_and_reset_at_once_leave_nothing_behind() 
         assert not isinstance(await world.start("approval"), Refused)
         await asyncio.sleep(0)
 
-        assert (world.api.gate.calls, world.api.gate.calls_bytes) == (0, 0)
+        assert (world.api.admission.calls, world.api.admission.calls_bytes) == (0, 0)
 
 
 @pytest.mark.parametrize("key", ["x-many", "grpc-status-details-bin", "perdure-bin"])

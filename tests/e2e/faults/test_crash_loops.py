@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from e2e.server_process import ServerDidNotStart, ServerProcess
 from perdure.client import AttemptFailed, AttemptReleased, Client, Fact, Instance, InstanceState
 from perdure.errors import UnavailableError
+from support.server_process import ServerDidNotStart, ServerProcess
 
 APP = Path(__file__).with_name("crash_app.py")
 WAIT_SECONDS = 600.0

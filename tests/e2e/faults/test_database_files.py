@@ -20,12 +20,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
-from api_world import refused
 from e2e.faults.tampering_app import BLIND_VARIABLE
-from e2e.server_process import ServerDidNotStart, ServerProcess
 from perdure.v1 import common_pb2 as common
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
+from support.api_fixture import refused
+from support.server_process import ServerDidNotStart, ServerProcess
 
 APP: Final = Path(__file__).with_name("tampering_app.py")
 BEFORE: Final = 30
@@ -202,7 +202,7 @@ def lost(server: ServerProcess, database: Path, fault: Callable[[Path, Caller], 
     told = [caller.start() for _ in range(20)]
     if "OK" in told:
         yield f"acknowledged after the fault: {told}"
-    if told[0] not in {"OUTCOME_UNKNOWN", "DATABASE_UNAVAILABLE"} or {*told[1:]} != {"DATABASE_UNAVAILABLE"}:
+    if told[0] not in {"COMMIT_UNKNOWN", "DATABASE_UNAVAILABLE"} or {*told[1:]} != {"DATABASE_UNAVAILABLE"}:
         yield f"wrong reasons: {told}"
     if missing := caller.missing():
         yield f"not readable over the open connections: {missing}"

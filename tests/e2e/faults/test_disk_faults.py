@@ -17,13 +17,13 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2
 
-from api_world import refused
-from e2e.chaos.checker import judge
-from e2e.chaos.findings import Name
-from e2e.chaos.rounds import Plan, run_round
+from chaos.checker import judge
+from chaos.rounds import Plan, run_round
+from chaos.violations import Name
 from e2e.faults.disk_app import FAULT_VARIABLE, FAULTS
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
+from support.api_fixture import refused
 
 APP: Final = Path(__file__).with_name("disk_app.py")
 
@@ -70,14 +70,14 @@ async def test_every_promise_holds_while_the_disk_fails_under_load(seed: int, tm
     )
     folder = tmp_path / "round"
     recording = await run_round(plan, folder, faults=lambda: fail_now_and_then(fault, random.Random(seed)))
-    findings = [
-        finding
-        for finding in judge(recording)
+    violations = [
+        violation
+        for violation in judge(recording)
         # That it is not ready is no complaint here, and what it was asked meanwhile may be given up.
-        if finding.name is not Name.SERVER_COMPLAINED or "not ready" not in str(finding)
+        if violation.name is not Name.SERVER_COMPLAINED or "not ready" not in str(violation)
     ]
-    shown = "\n".join(str(finding) for finding in findings[:FINDINGS_SHOWN_MAX])
-    assert not findings, f"{len(findings)} findings\n{shown}\nfiles: {folder}"
+    shown = "\n".join(str(violation) for violation in violations[:FINDINGS_SHOWN_MAX])
+    assert not violations, f"{len(violations)} violations\n{shown}\nfiles: {folder}"
     shutil.rmtree(folder)
 
 
@@ -149,7 +149,9 @@ async def test_a_server_can_be_stopped_while_its_disk_is_full_and_started_when_t
     tmp_path: Path, server_process: Any
 ) -> None:
     fault = tmp_path / "fault"
-    server = server_process(APP, environment={FAULT_VARIABLE: str(fault)}, arguments=["--grace", "500ms"])
+    server = server_process(
+        APP, environment={FAULT_VARIABLE: str(fault)}, arguments=["--shutdown-timeout", "500ms"]
+    )
     client = Client(server.address)
     for number in range(10):
         assert (await client.start(f"before-{number}"))[0] == "OK"

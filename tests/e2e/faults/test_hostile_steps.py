@@ -75,7 +75,7 @@ class Caller:
 
 @pytest.fixture
 async def caller(server_process: Any) -> Any:
-    server = server_process(APP, arguments=["--threads-max", "4", "--grace", "1s"])
+    server = server_process(APP, arguments=["--max-sync-steps", "4", "--shutdown-timeout", "1s"])
     made = Caller(server.address)
     yield made, server
     await made.channel.close()

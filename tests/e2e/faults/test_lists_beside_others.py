@@ -12,12 +12,12 @@ import grpc.aio
 import pytest
 
 from e2e.faults.steady import steady_client
-from e2e.server_process import ServerProcess
 from perdure import AsyncClient
 from perdure.v1 import instance_service_pb2 as pb
 from perdure_server.api.limits import Limits
-from perdure_server.store.sqlite.lists import SCAN_ROWS_MAX
+from perdure_server.store.sqlite.list_query import SCAN_ROWS_MAX
 from perdure_server.store.sqlite.migrate import migrate
+from support.server_process import ServerProcess
 
 pytestmark = pytest.mark.e2e
 

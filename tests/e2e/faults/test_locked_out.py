@@ -14,15 +14,15 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2
 
-from api_world import ApiWorld, Refused, serving
 from contract.runner_flows import FLOWS
 from e2e.faults import http2
 from e2e.faults.process import complaints
 from e2e.faults.steady import steady_client
 from perdure.v1 import instance_service_pb2 as instances
 from perdure_server.api.limits import Limits
-from perdure_server.security.listen import Address
+from perdure_server.security.addresses import Address
 from perdure_server.security.unix_socket import UnixAddress
+from support.api_fixture import ApiWorld, Refused, serving
 
 APP: Final = Path(__file__).with_name("plain_app.py")
 CHECK: Final = "/grpc.health.v1.Health/Check"
@@ -152,7 +152,7 @@ async def test_watches_of_one_connection_leave_room_for_those_of_others() -> Non
             await open_calls(greedy_health, HEALTH_WATCH, b"", 100)
             await until_settled(world)
 
-            assert world.api.gate.watches == world.api.gate.health_watches == 20
+            assert world.api.admission.watches == world.api.admission.health_watches == 20
             for path, body in ((WATCH, request), (HEALTH_WATCH, b"")):
                 watch = world.channel.unary_stream(path)(body, timeout=20)
                 assert await watch.read() is not grpc.aio.EOF
@@ -162,9 +162,9 @@ async def test_watches_of_one_connection_leave_room_for_those_of_others() -> Non
 async def until_settled(world: ApiWorld) -> None:
     """Return once the server has seen every call that was sent before this one."""
     async with asyncio.timeout(20):
-        gate = world.api.gate
+        admission = world.api.admission
         # The awaited change happens inside grpc, which sends no signal.
-        while gate.watches + gate.health_watches < 40 or gate.reads:  # noqa: ASYNC110
+        while admission.watches + admission.health_watches < 40 or admission.reads:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 

@@ -14,13 +14,13 @@ import grpc
 import grpc.aio
 import pytest
 
-from api_world import refused, serving
+from chaos.database import read_database
 from contract.runner_flows import FLOWS
-from e2e.chaos.database import read_database
 from e2e.faults.process import complaints, rss_bytes
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
 from perdure_server.api.limits import Limits
+from support.api_fixture import refused, serving
 
 APP: Final = Path(__file__).with_name("plain_app.py")
 START: Final = "/perdure.v1.RunnerService/StartInstance"
@@ -89,7 +89,7 @@ async def test_an_overloaded_server_rejects_clearly_and_loses_nothing(
     server_process: Any, tmp_path: Path
 ) -> None:
     database = tmp_path / "overload.db"
-    server = server_process(APP, database=database, arguments=["--grace", "2s"])
+    server = server_process(APP, database=database, arguments=["--shutdown-timeout", "2s"])
     options = [("grpc.use_local_subchannel_pool", 1)]
     channels = [grpc.aio.insecure_channel(server.address, options=options) for _ in range(8)]
     loads = []

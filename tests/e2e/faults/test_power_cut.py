@@ -19,17 +19,17 @@ from typing import Any, Final
 import apsw
 import pytest
 
-from e2e.chaos.checks_history import check_histories
-from e2e.chaos.database import Database, read_database
-from e2e.chaos.ledger import Recording
-from e2e.chaos.walk import walks_of
+from chaos.checks_history import check_histories
+from chaos.database import Database, read_database
+from chaos.ledger import Recording
+from chaos.walk import walks_of
 from e2e.faults.power import Disk
 from perdure import Context, Outcome, Workflow, step, wait_for
 from perdure_server.app import Core
 from perdure_server.engine.commands import payload
 from perdure_server.engine.rejections import Rejection
 from perdure_server.runtime import dispatcher
-from perdure_server.runtime.service import Runtime
+from perdure_server.runtime.operations import Operations
 from perdure_server.store.protocol import RequestKey, StoreError
 from perdure_server.store.sqlite import SqliteStore, store
 
@@ -54,7 +54,7 @@ class Loaded(Workflow, name="loaded", version=1):
 
     @step(on={"begun": "middle"})
     async def begin(self, ctx: Context) -> Outcome:
-        return Outcome("begun", echo=ctx.initial)
+        return Outcome("begun", echo=ctx.input)
 
     middle = wait_for("on", "off", timeout="1h", on={"on": "last", "off": "end", "timeout": "end"})
 
@@ -78,7 +78,7 @@ class Answer:
 class Load:
     """Callers that start, schedule, resume and cancel, and the answers that they had when the power went."""
 
-    runtime: Runtime
+    runtime: Operations
     chance: random.Random
     answers: list[Answer] = field(default_factory=list)
     acknowledged: list[Answer] = field(default_factory=list)

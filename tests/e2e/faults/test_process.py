@@ -17,8 +17,8 @@ from typing import Any, Final
 import pytest
 
 from e2e.faults import process_app
-from e2e.server_process import REPOSITORY, ServerProcess
 from perdure import Client
+from support.server_process import REPOSITORY, ServerProcess
 
 APP: Final = Path(process_app.__file__)
 SECONDS_MAX: Final = 60.0
@@ -190,7 +190,7 @@ def test_a_child_that_a_lifespan_forks_holds_no_listener(
     server = server_process(
         APP,
         listen=listen,
-        arguments=["--health-listen", health, "--metrics", metrics],
+        arguments=["--health-listen", health, "--metrics-listen", metrics],
         environment={"LIFESPAN_CHILD": str(child)},
     )
     children.append(int(child.read_text()))

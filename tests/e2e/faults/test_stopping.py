@@ -15,17 +15,17 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2
 
-from api_world import refused
-from e2e.chaos.checks_history import check_histories
-from e2e.chaos.database import Database, read_database
-from e2e.chaos.ledger import Recording
-from e2e.chaos.walk import walks_of
+from chaos.checks_history import check_histories
+from chaos.database import Database, read_database
+from chaos.ledger import Recording
+from chaos.walk import walks_of
 from e2e.faults.process import complaints
 from perdure.v1 import common_pb2
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
-from perdure_server.engine.state import InstanceStatus, Scheduled
+from perdure_server.engine.state import InstanceState, Queued
 from perdure_server.process.host import EXIT_STOPPED_AT_ONCE
+from support.api_fixture import refused
 
 APP: Final = Path(__file__).with_name("plain_app.py")
 START: Final = "/perdure.v1.RunnerService/StartInstance"
@@ -87,7 +87,7 @@ def judged(database: Path, load: Load) -> Database:
 
 async def test_a_server_that_is_told_to_stop_under_load_drains(server_process: Any, tmp_path: Path) -> None:
     database = tmp_path / "stop.db"
-    server = server_process(APP, database=database, arguments=["--grace", f"{GRACE_S}s"])
+    server = server_process(APP, database=database, arguments=["--shutdown-timeout", f"{GRACE_S}s"])
     async with grpc.aio.insecure_channel(server.address) as channel:
         load = Load(channel)
         quick = [await load.start("slow", {"ms": QUICK_MS}) for _ in range(5)]
@@ -116,16 +116,14 @@ async def test_a_server_that_is_told_to_stop_under_load_drains(server_process: A
     assert complaints(server.log) == []
     stored = judged(database, load)
     for instance_id in quick:
-        assert stored.instances[instance_id].state.status is InstanceStatus.COMPLETED
-    assert isinstance(stored.instances[endless].state.steps["work"], Scheduled), (
-        "any server may go on with it"
-    )
+        assert stored.instances[instance_id].state.status is InstanceState.COMPLETED
+    assert isinstance(stored.instances[endless].state.steps["work"], Queued), "any server may go on with it"
     assert stored.tasks[endless]["work"].owner == ""
 
 
 async def test_a_second_signal_ends_it_at_once_and_loses_nothing(server_process: Any, tmp_path: Path) -> None:
     database = tmp_path / "stop.db"
-    server = server_process(APP, database=database, arguments=["--grace", "60s"])
+    server = server_process(APP, database=database, arguments=["--shutdown-timeout", "60s"])
     async with grpc.aio.insecure_channel(server.address) as channel:
         load = Load(channel)
         endless = await load.start("slow", {"ms": ENDLESS_MS})
@@ -143,7 +141,7 @@ async def test_a_second_signal_ends_it_at_once_and_loses_nothing(server_process:
 
 async def test_two_signals_in_one_breath_end_it(server_process: Any, tmp_path: Path) -> None:
     database = tmp_path / "stop.db"
-    server = server_process(APP, database=database, arguments=["--grace", "60s"])
+    server = server_process(APP, database=database, arguments=["--shutdown-timeout", "60s"])
     async with grpc.aio.insecure_channel(server.address) as channel:
         load = Load(channel)
         await load.start("slow", {"ms": ENDLESS_MS})
@@ -161,7 +159,7 @@ async def test_two_signals_in_one_breath_end_it(server_process: Any, tmp_path: P
 async def test_clients_that_stall_do_not_hold_up_a_stop_beyond_its_grace(
     server_process: Any, tmp_path: Path
 ) -> None:
-    server = server_process(APP, arguments=["--grace", "500ms"])
+    server = server_process(APP, arguments=["--shutdown-timeout", "500ms"])
 
     async def never() -> Any:
         await asyncio.Event().wait()

@@ -48,13 +48,13 @@ async def follow(stream: Any, ready: asyncio.Semaphore, latencies: list[float]) 
             revisions.append(message.entry.revision)
             latencies.append(time.time() - message.entry.time.ToMilliseconds() / 1_000)
         elif message.HasField("end"):
-            assert message.end.reason == instances.WATCH_END_REASON_INSTANCE_FINISHED
+            assert message.end.reason == instances.WATCH_END_REASON_INSTANCE_ENDED
             assert message.end.revision == revisions[-1]
     return revisions
 
 
 async def test_watchers_that_never_read_cost_the_others_nothing(server_process: Any) -> None:
-    server = server_process(APP, arguments=["--grace", "1s"])
+    server = server_process(APP, arguments=["--shutdown-timeout", "1s"])
     slow_options = [
         ("grpc.http2.lookahead_bytes", 65_536),
         ("grpc.http2.bdp_probe", 0),

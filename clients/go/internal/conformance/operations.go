@@ -232,7 +232,7 @@ func (d *driver) getInstance(ctx context.Context, args arguments) (any, error) {
 		"version":      instance.Version,
 		"state":        instance.State,
 		"revision":     instance.Revision,
-		"initial":      string(instance.Initial),
+		"input":      string(instance.Input),
 		"outputs":      texts(instance.Outputs),
 		"active_steps": active,
 		"step_results": results,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from perdure.client._aio import AsyncClient
 from perdure.client._channel import DEFAULT_TARGET, TlsOptions
-from perdure.client._retry import NO_RETRIES, Retries
+from perdure.client._retry import NO_RETRIES, CallRetryPolicy
 from perdure.client._sync import Client
 from perdure.client.facts import (
     AttemptFailed,
@@ -42,13 +42,13 @@ from perdure.client.types import (
     FiredTimer,
     Health,
     Instance,
-    InstanceError,
+    InstanceFailure,
     InstanceState,
     InstanceSummary,
     RetriedInstance,
     Snapshot,
     StepResult,
-    StepStatus,
+    StepState,
     Timer,
     WatchEnd,
     WatchEndReason,
@@ -56,7 +56,7 @@ from perdure.client.types import (
     WorkflowSummary,
     WorkflowVersion,
 )
-from perdure.payloads import JsonText
+from perdure.payloads import RawJson
 from perdure.runner import ConflictPolicy, Disposition, Resumed, Runner, ScheduledResume, StartedInstance
 
 __all__ = [
@@ -82,16 +82,16 @@ __all__ = [
     "Instance",
     "InstanceCancelled",
     "InstanceCompleted",
-    "InstanceError",
+    "InstanceFailure",
     "InstanceFailed",
     "InstanceRetried",
     "InstanceStarted",
     "InstanceState",
     "InstanceSummary",
-    "JsonText",
+    "RawJson",
     "PayloadInfo",
     "Resumed",
-    "Retries",
+    "CallRetryPolicy",
     "RetriedInstance",
     "Runner",
     "ScheduledResume",
@@ -102,7 +102,7 @@ __all__ = [
     "StepResult",
     "StepSkipped",
     "StepStarted",
-    "StepStatus",
+    "StepState",
     "StepSuspended",
     "Timer",
     "TimerArmed",

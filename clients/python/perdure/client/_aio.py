@@ -31,8 +31,8 @@ from perdure.client._retry import (
     OUTAGE_SECONDS,
     STREAM_SECONDS_MAX,
     Attempts,
+    CallRetryPolicy,
     OnOutage,
-    Retries,
     call_error,
     retries_of,
     watch_error,
@@ -58,7 +58,7 @@ from perdure.client.types import (
     WorkflowVersion,
 )
 from perdure.errors import DeadlineExceededError, PerdureError, UnavailableError
-from perdure.payloads import JsonText
+from perdure.payloads import RawJson
 from perdure.runner import ConflictPolicy, Resumed, ScheduledResume, StartedInstance
 
 A = TypeVar("A")
@@ -76,8 +76,9 @@ class AsyncClient:
     ``timeout`` is in seconds and limits each call, including retries. ``math.inf`` removes the limit, and so
     does anything above ten years. Zero, a negative number and NaN raise `InvalidFieldError`. Each method takes a
     timeout of its own.
-    ``metadata`` is sent with every call. A call that fails for a transient reason (connection lost, server restarting,
-    overload) is sent again with the same request ID, see `Retries`. Methods raise the exceptions of ``perdure.errors``.
+    ``metadata`` is sent with every call. A call that fails for a retryable reason (connection lost, server restarting,
+    overload) is sent again with the same request ID, see `CallRetryPolicy`. Methods raise the exceptions of
+    ``perdure.errors``.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class AsyncClient:
         tls: TlsOptions | None = None,
         timeout: float = 30.0,
         metadata: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
-        retries: Retries | None = None,
+        retries: CallRetryPolicy | None = None,
     ) -> None:
         self.target = target
         self.timeout = seconds("timeout", timeout)
@@ -127,7 +128,7 @@ class AsyncClient:
     async def start_instance(
         self,
         workflow: str,
-        context: Mapping[str, Any] | JsonText | None = None,
+        context: Mapping[str, Any] | RawJson | None = None,
         *,
         instance_id: str = "",
         version: int = 0,
@@ -185,13 +186,13 @@ class AsyncClient:
     # --- instances -----------------------------------------------------------------------------------------------
 
     async def get_instance(
-        self, instance_id: str, *, json_text: bool = False, timeout: float | None = None
+        self, instance_id: str, *, raw_json: bool = False, timeout: float | None = None
     ) -> Instance:
         """Return an instance as it is now, with its payloads. Raises `InstanceNotFoundError`.
 
-        With ``json_text``, ``initial`` and the ``outputs`` are `JsonText`, byte for byte as they were sent.
+        With ``raw_json``, ``input`` and the ``outputs`` are `RawJson`, byte for byte as they were sent.
         """
-        return await self._call(_calls.get_instance(instance_id, json_text=json_text), timeout)
+        return await self._call(_calls.get_instance(instance_id, raw_json=raw_json), timeout)
 
     def list_instances(
         self,
@@ -250,14 +251,14 @@ class AsyncClient:
         instance_id: str,
         *,
         after_revision: int | None = None,
-        json_text: bool = False,
+        raw_json: bool = False,
         timeout: float | None = None,
         outage: float = OUTAGE_SECONDS,
         on_outage: OnOutage | None = None,
     ) -> AsyncGenerator[WatchEvent, None]:
         """Follow an instance: a `Snapshot`, each later `HistoryEntry` once and in order, then a `WatchEnd`.
 
-        With ``after_revision`` there is no snapshot; 0 gives the whole history. ``json_text`` is for the snapshot what
+        With ``after_revision`` there is no snapshot; 0 gives the whole history. ``raw_json`` is for the snapshot what
         it is for `get_instance`. A stream that breaks is taken up again
         after the last revision given out. ``timeout`` bounds the watch (None: for ever), ``outage`` how long the server
         may stay away in between; the first answer must come within the client's timeout. ``on_outage`` is called with
@@ -267,7 +268,7 @@ class AsyncClient:
         Raises `InstanceNotFoundError`, `RevisionInFutureError`, `RevisionCompactedError`, `DeadlineExceededError`,
         `UnavailableError`.
         """
-        watching = _calls.Watching(instance_id, after_revision, json_text=json_text)
+        watching = _calls.Watching(instance_id, after_revision, raw_json=raw_json)
         limit = None if timeout is None else seconds("timeout", timeout)
         return self._watch(watching, limit, seconds("outage", outage), on_outage)
 
@@ -290,7 +291,7 @@ class AsyncClient:
                 error: PerdureError = UnavailableError(f"the watch of {watching.instance_id} broke off")
             except grpc.aio.AioRpcError as failed:
                 error = watch_error(error_of(failed), whole.seconds_left)
-                if not error.transient:
+                if not error.retryable:
                     raise error from failed
             pause = attempts.pause_after(error, outage=outage)
             if pause is None:
@@ -325,7 +326,7 @@ class AsyncClient:
     async def cancel_instance(
         self, instance_id: str, *, reason: str = "", request_id: str = "", timeout: float | None = None
     ) -> CancelledInstance:
-        """End an instance. Raises `InstanceNotFoundError`, `InstanceTerminalError`."""
+        """End an instance. Raises `InstanceNotFoundError`, `InstanceEndedError`."""
         return await self._call(
             _calls.cancel_instance(instance_id, reason=reason, request_id=request_id), timeout
         )
@@ -401,7 +402,7 @@ class AsyncClient:
 
     # --- sending -------------------------------------------------------------------------------------------------
 
-    async def _call(self, call: Call[A], timeout: float | None, retries: Retries | None = None) -> A:
+    async def _call(self, call: Call[A], timeout: float | None, retries: CallRetryPolicy | None = None) -> A:
         limit = self.timeout if timeout is None else seconds("timeout", timeout)
         attempts = Attempts(retries or self._retries, limit)
         while True:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from perdure._findings import show
+from perdure._issues import show
 from perdure.errors import FieldViolation, InvalidFieldError
 
 SECONDS_MAX: Final = 10 * 366 * 86_400

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from perdure import payloads
-from perdure._findings import show
+from perdure._issues import show
 from perdure.client import _convert, facts, types
 from perdure.client._arguments import field_violation, invalid, is_labels, labels_violations
 from perdure.errors import FieldViolation, InvalidFieldError, PerdureError
@@ -102,7 +102,7 @@ METHODS: Final = tuple(
 
 def start_instance(
     workflow: str,
-    context: Mapping[str, Any] | payloads.JsonText | None,
+    context: Mapping[str, Any] | payloads.RawJson | None,
     *,
     instance_id: str,
     version: int,
@@ -192,11 +192,11 @@ def _scheduled(response: runner_service_pb2.ScheduleResumeResponse) -> Scheduled
 # --- instances ---------------------------------------------------------------------------------------------------
 
 
-def get_instance(instance_id: str, *, json_text: bool) -> Call[types.Instance]:
+def get_instance(instance_id: str, *, raw_json: bool) -> Call[types.Instance]:
     request = _built(
         instance_service_pb2.GetInstanceRequest, required=("instance_id",), instance_id=instance_id
     )
-    read = _instance_with_texts if json_text else _instance
+    read = _instance_with_texts if raw_json else _instance
     return Call(_GET, request, lambda response: read(response.instance))
 
 
@@ -352,9 +352,9 @@ class Watching:
 
     __slots__ = ("_after", "_read", "ended", "instance_id")
 
-    def __init__(self, instance_id: str, after_revision: int | None, *, json_text: bool = False) -> None:
+    def __init__(self, instance_id: str, after_revision: int | None, *, raw_json: bool = False) -> None:
         self.instance_id = instance_id
-        self._read = _instance_with_texts if json_text else _instance
+        self._read = _instance_with_texts if raw_json else _instance
         self._after = after_revision
         self.ended = False
         self.request()  # raises for what no request can hold
@@ -448,12 +448,12 @@ def _instance(message: instance_service_pb2.Instance) -> types.Instance:
 
 
 def _instance_with_texts(message: instance_service_pb2.Instance) -> types.Instance:
-    initial = payloads.JsonText(message.initial.json)
-    outputs = {ref: payloads.JsonText(output.json) for ref, output in message.outputs.items()}
+    context = payloads.RawJson(message.input.json)
+    outputs = {ref: payloads.RawJson(output.json) for ref, output in message.outputs.items()}
     # Taken out before the walk, which would read them: not every sound text is a value that Python takes.
-    message.ClearField("initial")
+    message.ClearField("input")
     message.ClearField("outputs")
-    return replace(_instance(message), initial=initial, outputs=outputs)
+    return replace(_instance(message), input=context, outputs=outputs)
 
 
 def _page(field: str, convert: Callable[[Any], A]) -> Callable[[Any], types.Page[A]]:

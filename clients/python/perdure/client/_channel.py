@@ -11,7 +11,7 @@ from typing import Final
 
 import grpc
 
-from perdure._findings import show
+from perdure._issues import show
 from perdure.client._arguments import invalid
 
 DEFAULT_TARGET: Final = "127.0.0.1:7420"
@@ -66,14 +66,14 @@ class TlsOptions:
 
 def check_target(target: str) -> None:
     """Raise ``ValueError`` for what people write instead of HOST:PORT and gRPC would look up as a name."""
-    mend = "write HOST:PORT, like 127.0.0.1:7420, or unix:PATH"
+    hint = "write HOST:PORT, like 127.0.0.1:7420, or unix:PATH"
     given: object = target
     if not isinstance(given, str):
         raise invalid("target", f"must be a string such as 127.0.0.1:7420, not {type(given).__name__}")
     if target.startswith(("http://", "https://")):
-        raise ValueError(f"the target {target!r} is a URL; {mend}, and ask for TLS apart from it")
+        raise ValueError(f"the target {target!r} is a URL; {hint}, and ask for TLS apart from it")
     if ":" not in target:
-        raise ValueError(f"the target {target!r} names no port; {mend}")
+        raise ValueError(f"the target {target!r} names no port; {hint}")
     port = target.rpartition(":")[2]
     if (
         port.isascii()

@@ -19,7 +19,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from perdure import payloads
 from perdure.client import facts, types
 from perdure.errors import PerdureError
-from perdure.graph import Join, RetryPolicy, StepDefinition, StepKind, WorkflowGraph
+from perdure.graph import Join, RetryDefinition, StepDefinition, StepKind, WorkflowGraph
 from perdure.graph import graph as graph_from
 from perdure.v1 import common_pb2, history_pb2, workflow_service_pb2
 
@@ -31,7 +31,7 @@ VALUE_CLASSES: Final[Mapping[str, type]] = {
     for cls in (
         types.ActiveStep,
         types.Instance,
-        types.InstanceError,
+        types.InstanceFailure,
         types.InstanceSummary,
         types.StepResult,
         types.Timer,
@@ -47,7 +47,7 @@ VALUE_CLASSES: Final[Mapping[str, type]] = {
 
 ENUM_CLASSES: Final[Mapping[str, type[enum.StrEnum]]] = {
     "InstanceState": types.InstanceState,
-    "StepStatus": types.StepStatus,
+    "StepState": types.StepState,
     "TimerKind": facts.TimerKind,
     "WatchEndReason": types.WatchEndReason,
     "StepKind": StepKind,
@@ -198,11 +198,11 @@ def _step(message: workflow_service_pb2.StepDefinition) -> StepDefinition:
     )
 
 
-def _retry(message: workflow_service_pb2.RetryPolicy) -> RetryPolicy:
-    return RetryPolicy(
+def _retry(message: workflow_service_pb2.RetryPolicy) -> RetryDefinition:
+    return RetryDefinition(
         max_attempts=message.max_attempts,
-        initial_ms=message.initial.ToMilliseconds(),
-        max_ms=message.max.ToMilliseconds(),
+        initial_ms=message.initial_backoff.ToMilliseconds(),
+        max_ms=message.max_backoff.ToMilliseconds(),
         multiplier=message.multiplier,
         jitter=message.jitter,
     )

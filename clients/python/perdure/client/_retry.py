@@ -12,31 +12,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from perdure._findings import show
+from perdure._issues import show
 from perdure.client._arguments import SECONDS_MAX, invalid, seconds
 from perdure.errors import DeadlineExceededError, PerdureError, UnavailableError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retries:
+class CallRetryPolicy:
     """How a client sends calls again that failed for a moment's reason.
 
-    The pause after n failures is ``initial * multiplier**(n-1)`` seconds, at most ``max``, or what the server asks for
+    The pause after n failures is ``initial_backoff * multiplier**(n-1)`` seconds, at most ``max_backoff``, or what
+    the server asks for
     where that is more; chance shortens it by up to a half so that clients do not come back in step. A call's timeout
-    bounds all of it; ``attempts_max`` (0: no bound) the number of sendings.
+    bounds all of it; ``max_attempts`` (0: no bound) the number of sendings.
 
     Raises:
-        InvalidFieldError: ``initial`` or ``max`` is not a positive, finite number of seconds, ``multiplier`` is not a
-            finite number of at least 1, or ``attempts_max`` is not an integer of at least 0.
+        InvalidFieldError: ``initial_backoff`` or ``max_backoff`` is not a positive, finite number of seconds,
+        ``multiplier`` is not a
+            finite number of at least 1, or ``max_attempts`` is not an integer of at least 0.
     """
 
-    initial: float = 0.1
-    max: float = 5.0
+    initial_backoff: float = 0.1
+    max_backoff: float = 5.0
     multiplier: float = 2.0
-    attempts_max: int = 0
+    max_attempts: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("initial", "max"):
+        for name in ("initial_backoff", "max_backoff"):
             value = getattr(self, name)
             if math.isinf(seconds(f"retries.{name}", value)):
                 raise invalid(f"retries.{name}", f"must be at most {SECONDS_MAX} seconds, not {show(value)}")
@@ -45,25 +47,25 @@ class Retries:
             raise invalid(
                 "retries.multiplier", f"must be a number from 1 to {MULTIPLIER_MAX}, not {show(multiplier)}"
             )
-        attempts_max: object = self.attempts_max
-        if isinstance(attempts_max, bool) or not isinstance(attempts_max, int) or attempts_max < 0:
+        max_attempts: object = self.max_attempts
+        if isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 0:
             raise invalid(
-                "retries.attempts_max", f"must be an integer of at least 0, not {show(attempts_max)}"
+                "retries.max_attempts", f"must be an integer of at least 0, not {show(max_attempts)}"
             )
 
 
 MULTIPLIER_MAX: Final = 1_000
 """Maximum growth of the pause from one failure to the next."""
 
-NO_RETRIES: Final = Retries(attempts_max=1)
+NO_RETRIES: Final = CallRetryPolicy(max_attempts=1)
 
 
-def retries_of(given: object) -> Retries:
+def retries_of(given: object) -> CallRetryPolicy:
     """Return the settings of a client, the default ones for None. Raises `InvalidFieldError`."""
     if given is None:
-        return Retries()
-    if not isinstance(given, Retries):
-        raise invalid("retries", f"must be a Retries, not {type(given).__name__}")
+        return CallRetryPolicy()
+    if not isinstance(given, CallRetryPolicy):
+        raise invalid("retries", f"must be a CallRetryPolicy, not {type(given).__name__}")
     return given
 
 
@@ -88,7 +90,7 @@ class Attempts:
 
     def __init__(
         self,
-        retries: Retries,
+        retries: CallRetryPolicy,
         timeout: float,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -123,16 +125,16 @@ class Attempts:
         ``outage`` bounds the failures in a row that follow an answer, in seconds from the first of them.
         """
         self._failures += 1
-        if not error.transient or self._failures == self._retries.attempts_max:
+        if not error.retryable or self._failures == self._retries.max_attempts:
             return None
         if self._failures == 1:
             self._deadline = min(self._deadline, self._clock() + outage)
         retries = self._retries
         # Bounded before the power is taken: a watch may fail for days.
         ceiling = min(
-            retries.max,
+            retries.max_backoff,
             PAUSE_SECONDS_MAX,
-            retries.initial * retries.multiplier ** min(self._failures - 1, 32),
+            retries.initial_backoff * retries.multiplier ** min(self._failures - 1, 32),
         )
         pause = max(ceiling * (1 - self._chance() / 2), min(error.retry_after or 0.0, PAUSE_SECONDS_MAX))
         return pause if pause < self.seconds_left else None

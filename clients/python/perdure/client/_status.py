@@ -46,7 +46,7 @@ def error_of(ended: _Ended, *, request_id: str = "") -> PerdureError:
         reason,
         message,
         metadata,
-        status=code.name,
+        code=code.name,
         violations=violations,
         resource=resource,
         retry_after=retry_after,

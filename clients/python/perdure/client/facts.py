@@ -58,7 +58,7 @@ class InstanceStarted:
     version: int
     definition_digest: str
     start_step: str
-    initial: PayloadInfo | None
+    input: PayloadInfo | None
     business_key: str
     labels: Mapping[str, str]
     start_delay: timedelta | None
@@ -108,7 +108,7 @@ class AttemptReleased:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepSuspended:
-    """A task returned PENDING and waits for one of ``events``."""
+    """A task returned SUSPEND and waits for one of ``events``."""
 
     step_ref: str
     attempt: int
@@ -141,14 +141,14 @@ class EventBuffered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimerArmed:
-    """``requested``: ScheduleResume asked for it, not the workflow's definition."""
+    """``client_requested``: ScheduleResume asked for it, not the workflow's definition."""
 
     reference: str
     kind: TimerKind
     step_ref: str
     delay: timedelta | None
     due_time: datetime | None
-    requested: bool
+    client_requested: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,11 +177,11 @@ class InstanceCompleted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceFailed:
-    """``step_ref`` failed without an ``error`` arrow; the other active steps are halted."""
+    """``step_ref`` failed without an ``error`` arrow; the other active steps are interrupted."""
 
     step_ref: str
     failure: StepFailure | None
-    halted_steps: tuple[str, ...]
+    interrupted_steps: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +192,7 @@ class InstanceCancelled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceRetried:
-    """The failed and the halted steps are active again."""
+    """The failed and the interrupted steps are active again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,17 +40,17 @@ class InstanceState(enum.StrEnum):
         return self.is_final or self is InstanceState.FAILED
 
 
-class StepStatus(enum.StrEnum):
+class StepState(enum.StrEnum):
     """Where a step of an instance stands."""
 
-    SCHEDULED = "SCHEDULED"
-    NO_EXECUTOR = "NO_EXECUTOR"
+    QUEUED = "QUEUED"
+    NO_WORKER = "NO_WORKER"
     RUNNING = "RUNNING"
     BACKING_OFF = "BACKING_OFF"
     WAITING = "WAITING"
     SLEEPING = "SLEEPING"
     FAILED = "FAILED"
-    HALTED = "HALTED"
+    INTERRUPTED = "INTERRUPTED"
     FINISHED = "FINISHED"
     SKIPPED = "SKIPPED"
     JOINING = "JOINING"
@@ -60,7 +60,7 @@ class StepStatus(enum.StrEnum):
 class WatchEndReason(enum.StrEnum):
     """Why a server ends a watch."""
 
-    INSTANCE_FINISHED = "INSTANCE_FINISHED"
+    INSTANCE_ENDED = "INSTANCE_ENDED"
     SERVER_DRAINING = "SERVER_DRAINING"
     UNKNOWN = "UNKNOWN"
 
@@ -83,7 +83,7 @@ class ActiveStep:
     """
 
     step_ref: str
-    status: StepStatus
+    state: StepState
     attempt: int
     events: tuple[str, ...]
     deadline: datetime | None
@@ -97,13 +97,13 @@ class StepResult:
     """A step that has ended, with ``event``, or that never will begin."""
 
     step_ref: str
-    status: StepStatus
+    state: StepState
     event: str
     revision: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InstanceError:
+class InstanceFailure:
     """Why an instance is FAILED."""
 
     step_ref: str
@@ -114,7 +114,7 @@ class InstanceError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """An instance as of ``revision``. ``initial`` is its context, ``outputs`` each ended step's output by ref, in the
+    """An instance as of ``revision``. ``input`` is its context, ``outputs`` each ended step's output by ref, in the
     order in which the steps ended.
     """
 
@@ -123,11 +123,11 @@ class Instance:
     version: int
     state: InstanceState
     revision: int
-    initial: Any
+    input: Any
     outputs: Mapping[str, Any]
     active_steps: tuple[ActiveStep, ...]
     step_results: tuple[StepResult, ...]
-    error: InstanceError | None
+    error: InstanceFailure | None
     labels: Mapping[str, str]
     business_key: str
     inbox: tuple[BufferedEvent, ...]
@@ -172,7 +172,7 @@ class Timer:
     due_time: datetime | None
     owner: str
     create_time: datetime | None
-    requested: bool
+    client_requested: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,7 +54,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ALREADY_EXISTS: a live instance of the workflow holds this business key. With
     google.rpc.ResourceInfo naming it.
     """
-    ERROR_REASON_INSTANCE_TERMINAL: _ErrorReason.ValueType  # 10
+    ERROR_REASON_INSTANCE_ENDED: _ErrorReason.ValueType  # 10
     """FAILED_PRECONDITION: the instance has ended, or has FAILED and takes only RetryInstance and
     CancelInstance. Metadata: `state`.
     """
@@ -113,7 +113,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE: the database does not answer; nothing was changed. Retry after the
     google.rpc.RetryInfo's delay.
     """
-    ERROR_REASON_OUTCOME_UNKNOWN: _ErrorReason.ValueType  # 26
+    ERROR_REASON_COMMIT_UNKNOWN: _ErrorReason.ValueType  # 26
     """UNAVAILABLE: the commit's answer was lost; it may have happened. Retry with the same
     request_id, which tells.
     """
@@ -172,7 +172,7 @@ ERROR_REASON_BUSINESS_KEY_IN_USE: ErrorReason.ValueType  # 9
 """ALREADY_EXISTS: a live instance of the workflow holds this business key. With
 google.rpc.ResourceInfo naming it.
 """
-ERROR_REASON_INSTANCE_TERMINAL: ErrorReason.ValueType  # 10
+ERROR_REASON_INSTANCE_ENDED: ErrorReason.ValueType  # 10
 """FAILED_PRECONDITION: the instance has ended, or has FAILED and takes only RetryInstance and
 CancelInstance. Metadata: `state`.
 """
@@ -231,7 +231,7 @@ ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 25
 """UNAVAILABLE: the database does not answer; nothing was changed. Retry after the
 google.rpc.RetryInfo's delay.
 """
-ERROR_REASON_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 26
+ERROR_REASON_COMMIT_UNKNOWN: ErrorReason.ValueType  # 26
 """UNAVAILABLE: the commit's answer was lost; it may have happened. Retry with the same
 request_id, which tells.
 """

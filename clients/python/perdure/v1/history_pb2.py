@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from perdure.v1 import common_pb2 as perdure_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18perdure/v1/history.proto\x12\nperdure.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17perdure/v1/common.proto\"\xc2\x07\n\x0cHistoryEntry\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x37\n\x10instance_started\x18\n \x01(\x0b\x32\x1b.perdure.v1.InstanceStartedH\x00\x12/\n\x0cstep_started\x18\x0b \x01(\x0b\x32\x17.perdure.v1.StepStartedH\x00\x12\x35\n\x0f\x61ttempt_started\x18\x0c \x01(\x0b\x32\x1a.perdure.v1.AttemptStartedH\x00\x12\x33\n\x0e\x61ttempt_failed\x18\r \x01(\x0b\x32\x19.perdure.v1.AttemptFailedH\x00\x12\x37\n\x10\x61ttempt_released\x18\x0e \x01(\x0b\x32\x1b.perdure.v1.AttemptReleasedH\x00\x12\x33\n\x0estep_suspended\x18\x0f \x01(\x0b\x32\x19.perdure.v1.StepSuspendedH\x00\x12\x31\n\rstep_finished\x18\x10 \x01(\x0b\x32\x18.perdure.v1.StepFinishedH\x00\x12/\n\x0cstep_skipped\x18\x11 \x01(\x0b\x32\x17.perdure.v1.StepSkippedH\x00\x12\x33\n\x0e\x65vent_buffered\x18\x12 \x01(\x0b\x32\x19.perdure.v1.EventBufferedH\x00\x12-\n\x0btimer_armed\x18\x13 \x01(\x0b\x32\x16.perdure.v1.TimerArmedH\x00\x12-\n\x0btimer_fired\x18\x14 \x01(\x0b\x32\x16.perdure.v1.TimerFiredH\x00\x12\x35\n\x0ftimer_cancelled\x18\x15 \x01(\x0b\x32\x1a.perdure.v1.TimerCancelledH\x00\x12;\n\x12instance_completed\x18\x16 \x01(\x0b\x32\x1d.perdure.v1.InstanceCompletedH\x00\x12\x35\n\x0finstance_failed\x18\x17 \x01(\x0b\x32\x1a.perdure.v1.InstanceFailedH\x00\x12;\n\x12instance_cancelled\x18\x18 \x01(\x0b\x32\x1d.perdure.v1.InstanceCancelledH\x00\x12\x37\n\x10instance_retried\x18\x19 \x01(\x0b\x32\x1b.perdure.v1.InstanceRetriedH\x00\x42\x06\n\x04\x66\x61\x63t\"\xbb\x02\n\x0fInstanceStarted\x12\x10\n\x08workflow\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x19\n\x11\x64\x65\x66inition_digest\x18\x03 \x01(\t\x12\x12\n\nstart_step\x18\x04 \x01(\t\x12(\n\x07initial\x18\x05 \x01(\x0b\x32\x17.perdure.v1.PayloadInfo\x12\x14\n\x0c\x62usiness_key\x18\x06 \x01(\t\x12\x37\n\x06labels\x18\x07 \x03(\x0b\x32\'.perdure.v1.InstanceStarted.LabelsEntry\x12.\n\x0bstart_delay\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"S\n\x0bStepStarted\x12\x10\n\x08step_ref\x18\x01 \x01(\t\x12\"\n\x04kind\x18\x02 \x01(\x0e\x32\x14.perdure.v1.StepKind\x12\x0e\n\x06\x65vents\x18\x03 \x03(\t\"B\n\x0e\x41ttemptStarted\x12\x10\n\x08step_ref\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\r\n\x05owner\x18\x03 \x01(\t\"u\n\rAttemptFailed\x12\x10\n\x08step_ref\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x10\n\x08retrying\x18\x05 \x01(\x08\x12\x10\n\x08\x66\x61ilures\x18\x06 \x01(\r\"R\n\x0f\x41ttemptReleased\x12\x10\n\x08step_ref\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0c\n\x04lost\x18\x04 \x01(\x08\"B\n\rStepSuspended\x12\x10\n\x08step_ref\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0e\n\x06\x65vents\x18\x03 \x03(\t\"\xae\x01\n\x0cStepFinished\x12\x10\n\x08step_ref\x18\x01 \x01(\t\x12\r\n\x05\x65vent\x18\x02 \x01(\t\x12\x0f\n\x07targets\x18\x03 \x03(\t\x12\'\n\x06output\x18\x04 \x01(\x0b\x32\x17.perdure.v1.PayloadInfo\x12\x19\n\x11\x62uffered_revision\x18\x05 \x01(\x03\x12(\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x17.perdure.v1.StepFailure\"\x1f\n\x0bStepSkipped\x12\x10\n\x08step_ref\x18\x01 \x01(\t\"Z\n\rEventBuffered\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x10\n\x08step_ref\x18\x02 \x01(\t\x12(\n\x07payload\x18\x03 \x01(\x0b\x32\x17.perdure.v1.PayloadInfo\"\xc1\x01\n\nTimerArmed\x12\x11\n\treference\x18\x01 \x01(\t\x12#\n\x04kind\x18\x02 \x01(\x0e\x32\x15.perdure.v1.TimerKind\x12\x10\n\x08step_ref\x18\x03 \x01(\t\x12(\n\x05\x64\x65lay\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x08\x64ue_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\trequested\x18\x06 \x01(\x08\"t\n\nTimerFired\x12\x11\n\treference\x18\x01 \x01(\t\x12#\n\x04kind\x18\x02 \x01(\x0e\x32\x15.perdure.v1.TimerKind\x12\x10\n\x08step_ref\x18\x03 \x01(\t\x12\x0c\n\x04used\x18\x04 \x01(\x08\x12\x0e\n\x06\x66orced\x18\x05 \x01(\x08\"5\n\x0eTimerCancelled\x12\x11\n\treference\x18\x01 \x01(\t\x12\x10\n\x08step_ref\x18\x02 \x01(\t\"B\n\x11InstanceCompleted\x12-\n\nunconsumed\x18\x01 \x03(\x0b\x32\x19.perdure.v1.BufferedEvent\"b\n\x0eInstanceFailed\x12\x10\n\x08step_ref\x18\x01 \x01(\t\x12(\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x17.perdure.v1.StepFailure\x12\x14\n\x0chalted_steps\x18\x03 \x03(\t\"R\n\x11InstanceCancelled\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12-\n\nunconsumed\x18\x02 \x03(\x0b\x32\x19.perdure.v1.BufferedEvent\"\x11\n\x0fInstanceRetriedB\x96\x01\n\x0e\x64\x65v.perdure.v1B\x0cHistoryProtoP\x01Z#perdure.dev/go/perdure/v1;perdurev1\xa2\x02\x03PDR\xaa\x02\nPerdure.V1\xba\x02\x07Perdure\xca\x02\nPerdure\\V1\xe2\x02\x16Perdure\\V1\\GPBMetadata\xea\x02\x0bPerdure::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18perdure/v1/history.proto\x12\nperdure.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17perdure/v1/common.proto\"\xc2\x07\n\x0cHistoryEntry\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x37\n\x10instance_started\x18\n \x01(\x0b\x32\x1b.perdure.v1.InstanceStartedH\x00\x12/\n\x0cstep_started\x18\x0b \x01(\x0b\x32\x17.perdure.v1.StepStartedH\x00\x12\x35\n\x0f\x61ttempt_started\x18\x0c \x01(\x0b\x32\x1a.perdure.v1.AttemptStartedH\x00\x12\x33\n\x0e\x61ttempt_failed\x18\r \x01(\x0b\x32\x19.perdure.v1.AttemptFailedH\x00\x12\x37\n\x10\x61ttempt_released\x18\x0e \x01(\x0b\x32\x1b.perdure.v1.AttemptReleasedH\x00\x12\x33\n\x0estep_suspended\x18\x0f \x01(\x0b\x32\x19.perdure.v1.StepSuspendedH\x00\x12\x31\n\rstep_finished\x18\x10 \x01(\x0b\x32\x18.perdure.v1.StepFinishedH\x00\x12/\n\x0cstep_skipped\x18\x11 \x01(\x0b\x32\x17.perdure.v1.StepSkippedH\x00\x12\x33\n\x0e\x65vent_buffered\x18\x12 \x01(\x0b\x32\x19.perdure.v1.EventBufferedH\x00\x12-\n\x0btimer_armed\x18\x13 \x01(\x0b\x32\x16.perdure.v1.TimerArmedH\x00\x12-\n\x0btimer_fired\x18\x14 \x01(\x0b\x32\x16.perdure.v1.TimerFiredH\x00\x12\x35\n\x0ftimer_cancelled\x18\x15 \x01(\x0b\x32\x1a.perdure.v1.TimerCancelledH\x00\x12;\n\x12instance_completed\x18\x16 \x01(\x0b\x32\x1d.perdure.v1.InstanceCompletedH\x00\x12\x35\n\x0finstance_failed\x18\x17 \x01(\x0b\x32\x1a.perdure.v1.InstanceFailedH\x00\x12;\n\x12instance_cancelled\x18\x18 \x01(\x0b\x32\x1d.perdure.v1.InstanceCancelledH\x00\x12\x37\n\x10instance_retried\x18\x19 \x01(\x0b\x32\x1b.perdure.v1.InstanceRetriedH\x00\x42\x06\n\x04\x66\x61\x63t\"\xb9\x02\n\x0fInstanceStarted\x12\x10\n\x08workflow\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x19\n\x11\x64\x65\x66inition_digest\x18\x03 \x01(\t\x12\x12\n\nstart_step\x18\x04 \x01(\t\x12&\n\x05input\x18\x05 \x01(\x0b\x32\x17.perdure.v1.PayloadInfo\x12\x14\n\x0c\x62usiness_key\x18\x06 \x01(\t\x12\x37\n\x06labels\x18\x07 \x03(\x0b\x32\'.perdure.v1.InstanceStarted.LabelsEntry\x12.\n\x0bstart_delay\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"S\n\x0bStepStarted\x12\x10\n\x08step_ref\x18\x01 \x01(\t\x12\"\n\x04kind\x18\x02 \x01(\x0e\x32\x14.perdure.v1.StepKind\x12\x0e\n\x06\x65vents\x18\x03 \x03(\t\"B\n\x0e\x41ttemptStarted\x12\x10\n\x08step_ref\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\r\n\x05owner\x18\x03 \x01(\t\"u\n\rAttemptFailed\x12\x10\n\x08step_ref\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x10\n\x08retrying\x18\x05 \x01(\x08\x12\x10\n\x08\x66\x61ilures\x18\x06 \x01(\r\"R\n\x0f\x41ttemptReleased\x12\x10\n\x08step_ref\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0c\n\x04lost\x18\x04 \x01(\x08\"B\n\rStepSuspended\x12\x10\n\x08step_ref\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0e\n\x06\x65vents\x18\x03 \x03(\t\"\xae\x01\n\x0cStepFinished\x12\x10\n\x08step_ref\x18\x01 \x01(\t\x12\r\n\x05\x65vent\x18\x02 \x01(\t\x12\x0f\n\x07targets\x18\x03 \x03(\t\x12\'\n\x06output\x18\x04 \x01(\x0b\x32\x17.perdure.v1.PayloadInfo\x12\x19\n\x11\x62uffered_revision\x18\x05 \x01(\x03\x12(\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x17.perdure.v1.StepFailure\"\x1f\n\x0bStepSkipped\x12\x10\n\x08step_ref\x18\x01 \x01(\t\"Z\n\rEventBuffered\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x10\n\x08step_ref\x18\x02 \x01(\t\x12(\n\x07payload\x18\x03 \x01(\x0b\x32\x17.perdure.v1.PayloadInfo\"\xc8\x01\n\nTimerArmed\x12\x11\n\treference\x18\x01 \x01(\t\x12#\n\x04kind\x18\x02 \x01(\x0e\x32\x15.perdure.v1.TimerKind\x12\x10\n\x08step_ref\x18\x03 \x01(\t\x12(\n\x05\x64\x65lay\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x08\x64ue_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x63lient_requested\x18\x06 \x01(\x08\"t\n\nTimerFired\x12\x11\n\treference\x18\x01 \x01(\t\x12#\n\x04kind\x18\x02 \x01(\x0e\x32\x15.perdure.v1.TimerKind\x12\x10\n\x08step_ref\x18\x03 \x01(\t\x12\x0c\n\x04used\x18\x04 \x01(\x08\x12\x0e\n\x06\x66orced\x18\x05 \x01(\x08\"5\n\x0eTimerCancelled\x12\x11\n\treference\x18\x01 \x01(\t\x12\x10\n\x08step_ref\x18\x02 \x01(\t\"B\n\x11InstanceCompleted\x12-\n\nunconsumed\x18\x01 \x03(\x0b\x32\x19.perdure.v1.BufferedEvent\"g\n\x0eInstanceFailed\x12\x10\n\x08step_ref\x18\x01 \x01(\t\x12(\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x17.perdure.v1.StepFailure\x12\x19\n\x11interrupted_steps\x18\x03 \x03(\t\"R\n\x11InstanceCancelled\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12-\n\nunconsumed\x18\x02 \x03(\x0b\x32\x19.perdure.v1.BufferedEvent\"\x11\n\x0fInstanceRetriedB\x96\x01\n\x0e\x64\x65v.perdure.v1B\x0cHistoryProtoP\x01Z#perdure.dev/go/perdure/v1;perdurev1\xa2\x02\x03PDR\xaa\x02\nPerdure.V1\xba\x02\x07Perdure\xca\x02\nPerdure\\V1\xe2\x02\x16Perdure\\V1\\GPBMetadata\xea\x02\x0bPerdure::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,37 +40,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HISTORYENTRY']._serialized_start=131
   _globals['_HISTORYENTRY']._serialized_end=1093
   _globals['_INSTANCESTARTED']._serialized_start=1096
-  _globals['_INSTANCESTARTED']._serialized_end=1411
-  _globals['_INSTANCESTARTED_LABELSENTRY']._serialized_start=1366
-  _globals['_INSTANCESTARTED_LABELSENTRY']._serialized_end=1411
-  _globals['_STEPSTARTED']._serialized_start=1413
-  _globals['_STEPSTARTED']._serialized_end=1496
-  _globals['_ATTEMPTSTARTED']._serialized_start=1498
-  _globals['_ATTEMPTSTARTED']._serialized_end=1564
-  _globals['_ATTEMPTFAILED']._serialized_start=1566
-  _globals['_ATTEMPTFAILED']._serialized_end=1683
-  _globals['_ATTEMPTRELEASED']._serialized_start=1685
-  _globals['_ATTEMPTRELEASED']._serialized_end=1767
-  _globals['_STEPSUSPENDED']._serialized_start=1769
-  _globals['_STEPSUSPENDED']._serialized_end=1835
-  _globals['_STEPFINISHED']._serialized_start=1838
-  _globals['_STEPFINISHED']._serialized_end=2012
-  _globals['_STEPSKIPPED']._serialized_start=2014
-  _globals['_STEPSKIPPED']._serialized_end=2045
-  _globals['_EVENTBUFFERED']._serialized_start=2047
-  _globals['_EVENTBUFFERED']._serialized_end=2137
-  _globals['_TIMERARMED']._serialized_start=2140
-  _globals['_TIMERARMED']._serialized_end=2333
-  _globals['_TIMERFIRED']._serialized_start=2335
-  _globals['_TIMERFIRED']._serialized_end=2451
-  _globals['_TIMERCANCELLED']._serialized_start=2453
-  _globals['_TIMERCANCELLED']._serialized_end=2506
-  _globals['_INSTANCECOMPLETED']._serialized_start=2508
-  _globals['_INSTANCECOMPLETED']._serialized_end=2574
-  _globals['_INSTANCEFAILED']._serialized_start=2576
-  _globals['_INSTANCEFAILED']._serialized_end=2674
-  _globals['_INSTANCECANCELLED']._serialized_start=2676
-  _globals['_INSTANCECANCELLED']._serialized_end=2758
-  _globals['_INSTANCERETRIED']._serialized_start=2760
-  _globals['_INSTANCERETRIED']._serialized_end=2777
+  _globals['_INSTANCESTARTED']._serialized_end=1409
+  _globals['_INSTANCESTARTED_LABELSENTRY']._serialized_start=1364
+  _globals['_INSTANCESTARTED_LABELSENTRY']._serialized_end=1409
+  _globals['_STEPSTARTED']._serialized_start=1411
+  _globals['_STEPSTARTED']._serialized_end=1494
+  _globals['_ATTEMPTSTARTED']._serialized_start=1496
+  _globals['_ATTEMPTSTARTED']._serialized_end=1562
+  _globals['_ATTEMPTFAILED']._serialized_start=1564
+  _globals['_ATTEMPTFAILED']._serialized_end=1681
+  _globals['_ATTEMPTRELEASED']._serialized_start=1683
+  _globals['_ATTEMPTRELEASED']._serialized_end=1765
+  _globals['_STEPSUSPENDED']._serialized_start=1767
+  _globals['_STEPSUSPENDED']._serialized_end=1833
+  _globals['_STEPFINISHED']._serialized_start=1836
+  _globals['_STEPFINISHED']._serialized_end=2010
+  _globals['_STEPSKIPPED']._serialized_start=2012
+  _globals['_STEPSKIPPED']._serialized_end=2043
+  _globals['_EVENTBUFFERED']._serialized_start=2045
+  _globals['_EVENTBUFFERED']._serialized_end=2135
+  _globals['_TIMERARMED']._serialized_start=2138
+  _globals['_TIMERARMED']._serialized_end=2338
+  _globals['_TIMERFIRED']._serialized_start=2340
+  _globals['_TIMERFIRED']._serialized_end=2456
+  _globals['_TIMERCANCELLED']._serialized_start=2458
+  _globals['_TIMERCANCELLED']._serialized_end=2511
+  _globals['_INSTANCECOMPLETED']._serialized_start=2513
+  _globals['_INSTANCECOMPLETED']._serialized_end=2579
+  _globals['_INSTANCEFAILED']._serialized_start=2581
+  _globals['_INSTANCEFAILED']._serialized_end=2684
+  _globals['_INSTANCECANCELLED']._serialized_start=2686
+  _globals['_INSTANCECANCELLED']._serialized_end=2768
+  _globals['_INSTANCERETRIED']._serialized_start=2770
+  _globals['_INSTANCERETRIED']._serialized_end=2787
 # @@protoc_insertion_point(module_scope)

@@ -79,7 +79,7 @@ class HistoryEntry(_message.Message):
 
     @_builtins.property
     def step_suspended(self) -> Global___StepSuspended:
-        """A task returned PENDING and waits for an event now."""
+        """A task returned SUSPEND and waits for an event now."""
 
     @_builtins.property
     def step_finished(self) -> Global___StepFinished:
@@ -184,7 +184,7 @@ class InstanceStarted(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     DEFINITION_DIGEST_FIELD_NUMBER: _builtins.int
     START_STEP_FIELD_NUMBER: _builtins.int
-    INITIAL_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
     BUSINESS_KEY_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     START_DELAY_FIELD_NUMBER: _builtins.int
@@ -199,7 +199,7 @@ class InstanceStarted(_message.Message):
     business_key: _builtins.str
     """The caller's own key, if one was given."""
     @_builtins.property
-    def initial(self) -> _common_pb2.PayloadInfo:
+    def input(self) -> _common_pb2.PayloadInfo:
         """The initial context's size and digest."""
 
     @_builtins.property
@@ -217,14 +217,14 @@ class InstanceStarted(_message.Message):
         version: _builtins.int = ...,
         definition_digest: _builtins.str = ...,
         start_step: _builtins.str = ...,
-        initial: _common_pb2.PayloadInfo | None = ...,
+        input: _common_pb2.PayloadInfo | None = ...,
         business_key: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         start_delay: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["initial", b"initial", "start_delay", b"start_delay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "start_delay", b"start_delay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["business_key", b"business_key", "definition_digest", b"definition_digest", "initial", b"initial", "labels", b"labels", "start_delay", b"start_delay", "start_step", b"start_step", "version", b"version", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["business_key", b"business_key", "definition_digest", b"definition_digest", "input", b"input", "labels", b"labels", "start_delay", b"start_delay", "start_step", b"start_step", "version", b"version", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -379,7 +379,7 @@ Global___AttemptReleased: _TypeAlias = AttemptReleased  # noqa: Y015
 
 @_typing.final
 class StepSuspended(_message.Message):
-    """A task returned PENDING: it ends by an event from outside."""
+    """A task returned SUSPEND: it ends by an event from outside."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -389,7 +389,7 @@ class StepSuspended(_message.Message):
     step_ref: _builtins.str
     """The step."""
     attempt: _builtins.int
-    """The attempt that returned PENDING."""
+    """The attempt that returned SUSPEND."""
     @_builtins.property
     def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The events that it waits for, in order of their names."""
@@ -522,14 +522,14 @@ class TimerArmed(_message.Message):
     STEP_REF_FIELD_NUMBER: _builtins.int
     DELAY_FIELD_NUMBER: _builtins.int
     DUE_TIME_FIELD_NUMBER: _builtins.int
-    REQUESTED_FIELD_NUMBER: _builtins.int
+    CLIENT_REQUESTED_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
     """The timer's id, `<instance_id>.<revision>` of this entry."""
     kind: _common_pb2.TimerKind.ValueType
     """What it will do."""
     step_ref: _builtins.str
     """The step that it acts on; of TIMER_KIND_START, the one that begins first."""
-    requested: _builtins.bool
+    client_requested: _builtins.bool
     """True when ScheduleResume asked for it, false when the workflow's definition did."""
     @_builtins.property
     def delay(self) -> _duration_pb2.Duration:
@@ -547,11 +547,11 @@ class TimerArmed(_message.Message):
         step_ref: _builtins.str = ...,
         delay: _duration_pb2.Duration | None = ...,
         due_time: _timestamp_pb2.Timestamp | None = ...,
-        requested: _builtins.bool = ...,
+        client_requested: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay", "due_time", b"due_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay", "due_time", b"due_time", "kind", b"kind", "reference", b"reference", "requested", b"requested", "step_ref", b"step_ref"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_requested", b"client_requested", "delay", b"delay", "due_time", b"due_time", "kind", b"kind", "reference", b"reference", "step_ref", b"step_ref"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -657,7 +657,7 @@ class InstanceFailed(_message.Message):
 
     STEP_REF_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
-    HALTED_STEPS_FIELD_NUMBER: _builtins.int
+    INTERRUPTED_STEPS_FIELD_NUMBER: _builtins.int
     step_ref: _builtins.str
     """The step that failed."""
     @_builtins.property
@@ -665,19 +665,19 @@ class InstanceFailed(_message.Message):
         """What went wrong."""
 
     @_builtins.property
-    def halted_steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The other steps that were active and are halted, in order of their refs."""
+    def interrupted_steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The other steps that were active and are interrupted, in order of their refs."""
 
     def __init__(
         self,
         *,
         step_ref: _builtins.str = ...,
         failure: _common_pb2.StepFailure | None = ...,
-        halted_steps: _abc.Iterable[_builtins.str] | None = ...,
+        interrupted_steps: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "halted_steps", b"halted_steps", "step_ref", b"step_ref"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "interrupted_steps", b"interrupted_steps", "step_ref", b"step_ref"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -715,8 +715,8 @@ Global___InstanceCancelled: _TypeAlias = InstanceCancelled  # noqa: Y015
 
 @_typing.final
 class InstanceRetried(_message.Message):
-    """A failed instance was set going again: failed and halted tasks get new attempts; the timers of
-    other halted steps are armed anew, for their old due times, by the entries that follow.
+    """A failed instance was set going again: failed and interrupted tasks get new attempts; the timers of
+    other interrupted steps are armed anew, for their old due times, by the entries that follow.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

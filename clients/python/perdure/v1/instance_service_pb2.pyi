@@ -62,73 +62,73 @@ INSTANCE_STATE_CANCELLED: InstanceState.ValueType  # 6
 """CancelInstance ended it. Final."""
 Global___InstanceState: _TypeAlias = InstanceState  # noqa: Y015
 
-class _StepStatus:
+class _StepState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _StepStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepStatus.ValueType], _builtins.type):
+class _StepStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    STEP_STATUS_UNSPECIFIED: _StepStatus.ValueType  # 0
+    STEP_STATE_UNSPECIFIED: _StepState.ValueType  # 0
     """Never sent."""
-    STEP_STATUS_SCHEDULED: _StepStatus.ValueType  # 1
+    STEP_STATE_QUEUED: _StepState.ValueType  # 1
     """A task that no executor has taken yet."""
-    STEP_STATUS_NO_EXECUTOR: _StepStatus.ValueType  # 2
+    STEP_STATE_NO_WORKER: _StepState.ValueType  # 2
     """A task that no executor has code for: deploy it, or bind the workflow."""
-    STEP_STATUS_RUNNING: _StepStatus.ValueType  # 3
+    STEP_STATE_RUNNING: _StepState.ValueType  # 3
     """An executor runs an attempt."""
-    STEP_STATUS_BACKING_OFF: _StepStatus.ValueType  # 4
+    STEP_STATE_BACKING_OFF: _StepState.ValueType  # 4
     """An attempt failed; the next one begins at the deadline."""
-    STEP_STATUS_WAITING: _StepStatus.ValueType  # 5
+    STEP_STATE_WAITING: _StepState.ValueType  # 5
     """It waits for an event, at most until the deadline if there is one."""
-    STEP_STATUS_SLEEPING: _StepStatus.ValueType  # 6
+    STEP_STATE_SLEEPING: _StepState.ValueType  # 6
     """It ends at the deadline."""
-    STEP_STATUS_HALTED: _StepStatus.ValueType  # 7
+    STEP_STATE_INTERRUPTED: _StepState.ValueType  # 7
     """It was active when the instance failed, and RetryInstance takes it up again; or when it was
     cancelled.
     """
-    STEP_STATUS_FINISHED: _StepStatus.ValueType  # 8
+    STEP_STATE_FINISHED: _StepState.ValueType  # 8
     """It ended with an event."""
-    STEP_STATUS_SKIPPED: _StepStatus.ValueType  # 9
+    STEP_STATE_SKIPPED: _StepState.ValueType  # 9
     """It will never begin."""
-    STEP_STATUS_JOINING: _StepStatus.ValueType  # 10
+    STEP_STATE_JOINING: _StepState.ValueType  # 10
     """A branch has arrived, and the step waits for others before it begins. Also the first step while
     the instance is PENDING.
     """
-    STEP_STATUS_FAILED: _StepStatus.ValueType  # 11
+    STEP_STATE_FAILED: _StepState.ValueType  # 11
     """The step's failure is what failed the instance."""
 
-class StepStatus(_StepStatus, metaclass=_StepStatusEnumTypeWrapper):
+class StepState(_StepState, metaclass=_StepStateEnumTypeWrapper):
     """Where a step of an instance stands."""
 
-STEP_STATUS_UNSPECIFIED: StepStatus.ValueType  # 0
+STEP_STATE_UNSPECIFIED: StepState.ValueType  # 0
 """Never sent."""
-STEP_STATUS_SCHEDULED: StepStatus.ValueType  # 1
+STEP_STATE_QUEUED: StepState.ValueType  # 1
 """A task that no executor has taken yet."""
-STEP_STATUS_NO_EXECUTOR: StepStatus.ValueType  # 2
+STEP_STATE_NO_WORKER: StepState.ValueType  # 2
 """A task that no executor has code for: deploy it, or bind the workflow."""
-STEP_STATUS_RUNNING: StepStatus.ValueType  # 3
+STEP_STATE_RUNNING: StepState.ValueType  # 3
 """An executor runs an attempt."""
-STEP_STATUS_BACKING_OFF: StepStatus.ValueType  # 4
+STEP_STATE_BACKING_OFF: StepState.ValueType  # 4
 """An attempt failed; the next one begins at the deadline."""
-STEP_STATUS_WAITING: StepStatus.ValueType  # 5
+STEP_STATE_WAITING: StepState.ValueType  # 5
 """It waits for an event, at most until the deadline if there is one."""
-STEP_STATUS_SLEEPING: StepStatus.ValueType  # 6
+STEP_STATE_SLEEPING: StepState.ValueType  # 6
 """It ends at the deadline."""
-STEP_STATUS_HALTED: StepStatus.ValueType  # 7
+STEP_STATE_INTERRUPTED: StepState.ValueType  # 7
 """It was active when the instance failed, and RetryInstance takes it up again; or when it was
 cancelled.
 """
-STEP_STATUS_FINISHED: StepStatus.ValueType  # 8
+STEP_STATE_FINISHED: StepState.ValueType  # 8
 """It ended with an event."""
-STEP_STATUS_SKIPPED: StepStatus.ValueType  # 9
+STEP_STATE_SKIPPED: StepState.ValueType  # 9
 """It will never begin."""
-STEP_STATUS_JOINING: StepStatus.ValueType  # 10
+STEP_STATE_JOINING: StepState.ValueType  # 10
 """A branch has arrived, and the step waits for others before it begins. Also the first step while
 the instance is PENDING.
 """
-STEP_STATUS_FAILED: StepStatus.ValueType  # 11
+STEP_STATE_FAILED: StepState.ValueType  # 11
 """The step's failure is what failed the instance."""
-Global___StepStatus: _TypeAlias = StepStatus  # noqa: Y015
+Global___StepState: _TypeAlias = StepState  # noqa: Y015
 
 class _WatchEndReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -138,7 +138,7 @@ class _WatchEndReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WatchE
     DESCRIPTOR: _descriptor.EnumDescriptor
     WATCH_END_REASON_UNSPECIFIED: _WatchEndReason.ValueType  # 0
     """Never sent."""
-    WATCH_END_REASON_INSTANCE_FINISHED: _WatchEndReason.ValueType  # 1
+    WATCH_END_REASON_INSTANCE_ENDED: _WatchEndReason.ValueType  # 1
     """The instance has ended, and every entry was sent. A FAILED instance can go on after
     RetryInstance: watch it anew.
     """
@@ -150,7 +150,7 @@ class WatchEndReason(_WatchEndReason, metaclass=_WatchEndReasonEnumTypeWrapper):
 
 WATCH_END_REASON_UNSPECIFIED: WatchEndReason.ValueType  # 0
 """Never sent."""
-WATCH_END_REASON_INSTANCE_FINISHED: WatchEndReason.ValueType  # 1
+WATCH_END_REASON_INSTANCE_ENDED: WatchEndReason.ValueType  # 1
 """The instance has ended, and every entry was sent. A FAILED instance can go on after
 RetryInstance: watch it anew.
 """
@@ -210,7 +210,7 @@ class Instance(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
-    INITIAL_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
     OUTPUTS_FIELD_NUMBER: _builtins.int
     ACTIVE_STEPS_FIELD_NUMBER: _builtins.int
     STEP_RESULTS_FIELD_NUMBER: _builtins.int
@@ -235,7 +235,7 @@ class Instance(_message.Message):
     business_key: _builtins.str
     """The caller's own key, if one was given."""
     @_builtins.property
-    def initial(self) -> _common_pb2.Payload:
+    def input(self) -> _common_pb2.Payload:
         """The context that it was started with."""
 
     @_builtins.property
@@ -255,7 +255,7 @@ class Instance(_message.Message):
         """
 
     @_builtins.property
-    def error(self) -> Global___InstanceError:
+    def error(self) -> Global___InstanceFailure:
         """Why it is FAILED, or was when it was cancelled; absent otherwise."""
 
     @_builtins.property
@@ -292,11 +292,11 @@ class Instance(_message.Message):
         version: _builtins.int = ...,
         state: Global___InstanceState.ValueType = ...,
         revision: _builtins.int = ...,
-        initial: _common_pb2.Payload | None = ...,
+        input: _common_pb2.Payload | None = ...,
         outputs: _abc.Mapping[_builtins.str, _common_pb2.Payload] | None = ...,
         active_steps: _abc.Iterable[Global___ActiveStep] | None = ...,
         step_results: _abc.Iterable[Global___StepResult] | None = ...,
-        error: Global___InstanceError | None = ...,
+        error: Global___InstanceFailure | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         business_key: _builtins.str = ...,
         inbox: _abc.Iterable[_common_pb2.BufferedEvent] | None = ...,
@@ -305,9 +305,9 @@ class Instance(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "initial", b"initial", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "input", b"input", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_steps", b"active_steps", "business_key", b"business_key", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "inbox", b"inbox", "initial", b"initial", "instance_id", b"instance_id", "labels", b"labels", "outputs", b"outputs", "revision", b"revision", "start_time", b"start_time", "state", b"state", "step_results", b"step_results", "update_time", b"update_time", "version", b"version", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_steps", b"active_steps", "business_key", b"business_key", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "inbox", b"inbox", "input", b"input", "instance_id", b"instance_id", "labels", b"labels", "outputs", b"outputs", "revision", b"revision", "start_time", b"start_time", "state", b"state", "step_results", b"step_results", "update_time", b"update_time", "version", b"version", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -320,7 +320,7 @@ class ActiveStep(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STEP_REF_FIELD_NUMBER: _builtins.int
-    STATUS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
@@ -329,7 +329,7 @@ class ActiveStep(_message.Message):
     LOST_ATTEMPTS_FIELD_NUMBER: _builtins.int
     step_ref: _builtins.str
     """The step."""
-    status: Global___StepStatus.ValueType
+    state: Global___StepState.ValueType
     """Where it stands."""
     attempt: _builtins.int
     """Its newest attempt, from 1; 0 when it has had none."""
@@ -359,7 +359,7 @@ class ActiveStep(_message.Message):
         self,
         *,
         step_ref: _builtins.str = ...,
-        status: Global___StepStatus.ValueType = ...,
+        state: Global___StepState.ValueType = ...,
         attempt: _builtins.int = ...,
         events: _abc.Iterable[_builtins.str] | None = ...,
         deadline: _timestamp_pb2.Timestamp | None = ...,
@@ -369,7 +369,7 @@ class ActiveStep(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_start_time", b"attempt_start_time", "deadline", b"deadline", "last_failure", b"last_failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_start_time", b"attempt_start_time", "deadline", b"deadline", "events", b"events", "last_failure", b"last_failure", "lost_attempts", b"lost_attempts", "status", b"status", "step_ref", b"step_ref"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_start_time", b"attempt_start_time", "deadline", b"deadline", "events", b"events", "last_failure", b"last_failure", "lost_attempts", b"lost_attempts", "state", b"state", "step_ref", b"step_ref"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -382,35 +382,35 @@ class StepResult(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STEP_REF_FIELD_NUMBER: _builtins.int
-    STATUS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     EVENT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     step_ref: _builtins.str
     """The step."""
-    status: Global___StepStatus.ValueType
-    """STEP_STATUS_FINISHED, STEP_STATUS_SKIPPED, STEP_STATUS_HALTED or STEP_STATUS_FAILED."""
+    state: Global___StepState.ValueType
+    """STEP_STATE_FINISHED, STEP_STATE_SKIPPED, STEP_STATE_INTERRUPTED or STEP_STATE_FAILED."""
     event: _builtins.str
     """The event that it ended with; empty unless FINISHED."""
     revision: _builtins.int
-    """The revision at which that was decided; of HALTED and FAILED, the instance's."""
+    """The revision at which that was decided; of INTERRUPTED and FAILED, the instance's."""
     def __init__(
         self,
         *,
         step_ref: _builtins.str = ...,
-        status: Global___StepStatus.ValueType = ...,
+        state: Global___StepState.ValueType = ...,
         event: _builtins.str = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "revision", b"revision", "status", b"status", "step_ref", b"step_ref"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "revision", b"revision", "state", b"state", "step_ref", b"step_ref"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepResult: _TypeAlias = StepResult  # noqa: Y015
 
 @_typing.final
-class InstanceError(_message.Message):
+class InstanceFailure(_message.Message):
     """Why an instance has failed."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -441,7 +441,7 @@ class InstanceError(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___InstanceError: _TypeAlias = InstanceError  # noqa: Y015
+Global___InstanceFailure: _TypeAlias = InstanceFailure  # noqa: Y015
 
 @_typing.final
 class InstanceSummary(_message.Message):

@@ -119,14 +119,14 @@ class InstanceServiceServicer(object):
         timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
         cancelled too.
 
-        Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL.
+        Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RetryInstance(self, request, context):
-        """Sets a FAILED instance going again. Failed and halted tasks get a new attempt; halted waits,
+        """Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
         sleeps and backoffs keep their deadline; finished steps never run again. The business key is
         taken again.
 

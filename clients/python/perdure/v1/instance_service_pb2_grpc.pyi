@@ -65,10 +65,10 @@ class InstanceServiceStub:
     timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
     cancelled too.
 
-    Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL.
+    Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
     """
     RetryInstance: _grpc.UnaryUnaryMultiCallable[_instance_service_pb2.RetryInstanceRequest, _instance_service_pb2.RetryInstanceResponse]
-    """Sets a FAILED instance going again. Failed and halted tasks get a new attempt; halted waits,
+    """Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
     sleeps and backoffs keep their deadline; finished steps never run again. The business key is
     taken again.
 
@@ -117,10 +117,10 @@ class InstanceServiceAsyncStub(InstanceServiceStub):
     timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
     cancelled too.
 
-    Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL.
+    Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
     """
     RetryInstance: _aio.UnaryUnaryMultiCallable[_instance_service_pb2.RetryInstanceRequest, _instance_service_pb2.RetryInstanceResponse]  # type: ignore[assignment]
-    """Sets a FAILED instance going again. Failed and halted tasks get a new attempt; halted waits,
+    """Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
     sleeps and backoffs keep their deadline; finished steps never run again. The business key is
     taken again.
 
@@ -196,7 +196,7 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
         timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
         cancelled too.
 
-        Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL.
+        Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
         """
 
     @_abc_1.abstractmethod
@@ -205,7 +205,7 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _instance_service_pb2.RetryInstanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_instance_service_pb2.RetryInstanceResponse, _abc.Awaitable[_instance_service_pb2.RetryInstanceResponse]]:
-        """Sets a FAILED instance going again. Failed and halted tasks get a new attempt; halted waits,
+        """Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
         sleeps and backoffs keep their deadline; finished steps never run again. The business key is
         taken again.
 

@@ -32,7 +32,7 @@ class RunnerServiceStub:
 
     Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
     gets the first answer. Rejections are not remembered. Any method of the API may also answer
-    OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one OUTCOME_UNKNOWN; their
+    OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
     comments name only what is particular to them. See ErrorReason.
     """
 
@@ -56,7 +56,7 @@ class RunnerServiceStub:
     outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
 
     Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
-    INSTANCE_TERMINAL, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
+    INSTANCE_ENDED, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
     EVENT_NOT_AWAITED, AMBIGUOUS_EVENT, INBOX_FULL.
     """
     ScheduleResume: _grpc.UnaryUnaryMultiCallable[_runner_service_pb2.ScheduleResumeRequest, _runner_service_pb2.ScheduleResumeResponse]
@@ -67,7 +67,7 @@ class RunnerServiceStub:
     running attempt's result is refused from then on. When the step has finished or not begun, the
     firing is recorded as unused and nothing else happens.
 
-    Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
+    Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED,
     STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
     """
 
@@ -78,7 +78,7 @@ class RunnerServiceAsyncStub(RunnerServiceStub):
 
     Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
     gets the first answer. Rejections are not remembered. Any method of the API may also answer
-    OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one OUTCOME_UNKNOWN; their
+    OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
     comments name only what is particular to them. See ErrorReason.
     """
 
@@ -99,7 +99,7 @@ class RunnerServiceAsyncStub(RunnerServiceStub):
     outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
 
     Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
-    INSTANCE_TERMINAL, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
+    INSTANCE_ENDED, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
     EVENT_NOT_AWAITED, AMBIGUOUS_EVENT, INBOX_FULL.
     """
     ScheduleResume: _aio.UnaryUnaryMultiCallable[_runner_service_pb2.ScheduleResumeRequest, _runner_service_pb2.ScheduleResumeResponse]  # type: ignore[assignment]
@@ -110,7 +110,7 @@ class RunnerServiceAsyncStub(RunnerServiceStub):
     running attempt's result is refused from then on. When the step has finished or not begun, the
     firing is recorded as unused and nothing else happens.
 
-    Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
+    Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED,
     STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
     """
 
@@ -120,7 +120,7 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
     gets the first answer. Rejections are not remembered. Any method of the API may also answer
-    OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one OUTCOME_UNKNOWN; their
+    OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
     comments name only what is particular to them. See ErrorReason.
     """
 
@@ -151,7 +151,7 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
         outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
 
         Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
-        INSTANCE_TERMINAL, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
+        INSTANCE_ENDED, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
         EVENT_NOT_AWAITED, AMBIGUOUS_EVENT, INBOX_FULL.
         """
 
@@ -168,7 +168,7 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
         running attempt's result is refused from then on. When the step has finished or not begun, the
         firing is recorded as unused and nothing else happens.
 
-        Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
+        Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED,
         STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
         """
 

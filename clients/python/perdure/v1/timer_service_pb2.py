@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from perdure.v1 import common_pb2 as perdure_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eperdure/v1/timer_service.proto\x12\nperdure.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17perdure/v1/common.proto\"\xe7\x01\n\x05Timer\x12\x11\n\treference\x18\x01 \x01(\t\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\x12\x10\n\x08step_ref\x18\x03 \x01(\t\x12#\n\x04kind\x18\x04 \x01(\x0e\x32\x15.perdure.v1.TimerKind\x12,\n\x08\x64ue_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05owner\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\trequested\x18\x08 \x01(\x08\"$\n\x0fGetTimerRequest\x12\x11\n\treference\x18\x01 \x01(\t\"4\n\x10GetTimerResponse\x12 \n\x05timer\x18\x01 \x01(\x0b\x32\x11.perdure.v1.Timer\"O\n\x11ListTimersRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"P\n\x12ListTimersResponse\x12!\n\x06timers\x18\x01 \x03(\x0b\x32\x11.perdure.v1.Timer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"U\n\x12\x43\x61ncelTimerRequest\x12\x11\n\treference\x18\x01 \x01(\t\x12,\n\x04opts\x18\x02 \x01(\x0b\x32\x1e.perdure.v1.CancelTimerOptions\"(\n\x12\x43\x61ncelTimerOptions\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\'\n\x13\x43\x61ncelTimerResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\"Q\n\x10\x46ireTimerRequest\x12\x11\n\treference\x18\x01 \x01(\t\x12*\n\x04opts\x18\x02 \x01(\x0b\x32\x1c.perdure.v1.FireTimerOptions\"&\n\x10\x46ireTimerOptions\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"3\n\x11\x46ireTimerResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0c\n\x04used\x18\x02 \x01(\x08\x32\xbc\x02\n\x0cTimerService\x12\x45\n\x08GetTimer\x12\x1b.perdure.v1.GetTimerRequest\x1a\x1c.perdure.v1.GetTimerResponse\x12K\n\nListTimers\x12\x1d.perdure.v1.ListTimersRequest\x1a\x1e.perdure.v1.ListTimersResponse\x12N\n\x0b\x43\x61ncelTimer\x12\x1e.perdure.v1.CancelTimerRequest\x1a\x1f.perdure.v1.CancelTimerResponse\x12H\n\tFireTimer\x12\x1c.perdure.v1.FireTimerRequest\x1a\x1d.perdure.v1.FireTimerResponseB\x9b\x01\n\x0e\x64\x65v.perdure.v1B\x11TimerServiceProtoP\x01Z#perdure.dev/go/perdure/v1;perdurev1\xa2\x02\x03PDR\xaa\x02\nPerdure.V1\xba\x02\x07Perdure\xca\x02\nPerdure\\V1\xe2\x02\x16Perdure\\V1\\GPBMetadata\xea\x02\x0bPerdure::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eperdure/v1/timer_service.proto\x12\nperdure.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17perdure/v1/common.proto\"\xee\x01\n\x05Timer\x12\x11\n\treference\x18\x01 \x01(\t\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\x12\x10\n\x08step_ref\x18\x03 \x01(\t\x12#\n\x04kind\x18\x04 \x01(\x0e\x32\x15.perdure.v1.TimerKind\x12,\n\x08\x64ue_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05owner\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x63lient_requested\x18\x08 \x01(\x08\"$\n\x0fGetTimerRequest\x12\x11\n\treference\x18\x01 \x01(\t\"4\n\x10GetTimerResponse\x12 \n\x05timer\x18\x01 \x01(\x0b\x32\x11.perdure.v1.Timer\"O\n\x11ListTimersRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"P\n\x12ListTimersResponse\x12!\n\x06timers\x18\x01 \x03(\x0b\x32\x11.perdure.v1.Timer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"U\n\x12\x43\x61ncelTimerRequest\x12\x11\n\treference\x18\x01 \x01(\t\x12,\n\x04opts\x18\x02 \x01(\x0b\x32\x1e.perdure.v1.CancelTimerOptions\"(\n\x12\x43\x61ncelTimerOptions\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\'\n\x13\x43\x61ncelTimerResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\"Q\n\x10\x46ireTimerRequest\x12\x11\n\treference\x18\x01 \x01(\t\x12*\n\x04opts\x18\x02 \x01(\x0b\x32\x1c.perdure.v1.FireTimerOptions\"&\n\x10\x46ireTimerOptions\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"3\n\x11\x46ireTimerResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0c\n\x04used\x18\x02 \x01(\x08\x32\xbc\x02\n\x0cTimerService\x12\x45\n\x08GetTimer\x12\x1b.perdure.v1.GetTimerRequest\x1a\x1c.perdure.v1.GetTimerResponse\x12K\n\nListTimers\x12\x1d.perdure.v1.ListTimersRequest\x1a\x1e.perdure.v1.ListTimersResponse\x12N\n\x0b\x43\x61ncelTimer\x12\x1e.perdure.v1.CancelTimerRequest\x1a\x1f.perdure.v1.CancelTimerResponse\x12H\n\tFireTimer\x12\x1c.perdure.v1.FireTimerRequest\x1a\x1d.perdure.v1.FireTimerResponseB\x9b\x01\n\x0e\x64\x65v.perdure.v1B\x11TimerServiceProtoP\x01Z#perdure.dev/go/perdure/v1;perdurev1\xa2\x02\x03PDR\xaa\x02\nPerdure.V1\xba\x02\x07Perdure\xca\x02\nPerdure\\V1\xe2\x02\x16Perdure\\V1\\GPBMetadata\xea\x02\x0bPerdure::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,27 +35,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\016dev.perdure.v1B\021TimerServiceProtoP\001Z#perdure.dev/go/perdure/v1;perdurev1\242\002\003PDR\252\002\nPerdure.V1\272\002\007Perdure\312\002\nPerdure\\V1\342\002\026Perdure\\V1\\GPBMetadata\352\002\013Perdure::V1'
   _globals['_TIMER']._serialized_start=105
-  _globals['_TIMER']._serialized_end=336
-  _globals['_GETTIMERREQUEST']._serialized_start=338
-  _globals['_GETTIMERREQUEST']._serialized_end=374
-  _globals['_GETTIMERRESPONSE']._serialized_start=376
-  _globals['_GETTIMERRESPONSE']._serialized_end=428
-  _globals['_LISTTIMERSREQUEST']._serialized_start=430
-  _globals['_LISTTIMERSREQUEST']._serialized_end=509
-  _globals['_LISTTIMERSRESPONSE']._serialized_start=511
-  _globals['_LISTTIMERSRESPONSE']._serialized_end=591
-  _globals['_CANCELTIMERREQUEST']._serialized_start=593
-  _globals['_CANCELTIMERREQUEST']._serialized_end=678
-  _globals['_CANCELTIMEROPTIONS']._serialized_start=680
-  _globals['_CANCELTIMEROPTIONS']._serialized_end=720
-  _globals['_CANCELTIMERRESPONSE']._serialized_start=722
-  _globals['_CANCELTIMERRESPONSE']._serialized_end=761
-  _globals['_FIRETIMERREQUEST']._serialized_start=763
-  _globals['_FIRETIMERREQUEST']._serialized_end=844
-  _globals['_FIRETIMEROPTIONS']._serialized_start=846
-  _globals['_FIRETIMEROPTIONS']._serialized_end=884
-  _globals['_FIRETIMERRESPONSE']._serialized_start=886
-  _globals['_FIRETIMERRESPONSE']._serialized_end=937
-  _globals['_TIMERSERVICE']._serialized_start=940
-  _globals['_TIMERSERVICE']._serialized_end=1256
+  _globals['_TIMER']._serialized_end=343
+  _globals['_GETTIMERREQUEST']._serialized_start=345
+  _globals['_GETTIMERREQUEST']._serialized_end=381
+  _globals['_GETTIMERRESPONSE']._serialized_start=383
+  _globals['_GETTIMERRESPONSE']._serialized_end=435
+  _globals['_LISTTIMERSREQUEST']._serialized_start=437
+  _globals['_LISTTIMERSREQUEST']._serialized_end=516
+  _globals['_LISTTIMERSRESPONSE']._serialized_start=518
+  _globals['_LISTTIMERSRESPONSE']._serialized_end=598
+  _globals['_CANCELTIMERREQUEST']._serialized_start=600
+  _globals['_CANCELTIMERREQUEST']._serialized_end=685
+  _globals['_CANCELTIMEROPTIONS']._serialized_start=687
+  _globals['_CANCELTIMEROPTIONS']._serialized_end=727
+  _globals['_CANCELTIMERRESPONSE']._serialized_start=729
+  _globals['_CANCELTIMERRESPONSE']._serialized_end=768
+  _globals['_FIRETIMERREQUEST']._serialized_start=770
+  _globals['_FIRETIMERREQUEST']._serialized_end=851
+  _globals['_FIRETIMEROPTIONS']._serialized_start=853
+  _globals['_FIRETIMEROPTIONS']._serialized_end=891
+  _globals['_FIRETIMERRESPONSE']._serialized_start=893
+  _globals['_FIRETIMERRESPONSE']._serialized_end=944
+  _globals['_TIMERSERVICE']._serialized_start=947
+  _globals['_TIMERSERVICE']._serialized_end=1263
 # @@protoc_insertion_point(module_scope)

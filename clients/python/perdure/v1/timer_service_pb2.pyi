@@ -33,7 +33,7 @@ class Timer(_message.Message):
     DUE_TIME_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
-    REQUESTED_FIELD_NUMBER: _builtins.int
+    CLIENT_REQUESTED_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
     """Its id, `<instance_id>.<revision>` of the entry that armed it; also the id of its APScheduler
     job.
@@ -46,7 +46,7 @@ class Timer(_message.Message):
     """What it will do."""
     owner: _builtins.str
     """The replica that has it armed; empty while it is too far ahead for any, or its replica is gone."""
-    requested: _builtins.bool
+    client_requested: _builtins.bool
     """True when ScheduleResume asked for it, false when the workflow's definition did."""
     @_builtins.property
     def due_time(self) -> _timestamp_pb2.Timestamp:
@@ -66,11 +66,11 @@ class Timer(_message.Message):
         due_time: _timestamp_pb2.Timestamp | None = ...,
         owner: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
-        requested: _builtins.bool = ...,
+        client_requested: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "due_time", b"due_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "due_time", b"due_time", "instance_id", b"instance_id", "kind", b"kind", "owner", b"owner", "reference", b"reference", "requested", b"requested", "step_ref", b"step_ref"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_requested", b"client_requested", "create_time", b"create_time", "due_time", b"due_time", "instance_id", b"instance_id", "kind", b"kind", "owner", b"owner", "reference", b"reference", "step_ref", b"step_ref"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from perdure.v1 import common_pb2 as perdure_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!perdure/v1/workflow_service.proto\x12\nperdure.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17perdure/v1/common.proto\"\xa4\x01\n\x08Workflow\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\r\n\x05start\x18\x04 \x01(\t\x12)\n\x05steps\x18\x05 \x03(\x0b\x32\x1a.perdure.v1.StepDefinition\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xde\x02\n\x0eStepDefinition\x12\x10\n\x08step_ref\x18\x01 \x01(\t\x12\"\n\x04kind\x18\x02 \x01(\x0e\x32\x14.perdure.v1.StepKind\x12+\n\x0btransitions\x18\x03 \x03(\x0b\x32\x16.perdure.v1.Transition\x12&\n\x05retry\x18\x04 \x01(\x0b\x32\x17.perdure.v1.RetryPolicy\x12\x32\n\x0f\x61ttempt_timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\"\n\x04join\x18\x06 \x01(\x0e\x32\x14.perdure.v1.JoinRule\x12\x0e\n\x06\x65vents\x18\x07 \x03(\t\x12/\n\x0cwait_timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05sleep\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\",\n\nTransition\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x0f\n\x07targets\x18\x02 \x03(\t\"\x9b\x01\n\x0bRetryPolicy\x12\x14\n\x0cmax_attempts\x18\x01 \x01(\r\x12*\n\x07initial\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03max\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nmultiplier\x18\x04 \x01(\x01\x12\x0e\n\x06jitter\x18\x05 \x01(\x01\"\x85\x01\n\x0fWorkflowSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x12\n\nstep_count\x18\x04 \x01(\r\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"7\n\x12GetWorkflowRequest\x12\x10\n\x08workflow\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"=\n\x13GetWorkflowResponse\x12&\n\x08workflow\x18\x01 \x01(\x0b\x32\x14.perdure.v1.Workflow\"=\n\x14ListWorkflowsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"`\n\x15ListWorkflowsResponse\x12.\n\tworkflows\x18\x01 \x03(\x0b\x32\x1b.perdure.v1.WorkflowSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*_\n\x08JoinRule\x12\x19\n\x15JOIN_RULE_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOIN_RULE_AUTO\x10\x01\x12\x11\n\rJOIN_RULE_ALL\x10\x02\x12\x11\n\rJOIN_RULE_ANY\x10\x03\x32\xb7\x01\n\x0fWorkflowService\x12N\n\x0bGetWorkflow\x12\x1e.perdure.v1.GetWorkflowRequest\x1a\x1f.perdure.v1.GetWorkflowResponse\x12T\n\rListWorkflows\x12 .perdure.v1.ListWorkflowsRequest\x1a!.perdure.v1.ListWorkflowsResponseB\x9e\x01\n\x0e\x64\x65v.perdure.v1B\x14WorkflowServiceProtoP\x01Z#perdure.dev/go/perdure/v1;perdurev1\xa2\x02\x03PDR\xaa\x02\nPerdure.V1\xba\x02\x07Perdure\xca\x02\nPerdure\\V1\xe2\x02\x16Perdure\\V1\\GPBMetadata\xea\x02\x0bPerdure::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!perdure/v1/workflow_service.proto\x12\nperdure.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17perdure/v1/common.proto\"\xa4\x01\n\x08Workflow\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\r\n\x05start\x18\x04 \x01(\t\x12)\n\x05steps\x18\x05 \x03(\x0b\x32\x1a.perdure.v1.StepDefinition\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xde\x02\n\x0eStepDefinition\x12\x10\n\x08step_ref\x18\x01 \x01(\t\x12\"\n\x04kind\x18\x02 \x01(\x0e\x32\x14.perdure.v1.StepKind\x12+\n\x0btransitions\x18\x03 \x03(\x0b\x32\x16.perdure.v1.Transition\x12&\n\x05retry\x18\x04 \x01(\x0b\x32\x17.perdure.v1.RetryPolicy\x12\x32\n\x0f\x61ttempt_timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\"\n\x04join\x18\x06 \x01(\x0e\x32\x14.perdure.v1.JoinRule\x12\x0e\n\x06\x65vents\x18\x07 \x03(\t\x12/\n\x0cwait_timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05sleep\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\",\n\nTransition\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x0f\n\x07targets\x18\x02 \x03(\t\"\xab\x01\n\x0bRetryPolicy\x12\x14\n\x0cmax_attempts\x18\x01 \x01(\r\x12\x32\n\x0finitial_backoff\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0bmax_backoff\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nmultiplier\x18\x04 \x01(\x01\x12\x0e\n\x06jitter\x18\x05 \x01(\x01\"\x85\x01\n\x0fWorkflowSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x12\n\nstep_count\x18\x04 \x01(\r\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"7\n\x12GetWorkflowRequest\x12\x10\n\x08workflow\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"=\n\x13GetWorkflowResponse\x12&\n\x08workflow\x18\x01 \x01(\x0b\x32\x14.perdure.v1.Workflow\"=\n\x14ListWorkflowsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"`\n\x15ListWorkflowsResponse\x12.\n\tworkflows\x18\x01 \x03(\x0b\x32\x1b.perdure.v1.WorkflowSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*_\n\x08JoinRule\x12\x19\n\x15JOIN_RULE_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOIN_RULE_AUTO\x10\x01\x12\x11\n\rJOIN_RULE_ALL\x10\x02\x12\x11\n\rJOIN_RULE_ANY\x10\x03\x32\xb7\x01\n\x0fWorkflowService\x12N\n\x0bGetWorkflow\x12\x1e.perdure.v1.GetWorkflowRequest\x1a\x1f.perdure.v1.GetWorkflowResponse\x12T\n\rListWorkflows\x12 .perdure.v1.ListWorkflowsRequest\x1a!.perdure.v1.ListWorkflowsResponseB\x9e\x01\n\x0e\x64\x65v.perdure.v1B\x14WorkflowServiceProtoP\x01Z#perdure.dev/go/perdure/v1;perdurev1\xa2\x02\x03PDR\xaa\x02\nPerdure.V1\xba\x02\x07Perdure\xca\x02\nPerdure\\V1\xe2\x02\x16Perdure\\V1\\GPBMetadata\xea\x02\x0bPerdure::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'perdure.v1.workflow_service
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\016dev.perdure.v1B\024WorkflowServiceProtoP\001Z#perdure.dev/go/perdure/v1;perdurev1\242\002\003PDR\252\002\nPerdure.V1\272\002\007Perdure\312\002\nPerdure\\V1\342\002\026Perdure\\V1\\GPBMetadata\352\002\013Perdure::V1'
-  _globals['_JOINRULE']._serialized_start=1280
-  _globals['_JOINRULE']._serialized_end=1375
+  _globals['_JOINRULE']._serialized_start=1296
+  _globals['_JOINRULE']._serialized_end=1391
   _globals['_WORKFLOW']._serialized_start=140
   _globals['_WORKFLOW']._serialized_end=304
   _globals['_STEPDEFINITION']._serialized_start=307
@@ -44,17 +44,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRANSITION']._serialized_start=659
   _globals['_TRANSITION']._serialized_end=703
   _globals['_RETRYPOLICY']._serialized_start=706
-  _globals['_RETRYPOLICY']._serialized_end=861
-  _globals['_WORKFLOWSUMMARY']._serialized_start=864
-  _globals['_WORKFLOWSUMMARY']._serialized_end=997
-  _globals['_GETWORKFLOWREQUEST']._serialized_start=999
-  _globals['_GETWORKFLOWREQUEST']._serialized_end=1054
-  _globals['_GETWORKFLOWRESPONSE']._serialized_start=1056
-  _globals['_GETWORKFLOWRESPONSE']._serialized_end=1117
-  _globals['_LISTWORKFLOWSREQUEST']._serialized_start=1119
-  _globals['_LISTWORKFLOWSREQUEST']._serialized_end=1180
-  _globals['_LISTWORKFLOWSRESPONSE']._serialized_start=1182
-  _globals['_LISTWORKFLOWSRESPONSE']._serialized_end=1278
-  _globals['_WORKFLOWSERVICE']._serialized_start=1378
-  _globals['_WORKFLOWSERVICE']._serialized_end=1561
+  _globals['_RETRYPOLICY']._serialized_end=877
+  _globals['_WORKFLOWSUMMARY']._serialized_start=880
+  _globals['_WORKFLOWSUMMARY']._serialized_end=1013
+  _globals['_GETWORKFLOWREQUEST']._serialized_start=1015
+  _globals['_GETWORKFLOWREQUEST']._serialized_end=1070
+  _globals['_GETWORKFLOWRESPONSE']._serialized_start=1072
+  _globals['_GETWORKFLOWRESPONSE']._serialized_end=1133
+  _globals['_LISTWORKFLOWSREQUEST']._serialized_start=1135
+  _globals['_LISTWORKFLOWSREQUEST']._serialized_end=1196
+  _globals['_LISTWORKFLOWSRESPONSE']._serialized_start=1198
+  _globals['_LISTWORKFLOWSRESPONSE']._serialized_end=1294
+  _globals['_WORKFLOWSERVICE']._serialized_start=1394
+  _globals['_WORKFLOWSERVICE']._serialized_end=1577
 # @@protoc_insertion_point(module_scope)

@@ -136,7 +136,7 @@ class StepDefinition(_message.Message):
     @_builtins.property
     def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The external events that end it, in order of their names: a wait's events, or those that a task
-        which returned PENDING awaits.
+        which returned SUSPEND awaits.
         """
 
     @_builtins.property
@@ -200,15 +200,15 @@ Global___Transition: _TypeAlias = Transition  # noqa: Y015
 
 @_typing.final
 class RetryPolicy(_message.Message):
-    """How a task's failures are retried. The pause after failure n is min(max, initial *
+    """How a task's failures are retried. The pause after failure n is min(max_backoff, initial_backoff *
     multiplier^(n-1)), shortened by up to the share `jitter` at random.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
-    INITIAL_FIELD_NUMBER: _builtins.int
-    MAX_FIELD_NUMBER: _builtins.int
+    INITIAL_BACKOFF_FIELD_NUMBER: _builtins.int
+    MAX_BACKOFF_FIELD_NUMBER: _builtins.int
     MULTIPLIER_FIELD_NUMBER: _builtins.int
     JITTER_FIELD_NUMBER: _builtins.int
     max_attempts: _builtins.int
@@ -218,25 +218,25 @@ class RetryPolicy(_message.Message):
     jitter: _builtins.float
     """The share of a pause that chance may take away, 0 to 1."""
     @_builtins.property
-    def initial(self) -> _duration_pb2.Duration:
+    def initial_backoff(self) -> _duration_pb2.Duration:
         """The first pause."""
 
     @_builtins.property
-    def max(self) -> _duration_pb2.Duration:
+    def max_backoff(self) -> _duration_pb2.Duration:
         """The longest pause."""
 
     def __init__(
         self,
         *,
         max_attempts: _builtins.int = ...,
-        initial: _duration_pb2.Duration | None = ...,
-        max: _duration_pb2.Duration | None = ...,
+        initial_backoff: _duration_pb2.Duration | None = ...,
+        max_backoff: _duration_pb2.Duration | None = ...,
         multiplier: _builtins.float = ...,
         jitter: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["initial", b"initial", "max", b"max"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["initial_backoff", b"initial_backoff", "max_backoff", b"max_backoff"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["initial", b"initial", "jitter", b"jitter", "max", b"max", "max_attempts", b"max_attempts", "multiplier", b"multiplier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["initial_backoff", b"initial_backoff", "jitter", b"jitter", "max_attempts", b"max_attempts", "max_backoff", b"max_backoff", "multiplier", b"multiplier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,8 +30,15 @@ from typing import Final
 
 import apsw
 
-from perdure_server.store.protocol import CannotOpen, DatabaseInUse, LostCommits, OutcomeUnknown, Unavailable
+from perdure_server.store.protocol import (
+    CannotOpenError,
+    CommitUnknownError,
+    DatabaseInUseError,
+    LostCommitsError,
+    StoreUnavailableError,
+)
 from perdure_server.store.sqlite import open_audit
+from perdure_server.store.sqlite.connection import set_keeps_log
 from perdure_server.store.sqlite.file_lock import (
     CommitRecord,
     FileGuard,
@@ -39,11 +46,10 @@ from perdure_server.store.sqlite.file_lock import (
     check_record,
     encode_record,
 )
-from perdure_server.store.sqlite.files import set_keeps_log
 from perdure_server.store.sqlite.log_check import log_bytes_min, log_is_damaged
 from perdure_server.store.sqlite.queries import fetch, one
 from perdure_server.store.sqlite.syscalls import FileIdentity, FileProbe, LockProbe, open_descriptors
-from perdure_server.telemetry.logs import Sparing
+from perdure_server.telemetry.logs import RateLimitedLogger
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +121,7 @@ class DatabaseFiles:
         self._log: FileProbe | None = None
         self._log_bytes = 0
         self._index = -1
-        self._not_recorded = Sparing(log, "commit number not written to the lock file: %s")
+        self._not_recorded = RateLimitedLogger(log, "commit number not written to the lock file: %s")
 
     # --- before SQLite opens the file ---------------------------------------------------------------------------
 
@@ -123,9 +129,9 @@ class DatabaseFiles:
         """Lock the database for this process.
 
         Raises:
-            DatabaseInUse: Another server has it.
-            LostCommits: It is known to have lost acknowledged commits.
-            CannotOpen: It cannot be locked, or has hard links.
+            DatabaseInUseError: Another server has it.
+            LostCommitsError: It is known to have lost acknowledged commits.
+            CannotOpenError: It cannot be locked, or has hard links.
         """
         self._lock.take()
         try:
@@ -149,7 +155,7 @@ class DatabaseFiles:
             # Without its log the file can be incomplete, which proves nothing.
             return
         if database_id and (database_id != record.database_id or number < record.copied_number):
-            raise LostCommits(
+            raise LostCommitsError(
                 self.path,
                 "an older or different database was put in place of the one that wrote its -wal file",
             )
@@ -160,8 +166,8 @@ class DatabaseFiles:
         """Reject a database whose log is damaged or that lost commits. The log is left alone in that case.
 
         Raises:
-            LostCommits: Acknowledged commits are missing.
-            CannotOpen: The database is damaged.
+            LostCommitsError: Acknowledged commits are missing.
+            CannotOpenError: The database is damaged.
         """
         set_keeps_log(connection, keeps=self._had_log)
         # The first read creates the `-shm` file, and recovers the log.
@@ -169,16 +175,16 @@ class DatabaseFiles:
         try:
             index = self._index = self._guard.open_index()
             if self._had_log and log_is_damaged(f"{self.path}-wal", index):
-                raise LostCommits(
+                raise LostCommitsError(
                     self.path, "its -wal file is damaged, and acknowledged commits follow the damage"
                 )
         except OSError as error:
-            raise CannotOpen(f"cannot read the log of {self.path}: {error.strerror}") from error
+            raise CannotOpenError(f"cannot read the log of {self.path}: {error.strerror}") from error
         check_record(self._record, self.path, database_id=database_id, number=number)
         if self._was_copied:
             found = connection.execute("PRAGMA quick_check(1)").fetchall()
             if found != [("ok",)]:
-                raise LostCommits(self.path, "it does not belong to its -wal file")
+                raise LostCommitsError(self.path, "it does not belong to its -wal file")
         set_keeps_log(connection, keeps=False)
         self._locks = tuple(
             (path, probe)
@@ -241,13 +247,13 @@ class DatabaseFiles:
     # --- around each write --------------------------------------------------------------------------------------
 
     def check_writable(self, connection: apsw.Connection) -> None:
-        """Raise `Unavailable` if the store is fenced, or if its log was cut."""
+        """Raise `StoreUnavailableError` if the store is fenced, or if its log was cut."""
         # After the write, a log that was cut before looks as long as ever.
         log = None if self.fenced else self._log
         if log is not None and log.identity() is not None and log.size_bytes() < self._log_bytes:
             self._check_log_size(connection, log)
         if self.fenced:
-            raise Unavailable(self.fenced)
+            raise StoreUnavailableError(self.fenced)
 
     def _check_log_size(self, connection: apsw.Connection, log: FileProbe) -> None:
         """Fence the store if the log is too short. Another SQLite may have copied and cut it in order."""
@@ -280,11 +286,11 @@ class DatabaseFiles:
     def confirm(self, connection: apsw.Connection) -> None:
         """Prove that a finished write is in the files at the paths, and record its number.
 
-        Raises `OutcomeUnknown` if the files were replaced or SQLite's locks are gone. The store is fenced then.
+        Raises `CommitUnknownError` if the files were replaced or SQLite's locks are gone. The store is fenced then.
         """
         is_due = time.monotonic() >= self._look_at
         if not self.is_sound(connection, thorough=is_due):
-            raise OutcomeUnknown(self.fenced)
+            raise CommitUnknownError(self.fenced)
         if self._log is not None:
             self._log_bytes = self._log.size_bytes()
         if self._pending:
@@ -436,7 +442,7 @@ class DatabaseFiles:
     def _check_lock_file(self, connection: apsw.Connection) -> None:
         if not self._restore_lock_file():
             self._fence(connection, _Difference(f"{self._lock.path} belongs to another server"))
-            raise OutcomeUnknown(self.fenced)
+            raise CommitUnknownError(self.fenced)
 
     def _restore_lock_file(self) -> bool:
         """Create and lock the lock file again if it was removed. Returns False if another server locked a new one."""
@@ -444,9 +450,9 @@ class DatabaseFiles:
             return True
         try:
             self._lock.take_again()
-        except DatabaseInUse:
+        except DatabaseInUseError:
             return False
-        except CannotOpen as error:
+        except CannotOpenError as error:
             self._not_recorded.tell(error)
             return True
         self._protect()

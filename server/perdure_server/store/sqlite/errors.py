@@ -6,7 +6,7 @@ from typing import Final
 
 import apsw
 
-from perdure_server.store.protocol import OutcomeUnknown, StoreError, Unavailable
+from perdure_server.store.protocol import CommitUnknownError, StoreError, StoreUnavailableError
 
 REFUSES_VALUES: Final = (
     apsw.ConstraintError,
@@ -27,7 +27,7 @@ all a failed fsync, leaves a whole transaction in the log that a recovery may or
 
 def translated(error: apsw.Error) -> StoreError:
     """Return the store's error for one of SQLite's, outside of COMMIT: nothing happened."""
-    return Unavailable(told(error))
+    return StoreUnavailableError(told(error))
 
 
 def translated_commit(error: apsw.Error) -> StoreError:
@@ -35,8 +35,8 @@ def translated_commit(error: apsw.Error) -> StoreError:
     if isinstance(error, _HAPPENED_NOT) or (
         isinstance(error, apsw.IOError) and getattr(error, "extendedresult", None) in _IO_HAPPENED_NOT
     ):
-        return Unavailable(told(error))
-    return OutcomeUnknown(told(error))
+        return StoreUnavailableError(told(error))
+    return CommitUnknownError(told(error))
 
 
 def told(error: BaseException) -> str:

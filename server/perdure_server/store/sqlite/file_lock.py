@@ -23,7 +23,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
-from perdure_server.store.protocol import CannotOpen, DatabaseInUse, LostCommits
+from perdure_server.store.protocol import CannotOpenError, DatabaseInUseError, LostCommitsError
 from perdure_server.store.sqlite import open_audit
 from perdure_server.store.sqlite.syscalls import has_local_flock, write_at_start
 
@@ -109,8 +109,8 @@ class FileLock:
         """Create and lock the lock file.
 
         Raises:
-            DatabaseInUse: Another server holds it.
-            CannotOpen: It cannot be written, or is not a regular file.
+            DatabaseInUseError: Another server holds it.
+            CannotOpenError: It cannot be written, or is not a regular file.
         """
         for _ in range(LOCK_ATTEMPTS_MAX):
             descriptor = self._open()
@@ -123,7 +123,7 @@ class FileLock:
                 os.close(descriptor)
                 raise
             os.close(descriptor)
-        raise CannotOpen(f"cannot lock {self.path}: another process replaces it again and again")
+        raise CannotOpenError(f"cannot lock {self.path}: another process replaces it again and again")
 
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -132,13 +132,13 @@ class FileLock:
                 descriptor = os.open(self.path, flags, 0o600)
         except OSError as error:
             if error.errno == errno.ELOOP:
-                raise CannotOpen(
+                raise CannotOpenError(
                     f"{self.path} is a symbolic link, which is not followed; remove the link"
                 ) from error
-            raise CannotOpen(f"cannot write {self.path}: {error.strerror}") from error
+            raise CannotOpenError(f"cannot write {self.path}: {error.strerror}") from error
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise CannotOpen(f"{self.path} is not a regular file; remove it")
+            raise CannotOpenError(f"{self.path} is not a regular file; remove it")
         return descriptor
 
     def _lock(self, descriptor: int) -> None:
@@ -146,8 +146,8 @@ class FileLock:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise DatabaseInUse(self._database_path) from None
-            raise CannotOpen(f"cannot lock {self.path}: {error.strerror}") from error
+                raise DatabaseInUseError(self._database_path) from None
+            raise CannotOpenError(f"cannot lock {self.path}: {error.strerror}") from error
 
     def _is_at_path(self, descriptor: int) -> bool:
         """Return True unless another process replaced the file before it was locked."""
@@ -186,7 +186,7 @@ class FileLock:
         try:
             return CommitRecord.decoded(os.pread(self._descriptor, RECORD_BYTES, 0))
         except OSError as error:
-            raise CannotOpen(f"cannot read {self.path}: {error.strerror}") from error
+            raise CannotOpenError(f"cannot read {self.path}: {error.strerror}") from error
 
     def write_record(self, encoded: bytes) -> bool:
         """Write an encoded record without a sync. Returns False if the system rejected it."""
@@ -247,8 +247,8 @@ class FileGuard:
         ``allows_links`` accepts a file with several hard links.
 
         Raises:
-            DatabaseInUse: A server has the file open, under this name or another.
-            CannotOpen: The file cannot be opened, or has hard links.
+            DatabaseInUseError: A server has the file open, under this name or another.
+            CannotOpenError: The file cannot be opened, or has hard links.
         """
         self._check_not_open_here()
         try:
@@ -256,7 +256,7 @@ class FileGuard:
                 self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600
             )
         except OSError as error:
-            raise CannotOpen(f"cannot open {self._path}: {error.strerror}") from error
+            raise CannotOpenError(f"cannot open {self._path}: {error.strerror}") from error
         self._descriptors.append(descriptor)
         self.descriptor = descriptor
         found = os.fstat(descriptor)
@@ -265,7 +265,7 @@ class FileGuard:
         _descriptors.add(self)
         try:
             if not stat.S_ISREG(found.st_mode):
-                raise CannotOpen(f"{self._path} is not a regular file")
+                raise CannotOpenError(f"{self._path} is not a regular file")
             self._lock()
             if found.st_nlink > 1 and not allows_links:
                 raise _has_links(self._path, found.st_nlink)
@@ -279,7 +279,7 @@ class FileGuard:
         except OSError:
             return
         if (found.st_dev, found.st_ino) in _open_guards:
-            raise DatabaseInUse(self._path)
+            raise DatabaseInUseError(self._path)
 
     def _lock(self) -> None:
         if has_local_flock(self._path):
@@ -287,8 +287,8 @@ class FileGuard:
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                    raise DatabaseInUse(self._path) from None
-                raise CannotOpen(f"cannot lock {self._path}: {error.strerror}") from error
+                    raise DatabaseInUseError(self._path) from None
+                raise CannotOpenError(f"cannot lock {self._path}: {error.strerror}") from error
 
     def open_index(self) -> int:
         """Open the `-shm` file, to look at SQLite's locks on it, and return its descriptor. Closed with the guard.
@@ -313,22 +313,24 @@ class FileGuard:
             os.close(self._descriptors.pop())
 
 
-def _has_links(path: str, links: int) -> CannotOpen:
-    return CannotOpen(
+def _has_links(path: str, links: int) -> CannotOpenError:
+    return CannotOpenError(
         f"{path} has {links} hard links, and SQLite keeps the newest commits in a file named after one of them; remove "
         "the other links, or replace this one by a copy"
     )
 
 
 def check_record(record: CommitRecord | None, path: str, *, database_id: str, number: int) -> None:
-    """Raise `LostCommits` if the database is not the one that the record is about, or is an older state of it."""
+    """Raise `LostCommitsError` if the database is not the one that the record is about, or is an older state of it."""
     if record is None or (record.database_id == database_id and number >= record.number):
         return
     if not database_id:
-        raise LostCommits(path, f"there is no database, and its lock file records {record.number} commits")
+        raise LostCommitsError(
+            path, f"there is no database, and its lock file records {record.number} commits"
+        )
     if record.database_id != database_id:
-        raise LostCommits(path, "the file is a different database from the one that was served here")
-    raise LostCommits(
+        raise LostCommitsError(path, "the file is a different database from the one that was served here")
+    raise LostCommitsError(
         path,
         f"the file is at commit {number}, and commit {record.number} was acknowledged: newer commits were in a -wal "
         "file that is missing or damaged, or an older copy was put in the file's place",

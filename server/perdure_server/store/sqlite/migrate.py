@@ -12,7 +12,7 @@ from typing import Final
 
 import apsw
 
-from perdure_server.store.protocol import CannotOpen
+from perdure_server.store.protocol import CannotOpenError
 
 APPLICATION_ID: Final = int.from_bytes(b"prdr")
 """What stands in the header of every database of ours, for `file` and for the check below."""
@@ -35,14 +35,14 @@ def migrations() -> tuple[str, ...]:
 
 
 def check_owner(connection: apsw.Connection, path: str) -> None:
-    """Raise `CannotOpen` for a database that we must not touch: another program's, or a newer server's."""
+    """Raise `CannotOpenError` for a database that we must not touch: another program's, or a newer server's."""
     version, owner = _version(connection), int(connection.pragma("application_id"))
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()[0][0]
     if owner != APPLICATION_ID and (owner or version or tables):
-        raise CannotOpen(f"{path} is a database of another program; name a file of its own for perdure")
+        raise CannotOpenError(f"{path} is a database of another program; name a file of its own for perdure")
     newest = len(migrations())
     if version > newest:
-        raise CannotOpen(
+        raise CannotOpenError(
             f"{path} was written by a newer version of perdure (schema {version}; this one knows {newest}): "
             "install that version or a later one"
         )

@@ -14,14 +14,14 @@ from urllib.parse import quote
 
 import apsw
 
-from perdure_server.store.protocol import CannotOpen, Change, LostCommits
+from perdure_server.store.protocol import CannotOpenError, Change, LostCommitsError
+from perdure_server.store.sqlite.connection import BUSY_MS_MAX, check_sqlite
 from perdure_server.store.sqlite.database_files import read_identity
 from perdure_server.store.sqlite.errors import told
 from perdure_server.store.sqlite.file_lock import CommitRecord, FileGuard, FileLock, check_record
-from perdure_server.store.sqlite.files import BUSY_MS_MAX, check_sqlite
 from perdure_server.store.sqlite.migrate import check_owner, migrations
 from perdure_server.store.sqlite.queries import rows as statement
-from perdure_server.store.sqlite.rows import encode
+from perdure_server.store.sqlite.row_encoding import encode
 
 ROWS_PER_PAGE: Final = 500
 CACHE_KIB: Final = 64 << 10
@@ -86,8 +86,8 @@ def open_offline(path: str) -> Iterator[OfflineDatabase]:
     """Open a database for reading, and keep servers away meanwhile.
 
     Raises:
-        DatabaseInUse: A server has it open.
-        CannotOpen: It is not a perdure database, of another schema, or too damaged to be opened.
+        DatabaseInUseError: A server has it open.
+        CannotOpenError: It is not a perdure database, of another schema, or too damaged to be opened.
     """
     check_sqlite()
     path = os.path.realpath(path)
@@ -120,7 +120,7 @@ def _connect(path: str) -> tuple[bytes, apsw.Connection]:
             header = file.read(100)
         log = os.path.exists(f"{path}-wal") and os.path.getsize(f"{path}-wal") > 0
     except OSError as error:
-        raise CannotOpen(f"cannot read {path}: {error.strerror}") from error
+        raise CannotOpenError(f"cannot read {path}: {error.strerror}") from error
     try:
         if log:
             # Without a checkpoint on close, the log and the file stay as they are.
@@ -131,7 +131,7 @@ def _connect(path: str) -> tuple[bytes, apsw.Connection]:
             flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
             connection = apsw.Connection(f"file:{quote(path)}?immutable=1", flags=flags)
     except apsw.Error as error:
-        raise CannotOpen(f"cannot open {path}: {told(error)}") from error
+        raise CannotOpenError(f"cannot open {path}: {told(error)}") from error
     try:
         connection.set_busy_timeout(BUSY_MS_MAX)
         check_owner(connection, path)
@@ -141,9 +141,9 @@ def _connect(path: str) -> tuple[bytes, apsw.Connection]:
     except BaseException as error:
         connection.close()
         if isinstance(error, apsw.NotADBError):
-            raise CannotOpen(f"{path} is not an SQLite database, or its header is damaged") from error
+            raise CannotOpenError(f"{path} is not an SQLite database, or its header is damaged") from error
         if isinstance(error, apsw.Error):
-            raise CannotOpen(f"{path} is damaged: {told(error)}") from error
+            raise CannotOpenError(f"{path} is damaged: {told(error)}") from error
         raise
     return header, connection
 
@@ -151,7 +151,7 @@ def _connect(path: str) -> tuple[bytes, apsw.Connection]:
 def _check_schema_number(connection: apsw.Connection, path: str) -> None:
     found, newest = int(connection.pragma("user_version")), len(migrations())
     if found != newest:
-        raise CannotOpen(
+        raise CannotOpenError(
             f"{path} has schema {found}, and this version of perdure reads schema {newest}; "
             "use the version that wrote it, or serve the database once with this one"
         )
@@ -279,7 +279,7 @@ class OfflineDatabase:
         database_id, number = read_identity(self.connection)
         try:
             check_record(self._record, self.path, database_id=database_id, number=number)
-        except LostCommits as error:
+        except LostCommitsError as error:
             yield str(error)
 
     def _namespace_problems(self, table: str) -> Iterator[str]:

@@ -94,13 +94,13 @@ DELETE FROM timers WHERE (namespace, instance_id, revision) IN (
 
 -- name: write_timers
 -- Timers that were armed, with their first owner.
-WITH row(instance_id, revision, kind, step_ref, due_at, delay_ms, requested, owner) AS (VALUES :rows)
-INSERT INTO timers (namespace, instance_id, revision, kind, step_ref, due_at, delay_ms, requested, owner)
-SELECT '', instance_id, revision, kind, step_ref, due_at, delay_ms, requested, owner
+WITH row(instance_id, revision, kind, step_ref, due_at, delay_ms, client_requested, owner) AS (VALUES :rows)
+INSERT INTO timers (namespace, instance_id, revision, kind, step_ref, due_at, delay_ms, client_requested, owner)
+SELECT '', instance_id, revision, kind, step_ref, due_at, delay_ms, client_requested, owner
 FROM row WHERE instance_id IS NOT NULL
 ON CONFLICT (namespace, instance_id, revision) DO UPDATE SET
     kind = excluded.kind, step_ref = excluded.step_ref, due_at = excluded.due_at, delay_ms = excluded.delay_ms,
-    requested = excluded.requested, owner = excluded.owner
+    client_requested = excluded.client_requested, owner = excluded.owner
 
 -- name: remove_tasks
 -- Tasks that need not run any more.
@@ -164,7 +164,7 @@ WHERE namespace = '' AND workflow = :workflow AND live_business_key = :business_
 
 -- name: claimable_timers
 -- What the window of a replica may hold: due soon, and its own, nobody's, or of a replica that is gone.
-SELECT json_group_array(json_array(instance_id, revision, kind, step_ref, due_at, delay_ms, requested, owner)) FROM (
+SELECT json_group_array(json_array(instance_id, revision, kind, step_ref, due_at, delay_ms, client_requested, owner)) FROM (
     SELECT * FROM timers AS t INDEXED BY timers_due
     WHERE t.namespace = '' AND t.due_at < :due_before AND (
         t.owner IN ('', :owner)
@@ -181,12 +181,12 @@ UPDATE timers SET owner = :owner WHERE (namespace, instance_id, revision) IN (
 
 -- name: get_timer
 -- One pending timer.
-SELECT json_array(instance_id, revision, kind, step_ref, due_at, delay_ms, requested, owner) FROM timers
+SELECT json_array(instance_id, revision, kind, step_ref, due_at, delay_ms, client_requested, owner) FROM timers
 WHERE namespace = '' AND instance_id = :instance_id AND revision = :revision
 
 -- name: list_timers
 -- A page of all pending timers, soonest first.
-SELECT json_group_array(json_array(instance_id, revision, kind, step_ref, due_at, delay_ms, requested, owner)) FROM (
+SELECT json_group_array(json_array(instance_id, revision, kind, step_ref, due_at, delay_ms, client_requested, owner)) FROM (
     SELECT * FROM timers INDEXED BY timers_due
     WHERE namespace = '' AND (due_at, instance_id, revision) > (:after_due_at, :after_instance_id, :after_revision)
     ORDER BY due_at, instance_id, revision LIMIT :limit
@@ -195,7 +195,7 @@ SELECT json_group_array(json_array(instance_id, revision, kind, step_ref, due_at
 -- name: list_timers_of
 -- A page of one instance's pending timers, soonest first. They are few: it sorts them (the plus keeps SQLite from
 -- reading everybody's in the order of their due times instead).
-SELECT json_group_array(json_array(instance_id, revision, kind, step_ref, due_at, delay_ms, requested, owner)) FROM (
+SELECT json_group_array(json_array(instance_id, revision, kind, step_ref, due_at, delay_ms, client_requested, owner)) FROM (
     SELECT * FROM timers
     WHERE namespace = '' AND instance_id = :instance_id
       AND (+due_at, instance_id, revision) > (:after_due_at, :after_instance_id, :after_revision)

@@ -19,17 +19,17 @@ from typing import Final
 
 import apsw
 
-from perdure_server.store.protocol import CannotOpen
-from perdure_server.store.sqlite.database_files import read_identity
-from perdure_server.store.sqlite.errors import told
-from perdure_server.store.sqlite.file_lock import CommitRecord, FileGuard, FileLock
-from perdure_server.store.sqlite.files import (
+from perdure_server.store.protocol import CannotOpenError
+from perdure_server.store.sqlite.connection import (
     BUSY_MS_MAX,
     check_path,
     check_sqlite,
     set_keeps_log,
     sync_directory,
 )
+from perdure_server.store.sqlite.database_files import read_identity
+from perdure_server.store.sqlite.errors import told
+from perdure_server.store.sqlite.file_lock import CommitRecord, FileGuard, FileLock
 from perdure_server.store.sqlite.log_check import log_is_damaged
 from perdure_server.store.sqlite.migrate import check_owner
 
@@ -54,17 +54,17 @@ def restore(copy: str, path: str, *, suffix: str, verify: Callable[[str], None])
     takes the place of the old one, and raises to prevent that.
 
     Raises:
-        DatabaseInUse: A server has the database open.
-        CannotOpen: The copy is not sound, or a file cannot be read or written.
+        DatabaseInUseError: A server has the database open.
+        CannotOpenError: The copy is not sound, or a file cannot be read or written.
     """
     check_sqlite()
     copy, path = os.path.realpath(copy), os.path.realpath(path)
     check_path(path)
     if os.path.exists(path) and os.path.samefile(copy, path):
-        raise CannotOpen(f"{copy} is the database itself; name a copy of it")
+        raise CannotOpenError(f"{copy} is the database itself; name a copy of it")
     new = f"{path}{RESTORING}"
     if os.path.exists(new) and os.path.samefile(copy, new):
-        raise CannotOpen(f"{copy} has the name of the file that a restore writes; rename it first")
+        raise CannotOpenError(f"{copy} has the name of the file that a restore writes; rename it first")
     with contextlib.ExitStack() as undo:
         lock = FileLock(path)
         lock.take()
@@ -83,9 +83,9 @@ def restore(copy: str, path: str, *, suffix: str, verify: Callable[[str], None])
             owner = os.stat(path)
             lock.give_to(owner.st_uid, owner.st_gid)
         except OSError as error:
-            raise CannotOpen(f"cannot restore {path}: {error.strerror}") from error
+            raise CannotOpenError(f"cannot restore {path}: {error.strerror}") from error
         except apsw.Error as error:
-            raise CannotOpen(f"cannot restore {path}: {told(error)}") from error
+            raise CannotOpenError(f"cannot restore {path}: {told(error)}") from error
     return Restored(path, kept)
 
 
@@ -103,7 +103,7 @@ def _write_copy(copy: str, new: str) -> None:
         finally:
             target.close()
     if problems:
-        raise CannotOpen(f"{copy} is damaged: {problems[0]}")
+        raise CannotOpenError(f"{copy} is damaged: {problems[0]}")
 
 
 @contextlib.contextmanager
@@ -118,7 +118,7 @@ def _reading(copy: str) -> Iterator[apsw.Connection]:
             uri = f"file:{urllib.parse.quote(os.fsencode(copy))}?immutable=1"
             connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
     except apsw.Error as error:
-        raise CannotOpen(f"cannot open {copy}: {told(error)}") from error
+        raise CannotOpenError(f"cannot open {copy}: {told(error)}") from error
     index = -1
     try:
         set_keeps_log(connection, keeps=True)
@@ -127,13 +127,13 @@ def _reading(copy: str) -> Iterator[apsw.Connection]:
         try:
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
         except apsw.NotADBError as error:
-            raise CannotOpen(f"{copy} is not an SQLite database") from error
+            raise CannotOpenError(f"{copy} is not an SQLite database") from error
         except apsw.Error as error:
-            raise CannotOpen(f"{copy} is damaged: {told(error)}") from error
+            raise CannotOpenError(f"{copy} is damaged: {told(error)}") from error
         if has_log:
             index = os.open(f"{copy}-shm", os.O_RDONLY | os.O_CLOEXEC)
             if log_is_damaged(log, index):
-                raise CannotOpen(f"{log} is damaged, and acknowledged commits follow the damage")
+                raise CannotOpenError(f"{log} is damaged, and acknowledged commits follow the damage")
         yield connection
     finally:
         connection.close()

@@ -28,7 +28,7 @@ from perdure_server.store.closing import finish
 from perdure_server.store.codec import decode_fact, decode_state, timer_kind
 from perdure_server.store.protocol import (
     Backup,
-    CannotOpen,
+    CannotOpenError,
     Change,
     Code,
     CrashReport,
@@ -47,28 +47,28 @@ from perdure_server.store.protocol import (
     StoredDefinition,
     StoredInstance,
     StoreError,
+    StoreUnavailableError,
     TaskRow,
     TimerCursor,
     TimerRow,
-    Unavailable,
 )
 from perdure_server.store.sqlite import crashes
 from perdure_server.store.sqlite.backup import back_up
-from perdure_server.store.sqlite.database_files import DatabaseFiles
-from perdure_server.store.sqlite.errors import REFUSES_VALUES
-from perdure_server.store.sqlite.files import (
+from perdure_server.store.sqlite.connection import (
     check_path,
     check_sqlite,
     connect_reader,
     connect_writer,
     sync_directory,
 )
-from perdure_server.store.sqlite.lists import SCAN_ROWS_MAX, fetch_page, list_query, summary_of
-from perdure_server.store.sqlite.loads import Loads
+from perdure_server.store.sqlite.database_files import DatabaseFiles
+from perdure_server.store.sqlite.errors import REFUSES_VALUES
+from perdure_server.store.sqlite.list_query import SCAN_ROWS_MAX, fetch_page, list_query, summary_of
+from perdure_server.store.sqlite.load_batcher import LoadBatcher
 from perdure_server.store.sqlite.migrate import migrate
 from perdure_server.store.sqlite.queries import fetch, one
 from perdure_server.store.sqlite.restore import RESTORING
-from perdure_server.store.sqlite.rows import encode
+from perdure_server.store.sqlite.row_encoding import encode
 from perdure_server.store.sqlite.threads import ConnectionThreads
 from perdure_server.store.sqlite.writer import commit_changes, transaction
 
@@ -164,7 +164,7 @@ class SqliteStore:
         self._readers: ConnectionThreads | None = None
         self._lister: ConnectionThreads | None = None
         self._copier: ConnectionThreads | None = None
-        self._loads = Loads(self._submit_read)
+        self._loads = LoadBatcher(self._submit_read)
         self._large_reads = asyncio.Semaphore(LARGE_READS_MAX)
         self._pages_written = 0
         self._pages_copied = 0
@@ -227,7 +227,7 @@ class SqliteStore:
                 files.watch(connection)
         except (apsw.Error, OSError) as error:
             connection.close()
-            raise CannotOpen(f"cannot set up {self._path}: {error}") from error
+            raise CannotOpenError(f"cannot set up {self._path}: {error}") from error
         except BaseException:
             connection.close()
             raise
@@ -275,7 +275,7 @@ class SqliteStore:
 
     async def back_up(self, directory: str, file_name: str) -> Backup:
         if self._copier is None:
-            raise Unavailable("the store is closed")
+            raise StoreUnavailableError("the store is closed")
         path = self._path
         files = [f"{path}{suffix}" for suffix in _SUFFIXES] if path is not None else []
         return await back_up(
@@ -531,7 +531,7 @@ class SqliteStore:
 
     async def _write(self, work: Callable[[apsw.Connection], T]) -> T:
         if self._writer is None:
-            raise Unavailable("the store is closed")
+            raise StoreUnavailableError("the store is closed")
         files = self._files
         if files is None:
             return await self._writer.submit(work)
@@ -556,12 +556,12 @@ class SqliteStore:
 
     async def _list(self, work: Callable[[apsw.Connection], T]) -> T:
         if self._lister is None:
-            raise Unavailable("the store is closed")
+            raise StoreUnavailableError("the store is closed")
         return await self._lister.submit(work)
 
     def _submit_read(self, work: Callable[[apsw.Connection], T]) -> asyncio.Future[T]:
         if self._readers is None:
-            raise Unavailable("the store is closed")
+            raise StoreUnavailableError("the store is closed")
         return self._readers.submit(work)
 
     async def _run(self, work: Callable[[apsw.Connection], T]) -> T:

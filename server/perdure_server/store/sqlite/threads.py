@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 import apsw
 
 from perdure_server.store.closing import finish
-from perdure_server.store.protocol import Overloaded, Unavailable
+from perdure_server.store.protocol import CommitQueueFullError, StoreUnavailableError
 from perdure_server.store.sqlite.errors import translated
 
 log = logging.getLogger(__name__)
@@ -90,12 +90,12 @@ class ConnectionThreads:
     def submit(self, work: Work[T]) -> asyncio.Future[T]:
         """Have a thread do it. Cancelling the future withdraws what no thread has taken yet, and nothing else.
 
-        Raises `Unavailable` when closed, `Overloaded` when too much waits.
+        Raises `StoreUnavailableError` when closed, `CommitQueueFullError` when too much waits.
         """
         if self._closed:
-            raise Unavailable("the store is closed")
+            raise StoreUnavailableError("the store is closed")
         if self._jobs.qsize() >= JOBS_MAX:
-            raise Overloaded(f"{JOBS_MAX} calls wait for the database")
+            raise CommitQueueFullError(f"{JOBS_MAX} calls wait for the database")
         future: asyncio.Future[T] = self._loop.create_future()
         self._jobs.put((work, future))
         return future

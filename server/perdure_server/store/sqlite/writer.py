@@ -21,11 +21,11 @@ from perdure_server.store.protocol import (
     ConflictKind,
     Outcome,
     Refused,
-    Unavailable,
+    StoreUnavailableError,
 )
 from perdure_server.store.sqlite.errors import REFUSES_VALUES, told, translated_commit
 from perdure_server.store.sqlite.queries import Rows, fetch, rows
-from perdure_server.store.sqlite.rows import Batch, encode
+from perdure_server.store.sqlite.row_encoding import Batch, encode
 
 Count = Callable[[apsw.Connection], None]
 """Counts the commit of an open transaction."""
@@ -137,8 +137,8 @@ def _write(connection: apsw.Connection, batch: Batch) -> None:
 def transaction(connection: apsw.Connection) -> Iterator[None]:
     """A transaction that may write. Leaving it commits; an error inside rolls back.
 
-    Raises what the block raised; of COMMIT's own errors, `Unavailable` where nothing can have happened and
-    `OutcomeUnknown` where that cannot be told.
+    Raises what the block raised; of COMMIT's own errors, `StoreUnavailableError` where nothing can have happened and
+    `CommitUnknownError` where that cannot be told.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -159,4 +159,4 @@ def _roll_back(connection: apsw.Connection) -> None:
         try:
             connection.execute("ROLLBACK")
         except apsw.Error as error:
-            raise Unavailable(told(error)) from error
+            raise StoreUnavailableError(told(error)) from error

@@ -82,7 +82,7 @@ CREATE TABLE timers (
     step_ref    TEXT    NOT NULL,
     due_at      INTEGER NOT NULL,
     delay_ms    INTEGER NOT NULL,
-    requested   INTEGER NOT NULL,
+    client_requested   INTEGER NOT NULL,
     owner       TEXT    NOT NULL,
     PRIMARY KEY (namespace, instance_id, revision)
 ) STRICT, WITHOUT ROWID;

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file perdure/v1/instance_service.proto.
  */
 export const file_perdure_v1_instance_service: GenFile = /*@__PURE__*/
-  fileDesc("CiFwZXJkdXJlL3YxL2luc3RhbmNlX3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEihAYKCEluc3RhbmNlEhMKC2luc3RhbmNlX2lkGAEgASgJEhAKCHdvcmtmbG93GAIgASgJEg8KB3ZlcnNpb24YAyABKA0SKAoFc3RhdGUYBCABKA4yGS5wZXJkdXJlLnYxLkluc3RhbmNlU3RhdGUSEAoIcmV2aXNpb24YBSABKAMSJAoHaW5pdGlhbBgGIAEoCzITLnBlcmR1cmUudjEuUGF5bG9hZBIyCgdvdXRwdXRzGAcgAygLMiEucGVyZHVyZS52MS5JbnN0YW5jZS5PdXRwdXRzRW50cnkSLAoMYWN0aXZlX3N0ZXBzGAggAygLMhYucGVyZHVyZS52MS5BY3RpdmVTdGVwEiwKDHN0ZXBfcmVzdWx0cxgJIAMoCzIWLnBlcmR1cmUudjEuU3RlcFJlc3VsdBIoCgVlcnJvchgKIAEoCzIZLnBlcmR1cmUudjEuSW5zdGFuY2VFcnJvchIwCgZsYWJlbHMYCyADKAsyIC5wZXJkdXJlLnYxLkluc3RhbmNlLkxhYmVsc0VudHJ5EhQKDGJ1c2luZXNzX2tleRgMIAEoCRIoCgVpbmJveBgNIAMoCzIZLnBlcmR1cmUudjEuQnVmZmVyZWRFdmVudBIvCgtjcmVhdGVfdGltZRgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRfdGltZRgPIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLdXBkYXRlX3RpbWUYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGBEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBpDCgxPdXRwdXRzRW50cnkSCwoDa2V5GAEgASgJEiIKBXZhbHVlGAIgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkOgI4ARotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIpMCCgpBY3RpdmVTdGVwEhAKCHN0ZXBfcmVmGAEgASgJEiYKBnN0YXR1cxgCIAEoDjIWLnBlcmR1cmUudjEuU3RlcFN0YXR1cxIPCgdhdHRlbXB0GAMgASgNEg4KBmV2ZW50cxgEIAMoCRIsCghkZWFkbGluZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoMbGFzdF9mYWlsdXJlGAYgASgLMhcucGVyZHVyZS52MS5TdGVwRmFpbHVyZRI2ChJhdHRlbXB0X3N0YXJ0X3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDWxvc3RfYXR0ZW1wdHMYCCABKA0iZwoKU3RlcFJlc3VsdBIQCghzdGVwX3JlZhgBIAEoCRImCgZzdGF0dXMYAiABKA4yFi5wZXJkdXJlLnYxLlN0ZXBTdGF0dXMSDQoFZXZlbnQYAyABKAkSEAoIcmV2aXNpb24YBCABKAMiUgoNSW5zdGFuY2VFcnJvchIQCghzdGVwX3JlZhgBIAEoCRIMCgR0eXBlGAIgASgJEg8KB21lc3NhZ2UYAyABKAkSEAoIYXR0ZW1wdHMYBCABKA0ipwMKD0luc3RhbmNlU3VtbWFyeRITCgtpbnN0YW5jZV9pZBgBIAEoCRIQCgh3b3JrZmxvdxgCIAEoCRIPCgd2ZXJzaW9uGAMgASgNEigKBXN0YXRlGAQgASgOMhkucGVyZHVyZS52MS5JbnN0YW5jZVN0YXRlEhAKCHJldmlzaW9uGAUgASgDEhQKDGJ1c2luZXNzX2tleRgGIAEoCRI3CgZsYWJlbHMYByADKAsyJy5wZXJkdXJlLnYxLkluc3RhbmNlU3VtbWFyeS5MYWJlbHNFbnRyeRIvCgtjcmVhdGVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLdXBkYXRlX3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgppbmJveF9zaXplGAsgASgNGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiKQoSR2V0SW5zdGFuY2VSZXF1ZXN0EhMKC2luc3RhbmNlX2lkGAEgASgJIj0KE0dldEluc3RhbmNlUmVzcG9uc2USJgoIaW5zdGFuY2UYASABKAsyFC5wZXJkdXJlLnYxLkluc3RhbmNlIqkCChRMaXN0SW5zdGFuY2VzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCRIpCgZzdGF0ZXMYAyADKA4yGS5wZXJkdXJlLnYxLkluc3RhbmNlU3RhdGUSEAoId29ya2Zsb3cYBCABKAkSPAoGbGFiZWxzGAUgAygLMiwucGVyZHVyZS52MS5MaXN0SW5zdGFuY2VzUmVxdWVzdC5MYWJlbHNFbnRyeRIUCgxidXNpbmVzc19rZXkYBiABKAkSDwoHdmVyc2lvbhgMIAEoDRIZChF1bmNvbnN1bWVkX2V2ZW50cxgNIAEoCBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBImAKFUxpc3RJbnN0YW5jZXNSZXNwb25zZRIuCglpbnN0YW5jZXMYASADKAsyGy5wZXJkdXJlLnYxLkluc3RhbmNlU3VtbWFyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiaAoSTGlzdEhpc3RvcnlSZXF1ZXN0EhMKC2luc3RhbmNlX2lkGAEgASgJEhYKDmFmdGVyX3JldmlzaW9uGAIgASgDEhEKCXBhZ2Vfc2l6ZRgDIAEoBRISCgpwYWdlX3Rva2VuGAQgASgJIlkKE0xpc3RIaXN0b3J5UmVzcG9uc2USKQoHZW50cmllcxgBIAMoCzIYLnBlcmR1cmUudjEuSGlzdG9yeUVudHJ5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJbChRXYXRjaEluc3RhbmNlUmVxdWVzdBITCgtpbnN0YW5jZV9pZBgBIAEoCRIbCg5hZnRlcl9yZXZpc2lvbhgCIAEoA0gAiAEBQhEKD19hZnRlcl9yZXZpc2lvbiLLAQoVV2F0Y2hJbnN0YW5jZVJlc3BvbnNlEigKCHNuYXBzaG90GAEgASgLMhQucGVyZHVyZS52MS5JbnN0YW5jZUgAEikKBWVudHJ5GAIgASgLMhgucGVyZHVyZS52MS5IaXN0b3J5RW50cnlIABIvCgloZWFydGJlYXQYAyABKAsyGi5wZXJkdXJlLnYxLldhdGNoSGVhcnRiZWF0SAASIwoDZW5kGAQgASgLMhQucGVyZHVyZS52MS5XYXRjaEVuZEgAQgcKBWV2ZW50IiIKDldhdGNoSGVhcnRiZWF0EhAKCHJldmlzaW9uGAEgASgDIkgKCFdhdGNoRW5kEhAKCHJldmlzaW9uGAEgASgDEioKBnJlYXNvbhgCIAEoDjIaLnBlcmR1cmUudjEuV2F0Y2hFbmRSZWFzb24iXQoVQ2FuY2VsSW5zdGFuY2VSZXF1ZXN0EhMKC2luc3RhbmNlX2lkGAEgASgJEi8KBG9wdHMYAiABKAsyIS5wZXJkdXJlLnYxLkNhbmNlbEluc3RhbmNlT3B0aW9ucyI7ChVDYW5jZWxJbnN0YW5jZU9wdGlvbnMSEgoKcmVxdWVzdF9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkiKgoWQ2FuY2VsSW5zdGFuY2VSZXNwb25zZRIQCghyZXZpc2lvbhgBIAEoAyJbChRSZXRyeUluc3RhbmNlUmVxdWVzdBITCgtpbnN0YW5jZV9pZBgBIAEoCRIuCgRvcHRzGAIgASgLMiAucGVyZHVyZS52MS5SZXRyeUluc3RhbmNlT3B0aW9ucyIqChRSZXRyeUluc3RhbmNlT3B0aW9ucxISCgpyZXF1ZXN0X2lkGAEgASgJIikKFVJldHJ5SW5zdGFuY2VSZXNwb25zZRIQCghyZXZpc2lvbhgBIAEoAyraAQoNSW5zdGFuY2VTdGF0ZRIeChpJTlNUQU5DRV9TVEFURV9VTlNQRUNJRklFRBAAEhoKFklOU1RBTkNFX1NUQVRFX1BFTkRJTkcQARIaChZJTlNUQU5DRV9TVEFURV9SVU5OSU5HEAISGgoWSU5TVEFOQ0VfU1RBVEVfV0FJVElORxADEhwKGElOU1RBTkNFX1NUQVRFX0NPTVBMRVRFRBAEEhkKFUlOU1RBTkNFX1NUQVRFX0ZBSUxFRBAFEhwKGElOU1RBTkNFX1NUQVRFX0NBTkNFTExFRBAGKsYCCgpTdGVwU3RhdHVzEhsKF1NURVBfU1RBVFVTX1VOU1BFQ0lGSUVEEAASGQoVU1RFUF9TVEFUVVNfU0NIRURVTEVEEAESGwoXU1RFUF9TVEFUVVNfTk9fRVhFQ1VUT1IQAhIXChNTVEVQX1NUQVRVU19SVU5OSU5HEAMSGwoXU1RFUF9TVEFUVVNfQkFDS0lOR19PRkYQBBIXChNTVEVQX1NUQVRVU19XQUlUSU5HEAUSGAoUU1RFUF9TVEFUVVNfU0xFRVBJTkcQBhIWChJTVEVQX1NUQVRVU19IQUxURUQQBxIYChRTVEVQX1NUQVRVU19GSU5JU0hFRBAIEhcKE1NURVBfU1RBVFVTX1NLSVBQRUQQCRIXChNTVEVQX1NUQVRVU19KT0lOSU5HEAoSFgoSU1RFUF9TVEFUVVNfRkFJTEVEEAsqgAEKDldhdGNoRW5kUmVhc29uEiAKHFdBVENIX0VORF9SRUFTT05fVU5TUEVDSUZJRUQQABImCiJXQVRDSF9FTkRfUkVBU09OX0lOU1RBTkNFX0ZJTklTSEVEEAESJAogV0FUQ0hfRU5EX1JFQVNPTl9TRVJWRVJfRFJBSU5JTkcQAjKOBAoPSW5zdGFuY2VTZXJ2aWNlEk4KC0dldEluc3RhbmNlEh4ucGVyZHVyZS52MS5HZXRJbnN0YW5jZVJlcXVlc3QaHy5wZXJkdXJlLnYxLkdldEluc3RhbmNlUmVzcG9uc2USVAoNTGlzdEluc3RhbmNlcxIgLnBlcmR1cmUudjEuTGlzdEluc3RhbmNlc1JlcXVlc3QaIS5wZXJkdXJlLnYxLkxpc3RJbnN0YW5jZXNSZXNwb25zZRJOCgtMaXN0SGlzdG9yeRIeLnBlcmR1cmUudjEuTGlzdEhpc3RvcnlSZXF1ZXN0Gh8ucGVyZHVyZS52MS5MaXN0SGlzdG9yeVJlc3BvbnNlElYKDVdhdGNoSW5zdGFuY2USIC5wZXJkdXJlLnYxLldhdGNoSW5zdGFuY2VSZXF1ZXN0GiEucGVyZHVyZS52MS5XYXRjaEluc3RhbmNlUmVzcG9uc2UwARJXCg5DYW5jZWxJbnN0YW5jZRIhLnBlcmR1cmUudjEuQ2FuY2VsSW5zdGFuY2VSZXF1ZXN0GiIucGVyZHVyZS52MS5DYW5jZWxJbnN0YW5jZVJlc3BvbnNlElQKDVJldHJ5SW5zdGFuY2USIC5wZXJkdXJlLnYxLlJldHJ5SW5zdGFuY2VSZXF1ZXN0GiEucGVyZHVyZS52MS5SZXRyeUluc3RhbmNlUmVzcG9uc2VCngEKDmRldi5wZXJkdXJlLnYxQhRJbnN0YW5jZVNlcnZpY2VQcm90b1ABWiNwZXJkdXJlLmRldi9nby9wZXJkdXJlL3YxO3BlcmR1cmV2MaICA1BEUqoCClBlcmR1cmUuVjG6AgdQZXJkdXJlygIKUGVyZHVyZVxWMeICFlBlcmR1cmVcVjFcR1BCTWV0YWRhdGHqAgtQZXJkdXJlOjpWMWIGcHJvdG8z", [file_google_protobuf_timestamp, file_perdure_v1_common, file_perdure_v1_history]);
+  fileDesc("CiFwZXJkdXJlL3YxL2luc3RhbmNlX3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEihAYKCEluc3RhbmNlEhMKC2luc3RhbmNlX2lkGAEgASgJEhAKCHdvcmtmbG93GAIgASgJEg8KB3ZlcnNpb24YAyABKA0SKAoFc3RhdGUYBCABKA4yGS5wZXJkdXJlLnYxLkluc3RhbmNlU3RhdGUSEAoIcmV2aXNpb24YBSABKAMSIgoFaW5wdXQYBiABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSMgoHb3V0cHV0cxgHIAMoCzIhLnBlcmR1cmUudjEuSW5zdGFuY2UuT3V0cHV0c0VudHJ5EiwKDGFjdGl2ZV9zdGVwcxgIIAMoCzIWLnBlcmR1cmUudjEuQWN0aXZlU3RlcBIsCgxzdGVwX3Jlc3VsdHMYCSADKAsyFi5wZXJkdXJlLnYxLlN0ZXBSZXN1bHQSKgoFZXJyb3IYCiABKAsyGy5wZXJkdXJlLnYxLkluc3RhbmNlRmFpbHVyZRIwCgZsYWJlbHMYCyADKAsyIC5wZXJkdXJlLnYxLkluc3RhbmNlLkxhYmVsc0VudHJ5EhQKDGJ1c2luZXNzX2tleRgMIAEoCRIoCgVpbmJveBgNIAMoCzIZLnBlcmR1cmUudjEuQnVmZmVyZWRFdmVudBIvCgtjcmVhdGVfdGltZRgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRfdGltZRgPIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLdXBkYXRlX3RpbWUYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGBEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBpDCgxPdXRwdXRzRW50cnkSCwoDa2V5GAEgASgJEiIKBXZhbHVlGAIgASgLMhMucGVyZHVyZS52MS5QYXlsb2FkOgI4ARotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIpECCgpBY3RpdmVTdGVwEhAKCHN0ZXBfcmVmGAEgASgJEiQKBXN0YXRlGAIgASgOMhUucGVyZHVyZS52MS5TdGVwU3RhdGUSDwoHYXR0ZW1wdBgDIAEoDRIOCgZldmVudHMYBCADKAkSLAoIZGVhZGxpbmUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KDGxhc3RfZmFpbHVyZRgGIAEoCzIXLnBlcmR1cmUudjEuU3RlcEZhaWx1cmUSNgoSYXR0ZW1wdF9zdGFydF90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1sb3N0X2F0dGVtcHRzGAggASgNImUKClN0ZXBSZXN1bHQSEAoIc3RlcF9yZWYYASABKAkSJAoFc3RhdGUYAiABKA4yFS5wZXJkdXJlLnYxLlN0ZXBTdGF0ZRINCgVldmVudBgDIAEoCRIQCghyZXZpc2lvbhgEIAEoAyJUCg9JbnN0YW5jZUZhaWx1cmUSEAoIc3RlcF9yZWYYASABKAkSDAoEdHlwZRgCIAEoCRIPCgdtZXNzYWdlGAMgASgJEhAKCGF0dGVtcHRzGAQgASgNIqcDCg9JbnN0YW5jZVN1bW1hcnkSEwoLaW5zdGFuY2VfaWQYASABKAkSEAoId29ya2Zsb3cYAiABKAkSDwoHdmVyc2lvbhgDIAEoDRIoCgVzdGF0ZRgEIAEoDjIZLnBlcmR1cmUudjEuSW5zdGFuY2VTdGF0ZRIQCghyZXZpc2lvbhgFIAEoAxIUCgxidXNpbmVzc19rZXkYBiABKAkSNwoGbGFiZWxzGAcgAygLMicucGVyZHVyZS52MS5JbnN0YW5jZVN1bW1hcnkuTGFiZWxzRW50cnkSLwoLY3JlYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKaW5ib3hfc2l6ZRgLIAEoDRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIikKEkdldEluc3RhbmNlUmVxdWVzdBITCgtpbnN0YW5jZV9pZBgBIAEoCSI9ChNHZXRJbnN0YW5jZVJlc3BvbnNlEiYKCGluc3RhbmNlGAEgASgLMhQucGVyZHVyZS52MS5JbnN0YW5jZSKpAgoUTGlzdEluc3RhbmNlc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkSKQoGc3RhdGVzGAMgAygOMhkucGVyZHVyZS52MS5JbnN0YW5jZVN0YXRlEhAKCHdvcmtmbG93GAQgASgJEjwKBmxhYmVscxgFIAMoCzIsLnBlcmR1cmUudjEuTGlzdEluc3RhbmNlc1JlcXVlc3QuTGFiZWxzRW50cnkSFAoMYnVzaW5lc3Nfa2V5GAYgASgJEg8KB3ZlcnNpb24YDCABKA0SGQoRdW5jb25zdW1lZF9ldmVudHMYDSABKAgaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJgChVMaXN0SW5zdGFuY2VzUmVzcG9uc2USLgoJaW5zdGFuY2VzGAEgAygLMhsucGVyZHVyZS52MS5JbnN0YW5jZVN1bW1hcnkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJImgKEkxpc3RIaXN0b3J5UmVxdWVzdBITCgtpbnN0YW5jZV9pZBgBIAEoCRIWCg5hZnRlcl9yZXZpc2lvbhgCIAEoAxIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCSJZChNMaXN0SGlzdG9yeVJlc3BvbnNlEikKB2VudHJpZXMYASADKAsyGC5wZXJkdXJlLnYxLkhpc3RvcnlFbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiWwoUV2F0Y2hJbnN0YW5jZVJlcXVlc3QSEwoLaW5zdGFuY2VfaWQYASABKAkSGwoOYWZ0ZXJfcmV2aXNpb24YAiABKANIAIgBAUIRCg9fYWZ0ZXJfcmV2aXNpb24iywEKFVdhdGNoSW5zdGFuY2VSZXNwb25zZRIoCghzbmFwc2hvdBgBIAEoCzIULnBlcmR1cmUudjEuSW5zdGFuY2VIABIpCgVlbnRyeRgCIAEoCzIYLnBlcmR1cmUudjEuSGlzdG9yeUVudHJ5SAASLwoJaGVhcnRiZWF0GAMgASgLMhoucGVyZHVyZS52MS5XYXRjaEhlYXJ0YmVhdEgAEiMKA2VuZBgEIAEoCzIULnBlcmR1cmUudjEuV2F0Y2hFbmRIAEIHCgVldmVudCIiCg5XYXRjaEhlYXJ0YmVhdBIQCghyZXZpc2lvbhgBIAEoAyJICghXYXRjaEVuZBIQCghyZXZpc2lvbhgBIAEoAxIqCgZyZWFzb24YAiABKA4yGi5wZXJkdXJlLnYxLldhdGNoRW5kUmVhc29uIl0KFUNhbmNlbEluc3RhbmNlUmVxdWVzdBITCgtpbnN0YW5jZV9pZBgBIAEoCRIvCgRvcHRzGAIgASgLMiEucGVyZHVyZS52MS5DYW5jZWxJbnN0YW5jZU9wdGlvbnMiOwoVQ2FuY2VsSW5zdGFuY2VPcHRpb25zEhIKCnJlcXVlc3RfaWQYASABKAkSDgoGcmVhc29uGAIgASgJIioKFkNhbmNlbEluc3RhbmNlUmVzcG9uc2USEAoIcmV2aXNpb24YASABKAMiWwoUUmV0cnlJbnN0YW5jZVJlcXVlc3QSEwoLaW5zdGFuY2VfaWQYASABKAkSLgoEb3B0cxgCIAEoCzIgLnBlcmR1cmUudjEuUmV0cnlJbnN0YW5jZU9wdGlvbnMiKgoUUmV0cnlJbnN0YW5jZU9wdGlvbnMSEgoKcmVxdWVzdF9pZBgBIAEoCSIpChVSZXRyeUluc3RhbmNlUmVzcG9uc2USEAoIcmV2aXNpb24YASABKAMq2gEKDUluc3RhbmNlU3RhdGUSHgoaSU5TVEFOQ0VfU1RBVEVfVU5TUEVDSUZJRUQQABIaChZJTlNUQU5DRV9TVEFURV9QRU5ESU5HEAESGgoWSU5TVEFOQ0VfU1RBVEVfUlVOTklORxACEhoKFklOU1RBTkNFX1NUQVRFX1dBSVRJTkcQAxIcChhJTlNUQU5DRV9TVEFURV9DT01QTEVURUQQBBIZChVJTlNUQU5DRV9TVEFURV9GQUlMRUQQBRIcChhJTlNUQU5DRV9TVEFURV9DQU5DRUxMRUQQBiq5AgoJU3RlcFN0YXRlEhoKFlNURVBfU1RBVEVfVU5TUEVDSUZJRUQQABIVChFTVEVQX1NUQVRFX1FVRVVFRBABEhgKFFNURVBfU1RBVEVfTk9fV09SS0VSEAISFgoSU1RFUF9TVEFURV9SVU5OSU5HEAMSGgoWU1RFUF9TVEFURV9CQUNLSU5HX09GRhAEEhYKElNURVBfU1RBVEVfV0FJVElORxAFEhcKE1NURVBfU1RBVEVfU0xFRVBJTkcQBhIaChZTVEVQX1NUQVRFX0lOVEVSUlVQVEVEEAcSFwoTU1RFUF9TVEFURV9GSU5JU0hFRBAIEhYKElNURVBfU1RBVEVfU0tJUFBFRBAJEhYKElNURVBfU1RBVEVfSk9JTklORxAKEhUKEVNURVBfU1RBVEVfRkFJTEVEEAsqfQoOV2F0Y2hFbmRSZWFzb24SIAocV0FUQ0hfRU5EX1JFQVNPTl9VTlNQRUNJRklFRBAAEiMKH1dBVENIX0VORF9SRUFTT05fSU5TVEFOQ0VfRU5ERUQQARIkCiBXQVRDSF9FTkRfUkVBU09OX1NFUlZFUl9EUkFJTklORxACMo4ECg9JbnN0YW5jZVNlcnZpY2USTgoLR2V0SW5zdGFuY2USHi5wZXJkdXJlLnYxLkdldEluc3RhbmNlUmVxdWVzdBofLnBlcmR1cmUudjEuR2V0SW5zdGFuY2VSZXNwb25zZRJUCg1MaXN0SW5zdGFuY2VzEiAucGVyZHVyZS52MS5MaXN0SW5zdGFuY2VzUmVxdWVzdBohLnBlcmR1cmUudjEuTGlzdEluc3RhbmNlc1Jlc3BvbnNlEk4KC0xpc3RIaXN0b3J5Eh4ucGVyZHVyZS52MS5MaXN0SGlzdG9yeVJlcXVlc3QaHy5wZXJkdXJlLnYxLkxpc3RIaXN0b3J5UmVzcG9uc2USVgoNV2F0Y2hJbnN0YW5jZRIgLnBlcmR1cmUudjEuV2F0Y2hJbnN0YW5jZVJlcXVlc3QaIS5wZXJkdXJlLnYxLldhdGNoSW5zdGFuY2VSZXNwb25zZTABElcKDkNhbmNlbEluc3RhbmNlEiEucGVyZHVyZS52MS5DYW5jZWxJbnN0YW5jZVJlcXVlc3QaIi5wZXJkdXJlLnYxLkNhbmNlbEluc3RhbmNlUmVzcG9uc2USVAoNUmV0cnlJbnN0YW5jZRIgLnBlcmR1cmUudjEuUmV0cnlJbnN0YW5jZVJlcXVlc3QaIS5wZXJkdXJlLnYxLlJldHJ5SW5zdGFuY2VSZXNwb25zZUKeAQoOZGV2LnBlcmR1cmUudjFCFEluc3RhbmNlU2VydmljZVByb3RvUAFaI3BlcmR1cmUuZGV2L2dvL3BlcmR1cmUvdjE7cGVyZHVyZXYxogIDUERSqgIKUGVyZHVyZS5WMboCB1BlcmR1cmXKAgpQZXJkdXJlXFYx4gIWUGVyZHVyZVxWMVxHUEJNZXRhZGF0YeoCC1BlcmR1cmU6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_perdure_v1_common, file_perdure_v1_history]);
 
 /**
  * One run of one workflow version.
@@ -62,9 +62,9 @@ export type Instance = Message<"perdure.v1.Instance"> & {
   /**
    * The context that it was started with.
    *
-   * @generated from field: perdure.v1.Payload initial = 6;
+   * @generated from field: perdure.v1.Payload input = 6;
    */
-  initial?: Payload | undefined;
+  input?: Payload | undefined;
 
   /**
    * The output of each step that has ended with one, by step_ref.
@@ -92,9 +92,9 @@ export type Instance = Message<"perdure.v1.Instance"> & {
   /**
    * Why it is FAILED, or was when it was cancelled; absent otherwise.
    *
-   * @generated from field: perdure.v1.InstanceError error = 10;
+   * @generated from field: perdure.v1.InstanceFailure error = 10;
    */
-  error?: InstanceError | undefined;
+  error?: InstanceFailure | undefined;
 
   /**
    * The labels given at its start.
@@ -170,9 +170,9 @@ export type ActiveStep = Message<"perdure.v1.ActiveStep"> & {
   /**
    * Where it stands.
    *
-   * @generated from field: perdure.v1.StepStatus status = 2;
+   * @generated from field: perdure.v1.StepState state = 2;
    */
-  status: StepStatus;
+  state: StepState;
 
   /**
    * Its newest attempt, from 1; 0 when it has had none.
@@ -240,11 +240,11 @@ export type StepResult = Message<"perdure.v1.StepResult"> & {
   stepRef: string;
 
   /**
-   * STEP_STATUS_FINISHED, STEP_STATUS_SKIPPED, STEP_STATUS_HALTED or STEP_STATUS_FAILED.
+   * STEP_STATE_FINISHED, STEP_STATE_SKIPPED, STEP_STATE_INTERRUPTED or STEP_STATE_FAILED.
    *
-   * @generated from field: perdure.v1.StepStatus status = 2;
+   * @generated from field: perdure.v1.StepState state = 2;
    */
-  status: StepStatus;
+  state: StepState;
 
   /**
    * The event that it ended with; empty unless FINISHED.
@@ -254,7 +254,7 @@ export type StepResult = Message<"perdure.v1.StepResult"> & {
   event: string;
 
   /**
-   * The revision at which that was decided; of HALTED and FAILED, the instance's.
+   * The revision at which that was decided; of INTERRUPTED and FAILED, the instance's.
    *
    * @generated from field: int64 revision = 4;
    */
@@ -271,9 +271,9 @@ export const StepResultSchema: GenMessage<StepResult> = /*@__PURE__*/
 /**
  * Why an instance has failed.
  *
- * @generated from message perdure.v1.InstanceError
+ * @generated from message perdure.v1.InstanceFailure
  */
-export type InstanceError = Message<"perdure.v1.InstanceError"> & {
+export type InstanceFailure = Message<"perdure.v1.InstanceFailure"> & {
   /**
    * The step that failed.
    *
@@ -304,10 +304,10 @@ export type InstanceError = Message<"perdure.v1.InstanceError"> & {
 };
 
 /**
- * Describes the message perdure.v1.InstanceError.
- * Use `create(InstanceErrorSchema)` to create a new message.
+ * Describes the message perdure.v1.InstanceFailure.
+ * Use `create(InstanceFailureSchema)` to create a new message.
  */
-export const InstanceErrorSchema: GenMessage<InstanceError> = /*@__PURE__*/
+export const InstanceFailureSchema: GenMessage<InstanceFailure> = /*@__PURE__*/
   messageDesc(file_perdure_v1_instance_service, 3);
 
 /**
@@ -957,55 +957,55 @@ export const InstanceStateSchema: GenEnum<InstanceState> = /*@__PURE__*/
 /**
  * Where a step of an instance stands.
  *
- * @generated from enum perdure.v1.StepStatus
+ * @generated from enum perdure.v1.StepState
  */
-export enum StepStatus {
+export enum StepState {
   /**
    * Never sent.
    *
-   * @generated from enum value: STEP_STATUS_UNSPECIFIED = 0;
+   * @generated from enum value: STEP_STATE_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
    * A task that no executor has taken yet.
    *
-   * @generated from enum value: STEP_STATUS_SCHEDULED = 1;
+   * @generated from enum value: STEP_STATE_QUEUED = 1;
    */
-  SCHEDULED = 1,
+  QUEUED = 1,
 
   /**
    * A task that no executor has code for: deploy it, or bind the workflow.
    *
-   * @generated from enum value: STEP_STATUS_NO_EXECUTOR = 2;
+   * @generated from enum value: STEP_STATE_NO_WORKER = 2;
    */
-  NO_EXECUTOR = 2,
+  NO_WORKER = 2,
 
   /**
    * An executor runs an attempt.
    *
-   * @generated from enum value: STEP_STATUS_RUNNING = 3;
+   * @generated from enum value: STEP_STATE_RUNNING = 3;
    */
   RUNNING = 3,
 
   /**
    * An attempt failed; the next one begins at the deadline.
    *
-   * @generated from enum value: STEP_STATUS_BACKING_OFF = 4;
+   * @generated from enum value: STEP_STATE_BACKING_OFF = 4;
    */
   BACKING_OFF = 4,
 
   /**
    * It waits for an event, at most until the deadline if there is one.
    *
-   * @generated from enum value: STEP_STATUS_WAITING = 5;
+   * @generated from enum value: STEP_STATE_WAITING = 5;
    */
   WAITING = 5,
 
   /**
    * It ends at the deadline.
    *
-   * @generated from enum value: STEP_STATUS_SLEEPING = 6;
+   * @generated from enum value: STEP_STATE_SLEEPING = 6;
    */
   SLEEPING = 6,
 
@@ -1013,21 +1013,21 @@ export enum StepStatus {
    * It was active when the instance failed, and RetryInstance takes it up again; or when it was
    * cancelled.
    *
-   * @generated from enum value: STEP_STATUS_HALTED = 7;
+   * @generated from enum value: STEP_STATE_INTERRUPTED = 7;
    */
-  HALTED = 7,
+  INTERRUPTED = 7,
 
   /**
    * It ended with an event.
    *
-   * @generated from enum value: STEP_STATUS_FINISHED = 8;
+   * @generated from enum value: STEP_STATE_FINISHED = 8;
    */
   FINISHED = 8,
 
   /**
    * It will never begin.
    *
-   * @generated from enum value: STEP_STATUS_SKIPPED = 9;
+   * @generated from enum value: STEP_STATE_SKIPPED = 9;
    */
   SKIPPED = 9,
 
@@ -1035,22 +1035,22 @@ export enum StepStatus {
    * A branch has arrived, and the step waits for others before it begins. Also the first step while
    * the instance is PENDING.
    *
-   * @generated from enum value: STEP_STATUS_JOINING = 10;
+   * @generated from enum value: STEP_STATE_JOINING = 10;
    */
   JOINING = 10,
 
   /**
    * The step's failure is what failed the instance.
    *
-   * @generated from enum value: STEP_STATUS_FAILED = 11;
+   * @generated from enum value: STEP_STATE_FAILED = 11;
    */
   FAILED = 11,
 }
 
 /**
- * Describes the enum perdure.v1.StepStatus.
+ * Describes the enum perdure.v1.StepState.
  */
-export const StepStatusSchema: GenEnum<StepStatus> = /*@__PURE__*/
+export const StepStateSchema: GenEnum<StepState> = /*@__PURE__*/
   enumDesc(file_perdure_v1_instance_service, 1);
 
 /**
@@ -1070,9 +1070,9 @@ export enum WatchEndReason {
    * The instance has ended, and every entry was sent. A FAILED instance can go on after
    * RetryInstance: watch it anew.
    *
-   * @generated from enum value: WATCH_END_REASON_INSTANCE_FINISHED = 1;
+   * @generated from enum value: WATCH_END_REASON_INSTANCE_ENDED = 1;
    */
-  INSTANCE_FINISHED = 1,
+  INSTANCE_ENDED = 1,
 
   /**
    * The server stops, or sheds a stream that is read too slowly. Watch again, after `revision`.
@@ -1154,7 +1154,7 @@ export const InstanceService: GenService<{
    * timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
    * cancelled too.
    *
-   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL.
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
    *
    * @generated from rpc perdure.v1.InstanceService.CancelInstance
    */
@@ -1164,7 +1164,7 @@ export const InstanceService: GenService<{
     output: typeof CancelInstanceResponseSchema;
   },
   /**
-   * Sets a FAILED instance going again. Failed and halted tasks get a new attempt; halted waits,
+   * Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
    * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
    * taken again.
    *

@@ -453,7 +453,7 @@ export const DispositionSchema: GenEnum<Disposition> = /*@__PURE__*/
  *
  * Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
  * gets the first answer. Rejections are not remembered. Any method of the API may also answer
- * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one OUTCOME_UNKNOWN; their
+ * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
  * comments name only what is particular to them. See ErrorReason.
  *
  * @generated from service perdure.v1.RunnerService
@@ -482,7 +482,7 @@ export const RunnerService: GenService<{
    * outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
    *
    * Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
-   * INSTANCE_TERMINAL, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
+   * INSTANCE_ENDED, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
    * EVENT_NOT_AWAITED, AMBIGUOUS_EVENT, INBOX_FULL.
    *
    * @generated from rpc perdure.v1.RunnerService.Resume
@@ -500,7 +500,7 @@ export const RunnerService: GenService<{
    * running attempt's result is refused from then on. When the step has finished or not begun, the
    * firing is recorded as unused and nothing else happens.
    *
-   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED,
    * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
    *
    * @generated from rpc perdure.v1.RunnerService.ScheduleResume

@@ -22,13 +22,13 @@ final class Attempts {
     /** The longest pause between two sendings, whatever the settings or the server ask for. */
     static final long PAUSE_NANOS_MAX = TimeUnit.DAYS.toNanos(1);
 
-    private final Retries retries;
+    private final CallRetryPolicy retries;
     private final LongSupplier clock;
     private final DoubleSupplier chance;
     private long deadline;
     private int failures;
 
-    Attempts(Retries retries, long timeoutNanos, LongSupplier clock, DoubleSupplier chance) {
+    Attempts(CallRetryPolicy retries, long timeoutNanos, LongSupplier clock, DoubleSupplier chance) {
         this.retries = retries;
         this.clock = clock;
         this.chance = chance;
@@ -66,7 +66,7 @@ final class Attempts {
      */
     OptionalLong pauseAfter(PerdureException error, long outageNanos) {
         failures++;
-        if (!error.isTransient() || failures == retries.attemptsMax()) {
+        if (!error.isTransient() || failures == retries.maxAttempts()) {
             return OptionalLong.empty();
         }
         if (failures == 1) {
@@ -75,7 +75,7 @@ final class Attempts {
         // The exponent is bounded before the power is taken: a watch may fail for days.
         double growth = Math.pow(retries.multiplier(), Math.min(failures - 1, 32));
         double ceiling = Math.min(
-                Math.min(nanos(retries.max()), PAUSE_NANOS_MAX), nanos(retries.initial()) * growth);
+                Math.min(nanos(retries.maxBackoff()), PAUSE_NANOS_MAX), nanos(retries.initialBackoff()) * growth);
         long asked = Math.min(error.retryDelay().map(Attempts::nanos).orElse(0L), PAUSE_NANOS_MAX);
         long pause = Math.max((long) (ceiling * (1 - chance.getAsDouble() / 2)), asked);
         return pause < nanosLeft() ? OptionalLong.of(pause) : OptionalLong.empty();

@@ -44,14 +44,14 @@ final class Connection {
     private final Channel channel;
     private final WatchConnections watches;
     private final Metadata headers;
-    private final Retries retries;
+    private final CallRetryPolicy retries;
     private final CountDownLatch closed = new CountDownLatch(1);
 
     Connection(
             String target,
             TlsOptions tls,
             Metadata headers,
-            Retries retries,
+            CallRetryPolicy retries,
             Consumer<ManagedChannelBuilder<?>> customizer) {
         ChannelCredentials credentials = credentials(tls);
         this.headers = headers;
@@ -105,7 +105,7 @@ final class Connection {
 
     /** Sends a request once, whatever the client's retries are. */
     <Q extends Message, A> A callOnce(MethodDescriptor<Q, A> method, Q request, long timeoutNanos) {
-        return call(method, request, "", attempts(Retries.NONE, timeoutNanos));
+        return call(method, request, "", attempts(CallRetryPolicy.NONE, timeoutNanos));
     }
 
     private <Q extends Message, A> A call(
@@ -172,7 +172,7 @@ final class Connection {
         return attempts(retries, timeoutNanos);
     }
 
-    private static Attempts attempts(Retries retries, long timeoutNanos) {
+    private static Attempts attempts(CallRetryPolicy retries, long timeoutNanos) {
         return new Attempts(
                 retries, timeoutNanos, System::nanoTime, () -> ThreadLocalRandom.current().nextDouble());
     }

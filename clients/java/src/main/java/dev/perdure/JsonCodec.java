@@ -10,7 +10,7 @@ import dev.perdure.v1.Payload;
  * JsonCodec json = JsonCodec.of(gson::toJson, gson::fromJson);                   // Gson
  *
  * client.startInstance("order", json.payload(new Order(List.of("lamp"), 4900)));
- * Order order = json.value(client.getInstance(id).getInitial(), Order.class);
+ * Order order = json.value(client.getInstance(id).getInput(), Order.class);
  * }</pre>
  */
 public final class JsonCodec {

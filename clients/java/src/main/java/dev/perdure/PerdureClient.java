@@ -64,7 +64,7 @@ import java.util.function.Consumer;
  * <p>Calls block, and throw {@link PerdureException}. Each carries the API's options as a builder:
  * {@code client.startInstance("order", context, opts -> opts.setBusinessKey("order-17"))}. A mutating call without a
  * request id is given one; a call that failed for a moment's reason (connection lost, server restarting, overload) is
- * sent again with the same one, see {@link Retries}, until its timeout is over. After {@link #close()} calls throw
+ * sent again with the same one, see {@link CallRetryPolicy}, until its timeout is over. After {@link #close()} calls throw
  * {@link IllegalStateException}.
  */
 public final class PerdureClient implements AutoCloseable {
@@ -153,7 +153,7 @@ public final class PerdureClient implements AutoCloseable {
      * {@code setBuffer} leaves the event in the instance's inbox where none does yet.
      *
      * <p>Reasons: {@code INVALID_FIELD}, {@code PAYLOAD_TOO_LARGE}, {@code REQUEST_ID_REUSED},
-     * {@code INSTANCE_NOT_FOUND}, {@code INSTANCE_TERMINAL}, {@code STEP_NOT_FOUND}, {@code STEP_FINISHED},
+     * {@code INSTANCE_NOT_FOUND}, {@code INSTANCE_ENDED}, {@code STEP_NOT_FOUND}, {@code STEP_FINISHED},
      * {@code STEP_UNREACHABLE}, {@code EVENT_NOT_AWAITED}, {@code EVENT_NEVER_ACCEPTED}, {@code AMBIGUOUS_EVENT}, {@code INBOX_FULL}.
      */
     public ResumeResponse resume(String instanceId, String event, Consumer<ResumeOptions.Builder> options) {
@@ -177,7 +177,7 @@ public final class PerdureClient implements AutoCloseable {
      * The step must declare a {@code timeout}.
      *
      * <p>Reasons: {@code INVALID_FIELD}, {@code REQUEST_ID_REUSED}, {@code INSTANCE_NOT_FOUND},
-     * {@code INSTANCE_TERMINAL}, {@code STEP_NOT_FOUND}, {@code STEP_FINISHED}, {@code STEP_UNREACHABLE},
+     * {@code INSTANCE_ENDED}, {@code STEP_NOT_FOUND}, {@code STEP_FINISHED}, {@code STEP_UNREACHABLE},
      * {@code STEP_HAS_NO_TIMEOUT}.
      */
     public ScheduleResumeResponse scheduleResume(
@@ -282,7 +282,7 @@ public final class PerdureClient implements AutoCloseable {
         return cancelInstance(instanceId, opts -> opts.setReason(Requests.required("opts.reason", reason)));
     }
 
-    /** Ends an instance. Reasons: {@code INSTANCE_NOT_FOUND}, {@code INSTANCE_TERMINAL}. */
+    /** Ends an instance. Reasons: {@code INSTANCE_NOT_FOUND}, {@code INSTANCE_ENDED}. */
     public CancelInstanceResponse cancelInstance(String instanceId, Consumer<CancelInstanceOptions.Builder> options) {
         CancelInstanceOptions.Builder opts = built(CancelInstanceOptions.newBuilder(), options);
         opts.setRequestId(Requests.requestId(opts.getRequestId()));
@@ -427,7 +427,7 @@ public final class PerdureClient implements AutoCloseable {
         private final Metadata headers = new Metadata();
         private TlsOptions tls;
         private Duration timeout = Duration.ofSeconds(30);
-        private Retries retries = Retries.DEFAULT;
+        private CallRetryPolicy retries = CallRetryPolicy.DEFAULT;
         private Consumer<ManagedChannelBuilder<?>> channel = builder -> {};
 
         private Builder(String target) {
@@ -451,7 +451,7 @@ public final class PerdureClient implements AutoCloseable {
         }
 
         /** Says how calls are sent again. */
-        public Builder retries(Retries policy) {
+        public Builder retries(CallRetryPolicy policy) {
             retries = Objects.requireNonNull(policy, "policy");
             return this;
         }

@@ -64,17 +64,17 @@ class ArgumentsTest {
     @Test
     void retry_settings_that_cannot_work_are_refused_by_their_name() {
         Duration second = Duration.ofSeconds(1);
-        refuses("retries.initial", () -> new Retries(Duration.ZERO, second, 2, 0));
-        refuses("retries.max", () -> new Retries(second, Duration.ofMillis(-1), 2, 0));
-        refuses("retries.attemptsMax", () -> new Retries(second, second, 2, -1));
+        refuses("retries.initialBackoff", () -> new CallRetryPolicy(Duration.ZERO, second, 2, 0));
+        refuses("retries.maxBackoff", () -> new CallRetryPolicy(second, Duration.ofMillis(-1), 2, 0));
+        refuses("retries.maxAttempts", () -> new CallRetryPolicy(second, second, 2, -1));
         for (double multiplier : new double[] {0, 0.5, Double.NaN, Double.POSITIVE_INFINITY, 1e300}) {
-            refuses("retries.multiplier", () -> new Retries(second, second, multiplier, 0));
+            refuses("retries.multiplier", () -> new CallRetryPolicy(second, second, multiplier, 0));
         }
     }
 
     @Test
     void no_pause_is_longer_than_a_day() {
-        Retries retries = new Retries(Duration.ofDays(1), Duration.ofSeconds(Long.MAX_VALUE), 1_000, 0);
+        CallRetryPolicy retries = new CallRetryPolicy(Duration.ofDays(1), Duration.ofSeconds(Long.MAX_VALUE), 1_000, 0);
         Attempts attempts = new Attempts(retries, Attempts.FOREVER_NANOS, () -> 0, () -> 0);
         for (int failure = 0; failure < 100; failure++) {
             PerdureException error = PerdureException.local(Status.Code.UNAVAILABLE, "away", "", null);

@@ -20,7 +20,7 @@ class AttemptsTest {
     private long now = 5 * SECOND;
     private double chance = 0;
 
-    private Attempts attempts(Retries retries, long seconds) {
+    private Attempts attempts(CallRetryPolicy retries, long seconds) {
         return new Attempts(retries, seconds * SECOND, () -> now, () -> chance);
     }
 
@@ -34,7 +34,7 @@ class AttemptsTest {
 
     @Test
     void pauses_double_up_to_the_largest() {
-        Attempts attempts = attempts(Retries.DEFAULT, 100);
+        Attempts attempts = attempts(CallRetryPolicy.DEFAULT, 100);
 
         for (double seconds : new double[] {0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5}) {
             OptionalLong pause = attempts.pauseAfter(unavailable(), Attempts.FOREVER_NANOS);
@@ -46,7 +46,7 @@ class AttemptsTest {
     void chance_takes_away_up_to_a_half() {
         chance = 1;
 
-        OptionalLong pause = attempts(Retries.DEFAULT, 100).pauseAfter(unavailable(), Attempts.FOREVER_NANOS);
+        OptionalLong pause = attempts(CallRetryPolicy.DEFAULT, 100).pauseAfter(unavailable(), Attempts.FOREVER_NANOS);
 
         assertEquals(SECOND / 20, pause.orElseThrow());
     }
@@ -56,13 +56,13 @@ class AttemptsTest {
         PerdureException later = error(Status.Code.RESOURCE_EXHAUSTED, "OVERLOADED", Duration.ofSeconds(7));
         PerdureException sooner = error(Status.Code.RESOURCE_EXHAUSTED, "OVERLOADED", Duration.ofMillis(1));
 
-        assertEquals(7 * SECOND, attempts(Retries.DEFAULT, 100).pauseAfter(later, SECOND * 99).orElseThrow());
-        assertEquals(SECOND / 10, attempts(Retries.DEFAULT, 100).pauseAfter(sooner, SECOND * 99).orElseThrow());
+        assertEquals(7 * SECOND, attempts(CallRetryPolicy.DEFAULT, 100).pauseAfter(later, SECOND * 99).orElseThrow());
+        assertEquals(SECOND / 10, attempts(CallRetryPolicy.DEFAULT, 100).pauseAfter(sooner, SECOND * 99).orElseThrow());
     }
 
     @Test
     void a_pause_that_would_outlast_the_timeout_is_not_begun() {
-        Attempts attempts = attempts(Retries.DEFAULT, 1);
+        Attempts attempts = attempts(CallRetryPolicy.DEFAULT, 1);
         now += SECOND * 95 / 100;
 
         assertTrue(attempts.pauseAfter(unavailable(), Attempts.FOREVER_NANOS).isEmpty());
@@ -76,22 +76,22 @@ class AttemptsTest {
                 error(Status.Code.NOT_FOUND, "INSTANCE_NOT_FOUND", null),
                 error(Status.Code.DEADLINE_EXCEEDED, "", null),
                 error(Status.Code.INTERNAL, "", null))) {
-            assertTrue(attempts(Retries.DEFAULT, 100).pauseAfter(error, SECOND).isEmpty(), error.toString());
+            assertTrue(attempts(CallRetryPolicy.DEFAULT, 100).pauseAfter(error, SECOND).isEmpty(), error.toString());
         }
-        for (String reason : List.of("DATABASE_UNAVAILABLE", "OUTCOME_UNKNOWN", "SHUTTING_DOWN", "NEWER_THAN_US", "")) {
+        for (String reason : List.of("DATABASE_UNAVAILABLE", "COMMIT_UNKNOWN", "SHUTTING_DOWN", "NEWER_THAN_US", "")) {
             PerdureException error = error(Status.Code.UNAVAILABLE, reason, null);
-            assertTrue(attempts(Retries.DEFAULT, 100).pauseAfter(error, SECOND).isPresent(), reason);
+            assertTrue(attempts(CallRetryPolicy.DEFAULT, 100).pauseAfter(error, SECOND).isPresent(), reason);
         }
     }
 
     @Test
     void attempts_may_be_counted() {
-        assertTrue(attempts(Retries.NONE, 100).pauseAfter(unavailable(), SECOND).isEmpty());
+        assertTrue(attempts(CallRetryPolicy.NONE, 100).pauseAfter(unavailable(), SECOND).isEmpty());
     }
 
     @Test
     void an_outage_is_bounded_from_its_first_failure_and_an_answer_ends_it() {
-        Attempts attempts = attempts(Retries.DEFAULT, 1);
+        Attempts attempts = attempts(CallRetryPolicy.DEFAULT, 1);
         attempts.answered();
         now += 3_600 * SECOND;
 
@@ -106,6 +106,6 @@ class AttemptsTest {
     @Test
     void durations_beyond_a_long_are_forever() {
         assertEquals(Attempts.FOREVER_NANOS, Attempts.nanos(Duration.ofSeconds(Long.MAX_VALUE)));
-        assertThrows(PerdureException.class, () -> new Retries(Duration.ZERO, Duration.ZERO, 0.5, 0));
+        assertThrows(PerdureException.class, () -> new CallRetryPolicy(Duration.ZERO, Duration.ZERO, 0.5, 0));
     }
 }

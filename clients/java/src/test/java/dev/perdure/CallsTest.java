@@ -55,7 +55,7 @@ class CallsTest {
 
     @Test
     void a_mutating_call_is_sent_again_with_the_same_request_id() {
-        server.refusals.add(FakeServer.refusal(Status.Code.UNAVAILABLE, "", reason("OUTCOME_UNKNOWN")));
+        server.refusals.add(FakeServer.refusal(Status.Code.UNAVAILABLE, "", reason("COMMIT_UNKNOWN")));
         server.refusals.add(FakeServer.refusal(Status.Code.RESOURCE_EXHAUSTED, "", reason("OVERLOADED")));
 
         assertEquals(7, client.resume("i", "e").getRevision());
@@ -156,7 +156,7 @@ class CallsTest {
 
     @Test
     void nobody_there_is_unavailable() {
-        Retries thrice = new Retries(Duration.ofMillis(1), Duration.ofMillis(1), 1, 3);
+        CallRetryPolicy thrice = new CallRetryPolicy(Duration.ofMillis(1), Duration.ofMillis(1), 1, 3);
         int port = server.port();
         server.close();
 

@@ -86,7 +86,7 @@ class WatchConnectionsTest {
             client.getInstance("i1");
         }
         for (StreamObserver<WatchInstanceResponse> answer : open) {
-            answer.onNext(FakeServer.end(1, WatchEndReason.WATCH_END_REASON_INSTANCE_FINISHED));
+            answer.onNext(FakeServer.end(1, WatchEndReason.WATCH_END_REASON_INSTANCE_ENDED));
             answer.onCompleted();
         }
         for (Watch watch : watches) {

@@ -65,7 +65,7 @@ class WatchTest {
     }
 
     private static WatchInstanceResponse finished(long revision) {
-        return FakeServer.end(revision, WatchEndReason.WATCH_END_REASON_INSTANCE_FINISHED);
+        return FakeServer.end(revision, WatchEndReason.WATCH_END_REASON_INSTANCE_ENDED);
     }
 
     @Test

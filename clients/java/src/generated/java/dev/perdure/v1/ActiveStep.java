@@ -22,7 +22,7 @@ private static final long serialVersionUID = 0L;
   }
   private ActiveStep() {
     stepRef_ = "";
-    status_ = 0;
+    state_ = 0;
     events_ =
         com.google.protobuf.LazyStringArrayList.emptyList();
   }
@@ -95,30 +95,30 @@ private static final long serialVersionUID = 0L;
     }
   }
 
-  public static final int STATUS_FIELD_NUMBER = 2;
-  private int status_ = 0;
+  public static final int STATE_FIELD_NUMBER = 2;
+  private int state_ = 0;
   /**
    * <pre>
    * Where it stands.
    * </pre>
    *
-   * <code>.perdure.v1.StepStatus status = 2 [json_name = "status"];</code>
-   * @return The enum numeric value on the wire for status.
+   * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
+   * @return The enum numeric value on the wire for state.
    */
-  @java.lang.Override public int getStatusValue() {
-    return status_;
+  @java.lang.Override public int getStateValue() {
+    return state_;
   }
   /**
    * <pre>
    * Where it stands.
    * </pre>
    *
-   * <code>.perdure.v1.StepStatus status = 2 [json_name = "status"];</code>
-   * @return The status.
+   * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
+   * @return The state.
    */
-  @java.lang.Override public dev.perdure.v1.StepStatus getStatus() {
-    dev.perdure.v1.StepStatus result = dev.perdure.v1.StepStatus.forNumber(status_);
-    return result == null ? dev.perdure.v1.StepStatus.UNRECOGNIZED : result;
+  @java.lang.Override public dev.perdure.v1.StepState getState() {
+    dev.perdure.v1.StepState result = dev.perdure.v1.StepState.forNumber(state_);
+    return result == null ? dev.perdure.v1.StepState.UNRECOGNIZED : result;
   }
 
   public static final int ATTEMPT_FIELD_NUMBER = 3;
@@ -339,8 +339,8 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(stepRef_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 1, stepRef_);
     }
-    if (status_ != dev.perdure.v1.StepStatus.STEP_STATUS_UNSPECIFIED.getNumber()) {
-      output.writeEnum(2, status_);
+    if (state_ != dev.perdure.v1.StepState.STEP_STATE_UNSPECIFIED.getNumber()) {
+      output.writeEnum(2, state_);
     }
     if (attempt_ != 0) {
       output.writeUInt32(3, attempt_);
@@ -372,9 +372,9 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(stepRef_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(1, stepRef_);
     }
-    if (status_ != dev.perdure.v1.StepStatus.STEP_STATUS_UNSPECIFIED.getNumber()) {
+    if (state_ != dev.perdure.v1.StepState.STEP_STATE_UNSPECIFIED.getNumber()) {
       size += com.google.protobuf.CodedOutputStream
-        .computeEnumSize(2, status_);
+        .computeEnumSize(2, state_);
     }
     if (attempt_ != 0) {
       size += com.google.protobuf.CodedOutputStream
@@ -421,7 +421,7 @@ private static final long serialVersionUID = 0L;
 
     if (!getStepRef()
         .equals(other.getStepRef())) return false;
-    if (status_ != other.status_) return false;
+    if (state_ != other.state_) return false;
     if (getAttempt()
         != other.getAttempt()) return false;
     if (!getEventsList()
@@ -456,8 +456,8 @@ private static final long serialVersionUID = 0L;
     hash = (19 * hash) + getDescriptor().hashCode();
     hash = (37 * hash) + STEP_REF_FIELD_NUMBER;
     hash = (53 * hash) + getStepRef().hashCode();
-    hash = (37 * hash) + STATUS_FIELD_NUMBER;
-    hash = (53 * hash) + status_;
+    hash = (37 * hash) + STATE_FIELD_NUMBER;
+    hash = (53 * hash) + state_;
     hash = (37 * hash) + ATTEMPT_FIELD_NUMBER;
     hash = (53 * hash) + getAttempt();
     if (getEventsCount() > 0) {
@@ -622,7 +622,7 @@ private static final long serialVersionUID = 0L;
       super.clear();
       bitField0_ = 0;
       stepRef_ = "";
-      status_ = 0;
+      state_ = 0;
       attempt_ = 0;
       events_ =
           com.google.protobuf.LazyStringArrayList.emptyList();
@@ -679,7 +679,7 @@ private static final long serialVersionUID = 0L;
         result.stepRef_ = stepRef_;
       }
       if (((from_bitField0_ & 0x00000002) != 0)) {
-        result.status_ = status_;
+        result.state_ = state_;
       }
       if (((from_bitField0_ & 0x00000004) != 0)) {
         result.attempt_ = attempt_;
@@ -762,8 +762,8 @@ private static final long serialVersionUID = 0L;
         bitField0_ |= 0x00000001;
         onChanged();
       }
-      if (other.status_ != 0) {
-        setStatusValue(other.getStatusValue());
+      if (other.state_ != 0) {
+        setStateValue(other.getStateValue());
       }
       if (other.getAttempt() != 0) {
         setAttempt(other.getAttempt());
@@ -822,7 +822,7 @@ private static final long serialVersionUID = 0L;
               break;
             } // case 10
             case 16: {
-              status_ = input.readEnum();
+              state_ = input.readEnum();
               bitField0_ |= 0x00000002;
               break;
             } // case 16
@@ -972,29 +972,29 @@ private static final long serialVersionUID = 0L;
       return this;
     }
 
-    private int status_ = 0;
+    private int state_ = 0;
     /**
      * <pre>
      * Where it stands.
      * </pre>
      *
-     * <code>.perdure.v1.StepStatus status = 2 [json_name = "status"];</code>
-     * @return The enum numeric value on the wire for status.
+     * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
+     * @return The enum numeric value on the wire for state.
      */
-    @java.lang.Override public int getStatusValue() {
-      return status_;
+    @java.lang.Override public int getStateValue() {
+      return state_;
     }
     /**
      * <pre>
      * Where it stands.
      * </pre>
      *
-     * <code>.perdure.v1.StepStatus status = 2 [json_name = "status"];</code>
-     * @param value The enum numeric value on the wire for status to set.
+     * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
+     * @param value The enum numeric value on the wire for state to set.
      * @return This builder for chaining.
      */
-    public Builder setStatusValue(int value) {
-      status_ = value;
+    public Builder setStateValue(int value) {
+      state_ = value;
       bitField0_ |= 0x00000002;
       onChanged();
       return this;
@@ -1004,29 +1004,29 @@ private static final long serialVersionUID = 0L;
      * Where it stands.
      * </pre>
      *
-     * <code>.perdure.v1.StepStatus status = 2 [json_name = "status"];</code>
-     * @return The status.
+     * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
+     * @return The state.
      */
     @java.lang.Override
-    public dev.perdure.v1.StepStatus getStatus() {
-      dev.perdure.v1.StepStatus result = dev.perdure.v1.StepStatus.forNumber(status_);
-      return result == null ? dev.perdure.v1.StepStatus.UNRECOGNIZED : result;
+    public dev.perdure.v1.StepState getState() {
+      dev.perdure.v1.StepState result = dev.perdure.v1.StepState.forNumber(state_);
+      return result == null ? dev.perdure.v1.StepState.UNRECOGNIZED : result;
     }
     /**
      * <pre>
      * Where it stands.
      * </pre>
      *
-     * <code>.perdure.v1.StepStatus status = 2 [json_name = "status"];</code>
-     * @param value The status to set.
+     * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
+     * @param value The state to set.
      * @return This builder for chaining.
      */
-    public Builder setStatus(dev.perdure.v1.StepStatus value) {
+    public Builder setState(dev.perdure.v1.StepState value) {
       if (value == null) {
         throw new NullPointerException();
       }
       bitField0_ |= 0x00000002;
-      status_ = value.getNumber();
+      state_ = value.getNumber();
       onChanged();
       return this;
     }
@@ -1035,12 +1035,12 @@ private static final long serialVersionUID = 0L;
      * Where it stands.
      * </pre>
      *
-     * <code>.perdure.v1.StepStatus status = 2 [json_name = "status"];</code>
+     * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
      * @return This builder for chaining.
      */
-    public Builder clearStatus() {
+    public Builder clearState() {
       bitField0_ = (bitField0_ & ~0x00000002);
-      status_ = 0;
+      state_ = 0;
       onChanged();
       return this;
     }

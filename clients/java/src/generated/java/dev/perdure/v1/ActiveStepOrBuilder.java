@@ -33,19 +33,19 @@ public interface ActiveStepOrBuilder extends
    * Where it stands.
    * </pre>
    *
-   * <code>.perdure.v1.StepStatus status = 2 [json_name = "status"];</code>
-   * @return The enum numeric value on the wire for status.
+   * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
+   * @return The enum numeric value on the wire for state.
    */
-  int getStatusValue();
+  int getStateValue();
   /**
    * <pre>
    * Where it stands.
    * </pre>
    *
-   * <code>.perdure.v1.StepStatus status = 2 [json_name = "status"];</code>
-   * @return The status.
+   * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
+   * @return The state.
    */
-  dev.perdure.v1.StepStatus getStatus();
+  dev.perdure.v1.StepState getState();
 
   /**
    * <pre>

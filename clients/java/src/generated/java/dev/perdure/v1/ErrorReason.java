@@ -111,9 +111,9 @@ public enum ErrorReason
    * CancelInstance. Metadata: `state`.
    * </pre>
    *
-   * <code>ERROR_REASON_INSTANCE_TERMINAL = 10;</code>
+   * <code>ERROR_REASON_INSTANCE_ENDED = 10;</code>
    */
-  ERROR_REASON_INSTANCE_TERMINAL(10),
+  ERROR_REASON_INSTANCE_ENDED(10),
   /**
    * <pre>
    * FAILED_PRECONDITION: RetryInstance of an instance that is not FAILED. Metadata: `state`.
@@ -260,9 +260,9 @@ public enum ErrorReason
    * request_id, which tells.
    * </pre>
    *
-   * <code>ERROR_REASON_OUTCOME_UNKNOWN = 26;</code>
+   * <code>ERROR_REASON_COMMIT_UNKNOWN = 26;</code>
    */
-  ERROR_REASON_OUTCOME_UNKNOWN(26),
+  ERROR_REASON_COMMIT_UNKNOWN(26),
   /**
    * <pre>
    * UNAVAILABLE: the server is draining; nothing was changed. Retry, on another connection.
@@ -392,9 +392,9 @@ public enum ErrorReason
    * CancelInstance. Metadata: `state`.
    * </pre>
    *
-   * <code>ERROR_REASON_INSTANCE_TERMINAL = 10;</code>
+   * <code>ERROR_REASON_INSTANCE_ENDED = 10;</code>
    */
-  public static final int ERROR_REASON_INSTANCE_TERMINAL_VALUE = 10;
+  public static final int ERROR_REASON_INSTANCE_ENDED_VALUE = 10;
   /**
    * <pre>
    * FAILED_PRECONDITION: RetryInstance of an instance that is not FAILED. Metadata: `state`.
@@ -541,9 +541,9 @@ public enum ErrorReason
    * request_id, which tells.
    * </pre>
    *
-   * <code>ERROR_REASON_OUTCOME_UNKNOWN = 26;</code>
+   * <code>ERROR_REASON_COMMIT_UNKNOWN = 26;</code>
    */
-  public static final int ERROR_REASON_OUTCOME_UNKNOWN_VALUE = 26;
+  public static final int ERROR_REASON_COMMIT_UNKNOWN_VALUE = 26;
   /**
    * <pre>
    * UNAVAILABLE: the server is draining; nothing was changed. Retry, on another connection.
@@ -614,7 +614,7 @@ public enum ErrorReason
       case 7: return ERROR_REASON_TIMER_NOT_FOUND;
       case 8: return ERROR_REASON_INSTANCE_ALREADY_EXISTS;
       case 9: return ERROR_REASON_BUSINESS_KEY_IN_USE;
-      case 10: return ERROR_REASON_INSTANCE_TERMINAL;
+      case 10: return ERROR_REASON_INSTANCE_ENDED;
       case 11: return ERROR_REASON_INSTANCE_NOT_FAILED;
       case 12: return ERROR_REASON_EVENT_NOT_AWAITED;
       case 13: return ERROR_REASON_EVENT_NEVER_ACCEPTED;
@@ -631,7 +631,7 @@ public enum ErrorReason
       case 24: return ERROR_REASON_INBOX_FULL;
       case 28: return ERROR_REASON_TOO_MANY_TIMERS;
       case 25: return ERROR_REASON_DATABASE_UNAVAILABLE;
-      case 26: return ERROR_REASON_OUTCOME_UNKNOWN;
+      case 26: return ERROR_REASON_COMMIT_UNKNOWN;
       case 27: return ERROR_REASON_SHUTTING_DOWN;
       case 34: return ERROR_REASON_BACKUP_NOT_CONFIGURED;
       case 35: return ERROR_REASON_BACKUP_ALREADY_EXISTS;

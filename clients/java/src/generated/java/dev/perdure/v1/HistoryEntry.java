@@ -435,7 +435,7 @@ private static final long serialVersionUID = 0L;
   public static final int STEP_SUSPENDED_FIELD_NUMBER = 15;
   /**
    * <pre>
-   * A task returned PENDING and waits for an event now.
+   * A task returned SUSPEND and waits for an event now.
    * </pre>
    *
    * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -447,7 +447,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A task returned PENDING and waits for an event now.
+   * A task returned SUSPEND and waits for an event now.
    * </pre>
    *
    * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -462,7 +462,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A task returned PENDING and waits for an event now.
+   * A task returned SUSPEND and waits for an event now.
    * </pre>
    *
    * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -3058,7 +3058,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.StepSuspended, dev.perdure.v1.StepSuspended.Builder, dev.perdure.v1.StepSuspendedOrBuilder> stepSuspendedBuilder_;
     /**
      * <pre>
-     * A task returned PENDING and waits for an event now.
+     * A task returned SUSPEND and waits for an event now.
      * </pre>
      *
      * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -3070,7 +3070,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A task returned PENDING and waits for an event now.
+     * A task returned SUSPEND and waits for an event now.
      * </pre>
      *
      * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -3092,7 +3092,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A task returned PENDING and waits for an event now.
+     * A task returned SUSPEND and waits for an event now.
      * </pre>
      *
      * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -3112,7 +3112,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A task returned PENDING and waits for an event now.
+     * A task returned SUSPEND and waits for an event now.
      * </pre>
      *
      * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -3130,7 +3130,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A task returned PENDING and waits for an event now.
+     * A task returned SUSPEND and waits for an event now.
      * </pre>
      *
      * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -3157,7 +3157,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A task returned PENDING and waits for an event now.
+     * A task returned SUSPEND and waits for an event now.
      * </pre>
      *
      * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -3180,7 +3180,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A task returned PENDING and waits for an event now.
+     * A task returned SUSPEND and waits for an event now.
      * </pre>
      *
      * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -3190,7 +3190,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A task returned PENDING and waits for an event now.
+     * A task returned SUSPEND and waits for an event now.
      * </pre>
      *
      * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -3208,7 +3208,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A task returned PENDING and waits for an event now.
+     * A task returned SUSPEND and waits for an event now.
      * </pre>
      *
      * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>

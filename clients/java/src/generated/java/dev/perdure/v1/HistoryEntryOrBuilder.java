@@ -202,7 +202,7 @@ public interface HistoryEntryOrBuilder extends
 
   /**
    * <pre>
-   * A task returned PENDING and waits for an event now.
+   * A task returned SUSPEND and waits for an event now.
    * </pre>
    *
    * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -211,7 +211,7 @@ public interface HistoryEntryOrBuilder extends
   boolean hasStepSuspended();
   /**
    * <pre>
-   * A task returned PENDING and waits for an event now.
+   * A task returned SUSPEND and waits for an event now.
    * </pre>
    *
    * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -220,7 +220,7 @@ public interface HistoryEntryOrBuilder extends
   dev.perdure.v1.StepSuspended getStepSuspended();
   /**
    * <pre>
-   * A task returned PENDING and waits for an event now.
+   * A task returned SUSPEND and waits for an event now.
    * </pre>
    *
    * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>

@@ -148,66 +148,67 @@ public final class HistoryProto {
       "re.v1.InstanceCancelledH\000R\021instanceCance" +
       "lled\022H\n\020instance_retried\030\031 \001(\0132\033.perdure" +
       ".v1.InstanceRetriedH\000R\017instanceRetriedB\006" +
-      "\n\004fact\"\241\003\n\017InstanceStarted\022\032\n\010workflow\030\001" +
+      "\n\004fact\"\235\003\n\017InstanceStarted\022\032\n\010workflow\030\001" +
       " \001(\tR\010workflow\022\030\n\007version\030\002 \001(\rR\007version" +
       "\022+\n\021definition_digest\030\003 \001(\tR\020definitionD" +
-      "igest\022\035\n\nstart_step\030\004 \001(\tR\tstartStep\0221\n\007" +
-      "initial\030\005 \001(\0132\027.perdure.v1.PayloadInfoR\007" +
-      "initial\022!\n\014business_key\030\006 \001(\tR\013businessK" +
-      "ey\022?\n\006labels\030\007 \003(\0132\'.perdure.v1.Instance" +
-      "Started.LabelsEntryR\006labels\022:\n\013start_del" +
-      "ay\030\010 \001(\0132\031.google.protobuf.DurationR\nsta" +
-      "rtDelay\0329\n\013LabelsEntry\022\020\n\003key\030\001 \001(\tR\003key" +
-      "\022\024\n\005value\030\002 \001(\tR\005value:\0028\001\"j\n\013StepStarte" +
-      "d\022\031\n\010step_ref\030\001 \001(\tR\007stepRef\022(\n\004kind\030\002 \001" +
-      "(\0162\024.perdure.v1.StepKindR\004kind\022\026\n\006events" +
-      "\030\003 \003(\tR\006events\"[\n\016AttemptStarted\022\031\n\010step" +
-      "_ref\030\001 \001(\tR\007stepRef\022\030\n\007attempt\030\002 \001(\rR\007at" +
-      "tempt\022\024\n\005owner\030\003 \001(\tR\005owner\"\252\001\n\rAttemptF" +
-      "ailed\022\031\n\010step_ref\030\001 \001(\tR\007stepRef\022\030\n\007atte" +
-      "mpt\030\002 \001(\rR\007attempt\022\022\n\004type\030\003 \001(\tR\004type\022\030" +
-      "\n\007message\030\004 \001(\tR\007message\022\032\n\010retrying\030\005 \001" +
-      "(\010R\010retrying\022\032\n\010failures\030\006 \001(\rR\010failures" +
-      "\"r\n\017AttemptReleased\022\031\n\010step_ref\030\001 \001(\tR\007s" +
-      "tepRef\022\030\n\007attempt\030\002 \001(\rR\007attempt\022\026\n\006reas" +
-      "on\030\003 \001(\tR\006reason\022\022\n\004lost\030\004 \001(\010R\004lost\"\\\n\r" +
-      "StepSuspended\022\031\n\010step_ref\030\001 \001(\tR\007stepRef" +
-      "\022\030\n\007attempt\030\002 \001(\rR\007attempt\022\026\n\006events\030\003 \003" +
-      "(\tR\006events\"\352\001\n\014StepFinished\022\031\n\010step_ref\030" +
-      "\001 \001(\tR\007stepRef\022\024\n\005event\030\002 \001(\tR\005event\022\030\n\007" +
-      "targets\030\003 \003(\tR\007targets\022/\n\006output\030\004 \001(\0132\027" +
-      ".perdure.v1.PayloadInfoR\006output\022+\n\021buffe" +
-      "red_revision\030\005 \001(\003R\020bufferedRevision\0221\n\007" +
-      "failure\030\006 \001(\0132\027.perdure.v1.StepFailureR\007" +
-      "failure\"(\n\013StepSkipped\022\031\n\010step_ref\030\001 \001(\t" +
-      "R\007stepRef\"s\n\rEventBuffered\022\024\n\005event\030\001 \001(" +
-      "\tR\005event\022\031\n\010step_ref\030\002 \001(\tR\007stepRef\0221\n\007p" +
-      "ayload\030\003 \001(\0132\027.perdure.v1.PayloadInfoR\007p" +
-      "ayload\"\366\001\n\nTimerArmed\022\034\n\treference\030\001 \001(\t" +
-      "R\treference\022)\n\004kind\030\002 \001(\0162\025.perdure.v1.T" +
-      "imerKindR\004kind\022\031\n\010step_ref\030\003 \001(\tR\007stepRe" +
-      "f\022/\n\005delay\030\004 \001(\0132\031.google.protobuf.Durat" +
-      "ionR\005delay\0225\n\010due_time\030\005 \001(\0132\032.google.pr" +
-      "otobuf.TimestampR\007dueTime\022\034\n\trequested\030\006" +
-      " \001(\010R\trequested\"\234\001\n\nTimerFired\022\034\n\trefere" +
-      "nce\030\001 \001(\tR\treference\022)\n\004kind\030\002 \001(\0162\025.per" +
-      "dure.v1.TimerKindR\004kind\022\031\n\010step_ref\030\003 \001(" +
-      "\tR\007stepRef\022\022\n\004used\030\004 \001(\010R\004used\022\026\n\006forced" +
-      "\030\005 \001(\010R\006forced\"I\n\016TimerCancelled\022\034\n\trefe" +
-      "rence\030\001 \001(\tR\treference\022\031\n\010step_ref\030\002 \001(\t" +
-      "R\007stepRef\"N\n\021InstanceCompleted\0229\n\nuncons" +
-      "umed\030\001 \003(\0132\031.perdure.v1.BufferedEventR\nu" +
-      "nconsumed\"\201\001\n\016InstanceFailed\022\031\n\010step_ref" +
-      "\030\001 \001(\tR\007stepRef\0221\n\007failure\030\002 \001(\0132\027.perdu" +
-      "re.v1.StepFailureR\007failure\022!\n\014halted_ste" +
-      "ps\030\003 \003(\tR\013haltedSteps\"f\n\021InstanceCancell" +
-      "ed\022\026\n\006reason\030\001 \001(\tR\006reason\0229\n\nunconsumed" +
-      "\030\002 \003(\0132\031.perdure.v1.BufferedEventR\nuncon" +
-      "sumed\"\021\n\017InstanceRetriedB\226\001\n\016dev.perdure" +
-      ".v1B\014HistoryProtoP\001Z#perdure.dev/go/perd" +
-      "ure/v1;perdurev1\242\002\003PDR\252\002\nPerdure.V1\272\002\007Pe" +
-      "rdure\312\002\nPerdure\\V1\342\002\026Perdure\\V1\\GPBMetad" +
-      "ata\352\002\013Perdure::V1b\006proto3"
+      "igest\022\035\n\nstart_step\030\004 \001(\tR\tstartStep\022-\n\005" +
+      "input\030\005 \001(\0132\027.perdure.v1.PayloadInfoR\005in" +
+      "put\022!\n\014business_key\030\006 \001(\tR\013businessKey\022?" +
+      "\n\006labels\030\007 \003(\0132\'.perdure.v1.InstanceStar" +
+      "ted.LabelsEntryR\006labels\022:\n\013start_delay\030\010" +
+      " \001(\0132\031.google.protobuf.DurationR\nstartDe" +
+      "lay\0329\n\013LabelsEntry\022\020\n\003key\030\001 \001(\tR\003key\022\024\n\005" +
+      "value\030\002 \001(\tR\005value:\0028\001\"j\n\013StepStarted\022\031\n" +
+      "\010step_ref\030\001 \001(\tR\007stepRef\022(\n\004kind\030\002 \001(\0162\024" +
+      ".perdure.v1.StepKindR\004kind\022\026\n\006events\030\003 \003" +
+      "(\tR\006events\"[\n\016AttemptStarted\022\031\n\010step_ref" +
+      "\030\001 \001(\tR\007stepRef\022\030\n\007attempt\030\002 \001(\rR\007attemp" +
+      "t\022\024\n\005owner\030\003 \001(\tR\005owner\"\252\001\n\rAttemptFaile" +
+      "d\022\031\n\010step_ref\030\001 \001(\tR\007stepRef\022\030\n\007attempt\030" +
+      "\002 \001(\rR\007attempt\022\022\n\004type\030\003 \001(\tR\004type\022\030\n\007me" +
+      "ssage\030\004 \001(\tR\007message\022\032\n\010retrying\030\005 \001(\010R\010" +
+      "retrying\022\032\n\010failures\030\006 \001(\rR\010failures\"r\n\017" +
+      "AttemptReleased\022\031\n\010step_ref\030\001 \001(\tR\007stepR" +
+      "ef\022\030\n\007attempt\030\002 \001(\rR\007attempt\022\026\n\006reason\030\003" +
+      " \001(\tR\006reason\022\022\n\004lost\030\004 \001(\010R\004lost\"\\\n\rStep" +
+      "Suspended\022\031\n\010step_ref\030\001 \001(\tR\007stepRef\022\030\n\007" +
+      "attempt\030\002 \001(\rR\007attempt\022\026\n\006events\030\003 \003(\tR\006" +
+      "events\"\352\001\n\014StepFinished\022\031\n\010step_ref\030\001 \001(" +
+      "\tR\007stepRef\022\024\n\005event\030\002 \001(\tR\005event\022\030\n\007targ" +
+      "ets\030\003 \003(\tR\007targets\022/\n\006output\030\004 \001(\0132\027.per" +
+      "dure.v1.PayloadInfoR\006output\022+\n\021buffered_" +
+      "revision\030\005 \001(\003R\020bufferedRevision\0221\n\007fail" +
+      "ure\030\006 \001(\0132\027.perdure.v1.StepFailureR\007fail" +
+      "ure\"(\n\013StepSkipped\022\031\n\010step_ref\030\001 \001(\tR\007st" +
+      "epRef\"s\n\rEventBuffered\022\024\n\005event\030\001 \001(\tR\005e" +
+      "vent\022\031\n\010step_ref\030\002 \001(\tR\007stepRef\0221\n\007paylo" +
+      "ad\030\003 \001(\0132\027.perdure.v1.PayloadInfoR\007paylo" +
+      "ad\"\203\002\n\nTimerArmed\022\034\n\treference\030\001 \001(\tR\tre" +
+      "ference\022)\n\004kind\030\002 \001(\0162\025.perdure.v1.Timer" +
+      "KindR\004kind\022\031\n\010step_ref\030\003 \001(\tR\007stepRef\022/\n" +
+      "\005delay\030\004 \001(\0132\031.google.protobuf.DurationR" +
+      "\005delay\0225\n\010due_time\030\005 \001(\0132\032.google.protob" +
+      "uf.TimestampR\007dueTime\022)\n\020client_requeste" +
+      "d\030\006 \001(\010R\017clientRequested\"\234\001\n\nTimerFired\022" +
+      "\034\n\treference\030\001 \001(\tR\treference\022)\n\004kind\030\002 " +
+      "\001(\0162\025.perdure.v1.TimerKindR\004kind\022\031\n\010step" +
+      "_ref\030\003 \001(\tR\007stepRef\022\022\n\004used\030\004 \001(\010R\004used\022" +
+      "\026\n\006forced\030\005 \001(\010R\006forced\"I\n\016TimerCancelle" +
+      "d\022\034\n\treference\030\001 \001(\tR\treference\022\031\n\010step_" +
+      "ref\030\002 \001(\tR\007stepRef\"N\n\021InstanceCompleted\022" +
+      "9\n\nunconsumed\030\001 \003(\0132\031.perdure.v1.Buffere" +
+      "dEventR\nunconsumed\"\213\001\n\016InstanceFailed\022\031\n" +
+      "\010step_ref\030\001 \001(\tR\007stepRef\0221\n\007failure\030\002 \001(" +
+      "\0132\027.perdure.v1.StepFailureR\007failure\022+\n\021i" +
+      "nterrupted_steps\030\003 \003(\tR\020interruptedSteps" +
+      "\"f\n\021InstanceCancelled\022\026\n\006reason\030\001 \001(\tR\006r" +
+      "eason\0229\n\nunconsumed\030\002 \003(\0132\031.perdure.v1.B" +
+      "ufferedEventR\nunconsumed\"\021\n\017InstanceRetr" +
+      "iedB\226\001\n\016dev.perdure.v1B\014HistoryProtoP\001Z#" +
+      "perdure.dev/go/perdure/v1;perdurev1\242\002\003PD" +
+      "R\252\002\nPerdure.V1\272\002\007Perdure\312\002\nPerdure\\V1\342\002\026" +
+      "Perdure\\V1\\GPBMetadata\352\002\013Perdure::V1b\006pr" +
+      "oto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -227,7 +228,7 @@ public final class HistoryProto {
     internal_static_perdure_v1_InstanceStarted_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_perdure_v1_InstanceStarted_descriptor,
-        new java.lang.String[] { "Workflow", "Version", "DefinitionDigest", "StartStep", "Initial", "BusinessKey", "Labels", "StartDelay", });
+        new java.lang.String[] { "Workflow", "Version", "DefinitionDigest", "StartStep", "Input", "BusinessKey", "Labels", "StartDelay", });
     internal_static_perdure_v1_InstanceStarted_LabelsEntry_descriptor =
       internal_static_perdure_v1_InstanceStarted_descriptor.getNestedTypes().get(0);
     internal_static_perdure_v1_InstanceStarted_LabelsEntry_fieldAccessorTable = new
@@ -287,7 +288,7 @@ public final class HistoryProto {
     internal_static_perdure_v1_TimerArmed_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_perdure_v1_TimerArmed_descriptor,
-        new java.lang.String[] { "Reference", "Kind", "StepRef", "Delay", "DueTime", "Requested", });
+        new java.lang.String[] { "Reference", "Kind", "StepRef", "Delay", "DueTime", "ClientRequested", });
     internal_static_perdure_v1_TimerFired_descriptor =
       getDescriptor().getMessageTypes().get(11);
     internal_static_perdure_v1_TimerFired_fieldAccessorTable = new
@@ -311,7 +312,7 @@ public final class HistoryProto {
     internal_static_perdure_v1_InstanceFailed_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_perdure_v1_InstanceFailed_descriptor,
-        new java.lang.String[] { "StepRef", "Failure", "HaltedSteps", });
+        new java.lang.String[] { "StepRef", "Failure", "InterruptedSteps", });
     internal_static_perdure_v1_InstanceCancelled_descriptor =
       getDescriptor().getMessageTypes().get(15);
     internal_static_perdure_v1_InstanceCancelled_fieldAccessorTable = new

@@ -215,18 +215,18 @@ private static final long serialVersionUID = 0L;
     return revision_;
   }
 
-  public static final int INITIAL_FIELD_NUMBER = 6;
-  private dev.perdure.v1.Payload initial_;
+  public static final int INPUT_FIELD_NUMBER = 6;
+  private dev.perdure.v1.Payload input_;
   /**
    * <pre>
    * The context that it was started with.
    * </pre>
    *
-   * <code>.perdure.v1.Payload initial = 6 [json_name = "initial"];</code>
-   * @return Whether the initial field is set.
+   * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
+   * @return Whether the input field is set.
    */
   @java.lang.Override
-  public boolean hasInitial() {
+  public boolean hasInput() {
     return ((bitField0_ & 0x00000001) != 0);
   }
   /**
@@ -234,23 +234,23 @@ private static final long serialVersionUID = 0L;
    * The context that it was started with.
    * </pre>
    *
-   * <code>.perdure.v1.Payload initial = 6 [json_name = "initial"];</code>
-   * @return The initial.
+   * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
+   * @return The input.
    */
   @java.lang.Override
-  public dev.perdure.v1.Payload getInitial() {
-    return initial_ == null ? dev.perdure.v1.Payload.getDefaultInstance() : initial_;
+  public dev.perdure.v1.Payload getInput() {
+    return input_ == null ? dev.perdure.v1.Payload.getDefaultInstance() : input_;
   }
   /**
    * <pre>
    * The context that it was started with.
    * </pre>
    *
-   * <code>.perdure.v1.Payload initial = 6 [json_name = "initial"];</code>
+   * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
    */
   @java.lang.Override
-  public dev.perdure.v1.PayloadOrBuilder getInitialOrBuilder() {
-    return initial_ == null ? dev.perdure.v1.Payload.getDefaultInstance() : initial_;
+  public dev.perdure.v1.PayloadOrBuilder getInputOrBuilder() {
+    return input_ == null ? dev.perdure.v1.Payload.getDefaultInstance() : input_;
   }
 
   public static final int OUTPUTS_FIELD_NUMBER = 7;
@@ -481,13 +481,13 @@ dev.perdure.v1.Payload defaultValue) {
   }
 
   public static final int ERROR_FIELD_NUMBER = 10;
-  private dev.perdure.v1.InstanceError error_;
+  private dev.perdure.v1.InstanceFailure error_;
   /**
    * <pre>
    * Why it is FAILED, or was when it was cancelled; absent otherwise.
    * </pre>
    *
-   * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
+   * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
    * @return Whether the error field is set.
    */
   @java.lang.Override
@@ -499,23 +499,23 @@ dev.perdure.v1.Payload defaultValue) {
    * Why it is FAILED, or was when it was cancelled; absent otherwise.
    * </pre>
    *
-   * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
+   * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
    * @return The error.
    */
   @java.lang.Override
-  public dev.perdure.v1.InstanceError getError() {
-    return error_ == null ? dev.perdure.v1.InstanceError.getDefaultInstance() : error_;
+  public dev.perdure.v1.InstanceFailure getError() {
+    return error_ == null ? dev.perdure.v1.InstanceFailure.getDefaultInstance() : error_;
   }
   /**
    * <pre>
    * Why it is FAILED, or was when it was cancelled; absent otherwise.
    * </pre>
    *
-   * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
+   * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
    */
   @java.lang.Override
-  public dev.perdure.v1.InstanceErrorOrBuilder getErrorOrBuilder() {
-    return error_ == null ? dev.perdure.v1.InstanceError.getDefaultInstance() : error_;
+  public dev.perdure.v1.InstanceFailureOrBuilder getErrorOrBuilder() {
+    return error_ == null ? dev.perdure.v1.InstanceFailure.getDefaultInstance() : error_;
   }
 
   public static final int LABELS_FIELD_NUMBER = 11;
@@ -908,7 +908,7 @@ java.lang.String defaultValue) {
       output.writeInt64(5, revision_);
     }
     if (((bitField0_ & 0x00000001) != 0)) {
-      output.writeMessage(6, getInitial());
+      output.writeMessage(6, getInput());
     }
     com.google.protobuf.GeneratedMessageV3
       .serializeStringMapTo(
@@ -978,7 +978,7 @@ java.lang.String defaultValue) {
     }
     if (((bitField0_ & 0x00000001) != 0)) {
       size += com.google.protobuf.CodedOutputStream
-        .computeMessageSize(6, getInitial());
+        .computeMessageSize(6, getInput());
     }
     for (java.util.Map.Entry<java.lang.String, dev.perdure.v1.Payload> entry
          : internalGetOutputs().getMap().entrySet()) {
@@ -1059,10 +1059,10 @@ java.lang.String defaultValue) {
     if (state_ != other.state_) return false;
     if (getRevision()
         != other.getRevision()) return false;
-    if (hasInitial() != other.hasInitial()) return false;
-    if (hasInitial()) {
-      if (!getInitial()
-          .equals(other.getInitial())) return false;
+    if (hasInput() != other.hasInput()) return false;
+    if (hasInput()) {
+      if (!getInput()
+          .equals(other.getInput())) return false;
     }
     if (!internalGetOutputs().equals(
         other.internalGetOutputs())) return false;
@@ -1123,9 +1123,9 @@ java.lang.String defaultValue) {
     hash = (37 * hash) + REVISION_FIELD_NUMBER;
     hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
         getRevision());
-    if (hasInitial()) {
-      hash = (37 * hash) + INITIAL_FIELD_NUMBER;
-      hash = (53 * hash) + getInitial().hashCode();
+    if (hasInput()) {
+      hash = (37 * hash) + INPUT_FIELD_NUMBER;
+      hash = (53 * hash) + getInput().hashCode();
     }
     if (!internalGetOutputs().getMap().isEmpty()) {
       hash = (37 * hash) + OUTPUTS_FIELD_NUMBER;
@@ -1329,7 +1329,7 @@ java.lang.String defaultValue) {
     private void maybeForceBuilderInitialization() {
       if (com.google.protobuf.GeneratedMessageV3
               .alwaysUseFieldBuilders) {
-        getInitialFieldBuilder();
+        getInputFieldBuilder();
         getActiveStepsFieldBuilder();
         getStepResultsFieldBuilder();
         getErrorFieldBuilder();
@@ -1349,10 +1349,10 @@ java.lang.String defaultValue) {
       version_ = 0;
       state_ = 0;
       revision_ = 0L;
-      initial_ = null;
-      if (initialBuilder_ != null) {
-        initialBuilder_.dispose();
-        initialBuilder_ = null;
+      input_ = null;
+      if (inputBuilder_ != null) {
+        inputBuilder_.dispose();
+        inputBuilder_ = null;
       }
       internalGetMutableOutputs().clear();
       if (activeStepsBuilder_ == null) {
@@ -1484,9 +1484,9 @@ java.lang.String defaultValue) {
       }
       int to_bitField0_ = 0;
       if (((from_bitField0_ & 0x00000020) != 0)) {
-        result.initial_ = initialBuilder_ == null
-            ? initial_
-            : initialBuilder_.build();
+        result.input_ = inputBuilder_ == null
+            ? input_
+            : inputBuilder_.build();
         to_bitField0_ |= 0x00000001;
       }
       if (((from_bitField0_ & 0x00000040) != 0)) {
@@ -1595,8 +1595,8 @@ java.lang.String defaultValue) {
       if (other.getRevision() != 0L) {
         setRevision(other.getRevision());
       }
-      if (other.hasInitial()) {
-        mergeInitial(other.getInitial());
+      if (other.hasInput()) {
+        mergeInput(other.getInput());
       }
       internalGetMutableOutputs().mergeFrom(
           other.internalGetOutputs());
@@ -1755,7 +1755,7 @@ java.lang.String defaultValue) {
             } // case 40
             case 50: {
               input.readMessage(
-                  getInitialFieldBuilder().getBuilder(),
+                  getInputFieldBuilder().getBuilder(),
                   extensionRegistry);
               bitField0_ |= 0x00000020;
               break;
@@ -2219,18 +2219,18 @@ java.lang.String defaultValue) {
       return this;
     }
 
-    private dev.perdure.v1.Payload initial_;
+    private dev.perdure.v1.Payload input_;
     private com.google.protobuf.SingleFieldBuilderV3<
-        dev.perdure.v1.Payload, dev.perdure.v1.Payload.Builder, dev.perdure.v1.PayloadOrBuilder> initialBuilder_;
+        dev.perdure.v1.Payload, dev.perdure.v1.Payload.Builder, dev.perdure.v1.PayloadOrBuilder> inputBuilder_;
     /**
      * <pre>
      * The context that it was started with.
      * </pre>
      *
-     * <code>.perdure.v1.Payload initial = 6 [json_name = "initial"];</code>
-     * @return Whether the initial field is set.
+     * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
+     * @return Whether the input field is set.
      */
-    public boolean hasInitial() {
+    public boolean hasInput() {
       return ((bitField0_ & 0x00000020) != 0);
     }
     /**
@@ -2238,14 +2238,14 @@ java.lang.String defaultValue) {
      * The context that it was started with.
      * </pre>
      *
-     * <code>.perdure.v1.Payload initial = 6 [json_name = "initial"];</code>
-     * @return The initial.
+     * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
+     * @return The input.
      */
-    public dev.perdure.v1.Payload getInitial() {
-      if (initialBuilder_ == null) {
-        return initial_ == null ? dev.perdure.v1.Payload.getDefaultInstance() : initial_;
+    public dev.perdure.v1.Payload getInput() {
+      if (inputBuilder_ == null) {
+        return input_ == null ? dev.perdure.v1.Payload.getDefaultInstance() : input_;
       } else {
-        return initialBuilder_.getMessage();
+        return inputBuilder_.getMessage();
       }
     }
     /**
@@ -2253,16 +2253,16 @@ java.lang.String defaultValue) {
      * The context that it was started with.
      * </pre>
      *
-     * <code>.perdure.v1.Payload initial = 6 [json_name = "initial"];</code>
+     * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
      */
-    public Builder setInitial(dev.perdure.v1.Payload value) {
-      if (initialBuilder_ == null) {
+    public Builder setInput(dev.perdure.v1.Payload value) {
+      if (inputBuilder_ == null) {
         if (value == null) {
           throw new NullPointerException();
         }
-        initial_ = value;
+        input_ = value;
       } else {
-        initialBuilder_.setMessage(value);
+        inputBuilder_.setMessage(value);
       }
       bitField0_ |= 0x00000020;
       onChanged();
@@ -2273,14 +2273,14 @@ java.lang.String defaultValue) {
      * The context that it was started with.
      * </pre>
      *
-     * <code>.perdure.v1.Payload initial = 6 [json_name = "initial"];</code>
+     * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
      */
-    public Builder setInitial(
+    public Builder setInput(
         dev.perdure.v1.Payload.Builder builderForValue) {
-      if (initialBuilder_ == null) {
-        initial_ = builderForValue.build();
+      if (inputBuilder_ == null) {
+        input_ = builderForValue.build();
       } else {
-        initialBuilder_.setMessage(builderForValue.build());
+        inputBuilder_.setMessage(builderForValue.build());
       }
       bitField0_ |= 0x00000020;
       onChanged();
@@ -2291,21 +2291,21 @@ java.lang.String defaultValue) {
      * The context that it was started with.
      * </pre>
      *
-     * <code>.perdure.v1.Payload initial = 6 [json_name = "initial"];</code>
+     * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
      */
-    public Builder mergeInitial(dev.perdure.v1.Payload value) {
-      if (initialBuilder_ == null) {
+    public Builder mergeInput(dev.perdure.v1.Payload value) {
+      if (inputBuilder_ == null) {
         if (((bitField0_ & 0x00000020) != 0) &&
-          initial_ != null &&
-          initial_ != dev.perdure.v1.Payload.getDefaultInstance()) {
-          getInitialBuilder().mergeFrom(value);
+          input_ != null &&
+          input_ != dev.perdure.v1.Payload.getDefaultInstance()) {
+          getInputBuilder().mergeFrom(value);
         } else {
-          initial_ = value;
+          input_ = value;
         }
       } else {
-        initialBuilder_.mergeFrom(value);
+        inputBuilder_.mergeFrom(value);
       }
-      if (initial_ != null) {
+      if (input_ != null) {
         bitField0_ |= 0x00000020;
         onChanged();
       }
@@ -2316,14 +2316,14 @@ java.lang.String defaultValue) {
      * The context that it was started with.
      * </pre>
      *
-     * <code>.perdure.v1.Payload initial = 6 [json_name = "initial"];</code>
+     * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
      */
-    public Builder clearInitial() {
+    public Builder clearInput() {
       bitField0_ = (bitField0_ & ~0x00000020);
-      initial_ = null;
-      if (initialBuilder_ != null) {
-        initialBuilder_.dispose();
-        initialBuilder_ = null;
+      input_ = null;
+      if (inputBuilder_ != null) {
+        inputBuilder_.dispose();
+        inputBuilder_ = null;
       }
       onChanged();
       return this;
@@ -2333,26 +2333,26 @@ java.lang.String defaultValue) {
      * The context that it was started with.
      * </pre>
      *
-     * <code>.perdure.v1.Payload initial = 6 [json_name = "initial"];</code>
+     * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
      */
-    public dev.perdure.v1.Payload.Builder getInitialBuilder() {
+    public dev.perdure.v1.Payload.Builder getInputBuilder() {
       bitField0_ |= 0x00000020;
       onChanged();
-      return getInitialFieldBuilder().getBuilder();
+      return getInputFieldBuilder().getBuilder();
     }
     /**
      * <pre>
      * The context that it was started with.
      * </pre>
      *
-     * <code>.perdure.v1.Payload initial = 6 [json_name = "initial"];</code>
+     * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
      */
-    public dev.perdure.v1.PayloadOrBuilder getInitialOrBuilder() {
-      if (initialBuilder_ != null) {
-        return initialBuilder_.getMessageOrBuilder();
+    public dev.perdure.v1.PayloadOrBuilder getInputOrBuilder() {
+      if (inputBuilder_ != null) {
+        return inputBuilder_.getMessageOrBuilder();
       } else {
-        return initial_ == null ?
-            dev.perdure.v1.Payload.getDefaultInstance() : initial_;
+        return input_ == null ?
+            dev.perdure.v1.Payload.getDefaultInstance() : input_;
       }
     }
     /**
@@ -2360,20 +2360,20 @@ java.lang.String defaultValue) {
      * The context that it was started with.
      * </pre>
      *
-     * <code>.perdure.v1.Payload initial = 6 [json_name = "initial"];</code>
+     * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
      */
     private com.google.protobuf.SingleFieldBuilderV3<
         dev.perdure.v1.Payload, dev.perdure.v1.Payload.Builder, dev.perdure.v1.PayloadOrBuilder> 
-        getInitialFieldBuilder() {
-      if (initialBuilder_ == null) {
-        initialBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
+        getInputFieldBuilder() {
+      if (inputBuilder_ == null) {
+        inputBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
             dev.perdure.v1.Payload, dev.perdure.v1.Payload.Builder, dev.perdure.v1.PayloadOrBuilder>(
-                getInitial(),
+                getInput(),
                 getParentForChildren(),
                 isClean());
-        initial_ = null;
+        input_ = null;
       }
-      return initialBuilder_;
+      return inputBuilder_;
     }
 
     private static final class OutputsConverter implements com.google.protobuf.MapFieldBuilder.Converter<java.lang.String, dev.perdure.v1.PayloadOrBuilder, dev.perdure.v1.Payload> {
@@ -3223,15 +3223,15 @@ dev.perdure.v1.Payload defaultValue) {
       return stepResultsBuilder_;
     }
 
-    private dev.perdure.v1.InstanceError error_;
+    private dev.perdure.v1.InstanceFailure error_;
     private com.google.protobuf.SingleFieldBuilderV3<
-        dev.perdure.v1.InstanceError, dev.perdure.v1.InstanceError.Builder, dev.perdure.v1.InstanceErrorOrBuilder> errorBuilder_;
+        dev.perdure.v1.InstanceFailure, dev.perdure.v1.InstanceFailure.Builder, dev.perdure.v1.InstanceFailureOrBuilder> errorBuilder_;
     /**
      * <pre>
      * Why it is FAILED, or was when it was cancelled; absent otherwise.
      * </pre>
      *
-     * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
+     * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
      * @return Whether the error field is set.
      */
     public boolean hasError() {
@@ -3242,12 +3242,12 @@ dev.perdure.v1.Payload defaultValue) {
      * Why it is FAILED, or was when it was cancelled; absent otherwise.
      * </pre>
      *
-     * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
+     * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
      * @return The error.
      */
-    public dev.perdure.v1.InstanceError getError() {
+    public dev.perdure.v1.InstanceFailure getError() {
       if (errorBuilder_ == null) {
-        return error_ == null ? dev.perdure.v1.InstanceError.getDefaultInstance() : error_;
+        return error_ == null ? dev.perdure.v1.InstanceFailure.getDefaultInstance() : error_;
       } else {
         return errorBuilder_.getMessage();
       }
@@ -3257,9 +3257,9 @@ dev.perdure.v1.Payload defaultValue) {
      * Why it is FAILED, or was when it was cancelled; absent otherwise.
      * </pre>
      *
-     * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
+     * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
      */
-    public Builder setError(dev.perdure.v1.InstanceError value) {
+    public Builder setError(dev.perdure.v1.InstanceFailure value) {
       if (errorBuilder_ == null) {
         if (value == null) {
           throw new NullPointerException();
@@ -3277,10 +3277,10 @@ dev.perdure.v1.Payload defaultValue) {
      * Why it is FAILED, or was when it was cancelled; absent otherwise.
      * </pre>
      *
-     * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
+     * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
      */
     public Builder setError(
-        dev.perdure.v1.InstanceError.Builder builderForValue) {
+        dev.perdure.v1.InstanceFailure.Builder builderForValue) {
       if (errorBuilder_ == null) {
         error_ = builderForValue.build();
       } else {
@@ -3295,13 +3295,13 @@ dev.perdure.v1.Payload defaultValue) {
      * Why it is FAILED, or was when it was cancelled; absent otherwise.
      * </pre>
      *
-     * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
+     * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
      */
-    public Builder mergeError(dev.perdure.v1.InstanceError value) {
+    public Builder mergeError(dev.perdure.v1.InstanceFailure value) {
       if (errorBuilder_ == null) {
         if (((bitField0_ & 0x00000200) != 0) &&
           error_ != null &&
-          error_ != dev.perdure.v1.InstanceError.getDefaultInstance()) {
+          error_ != dev.perdure.v1.InstanceFailure.getDefaultInstance()) {
           getErrorBuilder().mergeFrom(value);
         } else {
           error_ = value;
@@ -3320,7 +3320,7 @@ dev.perdure.v1.Payload defaultValue) {
      * Why it is FAILED, or was when it was cancelled; absent otherwise.
      * </pre>
      *
-     * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
+     * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
      */
     public Builder clearError() {
       bitField0_ = (bitField0_ & ~0x00000200);
@@ -3337,9 +3337,9 @@ dev.perdure.v1.Payload defaultValue) {
      * Why it is FAILED, or was when it was cancelled; absent otherwise.
      * </pre>
      *
-     * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
+     * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
      */
-    public dev.perdure.v1.InstanceError.Builder getErrorBuilder() {
+    public dev.perdure.v1.InstanceFailure.Builder getErrorBuilder() {
       bitField0_ |= 0x00000200;
       onChanged();
       return getErrorFieldBuilder().getBuilder();
@@ -3349,14 +3349,14 @@ dev.perdure.v1.Payload defaultValue) {
      * Why it is FAILED, or was when it was cancelled; absent otherwise.
      * </pre>
      *
-     * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
+     * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
      */
-    public dev.perdure.v1.InstanceErrorOrBuilder getErrorOrBuilder() {
+    public dev.perdure.v1.InstanceFailureOrBuilder getErrorOrBuilder() {
       if (errorBuilder_ != null) {
         return errorBuilder_.getMessageOrBuilder();
       } else {
         return error_ == null ?
-            dev.perdure.v1.InstanceError.getDefaultInstance() : error_;
+            dev.perdure.v1.InstanceFailure.getDefaultInstance() : error_;
       }
     }
     /**
@@ -3364,14 +3364,14 @@ dev.perdure.v1.Payload defaultValue) {
      * Why it is FAILED, or was when it was cancelled; absent otherwise.
      * </pre>
      *
-     * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
+     * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
      */
     private com.google.protobuf.SingleFieldBuilderV3<
-        dev.perdure.v1.InstanceError, dev.perdure.v1.InstanceError.Builder, dev.perdure.v1.InstanceErrorOrBuilder> 
+        dev.perdure.v1.InstanceFailure, dev.perdure.v1.InstanceFailure.Builder, dev.perdure.v1.InstanceFailureOrBuilder> 
         getErrorFieldBuilder() {
       if (errorBuilder_ == null) {
         errorBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
-            dev.perdure.v1.InstanceError, dev.perdure.v1.InstanceError.Builder, dev.perdure.v1.InstanceErrorOrBuilder>(
+            dev.perdure.v1.InstanceFailure, dev.perdure.v1.InstanceFailure.Builder, dev.perdure.v1.InstanceFailureOrBuilder>(
                 getError(),
                 getParentForChildren(),
                 isClean());

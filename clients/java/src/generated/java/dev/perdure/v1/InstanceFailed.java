@@ -22,7 +22,7 @@ private static final long serialVersionUID = 0L;
   }
   private InstanceFailed() {
     stepRef_ = "";
-    haltedSteps_ =
+    interruptedSteps_ =
         com.google.protobuf.LazyStringArrayList.emptyList();
   }
 
@@ -132,57 +132,57 @@ private static final long serialVersionUID = 0L;
     return failure_ == null ? dev.perdure.v1.StepFailure.getDefaultInstance() : failure_;
   }
 
-  public static final int HALTED_STEPS_FIELD_NUMBER = 3;
+  public static final int INTERRUPTED_STEPS_FIELD_NUMBER = 3;
   @SuppressWarnings("serial")
-  private com.google.protobuf.LazyStringArrayList haltedSteps_ =
+  private com.google.protobuf.LazyStringArrayList interruptedSteps_ =
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * The other steps that were active and are halted, in order of their refs.
+   * The other steps that were active and are interrupted, in order of their refs.
    * </pre>
    *
-   * <code>repeated string halted_steps = 3 [json_name = "haltedSteps"];</code>
-   * @return A list containing the haltedSteps.
+   * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
+   * @return A list containing the interruptedSteps.
    */
   public com.google.protobuf.ProtocolStringList
-      getHaltedStepsList() {
-    return haltedSteps_;
+      getInterruptedStepsList() {
+    return interruptedSteps_;
   }
   /**
    * <pre>
-   * The other steps that were active and are halted, in order of their refs.
+   * The other steps that were active and are interrupted, in order of their refs.
    * </pre>
    *
-   * <code>repeated string halted_steps = 3 [json_name = "haltedSteps"];</code>
-   * @return The count of haltedSteps.
+   * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
+   * @return The count of interruptedSteps.
    */
-  public int getHaltedStepsCount() {
-    return haltedSteps_.size();
+  public int getInterruptedStepsCount() {
+    return interruptedSteps_.size();
   }
   /**
    * <pre>
-   * The other steps that were active and are halted, in order of their refs.
+   * The other steps that were active and are interrupted, in order of their refs.
    * </pre>
    *
-   * <code>repeated string halted_steps = 3 [json_name = "haltedSteps"];</code>
+   * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
    * @param index The index of the element to return.
-   * @return The haltedSteps at the given index.
+   * @return The interruptedSteps at the given index.
    */
-  public java.lang.String getHaltedSteps(int index) {
-    return haltedSteps_.get(index);
+  public java.lang.String getInterruptedSteps(int index) {
+    return interruptedSteps_.get(index);
   }
   /**
    * <pre>
-   * The other steps that were active and are halted, in order of their refs.
+   * The other steps that were active and are interrupted, in order of their refs.
    * </pre>
    *
-   * <code>repeated string halted_steps = 3 [json_name = "haltedSteps"];</code>
+   * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
    * @param index The index of the value to return.
-   * @return The bytes of the haltedSteps at the given index.
+   * @return The bytes of the interruptedSteps at the given index.
    */
   public com.google.protobuf.ByteString
-      getHaltedStepsBytes(int index) {
-    return haltedSteps_.getByteString(index);
+      getInterruptedStepsBytes(int index) {
+    return interruptedSteps_.getByteString(index);
   }
 
   private byte memoizedIsInitialized = -1;
@@ -205,8 +205,8 @@ private static final long serialVersionUID = 0L;
     if (((bitField0_ & 0x00000001) != 0)) {
       output.writeMessage(2, getFailure());
     }
-    for (int i = 0; i < haltedSteps_.size(); i++) {
-      com.google.protobuf.GeneratedMessageV3.writeString(output, 3, haltedSteps_.getRaw(i));
+    for (int i = 0; i < interruptedSteps_.size(); i++) {
+      com.google.protobuf.GeneratedMessageV3.writeString(output, 3, interruptedSteps_.getRaw(i));
     }
     getUnknownFields().writeTo(output);
   }
@@ -226,11 +226,11 @@ private static final long serialVersionUID = 0L;
     }
     {
       int dataSize = 0;
-      for (int i = 0; i < haltedSteps_.size(); i++) {
-        dataSize += computeStringSizeNoTag(haltedSteps_.getRaw(i));
+      for (int i = 0; i < interruptedSteps_.size(); i++) {
+        dataSize += computeStringSizeNoTag(interruptedSteps_.getRaw(i));
       }
       size += dataSize;
-      size += 1 * getHaltedStepsList().size();
+      size += 1 * getInterruptedStepsList().size();
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -254,8 +254,8 @@ private static final long serialVersionUID = 0L;
       if (!getFailure()
           .equals(other.getFailure())) return false;
     }
-    if (!getHaltedStepsList()
-        .equals(other.getHaltedStepsList())) return false;
+    if (!getInterruptedStepsList()
+        .equals(other.getInterruptedStepsList())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -273,9 +273,9 @@ private static final long serialVersionUID = 0L;
       hash = (37 * hash) + FAILURE_FIELD_NUMBER;
       hash = (53 * hash) + getFailure().hashCode();
     }
-    if (getHaltedStepsCount() > 0) {
-      hash = (37 * hash) + HALTED_STEPS_FIELD_NUMBER;
-      hash = (53 * hash) + getHaltedStepsList().hashCode();
+    if (getInterruptedStepsCount() > 0) {
+      hash = (37 * hash) + INTERRUPTED_STEPS_FIELD_NUMBER;
+      hash = (53 * hash) + getInterruptedStepsList().hashCode();
     }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
@@ -424,7 +424,7 @@ private static final long serialVersionUID = 0L;
         failureBuilder_.dispose();
         failureBuilder_ = null;
       }
-      haltedSteps_ =
+      interruptedSteps_ =
           com.google.protobuf.LazyStringArrayList.emptyList();
       return this;
     }
@@ -470,8 +470,8 @@ private static final long serialVersionUID = 0L;
         to_bitField0_ |= 0x00000001;
       }
       if (((from_bitField0_ & 0x00000004) != 0)) {
-        haltedSteps_.makeImmutable();
-        result.haltedSteps_ = haltedSteps_;
+        interruptedSteps_.makeImmutable();
+        result.interruptedSteps_ = interruptedSteps_;
       }
       result.bitField0_ |= to_bitField0_;
     }
@@ -528,13 +528,13 @@ private static final long serialVersionUID = 0L;
       if (other.hasFailure()) {
         mergeFailure(other.getFailure());
       }
-      if (!other.haltedSteps_.isEmpty()) {
-        if (haltedSteps_.isEmpty()) {
-          haltedSteps_ = other.haltedSteps_;
+      if (!other.interruptedSteps_.isEmpty()) {
+        if (interruptedSteps_.isEmpty()) {
+          interruptedSteps_ = other.interruptedSteps_;
           bitField0_ |= 0x00000004;
         } else {
-          ensureHaltedStepsIsMutable();
-          haltedSteps_.addAll(other.haltedSteps_);
+          ensureInterruptedStepsIsMutable();
+          interruptedSteps_.addAll(other.interruptedSteps_);
         }
         onChanged();
       }
@@ -578,8 +578,8 @@ private static final long serialVersionUID = 0L;
             } // case 18
             case 26: {
               java.lang.String s = input.readStringRequireUtf8();
-              ensureHaltedStepsIsMutable();
-              haltedSteps_.add(s);
+              ensureInterruptedStepsIsMutable();
+              interruptedSteps_.add(s);
               break;
             } // case 26
             default: {
@@ -848,128 +848,128 @@ private static final long serialVersionUID = 0L;
       return failureBuilder_;
     }
 
-    private com.google.protobuf.LazyStringArrayList haltedSteps_ =
+    private com.google.protobuf.LazyStringArrayList interruptedSteps_ =
         com.google.protobuf.LazyStringArrayList.emptyList();
-    private void ensureHaltedStepsIsMutable() {
-      if (!haltedSteps_.isModifiable()) {
-        haltedSteps_ = new com.google.protobuf.LazyStringArrayList(haltedSteps_);
+    private void ensureInterruptedStepsIsMutable() {
+      if (!interruptedSteps_.isModifiable()) {
+        interruptedSteps_ = new com.google.protobuf.LazyStringArrayList(interruptedSteps_);
       }
       bitField0_ |= 0x00000004;
     }
     /**
      * <pre>
-     * The other steps that were active and are halted, in order of their refs.
+     * The other steps that were active and are interrupted, in order of their refs.
      * </pre>
      *
-     * <code>repeated string halted_steps = 3 [json_name = "haltedSteps"];</code>
-     * @return A list containing the haltedSteps.
+     * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
+     * @return A list containing the interruptedSteps.
      */
     public com.google.protobuf.ProtocolStringList
-        getHaltedStepsList() {
-      haltedSteps_.makeImmutable();
-      return haltedSteps_;
+        getInterruptedStepsList() {
+      interruptedSteps_.makeImmutable();
+      return interruptedSteps_;
     }
     /**
      * <pre>
-     * The other steps that were active and are halted, in order of their refs.
+     * The other steps that were active and are interrupted, in order of their refs.
      * </pre>
      *
-     * <code>repeated string halted_steps = 3 [json_name = "haltedSteps"];</code>
-     * @return The count of haltedSteps.
+     * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
+     * @return The count of interruptedSteps.
      */
-    public int getHaltedStepsCount() {
-      return haltedSteps_.size();
+    public int getInterruptedStepsCount() {
+      return interruptedSteps_.size();
     }
     /**
      * <pre>
-     * The other steps that were active and are halted, in order of their refs.
+     * The other steps that were active and are interrupted, in order of their refs.
      * </pre>
      *
-     * <code>repeated string halted_steps = 3 [json_name = "haltedSteps"];</code>
+     * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
      * @param index The index of the element to return.
-     * @return The haltedSteps at the given index.
+     * @return The interruptedSteps at the given index.
      */
-    public java.lang.String getHaltedSteps(int index) {
-      return haltedSteps_.get(index);
+    public java.lang.String getInterruptedSteps(int index) {
+      return interruptedSteps_.get(index);
     }
     /**
      * <pre>
-     * The other steps that were active and are halted, in order of their refs.
+     * The other steps that were active and are interrupted, in order of their refs.
      * </pre>
      *
-     * <code>repeated string halted_steps = 3 [json_name = "haltedSteps"];</code>
+     * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
      * @param index The index of the value to return.
-     * @return The bytes of the haltedSteps at the given index.
+     * @return The bytes of the interruptedSteps at the given index.
      */
     public com.google.protobuf.ByteString
-        getHaltedStepsBytes(int index) {
-      return haltedSteps_.getByteString(index);
+        getInterruptedStepsBytes(int index) {
+      return interruptedSteps_.getByteString(index);
     }
     /**
      * <pre>
-     * The other steps that were active and are halted, in order of their refs.
+     * The other steps that were active and are interrupted, in order of their refs.
      * </pre>
      *
-     * <code>repeated string halted_steps = 3 [json_name = "haltedSteps"];</code>
+     * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
      * @param index The index to set the value at.
-     * @param value The haltedSteps to set.
+     * @param value The interruptedSteps to set.
      * @return This builder for chaining.
      */
-    public Builder setHaltedSteps(
+    public Builder setInterruptedSteps(
         int index, java.lang.String value) {
       if (value == null) { throw new NullPointerException(); }
-      ensureHaltedStepsIsMutable();
-      haltedSteps_.set(index, value);
+      ensureInterruptedStepsIsMutable();
+      interruptedSteps_.set(index, value);
       bitField0_ |= 0x00000004;
       onChanged();
       return this;
     }
     /**
      * <pre>
-     * The other steps that were active and are halted, in order of their refs.
+     * The other steps that were active and are interrupted, in order of their refs.
      * </pre>
      *
-     * <code>repeated string halted_steps = 3 [json_name = "haltedSteps"];</code>
-     * @param value The haltedSteps to add.
+     * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
+     * @param value The interruptedSteps to add.
      * @return This builder for chaining.
      */
-    public Builder addHaltedSteps(
+    public Builder addInterruptedSteps(
         java.lang.String value) {
       if (value == null) { throw new NullPointerException(); }
-      ensureHaltedStepsIsMutable();
-      haltedSteps_.add(value);
+      ensureInterruptedStepsIsMutable();
+      interruptedSteps_.add(value);
       bitField0_ |= 0x00000004;
       onChanged();
       return this;
     }
     /**
      * <pre>
-     * The other steps that were active and are halted, in order of their refs.
+     * The other steps that were active and are interrupted, in order of their refs.
      * </pre>
      *
-     * <code>repeated string halted_steps = 3 [json_name = "haltedSteps"];</code>
-     * @param values The haltedSteps to add.
+     * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
+     * @param values The interruptedSteps to add.
      * @return This builder for chaining.
      */
-    public Builder addAllHaltedSteps(
+    public Builder addAllInterruptedSteps(
         java.lang.Iterable<java.lang.String> values) {
-      ensureHaltedStepsIsMutable();
+      ensureInterruptedStepsIsMutable();
       com.google.protobuf.AbstractMessageLite.Builder.addAll(
-          values, haltedSteps_);
+          values, interruptedSteps_);
       bitField0_ |= 0x00000004;
       onChanged();
       return this;
     }
     /**
      * <pre>
-     * The other steps that were active and are halted, in order of their refs.
+     * The other steps that were active and are interrupted, in order of their refs.
      * </pre>
      *
-     * <code>repeated string halted_steps = 3 [json_name = "haltedSteps"];</code>
+     * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
      * @return This builder for chaining.
      */
-    public Builder clearHaltedSteps() {
-      haltedSteps_ =
+    public Builder clearInterruptedSteps() {
+      interruptedSteps_ =
         com.google.protobuf.LazyStringArrayList.emptyList();
       bitField0_ = (bitField0_ & ~0x00000004);;
       onChanged();
@@ -977,19 +977,19 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The other steps that were active and are halted, in order of their refs.
+     * The other steps that were active and are interrupted, in order of their refs.
      * </pre>
      *
-     * <code>repeated string halted_steps = 3 [json_name = "haltedSteps"];</code>
-     * @param value The bytes of the haltedSteps to add.
+     * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
+     * @param value The bytes of the interruptedSteps to add.
      * @return This builder for chaining.
      */
-    public Builder addHaltedStepsBytes(
+    public Builder addInterruptedStepsBytes(
         com.google.protobuf.ByteString value) {
       if (value == null) { throw new NullPointerException(); }
       checkByteStringIsUtf8(value);
-      ensureHaltedStepsIsMutable();
-      haltedSteps_.add(value);
+      ensureInterruptedStepsIsMutable();
+      interruptedSteps_.add(value);
       bitField0_ |= 0x00000004;
       onChanged();
       return this;

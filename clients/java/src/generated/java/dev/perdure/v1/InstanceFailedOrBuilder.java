@@ -57,42 +57,42 @@ public interface InstanceFailedOrBuilder extends
 
   /**
    * <pre>
-   * The other steps that were active and are halted, in order of their refs.
+   * The other steps that were active and are interrupted, in order of their refs.
    * </pre>
    *
-   * <code>repeated string halted_steps = 3 [json_name = "haltedSteps"];</code>
-   * @return A list containing the haltedSteps.
+   * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
+   * @return A list containing the interruptedSteps.
    */
   java.util.List<java.lang.String>
-      getHaltedStepsList();
+      getInterruptedStepsList();
   /**
    * <pre>
-   * The other steps that were active and are halted, in order of their refs.
+   * The other steps that were active and are interrupted, in order of their refs.
    * </pre>
    *
-   * <code>repeated string halted_steps = 3 [json_name = "haltedSteps"];</code>
-   * @return The count of haltedSteps.
+   * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
+   * @return The count of interruptedSteps.
    */
-  int getHaltedStepsCount();
+  int getInterruptedStepsCount();
   /**
    * <pre>
-   * The other steps that were active and are halted, in order of their refs.
+   * The other steps that were active and are interrupted, in order of their refs.
    * </pre>
    *
-   * <code>repeated string halted_steps = 3 [json_name = "haltedSteps"];</code>
+   * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
    * @param index The index of the element to return.
-   * @return The haltedSteps at the given index.
+   * @return The interruptedSteps at the given index.
    */
-  java.lang.String getHaltedSteps(int index);
+  java.lang.String getInterruptedSteps(int index);
   /**
    * <pre>
-   * The other steps that were active and are halted, in order of their refs.
+   * The other steps that were active and are interrupted, in order of their refs.
    * </pre>
    *
-   * <code>repeated string halted_steps = 3 [json_name = "haltedSteps"];</code>
+   * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
    * @param index The index of the value to return.
-   * @return The bytes of the haltedSteps at the given index.
+   * @return The bytes of the interruptedSteps at the given index.
    */
   com.google.protobuf.ByteString
-      getHaltedStepsBytes(int index);
+      getInterruptedStepsBytes(int index);
 }

@@ -92,27 +92,27 @@ public interface InstanceOrBuilder extends
    * The context that it was started with.
    * </pre>
    *
-   * <code>.perdure.v1.Payload initial = 6 [json_name = "initial"];</code>
-   * @return Whether the initial field is set.
+   * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
+   * @return Whether the input field is set.
    */
-  boolean hasInitial();
+  boolean hasInput();
   /**
    * <pre>
    * The context that it was started with.
    * </pre>
    *
-   * <code>.perdure.v1.Payload initial = 6 [json_name = "initial"];</code>
-   * @return The initial.
+   * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
+   * @return The input.
    */
-  dev.perdure.v1.Payload getInitial();
+  dev.perdure.v1.Payload getInput();
   /**
    * <pre>
    * The context that it was started with.
    * </pre>
    *
-   * <code>.perdure.v1.Payload initial = 6 [json_name = "initial"];</code>
+   * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
    */
-  dev.perdure.v1.PayloadOrBuilder getInitialOrBuilder();
+  dev.perdure.v1.PayloadOrBuilder getInputOrBuilder();
 
   /**
    * <pre>
@@ -271,7 +271,7 @@ dev.perdure.v1.Payload defaultValue);
    * Why it is FAILED, or was when it was cancelled; absent otherwise.
    * </pre>
    *
-   * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
+   * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
    * @return Whether the error field is set.
    */
   boolean hasError();
@@ -280,18 +280,18 @@ dev.perdure.v1.Payload defaultValue);
    * Why it is FAILED, or was when it was cancelled; absent otherwise.
    * </pre>
    *
-   * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
+   * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
    * @return The error.
    */
-  dev.perdure.v1.InstanceError getError();
+  dev.perdure.v1.InstanceFailure getError();
   /**
    * <pre>
    * Why it is FAILED, or was when it was cancelled; absent otherwise.
    * </pre>
    *
-   * <code>.perdure.v1.InstanceError error = 10 [json_name = "error"];</code>
+   * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
    */
-  dev.perdure.v1.InstanceErrorOrBuilder getErrorOrBuilder();
+  dev.perdure.v1.InstanceFailureOrBuilder getErrorOrBuilder();
 
   /**
    * <pre>

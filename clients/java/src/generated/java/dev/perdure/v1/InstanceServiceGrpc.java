@@ -322,7 +322,7 @@ public final class InstanceServiceGrpc {
      * Ends an instance that has not ended. After the answer's revision no attempt is created, no
      * timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
      * cancelled too.
-     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL.
+     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
      * </pre>
      */
     default void cancelInstance(dev.perdure.v1.CancelInstanceRequest request,
@@ -332,7 +332,7 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Sets a FAILED instance going again. Failed and halted tasks get a new attempt; halted waits,
+     * Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
      * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
      * taken again.
      * Every timer that ScheduleResume returned is kept with its original due time and gets a new
@@ -440,7 +440,7 @@ public final class InstanceServiceGrpc {
      * Ends an instance that has not ended. After the answer's revision no attempt is created, no
      * timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
      * cancelled too.
-     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL.
+     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
      * </pre>
      */
     public void cancelInstance(dev.perdure.v1.CancelInstanceRequest request,
@@ -451,7 +451,7 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Sets a FAILED instance going again. Failed and halted tasks get a new attempt; halted waits,
+     * Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
      * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
      * taken again.
      * Every timer that ScheduleResume returned is kept with its original due time and gets a new
@@ -544,7 +544,7 @@ public final class InstanceServiceGrpc {
      * Ends an instance that has not ended. After the answer's revision no attempt is created, no
      * timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
      * cancelled too.
-     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL.
+     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
      * </pre>
      */
     public dev.perdure.v1.CancelInstanceResponse cancelInstance(dev.perdure.v1.CancelInstanceRequest request) throws io.grpc.StatusException {
@@ -554,7 +554,7 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Sets a FAILED instance going again. Failed and halted tasks get a new attempt; halted waits,
+     * Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
      * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
      * taken again.
      * Every timer that ScheduleResume returned is kept with its original due time and gets a new
@@ -645,7 +645,7 @@ public final class InstanceServiceGrpc {
      * Ends an instance that has not ended. After the answer's revision no attempt is created, no
      * timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
      * cancelled too.
-     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL.
+     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
      * </pre>
      */
     public dev.perdure.v1.CancelInstanceResponse cancelInstance(dev.perdure.v1.CancelInstanceRequest request) {
@@ -655,7 +655,7 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Sets a FAILED instance going again. Failed and halted tasks get a new attempt; halted waits,
+     * Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
      * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
      * taken again.
      * Every timer that ScheduleResume returned is kept with its original due time and gets a new
@@ -733,7 +733,7 @@ public final class InstanceServiceGrpc {
      * Ends an instance that has not ended. After the answer's revision no attempt is created, no
      * timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
      * cancelled too.
-     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL.
+     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.perdure.v1.CancelInstanceResponse> cancelInstance(
@@ -744,7 +744,7 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Sets a FAILED instance going again. Failed and halted tasks get a new attempt; halted waits,
+     * Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
      * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
      * taken again.
      * Every timer that ScheduleResume returned is kept with its original due time and gets a new

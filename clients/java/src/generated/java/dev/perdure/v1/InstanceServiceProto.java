@@ -41,10 +41,10 @@ public final class InstanceServiceProto {
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_perdure_v1_StepResult_fieldAccessorTable;
   static final com.google.protobuf.Descriptors.Descriptor
-    internal_static_perdure_v1_InstanceError_descriptor;
+    internal_static_perdure_v1_InstanceFailure_descriptor;
   static final 
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
-      internal_static_perdure_v1_InstanceError_fieldAccessorTable;
+      internal_static_perdure_v1_InstanceFailure_fieldAccessorTable;
   static final com.google.protobuf.Descriptors.Descriptor
     internal_static_perdure_v1_InstanceSummary_descriptor;
   static final 
@@ -152,142 +152,141 @@ public final class InstanceServiceProto {
       "\n!perdure/v1/instance_service.proto\022\nper" +
       "dure.v1\032\037google/protobuf/timestamp.proto" +
       "\032\027perdure/v1/common.proto\032\030perdure/v1/hi" +
-      "story.proto\"\307\007\n\010Instance\022\037\n\013instance_id\030" +
+      "story.proto\"\305\007\n\010Instance\022\037\n\013instance_id\030" +
       "\001 \001(\tR\ninstanceId\022\032\n\010workflow\030\002 \001(\tR\010wor" +
       "kflow\022\030\n\007version\030\003 \001(\rR\007version\022/\n\005state" +
       "\030\004 \001(\0162\031.perdure.v1.InstanceStateR\005state" +
-      "\022\032\n\010revision\030\005 \001(\003R\010revision\022-\n\007initial\030" +
-      "\006 \001(\0132\023.perdure.v1.PayloadR\007initial\022;\n\007o" +
-      "utputs\030\007 \003(\0132!.perdure.v1.Instance.Outpu" +
-      "tsEntryR\007outputs\0229\n\014active_steps\030\010 \003(\0132\026" +
-      ".perdure.v1.ActiveStepR\013activeSteps\0229\n\014s" +
-      "tep_results\030\t \003(\0132\026.perdure.v1.StepResul" +
-      "tR\013stepResults\022/\n\005error\030\n \001(\0132\031.perdure." +
-      "v1.InstanceErrorR\005error\0228\n\006labels\030\013 \003(\0132" +
-      " .perdure.v1.Instance.LabelsEntryR\006label" +
-      "s\022!\n\014business_key\030\014 \001(\tR\013businessKey\022/\n\005" +
-      "inbox\030\r \003(\0132\031.perdure.v1.BufferedEventR\005" +
-      "inbox\022;\n\013create_time\030\016 \001(\0132\032.google.prot" +
-      "obuf.TimestampR\ncreateTime\0229\n\nstart_time" +
-      "\030\017 \001(\0132\032.google.protobuf.TimestampR\tstar" +
-      "tTime\022;\n\013update_time\030\020 \001(\0132\032.google.prot" +
-      "obuf.TimestampR\nupdateTime\0225\n\010end_time\030\021" +
-      " \001(\0132\032.google.protobuf.TimestampR\007endTim" +
-      "e\032O\n\014OutputsEntry\022\020\n\003key\030\001 \001(\tR\003key\022)\n\005v" +
-      "alue\030\002 \001(\0132\023.perdure.v1.PayloadR\005value:\002" +
-      "8\001\0329\n\013LabelsEntry\022\020\n\003key\030\001 \001(\tR\003key\022\024\n\005v" +
-      "alue\030\002 \001(\tR\005value:\0028\001\"\354\002\n\nActiveStep\022\031\n\010" +
-      "step_ref\030\001 \001(\tR\007stepRef\022.\n\006status\030\002 \001(\0162" +
-      "\026.perdure.v1.StepStatusR\006status\022\030\n\007attem" +
-      "pt\030\003 \001(\rR\007attempt\022\026\n\006events\030\004 \003(\tR\006event" +
-      "s\0226\n\010deadline\030\005 \001(\0132\032.google.protobuf.Ti" +
-      "mestampR\010deadline\022:\n\014last_failure\030\006 \001(\0132" +
-      "\027.perdure.v1.StepFailureR\013lastFailure\022H\n" +
-      "\022attempt_start_time\030\007 \001(\0132\032.google.proto" +
-      "buf.TimestampR\020attemptStartTime\022#\n\rlost_" +
-      "attempts\030\010 \001(\rR\014lostAttempts\"\211\001\n\nStepRes" +
-      "ult\022\031\n\010step_ref\030\001 \001(\tR\007stepRef\022.\n\006status" +
-      "\030\002 \001(\0162\026.perdure.v1.StepStatusR\006status\022\024" +
-      "\n\005event\030\003 \001(\tR\005event\022\032\n\010revision\030\004 \001(\003R\010" +
-      "revision\"t\n\rInstanceError\022\031\n\010step_ref\030\001 " +
-      "\001(\tR\007stepRef\022\022\n\004type\030\002 \001(\tR\004type\022\030\n\007mess" +
-      "age\030\003 \001(\tR\007message\022\032\n\010attempts\030\004 \001(\rR\010at" +
-      "tempts\"\244\004\n\017InstanceSummary\022\037\n\013instance_i" +
-      "d\030\001 \001(\tR\ninstanceId\022\032\n\010workflow\030\002 \001(\tR\010w" +
-      "orkflow\022\030\n\007version\030\003 \001(\rR\007version\022/\n\005sta" +
-      "te\030\004 \001(\0162\031.perdure.v1.InstanceStateR\005sta" +
-      "te\022\032\n\010revision\030\005 \001(\003R\010revision\022!\n\014busine" +
-      "ss_key\030\006 \001(\tR\013businessKey\022?\n\006labels\030\007 \003(" +
-      "\0132\'.perdure.v1.InstanceSummary.LabelsEnt" +
-      "ryR\006labels\022;\n\013create_time\030\010 \001(\0132\032.google" +
-      ".protobuf.TimestampR\ncreateTime\022;\n\013updat" +
-      "e_time\030\t \001(\0132\032.google.protobuf.Timestamp" +
-      "R\nupdateTime\0225\n\010end_time\030\n \001(\0132\032.google." +
-      "protobuf.TimestampR\007endTime\022\035\n\ninbox_siz" +
-      "e\030\013 \001(\rR\tinboxSize\0329\n\013LabelsEntry\022\020\n\003key" +
-      "\030\001 \001(\tR\003key\022\024\n\005value\030\002 \001(\tR\005value:\0028\001\"5\n" +
-      "\022GetInstanceRequest\022\037\n\013instance_id\030\001 \001(\t" +
-      "R\ninstanceId\"G\n\023GetInstanceResponse\0220\n\010i" +
-      "nstance\030\001 \001(\0132\024.perdure.v1.InstanceR\010ins" +
-      "tance\"\214\003\n\024ListInstancesRequest\022\033\n\tpage_s" +
-      "ize\030\001 \001(\005R\010pageSize\022\035\n\npage_token\030\002 \001(\tR" +
-      "\tpageToken\0221\n\006states\030\003 \003(\0162\031.perdure.v1." +
-      "InstanceStateR\006states\022\032\n\010workflow\030\004 \001(\tR" +
-      "\010workflow\022D\n\006labels\030\005 \003(\0132,.perdure.v1.L" +
-      "istInstancesRequest.LabelsEntryR\006labels\022" +
-      "!\n\014business_key\030\006 \001(\tR\013businessKey\022\030\n\007ve" +
-      "rsion\030\014 \001(\rR\007version\022+\n\021unconsumed_event" +
-      "s\030\r \001(\010R\020unconsumedEvents\0329\n\013LabelsEntry" +
-      "\022\020\n\003key\030\001 \001(\tR\003key\022\024\n\005value\030\002 \001(\tR\005value" +
-      ":\0028\001\"z\n\025ListInstancesResponse\0229\n\tinstanc" +
-      "es\030\001 \003(\0132\033.perdure.v1.InstanceSummaryR\ti" +
-      "nstances\022&\n\017next_page_token\030\002 \001(\tR\rnextP" +
-      "ageToken\"\230\001\n\022ListHistoryRequest\022\037\n\013insta" +
-      "nce_id\030\001 \001(\tR\ninstanceId\022%\n\016after_revisi" +
-      "on\030\002 \001(\003R\rafterRevision\022\033\n\tpage_size\030\003 \001" +
-      "(\005R\010pageSize\022\035\n\npage_token\030\004 \001(\tR\tpageTo" +
-      "ken\"q\n\023ListHistoryResponse\0222\n\007entries\030\001 " +
-      "\003(\0132\030.perdure.v1.HistoryEntryR\007entries\022&" +
-      "\n\017next_page_token\030\002 \001(\tR\rnextPageToken\"v" +
-      "\n\024WatchInstanceRequest\022\037\n\013instance_id\030\001 " +
-      "\001(\tR\ninstanceId\022*\n\016after_revision\030\002 \001(\003H" +
-      "\000R\rafterRevision\210\001\001B\021\n\017_after_revision\"\354" +
-      "\001\n\025WatchInstanceResponse\0222\n\010snapshot\030\001 \001" +
-      "(\0132\024.perdure.v1.InstanceH\000R\010snapshot\0220\n\005" +
-      "entry\030\002 \001(\0132\030.perdure.v1.HistoryEntryH\000R" +
-      "\005entry\022:\n\theartbeat\030\003 \001(\0132\032.perdure.v1.W" +
-      "atchHeartbeatH\000R\theartbeat\022(\n\003end\030\004 \001(\0132" +
-      "\024.perdure.v1.WatchEndH\000R\003endB\007\n\005event\",\n" +
-      "\016WatchHeartbeat\022\032\n\010revision\030\001 \001(\003R\010revis" +
-      "ion\"Z\n\010WatchEnd\022\032\n\010revision\030\001 \001(\003R\010revis" +
-      "ion\0222\n\006reason\030\002 \001(\0162\032.perdure.v1.WatchEn" +
-      "dReasonR\006reason\"o\n\025CancelInstanceRequest" +
-      "\022\037\n\013instance_id\030\001 \001(\tR\ninstanceId\0225\n\004opt" +
-      "s\030\002 \001(\0132!.perdure.v1.CancelInstanceOptio" +
-      "nsR\004opts\"N\n\025CancelInstanceOptions\022\035\n\nreq" +
-      "uest_id\030\001 \001(\tR\trequestId\022\026\n\006reason\030\002 \001(\t" +
-      "R\006reason\"4\n\026CancelInstanceResponse\022\032\n\010re" +
-      "vision\030\001 \001(\003R\010revision\"m\n\024RetryInstanceR" +
-      "equest\022\037\n\013instance_id\030\001 \001(\tR\ninstanceId\022" +
-      "4\n\004opts\030\002 \001(\0132 .perdure.v1.RetryInstance" +
-      "OptionsR\004opts\"5\n\024RetryInstanceOptions\022\035\n" +
-      "\nrequest_id\030\001 \001(\tR\trequestId\"3\n\025RetryIns" +
-      "tanceResponse\022\032\n\010revision\030\001 \001(\003R\010revisio" +
-      "n*\332\001\n\rInstanceState\022\036\n\032INSTANCE_STATE_UN" +
-      "SPECIFIED\020\000\022\032\n\026INSTANCE_STATE_PENDING\020\001\022" +
-      "\032\n\026INSTANCE_STATE_RUNNING\020\002\022\032\n\026INSTANCE_" +
-      "STATE_WAITING\020\003\022\034\n\030INSTANCE_STATE_COMPLE" +
-      "TED\020\004\022\031\n\025INSTANCE_STATE_FAILED\020\005\022\034\n\030INST" +
-      "ANCE_STATE_CANCELLED\020\006*\306\002\n\nStepStatus\022\033\n" +
-      "\027STEP_STATUS_UNSPECIFIED\020\000\022\031\n\025STEP_STATU" +
-      "S_SCHEDULED\020\001\022\033\n\027STEP_STATUS_NO_EXECUTOR" +
-      "\020\002\022\027\n\023STEP_STATUS_RUNNING\020\003\022\033\n\027STEP_STAT" +
-      "US_BACKING_OFF\020\004\022\027\n\023STEP_STATUS_WAITING\020" +
-      "\005\022\030\n\024STEP_STATUS_SLEEPING\020\006\022\026\n\022STEP_STAT" +
-      "US_HALTED\020\007\022\030\n\024STEP_STATUS_FINISHED\020\010\022\027\n" +
-      "\023STEP_STATUS_SKIPPED\020\t\022\027\n\023STEP_STATUS_JO" +
-      "INING\020\n\022\026\n\022STEP_STATUS_FAILED\020\013*\200\001\n\016Watc" +
-      "hEndReason\022 \n\034WATCH_END_REASON_UNSPECIFI" +
-      "ED\020\000\022&\n\"WATCH_END_REASON_INSTANCE_FINISH" +
-      "ED\020\001\022$\n WATCH_END_REASON_SERVER_DRAINING" +
-      "\020\0022\216\004\n\017InstanceService\022N\n\013GetInstance\022\036." +
-      "perdure.v1.GetInstanceRequest\032\037.perdure." +
-      "v1.GetInstanceResponse\022T\n\rListInstances\022" +
-      " .perdure.v1.ListInstancesRequest\032!.perd" +
-      "ure.v1.ListInstancesResponse\022N\n\013ListHist" +
-      "ory\022\036.perdure.v1.ListHistoryRequest\032\037.pe" +
-      "rdure.v1.ListHistoryResponse\022V\n\rWatchIns" +
-      "tance\022 .perdure.v1.WatchInstanceRequest\032" +
-      "!.perdure.v1.WatchInstanceResponse0\001\022W\n\016" +
-      "CancelInstance\022!.perdure.v1.CancelInstan" +
-      "ceRequest\032\".perdure.v1.CancelInstanceRes" +
-      "ponse\022T\n\rRetryInstance\022 .perdure.v1.Retr" +
-      "yInstanceRequest\032!.perdure.v1.RetryInsta" +
-      "nceResponseB\236\001\n\016dev.perdure.v1B\024Instance" +
-      "ServiceProtoP\001Z#perdure.dev/go/perdure/v" +
-      "1;perdurev1\242\002\003PDR\252\002\nPerdure.V1\272\002\007Perdure" +
-      "\312\002\nPerdure\\V1\342\002\026Perdure\\V1\\GPBMetadata\352\002" +
-      "\013Perdure::V1b\006proto3"
+      "\022\032\n\010revision\030\005 \001(\003R\010revision\022)\n\005input\030\006 " +
+      "\001(\0132\023.perdure.v1.PayloadR\005input\022;\n\007outpu" +
+      "ts\030\007 \003(\0132!.perdure.v1.Instance.OutputsEn" +
+      "tryR\007outputs\0229\n\014active_steps\030\010 \003(\0132\026.per" +
+      "dure.v1.ActiveStepR\013activeSteps\0229\n\014step_" +
+      "results\030\t \003(\0132\026.perdure.v1.StepResultR\013s" +
+      "tepResults\0221\n\005error\030\n \001(\0132\033.perdure.v1.I" +
+      "nstanceFailureR\005error\0228\n\006labels\030\013 \003(\0132 ." +
+      "perdure.v1.Instance.LabelsEntryR\006labels\022" +
+      "!\n\014business_key\030\014 \001(\tR\013businessKey\022/\n\005in" +
+      "box\030\r \003(\0132\031.perdure.v1.BufferedEventR\005in" +
+      "box\022;\n\013create_time\030\016 \001(\0132\032.google.protob" +
+      "uf.TimestampR\ncreateTime\0229\n\nstart_time\030\017" +
+      " \001(\0132\032.google.protobuf.TimestampR\tstartT" +
+      "ime\022;\n\013update_time\030\020 \001(\0132\032.google.protob" +
+      "uf.TimestampR\nupdateTime\0225\n\010end_time\030\021 \001" +
+      "(\0132\032.google.protobuf.TimestampR\007endTime\032" +
+      "O\n\014OutputsEntry\022\020\n\003key\030\001 \001(\tR\003key\022)\n\005val" +
+      "ue\030\002 \001(\0132\023.perdure.v1.PayloadR\005value:\0028\001" +
+      "\0329\n\013LabelsEntry\022\020\n\003key\030\001 \001(\tR\003key\022\024\n\005val" +
+      "ue\030\002 \001(\tR\005value:\0028\001\"\351\002\n\nActiveStep\022\031\n\010st" +
+      "ep_ref\030\001 \001(\tR\007stepRef\022+\n\005state\030\002 \001(\0162\025.p" +
+      "erdure.v1.StepStateR\005state\022\030\n\007attempt\030\003 " +
+      "\001(\rR\007attempt\022\026\n\006events\030\004 \003(\tR\006events\0226\n\010" +
+      "deadline\030\005 \001(\0132\032.google.protobuf.Timesta" +
+      "mpR\010deadline\022:\n\014last_failure\030\006 \001(\0132\027.per" +
+      "dure.v1.StepFailureR\013lastFailure\022H\n\022atte" +
+      "mpt_start_time\030\007 \001(\0132\032.google.protobuf.T" +
+      "imestampR\020attemptStartTime\022#\n\rlost_attem" +
+      "pts\030\010 \001(\rR\014lostAttempts\"\206\001\n\nStepResult\022\031" +
+      "\n\010step_ref\030\001 \001(\tR\007stepRef\022+\n\005state\030\002 \001(\016" +
+      "2\025.perdure.v1.StepStateR\005state\022\024\n\005event\030" +
+      "\003 \001(\tR\005event\022\032\n\010revision\030\004 \001(\003R\010revision" +
+      "\"v\n\017InstanceFailure\022\031\n\010step_ref\030\001 \001(\tR\007s" +
+      "tepRef\022\022\n\004type\030\002 \001(\tR\004type\022\030\n\007message\030\003 " +
+      "\001(\tR\007message\022\032\n\010attempts\030\004 \001(\rR\010attempts" +
+      "\"\244\004\n\017InstanceSummary\022\037\n\013instance_id\030\001 \001(" +
+      "\tR\ninstanceId\022\032\n\010workflow\030\002 \001(\tR\010workflo" +
+      "w\022\030\n\007version\030\003 \001(\rR\007version\022/\n\005state\030\004 \001" +
+      "(\0162\031.perdure.v1.InstanceStateR\005state\022\032\n\010" +
+      "revision\030\005 \001(\003R\010revision\022!\n\014business_key" +
+      "\030\006 \001(\tR\013businessKey\022?\n\006labels\030\007 \003(\0132\'.pe" +
+      "rdure.v1.InstanceSummary.LabelsEntryR\006la" +
+      "bels\022;\n\013create_time\030\010 \001(\0132\032.google.proto" +
+      "buf.TimestampR\ncreateTime\022;\n\013update_time" +
+      "\030\t \001(\0132\032.google.protobuf.TimestampR\nupda" +
+      "teTime\0225\n\010end_time\030\n \001(\0132\032.google.protob" +
+      "uf.TimestampR\007endTime\022\035\n\ninbox_size\030\013 \001(" +
+      "\rR\tinboxSize\0329\n\013LabelsEntry\022\020\n\003key\030\001 \001(\t" +
+      "R\003key\022\024\n\005value\030\002 \001(\tR\005value:\0028\001\"5\n\022GetIn" +
+      "stanceRequest\022\037\n\013instance_id\030\001 \001(\tR\ninst" +
+      "anceId\"G\n\023GetInstanceResponse\0220\n\010instanc" +
+      "e\030\001 \001(\0132\024.perdure.v1.InstanceR\010instance\"" +
+      "\214\003\n\024ListInstancesRequest\022\033\n\tpage_size\030\001 " +
+      "\001(\005R\010pageSize\022\035\n\npage_token\030\002 \001(\tR\tpageT" +
+      "oken\0221\n\006states\030\003 \003(\0162\031.perdure.v1.Instan" +
+      "ceStateR\006states\022\032\n\010workflow\030\004 \001(\tR\010workf" +
+      "low\022D\n\006labels\030\005 \003(\0132,.perdure.v1.ListIns" +
+      "tancesRequest.LabelsEntryR\006labels\022!\n\014bus" +
+      "iness_key\030\006 \001(\tR\013businessKey\022\030\n\007version\030" +
+      "\014 \001(\rR\007version\022+\n\021unconsumed_events\030\r \001(" +
+      "\010R\020unconsumedEvents\0329\n\013LabelsEntry\022\020\n\003ke" +
+      "y\030\001 \001(\tR\003key\022\024\n\005value\030\002 \001(\tR\005value:\0028\001\"z" +
+      "\n\025ListInstancesResponse\0229\n\tinstances\030\001 \003" +
+      "(\0132\033.perdure.v1.InstanceSummaryR\tinstanc" +
+      "es\022&\n\017next_page_token\030\002 \001(\tR\rnextPageTok" +
+      "en\"\230\001\n\022ListHistoryRequest\022\037\n\013instance_id" +
+      "\030\001 \001(\tR\ninstanceId\022%\n\016after_revision\030\002 \001" +
+      "(\003R\rafterRevision\022\033\n\tpage_size\030\003 \001(\005R\010pa" +
+      "geSize\022\035\n\npage_token\030\004 \001(\tR\tpageToken\"q\n" +
+      "\023ListHistoryResponse\0222\n\007entries\030\001 \003(\0132\030." +
+      "perdure.v1.HistoryEntryR\007entries\022&\n\017next" +
+      "_page_token\030\002 \001(\tR\rnextPageToken\"v\n\024Watc" +
+      "hInstanceRequest\022\037\n\013instance_id\030\001 \001(\tR\ni" +
+      "nstanceId\022*\n\016after_revision\030\002 \001(\003H\000R\raft" +
+      "erRevision\210\001\001B\021\n\017_after_revision\"\354\001\n\025Wat" +
+      "chInstanceResponse\0222\n\010snapshot\030\001 \001(\0132\024.p" +
+      "erdure.v1.InstanceH\000R\010snapshot\0220\n\005entry\030" +
+      "\002 \001(\0132\030.perdure.v1.HistoryEntryH\000R\005entry" +
+      "\022:\n\theartbeat\030\003 \001(\0132\032.perdure.v1.WatchHe" +
+      "artbeatH\000R\theartbeat\022(\n\003end\030\004 \001(\0132\024.perd" +
+      "ure.v1.WatchEndH\000R\003endB\007\n\005event\",\n\016Watch" +
+      "Heartbeat\022\032\n\010revision\030\001 \001(\003R\010revision\"Z\n" +
+      "\010WatchEnd\022\032\n\010revision\030\001 \001(\003R\010revision\0222\n" +
+      "\006reason\030\002 \001(\0162\032.perdure.v1.WatchEndReaso" +
+      "nR\006reason\"o\n\025CancelInstanceRequest\022\037\n\013in" +
+      "stance_id\030\001 \001(\tR\ninstanceId\0225\n\004opts\030\002 \001(" +
+      "\0132!.perdure.v1.CancelInstanceOptionsR\004op" +
+      "ts\"N\n\025CancelInstanceOptions\022\035\n\nrequest_i" +
+      "d\030\001 \001(\tR\trequestId\022\026\n\006reason\030\002 \001(\tR\006reas" +
+      "on\"4\n\026CancelInstanceResponse\022\032\n\010revision" +
+      "\030\001 \001(\003R\010revision\"m\n\024RetryInstanceRequest" +
+      "\022\037\n\013instance_id\030\001 \001(\tR\ninstanceId\0224\n\004opt" +
+      "s\030\002 \001(\0132 .perdure.v1.RetryInstanceOption" +
+      "sR\004opts\"5\n\024RetryInstanceOptions\022\035\n\nreque" +
+      "st_id\030\001 \001(\tR\trequestId\"3\n\025RetryInstanceR" +
+      "esponse\022\032\n\010revision\030\001 \001(\003R\010revision*\332\001\n\r" +
+      "InstanceState\022\036\n\032INSTANCE_STATE_UNSPECIF" +
+      "IED\020\000\022\032\n\026INSTANCE_STATE_PENDING\020\001\022\032\n\026INS" +
+      "TANCE_STATE_RUNNING\020\002\022\032\n\026INSTANCE_STATE_" +
+      "WAITING\020\003\022\034\n\030INSTANCE_STATE_COMPLETED\020\004\022" +
+      "\031\n\025INSTANCE_STATE_FAILED\020\005\022\034\n\030INSTANCE_S" +
+      "TATE_CANCELLED\020\006*\271\002\n\tStepState\022\032\n\026STEP_S" +
+      "TATE_UNSPECIFIED\020\000\022\025\n\021STEP_STATE_QUEUED\020" +
+      "\001\022\030\n\024STEP_STATE_NO_WORKER\020\002\022\026\n\022STEP_STAT" +
+      "E_RUNNING\020\003\022\032\n\026STEP_STATE_BACKING_OFF\020\004\022" +
+      "\026\n\022STEP_STATE_WAITING\020\005\022\027\n\023STEP_STATE_SL" +
+      "EEPING\020\006\022\032\n\026STEP_STATE_INTERRUPTED\020\007\022\027\n\023" +
+      "STEP_STATE_FINISHED\020\010\022\026\n\022STEP_STATE_SKIP" +
+      "PED\020\t\022\026\n\022STEP_STATE_JOINING\020\n\022\025\n\021STEP_ST" +
+      "ATE_FAILED\020\013*}\n\016WatchEndReason\022 \n\034WATCH_" +
+      "END_REASON_UNSPECIFIED\020\000\022#\n\037WATCH_END_RE" +
+      "ASON_INSTANCE_ENDED\020\001\022$\n WATCH_END_REASO" +
+      "N_SERVER_DRAINING\020\0022\216\004\n\017InstanceService\022" +
+      "N\n\013GetInstance\022\036.perdure.v1.GetInstanceR" +
+      "equest\032\037.perdure.v1.GetInstanceResponse\022" +
+      "T\n\rListInstances\022 .perdure.v1.ListInstan" +
+      "cesRequest\032!.perdure.v1.ListInstancesRes" +
+      "ponse\022N\n\013ListHistory\022\036.perdure.v1.ListHi" +
+      "storyRequest\032\037.perdure.v1.ListHistoryRes" +
+      "ponse\022V\n\rWatchInstance\022 .perdure.v1.Watc" +
+      "hInstanceRequest\032!.perdure.v1.WatchInsta" +
+      "nceResponse0\001\022W\n\016CancelInstance\022!.perdur" +
+      "e.v1.CancelInstanceRequest\032\".perdure.v1." +
+      "CancelInstanceResponse\022T\n\rRetryInstance\022" +
+      " .perdure.v1.RetryInstanceRequest\032!.perd" +
+      "ure.v1.RetryInstanceResponseB\236\001\n\016dev.per" +
+      "dure.v1B\024InstanceServiceProtoP\001Z#perdure" +
+      ".dev/go/perdure/v1;perdurev1\242\002\003PDR\252\002\nPer" +
+      "dure.V1\272\002\007Perdure\312\002\nPerdure\\V1\342\002\026Perdure" +
+      "\\V1\\GPBMetadata\352\002\013Perdure::V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -301,7 +300,7 @@ public final class InstanceServiceProto {
     internal_static_perdure_v1_Instance_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_perdure_v1_Instance_descriptor,
-        new java.lang.String[] { "InstanceId", "Workflow", "Version", "State", "Revision", "Initial", "Outputs", "ActiveSteps", "StepResults", "Error", "Labels", "BusinessKey", "Inbox", "CreateTime", "StartTime", "UpdateTime", "EndTime", });
+        new java.lang.String[] { "InstanceId", "Workflow", "Version", "State", "Revision", "Input", "Outputs", "ActiveSteps", "StepResults", "Error", "Labels", "BusinessKey", "Inbox", "CreateTime", "StartTime", "UpdateTime", "EndTime", });
     internal_static_perdure_v1_Instance_OutputsEntry_descriptor =
       internal_static_perdure_v1_Instance_descriptor.getNestedTypes().get(0);
     internal_static_perdure_v1_Instance_OutputsEntry_fieldAccessorTable = new
@@ -319,18 +318,18 @@ public final class InstanceServiceProto {
     internal_static_perdure_v1_ActiveStep_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_perdure_v1_ActiveStep_descriptor,
-        new java.lang.String[] { "StepRef", "Status", "Attempt", "Events", "Deadline", "LastFailure", "AttemptStartTime", "LostAttempts", });
+        new java.lang.String[] { "StepRef", "State", "Attempt", "Events", "Deadline", "LastFailure", "AttemptStartTime", "LostAttempts", });
     internal_static_perdure_v1_StepResult_descriptor =
       getDescriptor().getMessageTypes().get(2);
     internal_static_perdure_v1_StepResult_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_perdure_v1_StepResult_descriptor,
-        new java.lang.String[] { "StepRef", "Status", "Event", "Revision", });
-    internal_static_perdure_v1_InstanceError_descriptor =
+        new java.lang.String[] { "StepRef", "State", "Event", "Revision", });
+    internal_static_perdure_v1_InstanceFailure_descriptor =
       getDescriptor().getMessageTypes().get(3);
-    internal_static_perdure_v1_InstanceError_fieldAccessorTable = new
+    internal_static_perdure_v1_InstanceFailure_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
-        internal_static_perdure_v1_InstanceError_descriptor,
+        internal_static_perdure_v1_InstanceFailure_descriptor,
         new java.lang.String[] { "StepRef", "Type", "Message", "Attempts", });
     internal_static_perdure_v1_InstanceSummary_descriptor =
       getDescriptor().getMessageTypes().get(4);

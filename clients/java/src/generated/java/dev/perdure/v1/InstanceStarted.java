@@ -216,18 +216,18 @@ private static final long serialVersionUID = 0L;
     }
   }
 
-  public static final int INITIAL_FIELD_NUMBER = 5;
-  private dev.perdure.v1.PayloadInfo initial_;
+  public static final int INPUT_FIELD_NUMBER = 5;
+  private dev.perdure.v1.PayloadInfo input_;
   /**
    * <pre>
    * The initial context's size and digest.
    * </pre>
    *
-   * <code>.perdure.v1.PayloadInfo initial = 5 [json_name = "initial"];</code>
-   * @return Whether the initial field is set.
+   * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
+   * @return Whether the input field is set.
    */
   @java.lang.Override
-  public boolean hasInitial() {
+  public boolean hasInput() {
     return ((bitField0_ & 0x00000001) != 0);
   }
   /**
@@ -235,23 +235,23 @@ private static final long serialVersionUID = 0L;
    * The initial context's size and digest.
    * </pre>
    *
-   * <code>.perdure.v1.PayloadInfo initial = 5 [json_name = "initial"];</code>
-   * @return The initial.
+   * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
+   * @return The input.
    */
   @java.lang.Override
-  public dev.perdure.v1.PayloadInfo getInitial() {
-    return initial_ == null ? dev.perdure.v1.PayloadInfo.getDefaultInstance() : initial_;
+  public dev.perdure.v1.PayloadInfo getInput() {
+    return input_ == null ? dev.perdure.v1.PayloadInfo.getDefaultInstance() : input_;
   }
   /**
    * <pre>
    * The initial context's size and digest.
    * </pre>
    *
-   * <code>.perdure.v1.PayloadInfo initial = 5 [json_name = "initial"];</code>
+   * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
    */
   @java.lang.Override
-  public dev.perdure.v1.PayloadInfoOrBuilder getInitialOrBuilder() {
-    return initial_ == null ? dev.perdure.v1.PayloadInfo.getDefaultInstance() : initial_;
+  public dev.perdure.v1.PayloadInfoOrBuilder getInputOrBuilder() {
+    return input_ == null ? dev.perdure.v1.PayloadInfo.getDefaultInstance() : input_;
   }
 
   public static final int BUSINESS_KEY_FIELD_NUMBER = 6;
@@ -461,7 +461,7 @@ java.lang.String defaultValue) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 4, startStep_);
     }
     if (((bitField0_ & 0x00000001) != 0)) {
-      output.writeMessage(5, getInitial());
+      output.writeMessage(5, getInput());
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(businessKey_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 6, businessKey_);
@@ -499,7 +499,7 @@ java.lang.String defaultValue) {
     }
     if (((bitField0_ & 0x00000001) != 0)) {
       size += com.google.protobuf.CodedOutputStream
-        .computeMessageSize(5, getInitial());
+        .computeMessageSize(5, getInput());
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(businessKey_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(6, businessKey_);
@@ -541,10 +541,10 @@ java.lang.String defaultValue) {
         .equals(other.getDefinitionDigest())) return false;
     if (!getStartStep()
         .equals(other.getStartStep())) return false;
-    if (hasInitial() != other.hasInitial()) return false;
-    if (hasInitial()) {
-      if (!getInitial()
-          .equals(other.getInitial())) return false;
+    if (hasInput() != other.hasInput()) return false;
+    if (hasInput()) {
+      if (!getInput()
+          .equals(other.getInput())) return false;
     }
     if (!getBusinessKey()
         .equals(other.getBusinessKey())) return false;
@@ -574,9 +574,9 @@ java.lang.String defaultValue) {
     hash = (53 * hash) + getDefinitionDigest().hashCode();
     hash = (37 * hash) + START_STEP_FIELD_NUMBER;
     hash = (53 * hash) + getStartStep().hashCode();
-    if (hasInitial()) {
-      hash = (37 * hash) + INITIAL_FIELD_NUMBER;
-      hash = (53 * hash) + getInitial().hashCode();
+    if (hasInput()) {
+      hash = (37 * hash) + INPUT_FIELD_NUMBER;
+      hash = (53 * hash) + getInput().hashCode();
     }
     hash = (37 * hash) + BUSINESS_KEY_FIELD_NUMBER;
     hash = (53 * hash) + getBusinessKey().hashCode();
@@ -744,7 +744,7 @@ java.lang.String defaultValue) {
     private void maybeForceBuilderInitialization() {
       if (com.google.protobuf.GeneratedMessageV3
               .alwaysUseFieldBuilders) {
-        getInitialFieldBuilder();
+        getInputFieldBuilder();
         getStartDelayFieldBuilder();
       }
     }
@@ -756,10 +756,10 @@ java.lang.String defaultValue) {
       version_ = 0;
       definitionDigest_ = "";
       startStep_ = "";
-      initial_ = null;
-      if (initialBuilder_ != null) {
-        initialBuilder_.dispose();
-        initialBuilder_ = null;
+      input_ = null;
+      if (inputBuilder_ != null) {
+        inputBuilder_.dispose();
+        inputBuilder_ = null;
       }
       businessKey_ = "";
       internalGetMutableLabels().clear();
@@ -815,9 +815,9 @@ java.lang.String defaultValue) {
       }
       int to_bitField0_ = 0;
       if (((from_bitField0_ & 0x00000010) != 0)) {
-        result.initial_ = initialBuilder_ == null
-            ? initial_
-            : initialBuilder_.build();
+        result.input_ = inputBuilder_ == null
+            ? input_
+            : inputBuilder_.build();
         to_bitField0_ |= 0x00000001;
       }
       if (((from_bitField0_ & 0x00000020) != 0)) {
@@ -898,8 +898,8 @@ java.lang.String defaultValue) {
         bitField0_ |= 0x00000008;
         onChanged();
       }
-      if (other.hasInitial()) {
-        mergeInitial(other.getInitial());
+      if (other.hasInput()) {
+        mergeInput(other.getInput());
       }
       if (!other.getBusinessKey().isEmpty()) {
         businessKey_ = other.businessKey_;
@@ -960,7 +960,7 @@ java.lang.String defaultValue) {
             } // case 34
             case 42: {
               input.readMessage(
-                  getInitialFieldBuilder().getBuilder(),
+                  getInputFieldBuilder().getBuilder(),
                   extensionRegistry);
               bitField0_ |= 0x00000010;
               break;
@@ -1323,18 +1323,18 @@ java.lang.String defaultValue) {
       return this;
     }
 
-    private dev.perdure.v1.PayloadInfo initial_;
+    private dev.perdure.v1.PayloadInfo input_;
     private com.google.protobuf.SingleFieldBuilderV3<
-        dev.perdure.v1.PayloadInfo, dev.perdure.v1.PayloadInfo.Builder, dev.perdure.v1.PayloadInfoOrBuilder> initialBuilder_;
+        dev.perdure.v1.PayloadInfo, dev.perdure.v1.PayloadInfo.Builder, dev.perdure.v1.PayloadInfoOrBuilder> inputBuilder_;
     /**
      * <pre>
      * The initial context's size and digest.
      * </pre>
      *
-     * <code>.perdure.v1.PayloadInfo initial = 5 [json_name = "initial"];</code>
-     * @return Whether the initial field is set.
+     * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
+     * @return Whether the input field is set.
      */
-    public boolean hasInitial() {
+    public boolean hasInput() {
       return ((bitField0_ & 0x00000010) != 0);
     }
     /**
@@ -1342,14 +1342,14 @@ java.lang.String defaultValue) {
      * The initial context's size and digest.
      * </pre>
      *
-     * <code>.perdure.v1.PayloadInfo initial = 5 [json_name = "initial"];</code>
-     * @return The initial.
+     * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
+     * @return The input.
      */
-    public dev.perdure.v1.PayloadInfo getInitial() {
-      if (initialBuilder_ == null) {
-        return initial_ == null ? dev.perdure.v1.PayloadInfo.getDefaultInstance() : initial_;
+    public dev.perdure.v1.PayloadInfo getInput() {
+      if (inputBuilder_ == null) {
+        return input_ == null ? dev.perdure.v1.PayloadInfo.getDefaultInstance() : input_;
       } else {
-        return initialBuilder_.getMessage();
+        return inputBuilder_.getMessage();
       }
     }
     /**
@@ -1357,16 +1357,16 @@ java.lang.String defaultValue) {
      * The initial context's size and digest.
      * </pre>
      *
-     * <code>.perdure.v1.PayloadInfo initial = 5 [json_name = "initial"];</code>
+     * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
      */
-    public Builder setInitial(dev.perdure.v1.PayloadInfo value) {
-      if (initialBuilder_ == null) {
+    public Builder setInput(dev.perdure.v1.PayloadInfo value) {
+      if (inputBuilder_ == null) {
         if (value == null) {
           throw new NullPointerException();
         }
-        initial_ = value;
+        input_ = value;
       } else {
-        initialBuilder_.setMessage(value);
+        inputBuilder_.setMessage(value);
       }
       bitField0_ |= 0x00000010;
       onChanged();
@@ -1377,14 +1377,14 @@ java.lang.String defaultValue) {
      * The initial context's size and digest.
      * </pre>
      *
-     * <code>.perdure.v1.PayloadInfo initial = 5 [json_name = "initial"];</code>
+     * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
      */
-    public Builder setInitial(
+    public Builder setInput(
         dev.perdure.v1.PayloadInfo.Builder builderForValue) {
-      if (initialBuilder_ == null) {
-        initial_ = builderForValue.build();
+      if (inputBuilder_ == null) {
+        input_ = builderForValue.build();
       } else {
-        initialBuilder_.setMessage(builderForValue.build());
+        inputBuilder_.setMessage(builderForValue.build());
       }
       bitField0_ |= 0x00000010;
       onChanged();
@@ -1395,21 +1395,21 @@ java.lang.String defaultValue) {
      * The initial context's size and digest.
      * </pre>
      *
-     * <code>.perdure.v1.PayloadInfo initial = 5 [json_name = "initial"];</code>
+     * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
      */
-    public Builder mergeInitial(dev.perdure.v1.PayloadInfo value) {
-      if (initialBuilder_ == null) {
+    public Builder mergeInput(dev.perdure.v1.PayloadInfo value) {
+      if (inputBuilder_ == null) {
         if (((bitField0_ & 0x00000010) != 0) &&
-          initial_ != null &&
-          initial_ != dev.perdure.v1.PayloadInfo.getDefaultInstance()) {
-          getInitialBuilder().mergeFrom(value);
+          input_ != null &&
+          input_ != dev.perdure.v1.PayloadInfo.getDefaultInstance()) {
+          getInputBuilder().mergeFrom(value);
         } else {
-          initial_ = value;
+          input_ = value;
         }
       } else {
-        initialBuilder_.mergeFrom(value);
+        inputBuilder_.mergeFrom(value);
       }
-      if (initial_ != null) {
+      if (input_ != null) {
         bitField0_ |= 0x00000010;
         onChanged();
       }
@@ -1420,14 +1420,14 @@ java.lang.String defaultValue) {
      * The initial context's size and digest.
      * </pre>
      *
-     * <code>.perdure.v1.PayloadInfo initial = 5 [json_name = "initial"];</code>
+     * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
      */
-    public Builder clearInitial() {
+    public Builder clearInput() {
       bitField0_ = (bitField0_ & ~0x00000010);
-      initial_ = null;
-      if (initialBuilder_ != null) {
-        initialBuilder_.dispose();
-        initialBuilder_ = null;
+      input_ = null;
+      if (inputBuilder_ != null) {
+        inputBuilder_.dispose();
+        inputBuilder_ = null;
       }
       onChanged();
       return this;
@@ -1437,26 +1437,26 @@ java.lang.String defaultValue) {
      * The initial context's size and digest.
      * </pre>
      *
-     * <code>.perdure.v1.PayloadInfo initial = 5 [json_name = "initial"];</code>
+     * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
      */
-    public dev.perdure.v1.PayloadInfo.Builder getInitialBuilder() {
+    public dev.perdure.v1.PayloadInfo.Builder getInputBuilder() {
       bitField0_ |= 0x00000010;
       onChanged();
-      return getInitialFieldBuilder().getBuilder();
+      return getInputFieldBuilder().getBuilder();
     }
     /**
      * <pre>
      * The initial context's size and digest.
      * </pre>
      *
-     * <code>.perdure.v1.PayloadInfo initial = 5 [json_name = "initial"];</code>
+     * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
      */
-    public dev.perdure.v1.PayloadInfoOrBuilder getInitialOrBuilder() {
-      if (initialBuilder_ != null) {
-        return initialBuilder_.getMessageOrBuilder();
+    public dev.perdure.v1.PayloadInfoOrBuilder getInputOrBuilder() {
+      if (inputBuilder_ != null) {
+        return inputBuilder_.getMessageOrBuilder();
       } else {
-        return initial_ == null ?
-            dev.perdure.v1.PayloadInfo.getDefaultInstance() : initial_;
+        return input_ == null ?
+            dev.perdure.v1.PayloadInfo.getDefaultInstance() : input_;
       }
     }
     /**
@@ -1464,20 +1464,20 @@ java.lang.String defaultValue) {
      * The initial context's size and digest.
      * </pre>
      *
-     * <code>.perdure.v1.PayloadInfo initial = 5 [json_name = "initial"];</code>
+     * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
      */
     private com.google.protobuf.SingleFieldBuilderV3<
         dev.perdure.v1.PayloadInfo, dev.perdure.v1.PayloadInfo.Builder, dev.perdure.v1.PayloadInfoOrBuilder> 
-        getInitialFieldBuilder() {
-      if (initialBuilder_ == null) {
-        initialBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
+        getInputFieldBuilder() {
+      if (inputBuilder_ == null) {
+        inputBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
             dev.perdure.v1.PayloadInfo, dev.perdure.v1.PayloadInfo.Builder, dev.perdure.v1.PayloadInfoOrBuilder>(
-                getInitial(),
+                getInput(),
                 getParentForChildren(),
                 isClean());
-        initial_ = null;
+        input_ = null;
       }
-      return initialBuilder_;
+      return inputBuilder_;
     }
 
     private java.lang.Object businessKey_ = "";

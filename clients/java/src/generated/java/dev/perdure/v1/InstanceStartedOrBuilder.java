@@ -83,27 +83,27 @@ public interface InstanceStartedOrBuilder extends
    * The initial context's size and digest.
    * </pre>
    *
-   * <code>.perdure.v1.PayloadInfo initial = 5 [json_name = "initial"];</code>
-   * @return Whether the initial field is set.
+   * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
+   * @return Whether the input field is set.
    */
-  boolean hasInitial();
+  boolean hasInput();
   /**
    * <pre>
    * The initial context's size and digest.
    * </pre>
    *
-   * <code>.perdure.v1.PayloadInfo initial = 5 [json_name = "initial"];</code>
-   * @return The initial.
+   * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
+   * @return The input.
    */
-  dev.perdure.v1.PayloadInfo getInitial();
+  dev.perdure.v1.PayloadInfo getInput();
   /**
    * <pre>
    * The initial context's size and digest.
    * </pre>
    *
-   * <code>.perdure.v1.PayloadInfo initial = 5 [json_name = "initial"];</code>
+   * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
    */
-  dev.perdure.v1.PayloadInfoOrBuilder getInitialOrBuilder();
+  dev.perdure.v1.PayloadInfoOrBuilder getInputOrBuilder();
 
   /**
    * <pre>

@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * How a task's failures are retried. The pause after failure n is min(max, initial *
+ * How a task's failures are retried. The pause after failure n is min(max_backoff, initial_backoff *
  * multiplier^(n-1)), shortened by up to the share `jitter` at random.
  * </pre>
  *
@@ -60,18 +60,18 @@ private static final long serialVersionUID = 0L;
     return maxAttempts_;
   }
 
-  public static final int INITIAL_FIELD_NUMBER = 2;
-  private com.google.protobuf.Duration initial_;
+  public static final int INITIAL_BACKOFF_FIELD_NUMBER = 2;
+  private com.google.protobuf.Duration initialBackoff_;
   /**
    * <pre>
    * The first pause.
    * </pre>
    *
-   * <code>.google.protobuf.Duration initial = 2 [json_name = "initial"];</code>
-   * @return Whether the initial field is set.
+   * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
+   * @return Whether the initialBackoff field is set.
    */
   @java.lang.Override
-  public boolean hasInitial() {
+  public boolean hasInitialBackoff() {
     return ((bitField0_ & 0x00000001) != 0);
   }
   /**
@@ -79,37 +79,37 @@ private static final long serialVersionUID = 0L;
    * The first pause.
    * </pre>
    *
-   * <code>.google.protobuf.Duration initial = 2 [json_name = "initial"];</code>
-   * @return The initial.
+   * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
+   * @return The initialBackoff.
    */
   @java.lang.Override
-  public com.google.protobuf.Duration getInitial() {
-    return initial_ == null ? com.google.protobuf.Duration.getDefaultInstance() : initial_;
+  public com.google.protobuf.Duration getInitialBackoff() {
+    return initialBackoff_ == null ? com.google.protobuf.Duration.getDefaultInstance() : initialBackoff_;
   }
   /**
    * <pre>
    * The first pause.
    * </pre>
    *
-   * <code>.google.protobuf.Duration initial = 2 [json_name = "initial"];</code>
+   * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
    */
   @java.lang.Override
-  public com.google.protobuf.DurationOrBuilder getInitialOrBuilder() {
-    return initial_ == null ? com.google.protobuf.Duration.getDefaultInstance() : initial_;
+  public com.google.protobuf.DurationOrBuilder getInitialBackoffOrBuilder() {
+    return initialBackoff_ == null ? com.google.protobuf.Duration.getDefaultInstance() : initialBackoff_;
   }
 
-  public static final int MAX_FIELD_NUMBER = 3;
-  private com.google.protobuf.Duration max_;
+  public static final int MAX_BACKOFF_FIELD_NUMBER = 3;
+  private com.google.protobuf.Duration maxBackoff_;
   /**
    * <pre>
    * The longest pause.
    * </pre>
    *
-   * <code>.google.protobuf.Duration max = 3 [json_name = "max"];</code>
-   * @return Whether the max field is set.
+   * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
+   * @return Whether the maxBackoff field is set.
    */
   @java.lang.Override
-  public boolean hasMax() {
+  public boolean hasMaxBackoff() {
     return ((bitField0_ & 0x00000002) != 0);
   }
   /**
@@ -117,23 +117,23 @@ private static final long serialVersionUID = 0L;
    * The longest pause.
    * </pre>
    *
-   * <code>.google.protobuf.Duration max = 3 [json_name = "max"];</code>
-   * @return The max.
+   * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
+   * @return The maxBackoff.
    */
   @java.lang.Override
-  public com.google.protobuf.Duration getMax() {
-    return max_ == null ? com.google.protobuf.Duration.getDefaultInstance() : max_;
+  public com.google.protobuf.Duration getMaxBackoff() {
+    return maxBackoff_ == null ? com.google.protobuf.Duration.getDefaultInstance() : maxBackoff_;
   }
   /**
    * <pre>
    * The longest pause.
    * </pre>
    *
-   * <code>.google.protobuf.Duration max = 3 [json_name = "max"];</code>
+   * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
    */
   @java.lang.Override
-  public com.google.protobuf.DurationOrBuilder getMaxOrBuilder() {
-    return max_ == null ? com.google.protobuf.Duration.getDefaultInstance() : max_;
+  public com.google.protobuf.DurationOrBuilder getMaxBackoffOrBuilder() {
+    return maxBackoff_ == null ? com.google.protobuf.Duration.getDefaultInstance() : maxBackoff_;
   }
 
   public static final int MULTIPLIER_FIELD_NUMBER = 4;
@@ -184,10 +184,10 @@ private static final long serialVersionUID = 0L;
       output.writeUInt32(1, maxAttempts_);
     }
     if (((bitField0_ & 0x00000001) != 0)) {
-      output.writeMessage(2, getInitial());
+      output.writeMessage(2, getInitialBackoff());
     }
     if (((bitField0_ & 0x00000002) != 0)) {
-      output.writeMessage(3, getMax());
+      output.writeMessage(3, getMaxBackoff());
     }
     if (java.lang.Double.doubleToRawLongBits(multiplier_) != 0) {
       output.writeDouble(4, multiplier_);
@@ -210,11 +210,11 @@ private static final long serialVersionUID = 0L;
     }
     if (((bitField0_ & 0x00000001) != 0)) {
       size += com.google.protobuf.CodedOutputStream
-        .computeMessageSize(2, getInitial());
+        .computeMessageSize(2, getInitialBackoff());
     }
     if (((bitField0_ & 0x00000002) != 0)) {
       size += com.google.protobuf.CodedOutputStream
-        .computeMessageSize(3, getMax());
+        .computeMessageSize(3, getMaxBackoff());
     }
     if (java.lang.Double.doubleToRawLongBits(multiplier_) != 0) {
       size += com.google.protobuf.CodedOutputStream
@@ -241,15 +241,15 @@ private static final long serialVersionUID = 0L;
 
     if (getMaxAttempts()
         != other.getMaxAttempts()) return false;
-    if (hasInitial() != other.hasInitial()) return false;
-    if (hasInitial()) {
-      if (!getInitial()
-          .equals(other.getInitial())) return false;
+    if (hasInitialBackoff() != other.hasInitialBackoff()) return false;
+    if (hasInitialBackoff()) {
+      if (!getInitialBackoff()
+          .equals(other.getInitialBackoff())) return false;
     }
-    if (hasMax() != other.hasMax()) return false;
-    if (hasMax()) {
-      if (!getMax()
-          .equals(other.getMax())) return false;
+    if (hasMaxBackoff() != other.hasMaxBackoff()) return false;
+    if (hasMaxBackoff()) {
+      if (!getMaxBackoff()
+          .equals(other.getMaxBackoff())) return false;
     }
     if (java.lang.Double.doubleToLongBits(getMultiplier())
         != java.lang.Double.doubleToLongBits(
@@ -270,13 +270,13 @@ private static final long serialVersionUID = 0L;
     hash = (19 * hash) + getDescriptor().hashCode();
     hash = (37 * hash) + MAX_ATTEMPTS_FIELD_NUMBER;
     hash = (53 * hash) + getMaxAttempts();
-    if (hasInitial()) {
-      hash = (37 * hash) + INITIAL_FIELD_NUMBER;
-      hash = (53 * hash) + getInitial().hashCode();
+    if (hasInitialBackoff()) {
+      hash = (37 * hash) + INITIAL_BACKOFF_FIELD_NUMBER;
+      hash = (53 * hash) + getInitialBackoff().hashCode();
     }
-    if (hasMax()) {
-      hash = (37 * hash) + MAX_FIELD_NUMBER;
-      hash = (53 * hash) + getMax().hashCode();
+    if (hasMaxBackoff()) {
+      hash = (37 * hash) + MAX_BACKOFF_FIELD_NUMBER;
+      hash = (53 * hash) + getMaxBackoff().hashCode();
     }
     hash = (37 * hash) + MULTIPLIER_FIELD_NUMBER;
     hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
@@ -383,7 +383,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How a task's failures are retried. The pause after failure n is min(max, initial *
+   * How a task's failures are retried. The pause after failure n is min(max_backoff, initial_backoff *
    * multiplier^(n-1)), shortened by up to the share `jitter` at random.
    * </pre>
    *
@@ -419,8 +419,8 @@ private static final long serialVersionUID = 0L;
     private void maybeForceBuilderInitialization() {
       if (com.google.protobuf.GeneratedMessageV3
               .alwaysUseFieldBuilders) {
-        getInitialFieldBuilder();
-        getMaxFieldBuilder();
+        getInitialBackoffFieldBuilder();
+        getMaxBackoffFieldBuilder();
       }
     }
     @java.lang.Override
@@ -428,15 +428,15 @@ private static final long serialVersionUID = 0L;
       super.clear();
       bitField0_ = 0;
       maxAttempts_ = 0;
-      initial_ = null;
-      if (initialBuilder_ != null) {
-        initialBuilder_.dispose();
-        initialBuilder_ = null;
+      initialBackoff_ = null;
+      if (initialBackoffBuilder_ != null) {
+        initialBackoffBuilder_.dispose();
+        initialBackoffBuilder_ = null;
       }
-      max_ = null;
-      if (maxBuilder_ != null) {
-        maxBuilder_.dispose();
-        maxBuilder_ = null;
+      maxBackoff_ = null;
+      if (maxBackoffBuilder_ != null) {
+        maxBackoffBuilder_.dispose();
+        maxBackoffBuilder_ = null;
       }
       multiplier_ = 0D;
       jitter_ = 0D;
@@ -478,15 +478,15 @@ private static final long serialVersionUID = 0L;
       }
       int to_bitField0_ = 0;
       if (((from_bitField0_ & 0x00000002) != 0)) {
-        result.initial_ = initialBuilder_ == null
-            ? initial_
-            : initialBuilder_.build();
+        result.initialBackoff_ = initialBackoffBuilder_ == null
+            ? initialBackoff_
+            : initialBackoffBuilder_.build();
         to_bitField0_ |= 0x00000001;
       }
       if (((from_bitField0_ & 0x00000004) != 0)) {
-        result.max_ = maxBuilder_ == null
-            ? max_
-            : maxBuilder_.build();
+        result.maxBackoff_ = maxBackoffBuilder_ == null
+            ? maxBackoff_
+            : maxBackoffBuilder_.build();
         to_bitField0_ |= 0x00000002;
       }
       if (((from_bitField0_ & 0x00000008) != 0)) {
@@ -545,11 +545,11 @@ private static final long serialVersionUID = 0L;
       if (other.getMaxAttempts() != 0) {
         setMaxAttempts(other.getMaxAttempts());
       }
-      if (other.hasInitial()) {
-        mergeInitial(other.getInitial());
+      if (other.hasInitialBackoff()) {
+        mergeInitialBackoff(other.getInitialBackoff());
       }
-      if (other.hasMax()) {
-        mergeMax(other.getMax());
+      if (other.hasMaxBackoff()) {
+        mergeMaxBackoff(other.getMaxBackoff());
       }
       if (other.getMultiplier() != 0D) {
         setMultiplier(other.getMultiplier());
@@ -590,14 +590,14 @@ private static final long serialVersionUID = 0L;
             } // case 8
             case 18: {
               input.readMessage(
-                  getInitialFieldBuilder().getBuilder(),
+                  getInitialBackoffFieldBuilder().getBuilder(),
                   extensionRegistry);
               bitField0_ |= 0x00000002;
               break;
             } // case 18
             case 26: {
               input.readMessage(
-                  getMaxFieldBuilder().getBuilder(),
+                  getMaxBackoffFieldBuilder().getBuilder(),
                   extensionRegistry);
               bitField0_ |= 0x00000004;
               break;
@@ -673,18 +673,18 @@ private static final long serialVersionUID = 0L;
       return this;
     }
 
-    private com.google.protobuf.Duration initial_;
+    private com.google.protobuf.Duration initialBackoff_;
     private com.google.protobuf.SingleFieldBuilderV3<
-        com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> initialBuilder_;
+        com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> initialBackoffBuilder_;
     /**
      * <pre>
      * The first pause.
      * </pre>
      *
-     * <code>.google.protobuf.Duration initial = 2 [json_name = "initial"];</code>
-     * @return Whether the initial field is set.
+     * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
+     * @return Whether the initialBackoff field is set.
      */
-    public boolean hasInitial() {
+    public boolean hasInitialBackoff() {
       return ((bitField0_ & 0x00000002) != 0);
     }
     /**
@@ -692,14 +692,14 @@ private static final long serialVersionUID = 0L;
      * The first pause.
      * </pre>
      *
-     * <code>.google.protobuf.Duration initial = 2 [json_name = "initial"];</code>
-     * @return The initial.
+     * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
+     * @return The initialBackoff.
      */
-    public com.google.protobuf.Duration getInitial() {
-      if (initialBuilder_ == null) {
-        return initial_ == null ? com.google.protobuf.Duration.getDefaultInstance() : initial_;
+    public com.google.protobuf.Duration getInitialBackoff() {
+      if (initialBackoffBuilder_ == null) {
+        return initialBackoff_ == null ? com.google.protobuf.Duration.getDefaultInstance() : initialBackoff_;
       } else {
-        return initialBuilder_.getMessage();
+        return initialBackoffBuilder_.getMessage();
       }
     }
     /**
@@ -707,16 +707,16 @@ private static final long serialVersionUID = 0L;
      * The first pause.
      * </pre>
      *
-     * <code>.google.protobuf.Duration initial = 2 [json_name = "initial"];</code>
+     * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
      */
-    public Builder setInitial(com.google.protobuf.Duration value) {
-      if (initialBuilder_ == null) {
+    public Builder setInitialBackoff(com.google.protobuf.Duration value) {
+      if (initialBackoffBuilder_ == null) {
         if (value == null) {
           throw new NullPointerException();
         }
-        initial_ = value;
+        initialBackoff_ = value;
       } else {
-        initialBuilder_.setMessage(value);
+        initialBackoffBuilder_.setMessage(value);
       }
       bitField0_ |= 0x00000002;
       onChanged();
@@ -727,14 +727,14 @@ private static final long serialVersionUID = 0L;
      * The first pause.
      * </pre>
      *
-     * <code>.google.protobuf.Duration initial = 2 [json_name = "initial"];</code>
+     * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
      */
-    public Builder setInitial(
+    public Builder setInitialBackoff(
         com.google.protobuf.Duration.Builder builderForValue) {
-      if (initialBuilder_ == null) {
-        initial_ = builderForValue.build();
+      if (initialBackoffBuilder_ == null) {
+        initialBackoff_ = builderForValue.build();
       } else {
-        initialBuilder_.setMessage(builderForValue.build());
+        initialBackoffBuilder_.setMessage(builderForValue.build());
       }
       bitField0_ |= 0x00000002;
       onChanged();
@@ -745,21 +745,21 @@ private static final long serialVersionUID = 0L;
      * The first pause.
      * </pre>
      *
-     * <code>.google.protobuf.Duration initial = 2 [json_name = "initial"];</code>
+     * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
      */
-    public Builder mergeInitial(com.google.protobuf.Duration value) {
-      if (initialBuilder_ == null) {
+    public Builder mergeInitialBackoff(com.google.protobuf.Duration value) {
+      if (initialBackoffBuilder_ == null) {
         if (((bitField0_ & 0x00000002) != 0) &&
-          initial_ != null &&
-          initial_ != com.google.protobuf.Duration.getDefaultInstance()) {
-          getInitialBuilder().mergeFrom(value);
+          initialBackoff_ != null &&
+          initialBackoff_ != com.google.protobuf.Duration.getDefaultInstance()) {
+          getInitialBackoffBuilder().mergeFrom(value);
         } else {
-          initial_ = value;
+          initialBackoff_ = value;
         }
       } else {
-        initialBuilder_.mergeFrom(value);
+        initialBackoffBuilder_.mergeFrom(value);
       }
-      if (initial_ != null) {
+      if (initialBackoff_ != null) {
         bitField0_ |= 0x00000002;
         onChanged();
       }
@@ -770,14 +770,14 @@ private static final long serialVersionUID = 0L;
      * The first pause.
      * </pre>
      *
-     * <code>.google.protobuf.Duration initial = 2 [json_name = "initial"];</code>
+     * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
      */
-    public Builder clearInitial() {
+    public Builder clearInitialBackoff() {
       bitField0_ = (bitField0_ & ~0x00000002);
-      initial_ = null;
-      if (initialBuilder_ != null) {
-        initialBuilder_.dispose();
-        initialBuilder_ = null;
+      initialBackoff_ = null;
+      if (initialBackoffBuilder_ != null) {
+        initialBackoffBuilder_.dispose();
+        initialBackoffBuilder_ = null;
       }
       onChanged();
       return this;
@@ -787,26 +787,26 @@ private static final long serialVersionUID = 0L;
      * The first pause.
      * </pre>
      *
-     * <code>.google.protobuf.Duration initial = 2 [json_name = "initial"];</code>
+     * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
      */
-    public com.google.protobuf.Duration.Builder getInitialBuilder() {
+    public com.google.protobuf.Duration.Builder getInitialBackoffBuilder() {
       bitField0_ |= 0x00000002;
       onChanged();
-      return getInitialFieldBuilder().getBuilder();
+      return getInitialBackoffFieldBuilder().getBuilder();
     }
     /**
      * <pre>
      * The first pause.
      * </pre>
      *
-     * <code>.google.protobuf.Duration initial = 2 [json_name = "initial"];</code>
+     * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
      */
-    public com.google.protobuf.DurationOrBuilder getInitialOrBuilder() {
-      if (initialBuilder_ != null) {
-        return initialBuilder_.getMessageOrBuilder();
+    public com.google.protobuf.DurationOrBuilder getInitialBackoffOrBuilder() {
+      if (initialBackoffBuilder_ != null) {
+        return initialBackoffBuilder_.getMessageOrBuilder();
       } else {
-        return initial_ == null ?
-            com.google.protobuf.Duration.getDefaultInstance() : initial_;
+        return initialBackoff_ == null ?
+            com.google.protobuf.Duration.getDefaultInstance() : initialBackoff_;
       }
     }
     /**
@@ -814,34 +814,34 @@ private static final long serialVersionUID = 0L;
      * The first pause.
      * </pre>
      *
-     * <code>.google.protobuf.Duration initial = 2 [json_name = "initial"];</code>
+     * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
      */
     private com.google.protobuf.SingleFieldBuilderV3<
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> 
-        getInitialFieldBuilder() {
-      if (initialBuilder_ == null) {
-        initialBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
+        getInitialBackoffFieldBuilder() {
+      if (initialBackoffBuilder_ == null) {
+        initialBackoffBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
             com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder>(
-                getInitial(),
+                getInitialBackoff(),
                 getParentForChildren(),
                 isClean());
-        initial_ = null;
+        initialBackoff_ = null;
       }
-      return initialBuilder_;
+      return initialBackoffBuilder_;
     }
 
-    private com.google.protobuf.Duration max_;
+    private com.google.protobuf.Duration maxBackoff_;
     private com.google.protobuf.SingleFieldBuilderV3<
-        com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> maxBuilder_;
+        com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> maxBackoffBuilder_;
     /**
      * <pre>
      * The longest pause.
      * </pre>
      *
-     * <code>.google.protobuf.Duration max = 3 [json_name = "max"];</code>
-     * @return Whether the max field is set.
+     * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
+     * @return Whether the maxBackoff field is set.
      */
-    public boolean hasMax() {
+    public boolean hasMaxBackoff() {
       return ((bitField0_ & 0x00000004) != 0);
     }
     /**
@@ -849,14 +849,14 @@ private static final long serialVersionUID = 0L;
      * The longest pause.
      * </pre>
      *
-     * <code>.google.protobuf.Duration max = 3 [json_name = "max"];</code>
-     * @return The max.
+     * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
+     * @return The maxBackoff.
      */
-    public com.google.protobuf.Duration getMax() {
-      if (maxBuilder_ == null) {
-        return max_ == null ? com.google.protobuf.Duration.getDefaultInstance() : max_;
+    public com.google.protobuf.Duration getMaxBackoff() {
+      if (maxBackoffBuilder_ == null) {
+        return maxBackoff_ == null ? com.google.protobuf.Duration.getDefaultInstance() : maxBackoff_;
       } else {
-        return maxBuilder_.getMessage();
+        return maxBackoffBuilder_.getMessage();
       }
     }
     /**
@@ -864,16 +864,16 @@ private static final long serialVersionUID = 0L;
      * The longest pause.
      * </pre>
      *
-     * <code>.google.protobuf.Duration max = 3 [json_name = "max"];</code>
+     * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
      */
-    public Builder setMax(com.google.protobuf.Duration value) {
-      if (maxBuilder_ == null) {
+    public Builder setMaxBackoff(com.google.protobuf.Duration value) {
+      if (maxBackoffBuilder_ == null) {
         if (value == null) {
           throw new NullPointerException();
         }
-        max_ = value;
+        maxBackoff_ = value;
       } else {
-        maxBuilder_.setMessage(value);
+        maxBackoffBuilder_.setMessage(value);
       }
       bitField0_ |= 0x00000004;
       onChanged();
@@ -884,14 +884,14 @@ private static final long serialVersionUID = 0L;
      * The longest pause.
      * </pre>
      *
-     * <code>.google.protobuf.Duration max = 3 [json_name = "max"];</code>
+     * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
      */
-    public Builder setMax(
+    public Builder setMaxBackoff(
         com.google.protobuf.Duration.Builder builderForValue) {
-      if (maxBuilder_ == null) {
-        max_ = builderForValue.build();
+      if (maxBackoffBuilder_ == null) {
+        maxBackoff_ = builderForValue.build();
       } else {
-        maxBuilder_.setMessage(builderForValue.build());
+        maxBackoffBuilder_.setMessage(builderForValue.build());
       }
       bitField0_ |= 0x00000004;
       onChanged();
@@ -902,21 +902,21 @@ private static final long serialVersionUID = 0L;
      * The longest pause.
      * </pre>
      *
-     * <code>.google.protobuf.Duration max = 3 [json_name = "max"];</code>
+     * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
      */
-    public Builder mergeMax(com.google.protobuf.Duration value) {
-      if (maxBuilder_ == null) {
+    public Builder mergeMaxBackoff(com.google.protobuf.Duration value) {
+      if (maxBackoffBuilder_ == null) {
         if (((bitField0_ & 0x00000004) != 0) &&
-          max_ != null &&
-          max_ != com.google.protobuf.Duration.getDefaultInstance()) {
-          getMaxBuilder().mergeFrom(value);
+          maxBackoff_ != null &&
+          maxBackoff_ != com.google.protobuf.Duration.getDefaultInstance()) {
+          getMaxBackoffBuilder().mergeFrom(value);
         } else {
-          max_ = value;
+          maxBackoff_ = value;
         }
       } else {
-        maxBuilder_.mergeFrom(value);
+        maxBackoffBuilder_.mergeFrom(value);
       }
-      if (max_ != null) {
+      if (maxBackoff_ != null) {
         bitField0_ |= 0x00000004;
         onChanged();
       }
@@ -927,14 +927,14 @@ private static final long serialVersionUID = 0L;
      * The longest pause.
      * </pre>
      *
-     * <code>.google.protobuf.Duration max = 3 [json_name = "max"];</code>
+     * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
      */
-    public Builder clearMax() {
+    public Builder clearMaxBackoff() {
       bitField0_ = (bitField0_ & ~0x00000004);
-      max_ = null;
-      if (maxBuilder_ != null) {
-        maxBuilder_.dispose();
-        maxBuilder_ = null;
+      maxBackoff_ = null;
+      if (maxBackoffBuilder_ != null) {
+        maxBackoffBuilder_.dispose();
+        maxBackoffBuilder_ = null;
       }
       onChanged();
       return this;
@@ -944,26 +944,26 @@ private static final long serialVersionUID = 0L;
      * The longest pause.
      * </pre>
      *
-     * <code>.google.protobuf.Duration max = 3 [json_name = "max"];</code>
+     * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
      */
-    public com.google.protobuf.Duration.Builder getMaxBuilder() {
+    public com.google.protobuf.Duration.Builder getMaxBackoffBuilder() {
       bitField0_ |= 0x00000004;
       onChanged();
-      return getMaxFieldBuilder().getBuilder();
+      return getMaxBackoffFieldBuilder().getBuilder();
     }
     /**
      * <pre>
      * The longest pause.
      * </pre>
      *
-     * <code>.google.protobuf.Duration max = 3 [json_name = "max"];</code>
+     * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
      */
-    public com.google.protobuf.DurationOrBuilder getMaxOrBuilder() {
-      if (maxBuilder_ != null) {
-        return maxBuilder_.getMessageOrBuilder();
+    public com.google.protobuf.DurationOrBuilder getMaxBackoffOrBuilder() {
+      if (maxBackoffBuilder_ != null) {
+        return maxBackoffBuilder_.getMessageOrBuilder();
       } else {
-        return max_ == null ?
-            com.google.protobuf.Duration.getDefaultInstance() : max_;
+        return maxBackoff_ == null ?
+            com.google.protobuf.Duration.getDefaultInstance() : maxBackoff_;
       }
     }
     /**
@@ -971,20 +971,20 @@ private static final long serialVersionUID = 0L;
      * The longest pause.
      * </pre>
      *
-     * <code>.google.protobuf.Duration max = 3 [json_name = "max"];</code>
+     * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
      */
     private com.google.protobuf.SingleFieldBuilderV3<
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> 
-        getMaxFieldBuilder() {
-      if (maxBuilder_ == null) {
-        maxBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
+        getMaxBackoffFieldBuilder() {
+      if (maxBackoffBuilder_ == null) {
+        maxBackoffBuilder_ = new com.google.protobuf.SingleFieldBuilderV3<
             com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder>(
-                getMax(),
+                getMaxBackoff(),
                 getParentForChildren(),
                 isClean());
-        max_ = null;
+        maxBackoff_ = null;
       }
-      return maxBuilder_;
+      return maxBackoffBuilder_;
     }
 
     private double multiplier_ ;

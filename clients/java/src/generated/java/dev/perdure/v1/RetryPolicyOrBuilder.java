@@ -23,54 +23,54 @@ public interface RetryPolicyOrBuilder extends
    * The first pause.
    * </pre>
    *
-   * <code>.google.protobuf.Duration initial = 2 [json_name = "initial"];</code>
-   * @return Whether the initial field is set.
+   * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
+   * @return Whether the initialBackoff field is set.
    */
-  boolean hasInitial();
+  boolean hasInitialBackoff();
   /**
    * <pre>
    * The first pause.
    * </pre>
    *
-   * <code>.google.protobuf.Duration initial = 2 [json_name = "initial"];</code>
-   * @return The initial.
+   * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
+   * @return The initialBackoff.
    */
-  com.google.protobuf.Duration getInitial();
+  com.google.protobuf.Duration getInitialBackoff();
   /**
    * <pre>
    * The first pause.
    * </pre>
    *
-   * <code>.google.protobuf.Duration initial = 2 [json_name = "initial"];</code>
+   * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
    */
-  com.google.protobuf.DurationOrBuilder getInitialOrBuilder();
+  com.google.protobuf.DurationOrBuilder getInitialBackoffOrBuilder();
 
   /**
    * <pre>
    * The longest pause.
    * </pre>
    *
-   * <code>.google.protobuf.Duration max = 3 [json_name = "max"];</code>
-   * @return Whether the max field is set.
+   * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
+   * @return Whether the maxBackoff field is set.
    */
-  boolean hasMax();
+  boolean hasMaxBackoff();
   /**
    * <pre>
    * The longest pause.
    * </pre>
    *
-   * <code>.google.protobuf.Duration max = 3 [json_name = "max"];</code>
-   * @return The max.
+   * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
+   * @return The maxBackoff.
    */
-  com.google.protobuf.Duration getMax();
+  com.google.protobuf.Duration getMaxBackoff();
   /**
    * <pre>
    * The longest pause.
    * </pre>
    *
-   * <code>.google.protobuf.Duration max = 3 [json_name = "max"];</code>
+   * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
    */
-  com.google.protobuf.DurationOrBuilder getMaxOrBuilder();
+  com.google.protobuf.DurationOrBuilder getMaxBackoffOrBuilder();
 
   /**
    * <pre>

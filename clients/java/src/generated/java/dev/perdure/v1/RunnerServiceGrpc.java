@@ -8,7 +8,7 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
  * stored durably.
  * Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
  * gets the first answer. Rejections are not remembered. Any method of the API may also answer
- * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one OUTCOME_UNKNOWN; their
+ * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
  * comments name only what is particular to them. See ErrorReason.
  * </pre>
  */
@@ -178,7 +178,7 @@ public final class RunnerServiceGrpc {
    * stored durably.
    * Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
    * gets the first answer. Rejections are not remembered. Any method of the API may also answer
-   * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one OUTCOME_UNKNOWN; their
+   * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
    * comments name only what is particular to them. See ErrorReason.
    * </pre>
    */
@@ -205,7 +205,7 @@ public final class RunnerServiceGrpc {
      * of this is about that step alone: EVENT_NEVER_ACCEPTED if it never takes the event from
      * outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
      * Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
-     * INSTANCE_TERMINAL, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
+     * INSTANCE_ENDED, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
      * EVENT_NOT_AWAITED, AMBIGUOUS_EVENT, INBOX_FULL.
      * </pre>
      */
@@ -221,7 +221,7 @@ public final class RunnerServiceGrpc {
      * When it fires and the step waits, runs or backs off, the step takes its `timeout` arrow; a
      * running attempt's result is refused from then on. When the step has finished or not begun, the
      * firing is recorded as unused and nothing else happens.
-     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
+     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED,
      * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
      * </pre>
      */
@@ -238,7 +238,7 @@ public final class RunnerServiceGrpc {
    * stored durably.
    * Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
    * gets the first answer. Rejections are not remembered. Any method of the API may also answer
-   * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one OUTCOME_UNKNOWN; their
+   * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
    * comments name only what is particular to them. See ErrorReason.
    * </pre>
    */
@@ -257,7 +257,7 @@ public final class RunnerServiceGrpc {
    * stored durably.
    * Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
    * gets the first answer. Rejections are not remembered. Any method of the API may also answer
-   * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one OUTCOME_UNKNOWN; their
+   * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
    * comments name only what is particular to them. See ErrorReason.
    * </pre>
    */
@@ -296,7 +296,7 @@ public final class RunnerServiceGrpc {
      * of this is about that step alone: EVENT_NEVER_ACCEPTED if it never takes the event from
      * outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
      * Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
-     * INSTANCE_TERMINAL, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
+     * INSTANCE_ENDED, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
      * EVENT_NOT_AWAITED, AMBIGUOUS_EVENT, INBOX_FULL.
      * </pre>
      */
@@ -313,7 +313,7 @@ public final class RunnerServiceGrpc {
      * When it fires and the step waits, runs or backs off, the step takes its `timeout` arrow; a
      * running attempt's result is refused from then on. When the step has finished or not begun, the
      * firing is recorded as unused and nothing else happens.
-     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
+     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED,
      * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
      * </pre>
      */
@@ -331,7 +331,7 @@ public final class RunnerServiceGrpc {
    * stored durably.
    * Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
    * gets the first answer. Rejections are not remembered. Any method of the API may also answer
-   * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one OUTCOME_UNKNOWN; their
+   * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
    * comments name only what is particular to them. See ErrorReason.
    * </pre>
    */
@@ -369,7 +369,7 @@ public final class RunnerServiceGrpc {
      * of this is about that step alone: EVENT_NEVER_ACCEPTED if it never takes the event from
      * outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
      * Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
-     * INSTANCE_TERMINAL, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
+     * INSTANCE_ENDED, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
      * EVENT_NOT_AWAITED, AMBIGUOUS_EVENT, INBOX_FULL.
      * </pre>
      */
@@ -385,7 +385,7 @@ public final class RunnerServiceGrpc {
      * When it fires and the step waits, runs or backs off, the step takes its `timeout` arrow; a
      * running attempt's result is refused from then on. When the step has finished or not begun, the
      * firing is recorded as unused and nothing else happens.
-     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
+     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED,
      * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
      * </pre>
      */
@@ -402,7 +402,7 @@ public final class RunnerServiceGrpc {
    * stored durably.
    * Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
    * gets the first answer. Rejections are not remembered. Any method of the API may also answer
-   * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one OUTCOME_UNKNOWN; their
+   * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
    * comments name only what is particular to them. See ErrorReason.
    * </pre>
    */
@@ -440,7 +440,7 @@ public final class RunnerServiceGrpc {
      * of this is about that step alone: EVENT_NEVER_ACCEPTED if it never takes the event from
      * outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
      * Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
-     * INSTANCE_TERMINAL, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
+     * INSTANCE_ENDED, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
      * EVENT_NOT_AWAITED, AMBIGUOUS_EVENT, INBOX_FULL.
      * </pre>
      */
@@ -456,7 +456,7 @@ public final class RunnerServiceGrpc {
      * When it fires and the step waits, runs or backs off, the step takes its `timeout` arrow; a
      * running attempt's result is refused from then on. When the step has finished or not begun, the
      * firing is recorded as unused and nothing else happens.
-     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
+     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED,
      * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
      * </pre>
      */
@@ -473,7 +473,7 @@ public final class RunnerServiceGrpc {
    * stored durably.
    * Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
    * gets the first answer. Rejections are not remembered. Any method of the API may also answer
-   * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one OUTCOME_UNKNOWN; their
+   * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
    * comments name only what is particular to them. See ErrorReason.
    * </pre>
    */
@@ -512,7 +512,7 @@ public final class RunnerServiceGrpc {
      * of this is about that step alone: EVENT_NEVER_ACCEPTED if it never takes the event from
      * outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
      * Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
-     * INSTANCE_TERMINAL, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
+     * INSTANCE_ENDED, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
      * EVENT_NOT_AWAITED, AMBIGUOUS_EVENT, INBOX_FULL.
      * </pre>
      */
@@ -529,7 +529,7 @@ public final class RunnerServiceGrpc {
      * When it fires and the step waits, runs or backs off, the step takes its `timeout` arrow; a
      * running attempt's result is refused from then on. When the step has finished or not begun, the
      * firing is recorded as unused and nothing else happens.
-     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_TERMINAL,
+     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED,
      * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
      * </pre>
      */

@@ -296,7 +296,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * The external events that end it, in order of their names: a wait's events, or those that a task
-   * which returned PENDING awaits.
+   * which returned SUSPEND awaits.
    * </pre>
    *
    * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -309,7 +309,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * The external events that end it, in order of their names: a wait's events, or those that a task
-   * which returned PENDING awaits.
+   * which returned SUSPEND awaits.
    * </pre>
    *
    * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -321,7 +321,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * The external events that end it, in order of their names: a wait's events, or those that a task
-   * which returned PENDING awaits.
+   * which returned SUSPEND awaits.
    * </pre>
    *
    * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -334,7 +334,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * The external events that end it, in order of their names: a wait's events, or those that a task
-   * which returned PENDING awaits.
+   * which returned SUSPEND awaits.
    * </pre>
    *
    * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -1954,7 +1954,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The external events that end it, in order of their names: a wait's events, or those that a task
-     * which returned PENDING awaits.
+     * which returned SUSPEND awaits.
      * </pre>
      *
      * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -1968,7 +1968,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The external events that end it, in order of their names: a wait's events, or those that a task
-     * which returned PENDING awaits.
+     * which returned SUSPEND awaits.
      * </pre>
      *
      * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -1980,7 +1980,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The external events that end it, in order of their names: a wait's events, or those that a task
-     * which returned PENDING awaits.
+     * which returned SUSPEND awaits.
      * </pre>
      *
      * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -1993,7 +1993,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The external events that end it, in order of their names: a wait's events, or those that a task
-     * which returned PENDING awaits.
+     * which returned SUSPEND awaits.
      * </pre>
      *
      * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -2007,7 +2007,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The external events that end it, in order of their names: a wait's events, or those that a task
-     * which returned PENDING awaits.
+     * which returned SUSPEND awaits.
      * </pre>
      *
      * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -2027,7 +2027,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The external events that end it, in order of their names: a wait's events, or those that a task
-     * which returned PENDING awaits.
+     * which returned SUSPEND awaits.
      * </pre>
      *
      * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -2046,7 +2046,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The external events that end it, in order of their names: a wait's events, or those that a task
-     * which returned PENDING awaits.
+     * which returned SUSPEND awaits.
      * </pre>
      *
      * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -2065,7 +2065,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The external events that end it, in order of their names: a wait's events, or those that a task
-     * which returned PENDING awaits.
+     * which returned SUSPEND awaits.
      * </pre>
      *
      * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -2081,7 +2081,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * The external events that end it, in order of their names: a wait's events, or those that a task
-     * which returned PENDING awaits.
+     * which returned SUSPEND awaits.
      * </pre>
      *
      * <code>repeated string events = 7 [json_name = "events"];</code>

@@ -170,7 +170,7 @@ public interface StepDefinitionOrBuilder extends
   /**
    * <pre>
    * The external events that end it, in order of their names: a wait's events, or those that a task
-   * which returned PENDING awaits.
+   * which returned SUSPEND awaits.
    * </pre>
    *
    * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -181,7 +181,7 @@ public interface StepDefinitionOrBuilder extends
   /**
    * <pre>
    * The external events that end it, in order of their names: a wait's events, or those that a task
-   * which returned PENDING awaits.
+   * which returned SUSPEND awaits.
    * </pre>
    *
    * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -191,7 +191,7 @@ public interface StepDefinitionOrBuilder extends
   /**
    * <pre>
    * The external events that end it, in order of their names: a wait's events, or those that a task
-   * which returned PENDING awaits.
+   * which returned SUSPEND awaits.
    * </pre>
    *
    * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -202,7 +202,7 @@ public interface StepDefinitionOrBuilder extends
   /**
    * <pre>
    * The external events that end it, in order of their names: a wait's events, or those that a task
-   * which returned PENDING awaits.
+   * which returned SUSPEND awaits.
    * </pre>
    *
    * <code>repeated string events = 7 [json_name = "events"];</code>

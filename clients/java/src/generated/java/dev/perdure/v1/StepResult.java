@@ -22,7 +22,7 @@ private static final long serialVersionUID = 0L;
   }
   private StepResult() {
     stepRef_ = "";
-    status_ = 0;
+    state_ = 0;
     event_ = "";
   }
 
@@ -93,30 +93,30 @@ private static final long serialVersionUID = 0L;
     }
   }
 
-  public static final int STATUS_FIELD_NUMBER = 2;
-  private int status_ = 0;
+  public static final int STATE_FIELD_NUMBER = 2;
+  private int state_ = 0;
   /**
    * <pre>
-   * STEP_STATUS_FINISHED, STEP_STATUS_SKIPPED, STEP_STATUS_HALTED or STEP_STATUS_FAILED.
+   * STEP_STATE_FINISHED, STEP_STATE_SKIPPED, STEP_STATE_INTERRUPTED or STEP_STATE_FAILED.
    * </pre>
    *
-   * <code>.perdure.v1.StepStatus status = 2 [json_name = "status"];</code>
-   * @return The enum numeric value on the wire for status.
+   * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
+   * @return The enum numeric value on the wire for state.
    */
-  @java.lang.Override public int getStatusValue() {
-    return status_;
+  @java.lang.Override public int getStateValue() {
+    return state_;
   }
   /**
    * <pre>
-   * STEP_STATUS_FINISHED, STEP_STATUS_SKIPPED, STEP_STATUS_HALTED or STEP_STATUS_FAILED.
+   * STEP_STATE_FINISHED, STEP_STATE_SKIPPED, STEP_STATE_INTERRUPTED or STEP_STATE_FAILED.
    * </pre>
    *
-   * <code>.perdure.v1.StepStatus status = 2 [json_name = "status"];</code>
-   * @return The status.
+   * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
+   * @return The state.
    */
-  @java.lang.Override public dev.perdure.v1.StepStatus getStatus() {
-    dev.perdure.v1.StepStatus result = dev.perdure.v1.StepStatus.forNumber(status_);
-    return result == null ? dev.perdure.v1.StepStatus.UNRECOGNIZED : result;
+  @java.lang.Override public dev.perdure.v1.StepState getState() {
+    dev.perdure.v1.StepState result = dev.perdure.v1.StepState.forNumber(state_);
+    return result == null ? dev.perdure.v1.StepState.UNRECOGNIZED : result;
   }
 
   public static final int EVENT_FIELD_NUMBER = 3;
@@ -170,7 +170,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The revision at which that was decided; of HALTED and FAILED, the instance's.
+   * The revision at which that was decided; of INTERRUPTED and FAILED, the instance's.
    * </pre>
    *
    * <code>int64 revision = 4 [json_name = "revision"];</code>
@@ -198,8 +198,8 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(stepRef_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 1, stepRef_);
     }
-    if (status_ != dev.perdure.v1.StepStatus.STEP_STATUS_UNSPECIFIED.getNumber()) {
-      output.writeEnum(2, status_);
+    if (state_ != dev.perdure.v1.StepState.STEP_STATE_UNSPECIFIED.getNumber()) {
+      output.writeEnum(2, state_);
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(event_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 3, event_);
@@ -219,9 +219,9 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(stepRef_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(1, stepRef_);
     }
-    if (status_ != dev.perdure.v1.StepStatus.STEP_STATUS_UNSPECIFIED.getNumber()) {
+    if (state_ != dev.perdure.v1.StepState.STEP_STATE_UNSPECIFIED.getNumber()) {
       size += com.google.protobuf.CodedOutputStream
-        .computeEnumSize(2, status_);
+        .computeEnumSize(2, state_);
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(event_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(3, event_);
@@ -247,7 +247,7 @@ private static final long serialVersionUID = 0L;
 
     if (!getStepRef()
         .equals(other.getStepRef())) return false;
-    if (status_ != other.status_) return false;
+    if (state_ != other.state_) return false;
     if (!getEvent()
         .equals(other.getEvent())) return false;
     if (getRevision()
@@ -265,8 +265,8 @@ private static final long serialVersionUID = 0L;
     hash = (19 * hash) + getDescriptor().hashCode();
     hash = (37 * hash) + STEP_REF_FIELD_NUMBER;
     hash = (53 * hash) + getStepRef().hashCode();
-    hash = (37 * hash) + STATUS_FIELD_NUMBER;
-    hash = (53 * hash) + status_;
+    hash = (37 * hash) + STATE_FIELD_NUMBER;
+    hash = (53 * hash) + state_;
     hash = (37 * hash) + EVENT_FIELD_NUMBER;
     hash = (53 * hash) + getEvent().hashCode();
     hash = (37 * hash) + REVISION_FIELD_NUMBER;
@@ -408,7 +408,7 @@ private static final long serialVersionUID = 0L;
       super.clear();
       bitField0_ = 0;
       stepRef_ = "";
-      status_ = 0;
+      state_ = 0;
       event_ = "";
       revision_ = 0L;
       return this;
@@ -448,7 +448,7 @@ private static final long serialVersionUID = 0L;
         result.stepRef_ = stepRef_;
       }
       if (((from_bitField0_ & 0x00000002) != 0)) {
-        result.status_ = status_;
+        result.state_ = state_;
       }
       if (((from_bitField0_ & 0x00000004) != 0)) {
         result.event_ = event_;
@@ -507,8 +507,8 @@ private static final long serialVersionUID = 0L;
         bitField0_ |= 0x00000001;
         onChanged();
       }
-      if (other.status_ != 0) {
-        setStatusValue(other.getStatusValue());
+      if (other.state_ != 0) {
+        setStateValue(other.getStateValue());
       }
       if (!other.getEvent().isEmpty()) {
         event_ = other.event_;
@@ -550,7 +550,7 @@ private static final long serialVersionUID = 0L;
               break;
             } // case 10
             case 16: {
-              status_ = input.readEnum();
+              state_ = input.readEnum();
               bitField0_ |= 0x00000002;
               break;
             } // case 16
@@ -673,75 +673,75 @@ private static final long serialVersionUID = 0L;
       return this;
     }
 
-    private int status_ = 0;
+    private int state_ = 0;
     /**
      * <pre>
-     * STEP_STATUS_FINISHED, STEP_STATUS_SKIPPED, STEP_STATUS_HALTED or STEP_STATUS_FAILED.
+     * STEP_STATE_FINISHED, STEP_STATE_SKIPPED, STEP_STATE_INTERRUPTED or STEP_STATE_FAILED.
      * </pre>
      *
-     * <code>.perdure.v1.StepStatus status = 2 [json_name = "status"];</code>
-     * @return The enum numeric value on the wire for status.
+     * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
+     * @return The enum numeric value on the wire for state.
      */
-    @java.lang.Override public int getStatusValue() {
-      return status_;
+    @java.lang.Override public int getStateValue() {
+      return state_;
     }
     /**
      * <pre>
-     * STEP_STATUS_FINISHED, STEP_STATUS_SKIPPED, STEP_STATUS_HALTED or STEP_STATUS_FAILED.
+     * STEP_STATE_FINISHED, STEP_STATE_SKIPPED, STEP_STATE_INTERRUPTED or STEP_STATE_FAILED.
      * </pre>
      *
-     * <code>.perdure.v1.StepStatus status = 2 [json_name = "status"];</code>
-     * @param value The enum numeric value on the wire for status to set.
+     * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
+     * @param value The enum numeric value on the wire for state to set.
      * @return This builder for chaining.
      */
-    public Builder setStatusValue(int value) {
-      status_ = value;
+    public Builder setStateValue(int value) {
+      state_ = value;
       bitField0_ |= 0x00000002;
       onChanged();
       return this;
     }
     /**
      * <pre>
-     * STEP_STATUS_FINISHED, STEP_STATUS_SKIPPED, STEP_STATUS_HALTED or STEP_STATUS_FAILED.
+     * STEP_STATE_FINISHED, STEP_STATE_SKIPPED, STEP_STATE_INTERRUPTED or STEP_STATE_FAILED.
      * </pre>
      *
-     * <code>.perdure.v1.StepStatus status = 2 [json_name = "status"];</code>
-     * @return The status.
+     * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
+     * @return The state.
      */
     @java.lang.Override
-    public dev.perdure.v1.StepStatus getStatus() {
-      dev.perdure.v1.StepStatus result = dev.perdure.v1.StepStatus.forNumber(status_);
-      return result == null ? dev.perdure.v1.StepStatus.UNRECOGNIZED : result;
+    public dev.perdure.v1.StepState getState() {
+      dev.perdure.v1.StepState result = dev.perdure.v1.StepState.forNumber(state_);
+      return result == null ? dev.perdure.v1.StepState.UNRECOGNIZED : result;
     }
     /**
      * <pre>
-     * STEP_STATUS_FINISHED, STEP_STATUS_SKIPPED, STEP_STATUS_HALTED or STEP_STATUS_FAILED.
+     * STEP_STATE_FINISHED, STEP_STATE_SKIPPED, STEP_STATE_INTERRUPTED or STEP_STATE_FAILED.
      * </pre>
      *
-     * <code>.perdure.v1.StepStatus status = 2 [json_name = "status"];</code>
-     * @param value The status to set.
+     * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
+     * @param value The state to set.
      * @return This builder for chaining.
      */
-    public Builder setStatus(dev.perdure.v1.StepStatus value) {
+    public Builder setState(dev.perdure.v1.StepState value) {
       if (value == null) {
         throw new NullPointerException();
       }
       bitField0_ |= 0x00000002;
-      status_ = value.getNumber();
+      state_ = value.getNumber();
       onChanged();
       return this;
     }
     /**
      * <pre>
-     * STEP_STATUS_FINISHED, STEP_STATUS_SKIPPED, STEP_STATUS_HALTED or STEP_STATUS_FAILED.
+     * STEP_STATE_FINISHED, STEP_STATE_SKIPPED, STEP_STATE_INTERRUPTED or STEP_STATE_FAILED.
      * </pre>
      *
-     * <code>.perdure.v1.StepStatus status = 2 [json_name = "status"];</code>
+     * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
      * @return This builder for chaining.
      */
-    public Builder clearStatus() {
+    public Builder clearState() {
       bitField0_ = (bitField0_ & ~0x00000002);
-      status_ = 0;
+      state_ = 0;
       onChanged();
       return this;
     }
@@ -841,7 +841,7 @@ private static final long serialVersionUID = 0L;
     private long revision_ ;
     /**
      * <pre>
-     * The revision at which that was decided; of HALTED and FAILED, the instance's.
+     * The revision at which that was decided; of INTERRUPTED and FAILED, the instance's.
      * </pre>
      *
      * <code>int64 revision = 4 [json_name = "revision"];</code>
@@ -853,7 +853,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision at which that was decided; of HALTED and FAILED, the instance's.
+     * The revision at which that was decided; of INTERRUPTED and FAILED, the instance's.
      * </pre>
      *
      * <code>int64 revision = 4 [json_name = "revision"];</code>
@@ -869,7 +869,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision at which that was decided; of HALTED and FAILED, the instance's.
+     * The revision at which that was decided; of INTERRUPTED and FAILED, the instance's.
      * </pre>
      *
      * <code>int64 revision = 4 [json_name = "revision"];</code>

@@ -30,22 +30,22 @@ public interface StepResultOrBuilder extends
 
   /**
    * <pre>
-   * STEP_STATUS_FINISHED, STEP_STATUS_SKIPPED, STEP_STATUS_HALTED or STEP_STATUS_FAILED.
+   * STEP_STATE_FINISHED, STEP_STATE_SKIPPED, STEP_STATE_INTERRUPTED or STEP_STATE_FAILED.
    * </pre>
    *
-   * <code>.perdure.v1.StepStatus status = 2 [json_name = "status"];</code>
-   * @return The enum numeric value on the wire for status.
+   * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
+   * @return The enum numeric value on the wire for state.
    */
-  int getStatusValue();
+  int getStateValue();
   /**
    * <pre>
-   * STEP_STATUS_FINISHED, STEP_STATUS_SKIPPED, STEP_STATUS_HALTED or STEP_STATUS_FAILED.
+   * STEP_STATE_FINISHED, STEP_STATE_SKIPPED, STEP_STATE_INTERRUPTED or STEP_STATE_FAILED.
    * </pre>
    *
-   * <code>.perdure.v1.StepStatus status = 2 [json_name = "status"];</code>
-   * @return The status.
+   * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
+   * @return The state.
    */
-  dev.perdure.v1.StepStatus getStatus();
+  dev.perdure.v1.StepState getState();
 
   /**
    * <pre>
@@ -69,7 +69,7 @@ public interface StepResultOrBuilder extends
 
   /**
    * <pre>
-   * The revision at which that was decided; of HALTED and FAILED, the instance's.
+   * The revision at which that was decided; of INTERRUPTED and FAILED, the instance's.
    * </pre>
    *
    * <code>int64 revision = 4 [json_name = "revision"];</code>

@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * A task returned PENDING: it ends by an event from outside.
+ * A task returned SUSPEND: it ends by an event from outside.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.StepSuspended}
@@ -97,7 +97,7 @@ private static final long serialVersionUID = 0L;
   private int attempt_ = 0;
   /**
    * <pre>
-   * The attempt that returned PENDING.
+   * The attempt that returned SUSPEND.
    * </pre>
    *
    * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -347,7 +347,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A task returned PENDING: it ends by an event from outside.
+   * A task returned SUSPEND: it ends by an event from outside.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.StepSuspended}
@@ -648,7 +648,7 @@ private static final long serialVersionUID = 0L;
     private int attempt_ ;
     /**
      * <pre>
-     * The attempt that returned PENDING.
+     * The attempt that returned SUSPEND.
      * </pre>
      *
      * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -660,7 +660,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The attempt that returned PENDING.
+     * The attempt that returned SUSPEND.
      * </pre>
      *
      * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -676,7 +676,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The attempt that returned PENDING.
+     * The attempt that returned SUSPEND.
      * </pre>
      *
      * <code>uint32 attempt = 2 [json_name = "attempt"];</code>

@@ -30,7 +30,7 @@ public interface StepSuspendedOrBuilder extends
 
   /**
    * <pre>
-   * The attempt that returned PENDING.
+   * The attempt that returned SUSPEND.
    * </pre>
    *
    * <code>uint32 attempt = 2 [json_name = "attempt"];</code>

@@ -341,19 +341,19 @@ private static final long serialVersionUID = 0L;
     return createTime_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : createTime_;
   }
 
-  public static final int REQUESTED_FIELD_NUMBER = 8;
-  private boolean requested_ = false;
+  public static final int CLIENT_REQUESTED_FIELD_NUMBER = 8;
+  private boolean clientRequested_ = false;
   /**
    * <pre>
    * True when ScheduleResume asked for it, false when the workflow's definition did.
    * </pre>
    *
-   * <code>bool requested = 8 [json_name = "requested"];</code>
-   * @return The requested.
+   * <code>bool client_requested = 8 [json_name = "clientRequested"];</code>
+   * @return The clientRequested.
    */
   @java.lang.Override
-  public boolean getRequested() {
-    return requested_;
+  public boolean getClientRequested() {
+    return clientRequested_;
   }
 
   private byte memoizedIsInitialized = -1;
@@ -391,8 +391,8 @@ private static final long serialVersionUID = 0L;
     if (((bitField0_ & 0x00000002) != 0)) {
       output.writeMessage(7, getCreateTime());
     }
-    if (requested_ != false) {
-      output.writeBool(8, requested_);
+    if (clientRequested_ != false) {
+      output.writeBool(8, clientRequested_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -427,9 +427,9 @@ private static final long serialVersionUID = 0L;
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(7, getCreateTime());
     }
-    if (requested_ != false) {
+    if (clientRequested_ != false) {
       size += com.google.protobuf.CodedOutputStream
-        .computeBoolSize(8, requested_);
+        .computeBoolSize(8, clientRequested_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -465,8 +465,8 @@ private static final long serialVersionUID = 0L;
       if (!getCreateTime()
           .equals(other.getCreateTime())) return false;
     }
-    if (getRequested()
-        != other.getRequested()) return false;
+    if (getClientRequested()
+        != other.getClientRequested()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -496,9 +496,9 @@ private static final long serialVersionUID = 0L;
       hash = (37 * hash) + CREATE_TIME_FIELD_NUMBER;
       hash = (53 * hash) + getCreateTime().hashCode();
     }
-    hash = (37 * hash) + REQUESTED_FIELD_NUMBER;
+    hash = (37 * hash) + CLIENT_REQUESTED_FIELD_NUMBER;
     hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
-        getRequested());
+        getClientRequested());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -656,7 +656,7 @@ private static final long serialVersionUID = 0L;
         createTimeBuilder_.dispose();
         createTimeBuilder_ = null;
       }
-      requested_ = false;
+      clientRequested_ = false;
       return this;
     }
 
@@ -719,7 +719,7 @@ private static final long serialVersionUID = 0L;
         to_bitField0_ |= 0x00000002;
       }
       if (((from_bitField0_ & 0x00000080) != 0)) {
-        result.requested_ = requested_;
+        result.clientRequested_ = clientRequested_;
       }
       result.bitField0_ |= to_bitField0_;
     }
@@ -797,8 +797,8 @@ private static final long serialVersionUID = 0L;
       if (other.hasCreateTime()) {
         mergeCreateTime(other.getCreateTime());
       }
-      if (other.getRequested() != false) {
-        setRequested(other.getRequested());
+      if (other.getClientRequested() != false) {
+        setClientRequested(other.getClientRequested());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -866,7 +866,7 @@ private static final long serialVersionUID = 0L;
               break;
             } // case 58
             case 64: {
-              requested_ = input.readBool();
+              clientRequested_ = input.readBool();
               bitField0_ |= 0x00000080;
               break;
             } // case 64
@@ -1647,31 +1647,31 @@ private static final long serialVersionUID = 0L;
       return createTimeBuilder_;
     }
 
-    private boolean requested_ ;
+    private boolean clientRequested_ ;
     /**
      * <pre>
      * True when ScheduleResume asked for it, false when the workflow's definition did.
      * </pre>
      *
-     * <code>bool requested = 8 [json_name = "requested"];</code>
-     * @return The requested.
+     * <code>bool client_requested = 8 [json_name = "clientRequested"];</code>
+     * @return The clientRequested.
      */
     @java.lang.Override
-    public boolean getRequested() {
-      return requested_;
+    public boolean getClientRequested() {
+      return clientRequested_;
     }
     /**
      * <pre>
      * True when ScheduleResume asked for it, false when the workflow's definition did.
      * </pre>
      *
-     * <code>bool requested = 8 [json_name = "requested"];</code>
-     * @param value The requested to set.
+     * <code>bool client_requested = 8 [json_name = "clientRequested"];</code>
+     * @param value The clientRequested to set.
      * @return This builder for chaining.
      */
-    public Builder setRequested(boolean value) {
+    public Builder setClientRequested(boolean value) {
 
-      requested_ = value;
+      clientRequested_ = value;
       bitField0_ |= 0x00000080;
       onChanged();
       return this;
@@ -1681,12 +1681,12 @@ private static final long serialVersionUID = 0L;
      * True when ScheduleResume asked for it, false when the workflow's definition did.
      * </pre>
      *
-     * <code>bool requested = 8 [json_name = "requested"];</code>
+     * <code>bool client_requested = 8 [json_name = "clientRequested"];</code>
      * @return This builder for chaining.
      */
-    public Builder clearRequested() {
+    public Builder clearClientRequested() {
       bitField0_ = (bitField0_ & ~0x00000080);
-      requested_ = false;
+      clientRequested_ = false;
       onChanged();
       return this;
     }

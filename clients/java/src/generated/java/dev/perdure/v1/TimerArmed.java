@@ -243,19 +243,19 @@ private static final long serialVersionUID = 0L;
     return dueTime_ == null ? com.google.protobuf.Timestamp.getDefaultInstance() : dueTime_;
   }
 
-  public static final int REQUESTED_FIELD_NUMBER = 6;
-  private boolean requested_ = false;
+  public static final int CLIENT_REQUESTED_FIELD_NUMBER = 6;
+  private boolean clientRequested_ = false;
   /**
    * <pre>
    * True when ScheduleResume asked for it, false when the workflow's definition did.
    * </pre>
    *
-   * <code>bool requested = 6 [json_name = "requested"];</code>
-   * @return The requested.
+   * <code>bool client_requested = 6 [json_name = "clientRequested"];</code>
+   * @return The clientRequested.
    */
   @java.lang.Override
-  public boolean getRequested() {
-    return requested_;
+  public boolean getClientRequested() {
+    return clientRequested_;
   }
 
   private byte memoizedIsInitialized = -1;
@@ -287,8 +287,8 @@ private static final long serialVersionUID = 0L;
     if (((bitField0_ & 0x00000002) != 0)) {
       output.writeMessage(5, getDueTime());
     }
-    if (requested_ != false) {
-      output.writeBool(6, requested_);
+    if (clientRequested_ != false) {
+      output.writeBool(6, clientRequested_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -317,9 +317,9 @@ private static final long serialVersionUID = 0L;
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(5, getDueTime());
     }
-    if (requested_ != false) {
+    if (clientRequested_ != false) {
       size += com.google.protobuf.CodedOutputStream
-        .computeBoolSize(6, requested_);
+        .computeBoolSize(6, clientRequested_);
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -351,8 +351,8 @@ private static final long serialVersionUID = 0L;
       if (!getDueTime()
           .equals(other.getDueTime())) return false;
     }
-    if (getRequested()
-        != other.getRequested()) return false;
+    if (getClientRequested()
+        != other.getClientRequested()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -378,9 +378,9 @@ private static final long serialVersionUID = 0L;
       hash = (37 * hash) + DUE_TIME_FIELD_NUMBER;
       hash = (53 * hash) + getDueTime().hashCode();
     }
-    hash = (37 * hash) + REQUESTED_FIELD_NUMBER;
+    hash = (37 * hash) + CLIENT_REQUESTED_FIELD_NUMBER;
     hash = (53 * hash) + com.google.protobuf.Internal.hashBoolean(
-        getRequested());
+        getClientRequested());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -536,7 +536,7 @@ private static final long serialVersionUID = 0L;
         dueTimeBuilder_.dispose();
         dueTimeBuilder_ = null;
       }
-      requested_ = false;
+      clientRequested_ = false;
       return this;
     }
 
@@ -593,7 +593,7 @@ private static final long serialVersionUID = 0L;
         to_bitField0_ |= 0x00000002;
       }
       if (((from_bitField0_ & 0x00000020) != 0)) {
-        result.requested_ = requested_;
+        result.clientRequested_ = clientRequested_;
       }
       result.bitField0_ |= to_bitField0_;
     }
@@ -661,8 +661,8 @@ private static final long serialVersionUID = 0L;
       if (other.hasDueTime()) {
         mergeDueTime(other.getDueTime());
       }
-      if (other.getRequested() != false) {
-        setRequested(other.getRequested());
+      if (other.getClientRequested() != false) {
+        setClientRequested(other.getClientRequested());
       }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
@@ -720,7 +720,7 @@ private static final long serialVersionUID = 0L;
               break;
             } // case 42
             case 48: {
-              requested_ = input.readBool();
+              clientRequested_ = input.readBool();
               bitField0_ |= 0x00000020;
               break;
             } // case 48
@@ -1312,31 +1312,31 @@ private static final long serialVersionUID = 0L;
       return dueTimeBuilder_;
     }
 
-    private boolean requested_ ;
+    private boolean clientRequested_ ;
     /**
      * <pre>
      * True when ScheduleResume asked for it, false when the workflow's definition did.
      * </pre>
      *
-     * <code>bool requested = 6 [json_name = "requested"];</code>
-     * @return The requested.
+     * <code>bool client_requested = 6 [json_name = "clientRequested"];</code>
+     * @return The clientRequested.
      */
     @java.lang.Override
-    public boolean getRequested() {
-      return requested_;
+    public boolean getClientRequested() {
+      return clientRequested_;
     }
     /**
      * <pre>
      * True when ScheduleResume asked for it, false when the workflow's definition did.
      * </pre>
      *
-     * <code>bool requested = 6 [json_name = "requested"];</code>
-     * @param value The requested to set.
+     * <code>bool client_requested = 6 [json_name = "clientRequested"];</code>
+     * @param value The clientRequested to set.
      * @return This builder for chaining.
      */
-    public Builder setRequested(boolean value) {
+    public Builder setClientRequested(boolean value) {
 
-      requested_ = value;
+      clientRequested_ = value;
       bitField0_ |= 0x00000020;
       onChanged();
       return this;
@@ -1346,12 +1346,12 @@ private static final long serialVersionUID = 0L;
      * True when ScheduleResume asked for it, false when the workflow's definition did.
      * </pre>
      *
-     * <code>bool requested = 6 [json_name = "requested"];</code>
+     * <code>bool client_requested = 6 [json_name = "clientRequested"];</code>
      * @return This builder for chaining.
      */
-    public Builder clearRequested() {
+    public Builder clearClientRequested() {
       bitField0_ = (bitField0_ & ~0x00000020);
-      requested_ = false;
+      clientRequested_ = false;
       onChanged();
       return this;
     }

@@ -126,8 +126,8 @@ public interface TimerArmedOrBuilder extends
    * True when ScheduleResume asked for it, false when the workflow's definition did.
    * </pre>
    *
-   * <code>bool requested = 6 [json_name = "requested"];</code>
-   * @return The requested.
+   * <code>bool client_requested = 6 [json_name = "clientRequested"];</code>
+   * @return The clientRequested.
    */
-  boolean getRequested();
+  boolean getClientRequested();
 }

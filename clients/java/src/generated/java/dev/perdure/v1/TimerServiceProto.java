@@ -81,46 +81,46 @@ public final class TimerServiceProto {
     java.lang.String[] descriptorData = {
       "\n\036perdure/v1/timer_service.proto\022\nperdur" +
       "e.v1\032\037google/protobuf/timestamp.proto\032\027p" +
-      "erdure/v1/common.proto\"\264\002\n\005Timer\022\034\n\trefe" +
+      "erdure/v1/common.proto\"\301\002\n\005Timer\022\034\n\trefe" +
       "rence\030\001 \001(\tR\treference\022\037\n\013instance_id\030\002 " +
       "\001(\tR\ninstanceId\022\031\n\010step_ref\030\003 \001(\tR\007stepR" +
       "ef\022)\n\004kind\030\004 \001(\0162\025.perdure.v1.TimerKindR" +
       "\004kind\0225\n\010due_time\030\005 \001(\0132\032.google.protobu" +
       "f.TimestampR\007dueTime\022\024\n\005owner\030\006 \001(\tR\005own" +
       "er\022;\n\013create_time\030\007 \001(\0132\032.google.protobu" +
-      "f.TimestampR\ncreateTime\022\034\n\trequested\030\010 \001" +
-      "(\010R\trequested\"/\n\017GetTimerRequest\022\034\n\trefe" +
-      "rence\030\001 \001(\tR\treference\";\n\020GetTimerRespon" +
-      "se\022\'\n\005timer\030\001 \001(\0132\021.perdure.v1.TimerR\005ti" +
-      "mer\"p\n\021ListTimersRequest\022\037\n\013instance_id\030" +
-      "\001 \001(\tR\ninstanceId\022\033\n\tpage_size\030\002 \001(\005R\010pa" +
-      "geSize\022\035\n\npage_token\030\003 \001(\tR\tpageToken\"g\n" +
-      "\022ListTimersResponse\022)\n\006timers\030\001 \003(\0132\021.pe" +
-      "rdure.v1.TimerR\006timers\022&\n\017next_page_toke" +
-      "n\030\002 \001(\tR\rnextPageToken\"f\n\022CancelTimerReq" +
-      "uest\022\034\n\treference\030\001 \001(\tR\treference\0222\n\004op" +
-      "ts\030\002 \001(\0132\036.perdure.v1.CancelTimerOptions" +
-      "R\004opts\"3\n\022CancelTimerOptions\022\035\n\nrequest_" +
-      "id\030\001 \001(\tR\trequestId\"1\n\023CancelTimerRespon" +
-      "se\022\032\n\010revision\030\001 \001(\003R\010revision\"b\n\020FireTi" +
-      "merRequest\022\034\n\treference\030\001 \001(\tR\treference" +
-      "\0220\n\004opts\030\002 \001(\0132\034.perdure.v1.FireTimerOpt" +
-      "ionsR\004opts\"1\n\020FireTimerOptions\022\035\n\nreques" +
-      "t_id\030\001 \001(\tR\trequestId\"C\n\021FireTimerRespon" +
-      "se\022\032\n\010revision\030\001 \001(\003R\010revision\022\022\n\004used\030\002" +
-      " \001(\010R\004used2\274\002\n\014TimerService\022E\n\010GetTimer\022" +
-      "\033.perdure.v1.GetTimerRequest\032\034.perdure.v" +
-      "1.GetTimerResponse\022K\n\nListTimers\022\035.perdu" +
-      "re.v1.ListTimersRequest\032\036.perdure.v1.Lis" +
-      "tTimersResponse\022N\n\013CancelTimer\022\036.perdure" +
-      ".v1.CancelTimerRequest\032\037.perdure.v1.Canc" +
-      "elTimerResponse\022H\n\tFireTimer\022\034.perdure.v" +
-      "1.FireTimerRequest\032\035.perdure.v1.FireTime" +
-      "rResponseB\233\001\n\016dev.perdure.v1B\021TimerServi" +
-      "ceProtoP\001Z#perdure.dev/go/perdure/v1;per" +
-      "durev1\242\002\003PDR\252\002\nPerdure.V1\272\002\007Perdure\312\002\nPe" +
-      "rdure\\V1\342\002\026Perdure\\V1\\GPBMetadata\352\002\013Perd" +
-      "ure::V1b\006proto3"
+      "f.TimestampR\ncreateTime\022)\n\020client_reques" +
+      "ted\030\010 \001(\010R\017clientRequested\"/\n\017GetTimerRe" +
+      "quest\022\034\n\treference\030\001 \001(\tR\treference\";\n\020G" +
+      "etTimerResponse\022\'\n\005timer\030\001 \001(\0132\021.perdure" +
+      ".v1.TimerR\005timer\"p\n\021ListTimersRequest\022\037\n" +
+      "\013instance_id\030\001 \001(\tR\ninstanceId\022\033\n\tpage_s" +
+      "ize\030\002 \001(\005R\010pageSize\022\035\n\npage_token\030\003 \001(\tR" +
+      "\tpageToken\"g\n\022ListTimersResponse\022)\n\006time" +
+      "rs\030\001 \003(\0132\021.perdure.v1.TimerR\006timers\022&\n\017n" +
+      "ext_page_token\030\002 \001(\tR\rnextPageToken\"f\n\022C" +
+      "ancelTimerRequest\022\034\n\treference\030\001 \001(\tR\tre" +
+      "ference\0222\n\004opts\030\002 \001(\0132\036.perdure.v1.Cance" +
+      "lTimerOptionsR\004opts\"3\n\022CancelTimerOption" +
+      "s\022\035\n\nrequest_id\030\001 \001(\tR\trequestId\"1\n\023Canc" +
+      "elTimerResponse\022\032\n\010revision\030\001 \001(\003R\010revis" +
+      "ion\"b\n\020FireTimerRequest\022\034\n\treference\030\001 \001" +
+      "(\tR\treference\0220\n\004opts\030\002 \001(\0132\034.perdure.v1" +
+      ".FireTimerOptionsR\004opts\"1\n\020FireTimerOpti" +
+      "ons\022\035\n\nrequest_id\030\001 \001(\tR\trequestId\"C\n\021Fi" +
+      "reTimerResponse\022\032\n\010revision\030\001 \001(\003R\010revis" +
+      "ion\022\022\n\004used\030\002 \001(\010R\004used2\274\002\n\014TimerService" +
+      "\022E\n\010GetTimer\022\033.perdure.v1.GetTimerReques" +
+      "t\032\034.perdure.v1.GetTimerResponse\022K\n\nListT" +
+      "imers\022\035.perdure.v1.ListTimersRequest\032\036.p" +
+      "erdure.v1.ListTimersResponse\022N\n\013CancelTi" +
+      "mer\022\036.perdure.v1.CancelTimerRequest\032\037.pe" +
+      "rdure.v1.CancelTimerResponse\022H\n\tFireTime" +
+      "r\022\034.perdure.v1.FireTimerRequest\032\035.perdur" +
+      "e.v1.FireTimerResponseB\233\001\n\016dev.perdure.v" +
+      "1B\021TimerServiceProtoP\001Z#perdure.dev/go/p" +
+      "erdure/v1;perdurev1\242\002\003PDR\252\002\nPerdure.V1\272\002" +
+      "\007Perdure\312\002\nPerdure\\V1\342\002\026Perdure\\V1\\GPBMe" +
+      "tadata\352\002\013Perdure::V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -133,7 +133,7 @@ public final class TimerServiceProto {
     internal_static_perdure_v1_Timer_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_perdure_v1_Timer_descriptor,
-        new java.lang.String[] { "Reference", "InstanceId", "StepRef", "Kind", "DueTime", "Owner", "CreateTime", "Requested", });
+        new java.lang.String[] { "Reference", "InstanceId", "StepRef", "Kind", "DueTime", "Owner", "CreateTime", "ClientRequested", });
     internal_static_perdure_v1_GetTimerRequest_descriptor =
       getDescriptor().getMessageTypes().get(1);
     internal_static_perdure_v1_GetTimerRequest_fieldAccessorTable = new

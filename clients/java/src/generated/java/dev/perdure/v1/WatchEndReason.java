@@ -27,9 +27,9 @@ public enum WatchEndReason
    * RetryInstance: watch it anew.
    * </pre>
    *
-   * <code>WATCH_END_REASON_INSTANCE_FINISHED = 1;</code>
+   * <code>WATCH_END_REASON_INSTANCE_ENDED = 1;</code>
    */
-  WATCH_END_REASON_INSTANCE_FINISHED(1),
+  WATCH_END_REASON_INSTANCE_ENDED(1),
   /**
    * <pre>
    * The server stops, or sheds a stream that is read too slowly. Watch again, after `revision`.
@@ -55,9 +55,9 @@ public enum WatchEndReason
    * RetryInstance: watch it anew.
    * </pre>
    *
-   * <code>WATCH_END_REASON_INSTANCE_FINISHED = 1;</code>
+   * <code>WATCH_END_REASON_INSTANCE_ENDED = 1;</code>
    */
-  public static final int WATCH_END_REASON_INSTANCE_FINISHED_VALUE = 1;
+  public static final int WATCH_END_REASON_INSTANCE_ENDED_VALUE = 1;
   /**
    * <pre>
    * The server stops, or sheds a stream that is read too slowly. Watch again, after `revision`.
@@ -93,7 +93,7 @@ public enum WatchEndReason
   public static WatchEndReason forNumber(int value) {
     switch (value) {
       case 0: return WATCH_END_REASON_UNSPECIFIED;
-      case 1: return WATCH_END_REASON_INSTANCE_FINISHED;
+      case 1: return WATCH_END_REASON_INSTANCE_ENDED;
       case 2: return WATCH_END_REASON_SERVER_DRAINING;
       default: return null;
     }

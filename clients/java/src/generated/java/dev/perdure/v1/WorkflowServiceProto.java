@@ -90,37 +90,37 @@ public final class WorkflowServiceProto {
       ".DurationR\013waitTimeout\022/\n\005sleep\030\t \001(\0132\031." +
       "google.protobuf.DurationR\005sleep\"<\n\nTrans" +
       "ition\022\024\n\005event\030\001 \001(\tR\005event\022\030\n\007targets\030\002" +
-      " \003(\tR\007targets\"\312\001\n\013RetryPolicy\022!\n\014max_att" +
-      "empts\030\001 \001(\rR\013maxAttempts\0223\n\007initial\030\002 \001(" +
-      "\0132\031.google.protobuf.DurationR\007initial\022+\n" +
-      "\003max\030\003 \001(\0132\031.google.protobuf.DurationR\003m" +
-      "ax\022\036\n\nmultiplier\030\004 \001(\001R\nmultiplier\022\026\n\006ji" +
-      "tter\030\005 \001(\001R\006jitter\"\263\001\n\017WorkflowSummary\022\022" +
-      "\n\004name\030\001 \001(\tR\004name\022\030\n\007version\030\002 \001(\rR\007ver" +
-      "sion\022\026\n\006digest\030\003 \001(\tR\006digest\022\035\n\nstep_cou" +
-      "nt\030\004 \001(\rR\tstepCount\022;\n\013create_time\030\005 \001(\013" +
-      "2\032.google.protobuf.TimestampR\ncreateTime" +
-      "\"J\n\022GetWorkflowRequest\022\032\n\010workflow\030\001 \001(\t" +
-      "R\010workflow\022\030\n\007version\030\002 \001(\rR\007version\"G\n\023" +
-      "GetWorkflowResponse\0220\n\010workflow\030\001 \001(\0132\024." +
-      "perdure.v1.WorkflowR\010workflow\"R\n\024ListWor" +
-      "kflowsRequest\022\033\n\tpage_size\030\001 \001(\005R\010pageSi" +
-      "ze\022\035\n\npage_token\030\002 \001(\tR\tpageToken\"z\n\025Lis" +
-      "tWorkflowsResponse\0229\n\tworkflows\030\001 \003(\0132\033." +
-      "perdure.v1.WorkflowSummaryR\tworkflows\022&\n" +
-      "\017next_page_token\030\002 \001(\tR\rnextPageToken*_\n" +
-      "\010JoinRule\022\031\n\025JOIN_RULE_UNSPECIFIED\020\000\022\022\n\016" +
-      "JOIN_RULE_AUTO\020\001\022\021\n\rJOIN_RULE_ALL\020\002\022\021\n\rJ" +
-      "OIN_RULE_ANY\020\0032\267\001\n\017WorkflowService\022N\n\013Ge" +
-      "tWorkflow\022\036.perdure.v1.GetWorkflowReques" +
-      "t\032\037.perdure.v1.GetWorkflowResponse\022T\n\rLi" +
-      "stWorkflows\022 .perdure.v1.ListWorkflowsRe" +
-      "quest\032!.perdure.v1.ListWorkflowsResponse" +
-      "B\236\001\n\016dev.perdure.v1B\024WorkflowServiceProt" +
-      "oP\001Z#perdure.dev/go/perdure/v1;perdurev1" +
-      "\242\002\003PDR\252\002\nPerdure.V1\272\002\007Perdure\312\002\nPerdure\\" +
-      "V1\342\002\026Perdure\\V1\\GPBMetadata\352\002\013Perdure::V" +
-      "1b\006proto3"
+      " \003(\tR\007targets\"\350\001\n\013RetryPolicy\022!\n\014max_att" +
+      "empts\030\001 \001(\rR\013maxAttempts\022B\n\017initial_back" +
+      "off\030\002 \001(\0132\031.google.protobuf.DurationR\016in" +
+      "itialBackoff\022:\n\013max_backoff\030\003 \001(\0132\031.goog" +
+      "le.protobuf.DurationR\nmaxBackoff\022\036\n\nmult" +
+      "iplier\030\004 \001(\001R\nmultiplier\022\026\n\006jitter\030\005 \001(\001" +
+      "R\006jitter\"\263\001\n\017WorkflowSummary\022\022\n\004name\030\001 \001" +
+      "(\tR\004name\022\030\n\007version\030\002 \001(\rR\007version\022\026\n\006di" +
+      "gest\030\003 \001(\tR\006digest\022\035\n\nstep_count\030\004 \001(\rR\t" +
+      "stepCount\022;\n\013create_time\030\005 \001(\0132\032.google." +
+      "protobuf.TimestampR\ncreateTime\"J\n\022GetWor" +
+      "kflowRequest\022\032\n\010workflow\030\001 \001(\tR\010workflow" +
+      "\022\030\n\007version\030\002 \001(\rR\007version\"G\n\023GetWorkflo" +
+      "wResponse\0220\n\010workflow\030\001 \001(\0132\024.perdure.v1" +
+      ".WorkflowR\010workflow\"R\n\024ListWorkflowsRequ" +
+      "est\022\033\n\tpage_size\030\001 \001(\005R\010pageSize\022\035\n\npage" +
+      "_token\030\002 \001(\tR\tpageToken\"z\n\025ListWorkflows" +
+      "Response\0229\n\tworkflows\030\001 \003(\0132\033.perdure.v1" +
+      ".WorkflowSummaryR\tworkflows\022&\n\017next_page" +
+      "_token\030\002 \001(\tR\rnextPageToken*_\n\010JoinRule\022" +
+      "\031\n\025JOIN_RULE_UNSPECIFIED\020\000\022\022\n\016JOIN_RULE_" +
+      "AUTO\020\001\022\021\n\rJOIN_RULE_ALL\020\002\022\021\n\rJOIN_RULE_A" +
+      "NY\020\0032\267\001\n\017WorkflowService\022N\n\013GetWorkflow\022" +
+      "\036.perdure.v1.GetWorkflowRequest\032\037.perdur" +
+      "e.v1.GetWorkflowResponse\022T\n\rListWorkflow" +
+      "s\022 .perdure.v1.ListWorkflowsRequest\032!.pe" +
+      "rdure.v1.ListWorkflowsResponseB\236\001\n\016dev.p" +
+      "erdure.v1B\024WorkflowServiceProtoP\001Z#perdu" +
+      "re.dev/go/perdure/v1;perdurev1\242\002\003PDR\252\002\nP" +
+      "erdure.V1\272\002\007Perdure\312\002\nPerdure\\V1\342\002\026Perdu" +
+      "re\\V1\\GPBMetadata\352\002\013Perdure::V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -152,7 +152,7 @@ public final class WorkflowServiceProto {
     internal_static_perdure_v1_RetryPolicy_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_perdure_v1_RetryPolicy_descriptor,
-        new java.lang.String[] { "MaxAttempts", "Initial", "Max", "Multiplier", "Jitter", });
+        new java.lang.String[] { "MaxAttempts", "InitialBackoff", "MaxBackoff", "Multiplier", "Jitter", });
     internal_static_perdure_v1_WorkflowSummary_descriptor =
       getDescriptor().getMessageTypes().get(4);
     internal_static_perdure_v1_WorkflowSummary_fieldAccessorTable = new

@@ -152,19 +152,19 @@ final class Operations implements AutoCloseable {
         found.put("version", unsigned(instance.getVersion()));
         found.put("state", shortName(instance.getState(), "INSTANCE_STATE_"));
         found.put("revision", instance.getRevision());
-        found.put("initial", Payloads.text(instance.getInitial()));
+        found.put("input", Payloads.text(instance.getInput()));
         found.put("outputs", outputs);
         found.put("active_steps", instance.getActiveStepsList().stream()
                 .map(step -> Map.of(
                         "step_ref", step.getStepRef(),
-                        "status", shortName(step.getStatus(), "STEP_STATUS_"),
+                        "status", shortName(step.getStatus(), "STEP_STATE_"),
                         "attempt", unsigned(step.getAttempt()),
                         "events", List.copyOf(step.getEventsList())))
                 .toList());
         found.put("step_results", instance.getStepResultsList().stream()
                 .map(result -> Map.of(
                         "step_ref", result.getStepRef(),
-                        "status", shortName(result.getStatus(), "STEP_STATUS_"),
+                        "status", shortName(result.getStatus(), "STEP_STATE_"),
                         "event", result.getEvent()))
                 .toList());
         found.put("error", error);

@@ -1,0 +1,244 @@
+"""How commands print: values as JSON documents, as tables, as lines. No calls are made here."""
+
+from __future__ import annotations
+
+import enum
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, assert_never
+
+from perdure.client import RawJson, StepState, facts
+from perdure_server.cli.console import escape, escape_json, say_json, say_table
+
+if TYPE_CHECKING:
+    from perdure.client import ActiveStep, Instance
+
+
+def print_json(value: object) -> None:
+    """Print a value as one JSON document on one line, at once."""
+    say_json(document(value))
+
+
+def document(value: object) -> str:
+    """Return a value as JSON on one line. A payload that is held as its text stands in it as it is."""
+    match value := plain(value):
+        case RawJson():
+            return _one_line_json(value)
+        case dict():
+            return f"{{{','.join(f'{document(key)}:{document(item)}' for key, item in value.items())}}}"
+        case list():
+            return f"[{','.join(map(document, value))}]"
+        case _:
+            return json.dumps(value, ensure_ascii=False)
+
+
+def _one_line_json(text: RawJson) -> str:
+    # JSON has line breaks between tokens only, where a space says the same. A payload without a body is empty.
+    return text.strip().replace("\r", " ").replace("\n", " ") or "null"
+
+
+def plain(value: object) -> Any:
+    """Return a value as what JSON knows: times as RFC 3339, durations as in "1.5s", enums by their names."""
+    match value:
+        case enum.Enum():
+            return value.value
+        case datetime():
+            return time_text(value)
+        case timedelta():
+            return f"{value.total_seconds():g}s"
+        case Mapping():
+            return {str(key): plain(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            items = [plain(item) for item in value]
+            return sorted(items) if isinstance(value, set | frozenset) else items
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        case _:
+            return value
+
+
+def time_text(time: datetime | None) -> str:
+    """Return a time in UTC with milliseconds; a dash for none."""
+    if time is None:
+        return "-"
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows in columns. Nothing is cut off where the output is no terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    table = Table(box=None, pad_edge=False, header_style="bold" if terminal else "")
+    for name in head:
+        table.add_column(name, overflow="fold", no_wrap=not terminal)
+    for row in rows:
+        table.add_row(*(Text(escape(cell)) for cell in row))
+    console = Console(highlight=False) if terminal else Console(highlight=False, width=10_000)
+    with console.capture() as printed:
+        console.print(table)
+    say_table(line.rstrip() for line in printed.get().split("\n"))
+
+
+def raw_json(value: object, *, chars_max: int = 200) -> str:
+    """Return a payload as it is, cut for people."""
+    text = _one_line_json(value) if isinstance(value, RawJson) else json.dumps(value, ensure_ascii=False)
+    text = escape_json(text)
+    return text if len(text) <= chars_max else f"{text[: chars_max - 1]}…"
+
+
+def entry_line(entry: facts.HistoryEntry) -> str:
+    """Return one line of a history."""
+    kind = (entry.kind or "unknown").replace("_", " ")
+    return f"{entry.revision:>5}  {time_text(entry.time)}  {kind:<18}  {fact_text(entry.fact)}".rstrip()
+
+
+def fact_text(fact: facts.Fact) -> str:
+    """Return what a fact says beside its kind."""
+    match fact:
+        case facts.InstanceStarted():
+            delay = f", begins after {plain(fact.start_delay)}" if fact.start_delay else ""
+            return f"{fact.workflow} v{fact.version}, first {fact.start_step}{delay}"
+        case facts.StepStarted():
+            kind = fact.kind.value if fact.kind else "?"
+            waits = f" for {', '.join(fact.events)}" if fact.events else ""
+            return f"{fact.step_ref} ({kind}{waits})"
+        case facts.AttemptStarted():
+            return f"{fact.step_ref} attempt {fact.attempt}"
+        case facts.AttemptFailed():
+            then = "will be retried" if fact.retrying else "was the last one"
+            return f"{fact.step_ref} attempt {fact.attempt} {then}: {one_line(fact.type, fact.message)}"
+        case facts.AttemptReleased():
+            what = "lost" if fact.lost else "given back"
+            return f"{fact.step_ref} attempt {fact.attempt} {what} ({fact.reason})"
+        case facts.StepSuspended():
+            return f"{fact.step_ref} waits for {', '.join(fact.events)}"
+        case facts.StepFinished():
+            why = f" ({one_line(fact.failure.type, fact.failure.message)})" if fact.failure else ""
+            return f"{fact.step_ref}: {fact.event} -> {', '.join(fact.targets)}{why}"
+        case facts.StepSkipped():
+            return fact.step_ref
+        case facts.EventBuffered():
+            return f"{fact.event} for {fact.step_ref or 'the first step that accepts it'}"
+        case facts.TimerArmed():
+            asked_by = ", asked for by a client" if fact.client_requested else ""
+            return f"{fact.reference} {_timer(fact)} due {time_text(fact.due_time)}{asked_by}"
+        case facts.TimerFired():
+            by_hand = ", by hand" if fact.forced else ""
+            unused = ", unused" if not fact.used else ""
+            return f"{fact.reference} {_timer(fact)}{by_hand}{unused}"
+        case facts.TimerCancelled():
+            return f"{fact.reference} of {fact.step_ref}"
+        case facts.InstanceCompleted():
+            return _unconsumed(fact.unconsumed)
+        case facts.InstanceFailed():
+            why = one_line(fact.failure.type, fact.failure.message) if fact.failure else ""
+            interrupted = (
+                f"; interrupted: {', '.join(fact.interrupted_steps)}" if fact.interrupted_steps else ""
+            )
+            return f"{fact.step_ref}: {why}{interrupted}"
+        case facts.InstanceCancelled():
+            return "; ".join(filter(None, [one_line("", fact.reason), _unconsumed(fact.unconsumed)]))
+        case facts.InstanceRetried():
+            return ""
+        case facts.UnknownFact():
+            return "a newer perdure can tell"
+        case _:
+            assert_never(fact)
+
+
+def instance_lines(instance: Instance, *, now: datetime | None = None) -> list[str]:
+    """Return an instance for people: what it is, where it stands, step by step. Ages of attempts are as of ``now``."""
+    lines = [
+        f"{instance.instance_id}  {instance.workflow} v{instance.version}",
+        f"state    {instance.state}, revision {instance.revision}",
+        f"created  {time_text(instance.create_time)}",
+    ]
+    if instance.end_time is not None:
+        lines.append(f"ended    {time_text(instance.end_time)}")
+    if instance.business_key:
+        lines.append(f"key      {instance.business_key}")
+    if instance.labels:
+        lines.append(f"labels   {', '.join(f'{k}={v}' for k, v in sorted(instance.labels.items()))}")
+    if instance.error is not None:
+        error = instance.error
+        lines.append(f"error    {error.step_ref}: {one_line(error.type, error.message)}")
+    lines.append(f"context  {raw_json(instance.input)}")
+    rows = [
+        (result.step_ref, result.state.value, result_text(instance, result.step_ref, result.event))
+        for result in instance.step_results
+    ]
+    ended = {result.step_ref for result in instance.step_results}
+    for step in instance.active_steps:
+        if step.step_ref in ended:
+            continue
+        notes = [
+            _attempt(step, now),
+            f"no server runs {instance.workflow} v{instance.version}"
+            if step.state is StepState.NO_WORKER
+            else "",
+            f"for {', '.join(step.events)}" if step.events else "",
+            f"until {time_text(step.deadline)}" if step.deadline else "",
+            one_line(step.last_failure.type, step.last_failure.message) if step.last_failure else "",
+        ]
+        rows.append((step.step_ref, step.state.value, "  ".join(filter(None, notes))))
+    if rows:
+        width = max(len(ref) for ref, _, _ in rows)
+        lines += [
+            "steps",
+            *(f"  {ref:<{width}}  {status:<11}  {note}".rstrip() for ref, status, note in rows),
+        ]
+    if instance.inbox:
+        lines.append(f"inbox    {', '.join(event.event for event in instance.inbox)}")
+    return lines
+
+
+def _attempt(step: ActiveStep, now: datetime | None) -> str:
+    """Return the number of the newest attempt, its losses, and since when it runs, with its age if ``now`` is given."""
+    if not step.attempt:
+        return ""
+    parts = [f"attempt {step.attempt}"]
+    if step.lost_attempts:
+        parts.append(f"{step.lost_attempts} lost in a row")
+    if step.state is StepState.RUNNING and step.attempt_start_time is not None:
+        age = "" if now is None else f" ({age_text(now - step.attempt_start_time)})"
+        parts.append(f"since {time_text(step.attempt_start_time)}{age}")
+    return "  ".join(parts)
+
+
+def age_text(age: timedelta) -> str:
+    """Return an age with its two largest units, for example "2h 5m". Clocks that differ may make it negative: "0s"."""
+    seconds = max(0, int(age.total_seconds()))
+    units = [
+        (seconds // 86_400, "d"),
+        (seconds // 3_600 % 24, "h"),
+        (seconds // 60 % 60, "m"),
+        (seconds % 60, "s"),
+    ]
+    first = next((index for index, (count, _) in enumerate(units) if count), len(units) - 1)
+    return " ".join(f"{count}{unit}" for count, unit in units[first : first + 2] if count) or "0s"
+
+
+def result_text(instance: Instance, step_ref: str, event: str) -> str:
+    """Return how a step ended: its event, and its output if it has one."""
+    output = instance.outputs.get(step_ref)
+    return f"{event}  {raw_json(output)}" if step_ref in instance.outputs else event
+
+
+def _timer(fact: facts.TimerArmed | facts.TimerFired) -> str:
+    return f"{fact.kind.value} of {fact.step_ref}" if fact.step_ref else fact.kind.value
+
+
+def _unconsumed(events: Sequence[facts.BufferedEvent]) -> str:
+    return f"unconsumed: {', '.join(event.event for event in events)}" if events else ""
+
+
+def one_line(kind: str, message: str) -> str:
+    """Return a failure on one line."""
+    text = escape(" ".join(message.split()))
+    return f"{kind}: {text}" if kind and text else kind or text

@@ -1,0 +1,45 @@
+"""A dispatcher over a table of tasks with a real in-process executor, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from perdure_server.engine import commands
+from perdure_server.executors.in_process import InProcessExecutor, StepCode
+from perdure_server.executors.steps_loop import Lifespan
+from support.fake_task_store import FakeTaskStore
+
+
+class House:
+    """A dispatcher over a table, with an executor in it."""
+
+    def __init__(self, lifespans: list[Lifespan] | None = None, **options: Any) -> None:
+        self.table = FakeTaskStore()
+        self.code: dict[tuple[str, int, str], StepCode] = {}
+        self.lifespans = lifespans or []
+        self.options = options
+
+    def __call__(self, function: StepCode) -> StepCode:
+        self.code["w", 1, getattr(function, "__name__", "work")] = function
+        return function
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[FakeTaskStore]:
+        self.executor = InProcessExecutor(self.table.dispatcher, self.code, self.lifespans, **self.options)
+        await self.executor.start()
+        self.table.dispatcher.start()
+        try:
+            yield self.table
+        finally:
+            await self.table.dispatcher.drain(0)
+            await self.executor.stop()
+
+    async def run(self, step_ref: str = "work") -> commands.Command:
+        """Run one step of one instance and return the command of its result."""
+        before = len(self.table.results)
+        assert self.table.grant(f"i{before}", step_ref)
+        await self.table.until_results(before + 1)
+        await self.table.dispatcher.quiesce()
+        return self.table.commands()[before]

@@ -1,0 +1,39 @@
+"""The kinds of store that suites run on, and the clock that tests give them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from perdure_server.store.protocol import Store
+from perdure_server.store.sqlite import SqliteStore
+from support.factories import T0
+
+
+class Clock:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = T0
+
+    def __call__(self) -> int:
+        return self.now
+
+    def advance(self, milliseconds: int) -> None:
+        self.now += milliseconds
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How to reach one kind of store: called again with the same directory, ``make`` reaches the same database."""
+
+    name: str
+    durable: bool
+    make: Callable[[Path, Clock], Store]
+
+
+KINDS = (
+    Kind("sqlite-file", True, lambda directory, clock: SqliteStore(str(directory / "p.db"), clock=clock)),
+    Kind("sqlite-memory", False, lambda directory, clock: SqliteStore(None, clock=clock)),
+)

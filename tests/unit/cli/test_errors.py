@@ -1,0 +1,396 @@
+"""How commands end that go wrong: their lines and documents, codes and hints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import pytest
+import typer
+from google.rpc import error_details_pb2
+from typer.testing import CliRunner, Result
+
+from perdure import errors
+from perdure.v1 import (
+    runner_service_pb2,
+)
+from perdure_server.api.errors import RESERVED_REASONS, error_response_of
+from perdure_server.cli.errors import MENDS, OPTIONS, CommandError, Exit, fail_with
+from perdure_server.cli.root import app
+from perdure_server.engine import rejections as reject
+from perdure_server.runtime.request_validation import InvalidRequestError, Violation
+from support.stub_server import ErrorResponse, StubServer
+from unit.api.test_errors import EVERY_REFUSAL
+
+Run = Callable[..., Awaitable[Result]]
+ORDER = str(Path(__file__).resolve().parents[3] / "examples/order.py")
+
+STARTED = runner_service_pb2.StartInstanceResponse(instance_id="i1", created=True, version=2, revision=3)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code", "line"),
+    [
+        (
+            ErrorResponse(
+                grpc.StatusCode.NOT_FOUND, "INSTANCE_NOT_FOUND", "no instance i1; ListInstances tells"
+            ),
+            Exit.REFUSED,
+            "perdure: INSTANCE_NOT_FOUND: no instance i1 (`perdure list` shows the instances)",
+        ),
+        (
+            ErrorResponse(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "AMBIGUOUS_EVENT",
+                "two wait",
+                metadata={"step_refs": "a,b"},
+            ),
+            Exit.REFUSED,
+            "perdure: AMBIGUOUS_EVENT: two wait (name the step with --step: a, b)",
+        ),
+        (
+            ErrorResponse(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "INVALID_FIELD",
+                "1 field",
+                details=(
+                    error_details_pb2.BadRequest(
+                        field_violations=[
+                            error_details_pb2.BadRequest.FieldViolation(field="event", description="bad")
+                        ]
+                    ),
+                ),
+            ),
+            Exit.REFUSED,
+            "perdure: INVALID_FIELD: EVENT: bad (give EVENT as the command's --help tells)",
+        ),
+        (
+            ErrorResponse(grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE", "locked"),
+            Exit.UNAVAILABLE,
+            "perdure: DATABASE_UNAVAILABLE: locked (nothing was changed; try again, and look at the server's log)",
+        ),
+    ],
+    ids=lambda value: value.reason if isinstance(value, ErrorResponse) else None,
+)
+async def test_a_refusal_is_one_line_with_its_mend(
+    server: StubServer, run: Run, refusal: ErrorResponse, code: Exit, line: str
+) -> None:
+    server.answers["Resume"].append(refusal)
+
+    result = await run("resume", "i1", "approved")
+
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr == f"{line}\n"
+
+
+async def test_with_json_a_refusal_is_a_document_on_stderr(server: StubServer, run: Run) -> None:
+    server.answers["GetInstance"].append(
+        ErrorResponse(grpc.StatusCode.NOT_FOUND, "INSTANCE_NOT_FOUND", "gone")
+    )
+
+    result = await run("get", "i1", "--json")
+
+    error = json.loads(result.stderr)["error"]
+    assert (error["reason"], error["code"], error["message"]) == ("INSTANCE_NOT_FOUND", "NOT_FOUND", "gone")
+
+
+async def test_with_json_the_fields_keep_the_apis_names_and_an_event_is_no_field(
+    server: StubServer, run: Run
+) -> None:
+    field = error_details_pb2.BadRequest.FieldViolation(field="opts.step_ref", description="bad")
+    subject = error_details_pb2.PreconditionFailure.Violation(subject="approved", description="never")
+    server.answers["Resume"] += [
+        ErrorResponse(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "INVALID_FIELD",
+            details=(error_details_pb2.BadRequest(field_violations=[field]),),
+        ),
+        ErrorResponse(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "EVENT_NEVER_ACCEPTED",
+            metadata={"event": "approved"},
+            details=(error_details_pb2.PreconditionFailure(violations=[subject]),),
+        ),
+    ]
+
+    invalid = json.loads((await run("resume", "i1", "approved", "--json")).stderr)["error"]
+    never = json.loads((await run("resume", "i1", "approved", "--json")).stderr)["error"]
+
+    assert invalid["violations"] == [{"field": "opts.step_ref", "description": "bad"}]
+    assert (never["violations"], never["metadata"]) == ([], {"event": "approved"})
+
+
+def test_every_option_that_a_field_is_named_by_is_one_of_a_command() -> None:
+    commands: list[Any] = [typer.main.get_command(app)]
+    names: set[str] = set()
+    for command in commands:
+        commands += getattr(command, "commands", {}).values()
+        names |= {name for param in command.params for name in (*param.opts, param.metavar or "")}
+
+    assert set(OPTIONS.values()) <= names
+
+
+def told(error: errors.PerdureError, capsys: pytest.CaptureFixture[str], *, as_json: bool) -> str:
+    with pytest.raises(CommandError) as failed:
+        fail_with(error, server="here:1")
+    failed.value.tell(as_json=as_json)
+    return capsys.readouterr().err
+
+
+def error_of(refused: Exception) -> errors.PerdureError:
+    """What a client raises for what the server refuses with."""
+    refusal = error_response_of(refused)
+    violations = [errors.FieldViolation(*violation) for violation in refusal.violations]
+    return errors.from_reason(
+        refusal.reason, refusal.message, refusal.metadata, code=refusal.code.name, violations=violations
+    )
+
+
+EVERY_ERROR: Final = (
+    *(error_of(refused) for _, refused in EVERY_REFUSAL),
+    *(errors.from_reason(reason, "no") for reason in sorted(RESERVED_REASONS)),
+    errors.from_reason("A_REASON_OF_TOMORROW", "no", code="FAILED_PRECONDITION"),
+    *(status("no") for status in (errors.PerdureError, *errors.PerdureError.__subclasses__())),
+)
+
+
+@pytest.mark.parametrize("error", EVERY_ERROR, ids=lambda error: error.reason or error.code)
+def test_every_error_has_a_mend_on_its_line_and_in_its_document(
+    error: errors.PerdureError, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = json.loads(told(error, capsys, as_json=True))["error"]
+    line = told(error, capsys, as_json=False)
+
+    assert document["reason"] == error.reason
+    assert document["hint"]
+    assert line.endswith(f" ({document['hint']})\n")
+    assert line.count("\n") == 1
+
+
+def test_every_reason_that_is_published_has_a_mend_of_its_own() -> None:
+    assert {error.reason for error in EVERY_ERROR} >= errors.REASONS
+    assert set(MENDS) == errors.REASONS
+
+
+@pytest.mark.parametrize(
+    ("refused", "line"),
+    [
+        (
+            reject.StepAlreadyFinished("i", "left", event="go", step_refs=("right",)),
+            (
+                "STEP_FINISHED: step_ref: step 'left' has finished "
+                "(leave --step out, or name a step that still accepts go: right)"
+            ),
+        ),
+        (
+            reject.StepNeverAccepts("i", "copy", "go", (), ("left", "right")),
+            (
+                "EVENT_NEVER_ACCEPTED: step_ref: step 'copy' takes no event from outside "
+                "(leave --step out, or name a step that still accepts go: left, right)"
+            ),
+        ),
+        (
+            reject.StepNeverAccepts("i", "open", "go", ("opened",), ()),
+            (
+                "EVENT_NEVER_ACCEPTED: step_ref: step 'open' accepts only opened "
+                "(no other step accepts go; `perdure get ID` shows what its steps wait for)"
+            ),
+        ),
+        (
+            reject.WorkflowNotFound("ordr", 0, ("order", "signup")),
+            (
+                "WORKFLOW_NOT_FOUND: there is no workflow 'ordr' "
+                "(did you mean order? `perdure workflows list` shows the workflows)"
+            ),
+        ),
+        (
+            reject.WorkflowNotFound("zoo", 0, ("order", "signup")),
+            (
+                "WORKFLOW_NOT_FOUND: there is no workflow 'zoo' "
+                "(known: order, signup; `perdure workflows list` shows the workflows)"
+            ),
+        ),
+        (
+            reject.WorkflowNotFound("order", 3, ("order",), (1, 2)),
+            (
+                "WORKFLOW_NOT_FOUND: workflow 'order' has no version 3 "
+                "(known: 1, 2; without --version it is the newest)"
+            ),
+        ),
+        (
+            reject.StepNotFound("i", "aproval", ("charge", "approval")),
+            (
+                "STEP_NOT_FOUND: step_ref: the workflow has no step 'aproval' "
+                "(did you mean approval? `perdure workflows show WORKFLOW` shows a workflow's steps)"
+            ),
+        ),
+        (
+            reject.EventNeverAccepted("i", "go", ("one", "two")),
+            "EVENT_NEVER_ACCEPTED: no step that can still be reached accepts 'go' (its steps still accept one, two)",
+        ),
+        (
+            reject.BusinessKeyInUse("order", "k", "holder"),
+            (
+                "BUSINESS_KEY_IN_USE: opts.business_key: the live instance 'holder' of workflow 'order' holds the key "
+                "'k' (--use-existing answers with the instance that holds the key)"
+            ),
+        ),
+        (
+            reject.BusinessKeyInUse("order", "k", "holder", "failed"),
+            (
+                "BUSINESS_KEY_IN_USE: the live instance 'holder' of workflow 'order' holds the key 'k' "
+                "(wait for its end, or `perdure cancel holder`; then retry)"
+            ),
+        ),
+        (
+            InvalidRequestError((Violation("opts.instance_id", "no"), Violation("opts.labels[a b]", "no"))),
+            (
+                "INVALID_FIELD: --instance-id: no; --label: no "
+                "(give --instance-id, --label as the command's --help tells)"
+            ),
+        ),
+        (
+            InvalidRequestError((Violation("page_token", "altered"), Violation("", "and 7 more"))),
+            "INVALID_FIELD: page_token: altered; and 7 more (give it as the command's --help tells)",
+        ),
+        (
+            reject.InstanceEnded("i", "failed"),
+            "INSTANCE_ENDED: instance 'i' is FAILED (`perdure retry` lets it go on)",
+        ),
+    ],
+)
+def test_a_refusal_names_what_would_have_been_taken(
+    refused: Exception, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told(error_of(refused), capsys, as_json=False) == f"perdure: {line}\n"
+
+
+NONSENSE: Final = [
+    (["start"], "Missing argument 'WORKFLOW'", "see perdure start --help"),
+    (["start", "order", "--nope"], "No such option: --nope", "see perdure start --help"),
+    (["frobnicate"], "No such command 'frobnicate'", "see perdure --help"),
+    (["timers", "frobnicate"], "No such command 'frobnicate'", "see perdure timers --help"),
+    (["list", "--limit", "few"], "Invalid value for '--limit'", "see perdure list --help"),
+    (["list", "--limit", "-1"], "Invalid value for '--limit'", "see perdure list --help"),
+    (["start", "order", "--context", "{"], "--context holds no JSON", "write it as in"),
+    (["start", "order", "--context", "{\n"], "--context holds no JSON", "see perdure start --help"),
+    (["get", "i1", "--timeout", "10"], "'10' is no duration", "write digits and a unit"),
+    (["get", "i1", "--header", "k"], "'k' is no KEY=VALUE", "see perdure get --help"),
+    (["workflows", "validate", "no_such.py"], "there is no file no_such.py", "see the command's --help"),
+    (["get", "i1", "--server", "http://here"], "'http://here' is a URL", "--server"),
+]
+
+
+NO_ADDRESS: Final = [
+    (["serve", "--demo", option, text], f"{option}: {text!r} is no HOST:PORT", "a port of at most 65535")
+    for option in ("--listen", "--metrics-listen")
+    for text in ("7420", "127.0.0.1:70000", "::1:7420", ":7420", "127.0.0.1:")
+] + [
+    (
+        ["serve", "--demo", "--listen", listen, "--metrics-listen", metrics],
+        f"--metrics-listen {metrics} is the address of --listen {listen}",
+        "give metrics a port of their own",
+    )
+    for listen, metrics in (("127.0.0.1:7420", "127.0.0.1:7420"), ("0.0.0.0:7420", "127.0.0.1:7420"))
+]
+
+
+@pytest.mark.parametrize(("arguments", "what", "hint"), [*NONSENSE, *NO_ADDRESS])
+def test_a_command_line_that_makes_no_sense_is_one_line(arguments: list[str], what: str, hint: str) -> None:
+    result = CliRunner().invoke(app, arguments)
+
+    assert (result.exit_code, result.stdout) == (Exit.USAGE, "")
+    assert result.stderr.startswith("perdure: USAGE: ")
+    assert result.stderr.endswith(")\n")
+    assert result.stderr.count("\n") == 1
+    said, _, mended = result.stderr.partition(" (")
+    assert what in said
+    assert hint in mended
+
+
+@pytest.mark.parametrize(("arguments", "what", "hint"), NONSENSE)
+def test_with_json_it_is_a_document_like_every_error(
+    arguments: list[str], what: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+
+    assert (result.exit_code, result.stdout) == (Exit.USAGE, "")
+    document = json.loads(result.stderr)["error"]
+    assert document["reason"] == "USAGE"
+    assert what in document["message"]
+    assert hint in document["hint"]
+    refused = json.loads(told(errors.from_reason("INSTANCE_NOT_FOUND", "no"), capsys, as_json=True))["error"]
+    assert list(document) == list(refused)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--json start",
+        "start --json",
+        "--json start order --nope",
+        "start --json --nope",
+        "start order --nope --json",
+    ],
+)
+def test_the_json_option_may_stand_anywhere(line: str) -> None:
+    result = CliRunner().invoke(app, line.split())
+
+    assert result.exit_code == Exit.USAGE
+    assert json.loads(result.stderr)["error"]["reason"] == "USAGE"
+
+
+@pytest.mark.parametrize("arguments", [[], ["timers"], ["workflows"], ["db"]])
+def test_a_group_by_itself_shows_its_help_and_with_json_is_an_error(arguments: list[str]) -> None:
+    people = CliRunner().invoke(app, arguments)
+    machines = CliRunner().invoke(app, [*arguments, "--json"])
+
+    assert "Commands:" in people.output
+    assert machines.exit_code == Exit.USAGE
+    assert json.loads(machines.stderr)["error"]["reason"] == "USAGE"
+
+
+async def test_a_server_that_is_not_there_ends_with_3_and_says_how_to_get_one(run: Run) -> None:
+    result = await run("get", "i1", "--server", "127.0.0.1:1")
+
+    assert result.exit_code == Exit.UNAVAILABLE
+    assert result.stderr.startswith("perdure: no perdure server answers at 127.0.0.1:1 (start one with")
+
+
+async def test_a_socket_that_does_not_exist_is_named(run: Run, tmp_path: Path) -> None:
+    server = f"unix:{tmp_path}/no.sock"
+
+    result = await run("get", "i1", "--server", server)
+
+    assert result.exit_code == Exit.UNAVAILABLE
+    assert result.stderr.startswith(
+        f"perdure: no perdure server answers at {server}: the socket does not exist (start one with"
+    )
+
+
+def test_a_version_without_a_workflow_is_rejected_before_the_call() -> None:
+    result = CliRunner().invoke(app, ["list", "--version", "2"])
+
+    assert result.exit_code == Exit.USAGE
+    assert result.stderr.startswith("perdure: USAGE: --version 2 requires --workflow (add --workflow NAME")
+
+
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [("http://127.0.0.1:7420", "is a URL; write HOST:PORT"), ("127.0.0.1", "names no port; write HOST:PORT")],
+)
+def test_a_server_that_is_no_host_and_port_is_said_to_be_none(server: str, said: str) -> None:
+    result = CliRunner().invoke(app, ["get", "one", "--server", server])
+
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_a_time_limit_without_a_unit_is_refused() -> None:
+    result = CliRunner().invoke(app, ["get", "one", "--timeout", "10"])
+
+    assert result.exit_code == 2
+    assert "'10' is no duration (write digits and a unit" in " ".join(result.stderr.split())

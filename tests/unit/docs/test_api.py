@@ -1,0 +1,94 @@
+"""docs/api.md is whole: every service and RPC, and every reason with its status and what its metadata holds."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import pytest
+
+from perdure.v1 import (
+    errors_pb2,
+    instance_service_pb2,
+    runner_service_pb2,
+    server_service_pb2,
+    timer_service_pb2,
+    workflow_service_pb2,
+)
+from perdure_server.api.errors import RESERVED_REASONS, error_response_of
+from support.doc_pages import table, text_of
+from unit.api.test_errors import EVERY_REFUSAL, THE_TABLE
+
+PAGE: Final = text_of("docs/api.md")
+MODULES: Final = (
+    runner_service_pb2,
+    instance_service_pb2,
+    timer_service_pb2,
+    workflow_service_pb2,
+    server_service_pb2,
+)
+
+
+ERRORS: Final = {row[0].strip("`"): row for row in table(PAGE, "Errors")}
+
+
+def test_every_service_and_rpc_is_on_the_page_in_the_protos_order() -> None:
+    real = []
+    for module in MODULES:
+        for name, service in module.DESCRIPTOR.services_by_name.items():
+            real.append(f"**{name}**")
+            real += [f"`{method.name}`" for method in service.methods]
+
+    assert [row[0] for row in table(PAGE, "Services")] == real
+
+
+def test_what_is_mutating_takes_a_request_id_and_what_is_paged_a_token() -> None:
+    said = {row[0].strip("`"): row[1] for row in table(PAGE, "Services")}
+    for module in MODULES:
+        for service in module.DESCRIPTOR.services_by_name.values():
+            for method in service.methods:
+                fields = method.input_type.fields_by_name
+                opts = fields["opts"].message_type.fields_by_name if "opts" in fields else {}
+                kind = {
+                    "request_id" in opts: "mutating",
+                    "page_token" in fields: "paged",
+                    method.server_streaming: "stream",
+                }.get(True, "")
+                assert said[method.name] == kind, method.name
+
+
+@pytest.mark.parametrize(
+    ("heading", "enum"),
+    [
+        ("States of an instance", instance_service_pb2.InstanceState),
+        ("Statuses of a step", instance_service_pb2.StepState),
+    ],
+)
+def test_every_state_and_status_is_explained(heading: str, enum: Any) -> None:
+    prefix = {"InstanceState": "INSTANCE_STATE_", "StepState": "STEP_STATE_"}[enum.DESCRIPTOR.name]
+    real = {name.removeprefix(prefix) for name in enum.keys()} - {"UNSPECIFIED"}  # noqa: SIM118 - no mapping
+    rows = table(PAGE, heading)
+
+    assert sorted(row[0] for row in rows) == sorted(f"`{name}`" for name in real)
+    assert all(row[1] for row in rows)
+
+
+def test_every_published_reason_has_a_row() -> None:
+    published = [name.removeprefix("ERROR_REASON_") for name in errors_pb2.ErrorReason.keys()]  # noqa: SIM118
+
+    assert sorted(ERRORS) == sorted(set(published) - {"UNSPECIFIED"})
+    assert all(len(row) == 5 and row[2] and row[4] for row in ERRORS.values())
+
+
+@pytest.mark.parametrize("reason", sorted(THE_TABLE))
+def test_a_reasons_row_tells_its_status_and_the_keys_of_its_metadata(reason: str) -> None:
+    real = {key for of, error in EVERY_REFUSAL if of == reason for key in error_response_of(error).metadata}
+
+    assert ERRORS[reason][1] == THE_TABLE[reason][1]
+    assert set(re.findall(r"`(\w+)`", ERRORS[reason][3])) == real
+
+
+def test_reasons_that_no_call_can_meet_are_said_to_be_so() -> None:
+    assert {
+        reason for reason, row in ERRORS.items() if "no call can meet it yet" in row[2]
+    } == RESERVED_REASONS

@@ -1,0 +1,176 @@
+"""Logs: one JSON document a line, and no payload in any of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from perdure_server.telemetry.logs import MESSAGE_CHARS_MAX, JsonLines, RateLimitedLogger, log_to_stderr
+
+SECRET = "4111-1111"
+
+
+def line_of(
+    *args: Any, name: str = "perdure_server.x", error: BaseException | None = None, **extra: Any
+) -> dict[str, Any]:
+    message, *rest = args
+    info = (type(error), error, error.__traceback__) if error else None
+    record = logging.LogRecord(name, logging.ERROR, __file__, 1, message, tuple(rest), info)
+    for key, value in extra.items():
+        setattr(record, key, value)
+    text = JsonLines().format(record)
+    assert "\n" not in text
+    assert text.isascii()
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
+    try:
+        raise error from cause
+    except BaseException as caught:
+        return caught
+
+
+def test_a_line_tells_when_how_bad_where_and_what() -> None:
+    line = line_of("claimed %d timers", 3, replica="r-1", seconds=0.5)
+
+    assert line["message"] == "claimed 3 timers"
+    assert (line["level"], line["logger"]) == ("error", "perdure_server.x")
+    assert line["time"].endswith("+00:00")
+    assert (line["replica"], line["seconds"]) == ("r-1", 0.5)
+
+
+def test_a_line_is_one_line_whatever_is_in_it() -> None:
+    assert line_of("a\nb\u2028\x1b[2J %s", "\ud800")["message"] == "a\nb\u2028\x1b[2J \ud800"
+
+
+def test_an_error_is_told_by_its_type_and_its_places_and_not_by_its_text() -> None:
+    line = line_of("a step failed", error=raised(KeyError(SECRET), ValueError(SECRET)))
+
+    assert line["error"] == "KeyError < ValueError"
+    assert any(place.endswith(" raised") for place in line["stack"])
+    assert SECRET not in json.dumps(line)
+
+
+def test_an_error_of_the_system_keeps_its_text() -> None:
+    line = line_of("cannot open", error=raised(FileNotFoundError(2, "No such file")))
+
+    assert "No such file" in line["error"]
+
+
+def test_a_chain_of_errors_that_never_ends_is_cut() -> None:
+    first, second = ValueError(), KeyError()
+    first.__cause__, second.__cause__ = second, first
+
+    assert line_of("round", error=first)["error"].count("<") == 4
+
+
+def test_what_another_library_prints_behind_its_first_line_is_left_out() -> None:
+    line = line_of(f"Task exception was never retrieved\nfuture: <Task exception={SECRET}>", name="asyncio")
+
+    assert line["message"] == "Task exception was never retrieved"
+    assert (
+        line_of("it raised %s", ValueError(SECRET), name="apscheduler.x")["message"] == "it raised ValueError"
+    )
+
+
+def test_an_extra_that_is_no_plain_value_is_told_by_its_type() -> None:
+    assert line_of("x", context={"card": SECRET})["context"] == "dict"
+
+
+def test_an_extra_cannot_replace_what_a_line_tells() -> None:
+    assert line_of("x", level="debug", logger="other")["level"] == "error"
+
+
+def test_a_format_string_that_does_not_fit_loses_no_line() -> None:
+    assert line_of("%d timers", "three")["message"] == "%d timers"
+
+
+def test_a_long_message_is_cut() -> None:
+    assert len(line_of("x" * 10_000)["message"]) == MESSAGE_CHARS_MAX
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    root = logging.getLogger()
+    handlers, level, raising = list(root.handlers), root.level, logging.raiseExceptions
+    hooks = threading.excepthook, sys.unraisablehook, warnings.showwarning
+    yield root
+    threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.raiseExceptions = raising
+    for name in ("apscheduler", "grpc", "asyncio"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+def test_logs_go_to_stderr_and_libraries_only_speak_up_when_it_matters(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_to_stderr()
+    logging.getLogger("perdure_server.x").info("started")
+    logging.getLogger("apscheduler.scheduler").info("added a job")
+
+    captured = capsys.readouterr()
+    assert [json.loads(line)["message"] for line in captured.err.splitlines()] == ["started"]
+    assert captured.out == ""
+
+
+PRINTS_BY_ITSELF = """
+import threading, warnings
+from perdure_server.telemetry.logs import log_to_stderr
+
+class Card:
+    def __del__(self):
+        raise ValueError("4111-1111")
+
+def fail():
+    raise KeyError("4111-1111")
+
+log_to_stderr()
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+Card()
+warnings.warn("4111-1111")
+"""
+
+
+def test_what_python_prints_by_itself_becomes_lines_without_its_text() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTS_BY_ITSELF], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert "4111" not in done.stdout + done.stderr
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [(line["message"], line.get("error")) for line in lines] == [
+        ("a thread has failed", "KeyError"),
+        ("an error that could not be raised", "ValueError"),
+        ("a warning of Python: UserWarning", None),
+    ]
+
+
+def test_a_warning_that_comes_by_the_thousand_is_told_once_a_second_with_its_count(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    sparing = RateLimitedLogger(logging.getLogger("perdure_server.x"), "the disk is full: %s")
+    for _ in range(1_000):
+        sparing.tell("no room")
+    now += 1.0
+    sparing.tell("still none")
+
+    assert [(record.getMessage(), record.times) for record in caplog.records] == [  # type: ignore[attr-defined]
+        ("the disk is full: no room", 1),
+        ("the disk is full: still none", 1_000),
+    ]
