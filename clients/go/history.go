@@ -11,34 +11,38 @@ import (
 	perdurev1 "perdure.dev/go/perdure/v1"
 )
 
-// HistoryEntry is one fact in the life of an instance. An instance's entries have the revisions 1, 2, 3, ... without a
-// gap and never change.
+// HistoryEntry is one fact about an instance. An instance's entries have the revisions 1, 2, 3, ... without a gap and never
+// change.
 type HistoryEntry struct {
 	Revision int64
-	// Time by the store's clock, which may be set back between two entries.
+	// Time by the store's clock. The clock can be set back between two entries.
 	Time time.Time
-	// RequestID of the call that caused it, if a call did.
+	// RequestID of the call that caused the entry, or empty.
 	RequestID string
-	// Kind is the fact's name in the API, such as "step_finished"; "" for one that this version does not know: pass
-	// over it.
+	// Kind is the fact's name, such as "step_finished". It is empty for a fact that this version does not know. Ignore
+	// such an entry.
 	Kind string
-	// StepRef and Event are the fact's, where it is about a step or an event.
+	// StepRef is the step of the fact, or empty. It may carry a suffix "@3.7"; treat it as opaque.
 	StepRef string
-	Event   string
-	// Fact is the whole of it, to switch on: *perdurev1.StepFinished, *perdurev1.TimerArmed, ...; nil where Kind is "".
+	// Event is the event of the fact, or empty.
+	Event string
+	// Fact is the complete fact, for a type switch: *perdurev1.StepFinished, *perdurev1.TimerArmed, and so on. It is nil
+	// if Kind is empty.
 	Fact proto.Message
 }
 
-// ListHistoryOptions is the optional side of [Client.ListHistory].
+// ListHistoryOptions are the options of [Client.ListHistory].
 type ListHistoryOptions struct {
-	// AfterRevision leaves out the entries up to this one.
+	// AfterRevision omits the entries up to this revision. 0 returns all entries.
 	AfterRevision int64
-	// PageSize is how many are fetched at a time; 0 means 100.
+	// PageSize is the number of entries per request. 0 means 100.
 	PageSize int
 }
 
-// ListHistory gives an instance's entries in order, up to now, fetching page after page. An error ends it:
-// ErrInstanceNotFound, ErrRevisionInFuture, ErrRevisionCompacted, ...
+// ListHistory returns an instance's entries in order of revision. It requests one page after another, up to the newest
+// entry.
+//
+// An error is the last item: ErrInstanceNotFound, ErrRevisionInFuture, ErrRevisionCompacted, ErrInvalidField.
 func (c *Client) ListHistory(
 	ctx context.Context, instanceID string, options *ListHistoryOptions,
 ) iter.Seq2[*HistoryEntry, error] {
@@ -48,13 +52,13 @@ func (c *Client) ListHistory(
 		if err != nil {
 			return nil, "", err
 		}
-		answer, err := call(ctx, c, c.instances.ListHistory, &perdurev1.ListHistoryRequest{
+		response, err := call(ctx, c, c.instances.ListHistory, &perdurev1.ListHistoryRequest{
 			InstanceId:    instanceID,
 			AfterRevision: given.AfterRevision,
 			PageSize:      size,
 			PageToken:     token,
 		}, "")
-		return answer.GetEntries(), answer.GetNextPageToken(), err
+		return response.GetEntries(), response.GetNextPageToken(), err
 	}, entryOf)
 }
 
