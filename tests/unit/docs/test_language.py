@@ -75,7 +75,7 @@ def test_a_question_word_does_not_open_a_docstring_comment_or_cell(word: str, tm
 @pytest.mark.parametrize(
     ("name", "source", "lines"),
     [
-        ("x.py", '"""The mend."""\ndef f():\n    """Anew."""\n    # It\n    # stands.\n    f()  # told\n', [1, 3, 5, 6]),
+        ("x.py", '"""Mend."""\ndef f():\n    """Anew."""\n    # It\n    # stands.\n    f()  # told\n', [1, 3, 5, 6]),
         ("x.py", 'log.info("call was refused by %s", x)\nraise E(f"{x} is no name")\nY = "refused"\n', [1, 2]),
         ("x.py", 'app.option("--x", help="Begin here.")\nSQL = """\n  for ever\n"""\n', [1, 3]),
         ("x.md", "# The verbs\n\nA paragraph,\nanew.\n\n```\nanew\n```\n\n<!--\nanew -->\n- told\n", [1, 4, 12]),
