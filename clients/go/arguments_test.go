@@ -64,6 +64,8 @@ func TestInvalidOptionsAreRejectedByName(t *testing.T) {
 	for _, err := range client.WatchInstance(t.Context(), "i1", &perdure.WatchOptions{ReconnectTimeout: -1}) {
 		rejectedField(t, err, "ReconnectTimeout")
 	}
+	_, err = client.WaitForEnd(t.Context(), "i1", &perdure.WaitOptions{ReconnectTimeout: -1})
+	rejectedField(t, err, "ReconnectTimeout")
 	for _, err := range client.ListInstances(t.Context(), &perdure.ListInstancesOptions{PageSize: 1 << 40}) {
 		rejectedField(t, err, "page_size")
 	}
