@@ -70,6 +70,37 @@ func (c *Client) ListInstances(
 	}, summaryOf)
 }
 
+// ListHistoryOptions are the options of [Client.ListHistory].
+type ListHistoryOptions struct {
+	// AfterRevision omits the entries up to this revision. 0 returns all entries.
+	AfterRevision int64
+	// PageSize is the number of entries per request. 0 means 100.
+	PageSize int
+}
+
+// ListHistory returns an instance's entries in order of revision. It requests one page after another, up to the newest
+// entry.
+//
+// An error is the last item: ErrInstanceNotFound, ErrRevisionInFuture, ErrRevisionCompacted, ErrInvalidField.
+func (c *Client) ListHistory(
+	ctx context.Context, instanceID string, options *ListHistoryOptions,
+) iter.Seq2[*HistoryEntry, error] {
+	given := orDefault(options)
+	return pages(func(token string) ([]*perdurev1.HistoryEntry, string, error) {
+		size, err := pageSize(given.PageSize)
+		if err != nil {
+			return nil, "", err
+		}
+		response, err := call(ctx, c, c.instances.ListHistory, &perdurev1.ListHistoryRequest{
+			InstanceId:    instanceID,
+			AfterRevision: given.AfterRevision,
+			PageSize:      size,
+			PageToken:     token,
+		}, "")
+		return response.GetEntries(), response.GetNextPageToken(), err
+	}, entryOf)
+}
+
 // CancelInstanceOptions are the options of [Client.CancelInstance].
 type CancelInstanceOptions struct {
 	// RequestID identifies the call among the instance's CancelInstance calls. By default the client generates one.

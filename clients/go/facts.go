@@ -1,8 +1,6 @@
 package perdure
 
 import (
-	"context"
-	"iter"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -29,37 +27,6 @@ type HistoryEntry struct {
 	// Fact is the complete fact, for a type switch: *perdurev1.StepFinished, *perdurev1.TimerArmed, and so on. It is nil
 	// if Kind is empty.
 	Fact proto.Message
-}
-
-// ListHistoryOptions are the options of [Client.ListHistory].
-type ListHistoryOptions struct {
-	// AfterRevision omits the entries up to this revision. 0 returns all entries.
-	AfterRevision int64
-	// PageSize is the number of entries per request. 0 means 100.
-	PageSize int
-}
-
-// ListHistory returns an instance's entries in order of revision. It requests one page after another, up to the newest
-// entry.
-//
-// An error is the last item: ErrInstanceNotFound, ErrRevisionInFuture, ErrRevisionCompacted, ErrInvalidField.
-func (c *Client) ListHistory(
-	ctx context.Context, instanceID string, options *ListHistoryOptions,
-) iter.Seq2[*HistoryEntry, error] {
-	given := orDefault(options)
-	return pages(func(token string) ([]*perdurev1.HistoryEntry, string, error) {
-		size, err := pageSize(given.PageSize)
-		if err != nil {
-			return nil, "", err
-		}
-		response, err := call(ctx, c, c.instances.ListHistory, &perdurev1.ListHistoryRequest{
-			InstanceId:    instanceID,
-			AfterRevision: given.AfterRevision,
-			PageSize:      size,
-			PageToken:     token,
-		}, "")
-		return response.GetEntries(), response.GetNextPageToken(), err
-	}, entryOf)
 }
 
 var factOneof = (*perdurev1.HistoryEntry)(nil).ProtoReflect().Descriptor().Oneofs().ByName("fact")
