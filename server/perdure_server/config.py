@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from perdure import Workflow
+from perdure.model.constants import DEFAULT_TARGET
 
 DATABASE_DEFAULT: Final = "sqlite:///perdure.db"
 DATABASE_MEMORY: Final = ":memory:"
-LISTEN_DEFAULT: Final = "127.0.0.1:7420"
 
 SHUTDOWN_TIMEOUT_SECONDS: Final = 10.0
 """How long a stop waits for running steps and calls."""
@@ -41,7 +41,7 @@ class Config:
 
     workflows: tuple[type[Workflow], ...] = ()
     database: str = DATABASE_DEFAULT
-    listen: str = LISTEN_DEFAULT
+    listen: str = DEFAULT_TARGET
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None

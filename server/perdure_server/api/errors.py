@@ -18,6 +18,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from perdure.model.constants import ERROR_DOMAIN
 from perdure_server.api.suggestions import nearest
 from perdure_server.engine import rejections as reject
 from perdure_server.runtime import errors
@@ -28,13 +29,11 @@ from perdure_server.telemetry.logs import RateLimitedLogger
 log = logging.getLogger(__name__)
 _database_refused: Final = RateLimitedLogger(log, "the database refused a call: %s")
 
-DOMAIN: Final = "perdure"
 STATUS_BYTES_MAX: Final = 4 << 10
 """How large a status is; what does not fit is counted instead. The API promises 6 KiB at most. In base64 and beside the
 message, this stays below the 8 KiB of headers that many clients and proxies take.
 """
 
-DETAILS_KEY: Final = "grpc-status-details-bin"
 RETRY_AFTER_MS: Final = 500
 BACKUP_RETRY_AFTER_MS: Final = 5_000
 """Pause before another backup is tried while one is running."""
@@ -71,7 +70,7 @@ def error_response_of(error: Exception) -> ErrorResponse:
 def status_of(refusal: ErrorResponse) -> status_pb2.Status:
     """Return the rich status, cut to `STATUS_BYTES_MAX`."""
     status = status_pb2.Status(code=refusal.code.value[0], message=_cut(refusal.message, _MESSAGE_BYTES_MAX))
-    info = error_details_pb2.ErrorInfo(reason=refusal.reason, domain=DOMAIN)
+    info = error_details_pb2.ErrorInfo(reason=refusal.reason, domain=ERROR_DOMAIN)
     for key, value in refusal.metadata.items():
         info.metadata[key] = _cut(value, _ITEM_BYTES_MAX)
     _attach(status, info)

@@ -15,9 +15,11 @@ from typing import Any, Final
 
 import orjson
 
-from perdure.model.graph import DURATION_MS_MAX, NAME_PATTERN, RESERVED_EVENTS
+from perdure.model.constants import NESTING_MAX, PAYLOAD_BYTES_MAX
+from perdure.model.durations import DURATION_MS_MAX
+from perdure.model.graph import NAME_PATTERN, RESERVED_EVENTS
 from perdure.model.validation import VERSION_MAX
-from perdure_server.engine.commands import PAYLOAD_BYTES_MAX, Payload, payload
+from perdure_server.engine.commands import Payload, payload
 from perdure_server.engine.rejections import PayloadTooLarge
 
 INSTANCE_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
@@ -31,7 +33,6 @@ LABELS_MAX: Final = 32
 REASON_BYTES_MAX: Final = 1_024
 PAGE_SIZE_DEFAULT: Final = 50
 PAGE_SIZE_MAX: Final = 1_000
-NESTING_MAX: Final = 100
 LARGE_PAYLOAD_BYTES: Final = 64 << 10
 """Size in bytes above which a payload is validated off the event loop, one at a time."""
 VIOLATIONS_MAX: Final = 100

@@ -17,8 +17,8 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Self
 
-from perdure import AsyncClient, Workflow, graph_of
-from perdure.model.graph import DURATION_MS_MAX
+from perdure import AsyncClient, Duration, Workflow, graph_of
+from perdure.model.durations import DURATION_MS_MAX
 from perdure.runner import ConflictPolicy, delay_ms_of
 from perdure_server.app import Core
 from perdure_server.embedded import InProcessClient
@@ -127,14 +127,14 @@ class WorkflowTest:
         self,
         context: Mapping[str, Any] | None = None,
         *,
-        workflow: type[Workflow] | str = "",
-        instance_id: str = "",
-        version: int = 0,
-        business_key: str = "",
+        workflow: type[Workflow] | str | None = None,
+        instance_id: str | None = None,
+        version: int | None = None,
+        business_key: str | None = None,
         conflict_policy: ConflictPolicy = ConflictPolicy.FAIL,
-        start_delay: timedelta | str | None = None,
+        start_delay: Duration | None = None,
         labels: Mapping[str, str] | None = None,
-        request_id: str = "",
+        request_id: str | None = None,
     ) -> InstanceHandle:
         """Start an instance, and return it when it waits, sleeps, backs off or has ended.
 
@@ -177,7 +177,7 @@ class WorkflowTest:
     # --- steps -----------------------------------------------------------------------------------------------
 
     def script(
-        self, step_ref: str, *turns: Turn, then: Turn = REAL, workflow: type[Workflow] | str = ""
+        self, step_ref: str, *turns: Turn, then: Turn = REAL, workflow: type[Workflow] | str | None = None
     ) -> None:
         """Say what the next calls of a step do, one turn each, and ``then`` what every later one does.
 
@@ -185,8 +185,9 @@ class WorkflowTest:
         function of the `Context`, plain or async, that returns an outcome or raises. Raises ``ValueError`` for a
         step that has no code, or a turn that the step could never take.
         """
-        name = workflow if isinstance(workflow, str) else graph_of(workflow).name
-        self._scripts.script(step_ref, turns, then, name)
+        if workflow is not None and not isinstance(workflow, str):
+            workflow = graph_of(workflow).name
+        self._scripts.script(step_ref, turns, then, workflow or "")
 
     def calls(self, step_ref: str) -> list[Call]:
         """Return the runs of a step's code, of all instances, in the order in which they began."""
@@ -199,7 +200,7 @@ class WorkflowTest:
         """The virtual time, in UTC."""
         return datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
 
-    async def advance(self, duration: timedelta | str) -> None:
+    async def advance(self, duration: Duration) -> None:
         """Let time pass: ``"24h"``. Each timer that comes due on the way acts at its time, in order of (due time,
         reference), and what it causes is done before the next.
         """

@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.model.graph import DURATION_MS_MAX
+from perdure.model.constants import NESTING_MAX, PAYLOAD_BYTES_MAX
+from perdure.model.durations import DURATION_MS_MAX
 from perdure.model.validation import VERSION_MAX
-from perdure_server.engine.commands import PAYLOAD_BYTES_MAX
 from perdure_server.engine.rejections import PayloadTooLarge
 from perdure_server.runtime.request_validation import (
-    NESTING_MAX,
     PAGE_SIZE_DEFAULT,
     PAGE_SIZE_MAX,
     VIOLATIONS_MAX,

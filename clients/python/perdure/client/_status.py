@@ -1,4 +1,4 @@
-"""gRPC's errors as the exceptions of ``perdure.errors``: the only place that knows both."""
+"""Conversion of gRPC errors to the exceptions of ``perdure.errors``."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from perdure.errors import FieldViolation, PerdureError, Resource, from_reason
-
-_DETAILS_KEY: Final = "grpc-status-details-bin"
-_DOMAIN: Final = "perdure"
+from perdure.model.constants import DETAIL_KEY, ERROR_DOMAIN, HINT_KEY, STATUS_DETAILS_KEY
 
 
 class _Ended(Protocol):
-    """What a failed call tells, asyncio or not."""
+    """Common interface of the errors of ``grpc`` and ``grpc.aio``."""
 
     def code(self) -> grpc.StatusCode | None: ...
     def details(self) -> str | None: ...
     def trailing_metadata(self) -> object: ...
 
 
-def error_of(ended: _Ended, *, request_id: str = "") -> PerdureError:
-    """Return the exception for a failed call: by its reason, else by its status."""
+def error_of(ended: _Ended) -> PerdureError:
+    """Return the exception for a failed call: by its reason, or by its status if the reason is unknown.
+
+    ``detail`` and ``hint`` of the ``ErrorInfo`` metadata become fields of the exception.
+    """
     code = ended.code() or grpc.StatusCode.UNKNOWN
     message = ended.details() or code.name
-    reason, metadata, resource, retry_after = "", {}, None, None
+    reason, metadata, resource, retry_after = "", dict[str, str](), None, None
     violations: list[FieldViolation] = []
     for detail in _details(ended):
         match detail:
-            case error_details_pb2.ErrorInfo() if detail.domain == _DOMAIN:
+            case error_details_pb2.ErrorInfo() if detail.domain == ERROR_DOMAIN:
                 reason, metadata = detail.reason, dict(detail.metadata)
             case error_details_pb2.BadRequest():
                 violations += (FieldViolation(v.field, v.description) for v in detail.field_violations)
@@ -46,11 +47,12 @@ def error_of(ended: _Ended, *, request_id: str = "") -> PerdureError:
         reason,
         message,
         metadata,
+        detail=metadata.pop(DETAIL_KEY, ""),
+        hint=metadata.pop(HINT_KEY, ""),
         code=code.name,
         violations=violations,
         resource=resource,
         retry_after=retry_after,
-        request_id=request_id,
     )
 
 
@@ -72,7 +74,7 @@ _DETAIL_TYPES: Final[tuple[type[_Detail], ...]] = (
 
 def _details(ended: _Ended) -> list[_Detail]:
     pairs = ended.trailing_metadata() or ()
-    body = next((value for key, value in pairs if key == _DETAILS_KEY), None)  # type: ignore[attr-defined]
+    body = next((value for key, value in pairs if key == STATUS_DETAILS_KEY), None)  # type: ignore[attr-defined]
     if body is None:
         return []
     found: list[_Detail] = []
@@ -83,6 +85,6 @@ def _details(ended: _Ended) -> list[_Detail]:
                 if packed.Unpack(detail):
                     found.append(detail)
     except DecodeError:
-        # A proxy may have cut it. The status and its message still stand.
+        # A proxy may have truncated it. The status and its message are still valid.
         pass
     return found
