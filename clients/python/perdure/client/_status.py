@@ -21,15 +21,26 @@ class _Ended(Protocol):
 
 
 def error_of(ended: _Ended) -> PerdureError:
-    """Return the exception for a failed call: by its reason, or by its status if the reason is unknown.
+    """Return the exception for a failed gRPC call."""
+    code = ended.code() or grpc.StatusCode.UNKNOWN
+    pairs = ended.trailing_metadata() or ()
+    body = next((value for key, value in pairs if key == STATUS_DETAILS_KEY), b"")  # type: ignore[attr-defined]
+    try:
+        status = status_pb2.Status.FromString(body)
+    except DecodeError:
+        # A proxy may have truncated it. The code and the message are still valid.
+        status = status_pb2.Status()
+    return error_of_status(code.name, ended.details() or code.name, status)
+
+
+def error_of_status(code: str, message: str, status: status_pb2.Status) -> PerdureError:
+    """Return the exception for a status: by its reason, or by its code if the reason is unknown.
 
     ``detail`` and ``hint`` of the ``ErrorInfo`` metadata become fields of the exception.
     """
-    code = ended.code() or grpc.StatusCode.UNKNOWN
-    message = ended.details() or code.name
     reason, metadata, resource, retry_after = "", dict[str, str](), None, None
     violations: list[FieldViolation] = []
-    for detail in _details(ended):
+    for detail in _details(status):
         match detail:
             case error_details_pb2.ErrorInfo() if detail.domain == ERROR_DOMAIN:
                 reason, metadata = detail.reason, dict(detail.metadata)
@@ -49,7 +60,7 @@ def error_of(ended: _Ended) -> PerdureError:
         metadata,
         detail=metadata.pop(DETAIL_KEY, ""),
         hint=metadata.pop(HINT_KEY, ""),
-        code=code.name,
+        code=code,
         violations=violations,
         resource=resource,
         retry_after=retry_after,
@@ -72,19 +83,14 @@ _DETAIL_TYPES: Final[tuple[type[_Detail], ...]] = (
 )
 
 
-def _details(ended: _Ended) -> list[_Detail]:
-    pairs = ended.trailing_metadata() or ()
-    body = next((value for key, value in pairs if key == STATUS_DETAILS_KEY), None)  # type: ignore[attr-defined]
-    if body is None:
-        return []
+def _details(status: status_pb2.Status) -> list[_Detail]:
     found: list[_Detail] = []
-    try:
-        for packed in status_pb2.Status.FromString(body).details:
-            for cls in _DETAIL_TYPES:
-                detail = cls()
+    for packed in status.details:
+        for cls in _DETAIL_TYPES:
+            detail = cls()
+            try:
                 if packed.Unpack(detail):
                     found.append(detail)
-    except DecodeError:
-        # A proxy may have truncated it. The status and its message are still valid.
-        pass
+            except DecodeError:  # truncated, as above
+                break
     return found
