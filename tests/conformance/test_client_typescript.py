@@ -122,17 +122,13 @@ def test_the_typescript_lock_does_not_name_a_registry() -> None:
     assert '"resolved"' not in (CLIENT / "package-lock.json").read_text()
 
 
-def test_the_typescript_sample_ships_an_order(
-    project: Path, order_server: ServerProcess
-) -> None:
+def test_the_typescript_sample_ships_an_order(project: Path, order_server: ServerProcess) -> None:
     output = run("node", "order.js", order_server.address, cwd=project)
 
     assert "COMPLETED" in output
 
 
-def test_the_first_program_of_the_typescript_readme_runs(
-    project: Path, order_server: ServerProcess
-) -> None:
+def test_the_first_program_of_the_typescript_readme_runs(project: Path, order_server: ServerProcess) -> None:
     first = (project / "snippet0.js").read_text()
     (project / "first.js").write_text(first.replace("127.0.0.1:7420", order_server.address))
 

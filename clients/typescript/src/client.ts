@@ -29,6 +29,7 @@ const TIMEOUT_MS = 30_000;
 // The duration of a backup depends on the size of the database.
 const BACKUP_TIMEOUT_MS = 3_600_000;
 
+/** Options of a client. */
 export interface ClientOptions {
   /** Default: no TLS. */
   readonly tls?: TlsOptions | undefined;
@@ -53,6 +54,11 @@ export class Client {
   private readonly retry: CallRetryPolicy;
   private readonly timeoutMs: number;
 
+  /**
+   * `target` is the server's address, `HOST:PORT`. The constructor does not connect.
+   *
+   * Throws `InvalidFieldError` for an invalid timeout or retry policy.
+   */
   constructor(
     readonly target: string = DEFAULT_TARGET,
     options: ClientOptions = {},

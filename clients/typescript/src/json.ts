@@ -34,7 +34,7 @@ export class RawJson {
  * Returns the value of a JSON text. Integers beyond ±(2^53 - 1) are `bigint`. Other numbers are rounded as `JSON.parse`
  * does it. If an object contains a key more than once, the last value is used.
  *
- * Throws `SyntaxError` if `text` is not valid JSON.
+ * Throws `SyntaxError` if `text` is not valid JSON, and `RangeError` if it is nested thousands of levels deep.
  */
 export function parseJson(text: string): JsonValue {
   // JSON.parse is faster and stricter (the library accepts `.5`). It rounds only integers of at least 16 digits.

@@ -10,7 +10,7 @@ import { InvalidFieldError, type PerdureError } from "./errors.js";
 /** Ten years. gRPC cannot represent much longer deadlines, so a longer timeout is the same as none. */
 export const TIMEOUT_MS_MAX = 10 * 366 * 86_400_000;
 
-/** Maximum delay before a retry, whatever the policy or the server asks for. Timers in Node.js are limited to 24 days. */
+/** Maximum delay before a retry, whatever the policy or the server asks for. Node.js limits timers to 24 days. */
 export const PAUSE_MS_MAX = 86_400_000;
 
 /** Maximum `multiplier` of a policy. */
@@ -24,7 +24,7 @@ export interface CallRetryPolicy {
   readonly maxBackoffMs: number;
   /** Growth of the delay from one retry to the next, from 1 to 1,000. Default 2. */
   readonly multiplier: number;
-  /** Maximum number of attempts, including the first. 0 is no limit: only the call's timeout ends the retries. Default 0. */
+  /** Maximum number of attempts, including the first. Default 0: only the call's timeout ends the retries. */
   readonly maxAttempts: number;
 }
 

@@ -58,6 +58,7 @@ export interface MutationOptions extends CallOptions {
   readonly requestId?: string | undefined;
 }
 
+/** Options of `startInstance`. */
 export interface StartOptions extends MutationOptions {
   /** ID of the new instance. Default: the server chooses one. */
   readonly instanceId?: string | undefined;
@@ -73,6 +74,7 @@ export interface StartOptions extends MutationOptions {
   readonly labels?: Readonly<Record<string, string>> | undefined;
 }
 
+/** Options of `resume`. */
 export interface ResumeOptions extends MutationOptions {
   /** Step that takes the event. Required if several steps accept it. */
   readonly stepRef?: string | undefined;
@@ -80,6 +82,7 @@ export interface ResumeOptions extends MutationOptions {
   readonly buffer?: boolean | undefined;
 }
 
+/** Options of `cancelInstance`. */
 export interface CancelOptions extends MutationOptions {
   /** Text for people, kept in the history. */
   readonly reason?: string | undefined;
@@ -91,6 +94,7 @@ export interface ListOptions extends CallOptions {
   readonly pageSize?: number | undefined;
 }
 
+/** Filters and options of `listInstances`. Without filters, it yields all instances. */
 export interface InstanceFilter extends ListOptions {
   /** Instances in any of these states. Default: all states. */
   readonly states?: readonly Exclude<InstanceState, "UNKNOWN">[] | undefined;
@@ -104,6 +108,7 @@ export interface InstanceFilter extends ListOptions {
   readonly unconsumedEvents?: boolean | undefined;
 }
 
+/** Options of `listHistory`. */
 export interface HistoryOptions extends ListOptions {
   /** Only entries after this revision. Default: 0, the whole history. */
   readonly afterRevision?: number | bigint | undefined;
@@ -123,6 +128,7 @@ export interface WaitOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Options of `watchInstance`. */
 export interface WatchOptions extends WaitOptions {
   /** Starts with the entries after this revision instead of a snapshot. 0 gives the whole history. */
   readonly afterRevision?: number | bigint | undefined;
@@ -130,6 +136,7 @@ export interface WatchOptions extends WaitOptions {
 
 // --- results -----------------------------------------------------------------------------------------------------
 
+/** Result of `startInstance`. */
 export interface StartedInstance {
   readonly instanceId: string;
   /** True if this request ID created the instance, false if USE_EXISTING returned another one. */
@@ -138,6 +145,7 @@ export interface StartedInstance {
   readonly revision: number;
 }
 
+/** Result of `resume`. */
 export interface Resumed {
   readonly disposition: Disposition;
   /**
@@ -148,6 +156,7 @@ export interface Resumed {
   readonly revision: number;
 }
 
+/** Result of `scheduleResume`. */
 export interface ScheduledResume {
   /** ID of the timer, for the timer methods. */
   readonly reference: string;
@@ -155,6 +164,7 @@ export interface ScheduledResume {
   readonly revision: number;
 }
 
+/** Result of calls that only add an entry to a history. */
 export interface Revised {
   /** Revision of the history entry that the call added. */
   readonly revision: number;
@@ -171,6 +181,7 @@ export interface Backup {
   readonly snapshotTime: Date | undefined;
 }
 
+/** Result of `fireTimer`. */
 export interface FiredTimer extends Revised {
   /** False if the timer had no effect, because its step had finished or had not started. */
   readonly used: boolean;
