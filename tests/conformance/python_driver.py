@@ -180,10 +180,6 @@ def _fields(value: object, *names: str) -> Answer:
     return {name: getattr(value, name) for name in names}
 
 
-def _given(**texts: str) -> Answer:
-    return {name: text for name, text in texts.items() if text}
-
-
 def _instance(found: Instance) -> Answer:
     return {
         **_fields(found, "instance_id", "workflow", "version", "revision", "input", "business_key"),
@@ -222,8 +218,7 @@ async def _answered(ask: Callable[..., Awaitable[Answer]], args: Args) -> Answer
         return {
             "error": {
                 **_fields(error, "reason", "code", "message"),
-                # As on the wire: the client moves these two out of the metadata.
-                "metadata": {**error.metadata, **_given(detail=error.detail, hint=error.hint)},
+                "metadata": dict(error.metadata),
                 "violations": [_fields(v, "field", "description") for v in error.violations],
             }
         }
