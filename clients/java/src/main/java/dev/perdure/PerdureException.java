@@ -4,8 +4,10 @@ import io.grpc.Status;
 import java.io.Serializable;
 import java.time.Duration;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Optional;
 import java.util.stream.Stream;
 
@@ -53,12 +55,15 @@ public final class PerdureException extends RuntimeException {
 
     private final Status.Code code;
     private final String reasonName;
+    private final String detail;
+    private final String hint;
     private final Map<String, String> metadata;
     private final List<FieldViolation> violations;
     private final Resource resource;
     private final Duration retryDelay;
     private final String requestId;
 
+    /** Creates an error. {@code detail} and {@code hint} are entries of the metadata, as in the API. */
     PerdureException(
             Status.Code code,
             String message,
@@ -72,7 +77,10 @@ public final class PerdureException extends RuntimeException {
         super(message, cause);
         this.code = code;
         this.reasonName = reasonName;
-        this.metadata = Map.copyOf(metadata);
+        Map<String, String> properties = new HashMap<>(metadata);
+        this.detail = Objects.requireNonNullElse(properties.remove("detail"), "");
+        this.hint = Objects.requireNonNullElse(properties.remove("hint"), "");
+        this.metadata = Map.copyOf(properties);
         this.violations = List.copyOf(violations);
         this.resource = resource;
         this.retryDelay = retryDelay;
@@ -106,12 +114,12 @@ public final class PerdureException extends RuntimeException {
 
     /** Returns the context of the error for people; empty if none. */
     public String detail() {
-        return metadata.getOrDefault("detail", "");
+        return detail;
     }
 
     /** Returns the suggested action for people; empty if none. */
     public String hint() {
-        return metadata.getOrDefault("hint", "");
+        return hint;
     }
 
     /** Returns the properties of the error by name, such as {@code instance_id}. */
@@ -181,11 +189,11 @@ public final class PerdureException extends RuntimeException {
     @Override
     public String toString() {
         String text = super.toString();
-        if (!detail().isEmpty()) {
-            text += "\n  detail: " + detail();
+        if (!detail.isEmpty()) {
+            text += "\ndetail: " + detail;
         }
-        if (!hint().isEmpty()) {
-            text += "\n  hint: " + hint();
+        if (!hint.isEmpty()) {
+            text += "\nhint: " + hint;
         }
         return text;
     }

@@ -208,13 +208,13 @@ public final class Watch implements Iterator<WatchEvent>, Iterable<WatchEvent>, 
                 afterRevision = revision;
                 return new WatchEvent.Entry(Convert.entry(message.getEntry()));
             case END:
-                if (message.getEnd().getReason() == dev.perdure.v1.WatchEndReason.WATCH_END_REASON_SERVER_DRAINING) {
+                WatchEndReason reason = Convert.watchEndReason(message.getEnd().getReason());
+                if (reason == WatchEndReason.SERVER_DRAINING || reason == WatchEndReason.TOO_SLOW) {
                     return null; // the stream ends now, and the next one continues
                 }
                 ended = true;
                 cancelStream();
-                return new WatchEvent.End(
-                        message.getEnd().getRevision(), Convert.watchEndReason(message.getEnd().getReason()));
+                return new WatchEvent.End(message.getEnd().getRevision(), reason);
             default: // a heartbeat, or a message of a newer server
                 return null;
         }

@@ -6,6 +6,8 @@ public enum WatchEndReason {
     INSTANCE_ENDED,
     /** The server is stopping. {@link Watch} reconnects and does not return this. */
     SERVER_DRAINING,
+    /** The client left messages unread for too long. {@link Watch} reconnects and does not return this. */
+    TOO_SLOW,
     /** A reason that this version of the client does not know. */
     UNKNOWN
 }

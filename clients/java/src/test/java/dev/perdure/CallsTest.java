@@ -19,6 +19,7 @@ import java.io.ObjectInputStream;
 import java.io.ObjectOutputStream;
 import java.time.Duration;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -120,8 +121,9 @@ class CallsTest {
         assertEquals(ErrorReason.AMBIGUOUS_EVENT, error.reason());
         assertEquals("steps 'a' and 'b' wait for it", error.detail());
         assertEquals("name one with step_ref", error.hint());
+        assertEquals(Map.of("steps", "a, b"), error.metadata());
         assertTrue(error.toString().endsWith(
-                "several\n  detail: steps 'a' and 'b' wait for it\n  hint: name one with step_ref"));
+                "several\ndetail: steps 'a' and 'b' wait for it\nhint: name one with step_ref"));
         assertEquals(List.of("a", "b"), error.stepRefs());
         assertEquals("i", error.instanceId());
         assertEquals(Optional.of(new PerdureException.Resource("instance", "i")), error.resource());
