@@ -47,7 +47,7 @@ final class Attempts {
      */
     static long limit(String field, Duration limit) {
         if (limit == null || limit.isZero() || limit.isNegative()) {
-            throw Requests.invalid(field, "must be more than 0, not " + limit);
+            throw Arguments.invalid(field, "must be more than 0, not " + limit);
         }
         long nanos = nanos(limit);
         return nanos > LIMIT_NANOS_MAX ? FOREVER_NANOS : nanos;

@@ -27,8 +27,8 @@ public record CallRetryPolicy(Duration initialBackoff, Duration maxBackoff, doub
             new CallRetryPolicy(Duration.ofMillis(100), Duration.ofSeconds(5), 2.0, 1);
 
     public CallRetryPolicy {
-        Requests.required("retries.initialBackoff", initialBackoff);
-        Requests.required("retries.maxBackoff", maxBackoff);
+        Arguments.required("retries.initialBackoff", initialBackoff);
+        Arguments.required("retries.maxBackoff", maxBackoff);
         check("initialBackoff", initialBackoff, initialBackoff.compareTo(Duration.ZERO) > 0, "more than 0");
         check("maxBackoff", maxBackoff, maxBackoff.compareTo(Duration.ZERO) > 0, "more than 0");
         check("multiplier", multiplier, multiplier >= 1 && multiplier <= MULTIPLIER_MAX, "1 to " + MULTIPLIER_MAX);
@@ -37,7 +37,7 @@ public record CallRetryPolicy(Duration initialBackoff, Duration maxBackoff, doub
 
     private static void check(String field, Object value, boolean valid, String rule) {
         if (!valid) {
-            throw Requests.invalid("retries." + field, "must be " + rule + ", not " + value);
+            throw Arguments.invalid("retries." + field, "must be " + rule + ", not " + value);
         }
     }
 }

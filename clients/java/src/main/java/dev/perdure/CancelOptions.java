@@ -8,13 +8,13 @@ public final class CancelOptions {
 
     /** Sets the request ID, see {@link MutationOptions#requestId}. Default: a random UUID. */
     public CancelOptions requestId(String id) {
-        message.setRequestId(Requests.required("opts.request_id", id));
+        message.setRequestId(Arguments.required("opts.request_id", id));
         return this;
     }
 
     /** Sets a reason for people, stored in the history. At most 1,024 bytes. Default: empty. */
     public CancelOptions reason(String text) {
-        message.setReason(Requests.required("opts.reason", text));
+        message.setReason(Arguments.required("opts.reason", text));
         return this;
     }
 }

@@ -110,7 +110,7 @@ final class Connection {
 
     private <Q extends Message, A> A call(
             MethodDescriptor<Q, A> method, Q request, String requestId, Attempts attempts) {
-        Requests.check(request, requestId);
+        Arguments.check(request, requestId);
         PerdureException before = null;
         while (true) {
             checkOpen(null);

@@ -33,7 +33,8 @@ final class Convert {
     /** Returns the constant for an enum value of a message: its name without the prefix, UNKNOWN if there is none. */
     static <E extends Enum<E>> E named(Class<E> type, Enum<?> value, String prefix) {
         E unknown = Enum.valueOf(type, "UNKNOWN");
-        return value.name().startsWith(prefix) ? named(type, value.name().substring(prefix.length()), unknown) : unknown;
+        String name = value.name();
+        return name.startsWith(prefix) ? named(type, name.substring(prefix.length()), unknown) : unknown;
     }
 
     static Instant instant(Timestamp time) {

@@ -51,7 +51,7 @@ final class Errors {
                         violations.add(new FieldViolation(v.getField(), v.getDescription()));
                     }
                 } else if (detail.is(PreconditionFailure.class)) {
-                    for (PreconditionFailure.Violation v : detail.unpack(PreconditionFailure.class).getViolationsList()) {
+                    for (var v : detail.unpack(PreconditionFailure.class).getViolationsList()) {
                         violations.add(new FieldViolation(v.getSubject(), v.getDescription()));
                     }
                 } else if (detail.is(ResourceInfo.class)) {

@@ -9,9 +9,9 @@ public final class InstanceFilter {
 
     /** Lists only instances in one of these states. Default: all states. */
     public InstanceFilter states(InstanceState... states) {
-        for (InstanceState state : Requests.required("states", states)) {
-            if (Requests.required("states", state) == InstanceState.UNKNOWN) {
-                throw Requests.invalid("states", "UNKNOWN is not a state that can be listed");
+        for (InstanceState state : Arguments.required("states", states)) {
+            if (Arguments.required("states", state) == InstanceState.UNKNOWN) {
+                throw Arguments.invalid("states", "UNKNOWN is not a state that can be listed");
             }
             message.addStates(dev.perdure.v1.InstanceState.valueOf("INSTANCE_STATE_" + state.name()));
         }
@@ -20,25 +20,25 @@ public final class InstanceFilter {
 
     /** Lists only instances of this workflow. */
     public InstanceFilter workflow(String name) {
-        message.setWorkflow(Requests.required("workflow", name));
+        message.setWorkflow(Arguments.required("workflow", name));
         return this;
     }
 
     /** Lists only instances of this version; requires {@link #workflow}. Default: 0, all versions. */
     public InstanceFilter version(long version) {
-        message.setVersion(Requests.uint32("version", version));
+        message.setVersion(Arguments.uint32("version", version));
         return this;
     }
 
     /** Lists only instances with this label. Call it again to require several labels. */
     public InstanceFilter label(String name, String value) {
-        message.putLabels(Requests.required("labels", name), Requests.required("labels", value));
+        message.putLabels(Arguments.required("labels", name), Arguments.required("labels", value));
         return this;
     }
 
     /** Lists only instances with this business key. */
     public InstanceFilter businessKey(String key) {
-        message.setBusinessKey(Requests.required("business_key", key));
+        message.setBusinessKey(Arguments.required("business_key", key));
         return this;
     }
 

@@ -10,7 +10,7 @@ public enum InstanceState {
     WAITING,
     /** Every branch reached {@code end}. Final. */
     COMPLETED,
-    /** A step failed and has no {@code error} transition. {@link PerdureClient#retryInstance} continues the instance. */
+    /** A step failed and has no {@code error} transition. A retry continues the instance. */
     FAILED,
     /** The instance was cancelled. Final. */
     CANCELLED,

@@ -221,7 +221,7 @@ public final class Json {
     }
 
     private static String checked(String text, String path) {
-        if (Requests.hasLoneSurrogate(text)) {
+        if (Arguments.hasLoneSurrogate(text)) {
             throw unsupported(path, "contains a lone surrogate");
         }
         return text;

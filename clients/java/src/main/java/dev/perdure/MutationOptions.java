@@ -11,7 +11,7 @@ public final class MutationOptions {
      * request ID, it takes effect once and returns the first response. Default: a random UUID.
      */
     public MutationOptions requestId(String id) {
-        requestId = Requests.required("opts.request_id", id);
+        requestId = Arguments.required("opts.request_id", id);
         return this;
     }
 

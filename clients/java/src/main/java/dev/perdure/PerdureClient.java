@@ -115,10 +115,10 @@ public final class PerdureClient implements AutoCloseable {
      */
     public StartedInstance startInstance(String workflow, Object context, Consumer<StartOptions> options) {
         var opts = set(new StartOptions(), options).message;
-        opts.setRequestId(Requests.requestId(opts.getRequestId()));
+        opts.setRequestId(Arguments.requestId(opts.getRequestId()));
         StartInstanceRequest request = StartInstanceRequest.newBuilder()
-                .setWorkflow(Requests.required("workflow", workflow))
-                .setContext(Requests.payload("context", context))
+                .setWorkflow(Arguments.required("workflow", workflow))
+                .setContext(Arguments.payload("context", context))
                 .setOpts(opts)
                 .build();
         var response = connection.call(
@@ -157,16 +157,16 @@ public final class PerdureClient implements AutoCloseable {
      */
     public Resumed resume(String instanceId, String event, Object payload, Consumer<ResumeOptions> options) {
         ResumeOptions opts = set(new ResumeOptions(), options);
-        opts.message.setPayload(Requests.payload("opts.payload", payload));
+        opts.message.setPayload(Arguments.payload("opts.payload", payload));
         return resume(instanceId, event, opts);
     }
 
     private Resumed resume(String instanceId, String event, ResumeOptions options) {
         var opts = options.message;
-        opts.setRequestId(Requests.requestId(opts.getRequestId()));
+        opts.setRequestId(Arguments.requestId(opts.getRequestId()));
         ResumeRequest request = ResumeRequest.newBuilder()
-                .setInstanceId(Requests.required("instance_id", instanceId))
-                .setEvent(Requests.required("event", event))
+                .setInstanceId(Arguments.required("instance_id", instanceId))
+                .setEvent(Arguments.required("event", event))
                 .setOpts(opts)
                 .build();
         var response =
@@ -181,8 +181,8 @@ public final class PerdureClient implements AutoCloseable {
     }
 
     /**
-     * Arms a durable timer that resumes a step with the event {@code timeout} after a delay, and never earlier. The step
-     * must have a {@code timeout} transition.
+     * Arms a durable timer that resumes a step with the event {@code timeout} after a delay, and never earlier. The
+     * step must have a {@code timeout} transition.
      *
      * <p>Reasons: {@code INVALID_FIELD}, {@code REQUEST_ID_REUSED}, {@code INSTANCE_NOT_FOUND},
      * {@code INSTANCE_ENDED}, {@code STEP_NOT_FOUND}, {@code STEP_FINISHED}, {@code STEP_UNREACHABLE},
@@ -194,9 +194,9 @@ public final class PerdureClient implements AutoCloseable {
             String instanceId, String stepRef, Duration delay, Consumer<MutationOptions> options) {
         String requestId = requestId(options);
         ScheduleResumeRequest request = ScheduleResumeRequest.newBuilder()
-                .setInstanceId(Requests.required("instance_id", instanceId))
-                .setStepRef(Requests.required("step_ref", stepRef))
-                .setDelayMs(Requests.milliseconds("delay_ms", delay))
+                .setInstanceId(Arguments.required("instance_id", instanceId))
+                .setStepRef(Arguments.required("step_ref", stepRef))
+                .setDelayMs(Arguments.milliseconds("delay_ms", delay))
                 .setOpts(ScheduleOptions.newBuilder().setRequestId(requestId))
                 .build();
         var response =
@@ -210,7 +210,7 @@ public final class PerdureClient implements AutoCloseable {
     /** Returns an instance with its payloads. Reasons: {@code INSTANCE_NOT_FOUND}. */
     public Instance getInstance(String instanceId) {
         GetInstanceRequest request = GetInstanceRequest.newBuilder()
-                .setInstanceId(Requests.required("instance_id", instanceId))
+                .setInstanceId(Arguments.required("instance_id", instanceId))
                 .build();
         return Convert.instance(connection
                 .call(InstanceServiceGrpc.getGetInstanceMethod(), request, "", timeoutNanos)
@@ -250,7 +250,7 @@ public final class PerdureClient implements AutoCloseable {
     public Pages<HistoryEntry> listHistory(String instanceId, Consumer<HistoryOptions> options) {
         ListHistoryRequest first = set(new HistoryOptions(), options)
                 .message
-                .setInstanceId(Requests.required("instance_id", instanceId))
+                .setInstanceId(Arguments.required("instance_id", instanceId))
                 .build();
         return new Pages<>(token -> {
             ListHistoryRequest request = first.toBuilder().setPageToken(token).build();
@@ -265,14 +265,14 @@ public final class PerdureClient implements AutoCloseable {
     }
 
     /**
-     * Watches an instance; see {@link Watch}. The first read sends the request. The server must respond to it within the
-     * timeout of the client.
+     * Watches an instance; see {@link Watch}. The first read sends the request. The server must respond to it within
+     * the timeout of the client.
      *
      * <p>Reasons: {@code INSTANCE_NOT_FOUND}, {@code REVISION_IN_FUTURE}, {@code REVISION_COMPACTED}.
      */
     public Watch watchInstance(String instanceId, WatchOptions options) {
         Long after = options.afterRevision().isPresent() ? options.afterRevision().getAsLong() : null;
-        return new Watch(connection, Requests.required("instance_id", instanceId), after, options, timeoutNanos);
+        return new Watch(connection, Arguments.required("instance_id", instanceId), after, options, timeoutNanos);
     }
 
     /** Returns the instance once it is COMPLETED, FAILED or CANCELLED, however long that takes. */
@@ -320,9 +320,9 @@ public final class PerdureClient implements AutoCloseable {
     /** Cancels an instance. Reasons: {@code INSTANCE_NOT_FOUND}, {@code INSTANCE_ENDED}. */
     public CancelledInstance cancelInstance(String instanceId, Consumer<CancelOptions> options) {
         var opts = set(new CancelOptions(), options).message;
-        opts.setRequestId(Requests.requestId(opts.getRequestId()));
+        opts.setRequestId(Arguments.requestId(opts.getRequestId()));
         CancelInstanceRequest request = CancelInstanceRequest.newBuilder()
-                .setInstanceId(Requests.required("instance_id", instanceId))
+                .setInstanceId(Arguments.required("instance_id", instanceId))
                 .setOpts(opts)
                 .build();
         var response = connection.call(
@@ -345,7 +345,7 @@ public final class PerdureClient implements AutoCloseable {
     public RetriedInstance retryInstance(String instanceId, Consumer<MutationOptions> options) {
         String requestId = requestId(options);
         RetryInstanceRequest request = RetryInstanceRequest.newBuilder()
-                .setInstanceId(Requests.required("instance_id", instanceId))
+                .setInstanceId(Arguments.required("instance_id", instanceId))
                 .setOpts(RetryInstanceOptions.newBuilder().setRequestId(requestId))
                 .build();
         var response =
@@ -358,7 +358,7 @@ public final class PerdureClient implements AutoCloseable {
     /** Returns a pending timer. Reasons: {@code TIMER_NOT_FOUND}. */
     public Timer getTimer(String reference) {
         GetTimerRequest request = GetTimerRequest.newBuilder()
-                .setReference(Requests.required("reference", reference))
+                .setReference(Arguments.required("reference", reference))
                 .build();
         return Convert.timer(
                 connection.call(TimerServiceGrpc.getGetTimerMethod(), request, "", timeoutNanos).getTimer());
@@ -377,7 +377,7 @@ public final class PerdureClient implements AutoCloseable {
     /** Lists the pending timers of an instance, earliest first. An empty ID lists the timers of all instances. */
     public Pages<Timer> listTimers(String instanceId, Consumer<ListOptions> options) {
         ListTimersRequest first = ListTimersRequest.newBuilder()
-                .setInstanceId(Requests.required("instance_id", instanceId))
+                .setInstanceId(Arguments.required("instance_id", instanceId))
                 .setPageSize(set(new ListOptions(), options).pageSize())
                 .build();
         return new Pages<>(token -> {
@@ -396,7 +396,7 @@ public final class PerdureClient implements AutoCloseable {
     public CancelledTimer cancelTimer(String reference, Consumer<MutationOptions> options) {
         String requestId = requestId(options);
         CancelTimerRequest request = CancelTimerRequest.newBuilder()
-                .setReference(Requests.required("reference", reference))
+                .setReference(Arguments.required("reference", reference))
                 .setOpts(CancelTimerOptions.newBuilder().setRequestId(requestId))
                 .build();
         var response = connection.call(TimerServiceGrpc.getCancelTimerMethod(), request, requestId, timeoutNanos);
@@ -412,7 +412,7 @@ public final class PerdureClient implements AutoCloseable {
     public FiredTimer fireTimer(String reference, Consumer<MutationOptions> options) {
         String requestId = requestId(options);
         FireTimerRequest request = FireTimerRequest.newBuilder()
-                .setReference(Requests.required("reference", reference))
+                .setReference(Arguments.required("reference", reference))
                 .setOpts(FireTimerOptions.newBuilder().setRequestId(requestId))
                 .build();
         var response = connection.call(TimerServiceGrpc.getFireTimerMethod(), request, requestId, timeoutNanos);
@@ -429,8 +429,8 @@ public final class PerdureClient implements AutoCloseable {
     /** Returns a version of a workflow with its graph; 0 is the newest. Reasons: {@code WORKFLOW_NOT_FOUND}. */
     public WorkflowVersion getWorkflow(String workflow, long version) {
         GetWorkflowRequest request = GetWorkflowRequest.newBuilder()
-                .setWorkflow(Requests.required("workflow", workflow))
-                .setVersion(Requests.uint32("version", version))
+                .setWorkflow(Arguments.required("workflow", workflow))
+                .setVersion(Arguments.uint32("version", version))
                 .build();
         return Convert.workflow(connection
                 .call(WorkflowServiceGrpc.getGetWorkflowMethod(), request, "", timeoutNanos)
@@ -468,13 +468,13 @@ public final class PerdureClient implements AutoCloseable {
      */
     public Health checkHealth(String service) {
         HealthCheckRequest request = HealthCheckRequest.newBuilder()
-                .setService(Requests.required("service", service))
+                .setService(Arguments.required("service", service))
                 .build();
         var response = connection.callOnce(HealthGrpc.getCheckMethod(), request, timeoutNanos);
         return Convert.health(response.getStatus());
     }
 
-    /** Writes a backup of the database of the server, within one hour. See {@link #backupDatabase(String, Duration)}. */
+    /** Writes a backup of the database, within one hour. See {@link #backupDatabase(String, Duration)}. */
     public Backup backupDatabase(String fileName) {
         return backupDatabase(fileName, BACKUP_TIMEOUT);
     }
@@ -490,7 +490,7 @@ public final class PerdureClient implements AutoCloseable {
      */
     public Backup backupDatabase(String fileName, Duration timeout) {
         BackupDatabaseRequest request = BackupDatabaseRequest.newBuilder()
-                .setFileName(Requests.required("file_name", fileName))
+                .setFileName(Arguments.required("file_name", fileName))
                 .build();
         var response = connection.callOnce(
                 ServerServiceGrpc.getBackupDatabaseMethod(), request, Attempts.limit("timeout", timeout));
@@ -512,7 +512,7 @@ public final class PerdureClient implements AutoCloseable {
     }
 
     private static String requestId(Consumer<MutationOptions> options) {
-        return Requests.requestId(set(new MutationOptions(), options).requestId());
+        return Arguments.requestId(set(new MutationOptions(), options).requestId());
     }
 
     /** Builder of a client. */

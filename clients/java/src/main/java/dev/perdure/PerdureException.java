@@ -27,7 +27,8 @@ import java.util.stream.Stream;
  * }
  * }</pre>
  *
- * <p>{@link #getMessage()} says what is wrong, {@link #detail()} gives the context, and {@link #hint()} says what to do.
+ * <p>{@link #getMessage()} says what is wrong, {@link #detail()} gives the context, and {@link #hint()} says what to
+ * do.
  */
 public final class PerdureException extends RuntimeException {
     private static final long serialVersionUID = 1L;

@@ -8,13 +8,13 @@ public final class ResumeOptions {
 
     /** Sets the request ID, see {@link MutationOptions#requestId}. Default: a random UUID. */
     public ResumeOptions requestId(String id) {
-        message.setRequestId(Requests.required("opts.request_id", id));
+        message.setRequestId(Arguments.required("opts.request_id", id));
         return this;
     }
 
     /** Names the step that receives the event. Required if several steps accept it. */
     public ResumeOptions stepRef(String ref) {
-        message.setStepRef(Requests.required("opts.step_ref", ref));
+        message.setStepRef(Arguments.required("opts.step_ref", ref));
         return this;
     }
 

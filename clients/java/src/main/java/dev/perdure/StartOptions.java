@@ -11,50 +11,50 @@ public final class StartOptions {
 
     /** Sets the request ID, see {@link MutationOptions#requestId}. Default: a random UUID. */
     public StartOptions requestId(String id) {
-        message.setRequestId(Requests.required("opts.request_id", id));
+        message.setRequestId(Arguments.required("opts.request_id", id));
         return this;
     }
 
     /** Sets the ID of the instance. Default: the server chooses one. */
     public StartOptions instanceId(String id) {
-        message.setInstanceId(Requests.required("opts.instance_id", id));
+        message.setInstanceId(Arguments.required("opts.instance_id", id));
         return this;
     }
 
     /** Sets the version of the workflow. Default: 0, the newest. */
     public StartOptions version(long version) {
-        message.setVersion(Requests.uint32("opts.version", version));
+        message.setVersion(Arguments.uint32("opts.version", version));
         return this;
     }
 
     /** Sets a key that is unique per workflow among the PENDING, RUNNING and WAITING instances. Default: none. */
     public StartOptions businessKey(String key) {
-        message.setBusinessKey(Requests.required("opts.business_key", key));
+        message.setBusinessKey(Arguments.required("opts.business_key", key));
         return this;
     }
 
     /** Sets the action if a live instance holds the business key. Default: {@link ConflictPolicy#FAIL}. */
     public StartOptions conflictPolicy(ConflictPolicy policy) {
-        Requests.required("opts.conflict_policy", policy);
+        Arguments.required("opts.conflict_policy", policy);
         message.setConflictPolicy(dev.perdure.v1.ConflictPolicy.valueOf("CONFLICT_POLICY_" + policy.name()));
         return this;
     }
 
     /** Sets the delay until the instance starts, rounded up to milliseconds. Maximum: ten years. Default: none. */
     public StartOptions startDelay(Duration delay) {
-        message.setStartDelayMs(Requests.milliseconds("opts.start_delay_ms", delay));
+        message.setStartDelayMs(Arguments.milliseconds("opts.start_delay_ms", delay));
         return this;
     }
 
     /** Adds a label, which you can filter lists by. */
     public StartOptions label(String name, String value) {
-        message.putLabels(Requests.required("opts.labels", name), Requests.required("opts.labels", value));
+        message.putLabels(Arguments.required("opts.labels", name), Arguments.required("opts.labels", value));
         return this;
     }
 
     /** Adds labels. */
     public StartOptions labels(Map<String, String> labels) {
-        Requests.required("opts.labels", labels).forEach(this::label);
+        Arguments.required("opts.labels", labels).forEach(this::label);
         return this;
     }
 }

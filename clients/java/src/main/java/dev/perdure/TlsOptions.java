@@ -14,7 +14,8 @@ import java.util.Objects;
  * TLS settings of a client. All files are PEM. They are read when the client is built.
  *
  * <pre>{@code
- * TlsOptions tls = TlsOptions.trusting(Path.of("ca.pem")).withCertificate(Path.of("client.pem"), Path.of("client.key"));
+ * TlsOptions tls = TlsOptions.trusting(Path.of("ca.pem"))
+ *         .withCertificate(Path.of("client.pem"), Path.of("client.key"));
  * }</pre>
  */
 public final class TlsOptions {
@@ -78,7 +79,7 @@ public final class TlsOptions {
     private byte[] privateKey() throws IOException {
         byte[] pem = Files.readAllBytes(key);
         if (!new String(pem, StandardCharsets.ISO_8859_1).contains(PKCS8_HEADER)) {
-            throw Requests.invalid(
+            throw Arguments.invalid(
                     "tls.key",
                     "the private key in " + key + " is not in PKCS #8 format, or is encrypted",
                     "convert it with `openssl pkcs8 -topk8 -nocrypt -in " + key + " -out pkcs8.pem`");

@@ -69,7 +69,7 @@ public final class Watch implements Iterator<WatchEvent>, Iterable<WatchEvent>, 
                 .map(limit -> Attempts.limit("timeout", limit))
                 .orElse(Attempts.FOREVER_NANOS));
         this.firstResponseNanos = timeoutNanos;
-        Requests.check(request(), "");
+        Arguments.check(request(), "");
     }
 
     @Override
@@ -103,7 +103,7 @@ public final class Watch implements Iterator<WatchEvent>, Iterable<WatchEvent>, 
     }
 
     /**
-     * Waits for the next event for at most {@code timeout}. Returns nothing if no event arrived or if {@link #isOver()}.
+     * Waits for the next event for at most {@code timeout}. Returns nothing if no event arrived or the watch is over.
      *
      * @throws PerdureException as {@link #hasNext()} does
      */

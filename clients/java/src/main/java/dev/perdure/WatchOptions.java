@@ -36,8 +36,8 @@ public record WatchOptions(
         Objects.requireNonNull(timeout, "timeout");
         timeout.ifPresent(limit -> Attempts.limit("timeout", limit));
         Attempts.limit("reconnectTimeout", reconnectTimeout);
-        Requests.required("onDisconnect", onDisconnect);
-        Requests.required("onReconnect", onReconnect);
+        Arguments.required("onDisconnect", onDisconnect);
+        Arguments.required("onReconnect", onReconnect);
     }
 
     /** Returns these options with another {@code afterRevision}. */
@@ -47,8 +47,8 @@ public record WatchOptions(
 
     /** Returns these options with another {@code timeout}. */
     public WatchOptions withTimeout(Duration limit) {
-        return new WatchOptions(
-                afterRevision, Optional.of(Requests.required("timeout", limit)), reconnectTimeout, onDisconnect, onReconnect);
+        Optional<Duration> given = Optional.of(Arguments.required("timeout", limit));
+        return new WatchOptions(afterRevision, given, reconnectTimeout, onDisconnect, onReconnect);
     }
 
     /** Returns these options with another {@code reconnectTimeout}. */

@@ -84,11 +84,11 @@ class ArgumentsTest {
 
     @Test
     void delays_are_rounded_up_and_must_fit() {
-        assertEquals(2, Requests.milliseconds("delay_ms", Duration.ofNanos(1_000_001)));
-        assertEquals(1, Requests.milliseconds("delay_ms", Duration.ofMillis(1)));
-        assertEquals(1, Requests.milliseconds("delay_ms", Duration.ofNanos(1)));
-        assertRejected("delay_ms", () -> Requests.milliseconds("delay_ms", Duration.ofSeconds(Long.MAX_VALUE)));
-        assertRejected("delay_ms", () -> Requests.milliseconds("delay_ms", null));
+        assertEquals(2, Arguments.milliseconds("delay_ms", Duration.ofNanos(1_000_001)));
+        assertEquals(1, Arguments.milliseconds("delay_ms", Duration.ofMillis(1)));
+        assertEquals(1, Arguments.milliseconds("delay_ms", Duration.ofNanos(1)));
+        assertRejected("delay_ms", () -> Arguments.milliseconds("delay_ms", Duration.ofSeconds(Long.MAX_VALUE)));
+        assertRejected("delay_ms", () -> Arguments.milliseconds("delay_ms", null));
     }
 
     @Test
@@ -122,7 +122,7 @@ class ArgumentsTest {
 
     @Test
     void versions_use_all_32_bits() {
-        assertEquals(0, Requests.uint32("version", 0));
-        assertEquals(-1, Requests.uint32("version", (1L << 32) - 1));
+        assertEquals(0, Arguments.uint32("version", 0));
+        assertEquals(-1, Arguments.uint32("version", (1L << 32) - 1));
     }
 }

@@ -91,7 +91,7 @@ class CallsTest {
         RetryInfo late = RetryInfo.newBuilder()
                 .setRetryDelay(com.google.protobuf.Duration.newBuilder().setSeconds(60).setNanos(5))
                 .build();
-        server.errors.add(FakeServer.error(Status.Code.UNAVAILABLE, "unavailable", reason("DATABASE_UNAVAILABLE"), late));
+        server.errors.add(FakeServer.error(Status.Code.UNAVAILABLE, "", reason("DATABASE_UNAVAILABLE"), late));
 
         PerdureException error = rejected();
 

@@ -130,7 +130,7 @@ class ConvertTest {
             message.addStepResults(dev.perdure.v1.StepResult.newBuilder().setStepRef(ref));
         }
         for (String ref : List.of("archive", "check", "pay", "ship")) {
-            message.putOutputs(ref, Requests.payload("output", ref));
+            message.putOutputs(ref, dev.perdure.Arguments.payload("output", ref));
         }
 
         Instance instance = Convert.instance(message.build());

@@ -49,7 +49,13 @@ class JsonTest {
     @Test
     void numbers_keep_their_type_and_digits() {
         assertEquals(
-                List.of(1L, 0L, -3L, new BigInteger("9223372036854775808"), new BigDecimal("1.0"), new BigDecimal("2e3")),
+                List.of(
+                        1L,
+                        0L,
+                        -3L,
+                        new BigInteger("9223372036854775808"),
+                        new BigDecimal("1.0"),
+                        new BigDecimal("2e3")),
                 Json.read(" [1, -0, -3, 9223372036854775808, 1.0, 2e3 ] "));
         assertEquals("[1,2.5,3.0,4]", Json.write(new Object[] {1, 2.5, 3f, (byte) 4}));
     }
@@ -66,7 +72,8 @@ class JsonTest {
             strings = {
                 "", " ", "nul", "nulll", "tru", "01", "-", "1.", ".5", "1e", "+1", "NaN", "Infinity", "'a'", "\"a",
                 "\"\n\"", "\"\\x\"", "\"\\u12g4\"", "[1,]", "[1 2]", "[", "{\"a\"}", "{\"a\":1,}", "{a:1}", "{1:1}",
-                "[1]]", "1 1", "// c", "\u00a01", "\ufeff1", "True", "NULL", "[1;2]", "{\"a\"=1}", "# c\n1", "[,]", "[1,,2]",
+                "[1]]", "1 1", "// c", "\u00a01", "\ufeff1",
+                "True", "NULL", "[1;2]", "{\"a\"=1}", "# c\n1", "[,]", "[1,,2]",
                 "'a", "0x1", "1_0", "--1", "1.e5", "\"\\\n\"", "\"\t\"", "nan", "[1] x", "\f1", ")]}'\n[1]"
             })
     void invalid_json_is_rejected(String text) {
@@ -118,7 +125,7 @@ class JsonTest {
     void raw_json_keeps_its_text_byte_for_byte() {
         String text = " {\"a\" : 1.50, \"b\":18446744073709551616,\"a\":\"ż\"}";
 
-        assertEquals(text, Convert.json(Requests.payload("context", new RawJson(text))).text());
+        assertEquals(text, Convert.json(Arguments.payload("context", new RawJson(text))).text());
         assertEquals(text, new RawJson(text).toString());
         assertEquals("null", Convert.json(Payload.getDefaultInstance()).text());
         assertEquals(Map.of("a", "ż", "b", new BigInteger("18446744073709551616")), new RawJson(text).value());
@@ -150,11 +157,11 @@ class JsonTest {
     void text_that_is_not_valid_unicode_is_not_sent() {
         StartInstanceRequest request = StartInstanceRequest.newBuilder()
                 .setWorkflow("order")
-                .setContext(Requests.payload("context", new RawJson("\"\udc00\"")))
+                .setContext(Arguments.payload("context", new RawJson("\"\udc00\"")))
                 .setOpts(dev.perdure.v1.StartOptions.newBuilder().putLabels("a", "fine 😀").putLabels("b", "\ud83d"))
                 .build();
 
-        PerdureException error = assertThrows(PerdureException.class, () -> Requests.check(request, "r"));
+        PerdureException error = assertThrows(PerdureException.class, () -> Arguments.check(request, "r"));
 
         assertEquals("INVALID_FIELD", error.reasonName());
         assertEquals("r", error.requestId());

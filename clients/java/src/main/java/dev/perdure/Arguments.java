@@ -12,10 +12,10 @@ import java.util.Map;
 import java.util.UUID;
 
 /** Conversion and checks of arguments before a request is sent. No I/O. */
-final class Requests {
+final class Arguments {
     private static final long UINT32_MAX = 0xffff_ffffL;
 
-    private Requests() {}
+    private Arguments() {}
 
     /** Returns {@code given}, or a random UUID if it is empty. */
     static String requestId(String given) {
