@@ -1,4 +1,4 @@
-"""Java client as a package: stubs, build, installation into an empty project, sample and README."""
+"""The Java client as a package: generated stubs, its own tests, its README and its sample in an empty project."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def order_server(tmp_path: Path) -> Iterator[ServerProcess]:
         yield server
 
 
-def test_the_java_stubs_are_fresh(tmp_path: Path) -> None:
+def test_java_stubs_are_up_to_date(tmp_path: Path) -> None:
     done = run(CLIENT / "generate.sh", tmp_path)
     assert done.returncode == 0, done.stdout
 
@@ -88,7 +88,7 @@ def test_the_java_stubs_are_fresh(tmp_path: Path) -> None:
     assert stale == [], "run clients/java/generate.sh"
 
 
-def test_the_java_sample_completes_an_order_in_an_empty_project(
+def test_java_sample_completes_an_order_in_an_empty_project(
     order_server: ServerProcess, tmp_path: Path
 ) -> None:
     project = tmp_path / "project"
@@ -100,7 +100,9 @@ def test_the_java_sample_completes_an_order_in_an_empty_project(
     assert "COMPLETED {parcel=parcel:" in done.stdout
 
 
-def test_the_java_driver_starts_resumes_and_gets(order_server: ServerProcess, tmp_path: Path) -> None:
+def test_java_driver_starts_resumes_and_reads_an_instance(
+    order_server: ServerProcess, tmp_path: Path
+) -> None:
     context = '{"items": ["ż😀", 9223372036854775807],  "total_cents": 1}'
     payload = "[18446744073709551616, 1.50]"
 
@@ -135,10 +137,43 @@ def test_the_java_driver_starts_resumes_and_gets(order_server: ServerProcess, tm
     assert (rejected["reason"], rejected["code"]) == ("EVENT_NEVER_ACCEPTED", "FAILED_PRECONDITION")
 
 
-def test_the_java_snippets_of_the_readme_compile(tmp_path: Path) -> None:
-    snippets = re.findall(
-        r"^```java\n(.*?)^```$", (CLIENT / "README.md").read_text(), re.DOTALL | re.MULTILINE
-    )
+def test_java_getting_started_page_works(tmp_path: Path) -> None:
+    readme = (CLIENT / "README.md").read_text()
+    page = readme[readme.index("## Getting started") : readme.index("## Methods")]
+    blocks = dict(re.findall(r"^```(python|java|xml)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE))
+    printed = re.search(r"It prints `(.+)`", page)
+    assert printed is not None
+    workflow = tmp_path / "hello.py"
+    workflow.write_text(blocks["python"])
+
+    with ServerProcess(workflow, tmp_path / "server.db", log=tmp_path / "server.log") as server:
+        program = blocks["java"].replace("PerdureClient.DEFAULT_TARGET", f'"{server.address}"')
+        assert server.address in program
+        (tmp_path / "Hello.java").write_text(program)
+        done = run("java", "-cp", class_path(), tmp_path / "Hello.java")
+
+    assert done.returncode == 0, done.stdout
+    assert printed[1] in done.stdout.splitlines()
+    # The other tests build the sample with this dependency.
+    assert blocks["xml"].split() == dependency_of(CLIENT / "samples" / "order" / "pom.xml").split()
+
+
+def class_path() -> str:
+    return f"{CLIENT}/target/classes:{(CLIENT / 'target' / 'classpath').read_text().strip()}"
+
+
+def dependency_of(pom: Path) -> str:
+    """Return the first dependency of a project."""
+    text = pom.read_text()
+    end = "</dependency>"
+    return text[text.index("<dependency>") : text.index(end) + len(end)]
+
+
+def test_java_snippets_of_the_readme_compile(tmp_path: Path) -> None:
+    readme = (CLIENT / "README.md").read_text()
+    # The getting-started page, a whole program, has its own test.
+    page = readme[readme.index("## Methods") :]
+    snippets = re.findall(r"^```java\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     lines = [f"import {name};" for name in IMPORTS]
     # Snippets use these unless they declare their own.
     lines.append("class Snippets { PerdureClient client; String id;")
@@ -146,9 +181,8 @@ def test_the_java_snippets_of_the_readme_compile(tmp_path: Path) -> None:
         lines.append(f"void snippet{number}() throws Exception {{\n{snippet}}}")
     lines.append("}")
     (tmp_path / "Snippets.java").write_text("\n".join(lines))
-    class_path = f"{CLIENT}/target/classes:{(CLIENT / 'target' / 'classpath').read_text().strip()}"
 
-    done = run("javac", "--release", "17", "-d", tmp_path, "-cp", class_path, tmp_path / "Snippets.java")
+    done = run("javac", "--release", "17", "-d", tmp_path, "-cp", class_path(), tmp_path / "Snippets.java")
 
     assert len(snippets) >= 6
     assert done.returncode == 0, done.stdout
