@@ -23,8 +23,8 @@ from types import FrameType
 from typing import Any, Final, TypeAlias, cast
 
 from perdure_server.engine.value_type import value
+from perdure_server.runtime.dispatch.protocol import TaskKey
 from perdure_server.runtime.ports import TaskToRun
-from perdure_server.runtime.tasks import TaskKey
 from perdure_server.telemetry.logs import RateLimitedLogger
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class OwnedTask(asyncio.Task[Any]):
         caller = OWNER.get()
         if isinstance(caller, StepOwner):
             if getattr(self, "is_root", False) and caller != self.owner:
-                _FOREIGN_CANCEL.tell()
+                _FOREIGN_CANCEL.warning()
                 return False
             self.cancelled_by = caller
         return super().cancel(msg)
@@ -147,7 +147,7 @@ class _OwnedCallbacks:
         if owner is None or isinstance(getattr(callback, "__self__", None), asyncio.Task):
             if self.task_step is _UNKNOWN and type(callback).__name__ == "TaskStepMethWrapper":
                 _OwnedCallbacks.task_step = type(callback)
-            if len(args) == 1:  # a task that tells its end; spelled out, it costs a third
+            if len(args) == 1:  # a task that reports its end; without unpacking, it costs a third
                 return self.base_call_soon(callback, args[0], context=context)
             return self.base_call_soon(callback, *args, context=context)
         return self.base_call_soon(self._run_owned, owner, callback, args, context=context)

@@ -27,8 +27,8 @@ from perdure_server.executors.conversion import (
     write_json,
 )
 from perdure_server.executors.failures import clean
+from perdure_server.runtime.dispatch.protocol import TaskFailed, TaskFinished, TaskSuspended
 from perdure_server.runtime.ports import TaskToRun
-from perdure_server.runtime.tasks import TaskFailed, TaskFinished, TaskSuspended
 
 
 def task(**changes: Any) -> TaskToRun:
@@ -163,7 +163,7 @@ def test_an_output_that_is_no_json_fails_the_task_for_good(value: object, said: 
 
     assert isinstance(result, TaskFailed)
     assert (result.type, result.retryable) == ("OutputNotJson", False)
-    assert result.message.startswith("the output of step charge is no JSON: ")
+    assert result.message.startswith("the output of step charge is not valid JSON: ")
     assert said in result.message
 
 
@@ -191,7 +191,7 @@ async def test_a_coroutine_in_place_of_an_outcome_is_called_one() -> None:
     coroutine.close()
 
     assert isinstance(result, TaskFailed)
-    assert result.message == "step charge returned a coroutine that nobody awaited; return `await ...`"
+    assert result.message == "step charge returned a coroutine that was not awaited; return `await ...`"
 
 
 def test_an_output_that_is_not_there_is_missed_by_name() -> None:
@@ -199,7 +199,7 @@ def test_an_output_that_is_not_there_is_missed_by_name() -> None:
 
     assert steps == {"book": {}}
     assert "bok" not in steps
-    with pytest.raises(KeyError, match="step 'bok' had not ended when this step began; only book had"):
+    with pytest.raises(KeyError, match="step 'bok' had not ended when this step began; ended steps: book"):
         steps["bok"]
 
 
@@ -313,8 +313,8 @@ class Hostile(Exception, metaclass=Trapped):
         (StopIteration(7), "StopIteration", "7", True),
         (RecursionError("deep"), "RecursionError", "deep", True),
         (MemoryError(), "MemoryError", "", True),
-        (Unprintable(), "Unprintable", "(its text cannot be had: SystemExit)", True),
-        (Hostile(), "Hostile", "(its text cannot be had: KeyboardInterrupt)", True),
+        (Unprintable(), "Unprintable", "(no text: __str__ raised SystemExit)", True),
+        (Hostile(), "Hostile", "(no text: __str__ raised KeyboardInterrupt)", True),
         (ValueError("\ud800 and \0"), "ValueError", "? and \ufffd", True),
         (BaseExceptionGroup("many", [ValueError("a")]), "ValueError", "a", True),
     ],

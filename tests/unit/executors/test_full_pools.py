@@ -12,7 +12,7 @@ import pytest
 from perdure import Context, Outcome
 from perdure_server.executors import full_pools
 from perdure_server.executors.full_pools import FULL_SECONDS, FullPools, Holder
-from support.executor_fixture import House
+from support.executor_fixture import ExecutorFixture
 
 FULL = "step pool is full, steps wait for a slot"
 FREE = "step pool has free slots again"
@@ -103,7 +103,7 @@ async def test_the_executor_names_the_steps_that_hold_its_pools(
 ) -> None:
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(full_pools, "FULL_SECONDS", 0.0)
-    house = House(max_async_steps=2, max_sync_steps=2, ping_ms=10)
+    house = ExecutorFixture(max_async_steps=2, max_sync_steps=2, ping_ms=10)
     release = threading.Event()
 
     @house

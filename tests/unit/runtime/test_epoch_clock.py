@@ -12,7 +12,7 @@ import pytest
 
 from perdure import AsyncClient, Context, Outcome, StepError, Workflow, sleep, step, wait_for
 from perdure.client import HistoryEntry, Instance, InstanceState
-from perdure_server.app import Core
+from perdure_server.core import Core
 from support.api_fixture import serving
 from support.stores import KINDS, Clock, Kind
 

@@ -13,7 +13,7 @@ import apsw
 import pytest
 
 from perdure_server.runtime import integrity_check, integrity_history
-from perdure_server.runtime.integrity_check import FINDINGS_PER_INSTANCE_MAX, check_database
+from perdure_server.runtime.integrity_check import ISSUES_PER_INSTANCE_MAX, check_database
 from perdure_server.store.protocol import StoreError
 from perdure_server.store.sqlite.offline import COLUMNS, OfflineDatabase, open_offline
 from support.database_damage import (
@@ -225,7 +225,7 @@ def test_the_findings_of_one_instance_are_bounded(copy: apsw.Connection) -> None
 
     (found,) = [checked for checked in issues(copy) if checked.instance_id == "order_shipped"]
 
-    assert len(found.issues) == FINDINGS_PER_INSTANCE_MAX + 1
+    assert len(found.issues) == ISSUES_PER_INSTANCE_MAX + 1
     assert re.fullmatch(r"and \d+ more", found.issues[-1])
 
 

@@ -160,5 +160,5 @@ async def test_an_instance_of_a_workflow_whose_code_is_gone_starts_and_the_log_s
 
     assert step.state == instances.STEP_STATE_NO_WORKER
     (told,) = [vars(record) for record in caplog.records]
-    assert told["message"] == "a step is ready that this server has no code for"
+    assert told["message"] == "no handler for ready step"
     assert (told["workflow"], told["version"], told["step_ref"]) == ("ship", 1, "send")

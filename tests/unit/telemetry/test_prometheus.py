@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from perdure_server.telemetry.counters import OTHERS, CountersByName, Histogram
-from perdure_server.telemetry.metrics_server import CONNECTIONS_MAX, KEPT_SECONDS_MAX, MetricsEndpoint
+from perdure_server.telemetry.counters import OTHER, CountersByName, Histogram
+from perdure_server.telemetry.metrics_server import CACHE_SECONDS_MAX, CONNECTIONS_MAX, MetricsEndpoint
 from perdure_server.telemetry.prometheus import Metric, registry_of
 from support.prometheus_scrape import Scrape, fetch, read
 
@@ -34,14 +34,14 @@ def test_a_value_counts_up_to_the_first_bound_that_it_does_not_pass() -> None:
 
 
 def test_names_beyond_the_bound_are_counted_together() -> None:
-    counters = CountersByName(["good", "bad"], names_max=2)
+    counters = CountersByName(["good", "bad"], max_names=2)
     for name in ("a", "b", "c", "d", "c"):
         counters.of(name)["good"] += 1
 
     assert {name: count for name, kind, count in counters.counts() if kind == "good"} == {
         "a": 1,
         "b": 1,
-        OTHERS: 3,
+        OTHER: 3,
     }
     assert (counters.sum("good"), counters.sum("bad")) == (5, 0)
 
@@ -83,7 +83,7 @@ def counted() -> Counted:
 
 @pytest.fixture
 def always_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("perdure_server.telemetry.metrics_server.KEPT_FACTOR", 0)
+    monkeypatch.setattr("perdure_server.telemetry.metrics_server.CACHE_FACTOR", 0)
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_a_reading_that_fails_is_logged_without_its_text_and_the_next_scrape_is_
     caught.value.close()
     counted.broken = False
 
-    assert [record.getMessage() for record in caplog.records] == ["the metrics could not be read"]
+    assert [record.getMessage() for record in caplog.records] == ["reading metrics failed"]
     assert scraped(endpoint)("t_level") == 7
 
 
@@ -221,8 +221,8 @@ def test_whatever_format_is_asked_for_there_is_an_answer(endpoint: MetricsEndpoi
 def test_a_crowd_of_scrapers_gets_figures_that_were_read_once(
     formats: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("perdure_server.telemetry.metrics_server.KEPT_FACTOR", 1_000_000)
-    monkeypatch.setattr("perdure_server.telemetry.metrics_server.KEPT_SECONDS_MAX", 60)
+    monkeypatch.setattr("perdure_server.telemetry.metrics_server.CACHE_FACTOR", 1_000_000)
+    monkeypatch.setattr("perdure_server.telemetry.metrics_server.CACHE_SECONDS_MAX", 60)
     under_way, all_there = threading.Event(), threading.Event()
     readings = 0
 
@@ -272,7 +272,7 @@ class Slow:
         return {(): self.now}
 
 
-@pytest.mark.parametrize(("takes", "kept"), [(0.02, 0.18), (10.0, KEPT_SECONDS_MAX)])
+@pytest.mark.parametrize(("takes", "kept"), [(0.02, 0.18), (10.0, CACHE_SECONDS_MAX)])
 def test_figures_are_kept_for_nine_times_as_long_as_they_took(
     takes: float, kept: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
