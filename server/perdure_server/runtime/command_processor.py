@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from perdure.graph import WorkflowGraph
+from perdure.model.graph import WorkflowGraph
 from perdure_server.engine import commands, decide
 from perdure_server.engine.commands import NO_GRANT, Command, Grant, StartInstance
 from perdure_server.engine.decide import Decision

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
-from perdure.graph import WorkflowGraph
+from perdure.model.graph import WorkflowGraph
 from perdure_server.engine import effects
 from perdure_server.engine.commands import EMPTY_OBJECT, Grant
 from perdure_server.engine.decide import Decision
