@@ -167,7 +167,11 @@ class CreditLedger:
     @property
     def has_room_for_backlog(self) -> bool:
         """True if tasks may be waiting for an executor that has room."""
-        return any(entry.backlog and self.room(entry) > 0 for entry in self.executors)
+        # Checked several times for each attempt: a loop costs half of a generator.
+        for entry in self.executors:  # noqa: SIM110 - see above
+            if entry.backlog and self.room(entry) > 0:
+                return True
+        return False
 
     # --- takes -----------------------------------------------------------------------------------------------
 
@@ -193,6 +197,8 @@ class CreditLedger:
 
     def executor_of_take(self, key: TaskKey) -> RegisteredExecutor | None:
         """Return the executor that an attempt was taken for, or None if it is gone or the attempt was granted."""
+        if not self._taking:
+            return None
         entry = self._taking.get(TaskKey(key.instance_id, key.step_ref, key.attempt - 1))
         return entry if entry in self.executors else None
 

@@ -27,7 +27,6 @@ from perdure_server.runtime.dispatch.protocol import (
     Executor,
     TaskKey,
     TaskReleased,
-    TaskResult,
     TaskStore,
     key_of,
 )
@@ -114,6 +113,10 @@ class Dispatcher:
             stop=self._stop,
             interval_ms=reconcile_ms,
         )
+        self.reserve = self._ledger.reserve
+        """See `TaskPort.reserve`. Bound here because each command calls it."""
+        self.report = self._reporter.report
+        """Store the result of an attempt. Results after the first are ignored."""
         self.alone_seconds = ALONE_SECONDS_MAX
         self.suspects_seconds = SUSPECTS_SECONDS_MAX
         self.lost: CountersByName[str] = CountersByName(("lost",))
@@ -138,19 +141,11 @@ class Dispatcher:
             if in_flight.entry in removed:
                 self.report(key, TaskReleased(EXECUTOR_GONE_REASON))
 
-    def report(self, key: TaskKey, result: TaskResult) -> None:
-        """Store the result of an attempt. Results after the first are ignored."""
-        self._reporter.report(key, result)
-
     def load(self, executor: Executor) -> tuple[int, int]:
         """Return an executor's used credits and its credits. Can be called from any thread."""
         return self._ledger.load(executor)
 
     # --- for the command processor ---------------------------------------------------------------------------
-
-    def reserve(self, workflow: str, version: int) -> Grant:
-        """See `TaskPort.reserve`."""
-        return self._ledger.reserve(workflow, version)
 
     def release(self, grant: Grant, unused: int) -> None:
         """See `TaskPort.release`."""
