@@ -43,7 +43,7 @@ class _Ended(dict[str, Any]):
 
     def __missing__(self, ref: object) -> Any:
         ended = f"ended steps: {', '.join(self)}" if self else "no step had ended"
-        raise KeyError(f"step {ref!r:.100} had not ended when this step began; {ended}")
+        raise KeyError(f"step {ref!r:.100} had not ended when this step started; {ended}")
 
 
 def context_of(task: TaskToRun) -> Context:

@@ -79,7 +79,7 @@ class OwnedTask(asyncio.Task[Any]):
     """
 
     # Slots for what each task has, set by `create_owned_task` and `create_root_task`: an `__init__` would double the
-    # cost of a task, and an attribute that is no slot costs it a dict. Class attributes for what few tasks have.
+    # cost of a task, and an attribute without a slot costs it a dict. Class attributes for what few tasks have.
     __slots__ = ("is_root", "owner")
     owner: Owner | None
     is_root: bool

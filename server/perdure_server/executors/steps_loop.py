@@ -72,7 +72,7 @@ class LifespanError(Exception):
 
 
 class Began:
-    """Sent when an attempt with a timeout begins."""
+    """Sent when an attempt with a timeout starts."""
 
 
 BEGAN: Final = Began()

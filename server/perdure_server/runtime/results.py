@@ -58,7 +58,7 @@ class RevisionResult:
 
 @value(frozen=True, slots=True)
 class FireResult:
-    """``used`` is False if the timer's step was finished or had not begun."""
+    """``used`` is False if the timer's step was finished or had not started."""
 
     used: bool
     revision: int

@@ -1,4 +1,4 @@
-"""The failure behind exception groups and causes: verdict, type and message, for whatever code raises."""
+"""Failures from exception groups and causes: verdict, type and message, for any exception."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ CASES: list[tuple[str, Callable[[], BaseException], tuple[str, str, bool]]] = [
         ("ValueError", "a (and 1 more: StepError: busy)", True),
     ),
     ("nested groups", lambda: group(group(group(never()))), ("StepError", NEVER, False)),
-    ("a cancellation is no reason", lambda: group(asyncio.CancelledError(), ValueError("a")),
+    ("a cancellation does not count", lambda: group(asyncio.CancelledError(), ValueError("a")),
      ("ValueError", "a (and 1 more: CancelledError)", True)),
     ("only cancellations", lambda: group(asyncio.CancelledError()), ("CancelledError", "", True)),
     (
-        "an exit beside a decision",
+        "an exit together with a decision",
         lambda: group(SystemExit(3), KeyboardInterrupt(), never()),
         ("StepError", f"{NEVER} (and 2 more: SystemExit: 3; KeyboardInterrupt)", False),
     ),
@@ -168,7 +168,7 @@ def test_causes_in_a_circle_end() -> None:
 
 
 class Liar(ExceptionGroup[Exception]):
-    """A group that lies about its parts."""
+    """A group that overrides its parts."""
 
     exceptions = ()
 
@@ -205,7 +205,7 @@ errors = st.deferred(
 
 
 def decides(error: BaseException) -> bool:
-    """The rule again, recursively: whether the exception makes a failure non-retryable."""
+    """A second, recursive implementation of the rule. Returns True if the failure is non-retryable."""
     if isinstance(error, StepError):
         return not error.retryable
     parts = error.exceptions if isinstance(error, BaseExceptionGroup) else ()

@@ -1,4 +1,4 @@
-"""Steps in this process: on a loop and threads of their own, contained whatever they do. Real threads throughout."""
+"""Steps in the server's process, on their own event loop and threads. All tests use real threads."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def both(body: Callable[[Context], Any]) -> list[Handler]:
     return [work, work_plain]
 
 
-async def test_an_async_step_and_a_plain_one_run_and_their_outcomes_are_stored(
+async def test_outcomes_of_async_and_plain_steps_are_stored(
     house: ExecutorFixture,
 ) -> None:
     @house
@@ -136,7 +136,7 @@ async def test_no_exception_leaves_a_step(house: ExecutorFixture, error: BaseExc
         failed = await house.run("work")
         assert isinstance(failed, commands.FailTask)
         assert failed.retryable
-        # A StopIteration cannot leave a coroutine as what it is.
+        # A coroutine converts StopIteration to RuntimeError.
         assert failed.type in {type(error).__name__, "RuntimeError"}
         assert isinstance(await house.run("good"), commands.FinishTask), "and the next step runs as ever"
         assert house.executor.healthy()
@@ -169,7 +169,7 @@ async def test_a_step_error_says_whether_a_retry_may_help(house: ExecutorFixture
     assert (failed.type, failed.message, failed.retryable) == ("StepError", "never", False)
 
 
-async def test_nonsense_is_a_failure_for_good_that_says_what_to_return(house: ExecutorFixture) -> None:
+async def test_an_invalid_value_fails_permanently_and_says_what_to_return(house: ExecutorFixture) -> None:
     @house
     async def work(_ctx: Context) -> str:
         return "done"
@@ -212,7 +212,7 @@ async def test_a_step_that_stops_its_loop_does_not_stop_the_others(house: Execut
         assert isinstance(await house.run(), commands.FinishTask)
 
 
-async def test_a_plain_function_that_hands_out_a_coroutine_is_awaited(house: ExecutorFixture) -> None:
+async def test_a_coroutine_returned_by_a_plain_function_is_awaited(house: ExecutorFixture) -> None:
     async def inner(ctx: Context) -> Outcome:
         await asyncio.sleep(0)
         return Outcome("done", instance=ctx.instance_id)
@@ -292,7 +292,7 @@ async def test_a_saturated_server_does_not_starve_the_steps(house: ExecutorFixtu
     assert sys.getswitchinterval() == default
 
 
-async def test_a_callback_that_a_step_left_behind_is_logged_without_what_it_was_to_be_called_with(
+async def test_a_failed_callback_of_a_step_is_logged_without_its_arguments(
     house: ExecutorFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
     def charge(_number: str) -> None:
@@ -316,7 +316,7 @@ async def test_a_callback_that_a_step_left_behind_is_logged_without_what_it_was_
 # --- deadlines -----------------------------------------------------------------------------------------------
 
 
-async def test_an_async_attempt_over_its_time_fails_is_cancelled_and_its_late_result_is_dropped(
+async def test_an_async_attempt_over_its_timeout_fails_and_is_cancelled(
     house: ExecutorFixture,
 ) -> None:
     cancelled = threading.Event()
@@ -340,7 +340,7 @@ async def test_an_async_attempt_over_its_time_fails_is_cancelled_and_its_late_re
     assert len(table.results) == 1
 
 
-async def test_a_thread_over_its_time_is_abandoned_and_its_slot_is_given_back() -> None:
+async def test_the_slot_of_a_thread_over_its_timeout_is_replaced() -> None:
     house = ExecutorFixture(max_sync_steps=1, max_abandoned_threads=1)
     release = threading.Event()
 
@@ -374,7 +374,7 @@ async def test_a_thread_over_its_time_is_abandoned_and_its_slot_is_given_back() 
     assert table.rejected == []
 
 
-async def test_the_time_of_an_attempt_begins_with_its_code_and_not_in_a_queue() -> None:
+async def test_the_timeout_of_an_attempt_does_not_include_its_time_in_a_queue() -> None:
     house = ExecutorFixture(max_sync_steps=1)
     began, release = threading.Event(), threading.Event()
 
@@ -392,7 +392,7 @@ async def test_the_time_of_an_attempt_begins_with_its_code_and_not_in_a_queue() 
         table.grant("a", "first")
         assert await asyncio.to_thread(began.wait, 10)
         table.attempt_timeout_ms = 1
-        # One more than there are credits, as a commit that was decided before may bring it.
+        # One more than the credits, as a commit that was decided earlier can bring it.
         table.dispatcher.run(table.task(table.add("b", "second", attempt=1, owner="r1")))
         await asyncio.to_thread(release.wait, 0.05)
         release.set()
@@ -422,7 +422,7 @@ async def test_a_stopped_coroutine_is_cancelled_and_frees_its_credit() -> None:
     assert table.results == []
 
 
-async def test_a_step_that_is_stopped_before_its_first_line_frees_its_credit() -> None:
+async def test_a_step_stopped_before_its_first_line_frees_its_credit() -> None:
     house = ExecutorFixture(max_async_steps=1)
 
     @house
@@ -465,7 +465,7 @@ class Shop(Workflow, name="shop", version=3):
         return Outcome("bought")
 
 
-async def test_a_lifespan_is_open_on_the_steps_loop_from_before_the_first_task_until_after_the_last() -> None:
+async def test_a_lifespan_is_open_on_the_step_loop_around_all_tasks() -> None:
     shop = Shop()
     code, lifespans = bind([shop])
     assert list(code) == [("shop", 3, "buy")]
@@ -480,7 +480,7 @@ async def test_a_lifespan_is_open_on_the_steps_loop_from_before_the_first_task_u
 
 
 @pytest.mark.parametrize("error", [ValueError("no database"), SystemExit("no database")])
-async def test_a_lifespan_that_fails_refuses_the_start_and_leaves_those_that_were_open(
+async def test_a_failed_lifespan_fails_the_start_and_exits_the_open_ones(
     error: BaseException,
 ) -> None:
     shop = Shop()
@@ -499,7 +499,7 @@ async def test_a_lifespan_that_fails_refuses_the_start_and_leaves_those_that_wer
     await house.executor.stop()
 
 
-async def test_a_lifespan_that_does_not_open_in_time_is_named_with_its_place(
+async def test_a_lifespan_that_opens_too_slowly_is_named_with_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(in_process, "LIFESPAN_SECONDS_MAX", 0.05)
@@ -521,7 +521,7 @@ async def test_a_lifespan_that_does_not_open_in_time_is_named_with_its_place(
             pass
 
 
-async def test_a_lifespan_that_does_not_leave_cleanly_does_not_hold_up_the_stop(
+async def test_a_lifespan_that_fails_on_exit_does_not_delay_the_stop(
     house: ExecutorFixture,
 ) -> None:
     @asynccontextmanager
@@ -540,7 +540,7 @@ async def test_a_lifespan_that_does_not_leave_cleanly_does_not_hold_up_the_stop(
 # --- draining ------------------------------------------------------------------------------------------------
 
 
-async def test_a_drain_commits_what_ends_in_time_and_releases_the_rest(house: ExecutorFixture) -> None:
+async def test_a_drain_stores_results_until_the_timeout_and_releases_the_rest(house: ExecutorFixture) -> None:
     began = threading.Barrier(3, timeout=60)
 
     @house

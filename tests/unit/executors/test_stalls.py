@@ -1,4 +1,4 @@
-"""Steps that block the event loop of all steps: only the blocking attempt is charged, whatever its code looks like."""
+"""Steps that block the step event loop: only the blocking attempt is charged, however it blocks."""
 
 from __future__ import annotations
 
@@ -345,7 +345,7 @@ async def test_a_blocked_loop_does_not_time_out_other_attempts() -> None:
         table.attempt_timeout_ms = None
         table.grant("guilty", "block")
         assert await asyncio.to_thread(blocked.wait, 10)
-        # Far past the deadline of the innocent attempt, by the executor's own count.
+        # Long after the deadline of the other attempt, by the executor's clock.
         stalls = house.executor._stalls
         await table.until_true(lambda: stalls.lost_seconds > 1.0)
         release.set()

@@ -60,7 +60,7 @@ async def test_an_excused_attempt_is_released_and_its_loss_does_not_count(table:
     assert (table.lost, table.released) == ([], [TaskKey("a", "work", 1)])
 
 
-async def test_a_lost_attempt_of_an_instance_that_ended_is_left(table: FakeTaskStore) -> None:
+async def test_a_lost_attempt_of_an_ended_instance_is_ignored(table: FakeTaskStore) -> None:
     executor = register(table)
     gone = LostAttempt(TaskRow("gone", "work", "w", 1, 1, "old"), alone=False)
 
@@ -117,7 +117,7 @@ async def test_a_suspect_that_survives_its_time_runs_on(
     assert table.solo == [(first, True), (first, False), (second, False)]
 
 
-async def test_other_work_starts_when_the_time_for_suspects_is_over(
+async def test_other_work_starts_after_the_time_limit_for_suspects(
     table: FakeTaskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table.dispatcher, "suspects_seconds", 0.05)
@@ -144,7 +144,7 @@ async def test_attempts_that_crashed_alone_come_first_and_survivors_last(table: 
     assert [key.instance_id for key in executor.keys] == ["c", "d", "b", "a"]
 
 
-async def test_attempts_nobody_started_run_alone_only_if_their_step_crashed_alone(
+async def test_unstarted_attempts_run_alone_only_if_their_step_crashed_alone(
     table: FakeTaskStore,
 ) -> None:
     executor = register(table)
@@ -173,7 +173,7 @@ async def test_suspects_without_code_hold_nothing_up(table: FakeTaskStore) -> No
     assert table.cleared == [None]
 
 
-async def test_a_suspect_that_cannot_be_taken_holds_nothing_up(table: FakeTaskStore) -> None:
+async def test_a_suspect_that_cannot_be_taken_delays_nothing(table: FakeTaskStore) -> None:
     executor: FakeExecutor = register(table)
     table.take_failures = [StoreUnavailableError("away")]
 

@@ -1,4 +1,4 @@
-"""The dispatcher: credits, the fast way, reports, the drain, and what it counts."""
+"""The dispatcher: credits, granted tasks, results, the drain, and its counters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from support.fake_task_store import FakeTaskStore
 # --- credits -------------------------------------------------------------------------------------------------
 
 
-async def test_no_slots_are_granted_without_code_or_credit(table: FakeTaskStore) -> None:
+async def test_no_slots_are_granted_without_a_handler_or_a_credit(table: FakeTaskStore) -> None:
     assert table.dispatcher.reserve("w", 1) is NO_GRANT
     register(table, 2)
 
@@ -61,7 +61,7 @@ async def test_a_credit_is_in_use_until_the_result_is_stored(table: FakeTaskStor
     assert table.dispatcher.reserve("w", 1).slots == 1
 
 
-async def test_a_grant_covers_the_steps_of_every_client_with_room(table: FakeTaskStore) -> None:
+async def test_a_grant_covers_the_steps_of_every_executor_with_room(table: FakeTaskStore) -> None:
     first, second = register(table, 1, "a"), register(table, 1, "b")
     grant = table.dispatcher.reserve("w", 1)
     assert grant.step_refs == {"a", "b"}
@@ -72,7 +72,7 @@ async def test_a_grant_covers_the_steps_of_every_client_with_room(table: FakeTas
     assert [len(first.tasks), len(second.tasks)] == [1, 0]
 
 
-async def test_work_goes_to_the_client_with_most_room(table: FakeTaskStore) -> None:
+async def test_work_goes_to_the_executor_with_the_most_room(table: FakeTaskStore) -> None:
     first, second = register(table, 2), register(table, 5)
     for name in "abc":
         assert table.grant(name)
@@ -80,7 +80,7 @@ async def test_work_goes_to_the_client_with_most_room(table: FakeTaskStore) -> N
     assert [len(first.tasks), len(second.tasks)] == [0, 3]
 
 
-async def test_tasks_that_wait_keep_half_of_the_credits(table: FakeTaskStore) -> None:
+async def test_waiting_tasks_keep_half_of_the_credits(table: FakeTaskStore) -> None:
     register(table, 4)
     table.dispatcher.offer("w", 1, "work")
 
@@ -89,7 +89,7 @@ async def test_tasks_that_wait_keep_half_of_the_credits(table: FakeTaskStore) ->
     assert grants == [2, 0, 0]
 
 
-def told_without_code(caplog: pytest.LogCaptureFixture) -> list[tuple[str, int, str]]:
+def logged_without_handler(caplog: pytest.LogCaptureFixture) -> list[tuple[str, int, str]]:
     return [
         (vars(record)["workflow"], vars(record)["version"], vars(record)["step_ref"])
         for record in caplog.records
@@ -97,7 +97,7 @@ def told_without_code(caplog: pytest.LogCaptureFixture) -> list[tuple[str, int, 
     ]
 
 
-async def test_a_ready_step_that_nobody_has_code_for_is_told_once(
+async def test_a_ready_step_without_a_handler_is_logged_once(
     table: FakeTaskStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     register(table, 1, "work")
@@ -108,19 +108,19 @@ async def test_a_ready_step_that_nobody_has_code_for_is_told_once(
         table.dispatcher.offer("w", 2, "work")
         table.dispatcher.offer("stranger", 1, "work")
 
-    assert told_without_code(caplog) == [("w", 1, "other"), ("w", 2, "work"), ("stranger", 1, "work")]
+    assert logged_without_handler(caplog) == [("w", 1, "other"), ("w", 2, "work"), ("stranger", 1, "work")]
 
 
-async def test_of_many_steps_without_code_a_thousand_are_told(
+async def test_at_most_a_thousand_steps_without_a_handler_are_logged(
     table: FakeTaskStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in range(MISSING_HANDLERS_LOGGED_MAX + 10):
         table.dispatcher.offer(f"w{number}", 1, "work")
 
-    assert len(told_without_code(caplog)) == MISSING_HANDLERS_LOGGED_MAX
+    assert len(logged_without_handler(caplog)) == MISSING_HANDLERS_LOGGED_MAX
 
 
-def test_a_reservation_that_nobody_came_back_for_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reservation_that_is_never_returned_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     second = 100.0
     monkeypatch.setattr("time.monotonic", lambda: second)
     reserved = Reservations()
@@ -226,7 +226,7 @@ async def test_a_result_that_can_never_be_stored_becomes_a_failure(table: FakeTa
     assert (fail.type, fail.retryable) == ("PayloadTooLarge", False)
 
 
-async def test_a_stopped_attempt_holds_its_credit_until_it_ends_and_its_result_is_dropped(
+async def test_a_stopped_attempt_keeps_its_credit_until_it_ends(
     table: FakeTaskStore,
 ) -> None:
     executor = register(table, 1)
@@ -244,7 +244,7 @@ async def test_a_stopped_attempt_holds_its_credit_until_it_ends_and_its_result_i
     assert table.results == []
 
 
-async def test_a_task_whose_taking_was_refused_is_tried_again_though_the_stores_clock_stands_still(
+async def test_a_rejected_take_is_retried_although_the_store_clock_stopped(
     table: FakeTaskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("perdure_server.runtime.dispatch.sweeper.REJECTED_MS", 20)
@@ -258,7 +258,7 @@ async def test_a_task_whose_taking_was_refused_is_tried_again_though_the_stores_
     assert table.taken == [TaskKey("a", "work", 1)]
 
 
-async def test_a_task_that_its_executor_refuses_is_released_and_taken_anew(table: FakeTaskStore) -> None:
+async def test_a_task_that_its_executor_rejects_is_taken_again(table: FakeTaskStore) -> None:
     executor = register(table)
     run, refusals = executor.run, [RuntimeError("a bug")]
 
@@ -274,7 +274,7 @@ async def test_a_task_that_its_executor_refuses_is_released_and_taken_anew(table
     await executor.until(lambda: executor.keys == [TaskKey("a", "work", 2)])
 
 
-async def test_what_a_client_that_is_gone_held_is_released_and_run_by_another(table: FakeTaskStore) -> None:
+async def test_attempts_of_a_removed_executor_are_run_by_another(table: FakeTaskStore) -> None:
     gone = register(table)
     table.grant("a")
     table.dispatcher.start()
@@ -287,7 +287,7 @@ async def test_what_a_client_that_is_gone_held_is_released_and_run_by_another(ta
     assert table.released == [TaskKey("a", "work", 1)]
 
 
-async def test_the_dispatcher_knows_which_steps_have_code(table: FakeTaskStore) -> None:
+async def test_the_dispatcher_knows_which_steps_have_handlers(table: FakeTaskStore) -> None:
     register(table, 1, "a", "b")
 
     assert table.dispatcher.has_handler("w", 1, "b")
@@ -315,7 +315,7 @@ async def test_a_drain_takes_nothing_new_and_waits_for_results() -> None:
     assert table.released == []
 
 
-async def test_what_does_not_end_within_the_grace_time_is_released_in_a_commit() -> None:
+async def test_attempts_that_exceed_the_shutdown_timeout_are_released() -> None:
     table = FakeTaskStore()
     executor = register(table)
     table.dispatcher.start()
@@ -329,7 +329,7 @@ async def test_what_does_not_end_within_the_grace_time_is_released_in_a_commit()
     assert table.results == []
 
 
-async def test_a_task_that_is_handed_over_during_the_drain_is_released() -> None:
+async def test_a_task_that_arrives_during_the_drain_is_released() -> None:
     table = FakeTaskStore()
     executor = register(table)
     row = table.add("a", attempt=1, owner="r1")
@@ -341,7 +341,7 @@ async def test_a_task_that_is_handed_over_during_the_drain_is_released() -> None
     assert executor.tasks == []
 
 
-async def test_an_attempt_given_back_by_its_executor_is_taken_anew(table: FakeTaskStore) -> None:
+async def test_an_attempt_released_by_its_executor_is_taken_again(table: FakeTaskStore) -> None:
     executor = register(table)
     table.dispatcher.start()
     table.grant("a")
@@ -376,11 +376,11 @@ async def test_attempts_are_counted_by_how_they_ended(table: FakeTaskStore) -> N
 
 
 def ended(table: FakeTaskStore) -> dict[str, int]:
-    """How attempts ended, without what never happened."""
+    """Return the counts of results above zero."""
     return {outcome: count for outcome, count in table.dispatcher.finished.of("w").items() if count}
 
 
-async def test_what_a_drain_gives_back_is_counted_once_as_released() -> None:
+async def test_attempts_released_by_a_drain_are_counted_once() -> None:
     table = FakeTaskStore()
     executor = register(table)
     for name in "abc":
@@ -397,7 +397,7 @@ async def test_what_a_drain_gives_back_is_counted_once_as_released() -> None:
     assert ended(table) == {"ok": 1, "released": 1, "cancelled": 1}
 
 
-async def test_what_is_handed_over_and_cannot_run_is_counted_as_released(table: FakeTaskStore) -> None:
+async def test_an_attempt_that_cannot_run_is_counted_as_released(table: FakeTaskStore) -> None:
     row = table.add("a", attempt=1, owner="r1")
     table.dispatcher.run(table.task(row))
     table.dispatcher.run(table.task(row))
@@ -407,7 +407,7 @@ async def test_what_is_handed_over_and_cannot_run_is_counted_as_released(table: 
     assert ended(table) == {"released": 1}
 
 
-async def test_what_nobody_ran_is_counted_once_as_released_however_often_that_is_tried(
+async def test_an_orphaned_attempt_is_counted_once_as_released(
     table: FakeTaskStore,
 ) -> None:
     table.lose_effects = 1
@@ -422,10 +422,10 @@ async def test_what_nobody_ran_is_counted_once_as_released_however_often_that_is
 
     assert table.failures == []
     assert ended(table) == {"released": 1, "ok": 1}
-    assert sum(ended(table).values()) == len(table.taken), "as many as began"
+    assert sum(ended(table).values()) == len(table.taken), "as many as started"
 
 
-async def test_a_result_that_was_given_up_is_not_counted_again_when_its_attempt_is_released(
+async def test_a_dropped_result_is_counted_once(
     table: FakeTaskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(result_reporter, "REPORT_TRIES_MAX", 1)

@@ -1,4 +1,4 @@
-"""The dispatcher: sweeps, for tasks that nobody took, and reconciliation with the database's word."""
+"""The dispatcher: sweeps for waiting tasks, and reconciliation with the database."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.fake_task_store import FakeTaskStore
 # --- sweeping ------------------------------------------------------------------------------------------------
 
 
-async def test_recovery_is_the_first_sweep(table: FakeTaskStore) -> None:
+async def test_the_first_sweep_is_the_recovery(table: FakeTaskStore) -> None:
     table.add("new")
     table.add("released", attempt=3)
     table.add("lost", attempt=2, owner="gone")
@@ -40,7 +40,7 @@ async def test_recovery_is_the_first_sweep(table: FakeTaskStore) -> None:
     }
 
 
-async def test_more_tasks_than_credits_are_all_run_and_never_too_many_at_once(table: FakeTaskStore) -> None:
+async def test_more_tasks_than_credits_all_run_within_the_credits(table: FakeTaskStore) -> None:
     for number in range(200):
         table.add(f"i{number}")
     executor = register(table, 7)
@@ -56,7 +56,7 @@ async def test_more_tasks_than_credits_are_all_run_and_never_too_many_at_once(ta
     assert held_max <= 7
 
 
-async def test_an_offered_task_is_taken_when_a_credit_comes_free(table: FakeTaskStore) -> None:
+async def test_an_offered_task_is_taken_when_a_credit_is_freed(table: FakeTaskStore) -> None:
     executor = register(table, 1)
     table.dispatcher.start()
     assert table.grant("a")
@@ -68,7 +68,7 @@ async def test_an_offered_task_is_taken_when_a_credit_comes_free(table: FakeTask
     assert executor.keys[1] == TaskKey("b", "work", 1)
 
 
-async def test_tasks_without_code_do_not_hide_those_behind_them(table: FakeTaskStore) -> None:
+async def test_tasks_without_a_handler_do_not_hide_later_ones(table: FakeTaskStore) -> None:
     for number in range(500):
         table.add(f"i{number}", "uncoded")
     table.add("last")
@@ -80,9 +80,7 @@ async def test_tasks_without_code_do_not_hide_those_behind_them(table: FakeTaskS
     assert executor.keys == [TaskKey("last", "work", 1)]
 
 
-async def test_tasks_that_wait_for_one_client_are_taken_as_its_credits_come_free_though_another_has_room() -> (
-    None
-):
+async def test_waiting_tasks_are_taken_when_their_own_executor_has_credits() -> None:
     table = FakeTaskStore(sweep_ms=60_000)
     for number in range(50):
         table.add(f"i{number}", "slow")
@@ -98,7 +96,7 @@ async def test_tasks_that_wait_for_one_client_are_taken_as_its_credits_come_free
     await table.dispatcher.drain(0)
 
 
-async def test_tasks_whose_client_has_no_credit_do_not_hide_those_behind_them(table: FakeTaskStore) -> None:
+async def test_tasks_of_an_executor_without_credits_do_not_hide_later_ones(table: FakeTaskStore) -> None:
     for number in range(500):
         table.add(f"i{number}", "slow")
     table.add("last", "quick")
@@ -109,7 +107,7 @@ async def test_tasks_whose_client_has_no_credit_do_not_hide_those_behind_them(ta
     await busy.until(lambda: len(busy.tasks) == 2)
 
 
-async def test_tasks_that_wait_for_one_client_cost_another_no_credits() -> None:
+async def test_waiting_tasks_of_one_executor_cost_another_no_credits() -> None:
     table = FakeTaskStore(sweep_ms=60_000)
     for number in range(100):
         table.add(f"i{number}", "slow")
@@ -124,7 +122,7 @@ async def test_tasks_that_wait_for_one_client_cost_another_no_credits() -> None:
     await table.dispatcher.drain(0)
 
 
-async def test_a_task_behind_those_of_a_client_without_credit_is_taken_when_its_own_has_one() -> None:
+async def test_tasks_of_a_full_executor_do_not_block_tasks_of_another() -> None:
     table = FakeTaskStore(sweep_ms=60_000)
     for number in range(1_000):
         table.add(f"i{number}", "slow")
@@ -142,7 +140,7 @@ async def test_a_task_behind_those_of_a_client_without_credit_is_taken_when_its_
     await table.dispatcher.drain(0)
 
 
-async def test_what_ends_wakes_no_sweep_while_only_another_clients_tasks_wait() -> None:
+async def test_a_free_credit_starts_no_sweep_if_only_other_tasks_wait() -> None:
     table = FakeTaskStore(sweep_ms=60_000)
     for number in range(10):
         table.add(f"i{number}", "slow")
@@ -161,7 +159,7 @@ async def test_what_ends_wakes_no_sweep_while_only_another_clients_tasks_wait() 
     await table.dispatcher.drain(0)
 
 
-async def test_two_clients_whose_tasks_wait_are_both_served_as_their_credits_come_free() -> None:
+async def test_two_executors_with_waiting_tasks_are_both_served() -> None:
     table = FakeTaskStore(sweep_ms=60_000)
     for number in range(100):
         table.add(f"s{number}", "slow")
@@ -186,7 +184,7 @@ async def test_two_clients_whose_tasks_wait_are_both_served_as_their_credits_com
     await table.dispatcher.drain(0)
 
 
-async def test_two_clients_with_code_for_a_step_share_its_tasks_within_their_credits() -> None:
+async def test_two_executors_of_a_step_share_its_tasks_within_their_credits() -> None:
     table = FakeTaskStore(sweep_ms=60_000)
     for number in range(40):
         table.add(f"i{number}")
@@ -214,7 +212,7 @@ async def test_two_clients_with_code_for_a_step_share_its_tasks_within_their_cre
     await table.dispatcher.drain(0)
 
 
-async def test_a_task_that_becomes_ready_while_a_sweep_reads_is_taken_by_the_next() -> None:
+async def test_a_task_that_becomes_ready_during_a_sweep_is_taken_by_the_next() -> None:
     table = FakeTaskStore(sweep_ms=60_000)
     executor = register(table, 1)
 
@@ -230,7 +228,7 @@ async def test_a_task_that_becomes_ready_while_a_sweep_reads_is_taken_by_the_nex
 
 
 @pytest.mark.parametrize("ends_meanwhile", [True, False])
-async def test_a_task_whose_credit_was_used_while_a_sweep_read_is_taken_by_the_next(
+async def test_a_task_whose_credit_was_used_during_a_read_is_taken_later(
     ends_meanwhile: bool,
 ) -> None:
     table = FakeTaskStore(sweep_ms=60_000)
@@ -256,7 +254,7 @@ async def test_a_task_whose_credit_was_used_while_a_sweep_read_is_taken_by_the_n
     await table.dispatcher.drain(0)
 
 
-async def test_tasks_that_were_there_before_their_client_had_credits_are_taken_when_it_has() -> None:
+async def test_waiting_tasks_are_taken_when_an_executor_gets_its_first_credit() -> None:
     table = FakeTaskStore(sweep_ms=60_000)
     table.add("a")
     executor = register(table, 0)
@@ -269,7 +267,7 @@ async def test_tasks_that_were_there_before_their_client_had_credits_are_taken_w
     await table.dispatcher.drain(0)
 
 
-async def test_under_a_new_id_the_tasks_of_the_old_one_are_looked_for_at_once() -> None:
+async def test_under_a_new_id_tasks_of_the_old_one_are_taken_at_once() -> None:
     table = FakeTaskStore(sweep_ms=60_000, reconcile_ms=60_000)
     executor = register(table)
     table.add("lost", attempt=1, owner="r1")
@@ -285,7 +283,7 @@ async def test_under_a_new_id_the_tasks_of_the_old_one_are_looked_for_at_once() 
     await table.dispatcher.drain(0)
 
 
-async def test_rows_that_cannot_be_used_are_passed_and_keep_no_sweep_awake() -> None:
+async def test_unusable_rows_are_skipped_and_do_not_keep_sweeps_running() -> None:
     table = FakeTaskStore(sweep_ms=60_000)
     refusals = 40
     table.take_failures = [AttemptStale("i", "work", 0)] * refusals
@@ -308,7 +306,7 @@ async def test_rows_that_cannot_be_used_are_passed_and_keep_no_sweep_awake() -> 
     await table.dispatcher.drain(0)
 
 
-async def test_with_more_rows_that_cannot_be_used_than_a_sweep_reads_time_wakes_the_next(
+async def test_unusable_rows_beyond_the_read_limit_wait_for_the_next_poll(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sweeper, "SWEEP_ROWS_MAX", 20)
@@ -325,7 +323,7 @@ async def test_with_more_rows_that_cannot_be_used_than_a_sweep_reads_time_wakes_
     await table.dispatcher.drain(0)
 
 
-async def test_sweeps_outlive_a_store_that_is_away_and_bugs(table: FakeTaskStore) -> None:
+async def test_sweeps_survive_an_unavailable_store_and_bugs(table: FakeTaskStore) -> None:
     table.sweep_failures = [
         StoreUnavailableError("away"),
         RuntimeError("a bug"),
@@ -342,7 +340,7 @@ async def test_sweeps_outlive_a_store_that_is_away_and_bugs(table: FakeTaskStore
     assert table.failures == []
 
 
-async def test_an_attempt_whose_hand_over_was_lost_is_released_and_taken_anew(table: FakeTaskStore) -> None:
+async def test_an_attempt_with_a_lost_effect_is_released_and_taken_again(table: FakeTaskStore) -> None:
     table.lose_effects = 1
     table.add("a")
     executor = register(table)
@@ -355,7 +353,7 @@ async def test_an_attempt_whose_hand_over_was_lost_is_released_and_taken_anew(ta
     assert executor.keys == [TaskKey("a", "work", 2)]
 
 
-async def test_a_hand_over_that_comes_after_its_release_is_not_run(table: FakeTaskStore) -> None:
+async def test_an_effect_after_the_release_of_its_attempt_is_not_run(table: FakeTaskStore) -> None:
     table.lose_effects = 1
     table.add("a")
     executor = register(table)
@@ -392,7 +390,7 @@ async def test_an_attempt_that_the_database_no_longer_knows_is_stopped(table: Fa
     assert table.dispatcher.tasks == 0
 
 
-async def test_under_a_new_id_what_runs_goes_on_and_counts_unless_it_was_taken(table: FakeTaskStore) -> None:
+async def test_under_a_new_id_running_attempts_count_unless_they_were_taken(table: FakeTaskStore) -> None:
     executor = register(table)
     table.grant("mine")
     table.grant("taken")

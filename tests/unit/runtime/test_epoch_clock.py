@@ -1,4 +1,4 @@
-"""Clocks at, before and just after the Unix epoch: 0 is a time like any other, in the engine, the store and the API."""
+"""Clocks before, at and just after the Unix epoch. The engine, the store and the API accept time 0."""
 
 from __future__ import annotations
 

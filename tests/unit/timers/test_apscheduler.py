@@ -1,4 +1,4 @@
-"""APScheduler behind the scheduler: each of its traps, tried. Real time, a fraction of a second each."""
+"""The APScheduler adapter: known pitfalls of APScheduler, in real time of less than a second each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.fake_timer_store import FakeTimerStore
 
 
 class Calls:
-    """Takes an scheduler's calls and lets a test await them."""
+    """Records the callbacks of a scheduler and lets a test await them."""
 
     def __init__(self) -> None:
         self.made: list[tuple[str, float]] = []
@@ -61,8 +61,8 @@ async def test_a_job_is_called_once_after_its_delay_and_not_before(scheduler: Ap
     assert calls.made[0][1] - began >= 0.05
 
 
-async def test_a_job_that_is_far_too_late_is_called_all_the_same(scheduler: ApschedulerAdapter) -> None:
-    # The default grace drops what is a second late.
+async def test_a_job_that_is_very_late_is_still_called(scheduler: ApschedulerAdapter) -> None:
+    # By default, APScheduler drops jobs that are a second late.
     calls = Calls()
     scheduler.schedule("a.1", -3_600_000, calls)
     scheduler.schedule("b.1", -7_200_000, calls)
@@ -72,10 +72,10 @@ async def test_a_job_that_is_far_too_late_is_called_all_the_same(scheduler: Apsc
     assert calls.ids == ["b.1", "a.1"], "the longest overdue first"
 
 
-async def test_a_job_that_is_planned_anew_by_its_own_body_is_not_dropped(
+async def test_a_job_that_its_own_callback_schedules_again_is_not_dropped(
     scheduler: ApschedulerAdapter,
 ) -> None:
-    # APScheduler takes the job out before its body runs, and drops one that is due while the body still runs.
+    # APScheduler removes a job before its function runs, and drops one that is due while the function runs.
     calls = Calls()
 
     def again(job_id: str) -> None:
@@ -106,10 +106,10 @@ async def test_cancelled_and_replaced_jobs_are_not_called(scheduler: Apscheduler
     assert replaced.made == []
 
 
-async def test_a_job_that_is_replaced_behind_thousands_is_not_called_at_its_old_time(
+async def test_a_replaced_job_behind_thousands_is_not_called_at_its_old_time(
     scheduler: ApschedulerAdapter,
 ) -> None:
-    # It is handed over with its old time, and its new one waits its turn when that comes.
+    # The job was added with its old time, and its new time waits in the queue when the old one is due.
     calls, moved = Calls(), Calls()
     scheduler.schedule("moved.1", 30, moved)
     await asyncio.sleep(0)
@@ -165,7 +165,7 @@ async def test_ten_thousand_jobs_of_one_instant_are_all_called(scheduler: Apsche
 
 
 class FaultyJobStore(MemoryJobStore):  # type: ignore[misc]
-    """Raises out of the round that removes a job, as often as it is told."""
+    """A job store that raises an exception when a job is removed, ``faults`` times."""
 
     faults = 0
 
@@ -176,9 +176,7 @@ class FaultyJobStore(MemoryJobStore):  # type: ignore[misc]
         super().remove_job(job_id)
 
 
-async def test_a_scheduler_that_a_fault_stopped_is_noticed_within_a_second_and_goes_on_at_the_next_wakeup() -> (
-    None
-):
+async def test_a_stopped_scheduler_is_noticed_and_continues_at_the_next_wakeup() -> None:
     loop, stray = asyncio.get_running_loop(), asyncio.Event()
     loop.set_exception_handler(lambda _loop, _context: stray.set())
     FaultyJobStore.faults = 1
@@ -201,7 +199,7 @@ async def test_a_scheduler_that_a_fault_stopped_is_noticed_within_a_second_and_g
     await scheduler.stop()
 
 
-async def test_stopping_lets_bodies_end_and_calls_nothing_afterwards() -> None:
+async def test_stop_waits_for_callbacks_and_calls_nothing_afterwards() -> None:
     calls, scheduler = Calls(), ApschedulerAdapter()
     scheduler.start()
     scheduler.schedule("a.1", 0, calls)
@@ -225,7 +223,7 @@ async def fire_all(table: FakeTimerStore, count: int) -> tuple[TimerWindow, floa
     return window, time.monotonic() - began
 
 
-async def test_ten_thousand_timers_of_one_instant_fire_once_and_none_early() -> None:
+async def test_ten_thousand_timers_due_at_once_fire_once_and_not_early() -> None:
     table = FakeTimerStore(SYSTEM_CLOCK.now_ms)
     due_at = table.now_ms() + 200
     for number in range(10_000):
@@ -240,14 +238,14 @@ async def test_ten_thousand_timers_of_one_instant_fire_once_and_none_early() -> 
 
 
 class SteadyTable(FakeTimerStore):
-    """A table whose clock is not this machine's time of day."""
+    """A table whose clock is not the system clock."""
 
     def __init__(self) -> None:
         super().__init__(lambda: 1_000_000_000_000 + time.monotonic_ns() // 1_000_000)
 
 
 @pytest.mark.parametrize("jump_seconds", [-3_600, 3_600])
-async def test_a_jump_of_the_time_of_day_neither_hurries_nor_delays_a_timer(jump_seconds: int) -> None:
+async def test_a_jump_of_the_system_clock_does_not_change_due_times(jump_seconds: int) -> None:
     table = SteadyTable()
     due_at = table.now_ms() + 400
     window = TimerWindow(table, ApschedulerAdapter(), table.submit, "r1")
@@ -284,7 +282,7 @@ async def test_a_clock_set_forward_by_fifty_years_costs_no_more_than_one_tick() 
     await scheduler.stop()
 
 
-async def test_a_timer_that_fires_early_by_a_jump_of_its_store_is_refused_and_fires_later() -> None:
+async def test_an_early_firing_after_a_clock_jump_is_rejected_and_repeated() -> None:
     skew_ms = 0
     table = FakeTimerStore(lambda: SYSTEM_CLOCK.now_ms() + skew_ms)
     window = TimerWindow(table, ApschedulerAdapter(), table.submit, "r1")
@@ -301,7 +299,7 @@ async def test_a_timer_that_fires_early_by_a_jump_of_its_store_is_refused_and_fi
     await window.stop()
 
 
-async def test_a_window_whose_alarm_went_silent_is_unhealthy_until_its_beat_wakes_it(
+async def test_a_window_with_a_silent_scheduler_is_unhealthy_until_a_tick(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     table = FakeTimerStore(SYSTEM_CLOCK.now_ms)

@@ -1,4 +1,4 @@
-"""Virtual time goes on by request only, from job to job in the order of (time, id)."""
+"""Virtual time advances on request only, from job to job in the order of (time, ID)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def test_jobs_are_called_in_the_order_of_time_and_then_of_ids(
     assert clock.now_ms() == 8
 
 
-async def test_a_job_that_is_scheduled_on_the_way_is_called_on_the_way(
+async def test_a_job_that_a_callback_schedules_is_called_in_the_same_advance(
     scheduler: VirtualScheduler, clock: VirtualClock
 ) -> None:
     calls: list[int] = []
