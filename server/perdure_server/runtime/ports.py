@@ -15,8 +15,8 @@ from perdure_server.store.protocol import Guard, TimerRow
 class TaskToRun:
     """One attempt of one step, with everything that its handler can read. Payloads are JSON texts.
 
-    ``steps`` holds the outputs up to the revision at which the step started. ``attempt_timeout_ms`` limits this attempt;
-    None means no limit.
+    ``steps`` holds the outputs up to the revision at which the step started. ``attempt_timeout_ms`` limits this
+    attempt; None means no limit.
     """
 
     instance_id: str
