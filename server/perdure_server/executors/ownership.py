@@ -1,4 +1,4 @@
-"""Ownership of code on the steps' event loop: every task and callback belongs to one attempt or one lifespan.
+"""Ownership of code on the step event loop: every task and callback belongs to one attempt or one lifespan.
 
 A context variable carries the owner, so sub-tasks, callbacks and tasks that libraries create for a step inherit it.
 Another thread cannot read that variable. Tasks therefore keep a reference to their owner, and the loop notes the owner
@@ -108,7 +108,7 @@ _FOREIGN_CANCEL: Final = RateLimitedLogger(log, "step tried to cancel code of an
 def create_owned_task(
     loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any
 ) -> OwnedTask:
-    """Create a task that keeps its owner: the task factory of the steps' loop."""
+    """Create a task that keeps its owner: the task factory of the step event loop."""
     task = OwnedTask(coro, loop=loop, **options)
     context: Context | None = options.get("context")
     task.owner = OWNER.get() if context is None else context.get(OWNER)

@@ -1,4 +1,4 @@
-"""Stalls of the steps' event loop: their duration, their owner, and the time that other attempts lost to them.
+"""Stalls of the step event loop: their duration, their owner, and the time that other attempts lost to them.
 
 Fed once per ping by the executor. Time is an argument and counts in pings, so a suspended process is not a stall.
 
