@@ -15,15 +15,14 @@ from typing import Any, Final
 import pytest
 
 from e2e.faults.process import complaints
+from e2e.metrics_app import SECRET
 from perdure import AsyncClient, errors
-from support import metrics_app
-from support.metrics_app import SECRET
 from support.prometheus_scrape import Scrape, scrape
 from support.server_process import ServerProcess
 
 pytestmark = pytest.mark.e2e
 
-APP: Final = Path(metrics_app.__file__)
+APP: Final = Path(__file__).with_name("metrics_app.py")
 SECONDS_MAX: Final = 90.0
 
 
