@@ -73,5 +73,5 @@ async def test_an_alarm_that_is_stopped_has_no_time(scheduler: VirtualScheduler)
 def test_virtual_time_does_not_go_back(clock: VirtualClock) -> None:
     clock.set(10)
 
-    with pytest.raises(ValueError, match="cannot go back"):
+    with pytest.raises(ValueError, match="cannot move back"):
         clock.set(9)
