@@ -23,8 +23,8 @@ from perdure.client._status import error_of
 from perdure_server.api.admission import AdmissionController
 from perdure_server.api.limits import Limits
 from perdure_server.api.server import SERVICES
-from perdure_server.app import Core
 from perdure_server.config import DATABASE_DEFAULT, SHUTDOWN_TIMEOUT_SECONDS
+from perdure_server.core import Core
 from perdure_server.runtime.operations import Operations
 from perdure_server.store.factory import open_store
 
@@ -140,7 +140,7 @@ class EmbeddedRunner(InProcessClient):
     ) -> None:
         self._core = Core(open_store(database), workflows, backup_dir=backup_dir)
         self._shutdown_timeout_seconds = shutdown_timeout_seconds
-        super().__init__(self._core.runtime)
+        super().__init__(self._core.operations)
 
     async def __aenter__(self) -> Self:
         await self._core.start()

@@ -19,7 +19,7 @@ from perdure.model.constants import STATUS_DETAILS_KEY
 from perdure.v1 import instance_service_pb2, runner_service_pb2, timer_service_pb2, workflow_service_pb2
 from perdure_server.api.limits import Limits
 from perdure_server.api.server import ApiServer
-from perdure_server.app import Core
+from perdure_server.core import Core
 from perdure_server.security.addresses import Address
 from perdure_server.store.protocol import Store
 from perdure_server.store.sqlite import SqliteStore
@@ -126,7 +126,7 @@ async def serving(
     """Serve workflows on a free port of loopback; ``options`` are the client's channel arguments."""
     core = Core(store or SqliteStore(None), workflows)
     await core.start()
-    server = ApiServer(core.runtime, listen=Address("127.0.0.1", 0), limits=limits, **api)
+    server = ApiServer(core.operations, listen=Address("127.0.0.1", 0), limits=limits, **api)
     await server.start_health()
     address = str(await server.start())
     await server.set_ready(ready=True)

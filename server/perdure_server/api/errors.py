@@ -472,7 +472,7 @@ def _unavailable(reason: str, message: str, **metadata: str) -> ErrorResponse:
 
 
 def _database(error: store.StoreError) -> ErrorResponse:
-    _database_refused.tell(error)
+    _database_refused.warning(error)
     return _unavailable(
         "DATABASE_UNAVAILABLE", "the database cannot be used right now; nothing was changed, try again"
     )

@@ -20,9 +20,9 @@ from typing import Any, Final, Self
 from perdure import AsyncClient, Duration, Workflow, graph_of
 from perdure.model.durations import DURATION_MS_MAX
 from perdure.runner import ConflictPolicy, delay_ms_of
-from perdure_server.app import Core
+from perdure_server.closing import finish
+from perdure_server.core import Core
 from perdure_server.embedded import InProcessClient
-from perdure_server.store.closing import finish
 from perdure_server.store.sqlite import SqliteStore
 from perdure_server.testing.instance import InstanceHandle
 from perdure_server.testing.script import REAL, Call, Scripts, Turn
@@ -78,13 +78,13 @@ class WorkflowTest:
         self._core = Core(
             SqliteStore(None, clock=self._clock.now_ms),
             workflows,
-            alarm=self._alarm,
+            scheduler=self._alarm,
             clock=self._clock,
-            chance=lambda: jitter,
+            rng=lambda: jitter,
             bind=self._scripts.bind,
             lease_ms=FOR_EVER_MS,
             window_ms=FOR_EVER_MS,
-            claim_ms_max=FOR_EVER_MS,
+            max_claim_ms=FOR_EVER_MS,
         )
         self._handles: dict[str, InstanceHandle] = {}
         self._client: InProcessClient | None = None
@@ -95,7 +95,7 @@ class WorkflowTest:
         await self._core.start()
         self._exit.push_async_callback(self._core.stop, 0)
         try:
-            self._client = await self._exit.enter_async_context(InProcessClient(self._core.runtime))
+            self._client = await self._exit.enter_async_context(InProcessClient(self._core.operations))
             await self._quiesce()
         except BaseException:
             await finish(self._exit.aclose())
@@ -232,11 +232,11 @@ class WorkflowTest:
 
     async def _quiesce(self) -> None:
         """Return when nothing is under way. Each part alone may be quiet and still be about to hear from another."""
-        runner, dispatcher, timers = self._core.runner, self._core.dispatcher, self._core.timers
+        processor, dispatcher, timers = self._core.processor, self._core.dispatcher, self._core.timers
         try:
             async with asyncio.timeout(self._settle_seconds_max):
-                while not (runner.quiet and dispatcher.quiet and timers.quiet):
-                    await runner.quiesce()
+                while not (processor.quiet and dispatcher.quiet and timers.quiet):
+                    await processor.quiesce()
                     await dispatcher.quiesce()
                     await timers.quiesce()
         except TimeoutError:
