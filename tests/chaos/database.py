@@ -99,7 +99,7 @@ def _read(connection: apsw.Connection) -> Database:
         tasks.setdefault(fields[0], {})[fields[1]] = TaskRow(*fields)
     requests: dict[RequestKey, RequestRecord] = {}
     for rpc, instance_id, request_id, digest, answer in connection.execute(
-        "SELECT rpc, instance_id, request_id, digest, answer FROM requests"
+        "SELECT rpc, instance_id, request_id, digest, response FROM requests"
     ):
         key = RequestKey(rpc, instance_id, request_id)
         requests[key] = RequestRecord(key, digest, answer)

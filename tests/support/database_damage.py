@@ -25,7 +25,7 @@ from perdure_server.store.protocol import COMMITTED, Change, StoredDefinition, T
 from perdure_server.store.sqlite.migrate import migrations
 from perdure_server.store.sqlite.offline import COLUMNS, OfflineDatabase
 
-JSON_COLUMNS: Final = frozenset({"state", "body", "labels", "answer", "graph"})
+JSON_COLUMNS: Final = frozenset({"state", "body", "labels", "response", "graph"})
 
 
 class Failing(Workflow, name="failing", version=1):
@@ -303,7 +303,7 @@ def content_of(path: Path) -> Content | None:
 def _reads() -> dict[str, str]:
     queries = {"sqlite_schema": "SELECT type, name, tbl_name, sql FROM sqlite_schema"}
     fresh = apsw.Connection(":memory:")
-    for text in migrations():
+    for text in migrations().values():
         fresh.execute(text)
     for table in COLUMNS:
         queries[table] = f"SELECT * FROM {table} NOT INDEXED"
@@ -338,7 +338,7 @@ def changed_fields(before: Content, after: Content) -> set[str]:
 @cache
 def _columns_of(table: str) -> tuple[str, ...]:
     fresh = apsw.Connection(":memory:")
-    for text in migrations():
+    for text in migrations().values():
         fresh.execute(text)
     columns = tuple(str(row[1]) for row in fresh.execute(f"PRAGMA table_info({table})"))
     fresh.close()

@@ -171,6 +171,6 @@ def a_request(
     rpc: str = "StartInstance",
     id: str = "",  # noqa: A002 - a factory's arguments are named like what they make
     digest: str = "fields-1",
-    answer: str = '{"revision":1}',
+    response: str = '{"revision":1}',
 ) -> RequestRecord:
-    return RequestRecord(RequestKey(rpc, id, request_id), digest, answer)
+    return RequestRecord(RequestKey(rpc, id, request_id), digest, response)

@@ -113,6 +113,8 @@ class _InstanceCheck:
         for table, expected in expected_rows(_change_of(state)).items():
             if table == "instance_labels":
                 found = self._database.labels(self._id, state.created_at, state.labels)
+            elif table == "live_instances":
+                found = [row for want in expected for row in self._database.live_rows(want, self._id)]
             else:
                 found = self._database.rows(table, self._id)
             keys = _KEYS[table]
@@ -155,6 +157,7 @@ class _InstanceCheck:
 
 _KEYS: Final = {
     "instances": ("instance_id",),
+    "live_instances": ("instance_id",),
     "instance_labels": ("key", "value"),
     "timers": ("revision",),
     "tasks": ("step_ref",),

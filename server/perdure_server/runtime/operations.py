@@ -352,7 +352,7 @@ def _first_answer(record: RequestRecord, digest: str, answer_type: type[A]) -> A
     """Rebuild the first answer of a request that is repeated. Raises `RequestIdReused` for another body."""
     if record.digest != digest:
         raise reject.RequestIdReused(record.key.request_id)
-    fields = orjson.loads(record.answer)
+    fields = orjson.loads(record.response)
     if "disposition" in fields:
         fields["disposition"] = Disposition(fields["disposition"])
     return answer_type(**fields)

@@ -111,11 +111,11 @@ class RequestKey:
 
 @value(frozen=True, slots=True)
 class RequestRecord:
-    """A request that took effect: the digest of its canonical fields, and the first answer as JSON."""
+    """A request that took effect: the digest of its canonical fields, and the first response as JSON."""
 
     key: RequestKey
     digest: str
-    answer: str
+    response: str
 
 
 @value(frozen=True, slots=True)

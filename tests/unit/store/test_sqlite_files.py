@@ -14,7 +14,7 @@ from typing import Any
 import apsw
 import pytest
 
-from perdure_server.engine.state import LIVE, InstanceState
+from perdure_server.engine.state import InstanceState
 from perdure_server.store.factory import open_store
 from perdure_server.store.protocol import (
     COMMITTED,
@@ -26,8 +26,10 @@ from perdure_server.store.protocol import (
 from perdure_server.store.sqlite import SqliteStore, migrate
 from perdure_server.store.sqlite import store as store_module
 from perdure_server.store.sqlite.connection import connect_writer
-from perdure_server.store.sqlite.list_query import fetch_page, list_query
+from perdure_server.store.sqlite.list_query import list_query
+from perdure_server.store.sqlite.offline import open_offline
 from perdure_server.store.sqlite.queries import ROWS_SIZES, Rows, rows, texts
+from perdure_server.store.sqlite.restore import restore
 from support.factories import a_change, a_state, filter_id
 
 # --- who may have it ---------------------------------------------------------------------------------------------
@@ -118,11 +120,33 @@ async def test_another_programs_database_is_left_as_it_was(path: str) -> None:
 
 async def test_a_newer_servers_database_is_left_as_it_was(store: SqliteStore, path: str) -> None:
     await store.close()
-    newer = len(migrate.migrations()) + 1
+    newer = migrate.newest_schema() + 1
     connection = apsw.Connection(path)
     connection.execute(f"PRAGMA user_version = {newer}")
     connection.close()
-    assert f"newer version of perdure (schema {newer}; this one knows {newer - 1})" in await refused(path)
+    assert f"newer version of perdure (schema {newer}; this version supports up to {newer - 1})" in await refused(path)
+
+
+@pytest.mark.parametrize("schema_number", [1, 2])
+async def test_a_database_of_a_development_version_is_rejected_unchanged(
+    path: str, schema_number: int
+) -> None:
+    with apsw.Connection(path) as connection:
+        connection.execute(f"CREATE TABLE instances (namespace TEXT); PRAGMA user_version = {schema_number}")
+        connection.execute(f"PRAGMA application_id = {migrate.APPLICATION_ID}")
+    connection.close()
+    before = Path(path).read_bytes()
+
+    message = await refused(path)
+
+    assert f"development version of perdure (schema {schema_number})" in message
+    assert "start with a new file" in message
+    assert Path(path).read_bytes() == before
+    with pytest.raises(CannotOpenError, match="development version"), open_offline(path):
+        pass
+    with pytest.raises(CannotOpenError, match="development version"):
+        restore(path, f"{path}.restored", suffix=".old", verify=lambda _: None)
+    assert Path(path).read_bytes() == before
 
 
 async def test_a_store_that_could_not_be_opened_holds_no_lock(path: str) -> None:
@@ -145,44 +169,15 @@ def schema(connection: apsw.Connection) -> dict[str, str]:
 def test_the_migrations_give_the_schema_of_their_files(path: str) -> None:
     migrated, documented = connect_writer(path), apsw.Connection(":memory:")
     migrate.migrate(migrated)
-    for text in migrate.migrations():
+    for text in migrate.migrations().values():
         documented.execute(text)
     assert schema(migrated) == schema(documented)
-    assert migrated.pragma("user_version") == len(migrate.migrations())
+    assert migrated.pragma("user_version") == migrate.newest_schema()
     assert set(schema(migrated)) >= {
-        "instances", "instance_labels", "history", "payloads", "requests", "timers", "tasks", "definitions", "replicas",
+        "instances", "live_instances", "instance_labels", "history", "payloads", "requests", "timers", "tasks", "definitions", "replicas",
         "database_identity",
     }  # fmt: skip
     migrated.close()
-
-
-def test_the_second_migration_fills_what_lists_need(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    connection = connect_writer(path)
-    with monkeypatch.context() as first_only:
-        first = migrate.migrations()[:1]
-        first_only.setattr(migrate, "migrations", lambda: first)
-        migrate.migrate(connection)
-    for number, state in enumerate(("{}", '{"inbox":[["a"],["b"]]}', '{"inbox":[["a"]]}')):
-        connection.execute(
-            "INSERT INTO instances VALUES ('', ?, 'order', 1, ?, 1, '', NULL, '{}', 1, 1, ?, ?)",
-            (f"i-{number}", "waiting" if number < 2 else "completed", 0 if number < 2 else 9, state),
-        )
-    connection.execute("INSERT INTO instance_labels VALUES ('', 'region', 'eu', 1, 'i-1')")
-
-    migrate.migrate(connection)
-
-    rows_ = connection.execute(
-        "SELECT instance_id, inbox_size FROM instances ORDER BY instance_id"
-    ).fetchall()
-    assert rows_ == [("i-0", 0), ("i-1", 2), ("i-2", 1)]
-    for where, expected in (
-        (InstanceFilter(unconsumed=True), ["i-2"]),
-        (InstanceFilter(labels={"region": "eu"}, workflow="order"), ["i-1"]),
-        (InstanceFilter(workflow="order", version=1, statuses=LIVE), ["i-1", "i-0"]),
-    ):
-        found, _ = fetch_page(connection, list_query(where, limit=9, after=None))
-        assert [row[0] for row in found] == expected
-    connection.close()
 
 
 def test_every_unique_index_but_the_replicas_starts_with_the_namespace(path: str) -> None:
@@ -212,12 +207,13 @@ def test_a_migration_that_fails_leaves_the_schema_before_it(
     migrate.migrate(connection)
     before = schema(connection)
     good, bad = "CREATE TABLE second (x)", "CREATE TABLE third (x); SELECT no_such_function()"
-    more = (*migrate.migrations(), good, bad)
+    newest = migrate.newest_schema()
+    more = {**migrate.migrations(), newest + 1: good, newest + 2: bad}
     monkeypatch.setattr(migrate, "migrations", lambda: more)
     with pytest.raises(apsw.SQLError):
         migrate.migrate(connection)
     assert set(schema(connection)) == {*before, "second"}
-    assert connection.pragma("user_version") == len(more) - 1
+    assert connection.pragma("user_version") == newest + 1
     connection.close()
 
 
@@ -251,7 +247,7 @@ def steps_of(sql: str) -> list[str]:
 
 
 def scanned(steps: list[str]) -> list[str]:
-    tables = "instances|instance_labels|history|payloads|requests|timers|tasks|definitions|[a-z]"
+    tables = "instances|live_instances|instance_labels|history|payloads|requests|timers|tasks|definitions|[a-z]"
     return [step for step in steps if re.fullmatch(rf"SCAN ({tables})( USING .*)?", step)]
 
 
@@ -260,7 +256,7 @@ def test_no_statement_scans_a_table_but_that_of_the_replicas(name: str) -> None:
     assert not scanned(steps_of(texts()[name]))
 
 
-OWNED = {"instances", "history", "payloads", "requests", "timers", "tasks"}
+OWNED = {"instances", "live_instances", "history", "payloads", "requests", "timers", "tasks"}
 """The tables whose rows belong to one instance each."""
 
 ACROSS = {
@@ -268,9 +264,13 @@ ACROSS = {
         ("instances", "workflow, live_business_key")
     },  # a business key is one among all instances of a workflow
     "find_business_key": {("instances", "workflow, live_business_key")},
-    "definition_in_use": {("instances", "workflow, version")},
-    "live_definitions": {("instances", ""), ("instances", "workflow"), ("instances", "workflow, version")},
-    "count_live": {("instances", "workflow, version")},
+    "definition_in_use": {("live_instances", "workflow, version")},
+    "live_definitions": {
+        ("live_instances", ""),
+        ("live_instances", "workflow"),
+        ("live_instances", "workflow, version"),
+    },
+    "count_live": {("live_instances", "workflow, version")},
     "add_left_attempts": {("tasks", "owner")},
     "claimable_timers": {("timers", "due_at")},
     "list_timers": {("timers", "(due_at,instance_id,revision)")},

@@ -127,9 +127,8 @@ def _scan_of(where: InstanceFilter) -> _Scan:
             return _Scan(source, (f"{condition} AND i.workflow = :workflow",), ("workflow",))
         return _Scan("instance_labels AS i", (condition,))
     if where.version and where.statuses and where.statuses <= LIVE:
-        live = ", ".join(f"'{status.value}'" for status in InstanceState if status in LIVE)
-        condition = f"i.workflow = :workflow AND i.version = :version AND i.status IN ({live})"
-        return _instances("instances_live", condition, columns=("workflow", "version", "status"))
+        condition = "i.namespace = '' AND i.workflow = :workflow AND i.version = :version"
+        return _Scan("live_instances AS i", (condition,), ("workflow", "version"))
     chosen = [number for number, status in enumerate(InstanceState) if status in where.statuses]
     if where.workflow:
         chosen = chosen or list(range(len(InstanceState)))

@@ -19,7 +19,7 @@ from perdure_server.store.sqlite.connection import BUSY_MS_MAX, check_sqlite
 from perdure_server.store.sqlite.database_files import read_identity
 from perdure_server.store.sqlite.errors import told
 from perdure_server.store.sqlite.file_lock import CommitRecord, FileGuard, FileLock, check_record
-from perdure_server.store.sqlite.migrate import check_owner, migrations
+from perdure_server.store.sqlite.migrate import check_owner, migrations, newest_schema
 from perdure_server.store.sqlite.queries import rows as statement
 from perdure_server.store.sqlite.row_encoding import encode
 
@@ -30,6 +30,7 @@ Row = dict[str, Any]
 
 _WRITES: Final = {
     "instances": statement("write_instances"),
+    "live_instances": statement("write_live_instances"),
     "instance_labels": statement("write_labels"),
     "history": statement("write_history"),
     "payloads": statement("write_payloads"),
@@ -53,6 +54,7 @@ _GLOBAL: Final = ("replicas", "database_identity")
 """The tables without namespaces."""
 
 _OWNED: Final = (
+    "live_instances",
     "instance_labels",
     "history",
     "payloads",
@@ -65,10 +67,11 @@ _OWNED: Final = (
 
 
 def expected_rows(change: Change) -> Mapping[str, Sequence[Row]]:
-    """Return the rows of `instances`, `instance_labels`, `timers` and `tasks` that a change writes."""
+    """Return the rows of the tables that follow from a state alone, as a change writes them."""
     batch = encode([change])
     values = {
         "instances": batch.instances,
+        "live_instances": batch.live_instances,
         "instance_labels": batch.labels,
         "timers": batch.timers,
         "tasks": batch.tasks,
@@ -149,7 +152,7 @@ def _connect(path: str) -> tuple[bytes, apsw.Connection]:
 
 
 def _check_schema_number(connection: apsw.Connection, path: str) -> None:
-    found, newest = int(connection.pragma("user_version")), len(migrations())
+    found, newest = int(connection.pragma("user_version")), newest_schema()
     if found != newest:
         raise CannotOpenError(
             f"{path} has schema {found}, and this version of perdure reads schema {newest}; "
@@ -188,6 +191,7 @@ class OfflineDatabase:
         for table in _OWNED:
             yield from self._guarded(self._orphans(table, limit), f"table {table}")
         yield from self._guarded(self._label_problems(limit), "table instance_labels")
+        yield from self._guarded(self._live_problems(limit), "table live_instances")
 
     def instance_ids(self) -> Iterator[bytes]:
         """Yield the ID of every row of `instances`, as its bytes, which might not be text any more."""
@@ -223,6 +227,16 @@ class OfflineDatabase:
             values = (key, value, created_at, instance_id)
             found += (dict(zip(columns, row, strict=True)) for row in self.connection.execute(sql, values))
         return found
+
+    def live_rows(self, expected: Row, instance_id: bytes) -> list[Row]:
+        """Return the row of an instance in `live_instances`, found by the values that it should have."""
+        columns = COLUMNS["live_instances"]
+        sql = (
+            f"SELECT {', '.join(columns)} FROM live_instances WHERE namespace = '' AND workflow = ? AND version = ? "
+            "AND created_at = ? AND instance_id = CAST(? AS TEXT)"
+        )
+        values = (expected["workflow"], expected["version"], expected["created_at"], instance_id)
+        return [dict(zip(columns, row, strict=True)) for row in self.connection.execute(sql, values)]
 
     def request(self, rpc: str, instance_id: str, request_id: str) -> Row | None:
         """Return the row of a request ID in its scope."""
@@ -264,7 +278,7 @@ class OfflineDatabase:
         """Compare the schema with the one that the migrations make."""
         fresh = apsw.Connection(":memory:")
         try:
-            for text in migrations():
+            for text in migrations().values():
                 fresh.execute(text)
             expected, found = _schema_of(fresh), _schema_of(self.connection)
         finally:
@@ -307,6 +321,17 @@ class OfflineDatabase:
         for instance_id, key in self.connection.execute(sql, (limit,)):
             owner, label = readable(bytes(instance_id)), readable(bytes(key))
             yield f"table instance_labels: {label!r} of {owner!r} is not expected"
+
+    def _live_problems(self, limit: int) -> Iterator[str]:
+        """Find rows of `live_instances` that no live instance has. Missing ones are found with the instance."""
+        sql = (
+            "SELECT CAST(l.instance_id AS BLOB) FROM live_instances AS l "
+            "JOIN instances AS i ON i.namespace = l.namespace AND i.instance_id = l.instance_id "
+            "WHERE (l.workflow, l.version, l.created_at) IS NOT (i.workflow, i.version, i.created_at) "
+            "OR i.status NOT IN ('pending', 'running', 'waiting') LIMIT ?"
+        )
+        for (instance_id,) in self.connection.execute(sql, (limit,)):
+            yield f"table live_instances: a row of {readable(bytes(instance_id))!r} is not expected"
 
     @staticmethod
     def _guarded(problems: Iterator[str], name: str) -> Iterator[str]:

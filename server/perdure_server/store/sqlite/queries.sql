@@ -61,6 +61,19 @@ ON CONFLICT (namespace, instance_id) DO UPDATE SET
     updated_at = excluded.updated_at, ended_at = excluded.ended_at, inbox_size = excluded.inbox_size,
     state = excluded.state
 
+-- name: remove_live_instances
+-- Instances that ended.
+WITH row(workflow, version, created_at, instance_id) AS (VALUES :rows)
+DELETE FROM live_instances WHERE (namespace, workflow, version, created_at, instance_id) IN (
+    SELECT '', workflow, version, created_at, instance_id FROM row WHERE instance_id IS NOT NULL
+)
+
+-- name: write_live_instances
+-- Instances that started or were retried.
+WITH row(workflow, version, created_at, instance_id) AS (VALUES :rows)
+INSERT INTO live_instances (namespace, workflow, version, created_at, instance_id)
+SELECT '', workflow, version, created_at, instance_id FROM row WHERE instance_id IS NOT NULL
+
 -- name: write_labels
 -- The labels of new instances.
 WITH row(key, value, created_at, instance_id, workflow) AS (VALUES :rows)
@@ -80,10 +93,10 @@ INSERT INTO payloads (namespace, instance_id, revision, body)
 SELECT '', instance_id, revision, body FROM row WHERE instance_id IS NOT NULL
 
 -- name: write_requests
--- The request ids that took effect, with their answers.
-WITH row(rpc, instance_id, request_id, digest, answer) AS (VALUES :rows)
-INSERT INTO requests (namespace, rpc, instance_id, request_id, digest, answer)
-SELECT '', rpc, instance_id, request_id, digest, answer FROM row WHERE rpc IS NOT NULL
+-- The request ids that took effect, with their responses.
+WITH row(rpc, instance_id, request_id, digest, response) AS (VALUES :rows)
+INSERT INTO requests (namespace, rpc, instance_id, request_id, digest, response)
+SELECT '', rpc, instance_id, request_id, digest, response FROM row WHERE rpc IS NOT NULL
 
 -- name: remove_timers
 -- Timers that fired, were cancelled, or whose step ended.
@@ -151,7 +164,7 @@ WHERE namespace = '' AND instance_id = :instance_id AND revision IN (SELECT valu
 
 -- name: find_request
 -- What a request id did the first time.
-SELECT digest, answer FROM requests
+SELECT digest, response FROM requests
 WHERE namespace = '' AND rpc = :rpc AND instance_id = :instance_id AND request_id = :request_id
 
 -- name: find_business_key
@@ -259,30 +272,33 @@ SELECT json_group_array(json_array(workflow, version, digest, step_count, create
 )
 
 -- name: definition_in_use
--- Whether a live instance runs on a definition. One seek.
-SELECT 1 FROM instances INDEXED BY instances_live
-WHERE namespace = '' AND workflow = :workflow AND version = :version AND status IN ('pending', 'running', 'waiting')
-LIMIT 1
+-- Find out if a live instance runs on a definition. One seek.
+SELECT 1 FROM live_instances WHERE namespace = '' AND workflow = :workflow AND version = :version LIMIT 1
 
 -- name: live_definitions
--- The definitions that live instances run on. Seeks from one definition to the next, so its cost does not grow with
--- the number of instances.
+-- The definitions that live instances run on. It seeks from one definition to the next, so its cost does not grow with
+-- the number of instances. One comparison of (workflow, version) would not do: SQLite starts such a range with the
+-- rows of the definition itself and passes over all of them.
 WITH RECURSIVE found(workflow, version) AS (
     SELECT * FROM (
-        SELECT workflow, version FROM instances INDEXED BY instances_live
-        WHERE namespace = '' AND status IN ('pending', 'running', 'waiting') ORDER BY workflow, version LIMIT 1
+        SELECT workflow, version FROM live_instances WHERE namespace = '' ORDER BY workflow, version LIMIT 1
     )
     UNION ALL
-    SELECT i.workflow, i.version FROM found CROSS JOIN instances AS i ON i.rowid = coalesce((
-        SELECT n.rowid FROM instances AS n INDEXED BY instances_live
-        WHERE n.namespace = '' AND n.workflow = found.workflow AND n.version > found.version
-          AND n.status IN ('pending', 'running', 'waiting')
-        ORDER BY n.version LIMIT 1
-    ), (
-        SELECT n.rowid FROM instances AS n INDEXED BY instances_live
-        WHERE n.namespace = '' AND n.workflow > found.workflow AND n.status IN ('pending', 'running', 'waiting')
-        ORDER BY n.workflow, n.version LIMIT 1
-    ))
+    SELECT l.workflow, l.version FROM found CROSS JOIN live_instances AS l
+        ON l.namespace = '' AND (l.workflow, l.version, l.created_at, l.instance_id) = (
+            SELECT * FROM (
+                SELECT n.workflow, n.version, n.created_at, n.instance_id FROM live_instances AS n
+                WHERE n.namespace = '' AND n.workflow = found.workflow AND n.version > found.version
+                ORDER BY n.version LIMIT 1
+            )
+            UNION ALL
+            SELECT * FROM (
+                SELECT n.workflow, n.version, n.created_at, n.instance_id FROM live_instances AS n
+                WHERE n.namespace = '' AND n.workflow > found.workflow
+                ORDER BY n.workflow, n.version LIMIT 1
+            )
+            LIMIT 1
+        )
     LIMIT :limit
 )
 SELECT json_group_array(json_array(workflow, version)) FROM found
@@ -290,9 +306,7 @@ SELECT json_group_array(json_array(workflow, version)) FROM found
 -- name: count_live
 -- The number of live instances that run on a definition, up to a maximum.
 SELECT count(*) FROM (
-    SELECT 1 FROM instances INDEXED BY instances_live
-    WHERE namespace = '' AND workflow = :workflow AND version = :version
-      AND status IN ('pending', 'running', 'waiting')
+    SELECT 1 FROM live_instances WHERE namespace = '' AND workflow = :workflow AND version = :version
     LIMIT :count_max
 )
 

@@ -142,12 +142,11 @@ def _reading(copy: str) -> Iterator[apsw.Connection]:
             os.close(index)
 
 
-def _give_identity(new: str) -> CommitRecord | None:
-    """Give the new file an id of its own. Returns its record, None if its schema is older than ids are."""
+def _give_identity(new: str) -> CommitRecord:
+    """Give the new file an ID of its own and return its record."""
     connection = apsw.Connection(new, flags=apsw.SQLITE_OPEN_READWRITE)
     try:
-        if read_identity(connection)[0]:
-            connection.execute("UPDATE database_identity SET database_id = lower(hex(randomblob(16)))")
+        connection.execute("UPDATE database_identity SET database_id = lower(hex(randomblob(16)))")
         database_id, number = read_identity(connection)
     finally:
         connection.close()
@@ -157,8 +156,6 @@ def _give_identity(new: str) -> CommitRecord | None:
         found = os.fstat(descriptor)
     finally:
         os.close(descriptor)
-    if not database_id:
-        return None
     return CommitRecord(database_id, number, number, found.st_dev, found.st_ino)
 
 

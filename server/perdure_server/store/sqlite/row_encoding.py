@@ -31,6 +31,8 @@ class Batch:
     lost_timers: Values = field(default_factory=_values)
     replicas: dict[str, list[int]] = field(default_factory=dict)
     instances: Values = field(default_factory=_values)
+    live_instances_removed: Values = field(default_factory=_values)
+    live_instances: Values = field(default_factory=_values)
     labels: Values = field(default_factory=_values)
     history: Values = field(default_factory=_values)
     payloads: Values = field(default_factory=_values)
@@ -72,7 +74,7 @@ def _encode(batch: Batch, number: int, change: Change) -> None:
     if request is not None:
         key = request.key
         rpc, scope, request_id = key.rpc, key.instance_id, key.request_id
-        batch.requests += (rpc, scope, request_id, request.digest, request.answer)
+        batch.requests += (rpc, scope, request_id, request.digest, request.response)
     batch.lost += (
         number,
         instance_id,
@@ -100,6 +102,11 @@ def _encode(batch: Batch, number: int, change: Change) -> None:
         len(state.inbox),
         encode_state(state),
     )
+    if not state.is_live:
+        # Also if the change started or retried the instance: then there is no row, and nothing is removed.
+        batch.live_instances_removed += (state.workflow, state.version, state.created_at, instance_id)
+    elif becomes_live:
+        batch.live_instances += (state.workflow, state.version, state.created_at, instance_id)
     if change.expected_revision == 0 and state.labels:
         for label, value in state.labels.items():
             batch.labels += (label, value, state.created_at, instance_id, state.workflow)

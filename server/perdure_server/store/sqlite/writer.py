@@ -35,6 +35,8 @@ _LOST_TIMERS: Final = rows("lost_timers")
 _LOST_REPLICAS: Final = rows("lost_replicas")
 _WRITES: Final[tuple[tuple[Rows, Callable[[Batch], list[Any]]], ...]] = (
     (rows("write_instances"), lambda batch: batch.instances),
+    (rows("remove_live_instances"), lambda batch: batch.live_instances_removed),
+    (rows("write_live_instances"), lambda batch: batch.live_instances),
     (rows("write_labels"), lambda batch: batch.labels),
     (rows("write_history"), lambda batch: batch.history),
     (rows("write_payloads"), lambda batch: batch.payloads),
