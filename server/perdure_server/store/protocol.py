@@ -43,6 +43,18 @@ class NewerFormatError(StoreError):
     """A newer version of the server wrote this row, in a way that this version cannot read."""
 
 
+class UnreadableRecordError(StoreError):
+    """A stored record cannot be decoded: it has an unknown field, lacks one, or is damaged.
+
+    ``record`` says which one it is, ``problem`` what is wrong with it.
+    """
+
+    def __init__(self, record: str, problem: str) -> None:
+        super().__init__(f"{record} {problem}")
+        self.record = record
+        self.problem = problem
+
+
 class InvalidChangeError(StoreError):
     """The database refused this one change for what is in it (see `Refused`). Trying again as it is will not help."""
 

@@ -207,10 +207,9 @@ def test_a_check_without_sqlites_own_check_misses_damage(
         "DELETE FROM instance_labels WHERE instance_id = 'asked-a'",
         "DELETE FROM live_instances WHERE instance_id = 'asked-b'",
         "UPDATE live_instances SET version = 2 WHERE instance_id = 'asked-b'",
-        "INSERT INTO live_instances SELECT '', workflow, version, created_at, instance_id FROM instances "
-        "WHERE instance_id = 'asked-c'",
-        "INSERT INTO live_instances SELECT '', 'other', version, created_at, instance_id FROM instances "
-        "WHERE instance_id = 'asked-b'",
+        "INSERT INTO live_instances VALUES ('', 'waits', 1, 1, 'asked-c')",
+        "INSERT INTO live_instances VALUES ('', 'waits', 2, 1, 'asked-b')",
+        "INSERT INTO live_instances VALUES ('', 'waits', 1, 1, 'unknown')",
         "DELETE FROM tasks",
         "UPDATE timers SET revision = revision + 90",
         "UPDATE instance_labels SET key = 'new' WHERE instance_id = 'asked-a' AND key = 'team'",
@@ -224,6 +223,22 @@ def test_unreadable_and_missing_rows_are_findings_and_no_tracebacks(
     copy.execute(statement)
 
     assert issues(copy)
+
+
+def test_an_unknown_field_is_reported_with_its_record(copy: apsw.Connection) -> None:
+    copy.execute("UPDATE instances SET state = json_set(state, '$.new', 1) WHERE instance_id = 'asked-a'")
+    copy.execute(
+        "UPDATE history SET body = json_set(body, '$.new', 1) WHERE instance_id = 'asked-b' AND revision = 2"
+    )
+    copy.execute(
+        "UPDATE history SET body = json_set(body, '$.new', 1, '$.v', 2) WHERE instance_id = 'asked-d' AND revision = 2"
+    )
+
+    assert {checked.instance_id: checked.issues for checked in issues(copy)} == {
+        "asked-a": ("instances: the state has the unknown field 'new'",),
+        "asked-b": ("history revision 2: has the unknown field 'new'",),
+        "asked-d": ("history revision 2: has a newer format, which this version cannot check",),
+    }
 
 
 def test_the_findings_of_one_instance_are_bounded(copy: apsw.Connection) -> None:

@@ -124,7 +124,10 @@ async def test_a_newer_servers_database_is_left_as_it_was(store: SqliteStore, pa
     connection = apsw.Connection(path)
     connection.execute(f"PRAGMA user_version = {newer}")
     connection.close()
-    assert f"newer version of perdure (schema {newer}; this version supports up to {newer - 1})" in await refused(path)
+    assert (
+        f"newer version of perdure (schema {newer}; this version supports up to {newer - 1})"
+        in await refused(path)
+    )
 
 
 @pytest.mark.parametrize("schema_number", [1, 2])
@@ -174,8 +177,8 @@ def test_the_migrations_give_the_schema_of_their_files(path: str) -> None:
     assert schema(migrated) == schema(documented)
     assert migrated.pragma("user_version") == migrate.newest_schema()
     assert set(schema(migrated)) >= {
-        "instances", "live_instances", "instance_labels", "history", "payloads", "requests", "timers", "tasks", "definitions", "replicas",
-        "database_identity",
+        "instances", "live_instances", "instance_labels", "history", "payloads", "requests", "timers", "tasks",
+        "definitions", "replicas", "database_identity",
     }  # fmt: skip
     migrated.close()
 
@@ -247,7 +250,9 @@ def steps_of(sql: str) -> list[str]:
 
 
 def scanned(steps: list[str]) -> list[str]:
-    tables = "instances|live_instances|instance_labels|history|payloads|requests|timers|tasks|definitions|[a-z]"
+    tables = (
+        "instances|live_instances|instance_labels|history|payloads|requests|timers|tasks|definitions|[a-z]"
+    )
     return [step for step in steps if re.fullmatch(rf"SCAN ({tables})( USING .*)?", step)]
 
 

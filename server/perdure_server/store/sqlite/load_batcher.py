@@ -60,7 +60,7 @@ class LoadBatcher:
                     continue
                 text = answer.result().get(instance_id)
                 try:
-                    future.set_result(None if text is None else decode_state(text))
+                    future.set_result(None if text is None else decode_state(text, instance_id=instance_id))
                 except Exception as unreadable:  # noqa: BLE001 - its own caller's to see, not its neighbours'
                     future.set_exception(unreadable)
 

@@ -310,8 +310,8 @@ class SqliteStore:
             async with self._large_reads:
                 found = await self._get_instance(instance_id, sys.maxsize)
                 # Decoded before the next one is read.
-                return None if found is None else _instance_of(*found)
-        return None if found is None else _instance_of(*found)
+                return None if found is None else _instance_of(instance_id, *found)
+        return None if found is None else _instance_of(instance_id, *found)
 
     async def _get_instance(self, instance_id: str, bytes_max: int) -> tuple[str, str | None] | None:
         found = await self._read(_GET_INSTANCE, {"instance_id": instance_id, "bytes_max": bytes_max})
@@ -349,7 +349,10 @@ class SqliteStore:
         found = await self._array(
             _HISTORY, {"instance_id": instance_id, "after": after_revision, "limit": limit}
         )
-        return [Entry(revision, at, decode_fact(kind, body), by) for revision, at, kind, body, by in found]
+        return [
+            Entry(revision, at, decode_fact(kind, body, instance_id=instance_id, revision=revision), by)
+            for revision, at, kind, body, by in found
+        ]
 
     async def payloads(self, instance_id: str, revisions: Sequence[int]) -> Mapping[int, str]:
         wanted = orjson.dumps(list(revisions)).decode()
@@ -606,9 +609,9 @@ class SqliteStore:
             files.log_copied()
 
 
-def _instance_of(state: str, bodies: str | None) -> StoredInstance:
+def _instance_of(instance_id: str, state: str, bodies: str | None) -> StoredInstance:
     assert bodies is not None
-    return StoredInstance(decode_state(state), dict(orjson.loads(bodies)))
+    return StoredInstance(decode_state(state, instance_id=instance_id), dict(orjson.loads(bodies)))
 
 
 def _timer_of(row: Row) -> TimerRow:
