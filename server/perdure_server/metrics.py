@@ -192,7 +192,7 @@ def _of_commits(committer: GroupCommitter) -> Iterable[Metric]:
         kind="counter",
         help="Changes of instances, by what became of them.",
         labels=("outcome",),
-        read=lambda: {(outcome,): count for outcome, count in committer.outcomes.copy().items()},
+        read=lambda: {(outcome,): count for outcome, count in committer.results.copy().items()},
     )
     yield Metric(
         name="perdure_commit_queue_length",

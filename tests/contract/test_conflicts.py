@@ -11,10 +11,10 @@ from perdure_server.engine.facts import InstanceRetried
 from perdure_server.engine.state import InstanceState
 from perdure_server.store.protocol import (
     COMMITTED,
+    CommitResult,
     Conflict,
     ConflictKind,
-    Outcome,
-    Refused,
+    InvalidChange,
     ReplicaGuard,
     Store,
     TimerGuard,
@@ -25,7 +25,7 @@ from support.stores import Clock
 REVISION = Conflict(ConflictKind.REVISION)
 
 
-async def one(store: Store, *changes: object) -> Outcome | Refused:
+async def one(store: Store, *changes: object) -> CommitResult | InvalidChange:
     (outcome,) = await store.commit(changes)  # type: ignore[arg-type]
     return outcome
 

@@ -37,7 +37,7 @@ def record(name: str, about: str, instance: Instance, folder: Path) -> Path | No
         "about": about,
         "instance_id": instance.state.instance_id,
         "graph": to_json(instance.graph),
-        "history": [_entry_to_json(entry) for entry in instance.judge.history],
+        "history": [_entry_to_json(entry) for entry in instance.oracle.history],
         "state": plain(instance.state),
     }
     try:

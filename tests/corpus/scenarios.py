@@ -61,7 +61,7 @@ def order_waiting_for_approval() -> Instance:
     return order
 
 
-def retried_and_mended() -> Instance:
+def retried_and_repaired() -> Instance:
     """Failures back off, retries run out, and the `error` arrow is taken."""
     instance = Instance(flow(task("work", done="end", error="hint", retry=RETRY), task("hint", done="end")))
     for _ in range(3):
@@ -244,7 +244,7 @@ SCENARIOS: dict[str, Callable[[], Instance]] = {
         order_shipped,
         order_declined,
         order_waiting_for_approval,
-        retried_and_mended,
+        retried_and_repaired,
         failed_with_interrupted_steps,
         failed_and_retried,
         cancelled_with_unconsumed_events,

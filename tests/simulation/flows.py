@@ -66,7 +66,7 @@ def random_flow(rng: Random, *, steps_max: int = 8) -> WorkflowGraph:
     # Refs that sort otherwise than the graph runs: order of refs and order of arrows must not be mixed up.
     rng.shuffle(refs)
     kinds = [rng.choices([StepKind.TASK, StepKind.WAIT, StepKind.SLEEP], [5, 3, 1])[0] for _ in refs]
-    arrows = [_arrows(rng, kind) for kind in kinds]
+    arrows = [_transitions(rng, kind) for kind in kinds]
     for index in range(1, len(refs)):
         parent = rng.randrange(max(0, index - 3), index)
         arrows[parent][rng.choice(sorted(arrows[parent]))].append(refs[index])
@@ -77,10 +77,10 @@ def random_flow(rng: Random, *, steps_max: int = 8) -> WorkflowGraph:
             more = rng.sample(later, min(count, len(later)))
             targets.extend(target for target in more if target not in targets)
     drawn = [_step(rng, ref, kind, on) for ref, kind, on in zip(refs, kinds, arrows, strict=True)]
-    return _mended(rng, graph("drawn", 1, refs[0], drawn))
+    return _repaired(rng, graph("drawn", 1, refs[0], drawn))
 
 
-def _arrows(rng: Random, kind: StepKind) -> dict[str, list[str]]:
+def _transitions(rng: Random, kind: StepKind) -> dict[str, list[str]]:
     if kind is StepKind.SLEEP:
         return {"elapsed": []}
     own = rng.sample(EVENTS, rng.choice([1, 2, 2, 3]))
@@ -112,7 +112,7 @@ def _step(rng: Random, ref: str, kind: StepKind, on: dict[str, list[str]]) -> St
     )
 
 
-def _mended(rng: Random, whole: WorkflowGraph) -> WorkflowGraph:
+def _repaired(rng: Random, whole: WorkflowGraph) -> WorkflowGraph:
     """The graph with what `validate` says of its joins mended as it says."""
     for issue in validate(whole):
         assert issue.step_ref is not None

@@ -14,7 +14,7 @@ from perdure_server.engine.decide import Decision
 from perdure_server.engine.facts import TimerKind
 from perdure_server.engine.rejections import Rejection
 from perdure_server.engine.state import InstanceState, State, StepState, Timer
-from simulation.history_oracle import Judge
+from simulation.history_oracle import HistoryOracle
 from simulation.reference_model import broken
 
 R = TypeVar("R", bound=Rejection)
@@ -35,7 +35,7 @@ class Instance:
     ) -> None:
         self.graph = graph
         self.now = START_MS
-        self.judge = Judge(graph)
+        self.oracle = HistoryOracle(graph)
         self.bodies: dict[int, str] = {}
         context = body({"n": 1}) if context is None else context
         self.command = commands.StartInstance(at=self.now, instance_id="i1", input=context, **options)
@@ -50,7 +50,7 @@ class Instance:
         before: State | None,
         decision: Decision,
     ) -> None:
-        self.judge.committed(command, grant, before, decision)
+        self.oracle.committed(command, grant, before, decision)
         self.state: State = decision.state
         self.bodies.update(decision.payloads)
         self.last = decision
@@ -62,7 +62,7 @@ class Instance:
         if isinstance(result, Decision):
             self._keep(command, grant, before, result)
         else:
-            self.judge.rejected(command, grant, before, result)
+            self.oracle.rejected(command, grant, before, result)
         return result
 
     def do(self, command: Command, grant: Grant = NO_GRANT) -> Decision:
@@ -158,7 +158,7 @@ class Instance:
     def begun(self) -> list[str]:
         """Every step that has begun, in the order of the history."""
         return [
-            entry.fact.step_ref for entry in self.judge.history if isinstance(entry.fact, facts.StepStarted)
+            entry.fact.step_ref for entry in self.oracle.history if isinstance(entry.fact, facts.StepStarted)
         ]
 
     @property

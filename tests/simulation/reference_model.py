@@ -1,4 +1,4 @@
-"""The judge's own book of one instance, told from its facts by the words of DESIGN sections 2 to 4.
+"""The judge's own model of one instance, told from its facts by the words of DESIGN sections 2 to 4.
 
 What lives here: phases of steps, timers, inbox, attempts, sizes and the tokens of ``simulation.join_oracle``, and
 what is
@@ -23,7 +23,7 @@ FAILING, FAILED, FINISHED, SKIPPED, INTERRUPTED = "failing", "failed", "finished
 ACTIVE = {READY, RUNNING, BACKOFF, WAITING, SLEEPING}
 
 
-class Broken(AssertionError):
+class RuleBrokenError(AssertionError):
     """A rule of the design does not hold. ``rule`` is its short name."""
 
     def __init__(self, rule: str, detail: str) -> None:
@@ -32,11 +32,11 @@ class Broken(AssertionError):
 
 
 def broken(rule: str, detail: object) -> NoReturn:
-    raise Broken(rule, str(detail))
+    raise RuleBrokenError(rule, str(detail))
 
 
 @dataclass
-class Book:
+class ReferenceModel:
     """What is known of one instance. ``follow`` takes a commit's entries."""
 
     graph: WorkflowGraph

@@ -22,13 +22,13 @@ from perdure_server.engine import (
 from perdure_server.engine.decide import ALLOWED_IN
 from perdure_server.engine.facts import Entry, TimerKind
 from perdure_server.engine.state import InstanceState, Interrupted, Losses, Running, State
-from simulation.reference_model import Broken
+from simulation.reference_model import RuleBrokenError
 from simulation.world import live
 
 SEEDS_MAX = 1_000
 """How many lives a planted bug may stay hidden."""
 
-Plant = Callable[[pytest.MonkeyPatch], None]
+InjectedBug = Callable[[pytest.MonkeyPatch], None]
 Changes = dict[str, Any]
 
 
@@ -348,7 +348,7 @@ def a_failure_forgets_the_timers_that_were_asked_for(patch: pytest.MonkeyPatch) 
     apply_otherwise(patch, facts.InstanceFailed, change)
 
 
-PLANTED: dict[Plant, set[str]] = {
+PLANTED: dict[InjectedBug, set[str]] = {
     the_absorb_check_is_dropped: {"joins", "a step begins or is skipped once"},
     all_is_read_as_auto: {"joins"},
     any_is_read_as_auto: {"joins"},
@@ -390,7 +390,7 @@ PLANTED: dict[Plant, set[str]] = {
 
 
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
-def test_the_judge_sees_the_planted_bug_that(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_judge_sees_the_planted_bug_that(plant: InjectedBug, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
 
     seen = first_broken()
@@ -399,10 +399,10 @@ def test_the_judge_sees_the_planted_bug_that(plant: Plant, monkeypatch: pytest.M
     assert seen.rule in PLANTED[plant], seen
 
 
-def first_broken() -> Broken | None:
+def first_broken() -> RuleBrokenError | None:
     for seed in range(SEEDS_MAX):
         try:
             live(seed)
-        except Broken as broken:
+        except RuleBrokenError as broken:
             return broken
     return None

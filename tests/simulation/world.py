@@ -24,11 +24,11 @@ from perdure_server.engine.commands import NO_GRANT, Command, Grant, StartInstan
 from perdure_server.engine.decide import Decision
 from perdure_server.engine.rejections import AttemptStale, Rejection, TimerNotDue, TimerNotFound
 from perdure_server.engine.state import InstanceState, State
-from simulation.command_generator import Seeded
+from simulation.command_generator import SeededChoices
 from simulation.flows import random_flow
-from simulation.history_oracle import Judge
+from simulation.history_oracle import HistoryOracle
 from simulation.instance import START_MS, body
-from simulation.reference_model import Broken, broken
+from simulation.reference_model import RuleBrokenError, broken
 
 ACTIONS: Final = 60
 """How many things happen before the world calms down and the instance is let end."""
@@ -70,9 +70,9 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.rng = Random(seed)
-        self.chance = Seeded(self.rng)
+        self.choices = SeededChoices(self.rng)
         self.graph = random_flow(self.rng, steps_max=12)
-        self.judge = Judge(self.graph)
+        self.oracle = HistoryOracle(self.graph)
         self.now = START_MS
         self.process = Process("p1")
         self.crashing = True
@@ -98,7 +98,7 @@ class World:
             at=self.now,
             instance_id="i1",
             input=body({"n": 1}),
-            start_delay_ms=self.chance.pick([0, 0, 0, 50]),
+            start_delay_ms=self.choices.pick([0, 0, 0, 50]),
             request_id=self._request_id(),
         )
         while self.state is None:
@@ -114,9 +114,9 @@ class World:
         self._judge_ledgers()
 
     def _act(self) -> None:
-        self.now += self.chance.pick([0, 0, 1, 5, 30, 200])
+        self.now += self.choices.pick([0, 0, 1, 5, 30, 200])
         try:
-            self.chance.pick(
+            self.choices.pick(
                 [
                     self._client,
                     self._take,
@@ -153,14 +153,14 @@ class World:
                 assert before is not None
                 result = engine.decide(self.graph, before, command, grant)
         except Exception as error:
-            raise Broken("a legal command never raises", f"{command}: {error!r}") from error
+            raise RuleBrokenError("a legal command never raises", f"{command}: {error!r}") from error
         if isinstance(result, Rejection):
             assert before is not None
             assert not isinstance(command, StartInstance)
-            self.judge.rejected(command, grant, before, result)
+            self.oracle.rejected(command, grant, before, result)
             return result
         self._may_crash()
-        self.judge.committed(command, grant, before, result)
+        self.oracle.committed(command, grant, before, result)
         self.entries.extend(result.entries)
         self.state = result.state
         request_id = getattr(command, "request_id", "")
@@ -230,7 +230,7 @@ class World:
         assert self.state is not None
         refs = [*self.graph.steps]
         waiting = [ref for ref, step in self.state.steps.items() if isinstance(step, st.Waiting)]
-        ref = self.chance.pick([*waiting, *waiting, *refs])
+        ref = self.choices.pick([*waiting, *waiting, *refs])
         request_id = self._request_id()
         kind = self.rng.random()
         if self.state.status is InstanceState.FAILED and kind < 0.6:
@@ -240,23 +240,23 @@ class World:
             self._call(
                 commands.Resume(
                     at=self.now,
-                    event=self.chance.pick(events),
-                    payload=self.chance.pick([None, body({"by": request_id})]),
-                    step_ref=self.chance.pick(["", ref]),
-                    buffer=self.chance.pick([False, True]),
+                    event=self.choices.pick(events),
+                    payload=self.choices.pick([None, body({"by": request_id})]),
+                    step_ref=self.choices.pick(["", ref]),
+                    buffer=self.choices.pick([False, True]),
                     request_id=request_id,
                 )
             )
         elif kind < 0.75:
-            delay_ms = self.chance.whole(1, 300)
+            delay_ms = self.choices.whole(1, 300)
             may_time_out = [ref for ref, step in self.graph.steps.items() if "timeout" in step.on]
-            ref = self.chance.pick([*may_time_out, ref])
+            ref = self.choices.pick([*may_time_out, ref])
             self._call(
                 commands.ScheduleResume(at=self.now, step_ref=ref, delay_ms=delay_ms, request_id=request_id)
             )
         elif kind < 0.97:
-            timer = self.chance.pick([*self.state.timers, 99])
-            make = self.chance.pick([commands.CancelTimer, commands.FireTimer])
+            timer = self.choices.pick([*self.state.timers, 99])
+            make = self.choices.pick([commands.CancelTimer, commands.FireTimer])
             if make is commands.FireTimer:
                 self._call(commands.FireTimer(at=self.now, timer=timer, forced=True, request_id=request_id))
             else:
@@ -267,14 +267,14 @@ class World:
     # --- the executor ----------------------------------------------------------------------------------------
 
     def _grant(self) -> Grant:
-        slots = self.chance.pick([0, 1, 2])
+        slots = self.choices.pick([0, 1, 2])
         return Grant(self.process.name, slots, frozenset(self.graph.steps)) if slots else NO_GRANT
 
     def _take(self) -> None:
         """Take what was offered."""
         if not self.process.offered:
             return
-        ref = self.chance.pick(sorted(self.process.offered))
+        ref = self.choices.pick(sorted(self.process.offered))
         self.process.offered.discard(ref)
         self._submit(
             commands.TakeTask(at=self.now, step_ref=ref),
@@ -285,7 +285,7 @@ class World:
         """An attempt ends somehow, be it one that nobody waits for any more."""
         if not self.runs:
             return
-        ref, attempt = self.chance.pick(sorted(self.runs))
+        ref, attempt = self.choices.pick(sorted(self.runs))
         command = self._result(ref, attempt)
         try:
             result = self._submit(command, self._grant())
@@ -308,15 +308,17 @@ class World:
                 attempt=attempt,
                 type="ValueError",
                 message="boom",
-                retryable=self.chance.pick([True, True, False]),
+                retryable=self.choices.pick([True, True, False]),
                 jitter=self.rng.random(),
             )
         if kind < 0.25:
             return commands.ReleaseTask(at=at, step_ref=ref, attempt=attempt, reason="drained")
         if step.events and kind < 0.7:
             return commands.SuspendTask(at=at, step_ref=ref, attempt=attempt)
-        event = "undeclared" if kind > 0.98 else self.chance.pick(sorted(set(step.on) - {"error", "timeout"}))
-        output = self.chance.pick([None, body({"attempt": attempt})])
+        event = (
+            "undeclared" if kind > 0.98 else self.choices.pick(sorted(set(step.on) - {"error", "timeout"}))
+        )
+        output = self.choices.pick([None, body({"attempt": attempt})])
         return commands.FinishTask(at=at, step_ref=ref, attempt=attempt, event=event, output=output)
 
     # --- alarms and sweeps -----------------------------------------------------------------------------------
@@ -373,7 +375,7 @@ class World:
         ready = [ref for ref, step in self.state.steps.items() if isinstance(step, st.Queued | st.Running)]
         if not ready:
             return
-        ref, alone = self.chance.pick(ready), self.chance.pick([False, True])
+        ref, alone = self.choices.pick(ready), self.choices.pick([False, True])
         for _ in range(12):
             step = self.state.steps[ref]
             if isinstance(step, st.Queued):
@@ -404,7 +406,7 @@ class World:
             if self.runs:
                 self._answer()
             elif waiting:
-                event = self.chance.pick(sorted(self.graph.steps[waiting[0]].events))
+                event = self.choices.pick(sorted(self.graph.steps[waiting[0]].events))
                 self._submit(commands.Resume(at=self.now, event=event, step_ref=waiting[0]))
             else:
                 self._ring()
@@ -442,10 +444,10 @@ class World:
 
 
 def live(seed: int) -> World:
-    """Live through one seed. Raises `Broken`, with the seed, where the design does not hold."""
+    """Live through one seed. Raises `RuleBrokenError`, with the seed, where the design does not hold."""
     world = World(seed)
     try:
         world.live()
-    except Broken as error:
-        raise Broken(error.rule, f"{error} (seed {seed})") from error
+    except RuleBrokenError as error:
+        raise RuleBrokenError(error.rule, f"{error} (seed {seed})") from error
     return world

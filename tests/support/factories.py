@@ -44,7 +44,7 @@ def info(text: str = "{}") -> PayloadInfo:
 def filter_id(where: InstanceFilter) -> str:
     """Return a test id that is the same in every process: sets print in another order in each."""
     parts = (
-        sorted(where.statuses),
+        sorted(where.states),
         where.workflow,
         where.version,
         where.business_key,

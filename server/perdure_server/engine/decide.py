@@ -38,7 +38,7 @@ from perdure_server.engine.effects import (
     RunTask,
     StopTask,
 )
-from perdure_server.engine.evolve import begin, own
+from perdure_server.engine.evolve import copy_for_apply, initial_state
 from perdure_server.engine.facts import Entry, Failure, TimerKind
 from perdure_server.engine.reachability import possible_steps
 from perdure_server.engine.rejections import Rejection
@@ -115,7 +115,7 @@ def start(
         start_delay_ms=command.start_delay_ms,
     )
     entry = Entry(1, command.at, fact, command.request_id)
-    draft = DecisionBuilder(graph, begin(command.instance_id, entry), command.at, grant)
+    draft = DecisionBuilder(graph, initial_state(command.instance_id, entry), command.at, grant)
     draft.entries.append(entry)
     draft.payloads[1] = command.input.text
     if command.start_delay_ms:
@@ -130,7 +130,9 @@ def decide(
     """Decide what a command does to an instance, by the definition that the instance runs on."""
     if state.status not in ALLOWED_IN[type(command)]:
         return _refused(state, command)
-    draft = DecisionBuilder(graph, own(state), command.at, grant, getattr(command, "request_id", ""))
+    draft = DecisionBuilder(
+        graph, copy_for_apply(state), command.at, grant, getattr(command, "request_id", "")
+    )
     rejection = _RULES[type(command)](draft, command)
     if rejection is not None:
         return rejection

@@ -67,7 +67,7 @@ class InstanceStarted:
 
 @value(frozen=True, slots=True, kw_only=True)
 class StepStarted:
-    """A step began. A `WAIT` step waits from here on, a `SLEEP` step sleeps, a `TASK` is ready to be taken."""
+    """A step started. A `WAIT` step waits from here on, a `SLEEP` step sleeps, a `TASK` is ready to be taken."""
 
     step_ref: str
     kind: StepKind

@@ -77,7 +77,7 @@ class Losses:
 class Queued:
     """A task that no executor has taken. ``attempt`` is the last one taken, 0 if none was."""
 
-    began: int
+    started: int
     attempt: int = 0
     failures: int = 0
     attempt_at: int | None = field(default=None, compare=False)
@@ -88,7 +88,7 @@ class Queued:
 class Running:
     """A task that an executor of ``owner`` runs."""
 
-    began: int
+    started: int
     attempt: int
     failures: int
     owner: str
@@ -100,7 +100,7 @@ class Running:
 class BackingOff:
     """A task that failed and waits for its retry timer."""
 
-    began: int
+    started: int
     attempt: int
     failures: int
     failure: Failure
@@ -111,7 +111,7 @@ class BackingOff:
 class Waiting:
     """A step that an event from outside ends. ``attempt`` is 0 for a `wait` step."""
 
-    began: int
+    started: int
     events: tuple[str, ...]
     attempt: int = 0
     failures: int = 0
@@ -120,7 +120,7 @@ class Waiting:
 
 @value(frozen=True, slots=True)
 class Sleeping:
-    began: int
+    started: int
 
 
 ActiveStep = Queued | Running | BackingOff | Waiting | Sleeping
@@ -138,7 +138,7 @@ class Interrupted:
 class Failed:
     """The step whose failure no arrow took."""
 
-    began: int
+    started: int
     attempt: int
     failure: Failure
     attempt_at: int | None = field(default=None, compare=False)
@@ -148,7 +148,7 @@ class Failed:
 class Finished:
     """A step that ended with ``event`` at entry ``ended``. ``output`` is None for the empty object."""
 
-    began: int
+    started: int
     ended: int
     event: str
     output: PayloadRef | None

@@ -35,10 +35,10 @@ from perdure_server.runtime.ports import TaskPort, TaskToRun, TimerPort
 from perdure_server.runtime.watch import WatchHub
 from perdure_server.store.protocol import (
     Change,
+    CommitResult,
     Conflict,
     ConflictKind,
     Guard,
-    Outcome,
     RequestKey,
     RequestRecord,
     Store,
@@ -82,7 +82,7 @@ _TAKES_TASKS: Final = (
 class Committer(Protocol):
     """Makes changes durable, many at once (`store.group_commit`)."""
 
-    def submit(self, change: Change) -> asyncio.Future[Outcome]: ...
+    def submit(self, change: Change) -> asyncio.Future[CommitResult]: ...
 
 
 @value(frozen=True, slots=True)
@@ -202,7 +202,7 @@ class Runner:
             _Job(instance_id, command, self._future(), request=request, guards=guards, grant=grant)
         )
 
-    def remember(self, state: State, record: RequestRecord) -> asyncio.Future[Outcome]:
+    def remember(self, state: State, record: RequestRecord) -> asyncio.Future[CommitResult]:
         """Store a request's answer beside an instance that it did not change, if that is still as it was read."""
         change = Change(state=state, expected_revision=state.revision, entries=(), request=record)
         return self._committer.submit(change)
@@ -373,7 +373,7 @@ class Runner:
         grant: Grant,
         change: Change,
         decision: Decision,
-        done: asyncio.Future[Outcome],
+        done: asyncio.Future[CommitResult],
     ) -> None:
         lane.busy = False
         try:
@@ -448,7 +448,7 @@ class Runner:
         wanted = {
             ref: ended.output
             for ref, ended in state.steps.items()
-            if isinstance(ended, Finished) and ended.ended < step.began
+            if isinstance(ended, Finished) and ended.ended < step.started
         }
         revisions = {1} | {ref.revision for ref in wanted.values() if ref is not None}
 

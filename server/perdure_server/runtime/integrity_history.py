@@ -9,7 +9,7 @@ from typing import Any
 
 from perdure.model.graph import StepKind, WorkflowGraph
 from perdure_server.engine import facts
-from perdure_server.engine.evolve import apply, begin
+from perdure_server.engine.evolve import apply, initial_state
 from perdure_server.engine.facts import Entry, PayloadInfo, TimerKind
 from perdure_server.engine.state import ACTIVE, Queued, Running, State
 from perdure_server.store.codec import decode_fact, is_newer_fact
@@ -56,7 +56,7 @@ def fold_checked(instance_id: str, history: list[Entry], graphs: Graphs) -> Fold
         label = f"history revision {entry.revision}"
         try:
             if state is None:
-                state = begin(instance_id, entry)
+                state = initial_state(instance_id, entry)
                 graph = graphs.get((state.workflow, state.version, state.definition_digest))
                 if graph is not None and state.start_step != graph.start:
                     folded.problems.append(f"{label}: the start step differs from the definition")

@@ -303,31 +303,31 @@ def _with_attempt(row: Row, step: _Attempted, losses: Losses | None = None) -> R
 _STEP_ROW: Final[Mapping[type[StepState], Callable[[Any], Row]]] = {
     # The usual rows of a commit are made in place: a call more for each was seen in the server's time.
     Queued: lambda s: (
-        ["queued", s.began, s.attempt, s.failures]
+        ["queued", s.started, s.attempt, s.failures]
         if s.attempt_at is None and s.losses is None
-        else _with_attempt(["queued", s.began, s.attempt, s.failures], s, s.losses)
+        else _with_attempt(["queued", s.started, s.attempt, s.failures], s, s.losses)
     ),
     Running: lambda s: (
-        ["running", s.began, s.attempt, s.failures, s.owner, s.attempt_at]
+        ["running", s.started, s.attempt, s.failures, s.owner, s.attempt_at]
         if s.losses is None and s.attempt_at is not None
-        else _with_attempt(["running", s.began, s.attempt, s.failures, s.owner], s, s.losses)
+        else _with_attempt(["running", s.started, s.attempt, s.failures, s.owner], s, s.losses)
     ),
     BackingOff: lambda s: _with_attempt(
-        ["backing_off", s.began, s.attempt, s.failures, _failure_row(s.failure)], s
+        ["backing_off", s.started, s.attempt, s.failures, _failure_row(s.failure)], s
     ),
     Waiting: lambda s: (
-        ["waiting", s.began, s.events, s.attempt, s.failures]
+        ["waiting", s.started, s.events, s.attempt, s.failures]
         if s.attempt_at is None
-        else _with_attempt(["waiting", s.began, s.events, s.attempt, s.failures], s)
+        else _with_attempt(["waiting", s.started, s.events, s.attempt, s.failures], s)
     ),
-    Sleeping: lambda s: ["sleeping", s.began],
+    Sleeping: lambda s: ["sleeping", s.started],
     Interrupted: lambda s: [
         "interrupted",
         _STEP_ROW[type(s.was)](s.was),
         [_timer_row(timer) for timer in s.timers],
     ],
-    Failed: lambda s: _with_attempt(["failed", s.began, s.attempt, _failure_row(s.failure)], s),
-    Finished: lambda s: ["finished", s.began, s.ended, s.event, _output_row(s.output)],
+    Failed: lambda s: _with_attempt(["failed", s.started, s.attempt, _failure_row(s.failure)], s),
+    Finished: lambda s: ["finished", s.started, s.ended, s.event, _output_row(s.output)],
     Skipped: lambda s: ["skipped", s.ended],
 }
 """Each kind of step state under its stored name, its fields by position. Names are never changed."""
@@ -337,10 +337,10 @@ def _step_of(row: Row) -> StepState:
     match row:
         case ["interrupted", was, timers, *_]:
             return Interrupted(_active_of(was), tuple(_timer_of(timer) for timer in timers))
-        case ["failed", began, attempt, failure, *rest]:
-            return Failed(began, attempt, _failure_of(failure), _at(rest))
-        case ["finished", began, ended, event, output, *_]:
-            return Finished(began, ended, event, _output_of(output))
+        case ["failed", started, attempt, failure, *rest]:
+            return Failed(started, attempt, _failure_of(failure), _at(rest))
+        case ["finished", started, ended, event, output, *_]:
+            return Finished(started, ended, event, _output_of(output))
         case ["skipped", ended, *_]:
             return Skipped(ended)
         case _:
@@ -349,16 +349,16 @@ def _step_of(row: Row) -> StepState:
 
 def _active_of(row: Row) -> ActiveStep:
     match row:
-        case ["queued", began, attempt, failures, *rest]:
-            return Queued(began, attempt, failures, _at(rest), _losses_of(rest))
-        case ["running", began, attempt, failures, owner, *rest]:
-            return Running(began, attempt, failures, owner, _at(rest), _losses_of(rest))
-        case ["backing_off", began, attempt, failures, failure, *rest]:
-            return BackingOff(began, attempt, failures, _failure_of(failure), _at(rest))
-        case ["waiting", began, events, attempt, failures, *rest]:
-            return Waiting(began, tuple(events), attempt, failures, _at(rest))
-        case ["sleeping", began, *_]:
-            return Sleeping(began)
+        case ["queued", started, attempt, failures, *rest]:
+            return Queued(started, attempt, failures, _at(rest), _losses_of(rest))
+        case ["running", started, attempt, failures, owner, *rest]:
+            return Running(started, attempt, failures, owner, _at(rest), _losses_of(rest))
+        case ["backing_off", started, attempt, failures, failure, *rest]:
+            return BackingOff(started, attempt, failures, _failure_of(failure), _at(rest))
+        case ["waiting", started, events, attempt, failures, *rest]:
+            return Waiting(started, tuple(events), attempt, failures, _at(rest))
+        case ["sleeping", started, *_]:
+            return Sleeping(started)
         case _:
             raise NewerFormatError(f"a step has the unknown kind {row[:1]!r}")
 

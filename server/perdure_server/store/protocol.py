@@ -56,7 +56,7 @@ class UnreadableRecordError(StoreError):
 
 
 class InvalidChangeError(StoreError):
-    """The database refused this one change for what is in it (see `Refused`). Trying again as it is will not help."""
+    """The database rejected this one change because of its values (see `InvalidChange`). A retry does not help."""
 
 
 class CannotOpenError(StoreError):
@@ -269,7 +269,7 @@ class Conflict:
 
 
 @value(frozen=True, slots=True)
-class Refused:
+class InvalidChange:
     """The change alone was refused for what is in it, by a rule of the database that no other kind names.
 
     It is a defect of the server, never a race. ``reason`` carries no payload.
@@ -278,7 +278,7 @@ class Refused:
     reason: str
 
 
-Outcome = Committed | Conflict
+CommitResult = Committed | Conflict
 """What can become of a sound change."""
 COMMITTED: Final = Committed()
 
@@ -316,14 +316,14 @@ class DefinitionSummary:
     created_at: int
 
 
-class DefinitionOutcome(enum.StrEnum):
+class DefinitionResult(enum.StrEnum):
     """What `Store.put_definition` did."""
 
     STORED = "stored"
     UNCHANGED = "unchanged"
     REPLACED = "replaced"
     IN_USE = "in_use"
-    """Refused: live instances run on the stored graph, which has another digest."""
+    """InvalidChange: live instances run on the stored graph, which has another digest."""
 
 
 @value(frozen=True, slots=True, kw_only=True)
@@ -334,7 +334,7 @@ class InstanceFilter:
     with events in their inbox.
     """
 
-    statuses: frozenset[InstanceState] = frozenset()
+    states: frozenset[InstanceState] = frozenset()
     workflow: str = ""
     version: int = 0
     business_key: str = ""
@@ -445,7 +445,7 @@ class Store(Protocol):
 
     # --- instances -------------------------------------------------------------------------------------------
 
-    async def commit(self, changes: Sequence[Change]) -> Sequence[Outcome | Refused]:
+    async def commit(self, changes: Sequence[Change]) -> Sequence[CommitResult | InvalidChange]:
         """Make the changes durable, each for itself; the outcomes stand in the same order.
 
         At most one change of a batch belongs to an instance. Where two changes of a batch want the same request key
@@ -552,7 +552,7 @@ class Store(Protocol):
 
     # --- definitions -----------------------------------------------------------------------------------------
 
-    async def put_definition(self, definition: StoredDefinition) -> DefinitionOutcome:
+    async def put_definition(self, definition: StoredDefinition) -> DefinitionResult:
         """Store a graph; replace one with another digest only if no live instance runs on it, in one transaction."""
         ...
 

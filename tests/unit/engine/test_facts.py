@@ -11,7 +11,7 @@ import pytest
 
 from perdure.model.graph import StepKind
 from perdure_server.engine import facts
-from perdure_server.engine.evolve import begin, fold
+from perdure_server.engine.evolve import fold, initial_state
 from perdure_server.engine.facts import (
     FACT_FORMAT,
     FORMAT_KEY,
@@ -159,4 +159,4 @@ def test_a_history_of_nothing_folds_to_nothing() -> None:
 
 def test_a_history_starts_with_its_start() -> None:
     with pytest.raises(TypeError, match="starts with InstanceStarted, not StepSkipped"):
-        begin("i1", Entry(1, 1, facts.StepSkipped(step_ref="a")))
+        initial_state("i1", Entry(1, 1, facts.StepSkipped(step_ref="a")))

@@ -300,9 +300,9 @@ def test_a_interrupted_task_gets_a_new_attempt_and_keeps_its_count_of_failures()
 
     instance.do(instance.retry())
 
-    began = instance.state.steps["runs"]
-    assert isinstance(began, Queued)
-    assert (began.attempt, began.failures) == (2, 1)
+    started = instance.state.steps["runs"]
+    assert isinstance(started, Queued)
+    assert (started.attempt, started.failures) == (2, 1)
     instance.refused(reject.AttemptStale, instance.finish("runs", "done", attempt=2))
     instance.take("runs")
     instance.do(instance.finish("runs", "done", attempt=3))

@@ -58,7 +58,7 @@ def ends(instance: Instance) -> list[tuple[str, str]]:
 
 def compare_reach(instance: Instance) -> None:
     possible = possible_steps(instance.graph, instance.state)
-    assert possible == {ref for ref in instance.graph.steps if instance.judge.book.tokens.can_begin(ref)}
+    assert possible == {ref for ref in instance.graph.steps if instance.oracle.model.tokens.can_begin(ref)}
 
 
 def run_at_random(graph: WorkflowGraph, rng: Random) -> None:

@@ -35,13 +35,13 @@ def test_an_instance_that_only_sleeps_is_waiting() -> None:
 def test_the_first_entry_alone_holds_the_request_id() -> None:
     instance = Instance(ONE_TASK, request_id="r1", start_delay_ms=5)
 
-    assert [entry.request_id for entry in instance.judge.history] == ["r1", ""]
+    assert [entry.request_id for entry in instance.oracle.history] == ["r1", ""]
 
 
 def test_what_was_asked_for_is_in_the_first_fact() -> None:
     instance = Instance(ONE_TASK, business_key="order-7", labels={"team": "blue"})
 
-    fact = instance.judge.history[0].fact
+    fact = instance.oracle.history[0].fact
     assert isinstance(fact, facts.InstanceStarted)
     assert (fact.business_key, fact.labels, fact.definition_digest) == (
         "order-7",

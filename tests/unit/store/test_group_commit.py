@@ -14,12 +14,12 @@ from perdure_server.store.protocol import (
     COMMITTED,
     Change,
     CommitQueueFullError,
+    CommitResult,
     CommitUnknownError,
     Conflict,
     ConflictKind,
+    InvalidChange,
     InvalidChangeError,
-    Outcome,
-    Refused,
     StoreError,
     StoreUnavailableError,
 )
@@ -38,7 +38,7 @@ class GatedStore(SqliteStore):
         self.gate.set()
         self.errors: list[StoreError] = []
 
-    async def commit(self, changes: Sequence[Change]) -> Sequence[Outcome | Refused]:
+    async def commit(self, changes: Sequence[Change]) -> Sequence[CommitResult | InvalidChange]:
         self.batches.append(changes)
         self.entered.set()
         await self.gate.wait()
@@ -64,7 +64,7 @@ async def store() -> AsyncIterator[GatedStore]:
     await made.close()
 
 
-async def held(store: GatedStore, committer: GroupCommitter) -> asyncio.Future[Outcome]:
+async def held(store: GatedStore, committer: GroupCommitter) -> asyncio.Future[CommitResult]:
     """Put one change into a commit that stands at the gate, so that all others gather."""
     store.hold()
     first = committer.submit(a_change(a_state()))
@@ -93,7 +93,7 @@ async def test_what_comes_during_a_commit_goes_together_after_it(store: GatedSto
 async def test_under_load_a_batch_waits_for_the_company_that_the_last_one_had(
     store: GatedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "GATHER_SECONDS", 3_600)
+    monkeypatch.setattr(group_commit, "BATCH_FILL_SECONDS_MAX", 3_600)
     committer = GroupCommitter(store)
     await asyncio.gather(*(committer.submit(a_change(a_state())) for _ in range(5)))
     early = [committer.submit(a_change(a_state())) for _ in range(4)]
@@ -114,7 +114,7 @@ async def test_a_batch_does_not_wait_for_company_for_long(store: GatedStore) -> 
 async def test_a_lone_caller_never_waits_for_company(
     store: GatedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "GATHER_SECONDS", 3_600)
+    monkeypatch.setattr(group_commit, "BATCH_FILL_SECONDS_MAX", 3_600)
     committer = GroupCommitter(store)
     for _ in range(3):
         assert await committer.submit(a_change(a_state())) == COMMITTED
@@ -286,7 +286,7 @@ async def test_batches_and_what_became_of_their_changes_are_counted(store: Gated
         with pytest.raises(type(error)):
             await committer.submit(a_change(a_state()))
 
-    told = {outcome: count for outcome, count in committer.outcomes.items() if count}
+    told = {outcome: count for outcome, count in committer.results.items() if count}
     assert told == {"committed": 2, "conflict": 1, "unavailable": 1, "unknown": 1}
     assert sum(committer.seconds.counts()) == len(store.batches)
 
@@ -301,5 +301,5 @@ async def test_changes_that_find_no_room_are_counted_and_take_none(
     with pytest.raises(CommitQueueFullError):
         committer.submit(a_change(a_state()))
 
-    assert committer.outcomes["overloaded"] == 1
+    assert committer.results["overloaded"] == 1
     await committer.close()

@@ -265,7 +265,7 @@ OWNED = {"instances", "live_instances", "history", "payloads", "requests", "time
 """The tables whose rows belong to one instance each."""
 
 ACROSS = {
-    "lost": {
+    "conflicting": {
         ("instances", "workflow, live_business_key")
     },  # a business key is one among all instances of a workflow
     "find_business_key": {("instances", "workflow, live_business_key")},
@@ -316,14 +316,14 @@ def test_the_timers_of_one_instance_are_found_by_its_id() -> None:
     "where",
     [
         InstanceFilter(),
-        InstanceFilter(statuses=frozenset({InstanceState.FAILED, InstanceState.WAITING})),
+        InstanceFilter(states=frozenset({InstanceState.FAILED, InstanceState.WAITING})),
         InstanceFilter(workflow="order"),
-        InstanceFilter(workflow="order", statuses=frozenset({InstanceState.FAILED})),
-        InstanceFilter(business_key="b", statuses=frozenset({InstanceState.FAILED})),
+        InstanceFilter(workflow="order", states=frozenset({InstanceState.FAILED})),
+        InstanceFilter(business_key="b", states=frozenset({InstanceState.FAILED})),
         InstanceFilter(labels={"a": "1", "b": "2"}, workflow="order"),
         InstanceFilter(labels={"a": "1", "b": "2"}),
         InstanceFilter(workflow="order", version=2),
-        InstanceFilter(workflow="order", version=2, statuses=frozenset({InstanceState.WAITING})),
+        InstanceFilter(workflow="order", version=2, states=frozenset({InstanceState.WAITING})),
         InstanceFilter(unconsumed=True, workflow="order"),
     ],
     ids=filter_id,

@@ -102,7 +102,7 @@ class Table:
 
 def _matches(where: InstanceFilter, row: dict[str, Any]) -> bool:
     return (
-        (not where.statuses or row["status"] in where.statuses)
+        (not where.states or row["status"] in where.states)
         and where.workflow in ("", row["workflow"])
         and where.version in (0, row["version"])
         and where.business_key in ("", row["business_key"])
@@ -120,7 +120,7 @@ def table() -> Table:
 def filters(draw: st.DrawFn) -> InstanceFilter:
     workflow = draw(st.sampled_from(("", *WORKFLOWS, "unknown")))
     return InstanceFilter(
-        statuses=draw(st.frozensets(st.sampled_from(InstanceState), max_size=6)),
+        states=draw(st.frozensets(st.sampled_from(InstanceState), max_size=6)),
         workflow=workflow,
         version=draw(st.sampled_from((0, 1, 2, 3, 9))) if workflow else 0,
         business_key=draw(st.sampled_from(("", "", "b-1", "unknown"))),
@@ -142,7 +142,7 @@ def test_every_filter_finds_all_matches_at_a_bounded_cost(
 def test_every_combination_of_filters_is_bounded(table: Table, mask: int) -> None:
     used = [bool(mask >> bit & 1) for bit in range(6)]
     where = InstanceFilter(
-        statuses=frozenset({InstanceState.FAILED, InstanceState.WAITING}) if used[0] else frozenset(),
+        states=frozenset({InstanceState.FAILED, InstanceState.WAITING}) if used[0] else frozenset(),
         workflow="order" if used[1] or used[2] else "",
         version=3 if used[2] else 0,
         business_key="b-1" if used[3] else "",

@@ -22,7 +22,7 @@ from urllib.parse import quote
 import apsw
 
 from perdure_server.store.protocol import Backup, BackupExistsError, BackupFailedError, StoreError
-from perdure_server.store.sqlite.errors import told
+from perdure_server.store.sqlite.errors import error_text
 from perdure_server.store.sqlite.migrate import APPLICATION_ID
 from perdure_server.store.sqlite.queries import fetch
 from perdure_server.store.sqlite.threads import ConnectionThreads
@@ -293,6 +293,6 @@ def _failures(path: str) -> Iterator[None]:
     except apsw.FullError as error:
         raise BackupFailedError(path, "the disk is full") from error
     except apsw.Error as error:
-        raise BackupFailedError(path, told(error)) from error
+        raise BackupFailedError(path, error_text(error)) from error
     except OSError as error:
         raise BackupFailedError(path, error.strerror or type(error).__name__) from error

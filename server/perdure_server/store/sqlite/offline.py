@@ -17,7 +17,7 @@ import apsw
 from perdure_server.store.protocol import CannotOpenError, Change, LostCommitsError
 from perdure_server.store.sqlite.connection import BUSY_MS_MAX, check_sqlite
 from perdure_server.store.sqlite.database_files import read_identity
-from perdure_server.store.sqlite.errors import told
+from perdure_server.store.sqlite.errors import error_text
 from perdure_server.store.sqlite.file_lock import CommitRecord, FileGuard, FileLock, check_record
 from perdure_server.store.sqlite.migrate import check_owner, migrations, newest_schema
 from perdure_server.store.sqlite.queries import rows as statement
@@ -134,7 +134,7 @@ def _connect(path: str) -> tuple[bytes, apsw.Connection]:
             flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
             connection = apsw.Connection(f"file:{quote(path)}?immutable=1", flags=flags)
     except apsw.Error as error:
-        raise CannotOpenError(f"cannot open {path}: {told(error)}") from error
+        raise CannotOpenError(f"cannot open {path}: {error_text(error)}") from error
     try:
         connection.set_busy_timeout(BUSY_MS_MAX)
         check_owner(connection, path)
@@ -146,7 +146,7 @@ def _connect(path: str) -> tuple[bytes, apsw.Connection]:
         if isinstance(error, apsw.NotADBError):
             raise CannotOpenError(f"{path} is not an SQLite database, or its header is damaged") from error
         if isinstance(error, apsw.Error):
-            raise CannotOpenError(f"{path} is damaged: {told(error)}") from error
+            raise CannotOpenError(f"{path} is damaged: {error_text(error)}") from error
         raise
     return header, connection
 
@@ -338,7 +338,7 @@ class OfflineDatabase:
         try:
             yield from problems
         except (apsw.Error, UnicodeError, ValueError, TypeError) as error:
-            yield f"{name}: cannot be read: {told(error)}"
+            yield f"{name}: cannot be read: {error_text(error)}"
 
 
 def readable(text: bytes) -> str:

@@ -9,7 +9,7 @@
 
 -- === a batch of changes ========================================================================================
 
--- name: lost
+-- name: conflicting
 -- Which changes lose, and against what: the first reason in the order in which StartInstance is checked. Business
 -- key and definition matter when an instance becomes live; else their columns are NULL.
 WITH row(number, instance_id, expected, rpc, scope, request_id, workflow, version, digest, business_key) AS (VALUES :rows)
@@ -32,7 +32,7 @@ SELECT number, CASE
 END AS kind
 FROM row WHERE number IS NOT NULL AND kind IS NOT NULL
 
--- name: lost_timers
+-- name: conflicting_timers
 -- Which changes are about a timer that is gone or somebody else's.
 WITH row(number, instance_id, revision, owner) AS (VALUES :rows)
 SELECT number FROM row WHERE number IS NOT NULL AND NOT EXISTS (
@@ -40,7 +40,7 @@ SELECT number FROM row WHERE number IS NOT NULL AND NOT EXISTS (
     WHERE t.namespace = '' AND t.instance_id = row.instance_id AND t.revision = row.revision AND t.owner = row.owner
 )
 
--- name: lost_replicas
+-- name: expired_leases
 -- Which replicas may not commit any more: their lease has ended. The rows are one per replica, not per change.
 WITH row(replica_id, now) AS (VALUES :rows)
 SELECT replica_id FROM row WHERE replica_id IS NOT NULL AND NOT EXISTS (

@@ -28,7 +28,7 @@ from perdure_server.store.sqlite.connection import (
     sync_directory,
 )
 from perdure_server.store.sqlite.database_files import read_identity
-from perdure_server.store.sqlite.errors import told
+from perdure_server.store.sqlite.errors import error_text
 from perdure_server.store.sqlite.file_lock import CommitRecord, FileGuard, FileLock
 from perdure_server.store.sqlite.log_check import log_is_damaged
 from perdure_server.store.sqlite.migrate import check_owner
@@ -85,7 +85,7 @@ def restore(copy: str, path: str, *, suffix: str, verify: Callable[[str], None])
         except OSError as error:
             raise CannotOpenError(f"cannot restore {path}: {error.strerror}") from error
         except apsw.Error as error:
-            raise CannotOpenError(f"cannot restore {path}: {told(error)}") from error
+            raise CannotOpenError(f"cannot restore {path}: {error_text(error)}") from error
     return Restored(path, kept)
 
 
@@ -118,7 +118,7 @@ def _reading(copy: str) -> Iterator[apsw.Connection]:
             uri = f"file:{urllib.parse.quote(os.fsencode(copy))}?immutable=1"
             connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
     except apsw.Error as error:
-        raise CannotOpenError(f"cannot open {copy}: {told(error)}") from error
+        raise CannotOpenError(f"cannot open {copy}: {error_text(error)}") from error
     index = -1
     try:
         set_keeps_log(connection, keeps=True)
@@ -129,7 +129,7 @@ def _reading(copy: str) -> Iterator[apsw.Connection]:
         except apsw.NotADBError as error:
             raise CannotOpenError(f"{copy} is not an SQLite database") from error
         except apsw.Error as error:
-            raise CannotOpenError(f"{copy} is damaged: {told(error)}") from error
+            raise CannotOpenError(f"{copy} is damaged: {error_text(error)}") from error
         if has_log:
             index = os.open(f"{copy}-shm", os.O_RDONLY | os.O_CLOEXEC)
             if log_is_damaged(log, index):

@@ -27,8 +27,8 @@ class Batch:
     (``instances`` to ``write_instances`` and so on; ``replicas`` maps a replica to the changes it stands behind).
     """
 
-    lost: Values = field(default_factory=_values)
-    lost_timers: Values = field(default_factory=_values)
+    conditions: Values = field(default_factory=_values)
+    timer_guards: Values = field(default_factory=_values)
     replicas: dict[str, list[int]] = field(default_factory=dict)
     instances: Values = field(default_factory=_values)
     live_instances_removed: Values = field(default_factory=_values)
@@ -75,7 +75,7 @@ def _encode(batch: Batch, number: int, change: Change) -> None:
         key = request.key
         rpc, scope, request_id = key.rpc, key.instance_id, key.request_id
         batch.requests += (rpc, scope, request_id, request.digest, request.response)
-    batch.lost += (
+    batch.conditions += (
         number,
         instance_id,
         change.expected_revision,
@@ -133,7 +133,7 @@ def _encode(batch: Batch, number: int, change: Change) -> None:
     for guard in change.guards:
         match guard:
             case TimerGuard(timer=revision, owner=owner):
-                batch.lost_timers += (number, instance_id, revision, owner)
+                batch.timer_guards += (number, instance_id, revision, owner)
             case ReplicaGuard(replica_id=replica_id):
                 batch.replicas.setdefault(replica_id, []).append(number)
             case _:

@@ -31,16 +31,16 @@ from perdure_server.store.protocol import (
     CannotOpenError,
     Change,
     Code,
+    CommitResult,
     CrashReport,
-    DefinitionOutcome,
+    DefinitionResult,
     DefinitionSummary,
     InstanceCursor,
     InstanceFilter,
     InstancePage,
     InstanceSummary,
+    InvalidChange,
     LiveDefinition,
-    Outcome,
-    Refused,
     RequestKey,
     RequestRecord,
     StepKey,
@@ -62,7 +62,7 @@ from perdure_server.store.sqlite.connection import (
     sync_directory,
 )
 from perdure_server.store.sqlite.database_files import DatabaseFiles
-from perdure_server.store.sqlite.errors import REFUSES_VALUES
+from perdure_server.store.sqlite.errors import VALUE_ERRORS
 from perdure_server.store.sqlite.list_query import SCAN_ROWS_MAX, fetch_page, list_query, summary_of
 from perdure_server.store.sqlite.load_batcher import LoadBatcher
 from perdure_server.store.sqlite.migrate import migrate
@@ -290,12 +290,12 @@ class SqliteStore:
 
     # --- instances -------------------------------------------------------------------------------------------
 
-    async def commit(self, changes: Sequence[Change]) -> Sequence[Outcome | Refused]:
+    async def commit(self, changes: Sequence[Change]) -> Sequence[CommitResult | InvalidChange]:
         if not changes:
             return ()
         try:
             batch = encode(changes)
-        except REFUSES_VALUES:
+        except VALUE_ERRORS:
             batch = None
         return await self._write(
             lambda connection: commit_changes(connection, changes, batch, self._clock, self._count_commit)
@@ -457,17 +457,17 @@ class SqliteStore:
 
     # --- definitions -----------------------------------------------------------------------------------------
 
-    async def put_definition(self, definition: StoredDefinition) -> DefinitionOutcome:
+    async def put_definition(self, definition: StoredDefinition) -> DefinitionResult:
         name = {"workflow": definition.workflow, "version": definition.version}
 
-        def put(connection: apsw.Connection) -> DefinitionOutcome:
+        def put(connection: apsw.Connection) -> DefinitionResult:
             with transaction(connection):
                 found = fetch(connection, _GET_DEFINITION, name)
                 if found:
                     if orjson.loads(found[0][0])[2] == definition.digest:
-                        return DefinitionOutcome.UNCHANGED
+                        return DefinitionResult.UNCHANGED
                     if fetch(connection, _DEFINITION_IN_USE, name):
-                        return DefinitionOutcome.IN_USE
+                        return DefinitionResult.IN_USE
                 connection.execute(
                     _WRITE_DEFINITION,
                     name
@@ -478,7 +478,7 @@ class SqliteStore:
                     },
                 )
                 self._count_commit(connection)
-            return DefinitionOutcome.REPLACED if found else DefinitionOutcome.STORED
+            return DefinitionResult.REPLACED if found else DefinitionResult.STORED
 
         return await self._write(put)
 

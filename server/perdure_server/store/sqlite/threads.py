@@ -18,7 +18,7 @@ import apsw
 
 from perdure_server.store.closing import finish
 from perdure_server.store.protocol import CommitQueueFullError, StoreUnavailableError
-from perdure_server.store.sqlite.errors import translated
+from perdure_server.store.sqlite.errors import store_error
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ class ConnectionThreads:
             try:
                 result = work(connection)
             except apsw.Error as failure:
-                error = translated(failure)
+                error = store_error(failure)
             except BaseException as failure:  # noqa: BLE001 - it is the caller's; the thread goes on
                 error = failure
             self._hand_back(future, result, error)
