@@ -88,7 +88,7 @@ def _read(connection: apsw.Connection) -> Database:
         payloads.setdefault(instance_id, {})[revision] = body
     timers: dict[str, dict[int, TimerColumns]] = {}
     for instance_id, revision, kind, step_ref, due_at, delay_ms, requested in connection.execute(
-        "SELECT instance_id, revision, kind, step_ref, due_at, delay_ms, requested FROM timers"
+        "SELECT instance_id, revision, kind, step_ref, due_at, delay_ms, client_requested FROM timers"
     ):
         row = TimerColumns(kind, step_ref, due_at, delay_ms, bool(requested))
         timers.setdefault(instance_id, {})[revision] = row

@@ -1,8 +1,7 @@
-"""The commands: everything that can be asked of an instance.
+"""The commands: every request and every event that can change an instance.
 
-A command carries all that a decision needs from outside: the time (``at``, by the store's clock), ids, payloads with
-their digests, chance (``jitter``), and how many tasks an executor is ready to take (``grant``). `decide` answers
-with a `Decision` or a `Rejection`.
+A command carries everything that a decision needs from outside: the time (``at``, by the store's clock), IDs, payloads
+with their digests, and a random number (``jitter``). `decide` returns a `Decision` or a `Rejection`.
 """
 
 from __future__ import annotations
@@ -16,34 +15,35 @@ from perdure_server.engine.facts import PayloadInfo
 from perdure_server.engine.value_type import value
 
 PAYLOAD_BYTES_MAX: Final = 1 << 20
-"""The largest payload, in bytes of its UTF-8 JSON text."""
+"""Maximum size of a payload, in bytes of its UTF-8 JSON text."""
 
 INSTANCE_BYTES_MAX: Final = 3 << 20
-"""The most that an instance's context, outputs and inbox may add up to."""
+"""Maximum total size of an instance's input, outputs and inbox, in bytes."""
 
 REPORTS_BYTES_MAX: Final = 256 << 10
-"""How much the reports of failed steps may add to that: they are told also where outputs found no room."""
+"""Maximum size that the reports of failed steps can add to that. A failure is reported even if no output fits."""
 
 INBOX_EVENTS_MAX: Final = 1_000
-"""The most events that an inbox holds."""
+"""Maximum number of events in an inbox."""
 
 REQUESTED_TIMERS_MAX: Final = 1_000
-"""The most timers of ScheduleResume that wait in one instance: each commit writes them all, as a part of the state."""
+"""Maximum number of pending ScheduleResume timers in an instance. The state has them, so every commit writes them
+all."""
 
 LOSSES_IN_A_ROW_MAX: Final = 10
-"""The loss of an attempt that counts as a failure of its step. A result of the step starts the count again."""
+"""Number of lost attempts in a row that count as a failure of the step. A result of the step resets the count."""
 
 LOSSES_ALONE_MAX: Final = 3
-"""The same for losses of attempts that ran alone in their process."""
+"""The same for attempts that ran alone in their process."""
 
 FAILURE_TYPE_CHARS_MAX: Final = 200
 FAILURE_MESSAGE_CHARS_MAX: Final = 2_000
-"""What is kept of an exception's name and text."""
+"""Maximum length of the stored name and text of an exception. The rest is cut off."""
 
 
 @value(frozen=True, slots=True)
 class Payload:
-    """A JSON text and what is known of it. Make it by `payload`."""
+    """A JSON text with its size and digest. Create it with `payload`."""
 
     text: str
     info: PayloadInfo
@@ -53,14 +53,14 @@ EMPTY_OBJECT: Final = "{}"
 
 
 def payload(text: str) -> Payload:
-    """Measure and digest a JSON text that was checked already. The empty object is as good as none (see `body_of`)."""
+    """Return the payload of a JSON text that is known to be valid."""
     body = text.encode()
     return Payload(text, PayloadInfo(len(body), hashlib.blake2b(body, digest_size=16).hexdigest()))
 
 
 @value(frozen=True, slots=True)
 class Grant:
-    """What an executor is ready to take at once: up to ``slots`` tasks among ``step_refs``, under ``owner``."""
+    """Tasks that an executor can take at once: up to ``slots`` tasks of ``step_refs``, owned by ``owner``."""
 
     owner: str
     slots: int
@@ -72,7 +72,7 @@ NO_GRANT: Final = Grant("", 0, frozenset())
 
 @value(frozen=True, slots=True, kw_only=True)
 class StartInstance:
-    """Create an instance of the definition that `decide` is given."""
+    """Create an instance of the definition that is passed to `decide.start`."""
 
     at: int
     instance_id: str
@@ -127,7 +127,7 @@ class CancelTimer:
 
 @value(frozen=True, slots=True, kw_only=True)
 class FireTimer:
-    """A timer's time has come, or a client says so (``forced``: the due time does not matter)."""
+    """A timer is due, or a client fires it early (``forced``: the due time does not matter)."""
 
     at: int
     timer: int
@@ -138,7 +138,7 @@ class FireTimer:
 
 @value(frozen=True, slots=True, kw_only=True)
 class TakeTask:
-    """The executor of the grant takes a ready task, or (``lost_attempt``) one whose attempt's owner is gone."""
+    """The executor of the grant takes a queued task, or (``lost_attempt``) one whose attempt lost its owner."""
 
     at: int
     step_ref: str
@@ -149,7 +149,7 @@ class TakeTask:
 class ReleaseTask:
     """An executor gives an attempt back unfinished, or its process stopped uncleanly (``lost``).
 
-    ``alone`` says that no other attempt ran in that process. ``jitter`` is a chance number in [0, 1), for a loss that
+    ``alone`` says that no other attempt ran in that process. ``jitter`` is a random number in [0, 1), for a loss that
     counts as a failure.
     """
 
@@ -184,7 +184,7 @@ class SuspendTask:
 
 @value(frozen=True, slots=True, kw_only=True)
 class FailTask:
-    """An attempt raised, ran out of time or returned nonsense. ``jitter`` is a chance number in [0, 1)."""
+    """An attempt raised, timed out or returned an invalid result. ``jitter`` is a random number in [0, 1)."""
 
     at: int
     step_ref: str
@@ -208,4 +208,4 @@ Command = (
     | SuspendTask
     | FailTask
 )
-"""Everything that may be asked of an instance that exists; `StartInstance` makes one."""
+"""The commands for an existing instance. `StartInstance` creates one."""

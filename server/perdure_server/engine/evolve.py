@@ -1,7 +1,7 @@
 """Apply facts to a state: `evolve` one, `fold` a whole history.
 
-What lives here: what each fact means for the state, and nothing of why it came about. No definition is asked, no
-choice is made, no fact is refused; a history that was written once can be folded for ever.
+Owns: the meaning of each fact for the state. Must not: read definitions, choose, or reject a fact. A history that was
+written once can always be folded.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Changes = dict[str, Any]
 
 
 def fold(instance_id: str, entries: Iterable[Entry]) -> State | None:
-    """Return the state that a history adds up to, None for an empty one."""
+    """Return the state that a history folds to, None for an empty one."""
     state: State | None = None
     for entry in entries:
         if state is None:
@@ -88,7 +88,7 @@ _SET: Final = {name: slot.__set__ for name, slot in _SLOTS.items()}
 
 
 def copy_for_apply(state: State) -> State:
-    """Return a copy for `apply`, which nobody else may have seen yet."""
+    """Return a copy for `apply` to change. No other code may have a reference to it yet."""
     new = object.__new__(State)
     for get, put in _COPY:
         put(new, get(state))
@@ -96,10 +96,10 @@ def copy_for_apply(state: State) -> State:
 
 
 def apply(state: State, entry: Entry) -> None:
-    """Bring a state of one's own to the next entry, in place.
+    """Apply the next entry to a state of `copy_for_apply` or `initial_state`, in place.
 
-    A decision adds many facts, and a frozen state anew for each of them was more than half of the engine's time. The
-    values inside are never changed, so those of the state that was copied stay as they are.
+    A decision adds many facts, and a new frozen state for each of them took more than half of the engine's time. The
+    values in the state are never changed, so the state that was copied stays the same.
     """
     changes = _APPLY[type(entry.fact)](state, entry, entry.fact)
     if "status" not in changes and "steps" in changes:
@@ -203,7 +203,7 @@ def _step_finished(state: State, entry: Entry, fact: facts.StepFinished) -> Chan
     steps = _set_step(state, fact.step_ref, Finished(before.started, entry.revision, fact.event, output))
     arrivals = dict(state.arrivals)
     for target in fact.targets:
-        # A step that started already absorbs later arrivals; one that was skipped ends them.
+        # A step that has started absorbs later arrivals. A skipped one ends them.
         if target != END and target not in steps:
             arrivals[target] = (*arrivals.get(target, ()), fact.step_ref)
     changes: Changes = {
@@ -307,7 +307,7 @@ def _instance_retried(state: State, entry: Entry, fact: facts.InstanceRetried) -
 
 
 def _revived(step: StepState) -> StepState:
-    """The failed step starts its retry policy afresh; a interrupted one goes on where it was."""
+    """Return a step after RetryInstance. The failed step gets its retry policy again, interrupted ones continue."""
     match step:
         case Failed(started=started, attempt=attempt, attempt_at=attempt_at):
             return Queued(started, attempt, 0, attempt_at)

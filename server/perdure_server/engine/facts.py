@@ -20,7 +20,7 @@ from perdure_server.engine.value_type import value
 
 
 class TimerKind(enum.StrEnum):
-    """What a timer does when it fires: begin the instance, end a wait, end a sleep, or retry an attempt."""
+    """Effect of a timer when it fires: start the instance, end a wait, end a sleep, or retry an attempt."""
 
     START = "start"
     TIMEOUT = "timeout"
@@ -38,7 +38,7 @@ class PayloadInfo:
 
 @value(frozen=True, slots=True)
 class Failure:
-    """Why a step failed. ``attempts`` counts the failed attempts."""
+    """The failure of a step. ``attempts`` is the number of failed attempts."""
 
     type: str
     message: str
@@ -47,7 +47,7 @@ class Failure:
 
 @value(frozen=True, slots=True)
 class Unconsumed:
-    """An accepted event that no step took before the instance ended; ``revision`` names its `EventBuffered`."""
+    """An accepted event that no step took before the instance ended. ``revision`` is that of its `EventBuffered`."""
 
     revision: int
     event: str
@@ -67,7 +67,7 @@ class InstanceStarted:
 
 @value(frozen=True, slots=True, kw_only=True)
 class StepStarted:
-    """A step started. A `WAIT` step waits from here on, a `SLEEP` step sleeps, a `TASK` is ready to be taken."""
+    """A step started. A `WAIT` step now waits, a `SLEEP` step sleeps, and a `TASK` is queued."""
 
     step_ref: str
     kind: StepKind
@@ -95,7 +95,7 @@ class AttemptFailed:
 
 @value(frozen=True, slots=True, kw_only=True)
 class AttemptReleased:
-    """An attempt was given back, or taken from an owner that is gone. It counts as no failure.
+    """An attempt was returned, or taken from an owner that is gone. It does not count as a failure.
 
     ``lost``: its process stopped uncleanly while it ran. ``alone``: no other attempt ran in that process.
     """
@@ -118,10 +118,10 @@ class StepSuspended:
 
 @value(frozen=True, slots=True, kw_only=True)
 class StepFinished:
-    """A step ended with ``event``, whose arrow leads to ``targets``.
+    """A step ended with ``event``, whose transition leads to ``targets``.
 
-    ``output`` is None for the empty object. Where the step took a buffered event, ``buffered_revision`` names its
-    `EventBuffered` entry, which holds the body; else the body belongs to this entry.
+    ``output`` is None for the empty object. If the step took a buffered event, ``buffered_revision`` names its
+    `EventBuffered` entry, which has the body. Otherwise the body belongs to this entry.
     """
 
     step_ref: str
@@ -134,14 +134,14 @@ class StepFinished:
 
 @value(frozen=True, slots=True, kw_only=True)
 class StepSkipped:
-    """A `join="all"` step can no longer get every arrival; those it got end here."""
+    """A `join="all"` step can no longer get every arrival. The arrivals that it got end here."""
 
     step_ref: str
 
 
 @value(frozen=True, slots=True, kw_only=True)
 class EventBuffered:
-    """An event was accepted before a step waits for it. An empty ``step_ref`` leaves it to whichever waits first."""
+    """An event was accepted before a step waits for it. An empty ``step_ref`` leaves it to the first one that waits."""
 
     event: str
     step_ref: str = ""
@@ -161,7 +161,10 @@ class TimerArmed:
 
 @value(frozen=True, slots=True, kw_only=True)
 class TimerFired:
-    """The timer of entry ``timer`` acted (``used``) or found its step finished or not begun; either way it is gone."""
+    """The timer of entry ``timer`` acted (``used``) or found its step finished or not started.
+
+    Either way it is gone.
+    """
 
     timer: int
     kind: TimerKind
@@ -185,11 +188,10 @@ class InstanceCompleted:
 
 @value(frozen=True, slots=True, kw_only=True)
 class InstanceFailed:
-    """``step_ref`` failed without an `error` arrow. All timers are cancelled; the other active steps are interrupted.
+    """``step_ref`` failed without an `error` transition.
 
-    ``kept_timers`` names the timers of ScheduleResume on all steps but the interrupted ones. RetryInstance arms them
-    again,
-    and every timer of a interrupted step.
+    All timers are cancelled, and the other active steps are interrupted. ``kept_timers`` names the timers of
+    ScheduleResume on all other steps. RetryInstance arms them again, and every timer of an interrupted step.
     """
 
     step_ref: str
@@ -206,9 +208,7 @@ class InstanceCancelled:
 
 @value(frozen=True, slots=True, kw_only=True)
 class InstanceRetried:
-    """The failed and the interrupted steps are active again; timers that were theirs are armed anew after this
-    entry.
-    """
+    """The failed and the interrupted steps are active again. Their timers are armed again after this entry."""
 
 
 Fact = (

@@ -1,7 +1,7 @@
-"""Why a command was refused: one class per reason, with the fields that a caller needs to hint the call.
+"""Rejections of commands: one class for each reason, with the fields that the error for the caller needs.
 
-`decide` returns a rejection; the runner raises it. Which status and reason each becomes on the wire is told in one
-table, ``perdure_server.api.errors``. (Not frozen: an exception's traceback must stay settable.)
+`decide` returns a rejection, and the command processor raises it. The table in ``perdure_server.api.errors`` maps each
+to a status and a reason. The classes are not frozen, since the traceback of an exception must be settable.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 
 class Rejection(Exception):
-    """A command that cannot be carried out. Nothing was changed."""
+    """The command was rejected. Nothing was changed."""
 
 
 @dataclass(unsafe_hash=True)
 class WorkflowNotFound(Rejection):
-    """``known`` are the names that there are; ``versions`` are this workflow's, where only the version is missing."""
+    """``known`` are the registered names. ``versions`` are those of this workflow if only the version is missing."""
 
     workflow: str
     version: int = 0
@@ -122,7 +122,7 @@ class AmbiguousEvent(Rejection):
 
 @dataclass(unsafe_hash=True)
 class StepAlreadyFinished(Rejection):
-    """The step has ended or was skipped. Where an event was brought, ``step_refs`` are those that still take it."""
+    """The step has ended or was skipped. If the call had an event, ``step_refs`` are the steps that still accept it."""
 
     instance_id: str
     step_ref: str
@@ -133,7 +133,7 @@ class StepAlreadyFinished(Rejection):
 
 @dataclass(unsafe_hash=True)
 class StepUnreachable(Rejection):
-    """The step will never begin. Where an event was brought, ``step_refs`` are those that still take it."""
+    """The step will never start. If the call had an event, ``step_refs`` are the steps that still accept it."""
 
     instance_id: str
     step_ref: str

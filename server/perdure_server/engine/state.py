@@ -1,8 +1,8 @@
-"""The state of one instance: what its facts add up to.
+"""The state of one instance, which its facts fold to.
 
-What lives here: frozen values and questions about them. What may not: changes (`evolve` makes them), choices
-(`decide` makes them), definitions, clocks. A step has an entry in ``steps`` from the moment it begins (or is
-skipped); before that it may have ``arrivals``. Each kind of step state carries only its own fields.
+Owns: frozen values. Must not: change them (`evolve` does), choose (`decide` does), or read definitions and clocks. A
+step has an entry in ``steps`` once it starts or is skipped. Before that it can have ``arrivals``. Each kind of step
+state has only its own fields.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from perdure_server.engine.value_type import value
 
 
 class InstanceState(enum.StrEnum):
-    """The states of DESIGN section 1. `COMPLETED` and `CANCELLED` are final; `FAILED` can be retried."""
+    """The states of an instance. `COMPLETED` and `CANCELLED` are final; `FAILED` can be retried."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -33,7 +33,7 @@ LIVE: Final = frozenset({InstanceState.PENDING, InstanceState.RUNNING, InstanceS
 
 @value(frozen=True, slots=True)
 class PayloadRef:
-    """Where a payload's body is: in the row of entry ``revision`` of the same instance."""
+    """A payload whose body is in the row of entry ``revision`` of the same instance."""
 
     revision: int
     info: PayloadInfo
@@ -136,7 +136,7 @@ class Interrupted:
 
 @value(frozen=True, slots=True)
 class Failed:
-    """The step whose failure no arrow took."""
+    """The step whose failure had no `error` transition."""
 
     started: int
     attempt: int
@@ -162,12 +162,12 @@ class Skipped:
 StepState = ActiveStep | Interrupted | Failed | Finished | Skipped
 
 BUSY: Final = (Queued, Running, BackingOff)
-"""Tasks that are to run, run, or will run again."""
+"""Tasks that are queued, run, or will run again."""
 
 RESTING: Final = (Waiting, Sleeping)
 
-OVER: Final = (Finished, Skipped)
-"""Steps that nothing can happen to any more."""
+ENDED: Final = (Finished, Skipped)
+"""Steps that have ended. They never change again."""
 
 ACTIVE: Final = (*BUSY, *RESTING)
 """Tuples, because `isinstance` takes one much faster than a union, and asks for each step at every fact."""
@@ -203,12 +203,12 @@ class State:
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing can happen to the instance any more."""
+        """True if the instance can never change again."""
         return self.status in FINAL
 
     @property
     def is_live(self) -> bool:
-        """Whether the instance is under way: it holds its business key and pins its definition."""
+        """True if the instance has not ended: it holds its business key and pins its definition."""
         return self.status in LIVE
 
     def reference(self, timer_revision: int) -> str:

@@ -1,14 +1,12 @@
-"""What a store is: the protocol that every database behind perdure meets, and the values that cross it.
+"""The `Store` protocol, which every database of perdure implements, and its values.
 
-A store keeps what it is given and decides nothing. Its one writing verb for instances is `Store.commit`: a batch of
-changes, each of one instance, each atomic and conditional on the instance's revision and on its guards; one loser
-never fails its neighbours. `tests/contract` is the exported suite that every store passes.
+A store decides nothing. Its one method that changes instances is `Store.commit`: a batch of changes, each of one
+instance, each atomic and conditional on the instance's revision and on its guards. A change that conflicts does not
+affect the others. `tests/contract` is the suite that every store passes.
 
-Drivers' errors end here: a store raises `StoreUnavailableError` (nothing happened), `CommitUnknownError` (a commit
-may or may
-not have happened), `CommitQueueFullError` (it is asked faster than it answers), `NewerFormatError` (a newer version
-wrote the row),
-`CannotOpenError` from `Store.open`, `BackupExistsError` and `BackupFailedError` from `Store.back_up`, and nothing else.
+Errors of drivers end here. A store raises `StoreUnavailableError`, `CommitUnknownError`, `CommitQueueFullError`,
+`NewerFormatError`, `UnreadableRecordError`, `CannotOpenError` from `Store.open`, `BackupExistsError` and
+`BackupFailedError` from `Store.back_up`, and no other error.
 """
 
 from __future__ import annotations
@@ -24,23 +22,23 @@ from perdure_server.engine.value_type import value
 
 
 class StoreError(Exception):
-    """The database did not do what was asked. The message is for operators and carries no payload."""
+    """A failure of the database. The message is for operators and has no payload in it."""
 
 
 class StoreUnavailableError(StoreError):
-    """The database cannot be reached or refused the work. Nothing was changed; trying again is safe."""
+    """The database cannot be reached or rejected the work. Nothing was changed. A retry is safe."""
 
 
 class CommitUnknownError(StoreError):
-    """The database went away during a commit. It may have happened; only a read or a request id can tell."""
+    """A commit failed and may or may not have been applied. A read, or a retry with the request ID, finds out."""
 
 
 class CommitQueueFullError(StoreError):
-    """More waits for the database than is let wait. Nothing was changed; trying again later is safe."""
+    """The queue of changes is full. Nothing was changed. A later retry is safe."""
 
 
 class NewerFormatError(StoreError):
-    """A newer version of the server wrote this row, in a way that this version cannot read."""
+    """A newer version of the server wrote this record in a way that this version cannot read."""
 
 
 class UnreadableRecordError(StoreError):
@@ -60,11 +58,11 @@ class InvalidChangeError(StoreError):
 
 
 class CannotOpenError(StoreError):
-    """The database cannot be opened as it is. The message says what to do about it."""
+    """The database cannot be opened as it is. The message says how to fix that."""
 
 
 class DatabaseInUseError(CannotOpenError):
-    """Another process has the database, which only one may have. ``path`` says which."""
+    """Another process has the database at ``path`` open, and only one can."""
 
     def __init__(self, path: str) -> None:
         super().__init__(
@@ -123,7 +121,7 @@ class RequestKey:
 
 @value(frozen=True, slots=True)
 class RequestRecord:
-    """A request that took effect: the digest of its canonical fields, and the first response as JSON."""
+    """A request that took effect: the digest of its canonical fields and the first response, as JSON."""
 
     key: RequestKey
     digest: str
@@ -161,7 +159,7 @@ class TaskRow:
 
 
 Code: TypeAlias = Mapping[tuple[str, int], frozenset[str]]
-"""The steps that somebody has code for, by (workflow, version)."""
+"""Steps that an executor has code for, by (workflow, version)."""
 
 
 class StepKey(NamedTuple):
@@ -240,7 +238,7 @@ class Change:
 
 
 class ConflictKind(enum.StrEnum):
-    """What a change lost against."""
+    """The reason of a conflict."""
 
     REVISION = "revision"
     """Another change came first (or the instance exists already, for an ``expected_revision`` of 0)."""
@@ -261,8 +259,10 @@ class Committed:
 
 @value(frozen=True, slots=True)
 class Conflict:
-    """The change was not made. Where several kinds hold, the first in the order of REQUEST, REVISION, BUSINESS_KEY,
-    DEFINITION, GUARD is told (that is the order in which StartInstance is checked).
+    """The change was not applied.
+
+    If several kinds apply, ``kind`` is the first of REQUEST, REVISION, BUSINESS_KEY, DEFINITION, GUARD. StartInstance
+    is checked in this order.
     """
 
     kind: ConflictKind
@@ -270,22 +270,22 @@ class Conflict:
 
 @value(frozen=True, slots=True)
 class InvalidChange:
-    """The change alone was refused for what is in it, by a rule of the database that no other kind names.
+    """The database rejected this change alone because of its values.
 
-    It is a defect of the server, never a race. ``reason`` carries no payload.
+    This is a defect of the server, never a race. ``reason`` has no payload in it.
     """
 
     reason: str
 
 
 CommitResult = Committed | Conflict
-"""What can become of a sound change."""
+"""Result of a valid change."""
 COMMITTED: Final = Committed()
 
 
 @value(frozen=True, slots=True)
 class StoredInstance:
-    """An instance as it stands in the database, with the bodies of its payloads by revision.
+    """An instance as it is in the database, with the bodies of its payloads by revision.
 
     Both are read in one snapshot. ``payloads[1]`` is the input context.
     """
@@ -317,7 +317,7 @@ class DefinitionSummary:
 
 
 class DefinitionResult(enum.StrEnum):
-    """What `Store.put_definition` did."""
+    """Result of `Store.put_definition`."""
 
     STORED = "stored"
     UNCHANGED = "unchanged"
@@ -388,7 +388,7 @@ class LiveDefinition:
 
 @value(frozen=True, slots=True)
 class TimerCursor:
-    """The place in a list of timers, soonest first."""
+    """Position in a list of timers, soonest first."""
 
     due_at: int
     instance_id: str
@@ -396,14 +396,14 @@ class TimerCursor:
 
 
 class Store(Protocol):
-    """Durable storage of instances. All methods may be called from one event loop at once.
+    """Durable storage of instances. The methods can be called concurrently from one event loop.
 
-    Every read sees every commit that was answered before it. Methods raise `StoreUnavailableError`; `commit` also
+    Every read sees every commit that returned before it. Methods raise `StoreUnavailableError`, and `commit` also
     `CommitUnknownError`.
     """
 
     shared: bool
-    """Whether other processes may write at the same time: a cached state may be stale."""
+    """True if other processes can write at the same time, so that a cached state can be stale."""
 
     def now_ms(self) -> int:
         """Return the clock that counts for every due time, in milliseconds since the epoch."""
@@ -414,7 +414,7 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None:
-        """Finish what was accepted and disconnect. May be called twice."""
+        """Finish the accepted work and disconnect. Can be called twice."""
         ...
 
     def healthy(self) -> bool:
@@ -446,10 +446,10 @@ class Store(Protocol):
     # --- instances -------------------------------------------------------------------------------------------
 
     async def commit(self, changes: Sequence[Change]) -> Sequence[CommitResult | InvalidChange]:
-        """Make the changes durable, each for itself; the outcomes stand in the same order.
+        """Make the changes durable, each on its own. Returns the results in the same order.
 
-        At most one change of a batch belongs to an instance. Where two changes of a batch want the same request key
-        or business key, the first one gets it. When this returns, the winners survive a crash.
+        At most one change of a batch belongs to an instance. If two changes of a batch have the same request key or
+        business key, the first one gets it. Once this returns, the committed changes survive a crash.
 
         A change that creates an instance, or retries one, is a Conflict of kind `DEFINITION` unless the stored
         definition has the digest in its state.
@@ -511,11 +511,11 @@ class Store(Protocol):
     async def list_timers(
         self, instance_id: str, *, limit: int, after: TimerCursor | None = None
     ) -> Sequence[TimerRow]:
-        """Return pending timers, soonest first; of every instance where ``instance_id`` is empty."""
+        """Return pending timers, soonest first, of all instances if ``instance_id`` is empty."""
         ...
 
     async def next_timer_due_at(self) -> int | None:
-        """Return when the soonest pending timer is due."""
+        """Return the due time of the soonest pending timer, None if there is none."""
         ...
 
     # --- tasks -----------------------------------------------------------------------------------------------
@@ -529,7 +529,7 @@ class Store(Protocol):
         ...
 
     async def owned_tasks(self, owner: str) -> Sequence[TaskRow]:
-        """Return the tasks that ``owner`` runs, by the database's word."""
+        """Return the tasks that ``owner`` runs according to the database."""
         ...
 
     # --- crash loops -----------------------------------------------------------------------------------------
@@ -573,9 +573,12 @@ class Store(Protocol):
         ...
 
     async def heartbeat(self, replica_id: str, *, lease_ms: int) -> bool:
-        """Prolong the lease. False: it had ended already; the process must go on under a new id."""
+        """Extend the lease. Returns False if it has ended. The process must then continue under a new ID."""
         ...
 
     async def end_replica(self, replica_id: str) -> None:
-        """Give up the lease at once: what the replica owns is free. This makes the stop of its process a clean one."""
+        """End the lease at once, which frees everything that the replica owns.
+
+        The stop of its process is then a clean one.
+        """
         ...

@@ -225,7 +225,7 @@ def test_a_task_cannot_return_the_reserved_events_that_it_has_arrows_for() -> No
     assert instance.output("work") == {
         "type": "UndeclaredEvent",
         "message": "the step returned the event 'timeout', which is none of ['done']; "
-        "return one of these, or give `on` an arrow for it",
+        "return one of these, or add a transition for it to `on`",
         "attempts": 1,
     }
 

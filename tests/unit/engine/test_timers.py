@@ -260,7 +260,7 @@ def test_a_wait_that_times_out_without_a_timeout_arrow_fails() -> None:
     assert instance.event("answer") == "error"
     assert instance.output("answer") == {
         "type": "WaitTimeout",
-        "message": "no event came within 50 ms, and the step has no timeout arrow",
+        "message": "no event came within 50 ms, and the step has no timeout transition",
         "attempts": 0,
     }
 

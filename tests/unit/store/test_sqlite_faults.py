@@ -143,12 +143,12 @@ async def test_every_writing_method_says_unavailable(store: SqliteStore, faults:
 
 async def test_a_log_that_cannot_be_copied_is_copied_later(store: SqliteStore, faults: Faults) -> None:
     state = await started(store)
-    writer = store._writer
+    writer = store._database._writer
     assert writer is not None
     faults.on_write = faults.on_sync = full()
-    await writer.submit(store._copy_log)
+    await writer.submit(store._database._copy_log)
     faults.on_write = faults.on_sync = None
-    await writer.submit(store._copy_log)
+    await writer.submit(store._database._copy_log)
     assert await store.load(state.instance_id) == state
 
 

@@ -24,7 +24,7 @@ from perdure_server.store.protocol import (
     InstanceFilter,
 )
 from perdure_server.store.sqlite import SqliteStore, migrate
-from perdure_server.store.sqlite import store as store_module
+from perdure_server.store.sqlite import database as database_module
 from perdure_server.store.sqlite.connection import connect_writer
 from perdure_server.store.sqlite.list_query import list_query
 from perdure_server.store.sqlite.offline import open_offline
@@ -363,7 +363,7 @@ def test_rows_are_cut_into_statements_and_padded() -> None:
 async def test_the_log_does_not_grow_without_bound(
     store: SqliteStore, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "WAL_PAGES_MAX", 100)
+    monkeypatch.setattr(database_module, "WAL_PAGES_MAX", 100)
     largest = 0
     for _ in range(60):
         states = [a_state() for _ in range(20)]

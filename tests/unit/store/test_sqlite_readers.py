@@ -34,7 +34,7 @@ class Busy:
 
 async def test_a_list_that_takes_long_holds_up_no_other_read_and_no_commit(store: SqliteStore) -> None:
     state = a_state()
-    list_under_way = Busy(store._lister)
+    list_under_way = Busy(store._database._lister)
     await list_under_way.reached()
 
     async with asyncio.timeout(60):
@@ -49,11 +49,11 @@ async def test_a_list_that_takes_long_holds_up_no_other_read_and_no_commit(store
 
 async def test_a_read_that_nobody_waits_for_any_more_is_not_begun(store: SqliteStore) -> None:
     began = []
-    list_under_way = Busy(store._lister)
+    list_under_way = Busy(store._database._lister)
     await list_under_way.reached()
-    assert store._lister is not None
-    left = store._lister.submit(lambda _connection: began.append("left"))
-    kept = store._lister.submit(lambda _connection: began.append("kept"))
+    assert store._database._lister is not None
+    left = store._database._lister.submit(lambda _connection: began.append("left"))
+    kept = store._database._lister.submit(lambda _connection: began.append("kept"))
 
     left.cancel()
     await list_under_way.let_go()

@@ -143,7 +143,7 @@ class _Copy:
             )  # another server does not take it for abandoned
 
     def start(self, source: apsw.Connection, *, snapshot: bool) -> None:
-        """Begin to copy, with ``snapshot`` in a read transaction that lasts until `finish`."""
+        """Start to copy, with ``snapshot`` in a read transaction that lasts until `finish`."""
         with _failures(self._path):
             if snapshot:
                 source.execute("BEGIN")

@@ -7,7 +7,7 @@ differs, the store is fenced: the result of that write is unknown and all later 
 the files open. They hold all data, reads work, and a backup over an open connection saves everything.
 
 Another program can also write into the files, such as ``cp`` of an older copy over the database or ``truncate`` of its
-log. Nobody but SQLite changes the main file, and only while it copies the log, so any other change is examined. The
+log. Only SQLite changes the main file, and only while it copies the log, so any other change is examined. The
 log never gets shorter than its index says. Nothing can be saved from such files, so later writes are rejected.
 
 The descriptors are compared as well. Code in the process that closes a descriptor of SQLite, such as one that it closed

@@ -1,7 +1,7 @@
 """A database that no server has open, read without changing a byte of it, for `perdure db check` and `db backup`.
 
 Owns: opening, the checks of the file's structure, and rows as they are stored. Must not: judge what a row means
-(`runtime.integrity` compares rows with histories).
+(`runtime.integrity_check` compares rows with histories).
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class OfflineDatabase:
         self._record = record
 
     def structure_problems(self, limit: int) -> Iterator[str]:
-        """Yield what is wrong with pages, indexes, the schema, and rows that belong to nothing.
+        """Yield problems of pages, indexes and the schema, and rows without an instance.
 
         ``limit`` is the maximum for each kind of problem.
         """

@@ -1,7 +1,7 @@
-"""From changes to flat sequences of parameters, one per set-based statement.
+"""Encoding of changes as flat sequences of parameters, one for each set-based statement.
 
-This runs on the event loop's side, so that the writer thread finds everything laid out. What lives here: what goes
-into which column. What may not: connections.
+This runs on the event loop, so that the writer thread only executes statements. Owns: the mapping to columns. Must not:
+use connections.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _values() -> Values:
 @dataclass(slots=True)
 class Batch:
     """The parameters of a batch's statements. Each field belongs to the statement of its name in ``queries.sql``
-    (``instances`` to ``write_instances`` and so on; ``replicas`` maps a replica to the changes it stands behind).
+    (``instances`` to ``write_instances`` and so on). ``replicas`` maps a replica to the changes that need its lease.
     """
 
     conditions: Values = field(default_factory=_values)
@@ -44,7 +44,7 @@ class Batch:
 
 
 def encode(changes: Sequence[Change]) -> Batch:
-    """Lay out a batch. A change is known by its place in it."""
+    """Encode a batch. The number of a change is its index."""
     batch = Batch()
     for number, change in enumerate(changes):
         _encode(batch, number, change)

@@ -1,9 +1,10 @@
-"""The transactions of the writer thread: batches of changes, and the few others that must look before they write.
+"""The transactions of the writer thread.
 
-Theory of operation. A batch is one ``BEGIN IMMEDIATE`` transaction of a constant number of statements: find the
-changes that lose, write the others, all of them at once. Should a row break a rule of the database itself, which no
-sound change does, the batch starts over one change at a time, each in a savepoint, so that only the broken one is
-refused. What lives here: transactions and their errors. What may not: encoding, threads.
+Theory of operation. A batch is one ``BEGIN IMMEDIATE`` transaction with a constant number of statements: find the
+changes that conflict, then write all others at once. If a row breaks a constraint of the database, which no valid
+change does, the batch runs again one change at a time, each in a savepoint, so that only the invalid one is rejected.
+
+Owns: transactions and their errors. Must not: encode rows or use threads.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _WRITES: Final[tuple[tuple[Rows, Callable[[Batch], list[Any]]], ...]] = (
     (rows("write_history"), lambda batch: batch.history),
     (rows("write_payloads"), lambda batch: batch.payloads),
     (rows("write_requests"), lambda batch: batch.requests),
-    # Removals first: a change may put a row in the place of one that it removes.
+    # Removals first: a change can replace a row that it removes.
     (rows("remove_timers"), lambda batch: batch.timers_removed),
     (rows("write_timers"), lambda batch: batch.timers),
     (rows("remove_tasks"), lambda batch: batch.tasks_removed),
@@ -137,10 +138,11 @@ def _write(connection: apsw.Connection, batch: Batch) -> None:
 
 @contextmanager
 def transaction(connection: apsw.Connection) -> Iterator[None]:
-    """A transaction that may write. Leaving it commits; an error inside rolls back.
+    """Run the block in a write transaction. Commits on success and rolls back on any exception.
 
-    Raises what the block raised; of COMMIT's own errors, `StoreUnavailableError` where nothing can have happened and
-    `CommitUnknownError` where that cannot be told.
+    Raises:
+        StoreUnavailableError: COMMIT failed and the transaction was not applied.
+        CommitUnknownError: COMMIT failed and the transaction may have been applied.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
