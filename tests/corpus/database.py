@@ -1,7 +1,7 @@
 """A recorded database: the workflows of its instances, and the script that records it.
 
 The file is a backup of a served database, so it has running attempts and the lease of a replica, like the files that a
-killed server leaves. Its clock stands at `RECORDED_AT_MS`.
+killed server leaves. The time in it is `RECORDED_AT_MS`.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ STATES: Final = {
 
 @asynccontextmanager
 async def served(path: Path, *, at_ms: int) -> AsyncIterator[tuple[Core, InProcessClient]]:
-    """Serve a database in this process while its clock stands at ``at_ms``. One async step runs at a time."""
+    """Serve a database in this process at the fixed time ``at_ms``. One async step runs at a time."""
     clock = VirtualClock(at_ms)
     core = Core(SqliteStore(str(path), clock=clock.now_ms), WORKFLOWS, clock=clock, max_async_steps=1)
     await core.start()

@@ -74,7 +74,7 @@ def plain(value: Any) -> Any:
 
 
 def differences(recorded: Any, found: Any, where: str = "state") -> Iterator[str]:
-    """What of a recorded state is not as it was."""
+    """Yield the differences of a state from the recorded one."""
     if isinstance(recorded, dict) and isinstance(found, dict):
         # An object may have got new fields; a mapping of steps or timers may not have got new members.
         if "_" not in recorded and recorded.keys() != found.keys():

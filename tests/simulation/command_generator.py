@@ -1,4 +1,4 @@
-"""Random commands for one instance, likely and absurd alike; choices comes from a seed or from Hypothesis."""
+"""Random commands for one instance, likely and absurd ones. The choices come from a seed or from Hypothesis."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXECUTORS = ("e1", "e2")
 
 
 class Choices(Protocol):
-    """Where choices come from."""
+    """A source of choices."""
 
     def pick(self, options: Sequence[T]) -> T:
         """One of several; the first ones are the simpler ones."""
@@ -66,7 +66,7 @@ def random_grant(choices: Choices, graph: WorkflowGraph) -> Grant:
 
 
 def random_command(choices: Choices, graph: WorkflowGraph, state: State, now: int) -> Command:
-    """Any command: its kind by choices, its fields often those that make sense and sometimes nonsense."""
+    """Return a random command. Its fields are often valid and sometimes not."""
     return choices.pick(_MAKERS)(choices, graph, state, now)
 
 

@@ -1,4 +1,4 @@
-"""What each command deserves, by the judge's model: the name of a rejection, or to be carried out."""
+"""Expected results of commands by the reference model: the name of a rejection, or none."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from simulation.reference_model import (
 
 
 def expected_rejection(model: ReferenceModel, command: Command, grant: Grant) -> str:
-    """The name of the rejection that a command deserves; empty where it is to be carried out."""
+    """Return the name of the expected rejection, empty if the command must be executed."""
     live = model.status in {InstanceState.PENDING, InstanceState.RUNNING}
     match command:
         case commands.CancelInstance():
@@ -51,7 +51,7 @@ def _resume_rejection(model: ReferenceModel, command: commands.Resume) -> str:
     accepting = [ref for ref in steps if event in steps[ref].events and command.step_ref in {"", ref}]
     waiting = [ref for ref in accepting if model.phase.get(ref) == WAITING]
     busy = [ref for ref in accepting if model.phase.get(ref) in {READY, RUNNING, BACKOFF}]
-    later = [ref for ref in accepting if model.tokens.can_begin(ref)]
+    later = [ref for ref in accepting if model.tokens.can_start(ref)]
     if len(waiting) > 1:
         return "AmbiguousEvent"
     if not waiting and not busy and not later:
@@ -80,7 +80,7 @@ def _schedule_rejection(model: ReferenceModel, ref: str) -> str:
         return "StepHasNoTimeout"
     if model.phase.get(ref) in {FINISHED, SKIPPED}:
         return "StepAlreadyFinished"
-    if model.phase.get(ref) not in ACTIVE and not model.tokens.can_begin(ref):
+    if model.phase.get(ref) not in ACTIVE and not model.tokens.can_start(ref):
         return "StepUnreachable"
     return "TooManyTimers" if sum(timer.client_requested for timer in model.timers.values()) >= 1_000 else ""
 

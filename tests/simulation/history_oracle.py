@@ -1,9 +1,8 @@
-"""The judge of histories: follows every commit of one instance and objects to what the design does not allow.
+"""The oracle of histories: follows every commit of one instance and raises if the design does not allow it.
 
-It compares the engine's decisions with the model (``simulation.reference_model``) and with what a command deserves
-(``simulation.expected_results``). What may not live here: how commands come about (``simulation.world``), and any
-choice of the
-engine.
+It compares the engine's decisions with the reference model (``simulation.reference_model``) and with the expected
+results of commands (``simulation.expected_results``). Must not: generate commands (``simulation.world`` does), or use a
+choice of the engine.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ _RESULTS = (commands.FinishTask, commands.SuspendTask, commands.FailTask, comman
 
 @dataclass
 class Snapshot:
-    """What executors and alarms have to do, as the model says at one moment."""
+    """The work of executors and timers at one moment, by the reference model."""
 
     ready: set[str]
     runs: set[tuple[str, int, str]]
@@ -86,7 +85,7 @@ class HistoryOracle:
     # --- a commit --------------------------------------------------------------------------------------------
 
     def rejected(self, command: Command, grant: Grant, before: State, rejection: Rejection) -> None:
-        """A command was refused: for the right reason, and nothing changed, not even inside the state."""
+        """Check a rejection: it has the right reason, and nothing changed, not even inside the state."""
         self._check_rejection(command, grant, type(rejection).__name__)
         if before != self.state:
             broken("a rejection changes nothing", f"{before} is not {self.state}")
@@ -138,7 +137,7 @@ class HistoryOracle:
     def _check_rejection(self, command: Command, grant: Grant, given: str) -> None:
         deserved = expected_rejection(self.model, command, grant)
         if given != deserved:
-            broken("refused for what is wrong, and only then", f"{command}: {given!r}, not {deserved!r}")
+            broken("rejected for what is wrong, and only then", f"{command}: {given!r}, not {deserved!r}")
 
     # --- after the commit ------------------------------------------------------------------------------------
 
@@ -189,7 +188,7 @@ class HistoryOracle:
     def _check_effects(
         self, command: Command | StartInstance, decision: Decision, before: Snapshot, after: Snapshot
     ) -> None:
-        # Who brought the result itself need not be told to stop.
+        # The attempt that reported the result does not have to be stopped.
         own = command.step_ref if isinstance(command, _RESULTS) else ""
         expected: Counter[object] = Counter()
         expected.update(fx.StopTask(*run) for run in before.runs - after.runs if run[0] != own)

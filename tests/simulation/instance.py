@@ -1,4 +1,4 @@
-"""One instance under test: carries commands out one after the other, under the eyes of the judge."""
+"""One instance under test: carries commands out one after the other, checked by the oracle."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Instance:
         self.last = decision
 
     def attempt(self, command: Command, grant: Grant = NO_GRANT) -> Decision | Rejection:
-        """Carry a command out, or be refused."""
+        """Carry a command out, or be rejected."""
         before = self.state
         result = engine.decide(self.graph, before, command, grant)
         if isinstance(result, Decision):
@@ -71,8 +71,8 @@ class Instance:
         assert isinstance(result, Decision), result
         return result
 
-    def refused(self, kind: type[R], command: Command, grant: Grant = NO_GRANT) -> R:
-        """The rejection of a command that must be refused for this reason."""
+    def rejected(self, kind: type[R], command: Command, grant: Grant = NO_GRANT) -> R:
+        """The rejection of a command that must be rejected for this reason."""
         result = self.attempt(command, grant)
         assert isinstance(result, kind), result
         return result
@@ -155,8 +155,8 @@ class Instance:
         return {ref for ref, step in self.state.steps.items() if isinstance(step, st.ACTIVE)}
 
     @property
-    def begun(self) -> list[str]:
-        """Every step that has begun, in the order of the history."""
+    def started(self) -> list[str]:
+        """Every step that has started, in the order of the history."""
         return [
             entry.fact.step_ref for entry in self.oracle.history if isinstance(entry.fact, facts.StepStarted)
         ]
@@ -195,7 +195,7 @@ class Instance:
                 self._fire_when_due(self.timer_of(self.graph.start, TimerKind.START))
                 continue
             if not self.active:
-                broken("an instance can always go on", self.state)
+                broken("an instance can always continue", self.state)
             self._nudge(min(self.active))
         broken("an instance can always be driven to its end", self.state)
 

@@ -1,6 +1,6 @@
 """Lives of instances under crashes, early and late alarms, lost tasks, stale results and repeated calls.
 
-``PERDURE_SIMULATION_SEEDS`` says how many seeds (2,000 by default), ``PERDURE_SIMULATION_FIRST`` with which to begin. A
+``PERDURE_SIMULATION_SEEDS`` says how many seeds (2,000 by default), ``PERDURE_SIMULATION_FIRST`` with which to start. A
 failure names its seed; ``simulation.world.live(seed)`` shows it again.
 """
 
@@ -21,7 +21,7 @@ SHARES = 8
 
 @pytest.mark.timeout(0 if SEEDS > 2_000 else 120)
 @pytest.mark.parametrize("share", range(SHARES))
-def test_every_promise_of_the_engine_holds_for_every_seed(share: int) -> None:
+def test_every_promise_of_the_engine_holds_indefinitelyy_seed(share: int) -> None:
     for seed in range(FIRST + share, FIRST + SEEDS, SHARES):
         live(seed)
 

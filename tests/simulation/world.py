@@ -3,7 +3,7 @@
 One seed makes one life of one instance on a random graph. The world keeps what a database would keep (entries,
 requests) apart from what a process holds (alarms, offers, who runs what), and a crash takes the second at any of the
 three points of a call: before its commit, between commit and effects, before its answer. Two ledgers are written on
-the side: what clients were told, and which attempts really ran. ``simulation.history_oracle`` follows each commit;
+the side: the responses to clients, and the attempts that really ran. ``simulation.history_oracle`` follows each commit;
 the ledgers
 are judged here at the end.
 """
@@ -31,10 +31,10 @@ from simulation.instance import START_MS, body
 from simulation.reference_model import RuleBrokenError, broken
 
 ACTIONS: Final = 60
-"""How many things happen before the world calms down and the instance is let end."""
+"""Number of random actions before the instance is left to end."""
 
 CALMING_MAX: Final = 600
-"""How many more it may take then; a graph of twelve steps needs far less."""
+"""Maximum number of actions after that. A graph of twelve steps needs far less."""
 
 CRASH_SHARE: Final = 0.04
 CRASH_LOOP_SHARE: Final = 0.15
@@ -43,12 +43,12 @@ REPEAT_SHARE: Final = 0.2
 
 
 class Crashed(Exception):
-    """The process died. Whoever asked got no answer."""
+    """The process died. The caller gets no response."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """A line of the clients' ledger: ``revision`` is what an OK said, None for a refusal."""
+    """A line of the clients' ledger: ``revision`` is what an OK said, None for a rejection."""
 
     request_id: str
     command: Command | StartInstance
@@ -57,7 +57,7 @@ class Call:
 
 @dataclass
 class Process:
-    """What dies in a crash."""
+    """The memory that a crash loses."""
 
     name: str
     alarms: dict[int, int] = field(default_factory=dict)
@@ -105,13 +105,13 @@ class World:
             self._call(command)
         actions = ACTIONS
         while actions > 0:
-            # Little is left to be seen after the end; but what comes late must be refused.
+            # Little is left to be seen after the end; but what comes late must be rejected.
             actions -= 10 if self.state.is_final else 1
             if self.rng.random() < 0.03:
                 self._crash()
             self._act()
         self._calm_down()
-        self._judge_ledgers()
+        self._check_ledgers()
 
     def _act(self) -> None:
         self.now += self.choices.pick([0, 0, 1, 5, 30, 200])
@@ -216,7 +216,7 @@ class World:
                 broken("a repeat gets the first answer", f"{command}: {told}, then {again}")
 
     def _send(self, command: Command | StartInstance, grant: Grant) -> int | type[Crashed] | None:
-        """The revision of an OK, None for a refusal, `Crashed` for no answer."""
+        """The revision of an OK, None for a rejection, `Crashed` for no answer."""
         key = type(command).__name__, getattr(command, "request_id", "")
         if key in self.requests:
             return self.requests[key]
@@ -282,7 +282,7 @@ class World:
         )
 
     def _answer(self) -> None:
-        """An attempt ends somehow, be it one that nobody waits for any more."""
+        """An attempt ends, possibly one whose result no longer counts."""
         if not self.runs:
             return
         ref, attempt = self.choices.pick(sorted(self.runs))
@@ -412,8 +412,8 @@ class World:
                 self._ring()
         broken("an instance can always be driven to its end", self.state)
 
-    def _judge_ledgers(self) -> None:
-        """What clients were told is in the history, once each and in order; what ended has really run."""
+    def _check_ledgers(self) -> None:
+        """Check that responses are in the history, once each and in order, and that steps that ended have run."""
         at = {entry.request_id: entry.revision for entry in self.entries if entry.request_id}
         times = Counter(entry.request_id for entry in self.entries if entry.request_id)
         if any(count > 1 for count in times.values()):

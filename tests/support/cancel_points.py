@@ -83,7 +83,7 @@ def assert_nothing_left(before: Left, what: str) -> None:
     until = time.monotonic() + SETTLED_SECONDS_MAX
     while (after := Left.now()) != before and time.monotonic() < until:
         gc.collect()  # gRPC closes what belongs to a server or a channel once that is collected
-        time.sleep(0.005)  # no event tells that the kernel has removed a thread
+        time.sleep(0.005)  # no event signals that the kernel has removed a thread
     # Not compared with `==` inside the assertion: a rewritten one of 3.11 fails on deep stacks.
     if after != before:
         raise AssertionError(f"{what}: {before} became {after}")

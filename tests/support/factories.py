@@ -23,11 +23,11 @@ from perdure_server.store.protocol import (
 )
 
 T0 = 1_700_000_000_000
-"""When tests begin, in milliseconds since the epoch."""
+"""Start time of tests, in milliseconds since the epoch."""
 
 STEPS = frozenset({"validate", "charge", "reserve"})
 ORDER: Code = {("order", 1): STEPS}
-"""What is asked for by somebody with code for the steps that tests make tasks of."""
+"""The steps of the tasks that tests create."""
 
 _numbers = itertools.count(1)
 

@@ -1,6 +1,6 @@
-"""The engine over random graphs and random commands: it never raises, and the judge never objects.
+"""The engine over random graphs and random commands: it never raises, and the oracle finds no broken rule.
 
-What the judge holds the engine to stands in ``simulation.history_oracle``, ``simulation.reference_model``,
+The rules are in ``simulation.history_oracle``, ``simulation.reference_model``,
 ``simulation.expected_results``: fold
 equals state, gapless revisions, each step at most once, right rejections, timers, inbox, effects, grants, sizes.
 """

@@ -1,6 +1,6 @@
 """The proof before each response that the files of a database are still the open ones, in one process."""
 
-# ruff: noqa: ASYNC220, ASYNC221, ASYNC222, ASYNC230, ASYNC240, SIM115 - a test may look at its own few files while its loop stands still
+# ruff: noqa: ASYNC220, ASYNC221, ASYNC222, ASYNC230, ASYNC240, SIM115 - a test may look at its own few files while its loop does not run
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from support.factories import a_change, a_definition, a_request, a_state
 
 
 class GatedStore(SqliteStore):
-    """A store whose commits wait for the test to let them through, and may be told to fail."""
+    """A store whose commits wait for the test to let them through, and can be made to fail."""
 
     def __init__(self) -> None:
         super().__init__(None)
@@ -65,7 +65,7 @@ async def store() -> AsyncIterator[GatedStore]:
 
 
 async def held(store: GatedStore, committer: GroupCommitter) -> asyncio.Future[CommitResult]:
-    """Put one change into a commit that stands at the gate, so that all others gather."""
+    """Put one change into a commit that is held at the gate, so that all others queue."""
     store.hold()
     first = committer.submit(a_change(a_state()))
     await store.entered.wait()
@@ -176,7 +176,7 @@ async def test_a_failing_commit_fails_its_batch_and_no_other(store: GatedStore, 
     assert await later == COMMITTED
 
 
-async def test_a_refused_change_fails_alone(store: GatedStore) -> None:
+async def test_a_rejected_change_fails_alone(store: GatedStore) -> None:
     committer = GroupCommitter(store)
     broken = committer.submit(a_change(a_state(workflow="\ud800")))
     neighbour = committer.submit(a_change(a_state()))
@@ -185,7 +185,9 @@ async def test_a_refused_change_fails_alone(store: GatedStore) -> None:
     assert await neighbour == COMMITTED
 
 
-async def test_a_cancelled_future_that_waits_is_withdrawn_and_its_neighbours_go_on(store: GatedStore) -> None:
+async def test_a_cancelled_future_that_waits_is_withdrawn_and_its_neighbours_continue(
+    store: GatedStore,
+) -> None:
     committer = GroupCommitter(store)
     first = await held(store, committer)
     withdrawn_state = a_state()
@@ -197,7 +199,7 @@ async def test_a_cancelled_future_that_waits_is_withdrawn_and_its_neighbours_go_
     assert await store.load(withdrawn_state.instance_id) is None
 
 
-async def test_a_cancelled_future_whose_commit_is_under_way_disturbs_nobody(store: GatedStore) -> None:
+async def test_a_cancelled_future_whose_commit_is_running_does_not_affect_others(store: GatedStore) -> None:
     committer = GroupCommitter(store)
     store.hold()
     cancelled_state = a_state()
@@ -210,7 +212,7 @@ async def test_a_cancelled_future_whose_commit_is_under_way_disturbs_nobody(stor
     assert await store.load(cancelled_state.instance_id) == cancelled_state
 
 
-async def test_a_full_queue_refuses_more_and_recovers(
+async def test_a_full_queue_rejects_more_and_recovers(
     store: GatedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group_commit, "QUEUE_CHANGES_MAX", 3)
@@ -225,7 +227,7 @@ async def test_a_full_queue_refuses_more_and_recovers(
 
 
 @pytest.mark.parametrize(("letter", "count"), [("x", 6_000), ("😀", 1_500)])
-async def test_a_queue_full_of_bytes_refuses_more_and_recovers(
+async def test_a_queue_full_of_bytes_rejects_more_and_recovers(
     letter: str, count: int, store: GatedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group_commit, "QUEUE_BYTES_MAX", 10_000)
@@ -240,7 +242,7 @@ async def test_a_queue_full_of_bytes_refuses_more_and_recovers(
     assert await committer.submit(a_change(a_state(), payloads={1: large})) == COMMITTED
 
 
-async def test_closing_answers_what_was_accepted_and_refuses_more(store: GatedStore) -> None:
+async def test_closing_answers_what_was_accepted_and_rejects_more(store: GatedStore) -> None:
     committer = GroupCommitter(store)
     accepted = [await held(store, committer), committer.submit(a_change(a_state()))]
     closing = asyncio.ensure_future(committer.close())

@@ -107,16 +107,16 @@ def test_damage_before_two_more_transactions_is_found_wherever_it_is(made: Log, 
             assert is_damaged(log), f"a byte at {at} of {made.ends}"
 
 
-def test_a_torn_last_transaction_is_no_damage(made: Log, tmp_path: Path) -> None:
+def test_a_torn_last_transaction_is_not_damage(made: Log, tmp_path: Path) -> None:
     rng = random.Random(2)
-    begin, end = made.ends[-2], made.ends[-1]
+    first, end = made.ends[-2], made.ends[-1]
     old = random.Random(3).randbytes(end)
     for _ in range(60):
         with copied(made, tmp_path / "copy") as log:
             content = bytearray(log.read_bytes())
             share = rng.random()
-            for sector in range(begin // SECTOR_BYTES, end // SECTOR_BYTES + 1):
-                start, stop = max(begin, sector * SECTOR_BYTES), min(end, (sector + 1) * SECTOR_BYTES)
+            for sector in range(first // SECTOR_BYTES, end // SECTOR_BYTES + 1):
+                start, stop = max(first, sector * SECTOR_BYTES), min(end, (sector + 1) * SECTOR_BYTES)
                 if rng.random() < share:
                     filling = rng.choice([bytes(stop - start), old[start:stop]])
                     content[start:stop] = filling
@@ -124,7 +124,7 @@ def test_a_torn_last_transaction_is_no_damage(made: Log, tmp_path: Path) -> None
             assert not is_damaged(log)
 
 
-def test_a_log_that_was_cut_off_is_no_damage(made: Log, tmp_path: Path) -> None:
+def test_a_log_that_was_cut_off_is_not_damage(made: Log, tmp_path: Path) -> None:
     rng = random.Random(4)
     for _ in range(30):
         with copied(made, tmp_path / "copy") as log:
@@ -132,7 +132,7 @@ def test_a_log_that_was_cut_off_is_no_damage(made: Log, tmp_path: Path) -> None:
             assert not is_damaged(log)
 
 
-def test_frames_that_failed_commits_left_behind_are_no_damage(tmp_path: Path) -> None:
+def test_frames_that_failed_commits_left_behind_are_not_damage(tmp_path: Path) -> None:
     """A commit that failed in its sync leaves whole transactions that the next, shorter ones overwrite in part."""
 
     class Failing(apsw.VFS):

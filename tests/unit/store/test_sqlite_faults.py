@@ -1,4 +1,4 @@
-"""When the disk fails: real SQLite on a file layer that is told to fail, one call at a time."""
+"""Disk failures: real SQLite on a file layer that fails on request, one call at a time."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def test_a_sync_that_fails_leaves_the_commit_unknown(store: SqliteStore, f
     assert list(await store.commit([a_change(replace(found, revision=found.revision + 1))])) == [COMMITTED]
 
 
-async def test_a_full_disk_fails_whoever_waits_in_the_batch_and_nobody_after(
+async def test_a_full_disk_fails_the_changes_of_its_batch_and_no_later_ones(
     store: SqliteStore, faults: Faults
 ) -> None:
     committer = GroupCommitter(store)

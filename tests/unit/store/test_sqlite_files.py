@@ -1,6 +1,6 @@
-"""The SQLite file: taking it, refusing what is not ours, and bringing its schema up to date."""
+"""The SQLite file: taking it, rejecting foreign files, and bringing its schema up to date."""
 
-# ruff: noqa: ASYNC220, ASYNC240 - a test may look at its own few files while its loop stands still
+# ruff: noqa: ASYNC220, ASYNC240 - a test may look at its own few files while its loop does not run
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from perdure_server.store.sqlite.queries import ROWS_SIZES, Rows, rows, texts
 from perdure_server.store.sqlite.restore import restore
 from support.factories import a_change, a_state, filter_id
 
-# --- who may have it ---------------------------------------------------------------------------------------------
+# --- ownership ---------------------------------------------------------------------------------------------
 
 
-async def test_a_second_store_on_a_file_is_refused_until_the_first_closes(
+async def test_a_second_store_on_a_file_is_rejected_until_the_first_closes(
     store: SqliteStore, path: str
 ) -> None:
     second = SqliteStore(path)
@@ -47,7 +47,7 @@ async def test_a_second_store_on_a_file_is_refused_until_the_first_closes(
     await second.close()
 
 
-async def test_a_second_process_is_refused_and_a_dead_one_leaves_nothing_behind(path: str) -> None:
+async def test_a_second_process_is_rejected_and_a_dead_one_leaves_nothing_behind(path: str) -> None:
     program = (
         "import asyncio, sys\n"
         "from perdure_server.store.sqlite import SqliteStore\n"
@@ -81,7 +81,7 @@ async def test_a_link_to_the_file_is_the_same_file(store: SqliteStore, path: str
 # --- what cannot be opened -----------------------------------------------------------------------------------------
 
 
-async def refused(path: str) -> str:
+async def rejected(path: str) -> str:
     store = SqliteStore(path)
     with pytest.raises(CannotOpenError) as caught:
         await store.open()
@@ -89,23 +89,25 @@ async def refused(path: str) -> str:
     return str(caught.value)
 
 
-async def test_a_directory_is_refused_by_name(tmp_path: Path) -> None:
-    assert f"{tmp_path} is a directory" in await refused(str(tmp_path))
+async def test_a_directory_is_rejected_by_name(tmp_path: Path) -> None:
+    assert f"{tmp_path} is a directory" in await rejected(str(tmp_path))
 
 
 async def test_a_missing_directory_is_named(tmp_path: Path) -> None:
-    assert f"{tmp_path / 'no'} of the database does not exist" in await refused(str(tmp_path / "no" / "p.db"))
+    assert f"{tmp_path / 'no'} of the database does not exist" in await rejected(
+        str(tmp_path / "no" / "p.db")
+    )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 async def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    assert "Permission denied" in await refused(str(tmp_path / "p.db"))
+    assert "Permission denied" in await rejected(str(tmp_path / "p.db"))
 
 
-async def test_a_file_that_is_no_database_is_left_as_it_was(path: str) -> None:
+async def test_a_file_that_is_not_a_database_is_left_as_it_was(path: str) -> None:
     Path(path).write_text("dear diary, " * 100)
-    assert "is no SQLite database" in await refused(path)
+    assert "is not an SQLite database" in await rejected(path)
     assert Path(path).read_text() == "dear diary, " * 100
 
 
@@ -114,7 +116,7 @@ async def test_another_programs_database_is_left_as_it_was(path: str) -> None:
         connection.execute("CREATE TABLE bookmarks (url TEXT)")
     connection.close()
     before = Path(path).read_bytes()
-    assert "another program" in await refused(path)
+    assert "another program" in await rejected(path)
     assert Path(path).read_bytes() == before
 
 
@@ -126,7 +128,7 @@ async def test_a_newer_servers_database_is_left_as_it_was(store: SqliteStore, pa
     connection.close()
     assert (
         f"newer version of perdure (schema {newer}; this version supports up to {newer - 1})"
-        in await refused(path)
+        in await rejected(path)
     )
 
 
@@ -140,7 +142,7 @@ async def test_a_database_of_a_development_version_is_rejected_unchanged(
     connection.close()
     before = Path(path).read_bytes()
 
-    message = await refused(path)
+    message = await rejected(path)
 
     assert f"development version of perdure (schema {schema_number})" in message
     assert "start with a new file" in message
@@ -154,7 +156,7 @@ async def test_a_database_of_a_development_version_is_rejected_unchanged(
 
 async def test_a_store_that_could_not_be_opened_holds_no_lock(path: str) -> None:
     Path(path).write_text("dear diary, " * 100)
-    await refused(path)
+    await rejected(path)
     Path(path).unlink()
     store = SqliteStore(path)
     await store.open()
@@ -289,8 +291,8 @@ are global: their rows have no instance (an empty one), which no plan shows.
 """
 
 
-def test_every_statement_names_its_instances_but_those_that_claim_list_or_keep_names_unique() -> None:
-    # docs/scaling.md tells what these mean for a database that is cut by instance.
+def test_statements_that_reach_across_instances_are_known() -> None:
+    # docs/scaling.md explains these for a database that is partitioned by instance.
     across: dict[str, set[tuple[str, str]]] = {}
     for name, sql in texts().items():
         tables = {
@@ -328,7 +330,7 @@ def test_the_timers_of_one_instance_are_found_by_its_id() -> None:
     ],
     ids=filter_id,
 )
-def test_a_page_of_a_list_begins_at_its_cursor(where: InstanceFilter) -> None:
+def test_a_page_of_a_list_starts_at_its_cursor(where: InstanceFilter) -> None:
     """Every range is entered by the filter and the cursor together, and nothing is sorted."""
     query = list_query(where, limit=5, after=InstanceCursor(1, "x"))
     for statement in (query.matches, query.position):
@@ -418,6 +420,6 @@ async def test_three_slashes_are_relative_and_four_absolute(
         "a\0b",
     ],
 )
-def test_any_other_url_is_refused_with_those_that_are_allowed(url: str) -> None:
+def test_any_other_url_is_rejected_with_those_that_are_allowed(url: str) -> None:
     with pytest.raises(ValueError, match=r"use .*sqlite:///"):
         open_store(url)

@@ -1,4 +1,4 @@
-"""What the connections keep in memory between two pieces of work."""
+"""Memory that connections keep between two pieces of work."""
 
 from __future__ import annotations
 
