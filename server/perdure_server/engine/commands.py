@@ -164,7 +164,7 @@ class ReleaseTask:
 
 @value(frozen=True, slots=True, kw_only=True)
 class FinishTask:
-    """An attempt returned ``Outcome(event, **output)``; ``output`` is None for none."""
+    """An attempt returned ``Outcome(event, **output)``; ``output`` is None if there is none."""
 
     at: int
     step_ref: str

@@ -260,7 +260,7 @@ def _retry_instance(draft: DecisionBuilder, command: commands.RetryInstance) -> 
     timers += draft.state.kept_timers
     draft.add(facts.InstanceRetried())
     for timer in timers:
-        # The original deadline holds; one that has passed fires at once.
+        # The original deadline holds. If it has passed, the timer fires at once.
         draft.add(
             facts.TimerArmed(
                 kind=timer.kind,
@@ -345,7 +345,7 @@ def _take_task(draft: DecisionBuilder, command: commands.TakeTask) -> Rejection 
         draft.add(
             facts.AttemptReleased(step_ref=command.step_ref, attempt=step.attempt, reason="its owner is gone")
         )
-    # The task that was asked for comes first; what slots are left go to others.
+    # The requested task comes first. The other slots go to other tasks.
     draft.take(command.step_ref, step.attempt + 1)
     return None
 
@@ -442,7 +442,7 @@ def _fail(
     retryable: bool = False,
     jitter: float = 0.0,
 ) -> None:
-    """Count a failed attempt of a step that runs or was lost; retry it by its policy, or let the failure out."""
+    """Count a failed attempt. Retry it if its policy allows that, else fail the step."""
     step = draft.state.steps[step_ref]
     assert isinstance(step, Running | Queued)
     policy = draft.graph.steps[step_ref].retry
@@ -461,7 +461,7 @@ def _fail(
 
 
 def _storable(text: str, chars_max: int) -> str:
-    """Cut a text of anybody's exception, and replace what UTF-8 has no bytes for (half a surrogate pair)."""
+    """Cut the text of an exception, and replace characters that UTF-8 cannot encode (half a surrogate pair)."""
     return text[:chars_max].encode(errors="replace").decode()
 
 

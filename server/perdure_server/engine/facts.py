@@ -85,7 +85,7 @@ class AttemptStarted:
 
 @value(frozen=True, slots=True, kw_only=True)
 class AttemptFailed:
-    """An attempt failed. With ``retrying``, a retry timer follows; else the step's end or the instance's does."""
+    """An attempt failed. With ``retrying``, a retry timer follows. Otherwise the step or the instance ends."""
 
     step_ref: str
     attempt: int

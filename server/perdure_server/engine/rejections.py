@@ -60,7 +60,7 @@ class BusinessKeyInUse(Rejection):
     business_key: str
     instance_id: str
     retried: str = ""
-    """The FAILED instance that would take the key again; empty at a start."""
+    """The FAILED instance that would take the key again. Empty for a start."""
 
 
 @dataclass(unsafe_hash=True)
@@ -82,7 +82,7 @@ class InstanceNotFailed(Rejection):
 
 @dataclass(unsafe_hash=True)
 class EventNotAwaited(Rejection):
-    """No step waits for the event now; those of ``step_refs`` may later."""
+    """No step waits for the event now. The steps of ``step_refs`` can later."""
 
     instance_id: str
     event: str
@@ -91,7 +91,7 @@ class EventNotAwaited(Rejection):
 
 @dataclass(unsafe_hash=True)
 class EventNeverAccepted(Rejection):
-    """No step that can still be reached accepts the event; ``accepted`` names the events that some step does."""
+    """No step that can still be reached accepts the event. ``accepted`` names the events that are accepted."""
 
     instance_id: str
     event: str
@@ -113,7 +113,7 @@ class StepNeverAccepts(Rejection):
 
 @dataclass(unsafe_hash=True)
 class AmbiguousEvent(Rejection):
-    """Several steps wait for the event; the call must pick one by ``step_ref``."""
+    """Several steps wait for the event. The call must choose one with ``step_ref``."""
 
     instance_id: str
     event: str
@@ -163,7 +163,7 @@ class TimerNotDue(Rejection):
 
 @dataclass(unsafe_hash=True)
 class AttemptStale(Rejection):
-    """The step no longer runs this attempt; its result does not count."""
+    """The step no longer runs this attempt. Its result does not count."""
 
     instance_id: str
     step_ref: str
@@ -172,7 +172,7 @@ class AttemptStale(Rejection):
 
 @dataclass(unsafe_hash=True)
 class PayloadTooLarge(Rejection):
-    """``field`` names the payload of the call; with the instance's other payloads it would be ``size_bytes``."""
+    """``field`` names the payload of the call. With it, the payloads would have ``size_bytes``."""
 
     field: str
     size_bytes: int
@@ -181,7 +181,7 @@ class PayloadTooLarge(Rejection):
 
 @dataclass(unsafe_hash=True)
 class TooManyTimers(Rejection):
-    """As many timers as ScheduleResume may arm in one instance are pending."""
+    """The instance has the maximum number of pending ScheduleResume timers."""
 
     instance_id: str
     timers_max: int

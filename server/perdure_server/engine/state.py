@@ -17,7 +17,7 @@ from perdure_server.engine.value_type import value
 
 
 class InstanceState(enum.StrEnum):
-    """The states of an instance. `COMPLETED` and `CANCELLED` are final; `FAILED` can be retried."""
+    """The states of an instance. `COMPLETED` and `CANCELLED` are final. `FAILED` can be retried."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -175,7 +175,7 @@ ACTIVE: Final = (*BUSY, *RESTING)
 
 @value(frozen=True, slots=True, kw_only=True)
 class State:
-    """One instance after entry ``revision``. Times are milliseconds since the epoch; None means not yet."""
+    """One instance after entry ``revision``. Times are milliseconds since the epoch, None if not yet."""
 
     instance_id: str
     workflow: str

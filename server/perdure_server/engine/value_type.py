@@ -19,5 +19,5 @@ else:
     def value(*, frozen: bool, slots: bool, kw_only: bool = False) -> Any:
         """Declare a value: equal to another by its fields, hashable where they are, and never assigned to."""
         if not (frozen and slots):
-            raise TypeError("a value is frozen and has slots; take dataclass for anything else")
+            raise TypeError("a value must be frozen and have slots; use dataclass for other classes")
         return dataclasses.dataclass(slots=True, unsafe_hash=True, kw_only=kw_only)

@@ -22,7 +22,7 @@ class DatabaseUrlError(ValueError):
 
 
 def open_store(url: str, *, clock: Callable[[], int] | None = None) -> Store:
-    """Return the store that a URL names; `Store.open` then opens it.
+    """Return the store that a URL names. Open it with `Store.open`.
 
     ``clock`` returns milliseconds since the epoch, by default this machine's. Raises `DatabaseUrlError`.
     """
@@ -79,7 +79,7 @@ def _hint(url: str) -> str:
     if not url.strip():
         return _FORMS
     if scheme is None:
-        # As far as it is a file's name at all; other errors are reported with the URL.
+        # This assumes a file name. If it is not one, the URL with it is rejected in its turn.
         return f"use '{_SQLITE}{url}' for the file {url}"
     if scheme[1].lower() == "sqlite":
         rest = url[scheme.end() :]

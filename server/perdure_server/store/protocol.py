@@ -44,7 +44,7 @@ class NewerFormatError(StoreError):
 class UnreadableRecordError(StoreError):
     """A stored record cannot be decoded: it has an unknown field, lacks one, or is damaged.
 
-    ``record`` says which one it is, ``problem`` what is wrong with it.
+    ``record`` names the record, ``problem`` describes the problem.
     """
 
     def __init__(self, record: str, problem: str) -> None:
@@ -217,7 +217,7 @@ class Change:
 
     ``expected_revision`` is the revision that the decision was made on, 0 to create the instance. ``payloads`` maps
     the revision of an entry to the body that came with it. ``tasks`` and ``timers`` are the rows to insert or
-    replace; the ``_removed`` fields name the rows to delete.
+    replace. The ``_removed`` fields name the rows to delete.
     """
 
     state: State
@@ -483,11 +483,11 @@ class Store(Protocol):
         ...
 
     async def history(self, instance_id: str, *, after_revision: int, limit: int) -> Sequence[Entry]:
-        """Return entries by rising revision; none for an unknown instance."""
+        """Return entries in order of revision, none for an unknown instance."""
         ...
 
     async def payloads(self, instance_id: str, revisions: Sequence[int]) -> Mapping[int, str]:
-        """Return the bodies that entries of these revisions brought; those that brought none are left out."""
+        """Return the bodies of entries by revision. Entries without a body are left out."""
         ...
 
     async def find_request(self, key: RequestKey) -> RequestRecord | None: ...
@@ -501,7 +501,7 @@ class Store(Protocol):
     async def claim_timers(self, owner: str, *, due_before: int, limit: int) -> Sequence[TimerRow]:
         """Give up to ``limit`` timers due before then to ``owner``, soonest first, and return them.
 
-        Timers that belong to ``owner`` already are returned too; those of another replica are left, unless its
+        Timers that ``owner`` already has are returned too. Those of another replica are not, unless its
         lease has ended or it never registered.
         """
         ...
@@ -553,11 +553,11 @@ class Store(Protocol):
     # --- definitions -----------------------------------------------------------------------------------------
 
     async def put_definition(self, definition: StoredDefinition) -> DefinitionResult:
-        """Store a graph; replace one with another digest only if no live instance runs on it, in one transaction."""
+        """Store a graph, in one transaction. Replace one with another digest only if no live instance runs on it."""
         ...
 
     async def get_definition(self, workflow: str, version: int) -> StoredDefinition | None:
-        """Return a definition; version 0 asks for the newest."""
+        """Return a definition, the newest version if ``version`` is 0."""
         ...
 
     async def list_definitions(

@@ -201,7 +201,7 @@ class _Copy:
             return Backup(self._path, size_bytes, instances, snapshot_at)
 
     def remove(self) -> None:
-        """Remove what is incomplete and release the descriptors."""
+        """Remove the incomplete file and release the descriptors."""
         with self._lock:
             self._removed = True
             if self._fd >= 0:

@@ -89,7 +89,7 @@ def _set_up_writer(connection: apsw.Connection, path: str) -> None:
     try:
         connection.set_busy_timeout(BUSY_MS_MAX)
         check_owner(connection, path)
-        # synchronous=FULL is what makes an answered commit survive a loss of power; fullfsync makes fsync mean it on
+        # With synchronous=FULL, an acknowledged commit survives a loss of power. fullfsync makes fsync do that on
         # macOS. Checkpoints run when the writer says so, not inside a commit.
         mode = connection.execute("PRAGMA journal_mode = wal").fetchall()[0][0]
         for setting in (

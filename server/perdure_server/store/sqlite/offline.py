@@ -342,7 +342,7 @@ class OfflineDatabase:
 
 
 def readable(text: bytes) -> str:
-    """Return text that might not be UTF-8 any more, with what is not shown as escapes."""
+    """Return text that might no longer be UTF-8, with invalid bytes as escapes."""
     return text.decode(errors="backslashreplace")
 
 

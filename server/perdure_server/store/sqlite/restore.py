@@ -4,7 +4,7 @@ The copy is written to a file next to the database and becomes the database by a
 and kept. The restored database gets a new id, so none of the old files can be mistaken for it later. Until the last
 step, which writes the new id to the lock file, a start is rejected, and the restore can be run again.
 
-Owns: the files. Must not: judge what is in the rows.
+Owns: the files. Must not: check the rows.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def _encode(batch: Batch, number: int, change: Change) -> None:
         encode_labels(state.labels),
         state.created_at,
         state.updated_at,
-        state.ended_at or 0,  # the status says if there is an end; the column is NOT NULL
+        state.ended_at or 0,  # the column is NOT NULL, and the status shows if the instance has ended
         len(state.inbox),
         encode_state(state),
     )

@@ -60,9 +60,9 @@ class ConnectionThreads:
         self._closed = False
 
     async def start(self) -> None:
-        """Start the threads and return when all are connected; raises what connecting raised.
+        """Start the threads and return once all are connected. Raises what ``connect`` raises.
 
-        If it raises, cancellation included, no thread is left.
+        If it raises or is cancelled, no thread is left.
         """
         try:
             await self._start()
@@ -87,20 +87,20 @@ class ConnectionThreads:
             raise errors[0]
 
     def submit(self, work: Work[T]) -> asyncio.Future[T]:
-        """Have a thread do it. Cancelling the future withdraws what no thread has taken yet, and nothing else.
+        """Run work on a thread. If the future is cancelled, work that no thread has started does not run.
 
-        Raises `StoreUnavailableError` when closed, `CommitQueueFullError` when too much waits.
+        Raises `StoreUnavailableError` if closed, `CommitQueueFullError` if the queue is full.
         """
         if self._closed:
             raise StoreUnavailableError("the store is closed")
         if self._jobs.qsize() >= JOBS_MAX:
-            raise CommitQueueFullError(f"{JOBS_MAX} calls wait for the database")
+            raise CommitQueueFullError(f"{JOBS_MAX} calls are queued for the database")
         future: asyncio.Future[T] = self._loop.create_future()
         self._jobs.put((work, future))
         return future
 
     async def close(self) -> None:
-        """Finish what was submitted and end the threads."""
+        """Finish the submitted work and end the threads."""
         if not self._closed:
             self._closed = True
             for _ in self._threads:
