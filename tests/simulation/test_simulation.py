@@ -21,7 +21,7 @@ SHARES = 8
 
 @pytest.mark.timeout(0 if SEEDS > 2_000 else 120)
 @pytest.mark.parametrize("share", range(SHARES))
-def test_every_promise_of_the_engine_holds_indefinitelyy_seed(share: int) -> None:
+def test_every_promise_of_the_engine_holds_for_every_seed(share: int) -> None:
     for seed in range(FIRST + share, FIRST + SEEDS, SHARES):
         live(seed)
 

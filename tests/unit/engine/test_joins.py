@@ -32,7 +32,7 @@ def forked(graph: WorkflowGraph) -> Instance:
 
 @pytest.mark.parametrize("join", [Join.AUTO, Join.ALL])
 @pytest.mark.parametrize("order", list(itertools.permutations("abc")))
-def test_a_fan_in_waits_indefinitelyy_branch_in_any_order(join: Join, order: tuple[str, ...]) -> None:
+def test_a_fan_in_waits_for_every_branch_in_any_order(join: Join, order: tuple[str, ...]) -> None:
     instance = forked(fork("a", "b", "c", join=join))
 
     for ref in order:
