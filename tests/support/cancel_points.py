@@ -103,6 +103,7 @@ def at_every_point(
     """
     uvloop.new_event_loop().close()  # the first one of a process opens a pipe for signals, for good
     for point in range(1, POINTS_MAX):
+        gc.collect()  # what earlier tests left to the collector must not count
         before = Left.now()
         with asyncio.Runner() as runner:
             completed = runner.run(_one_run(work, after, {point, point + 1} if twice else {point}, way))
