@@ -478,6 +478,13 @@ def _database(error: store.StoreError) -> ErrorResponse:
     )
 
 
+def _unreadable(error: store.UnreadableRecordError) -> ErrorResponse:
+    _database_refused.warning(error)
+    return _unavailable(
+        "DATABASE_UNAVAILABLE", f"{error}, so nothing was changed; check the database with `perdure db check`"
+    )
+
+
 def _commit_unknown(error: Exception) -> ErrorResponse:
     message = "whether the call took effect is unknown; repeat it with the same request_id, which is safe"
     return _unavailable("COMMIT_UNKNOWN", message)
@@ -548,6 +555,7 @@ _TABLE: Final[Mapping[type[Exception], Callable[[Any], ErrorResponse]]] = {
     reject.TooManyTimers: _too_many_timers,
     store.StoreUnavailableError: _database,
     store.NewerFormatError: _database,
+    store.UnreadableRecordError: _unreadable,
     store.CommitUnknownError: _commit_unknown,
     errors.ServerStoppingError: _shutting_down,
     errors.BackupNotConfiguredError: _backup_not_configured,
