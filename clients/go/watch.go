@@ -184,7 +184,9 @@ func (w *watching) take(message *perdurev1.WatchInstanceResponse) (WatchEvent, *
 		w.after = &entry.Revision
 		return entry, nil
 	case *perdurev1.WatchInstanceResponse_End:
-		if told.End.GetReason() == perdurev1.WatchEndReason_WATCH_END_REASON_SERVER_DRAINING {
+		switch told.End.GetReason() {
+		case perdurev1.WatchEndReason_WATCH_END_REASON_SERVER_DRAINING,
+			perdurev1.WatchEndReason_WATCH_END_REASON_TOO_SLOW:
 			return nil, &Error{Status: codes.Unavailable, Message: w.brokeOff()}
 		}
 		return &WatchEnd{

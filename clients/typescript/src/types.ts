@@ -43,7 +43,7 @@ export const JOIN_RULES = ["AUTO", "ALL", "ANY"] as const;
 
 /** Why a server ends a watch for good. */
 export type WatchEndReason = (typeof WATCH_END_REASONS)[number] | "UNKNOWN";
-export const WATCH_END_REASONS = ["INSTANCE_ENDED", "SERVER_DRAINING"] as const;
+export const WATCH_END_REASONS = ["INSTANCE_ENDED", "SERVER_DRAINING", "TOO_SLOW"] as const;
 
 /** What a server says of itself, by the standard health service. */
 export type Health = (typeof HEALTHS)[number] | "UNKNOWN";

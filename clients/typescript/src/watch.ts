@@ -54,6 +54,7 @@ export class Watching {
       }
       case "end":
         if (event.value.reason === WatchEndReason.SERVER_DRAINING) return undefined;
+        if (event.value.reason === WatchEndReason.TOO_SLOW) return undefined;
         this.ended = true;
         return {
           type: "end",

@@ -347,6 +347,10 @@ def check_health(service: str) -> Call[types.Health]:
 # --- watching ----------------------------------------------------------------------------------------------------
 
 
+_RESUMED: Final = frozenset({types.WatchEndReason.SERVER_DRAINING, types.WatchEndReason.TOO_SLOW})
+"""Reasons for which a watch ends before its instance, so that the client watches again."""
+
+
 class Watching:
     """Where one watch stands, across all its connections."""
 
@@ -385,7 +389,7 @@ class Watching:
                 return entry
             case "end":
                 end = _convert.value_of(response.end, types.WatchEnd)
-                self.ended = end.reason is not types.WatchEndReason.SERVER_DRAINING
+                self.ended = end.reason not in _RESUMED
                 return end if self.ended else None
             case _:  # a heartbeat, or something new
                 return None

@@ -205,7 +205,8 @@ public final class Watch implements Iterator<WatchEvent>, Iterable<WatchEvent>, 
                 afterRevision = revision;
                 return new WatchEvent.Entry(message.getEntry());
             case END:
-                if (message.getEnd().getReason() == WatchEndReason.WATCH_END_REASON_SERVER_DRAINING) {
+                if (message.getEnd().getReason() == WatchEndReason.WATCH_END_REASON_SERVER_DRAINING
+                        || message.getEnd().getReason() == WatchEndReason.WATCH_END_REASON_TOO_SLOW) {
                     return null; // the stream ends now, and the next one goes on
                 }
                 ended = true;
