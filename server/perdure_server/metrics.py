@@ -111,7 +111,7 @@ def _of_calls(api: ApiServer) -> Iterable[Metric]:
 
     def ended() -> Figures:
         figures: dict[Labels, float] = {}
-        for rpc, counters in admission.call_counters.copy().items():
+        for rpc, counters in api.endpoint.call_counters.copy().items():
             figures[rpc, "OK", ""] = counters.ok
             for (code, reason), count in counters.others.copy().items():
                 figures[rpc, code, reason] = count
@@ -131,7 +131,7 @@ def _of_calls(api: ApiServer) -> Iterable[Metric]:
         labels=("rpc",),
         read=lambda: {
             (rpc,): counters.seconds
-            for rpc, counters in admission.call_counters.copy().items()
+            for rpc, counters in api.endpoint.call_counters.copy().items()
             if counters.seconds
         },
     )

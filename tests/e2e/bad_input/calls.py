@@ -12,15 +12,15 @@ import grpc
 from google.protobuf.message import Message
 
 from perdure.v1 import runner_service_pb2 as runner
-from support.api_fixture import Refused
+from support.api_fixture import CallError
 
 INVALID: Final = ("INVALID_ARGUMENT", "INVALID_FIELD")
 DETAILS_BYTES_MAX: Final = 6 << 10
 
 
-def sound(answer: Any) -> Refused:
+def sound(answer: Any) -> CallError:
     """Return a refusal that is as every refusal must be."""
-    assert isinstance(answer, Refused), answer
+    assert isinstance(answer, CallError), answer
     assert answer.code not in {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
     assert answer.reason
     assert answer.message

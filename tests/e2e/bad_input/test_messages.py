@@ -12,7 +12,7 @@ from e2e.bad_input.calls import INVALID, blamed, sound
 from perdure.v1 import common_pb2
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
-from support.api_fixture import METHODS, ApiWorld, Refused
+from support.api_fixture import METHODS, ApiWorld, CallError
 
 BAD_BYTES: Final = {
     "garbage": b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
@@ -44,7 +44,7 @@ async def test_no_bytes_at_all_are_an_empty_message(world: ApiWorld, rpc: str) -
     answer = await world.call(rpc, b"")
 
     if rpc.startswith("List") and rpc != "ListHistory":
-        assert not isinstance(answer, Refused)
+        assert not isinstance(answer, CallError)
     else:
         assert blamed(answer)
 

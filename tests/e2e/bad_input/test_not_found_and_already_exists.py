@@ -69,7 +69,7 @@ async def test_a_workflow_that_is_not_there_is_told_with_those_that_are(world: A
         refusal = sound(await world.call(rpc, request))
         assert refusal.metadata["nearest"] == "approval"
         assert set(refusal.metadata["workflows"].split(",")) == {graph_of(flow).name for flow in FLOWS}
-        assert "did you mean approval?" in refusal.message
+        assert refusal.hint == "did you mean approval?"
     for rpc, request in (
         ("StartInstance", start(workflow="approval", opts_version=77)),
         ("GetWorkflow", workflows.GetWorkflowRequest(workflow="approval", version=77)),

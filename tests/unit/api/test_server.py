@@ -26,7 +26,7 @@ from perdure_server.api.limits import Limits
 from perdure_server.api.server import ApiServer
 from perdure_server.security.addresses import Address, CannotListenError
 from perdure_server.store.sqlite import SqliteStore
-from support.api_fixture import ApiWorld, Refused, serving
+from support.api_fixture import ApiWorld, CallError, serving
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -132,7 +132,7 @@ async def test_a_call_without_a_deadline_gets_one() -> None:
             "GetInstance", instances.GetInstanceRequest(instance_id="here"), timeout=None
         )
 
-        assert isinstance(answer, Refused)
+        assert isinstance(answer, CallError)
         assert answer.code is grpc.StatusCode.DEADLINE_EXCEEDED
         await all_left(world)
 
@@ -207,13 +207,13 @@ async def all_left(world: ApiWorld) -> None:
 
 def watch_left(world: ApiWorld) -> asyncio.Event:
     """Return the signal that a watch was let out by the server."""
-    left, leave = asyncio.Event(), world.api.admission.leave_watch
+    left, release = asyncio.Event(), world.api.admission.release_watch
 
-    def leave_and_tell(peer: Peer) -> None:
-        leave(peer)
+    def release_and_signal(peer: Peer) -> None:
+        release(peer)
         left.set()
 
-    world.api.admission.leave_watch = leave_and_tell  # type: ignore[method-assign]
+    world.api.admission.release_watch = release_and_signal  # type: ignore[method-assign]
     return left
 
 
@@ -277,7 +277,7 @@ async def test_more_watches_than_the_limit_are_refused() -> None:
         first.cancel()
 
 
-async def test_a_watcher_that_does_not_read_costs_one_message_and_is_ended_when_it_reads_on() -> None:
+async def test_a_watch_that_is_read_too_slowly_ends_with_too_slow() -> None:
     # A small window stands for a slow reader; the first message fills it.
     slow = [("grpc.http2.lookahead_bytes", 65_536), ("grpc.http2.bdp_probe", 0)]
     async with serving(FLOWS, limits=Limits(watch_write_seconds=0.05), options=slow) as world:
@@ -305,12 +305,12 @@ async def test_a_watcher_that_does_not_read_costs_one_message_and_is_ended_when_
         assert world.api.admission.unread_bytes > 1_000_000
 
         snapshot = instances.WatchInstanceResponse.FromString(await stream.read()).snapshot
-        with pytest.raises(grpc.aio.AioRpcError):
-            await stream.read()
+        end = instances.WatchInstanceResponse.FromString(await stream.read()).end
 
         assert snapshot.instance_id == "here"
-        assert stream.time_remaining() > 10
-        assert await stream.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert (end.reason, end.revision) == (instances.WATCH_END_REASON_TOO_SLOW, snapshot.revision)
+        assert await stream.read() is grpc.aio.EOF
+        assert await stream.code() is grpc.StatusCode.OK
         await all_left(world)
 
 
@@ -359,7 +359,7 @@ async def test_calls_are_counted_by_how_they_ended(world: ApiWorld) -> None:
         while world.api.admission.calls:  # noqa: ASYNC110 - a refusal is on its way before its call has ended
             await asyncio.sleep(0)
 
-    counters = world.api.admission.call_counters["GetInstance"]
+    counters = world.api.endpoint.call_counters["GetInstance"]
     assert counters.ok == 1
     assert counters.others == {
         ("NOT_FOUND", "INSTANCE_NOT_FOUND"): 1,
@@ -372,7 +372,7 @@ async def test_calls_are_counted_by_how_they_ended(world: ApiWorld) -> None:
 async def test_calls_that_are_not_let_in_are_counted_and_take_no_time() -> None:
     async with serving(FLOWS, limits=Limits(calls_max=0)) as world:
         await world.call("GetInstance", instances.GetInstanceRequest(instance_id="a"))
-        counters = world.api.admission.call_counters["GetInstance"]
+        counters = world.api.endpoint.call_counters["GetInstance"]
 
     assert counters.others == {("RESOURCE_EXHAUSTED", "OVERLOADED"): 1}
     assert counters.seconds is not None
@@ -383,7 +383,7 @@ async def test_calls_beyond_the_deadlines_that_the_server_gives_are_counted() ->
     async with serving(FLOWS, limits=Limits(watch_seconds=0.05)) as world:
         await world.start("approval", "a")
         await world.call("WatchInstance", instances.WatchInstanceRequest(instance_id="a"), timeout=None)
-        counters = world.api.admission.call_counters["WatchInstance"]
+        counters = world.api.endpoint.call_counters["WatchInstance"]
 
     assert (counters.ok, counters.others) == (0, {("DEADLINE_EXCEEDED", ""): 1})
 
