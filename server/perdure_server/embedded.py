@@ -19,8 +19,8 @@ import grpc.aio
 from perdure import AsyncClient, Workflow
 from perdure.client import CallRetryPolicy
 from perdure.client._calls import WATCH
-from perdure_server.api.admission import AdmissionController
-from perdure_server.api.call import Call, CallContext
+from perdure_server.api.admission import AdmissionController, Peer
+from perdure_server.api.call import CallContext
 from perdure_server.api.endpoint import BoundMethod, Endpoint
 from perdure_server.api.errors import CallFailedError, ErrorResponse
 from perdure_server.api.grpc_adapter import DETAILS_KEY
@@ -61,8 +61,8 @@ class InProcessClient(AsyncClient):
         bound = self._find(method)
 
         async def send(request: Any, *, timeout: float | None, metadata: object) -> Any:
-            call = self._new_call(_Transport(request.SerializeToString()), timeout)
-            return method.response.FromString(await self._at_home(_run_unary(bound, call)))
+            call = self._run_unary(bound, request.SerializeToString(), _context_of(timeout))
+            return method.response.FromString(await self._at_home(call))
 
         return send
 
@@ -71,12 +71,23 @@ class InProcessClient(AsyncClient):
         bound = self._find(WATCH)
         if asyncio.get_running_loop() is not self._home:
             raise RuntimeError("a step cannot open a watch: watches belong to the event loop of the client")
-        transport = _StreamTransport(request.SerializeToString())
-        stream = _Stream(bound, self._new_call(transport, seconds), transport, seconds, WATCH.response)
+        peer = self._endpoint.admission.peer_of(PEER)
+        stream = _Stream(bound, peer, request.SerializeToString(), seconds, WATCH.response)
         try:
             yield stream
         finally:
             stream.cancel()
+
+    async def _run_unary(self, method: BoundMethod, request: bytes, context: CallContext) -> bytes:
+        transport = _Transport(request)
+        try:
+            response = await method.run(transport, self._endpoint.admission.peer_of(PEER), context)
+        except CallFailedError as failed:
+            raise _client_error(failed.response) from None
+        finally:
+            transport.done()
+        assert response is not None
+        return response
 
     def _find(self, method: _ClientMethod) -> BoundMethod:
         if self._closed:
@@ -85,10 +96,6 @@ class InProcessClient(AsyncClient):
         if found is None:
             raise NotImplementedError(f"{method.path} is not available in process")
         return found
-
-    def _new_call(self, transport: _Transport, timeout: float | None) -> Call:
-        deadline = None if timeout is None else monotonic() + timeout
-        return Call(transport, self._endpoint.admission.peer_of(PEER), CallContext(deadline=deadline))
 
     async def _at_home(self, call: Coroutine[Any, Any, bytes]) -> bytes:
         if asyncio.get_running_loop() is self._home:
@@ -181,15 +188,8 @@ class _StreamTransport(_Transport):
         await self.unread.put(message)
 
 
-async def _run_unary(method: BoundMethod, call: Call) -> bytes:
-    assert isinstance(call.transport, _Transport)
-    try:
-        response: bytes = await method.run(call)
-        return response
-    except CallFailedError as failed:
-        raise _client_error(failed.response) from None
-    finally:
-        call.transport.done()
+def _context_of(timeout: float | None) -> CallContext:
+    return CallContext(deadline=None if timeout is None else monotonic() + timeout)
 
 
 def _client_error(response: ErrorResponse) -> grpc.aio.AioRpcError:
@@ -209,23 +209,24 @@ class _Stream:
     def __init__(
         self,
         method: BoundMethod,
-        call: Call,
-        transport: _StreamTransport,
+        peer: Peer,
+        request: bytes,
         seconds: float | None,
         response: type[Any],
     ) -> None:
-        self._transport = transport
+        """``seconds`` is the timeout of the stream. None for no limit."""
+        self._transport = _StreamTransport(request)
         self._seconds = seconds
         self._response = response
-        self._task = asyncio.get_running_loop().create_task(self._run(method, call))
+        self._task = asyncio.get_running_loop().create_task(self._run(method, peer))
 
     def cancel(self) -> None:
         self._task.cancel()
 
-    async def _run(self, method: BoundMethod, call: Call) -> None:
+    async def _run(self, method: BoundMethod, peer: Peer) -> None:
         try:
             async with asyncio.timeout(self._seconds):
-                await method.run(call)
+                await method.run(self._transport, peer, _context_of(self._seconds))
         except CallFailedError as failed:
             raise _client_error(failed.response) from None
         except TimeoutError:

@@ -138,7 +138,7 @@ class AdmissionController:
         peer.reads += 1
         return True
 
-    def release_read(self, peer: Peer, *, bulk: bool) -> None:
+    def release_read(self, peer: Peer, bulk: bool) -> None:
         """Release what `try_acquire_read` or `wait_for_read` acquired, and let the next message be read."""
         if bulk:
             self.bulk_reads -= 1
@@ -187,7 +187,7 @@ class AdmissionController:
             if turn.cancelled():
                 queue.discard(peer, turn)
             else:
-                self.release_read(peer, bulk=bulk)
+                self.release_read(peer, bulk)
             if not self._turns.is_overdue():
                 raise
             raise ServerOverloadedError(self.limits.retry_after_ms) from None

@@ -1,11 +1,10 @@
-"""Values that travel with one call of the API, and the port through which a transport offers it."""
+"""The context of a call, and the port through which a transport offers it."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-from perdure_server.api.admission import Peer
 from perdure_server.engine.value_type import value
 
 
@@ -24,7 +23,7 @@ class CallContext:
 
 
 class Transport(Protocol):
-    """One call, as the transport sees it.
+    """One call, as its transport sees it.
 
     The transport cancels the task that runs the call when the caller is gone or the caller's deadline has passed.
     """
@@ -52,23 +51,3 @@ class ReaderTooSlowError(Exception):
 
     The handler releases what it holds and can yield one last message. The message is sent once the client reads on.
     """
-
-
-NOT_ADMITTED: Final = 0.0
-
-
-class Call:
-    """One call on its way through the pipeline. The stages fill it in."""
-
-    __slots__ = ("admitted_at", "body", "context", "expires_at", "peer", "transport")
-
-    def __init__(self, transport: Transport, peer: Peer, context: CallContext) -> None:
-        self.transport = transport
-        self.peer = peer
-        self.context = context
-        self.body = b""
-        """The request, until it is decoded."""
-        self.admitted_at = NOT_ADMITTED
-        """The time of `time.perf_counter` at which the call was admitted."""
-        self.expires_at: float | None = None
-        """The time of the event loop at which the server ends the stream. None for no limit."""

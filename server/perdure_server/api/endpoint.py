@@ -6,7 +6,7 @@ gRPC (``grpc_adapter``) and embedded runners (`perdure_server.embedded`) run cal
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from perdure_server.api import (
     instance_service,
@@ -18,8 +18,7 @@ from perdure_server.api import (
 from perdure_server.api.admission import AdmissionController
 from perdure_server.api.call_counters import CALL_SECONDS, CallCounters
 from perdure_server.api.methods import Kind, Method
-from perdure_server.api.pipeline import compose
-from perdure_server.api.pipeline.stage import Run
+from perdure_server.api.pipeline import Run, compose
 from perdure_server.runtime.operations import Operations
 from perdure_server.telemetry.counters import Histogram
 
@@ -37,7 +36,7 @@ class BoundMethod:
 
     __slots__ = ("kind", "name", "run")
 
-    def __init__(self, method: Method, run: Run[Any]) -> None:
+    def __init__(self, method: Method, run: Run) -> None:
         self.name = method.name
         self.kind = method.kind
         self.run = run

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias, cast
 import grpc
 
 from perdure_server.api.admission import AdmissionController
-from perdure_server.api.call import Call, CallContext, ClientGoneError, Transport
+from perdure_server.api.call import CallContext, ClientGoneError
 from perdure_server.api.endpoint import BoundMethod, Endpoint
 from perdure_server.api.errors import CallFailedError, ErrorResponse
 from perdure_server.api.methods import Kind
@@ -42,10 +42,10 @@ def generic_handlers(endpoint: Endpoint) -> list[grpc.GenericRpcHandler]:
 def _handler(method: BoundMethod, admission: AdmissionController) -> Any:
     run = method.run
 
-    async def unary(_: Requests, context: Context) -> bytes:
+    async def unary(_: Requests, context: Any) -> Any:
+        # gRPC's context has the methods of a `Transport`.
         try:
-            # The context has the methods of a transport. Its types differ, since only gRPC can create its classes.
-            return cast("bytes", await run(_call(cast("Transport", context), context, admission)))
+            return await run(context, admission.peer_of(context.peer()), _call_context(context))
         except CallFailedError as failed:
             response = failed.response
         # Outside of the handler, because gRPC keeps this exception and its context in a cycle with the call.
@@ -54,7 +54,8 @@ def _handler(method: BoundMethod, admission: AdmissionController) -> Any:
 
     async def stream(_: Requests, context: Context) -> None:
         try:
-            await run(_call(_StreamTransport(context), context, admission))
+            peer = admission.peer_of(context.peer())
+            await run(_StreamTransport(context), peer, _call_context(context))
             return
         except ClientGoneError:
             return
@@ -84,10 +85,9 @@ class _StreamTransport:
             raise ClientGoneError from error
 
 
-def _call(transport: Transport, context: Context, admission: AdmissionController) -> Call:
-    seconds_left = cast("float | None", context.time_remaining())
-    deadline = None if seconds_left is None else monotonic() + seconds_left
-    return Call(transport, admission.peer_of(context.peer()), CallContext(deadline=deadline))
+def _call_context(context: Any) -> CallContext:
+    seconds_left: float | None = context.time_remaining()
+    return CallContext("", "", None if seconds_left is None else monotonic() + seconds_left, "")
 
 
 async def abort(context: Context, response: ErrorResponse) -> None:

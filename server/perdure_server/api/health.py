@@ -13,14 +13,15 @@ from collections.abc import Iterable
 from typing import Any, Final, cast
 
 import grpc
-from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from perdure_server.api.admission import AdmissionController
-from perdure_server.api.call import Call, CallContext, Transport
-from perdure_server.api.errors import RequestTimeoutError, error_response_of
+from perdure_server.api.call import Transport
+from perdure_server.api.errors import RequestTimeoutError
 from perdure_server.api.grpc_adapter import Context, Requests, abort
-from perdure_server.api.pipeline.read import read_request
+from perdure_server.api.pipeline.decode import decoder
+from perdure_server.api.pipeline.errors import response_for
+from perdure_server.api.pipeline.read import reader
 from perdure_server.runtime.errors import ServerOverloadedError
 from perdure_server.runtime.request_validation import InvalidRequestError
 
@@ -28,6 +29,7 @@ NAME: Final = "grpc.health.v1.Health"
 LIVENESS: Final = "liveness"
 """Name that is SERVING as long as the process responds."""
 
+_decode: Final = decoder(health_pb2.HealthCheckRequest)
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 _UNKNOWN: Final = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
@@ -121,12 +123,11 @@ class Health:
 
 async def _requested_service(context: Context, admission: AdmissionController) -> str:
     """Return the name in a request. Ends the call if there is none."""
-    call = Call(cast("Transport", context), admission.peer_of(context.peer()), CallContext())
     try:
-        await read_request(call, admission)
-        return health_pb2.HealthCheckRequest.FromString(call.body).service
-    except DecodeError:
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the bytes are not a {NAME} request")
+        body = await reader(admission)(cast("Transport", context), admission.peer_of(context.peer()))
+        request = _decode(body)
     except (RequestTimeoutError, InvalidRequestError, ServerOverloadedError) as error:
-        await abort(context, error_response_of(error))
-    raise AssertionError("abort returned")
+        await abort(context, response_for(error))
+        raise AssertionError("abort returned") from None
+    service: str = request.service
+    return service

@@ -125,7 +125,7 @@ async def test_connections_take_turns_to_be_read() -> None:
     async def read_and_note(name: str, peer: Peer) -> None:
         bulk = await read(admission, peer)
         served.append(name)
-        admission.release_read(peer, bulk=bulk)
+        admission.release_read(peer, bulk)
 
     held = await read(admission, other)
     waiting = [asyncio.create_task(read_and_note(f"greedy {n}", greedy)) for n in range(3)]
@@ -133,8 +133,8 @@ async def test_connections_take_turns_to_be_read() -> None:
     await asyncio.sleep(0)
     assert admission.waiting_reads == 4
 
-    admission.release_read(greedy, bulk=first)
-    admission.release_read(other, bulk=held)
+    admission.release_read(greedy, first)
+    admission.release_read(other, held)
     await asyncio.gather(*waiting)
 
     assert served.index("other") < 2
@@ -151,7 +151,7 @@ async def test_a_call_that_is_cancelled_while_it_waits_releases_everything() -> 
     before.cancel()
     await asyncio.sleep(0)
     assert admission.waiting_reads == 1
-    admission.release_read(peer, bulk=bulk)
+    admission.release_read(peer, bulk)
     # Its turn has come, but its task has not run yet.
     after.cancel()
     await asyncio.gather(before, after, return_exceptions=True)
@@ -182,7 +182,7 @@ async def test_large_requests_wait_for_each_other_only() -> None:
 
     assert not await read(admission, other)
 
-    admission.release_read(bulk_peer, bulk=True)
+    admission.release_read(bulk_peer, True)
     assert await waiting
 
 
@@ -196,7 +196,7 @@ async def test_silent_calls_leave_room_for_large_requests_of_others() -> None:
     await asyncio.sleep(0)
 
     assert await read(admission, other)
-    admission.release_read(other, bulk=True)
+    admission.release_read(other, True)
 
     assert admission.bulk_reads == sum(task.done() for task in waiting) < 8
     for task in waiting:

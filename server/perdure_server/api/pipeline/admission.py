@@ -2,47 +2,23 @@
 
 from __future__ import annotations
 
-from time import perf_counter
-from typing import TypeVar
+from collections.abc import Callable
+from typing import TypeAlias
 
-from perdure_server.api.admission import AdmissionController
-from perdure_server.api.call import Call
+from perdure_server.api.admission import AdmissionController, Peer
 from perdure_server.api.methods import LimitsClass, Method
-from perdure_server.api.pipeline.stage import Run
 
-T = TypeVar("T")
+Place: TypeAlias = Callable[[Peer, int], None]
 
 
-def admit(run_next: Run[T], method: Method, admission: AdmissionController) -> Run[T]:
-    """Hold a place of the method's limits class while a call runs."""
+def places_of(method: Method, admission: AdmissionController) -> tuple[Place, Place]:
+    """Return the functions that acquire and release a place for a unary call whose request has a size in bytes."""
     match method.limits:
-        case LimitsClass.WATCH:
-            return _admit_watch(run_next, admission)
-        case LimitsClass.LIST:
-            acquire, release = admission.acquire_list, admission.release_list
         case LimitsClass.READ:
-            acquire, release = admission.acquire_call, admission.release_call
+            return admission.acquire_call, admission.release_call
         case LimitsClass.WRITE:
-            acquire, release = admission.acquire_write, admission.release_call
-
-    async def run(call: Call) -> T:
-        peer, size_bytes = call.peer, len(call.body)
-        acquire(peer, size_bytes)
-        call.admitted_at = perf_counter()
-        try:
-            return await run_next(call)
-        finally:
-            release(peer, size_bytes)
-
-    return run
-
-
-def _admit_watch(run_next: Run[T], admission: AdmissionController) -> Run[T]:
-    async def run(call: Call) -> T:
-        admission.acquire_watch(call.peer)
-        try:
-            return await run_next(call)
-        finally:
-            admission.release_watch(call.peer)
-
-    return run
+            return admission.acquire_write, admission.release_call
+        case LimitsClass.LIST:
+            return admission.acquire_list, admission.release_list
+        case LimitsClass.WATCH:
+            raise ValueError(f"{method.name} is not a unary method")

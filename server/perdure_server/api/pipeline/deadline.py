@@ -3,45 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TypeVar
 
 from perdure_server.api.admission import AdmissionController
-from perdure_server.api.call import Call
+from perdure_server.api.call import CallContext
 from perdure_server.api.errors import CallTimeoutError
-from perdure_server.api.pipeline.stage import Run
-
-T = TypeVar("T")
+from perdure_server.api.limits import Limits
 
 
-def limit_unary(run_next: Run[T], admission: AdmissionController) -> Run[T]:
-    """End calls without a deadline after `Limits.call_seconds`, with `CallTimeoutError`."""
-    deadlines = admission.deadlines
+class CallDeadline:
+    """The server's deadline of unary calls, `Limits.call_seconds`."""
 
-    async def run_limited(call: Call) -> T:
-        task = deadlines.enter()
-        try:
-            return await run_next(call)
-        except asyncio.CancelledError:
-            if not deadlines.is_overdue():
-                raise
-            raise CallTimeoutError(deadlines.seconds) from None
-        finally:
-            deadlines.leave(task)
+    __slots__ = ("_deadlines", "end", "start")
 
-    def run(call: Call) -> Awaitable[T]:
-        return run_next(call) if call.context.deadline is not None else run_limited(call)
+    def __init__(self, admission: AdmissionController) -> None:
+        self._deadlines = admission.deadlines
+        self.start = admission.deadlines.enter
+        """Limits the call of the current task. Returns the value to pass to `end`."""
+        self.end = admission.deadlines.leave
 
-    return run
+    def raise_if_exceeded(self) -> None:
+        """Raise `CallTimeoutError` if the current task was cancelled because of this deadline."""
+        if self._deadlines.is_overdue():
+            raise CallTimeoutError(self._deadlines.seconds) from None
 
 
-def limit_stream(run_next: Run[T], admission: AdmissionController) -> Run[T]:
-    """Set the end of streams without a deadline to `Limits.watch_seconds` from now."""
-    limits = admission.limits
-
-    def run(call: Call) -> Awaitable[T]:
-        if call.context.deadline is None:
-            call.expires_at = asyncio.get_running_loop().time() + limits.watch_seconds
-        return run_next(call)
-
-    return run
+def stream_end(context: CallContext, limits: Limits) -> float | None:
+    """Return the time of the event loop at which the server ends a stream. None for no limit."""
+    if context.deadline is not None:
+        return None
+    return asyncio.get_running_loop().time() + limits.watch_seconds

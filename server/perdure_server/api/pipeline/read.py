@@ -3,47 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
 
-from perdure_server.api.admission import AdmissionController
-from perdure_server.api.call import Call
+from perdure_server.api.admission import AdmissionController, Peer
+from perdure_server.api.call import Transport
 from perdure_server.api.errors import RequestTimeoutError
-from perdure_server.api.pipeline.stage import Run
 from perdure_server.runtime.request_validation import InvalidRequestError, Violation
 
-T = TypeVar("T")
 
+def reader(admission: AdmissionController) -> Callable[[Transport, Peer], Awaitable[bytes]]:
+    """Return a function that reads the request of a call.
 
-def read(run_next: Run[T], admission: AdmissionController) -> Run[T]:
-    """Read the request of a call into `Call.body`."""
-
-    async def run(call: Call) -> T:
-        await read_request(call, admission)
-        return await run_next(call)
-
-    return run
-
-
-async def read_request(call: Call, admission: AdmissionController) -> None:
-    """Read the request of a call into `Call.body`.
-
-    Raises:
-        RequestTimeoutError: the request did not arrive in time.
-        ServerOverloadedError: too many requests are being read.
-        InvalidRequestError: the call ended without a request.
+    It raises `RequestTimeoutError` if the request does not arrive in time, `ServerOverloadedError` if too many
+    requests are being read, and `InvalidRequestError` if the call ends without a request.
     """
-    peer, arrivals = call.peer, admission.arrivals
-    bulk = False if admission.try_acquire_read(peer) else await admission.wait_for_read(peer)
-    task = arrivals.enter()
-    try:
-        body = await call.transport.read()
-    except asyncio.CancelledError:
-        if not arrivals.is_overdue():
-            raise
-        raise RequestTimeoutError from None
-    finally:
-        arrivals.leave(task)
-        admission.release_read(peer, bulk=bulk)
-    if not isinstance(body, bytes):
-        raise InvalidRequestError((Violation("", "the call ended without a request; send one"),))
-    call.body = body
+    arrivals = admission.arrivals
+
+    async def read(transport: Transport, peer: Peer) -> bytes:
+        bulk = False if admission.try_acquire_read(peer) else await admission.wait_for_read(peer)
+        task = arrivals.enter()
+        try:
+            body = await transport.read()
+        except asyncio.CancelledError:
+            if not arrivals.is_overdue():
+                raise
+            raise RequestTimeoutError from None
+        finally:
+            arrivals.leave(task)
+            admission.release_read(peer, bulk)
+        if not isinstance(body, bytes):
+            raise InvalidRequestError((Violation("", "the call ended without a request; send one"),))
+        return body
+
+    return read

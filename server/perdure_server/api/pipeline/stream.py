@@ -1,102 +1,59 @@
-"""Stage: send the messages of a stream."""
+"""The stages of a stream, in their order."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from typing import Any
 
 from google.protobuf.message import Message
 
-from perdure_server.api.admission import AdmissionController
-from perdure_server.api.call import Call, ReaderTooSlowError
-from perdure_server.api.errors import StreamTimeoutError
-from perdure_server.api.pipeline.stage import Run
+from perdure_server.api.admission import AdmissionController, Peer
+from perdure_server.api.call import CallContext, ClientGoneError, Transport
+from perdure_server.api.call_counters import CallCounters
+from perdure_server.api.errors import CallFailedError
+from perdure_server.api.methods import Method
+from perdure_server.api.pipeline.deadline import stream_end
+from perdure_server.api.pipeline.decode import decoder
+from perdure_server.api.pipeline.errors import response_for
+from perdure_server.api.pipeline.read import reader
+from perdure_server.api.pipeline.send import Sender
 
 
-def send_stream(
-    run_next: Callable[[Call], AsyncGenerator[Message, None]], admission: AdmissionController
-) -> Run[None]:
-    """Send the messages of a stream to the client.
+def compose_stream(
+    method: Method, admission: AdmissionController, counters: CallCounters
+) -> Callable[[Transport, Peer, CallContext], Awaitable[None]]:
+    """Return the function that runs the calls of a streaming method.
 
-    A write waits while the client's window is full. It is never cancelled: gRPC cannot send a status behind half of a
-    message, so the call would never end. Instead, the handler is ended after `Limits.watch_write_seconds`. From then
-    on a slow client costs one message and its place, until it reads on, leaves, or its connection gets too old.
+    It raises `CallFailedError`, and `ClientGoneError` if the client is gone.
     """
+    read = reader(admission)
+    decode = decoder(method.request_type)
+    handle: Callable[[Message, CallContext], Any] = method.handler
 
-    async def run(call: Call) -> None:
-        messages = run_next(call)
-        async with aclosing(messages):
-            await _Sender(call, messages, admission).run()
+    async def run(transport: Transport, peer: Peer, context: CallContext) -> None:
+        try:
+            body = await read(transport, peer)
+            admission.acquire_watch(peer)
+            try:
+                expires_at = stream_end(context, admission.limits)
+                messages: AsyncGenerator[Message, None] = handle(decode(body), context)
+                body = b""
+                async with aclosing(messages):
+                    await Sender(messages, transport, peer, admission, expires_at).run()
+                counters.ok += 1
+                return
+            finally:
+                admission.release_watch(peer)
+        except (asyncio.CancelledError, ClientGoneError):
+            counters.cancelled()
+            raise
+        except Exception as error:  # noqa: BLE001 - there is a response for each, and unknown ones are logged
+            body = b""
+            failure = response_for(error)
+        counters.failed(failure.code.name, failure.reason)
+        # Not raised in the handler above, where the exception would keep the first one as its context.
+        raise CallFailedError(failure)
 
     return run
-
-
-class _Sender:
-    def __init__(
-        self, call: Call, messages: AsyncGenerator[Message, None], admission: AdmissionController
-    ) -> None:
-        self._call = call
-        self._messages = messages
-        self._admission = admission
-        self._ending: asyncio.Task[bytes | None] | None = None
-
-    async def run(self) -> None:
-        """Send until the stream ends.
-
-        Raises:
-            ServerOverloadedError: too many bytes are unread.
-            StreamTimeoutError: the stream has reached `Call.expires_at`.
-        """
-        try:
-            while (out := await self._next()) is not None:
-                await self._write(out)
-                # The next message can take long to come. Keep nothing of this one.
-                out = None
-                if self._ending is not None:
-                    last = await self._ending
-                    if last is not None:
-                        await self._write(last)
-                    return
-        finally:
-            if self._ending is not None:
-                await asyncio.wait({self._ending})
-
-    async def _next(self) -> bytes | None:
-        try:
-            async with asyncio.timeout_at(self._call.expires_at):
-                return await _encoded(anext(self._messages, None))
-        except TimeoutError:
-            raise StreamTimeoutError from None
-
-    async def _write(self, out: bytes) -> None:
-        admission, peer, size_bytes = self._admission, self._call.peer, len(out)
-        admission.reserve_unread(peer, size_bytes)
-        watchdog = None
-        if self._ending is None:
-            watchdog = asyncio.get_running_loop().call_later(
-                admission.limits.watch_write_seconds, self._end_handler
-            )
-        try:
-            await self._call.transport.write(out)
-        finally:
-            if watchdog is not None:
-                watchdog.cancel()
-            admission.release_unread(peer, size_bytes)
-
-    def _end_handler(self) -> None:
-        self._ending = asyncio.get_running_loop().create_task(self._last())
-
-    async def _last(self) -> bytes | None:
-        """End the handler and return its last message, if it has one."""
-        try:
-            return await _encoded(self._messages.athrow(ReaderTooSlowError()))
-        except (StopAsyncIteration, ReaderTooSlowError):
-            return None
-        finally:
-            await self._messages.aclose()
-
-
-async def _encoded(message: Awaitable[Message | None]) -> bytes | None:
-    found = await message
-    return None if found is None else found.SerializeToString()
