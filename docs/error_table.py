@@ -8,7 +8,7 @@ from typing import Final
 from perdure_server.api.error_table import TABLE, ErrorRow
 
 PAGE: Final = Path(__file__).resolve().parent / "api.md"
-BEGIN: Final = "<!-- begin: error table, written by docs/error_table.py -->\n"
+START: Final = "<!-- error table, written by docs/error_table.py -->\n"
 END: Final = "<!-- end: error table -->\n"
 
 
@@ -24,11 +24,11 @@ def table() -> str:
 
 def with_table(page: str) -> str:
     """Return the text of the page with the current table between its markers."""
-    before, begin, rest = page.partition(BEGIN)
+    before, start, rest = page.partition(START)
     _, end, after = rest.partition(END)
-    if not (begin and end):
+    if not (start and end):
         raise ValueError(f"{PAGE.name} does not have the markers of the error table")
-    return f"{before}{BEGIN}{table()}{END}{after}"
+    return f"{before}{START}{table()}{END}{after}"
 
 
 def _metadata(row: ErrorRow) -> str:
