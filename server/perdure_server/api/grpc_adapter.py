@@ -45,17 +45,22 @@ def _handler(method: BoundMethod, admission: AdmissionController) -> Any:
     async def unary(_: Requests, context: Any) -> Any:
         # gRPC's context has the methods of a `Transport`.
         try:
-            return await run(context, admission.peer_of(context.peer()), _call_context(context))
+            seconds_left = context.time_remaining()
+            deadline = None if seconds_left is None else monotonic() + seconds_left
+            peer = admission.peer_of(context.peer())
+            return await run(context, peer, CallContext("", "", deadline, ""))
         except CallFailedError as failed:
             response = failed.response
         # Outside of the handler, because gRPC keeps this exception and its context in a cycle with the call.
         await abort(context, response)
         raise AssertionError("abort returned")
 
-    async def stream(_: Requests, context: Context) -> None:
+    async def stream(_: Requests, context: Any) -> None:
         try:
+            seconds_left = context.time_remaining()
+            deadline = None if seconds_left is None else monotonic() + seconds_left
             peer = admission.peer_of(context.peer())
-            await run(_StreamTransport(context), peer, _call_context(context))
+            await run(_StreamTransport(context), peer, CallContext(deadline=deadline))
             return
         except ClientGoneError:
             return
@@ -83,11 +88,6 @@ class _StreamTransport:
             await self._context.write(message)
         except grpc.aio.InternalError as error:
             raise ClientGoneError from error
-
-
-def _call_context(context: Any) -> CallContext:
-    seconds_left: float | None = context.time_remaining()
-    return CallContext("", "", None if seconds_left is None else monotonic() + seconds_left, "")
 
 
 async def abort(context: Context, response: ErrorResponse) -> None:

@@ -9,14 +9,14 @@ from perdure_server.api.call import CallContext
 from perdure_server.api.convert import timestamp
 from perdure_server.api.large_payloads import LargePayloads
 from perdure_server.api.methods import LimitsClass, Method
-from perdure_server.engine.commands import EMPTY_OBJECT, payload
+from perdure_server.engine import commands
 from perdure_server.runtime.operations import Operations
 from perdure_server.runtime.request_validation import BUSINESS_KEY_BYTES_MAX, LARGE_PAYLOAD_BYTES, Violations
 from perdure_server.runtime.results import ConflictPolicy, Disposition
 
 NAME: Final = "perdure.v1.RunnerService"
 
-_EMPTY: Final = payload(EMPTY_OBJECT)
+_EMPTY: Final = commands.payload(commands.EMPTY_OBJECT)
 _CONFLICT_POLICY: Final = {
     pb.CONFLICT_POLICY_UNSPECIFIED: ConflictPolicy.FAIL,
     pb.CONFLICT_POLICY_FAIL: ConflictPolicy.FAIL,
@@ -51,8 +51,9 @@ class RunnerService:
         workflow = violations.name("workflow", request.workflow)
         # An absent context, or one without a body, is the empty object.
         context = _EMPTY
-        if request.context.HasField("json"):
-            text = request.context.json
+        payload = request.context
+        if payload.HasField("json"):
+            text = payload.json
             # Repeated in `resume`: a shared coroutine would cost small calls more than this comparison.
             if len(text) > LARGE_PAYLOAD_BYTES:
                 found = await self._large.payload(violations, "context", text, must_be_object=True)
@@ -73,7 +74,7 @@ class RunnerService:
         labels = violations.labels("opts.labels", opts.labels)
         violations.raise_if_invalid()
         # A call can wait for its commit. It keeps the payload until then, but not the whole request.
-        del request, opts
+        del request, opts, payload
         result = await self._runtime.start_instance(
             workflow=workflow,
             version=version,
@@ -99,8 +100,9 @@ class RunnerService:
         event = violations.event("event", request.event)
         request_id = violations.request_id("opts.request_id", opts.request_id)
         body = None
-        if opts.payload.HasField("json"):
-            text = opts.payload.json
+        payload = opts.payload
+        if payload.HasField("json"):
+            text = payload.json
             if len(text) > LARGE_PAYLOAD_BYTES:
                 body = await self._large.payload(violations, "opts.payload", text)
             else:
@@ -109,7 +111,7 @@ class RunnerService:
         step_ref = violations.name("opts.step_ref", opts.step_ref, optional=True)
         buffer = opts.buffer
         violations.raise_if_invalid()
-        del request, opts
+        del request, opts, payload
         result = await self._runtime.resume(
             instance_id,
             event=event,
