@@ -50,7 +50,7 @@ def test_a_host_that_is_not_this_machines_leaves_no_database_and_is_told_as_such
     assert (
         "192.0.2.1:7420: the address is not available: Cannot assign requested address (use " in done.stderr
     )
-    assert "port 0, which takes a free one" in done.stderr
+    assert "port 0 for a free port" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
