@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Writes the Python stubs of proto/perdure/v1 below a folder: proto/generate.sh [OUT_DIR] (default: clients/python)
+# Writes the Python stubs of proto/perdure/v1 and the blocking client below a folder:
+#   proto/generate.sh [OUT_DIR] (default: clients/python)
 # One path only: grpc_tools.protoc. buf's Python output differs from it, and the two would take turns.
 set -euo pipefail
 
@@ -8,7 +9,7 @@ out="${1:-$root/clients/python}"
 out="$(mkdir -p "$out/perdure/v1" && cd "$out" && pwd)"
 tools="$root/.venv-tools/bin"
 
-# Written beside their place and moved there when all of them stand: nobody ever sees, or commits, a half of them.
+# Written to a temporary directory and moved when all of them are complete, so that no reader sees an incomplete set.
 work="$(mktemp -d "$out/.generating.XXXXXX")"
 trap 'rm -rf "$work"' EXIT
 
@@ -29,3 +30,6 @@ for old in "$out"/perdure/v1/*_pb2*.py "$out"/perdure/v1/*_pb2*.pyi; do
   [ -e "$work/perdure/v1/$(basename "$old")" ] || rm -f "$old"
 done
 mv -f "$work"/perdure/v1/* "$out/perdure/v1/"
+
+# The blocking client is generated from the asyncio client.
+"$tools/python" "$root/clients/python/generate_sync.py" "$out"

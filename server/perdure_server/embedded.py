@@ -7,7 +7,7 @@ way. Connections and the deadlines of unary calls do not exist here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
@@ -18,16 +18,17 @@ import grpc.aio
 
 from perdure import AsyncClient, Workflow
 from perdure.client import CallRetryPolicy
-from perdure.client._calls import WATCH
+from perdure.client._grpc_aio import AioResponses
+from perdure.client._status import error_of
+from perdure.model.constants import STATUS_DETAILS_KEY
 from perdure_server.api.admission import AdmissionController, Peer
 from perdure_server.api.call import CallContext
 from perdure_server.api.endpoint import BoundMethod, Endpoint
 from perdure_server.api.errors import CallFailedError, ErrorResponse
-from perdure_server.api.grpc_adapter import DETAILS_KEY
 from perdure_server.api.limits import Limits
 from perdure_server.api.status import status_of
-from perdure_server.app import Core
 from perdure_server.config import DATABASE_DEFAULT, SHUTDOWN_TIMEOUT_SECONDS
+from perdure_server.core import Core
 from perdure_server.runtime.operations import Operations
 from perdure_server.store.factory import open_store
 
@@ -52,38 +53,55 @@ class InProcessClient(AsyncClient):
     It belongs to the event loop that it is created on. The event loop of the steps can use it too, except for watches.
     """
 
-    def __init__(self, runtime: Operations) -> None:
+    def __init__(self, operations: Operations) -> None:
         super().__init__(PEER, retries=CallRetryPolicy(max_attempts=1))
+        self._transport = InProcessTransport(operations)
+
+
+class InProcessTransport:
+    """A `perdure.client._transport.AsyncTransport` to an endpoint in the same process."""
+
+    def __init__(self, operations: Operations) -> None:
         self._home = asyncio.get_running_loop()
-        self._endpoint = Endpoint(runtime, AdmissionController(Limits()))
+        self._endpoint = Endpoint(operations, AdmissionController(Limits()))
+        self._closed = False
 
-    def _unary(self, method: _ClientMethod) -> Callable[..., Awaitable[Any]]:
-        bound = self._find(method)
+    @property
+    def closed(self) -> bool:
+        """True after `close` was called."""
+        return self._closed
 
-        async def send(request: Any, *, timeout: float | None, metadata: object) -> Any:
-            call = self._run_unary(bound, request.SerializeToString(), _context_of(timeout))
+    async def unary(self, method: _ClientMethod, request: Any, *, timeout: float | None) -> Any:
+        """Run a call and return its response. Raises the exceptions of ``perdure.errors``."""
+        call = self._run_unary(self._find(method), request.SerializeToString(), _context_of(timeout))
+        try:
             return method.response.FromString(await self._at_home(call))
-
-        return send
+        except CallFailedError as failed:
+            raise error_of(_client_error(failed.response)) from None
 
     @asynccontextmanager
-    async def _watch_stream(self, request: Any, seconds: float | None) -> AsyncIterator[_Stream]:
-        bound = self._find(WATCH)
+    async def stream(
+        self, method: _ClientMethod, request: Any, *, timeout: float | None
+    ) -> AsyncIterator[AsyncIterator[Any]]:
+        """Open a stream of responses. Leaving the context cancels it."""
+        bound = self._find(method)
         if asyncio.get_running_loop() is not self._home:
             raise RuntimeError("a step cannot open a watch: watches belong to the event loop of the client")
         peer = self._endpoint.admission.peer_of(PEER)
-        stream = _Stream(bound, peer, request.SerializeToString(), seconds, WATCH.response)
+        stream = _Stream(bound, peer, request.SerializeToString(), timeout, method.response)
         try:
-            yield stream
+            yield AioResponses(stream)
         finally:
             stream.cancel()
+
+    async def close(self) -> None:
+        """Reject further calls."""
+        self._closed = True
 
     async def _run_unary(self, method: BoundMethod, request: bytes, context: CallContext) -> bytes:
         transport = _Transport(request)
         try:
             response = await method.run(transport, self._endpoint.admission.peer_of(PEER), context)
-        except CallFailedError as failed:
-            raise _client_error(failed.response) from None
         finally:
             transport.done()
         assert response is not None
@@ -134,7 +152,7 @@ class EmbeddedRunner(InProcessClient):
     ) -> None:
         self._core = Core(open_store(database), workflows, backup_dir=backup_dir)
         self._shutdown_timeout_seconds = shutdown_timeout_seconds
-        super().__init__(self._core.runtime)
+        super().__init__(self._core.operations)
 
     async def __aenter__(self) -> Self:
         await self._core.start()
@@ -145,7 +163,7 @@ class EmbeddedRunner(InProcessClient):
 
         If it is cancelled, it stops to wait for steps. The database is closed in any case.
         """
-        if self._closed:
+        if self._transport.closed:
             return
         try:
             # Steps can use the client until they have ended.
@@ -198,7 +216,7 @@ def _client_error(response: ErrorResponse) -> grpc.aio.AioRpcError:
     return grpc.aio.AioRpcError(
         grpc.StatusCode[response.code.name],
         grpc.aio.Metadata(),
-        grpc.aio.Metadata((DETAILS_KEY, status.SerializeToString())),
+        grpc.aio.Metadata((STATUS_DETAILS_KEY, status.SerializeToString())),
         details=status.message,
     )
 

@@ -15,6 +15,7 @@ import grpc
 import grpc.aio
 
 from conformance.tcp_proxy import LoopThread
+from perdure.model.constants import STATUS_DETAILS_KEY
 from perdure.v1 import history_pb2
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
@@ -22,7 +23,6 @@ from perdure.v1 import timer_service_pb2 as timers
 from perdure.v1 import workflow_service_pb2 as workflows
 from perdure_server.api.error_table import Code
 from perdure_server.api.errors import ErrorResponse
-from perdure_server.api.grpc_adapter import DETAILS_KEY
 from perdure_server.api.status import status_of
 
 UNKNOWN_FACT: Final = bytes([0x9A, 0x06, 0x00])
@@ -56,7 +56,7 @@ class Fault:
             violations=self.violations,
             retry_after_ms=self.retry_after_ms,
         )
-        await context.abort(code, message, ((DETAILS_KEY, status_of(response).SerializeToString()),))
+        await context.abort(code, message, ((STATUS_DETAILS_KEY, status_of(response).SerializeToString()),))
 
 
 class Front:
@@ -167,7 +167,7 @@ class _Handlers(grpc.GenericRpcHandler):
 
 
 async def _hand_on(context: Any, error: grpc.aio.AioRpcError) -> None:
-    trailing = tuple((key, value) for key, value in error.trailing_metadata() if key == DETAILS_KEY)
+    trailing = tuple((key, value) for key, value in error.trailing_metadata() if key == STATUS_DETAILS_KEY)
     await context.abort(error.code(), error.details() or "", trailing)
 
 

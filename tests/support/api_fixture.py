@@ -15,11 +15,11 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 
 from perdure import Workflow
+from perdure.model.constants import STATUS_DETAILS_KEY
 from perdure.v1 import instance_service_pb2, runner_service_pb2, timer_service_pb2, workflow_service_pb2
-from perdure_server.api.grpc_adapter import DETAILS_KEY
 from perdure_server.api.limits import Limits
 from perdure_server.api.server import ApiServer
-from perdure_server.app import Core
+from perdure_server.core import Core
 from perdure_server.security.addresses import Address
 from perdure_server.store.protocol import Store
 from perdure_server.store.sqlite import SqliteStore
@@ -58,7 +58,7 @@ class CallError:
 
 def call_error(error: grpc.aio.AioRpcError) -> CallError:
     """Return an error with all its details."""
-    body = dict(error.trailing_metadata() or ()).get(DETAILS_KEY, b"")
+    body = dict(error.trailing_metadata() or ()).get(STATUS_DETAILS_KEY, b"")
     status = status_pb2.Status.FromString(body)
     found: dict[str, Any] = {}
     for packed in status.details:
@@ -131,7 +131,7 @@ async def serving(
     """Serve workflows on a free loopback port. ``options`` are the channel arguments of the client."""
     core = Core(store or SqliteStore(None), workflows)
     await core.start()
-    server = ApiServer(core.runtime, listen=Address("127.0.0.1", 0), limits=limits, **api)
+    server = ApiServer(core.operations, listen=Address("127.0.0.1", 0), limits=limits, **api)
     await server.start_health()
     address = str(await server.start())
     await server.set_ready(ready=True)

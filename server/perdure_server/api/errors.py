@@ -392,7 +392,7 @@ def _too_many_timers(error: reject.TooManyTimers) -> ErrorResponse:
 
 
 def _database(error: store.StoreError) -> ErrorResponse:
-    _store_failures.tell(error)
+    _store_failures.warning(error)
     return _respond("DATABASE_UNAVAILABLE")
 
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from time import monotonic
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import grpc
 
+from perdure.model.constants import STATUS_DETAILS_KEY
 from perdure_server.api.admission import AdmissionController
 from perdure_server.api.call import CallContext, ClientGoneError
 from perdure_server.api.endpoint import BoundMethod, Endpoint
@@ -24,9 +25,6 @@ from perdure_server.api.status import status_of
 
 Requests: TypeAlias = AsyncIterator[bytes]
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
-
-DETAILS_KEY: Final = "grpc-status-details-bin"
-"""Key of the trailing metadata that holds the serialized ``google.rpc.Status``."""
 
 
 def generic_handlers(endpoint: Endpoint) -> list[grpc.GenericRpcHandler]:
@@ -96,4 +94,6 @@ async def abort(context: Context, response: ErrorResponse) -> None:
     if not response.reason:
         await context.abort(code, response.message)
     status = status_of(response)
-    await context.abort(code, status.message, trailing_metadata=((DETAILS_KEY, status.SerializeToString()),))
+    await context.abort(
+        code, status.message, trailing_metadata=((STATUS_DETAILS_KEY, status.SerializeToString()),)
+    )

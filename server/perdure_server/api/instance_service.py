@@ -12,8 +12,6 @@ from perdure_server.api import convert
 from perdure_server.api.call import CallContext, ReaderTooSlowError
 from perdure_server.api.methods import LimitsClass, Method
 from perdure_server.api.pagination import fill_page, read_page_token
-from perdure_server.engine.rejections import InstanceNotFound
-from perdure_server.runtime.errors import UnreachedRevisionError
 from perdure_server.runtime.operations import Operations
 from perdure_server.runtime.request_validation import BUSINESS_KEY_BYTES_MAX, REASON_BYTES_MAX, Violations
 from perdure_server.runtime.watch import WatchEnd, WatchEntry, WatchEvent, WatchHeartbeat, WatchSnapshot
@@ -48,7 +46,7 @@ class InstanceService:
         violations = Violations()
         instance_id = violations.instance_id("instance_id", request.instance_id)
         violations.raise_if_invalid()
-        stored = await self._runtime.get_instance(instance_id)
+        stored = await self._runtime.queries.get_instance(instance_id)
         return pb.GetInstanceResponse(instance=self._instance(stored))
 
     async def list_instances(
@@ -75,7 +73,7 @@ class InstanceService:
         cursor = read_page_token(violations, query, request.page_token, (int, str))
         violations.raise_if_invalid()
         after = InstanceCursor(*cursor) if cursor else None
-        page = await self._runtime.store.list_instances(where, limit=limit, after=after)
+        page = await self._runtime.queries.list_instances(where, limit=limit, after=after)
         instances, token = await fill_page(
             page.instances,
             convert.summary,
@@ -95,14 +93,7 @@ class InstanceService:
         cursor = read_page_token(violations, query, request.page_token, (int,))
         violations.raise_if_invalid()
         position = cursor[0] if cursor else after_revision
-        store = self._runtime.store
-        found = await store.history(instance_id, after_revision=position, limit=limit + 1)
-        if not found:
-            state = await store.load(instance_id)
-            if state is None:
-                raise InstanceNotFound(instance_id)
-            if after_revision > state.revision:
-                raise UnreachedRevisionError(instance_id, after_revision, state.revision)
+        found = await self._runtime.queries.history(instance_id, after_revision=position, limit=limit + 1)
         entries, token = await fill_page(
             found,
             lambda entry: convert.entry(instance_id, entry),
@@ -123,7 +114,7 @@ class InstanceService:
         violations.raise_if_invalid()
         progress = _Progress(after_revision or 0)
         try:
-            async with aclosing(self._runtime.watch(instance_id, after_revision)) as events:
+            async with aclosing(self._runtime.queries.watch(instance_id, after_revision)) as events:
                 with suppress(StopAsyncIteration):
                     # No variable holds a message, because a snapshot can be large and the next event can take long.
                     while True:
@@ -173,7 +164,7 @@ class InstanceService:
                 assert_never(event)
 
     def _instance(self, stored: StoredInstance) -> pb.Instance:
-        return convert.instance(stored, self._runtime.has_code)
+        return convert.instance(stored, self._runtime.queries.has_handler)
 
 
 class _Progress:

@@ -11,11 +11,11 @@ from perdure_server.api import grpc_adapter, health
 from perdure_server.api.admission import AdmissionController
 from perdure_server.api.endpoint import SERVICES, Endpoint
 from perdure_server.api.limits import HEALTH_LIMITS, Limits
+from perdure_server.closing import finish
 from perdure_server.runtime.operations import Operations
 from perdure_server.security.addresses import CannotListenError, cannot_listen
 from perdure_server.security.unix_socket import Endpoint as ListenAddress
 from perdure_server.security.unix_socket import UnixAddress, remove_stale, restrict
-from perdure_server.store.closing import finish
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,8 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from perdure.model.constants import ERROR_DOMAIN
 from perdure_server.api.errors import ErrorResponse
-
-DOMAIN: Final = "perdure"
-"""The domain of `ErrorInfo`."""
 
 STATUS_BYTES_MAX: Final = 4 << 10
 """Size in bytes to which the violations of a status are cut. The API promises at most 6 KiB.
@@ -37,7 +35,7 @@ def status_of(response: ErrorResponse) -> status_pb2.Status:
     texts are cut, and violations that do not fit into `STATUS_BYTES_MAX` are counted.
     """
     status = status_pb2.Status(code=int(response.code), message=_cut(response.message, _MESSAGE_BYTES_MAX))
-    info = error_details_pb2.ErrorInfo(reason=response.reason, domain=DOMAIN)
+    info = error_details_pb2.ErrorInfo(reason=response.reason, domain=ERROR_DOMAIN)
     for key, text in response.metadata.items():
         info.metadata[key] = _cut(text, _ITEM_BYTES_MAX)
     if response.detail:

@@ -9,7 +9,6 @@ from perdure_server.api import convert
 from perdure_server.api.call import CallContext
 from perdure_server.api.methods import LimitsClass, Method
 from perdure_server.api.pagination import fill_page, read_page_token
-from perdure_server.engine.rejections import TimerNotFound
 from perdure_server.runtime.operations import Operations
 from perdure_server.runtime.request_validation import Violations
 from perdure_server.store.protocol import TimerCursor, TimerRow
@@ -36,9 +35,7 @@ class TimerService:
         violations = Violations()
         instance_id, revision = violations.reference("reference", request.reference)
         violations.raise_if_invalid()
-        row = await self._runtime.store.get_timer(instance_id, revision)
-        if row is None:
-            raise TimerNotFound(request.reference)
+        row = await self._runtime.queries.get_timer(instance_id, revision)
         return pb.GetTimerResponse(timer=convert.timer(row))
 
     async def list_timers(self, request: pb.ListTimersRequest, _: CallContext) -> pb.ListTimersResponse:
@@ -49,7 +46,7 @@ class TimerService:
         cursor = read_page_token(violations, query, request.page_token, (int, str, int))
         violations.raise_if_invalid()
         after = TimerCursor(*cursor) if cursor else None
-        found = await self._runtime.store.list_timers(instance_id, limit=limit + 1, after=after)
+        found = await self._runtime.queries.list_timers(instance_id, limit=limit + 1, after=after)
         timers, token = await fill_page(found, convert.timer, limit=limit, query=query, cursor_of=_cursor_of)
         return pb.ListTimersResponse(timers=timers, next_page_token=token)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from perdure.model.constants import INSTANCE_BYTES_MAX, PAYLOAD_BYTES_MAX
 from perdure.model.graph import EVENT_ELAPSED, EVENT_TIMEOUT, RESERVED_EVENTS, WorkflowGraph
 from perdure_server.engine import commands, facts
 from perdure_server.engine import rejections as reject
@@ -19,11 +20,9 @@ from perdure_server.engine.commands import (
     FAILURE_MESSAGE_CHARS_MAX,
     FAILURE_TYPE_CHARS_MAX,
     INBOX_EVENTS_MAX,
-    INSTANCE_BYTES_MAX,
     LOSSES_ALONE_MAX,
     LOSSES_IN_A_ROW_MAX,
     NO_GRANT,
-    PAYLOAD_BYTES_MAX,
     REQUESTED_TIMERS_MAX,
     Command,
     Grant,

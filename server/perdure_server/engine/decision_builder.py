@@ -10,16 +10,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
+from perdure.model.constants import INSTANCE_BYTES_MAX
 from perdure.model.graph import EVENT_ERROR, EVENT_TIMEOUT, StepKind, WorkflowGraph
 from perdure_server.engine import facts
-from perdure_server.engine.commands import (
-    EMPTY_OBJECT,
-    INSTANCE_BYTES_MAX,
-    REPORTS_BYTES_MAX,
-    Grant,
-    Payload,
-    payload,
-)
+from perdure_server.engine.commands import EMPTY_OBJECT, REPORTS_BYTES_MAX, Grant, Payload, payload
 from perdure_server.engine.evolve import apply
 from perdure_server.engine.facts import Entry, Fact, Failure, TimerKind
 from perdure_server.engine.reachability import ripe_joins

@@ -6,11 +6,10 @@ All data is from the last time that the test settled. Only the methods of the AP
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
 from itertools import pairwise
 from typing import Any, Final, TypeVar
 
-from perdure import AsyncClient
+from perdure import AsyncClient, Duration
 from perdure.client import facts
 from perdure.client.facts import Fact, HistoryEntry
 from perdure.client.types import ActiveStep, Instance, InstanceFailure, InstanceState, StepState, Timer
@@ -76,9 +75,9 @@ class InstanceHandle:
         event: str,
         payload: Any = None,
         *,
-        step_ref: str = "",
+        step_ref: str | None = None,
         buffer: bool = False,
-        request_id: str = "",
+        request_id: str | None = None,
     ) -> Resumed:
         """Send an event. Returns when everything that it caused is done.
 
@@ -91,7 +90,7 @@ class InstanceHandle:
         )
 
     async def schedule_resume(
-        self, step_ref: str, delay: timedelta | str, *, request_id: str = ""
+        self, step_ref: str, delay: Duration, *, request_id: str | None = None
     ) -> ScheduledResume:
         """Arm a timer that resumes the step with the event ``timeout``. `WorkflowTest.advance` fires it."""
         delay_ms = delay_ms_of(delay, field="delay")
@@ -99,7 +98,7 @@ class InstanceHandle:
             self._client.schedule_resume(self.id, step_ref, delay_ms, request_id=request_id)
         )
 
-    async def cancel(self, reason: str = "") -> None:
+    async def cancel(self, reason: str | None = None) -> None:
         """Cancel the instance."""
         await self._do(self._client.cancel_instance(self.id, reason=reason))
 

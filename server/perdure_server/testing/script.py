@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from perdure import SUSPEND, Context, Outcome, StepError, Suspend, Workflow, WorkflowGraph, graph_of
 from perdure.model.graph import StepKind
-from perdure_server.executors.in_process import StepCode, bind
+from perdure_server.executors.in_process import Handler, bind
 from perdure_server.executors.steps_loop import Lifespan
 
 
@@ -138,14 +138,14 @@ class Scripts:
 
     def bind(
         self, workflows: Iterable[Workflow]
-    ) -> tuple[dict[tuple[str, int, str], StepCode], list[Lifespan]]:
+    ) -> tuple[dict[tuple[str, int, str], Handler], list[Lifespan]]:
         """Return the handlers of workflow objects for the executor, each behind its script."""
         code, lifespans = bind(workflows)
         return {key: self._behind_script(key[0], step) for key, step in code.items()}, lifespans
 
     # --- on the threads of steps -----------------------------------------------------------------------------
 
-    def _behind_script(self, workflow: str, step: StepCode) -> StepCode:
+    def _behind_script(self, workflow: str, step: Handler) -> Handler:
         # Coroutine functions stay coroutine functions, so that each step runs on the same thread as without a script.
         if inspect.iscoroutinefunction(step):
 
@@ -190,7 +190,7 @@ class Scripts:
         return found
 
 
-def _play(turn: Turn, step: StepCode, context: Context) -> Any:
+def _play(turn: Turn, step: Handler, context: Context) -> Any:
     match turn:
         case Outcome() | Suspend():
             return turn

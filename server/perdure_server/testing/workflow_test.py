@@ -15,12 +15,12 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Self
 
-from perdure import AsyncClient, Workflow, graph_of
-from perdure.model.graph import DURATION_MS_MAX
+from perdure import AsyncClient, Duration, Workflow, graph_of
+from perdure.model.durations import DURATION_MS_MAX
 from perdure.runner import ConflictPolicy, delay_ms_of
-from perdure_server.app import Core
+from perdure_server.closing import finish
+from perdure_server.core import Core
 from perdure_server.embedded import InProcessClient
-from perdure_server.store.closing import finish
 from perdure_server.store.sqlite import SqliteStore
 from perdure_server.testing.instance import InstanceHandle
 from perdure_server.testing.script import REAL, Call, Scripts, Turn
@@ -76,13 +76,13 @@ class WorkflowTest:
         self._core = Core(
             SqliteStore(None, clock=self._clock.now_ms),
             workflows,
-            alarm=self._alarm,
+            scheduler=self._alarm,
             clock=self._clock,
-            chance=lambda: jitter,
+            rng=lambda: jitter,
             bind=self._scripts.bind,
             lease_ms=UNLIMITED_MS,
             window_ms=UNLIMITED_MS,
-            claim_ms_max=UNLIMITED_MS,
+            max_claim_ms=UNLIMITED_MS,
         )
         self._handles: dict[str, InstanceHandle] = {}
         self._client: InProcessClient | None = None
@@ -93,7 +93,7 @@ class WorkflowTest:
         await self._core.start()
         self._exit.push_async_callback(self._core.stop, 0)
         try:
-            self._client = await self._exit.enter_async_context(InProcessClient(self._core.runtime))
+            self._client = await self._exit.enter_async_context(InProcessClient(self._core.operations))
             await self._quiesce()
         except BaseException:
             await finish(self._exit.aclose())
@@ -124,14 +124,14 @@ class WorkflowTest:
         self,
         context: Mapping[str, Any] | None = None,
         *,
-        workflow: type[Workflow] | str = "",
-        instance_id: str = "",
-        version: int = 0,
-        business_key: str = "",
+        workflow: type[Workflow] | str | None = None,
+        instance_id: str | None = None,
+        version: int | None = None,
+        business_key: str | None = None,
         conflict_policy: ConflictPolicy = ConflictPolicy.FAIL,
-        start_delay: timedelta | str | None = None,
+        start_delay: Duration | None = None,
         labels: Mapping[str, str] | None = None,
-        request_id: str = "",
+        request_id: str | None = None,
     ) -> InstanceHandle:
         """Start an instance. Returns it when it waits, sleeps, backs off or has ended.
 
@@ -174,7 +174,7 @@ class WorkflowTest:
     # --- steps -----------------------------------------------------------------------------------------------
 
     def script(
-        self, step_ref: str, *turns: Turn, then: Turn = REAL, workflow: type[Workflow] | str = ""
+        self, step_ref: str, *turns: Turn, then: Turn = REAL, workflow: type[Workflow] | str | None = None
     ) -> None:
         """Set the turns of the next calls of a step, one for each call. ``then`` is the turn of all later calls.
 
@@ -182,8 +182,9 @@ class WorkflowTest:
         function of the `Context`, plain or async, that returns an outcome or raises. Raises ``ValueError`` for a
         step without code, and for turns that the step cannot take.
         """
-        name = workflow if isinstance(workflow, str) else graph_of(workflow).name
-        self._scripts.script(step_ref, turns, then, name)
+        if workflow is not None and not isinstance(workflow, str):
+            workflow = graph_of(workflow).name
+        self._scripts.script(step_ref, turns, then, workflow or "")
 
     def calls(self, step_ref: str) -> list[Call]:
         """Return the calls of a step, of all instances, in the order of their starts."""
@@ -230,11 +231,11 @@ class WorkflowTest:
 
     async def _quiesce(self) -> None:
         """Wait until all parts are quiet. A part that is quiet can still get work from another one."""
-        runner, dispatcher, timers = self._core.runner, self._core.dispatcher, self._core.timers
+        processor, dispatcher, timers = self._core.processor, self._core.dispatcher, self._core.timers
         try:
             async with asyncio.timeout(self._settle_seconds_max):
-                while not (runner.quiet and dispatcher.quiet and timers.quiet):
-                    await runner.quiesce()
+                while not (processor.quiet and dispatcher.quiet and timers.quiet):
+                    await processor.quiesce()
                     await dispatcher.quiesce()
                     await timers.quiesce()
         except TimeoutError:

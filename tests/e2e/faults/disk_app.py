@@ -13,7 +13,7 @@ from typing import Any, Final
 import apsw
 
 from chaos.flows import Ask, Brittle, Choice, Fan, Slow
-from perdure_server.app import Core
+from perdure_server.core import Core
 from perdure_server.runtime.replica import Replica
 from perdure_server.store.sqlite import store
 

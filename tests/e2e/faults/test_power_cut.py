@@ -25,10 +25,10 @@ from chaos.ledger import Recording
 from chaos.walk import walks_of
 from e2e.faults.power import Disk
 from perdure import Context, Outcome, Workflow, step, wait_for
-from perdure_server.app import Core
+from perdure_server.core import Core
 from perdure_server.engine.commands import payload
 from perdure_server.engine.rejections import Rejection
-from perdure_server.runtime import dispatcher
+from perdure_server.runtime.dispatch import dispatcher
 from perdure_server.runtime.operations import Operations
 from perdure_server.store.protocol import RequestKey, StoreError
 from perdure_server.store.sqlite import SqliteStore, store
@@ -177,7 +177,7 @@ async def cut_power(
     monkeypatch.setattr(store, "sync_directory", lambda _path: disk.names_synced())
     core = Core(SqliteStore(str(before / "p.db"), vfs=disk.name), [Loaded])
     await core.start()
-    load = Load(core.runtime, chance)
+    load = Load(core.operations, chance)
     disk.cut_after = disk.operations + int(OPERATIONS_MAX * chance.random() ** 2)
     async with asyncio.timeout(240):
         await load.run()

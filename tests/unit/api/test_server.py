@@ -393,7 +393,7 @@ async def test_calls_that_exceed_a_deadline_of_the_server_are_counted() -> None:
 
 async def test_a_second_server_on_a_port_is_rejected(world: ApiWorld) -> None:
     port = int(world.address.rpartition(":")[2])
-    second = ApiServer(world.core.runtime, listen=Address("127.0.0.1", port))
+    second = ApiServer(world.core.operations, listen=Address("127.0.0.1", port))
 
     with pytest.raises(CannotListenError, match=str(port)):
         await second.start()

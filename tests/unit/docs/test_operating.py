@@ -20,7 +20,7 @@ from perdure_server.app import Server
 from perdure_server.cli.errors import Exit
 from perdure_server.cli.root import app
 from perdure_server.config import DATABASE_DEFAULT, DATABASE_MEMORY, Config
-from perdure_server.runtime import command_processor, definitions
+from perdure_server.runtime import definitions, state_cache
 from perdure_server.store.sqlite import connection, queries, store
 from perdure_server.timers import window
 from support.doc_pages import REPOSITORY, table, text_of
@@ -110,9 +110,9 @@ def test_what_is_kept_in_memory_is_on_the_page_with_its_bound() -> None:
         "CACHE_KIB": told("kept_bytes_max", connection.CACHE_KIB << 10),
         "READER_CACHE_KIB": told("kept_bytes_max", connection.READER_CACHE_KIB << 10),
         "TEXT_BYTES_KEPT": told("kept_bytes_max", queries.TEXT_BYTES_KEPT),
-        "LANES_MAX": told("", command_processor.LANES_MAX),
-        "STATE_PARTS_MAX": told("", command_processor.STATE_PARTS_MAX),
-        "BODIES_BYTES_MAX": told("kept_bytes_max", command_processor.BODIES_BYTES_MAX),
+        "STATES_MAX": told("", state_cache.STATES_MAX),
+        "STATE_PARTS_MAX": told("", state_cache.STATE_PARTS_MAX),
+        "PAYLOAD_BYTES_MAX": told("kept_bytes_max", state_cache.PAYLOAD_BYTES_MAX),
         "GRAPHS_CACHED_MAX": told("", definitions.GRAPHS_CACHED_MAX),
         "WINDOW_TIMERS_MAX": told("", window.WINDOW_TIMERS_MAX),
     }
@@ -165,7 +165,9 @@ async def test_the_table_of_metrics_is_what_a_server_tells() -> None:
 
 
 def told_by(node: ast.AST) -> ast.expr | None:
-    """Return the message of ``log.warning("...")`` and its like, and of ``RateLimitedLogger(log, "...")``."""
+    """Return the message of ``log.warning("...")`` and its like, of ``RateLimitedLogger(log, "...")``, and of
+    ``BackgroundLoop(log, "...")``.
+    """
     match node:
         case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr="log"), args=[_, told, *_]):
             return told
@@ -173,7 +175,9 @@ def told_by(node: ast.AST) -> ast.expr | None:
             method in LEVELS
         ):
             return told
-        case ast.Call(func=ast.Name(id="RateLimitedLogger"), args=[ast.Name(id="log"), told, *_]):
+        case ast.Call(
+            func=ast.Name(id="RateLimitedLogger" | "BackgroundLoop"), args=[ast.Name(id="log"), told, *_]
+        ):
             return told
         case _:
             return None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+from perdure.model.constants import INSTANCE_BYTES_MAX, PAYLOAD_BYTES_MAX
 from perdure_server.engine import commands, facts
 from perdure_server.engine import rejections as reject
-from perdure_server.engine.commands import INSTANCE_BYTES_MAX, PAYLOAD_BYTES_MAX, REPORTS_BYTES_MAX, Payload
+from perdure_server.engine.commands import REPORTS_BYTES_MAX, Payload
 from perdure_server.engine.decide import Decision, decide
 from perdure_server.engine.state import InstanceState
 from simulation.flows import flow, task, wait

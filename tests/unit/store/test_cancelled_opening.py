@@ -15,9 +15,9 @@ import pytest
 
 from perdure import AsyncClient, Context, Outcome, Workflow, step
 from perdure_server.app import Server
+from perdure_server.closing import finish
 from perdure_server.config import Config
 from perdure_server.embedded import EmbeddedRunner
-from perdure_server.store.closing import finish
 from perdure_server.store.sqlite import SqliteStore
 from perdure_server.testing import WorkflowTest
 from support import cancel_points

@@ -16,8 +16,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from contract.runner_flows import FLOWS
-from perdure_server.app import Core
 from perdure_server.cli.root import app
+from perdure_server.core import Core
 from perdure_server.engine.commands import payload
 from perdure_server.store.protocol import LostCommitsError
 from perdure_server.store.sqlite import SqliteStore
@@ -34,7 +34,7 @@ async def filled(path: str, count: int) -> list[str]:
     core = Core(SqliteStore(path), FLOWS)
     await core.start()
     started = [
-        await core.runtime.start_instance(workflow="approval", context=payload("{}")) for _ in range(count)
+        await core.operations.start_instance(workflow="approval", context=payload("{}")) for _ in range(count)
     ]
     await core.stop(0)
     return [instance.instance_id for instance in started]

@@ -437,7 +437,7 @@ class DatabaseFiles:
             self._database_id, self._number, self._copied_number, guard.device, guard.inode
         )
         if not self._lock.write_record(record):
-            self._not_recorded.tell(self._lock.path)
+            self._not_recorded.warning(self._lock.path)
 
     def _check_lock_file(self, connection: apsw.Connection) -> None:
         if not self._restore_lock_file():
@@ -453,7 +453,7 @@ class DatabaseFiles:
         except DatabaseInUseError:
             return False
         except CannotOpenError as error:
-            self._not_recorded.tell(error)
+            self._not_recorded.warning(error)
             return True
         self._protect()
         self._note_descriptors()

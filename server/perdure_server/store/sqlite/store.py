@@ -22,9 +22,9 @@ from typing import Any, Final, TypeVar
 import apsw
 import orjson
 
+from perdure_server.closing import finish
 from perdure_server.engine.facts import Entry
 from perdure_server.engine.state import State, Timer
-from perdure_server.store.closing import finish
 from perdure_server.store.codec import decode_fact, decode_state, timer_kind
 from perdure_server.store.protocol import (
     Backup,

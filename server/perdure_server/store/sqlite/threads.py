@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 import apsw
 
-from perdure_server.store.closing import finish
+from perdure_server.closing import finish
 from perdure_server.store.protocol import CommitQueueFullError, StoreUnavailableError
 from perdure_server.store.sqlite.errors import translated
 
