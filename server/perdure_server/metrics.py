@@ -205,7 +205,7 @@ def _commit_metrics(committer: GroupCommitter) -> Iterable[Metric]:
         kind="counter",
         help="Changes of instances by commit result.",
         labels=("result",),
-        read=lambda: {(result,): count for result, count in committer.outcomes.copy().items()},
+        read=lambda: {(result,): count for result, count in committer.results.copy().items()},
     )
     yield Metric(
         name="perdure_commit_queue_length",

@@ -396,6 +396,15 @@ def _database(error: store.StoreError) -> ErrorResponse:
     return _respond("DATABASE_UNAVAILABLE")
 
 
+def _unreadable(error: store.UnreadableRecordError) -> ErrorResponse:
+    _store_failures.warning(error)
+    return _respond(
+        "DATABASE_UNAVAILABLE",
+        message=str(error),
+        hint="check the database with `perdure db check`",
+    )
+
+
 def _commit_unknown(_: store.CommitUnknownError) -> ErrorResponse:
     return _respond("COMMIT_UNKNOWN")
 
@@ -469,6 +478,7 @@ _RESPONSES: Final[Mapping[type[Exception], Callable[[Any], ErrorResponse]]] = {
     reject.TooManyTimers: _too_many_timers,
     store.StoreUnavailableError: _database,
     store.NewerFormatError: _database,
+    store.UnreadableRecordError: _unreadable,
     store.CommitUnknownError: _commit_unknown,
     errors.ServerStoppingError: _shutting_down,
     store.BackupExistsError: _backup_exists,

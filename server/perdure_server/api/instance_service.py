@@ -62,7 +62,7 @@ class InstanceService:
             if state not in convert.STATUS_OF:
                 violations.add_violation("states", f"must be states of an instance, not {state}")
         where = InstanceFilter(
-            statuses=frozenset(convert.STATUS_OF[s] for s in request.states if s in convert.STATUS_OF),
+            states=frozenset(convert.STATUS_OF[s] for s in request.states if s in convert.STATUS_OF),
             workflow=workflow,
             version=version,
             business_key=business_key,
@@ -198,7 +198,7 @@ def _list_query(where: InstanceFilter) -> tuple[object, ...]:
         where.workflow,
         where.business_key,
         sorted(where.labels.items()),
-        sorted(where.statuses),
+        sorted(where.states),
     )
     if where.version or where.unconsumed:
         query += (where.version, where.unconsumed)

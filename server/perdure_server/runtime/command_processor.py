@@ -37,10 +37,10 @@ from perdure_server.runtime.state_cache import CachedState, StateCache
 from perdure_server.runtime.watch import WatchHub
 from perdure_server.store.protocol import (
     Change,
+    CommitResult,
     Conflict,
     ConflictKind,
     Guard,
-    Outcome,
     RequestKey,
     RequestRecord,
     Store,
@@ -66,7 +66,7 @@ _TAKES_TASKS: Final = (
 class Committer(Protocol):
     """Commits changes in batches (`store.group_commit`)."""
 
-    def submit(self, change: Change) -> asyncio.Future[Outcome]: ...
+    def submit(self, change: Change) -> asyncio.Future[CommitResult]: ...
 
 
 @value(frozen=True, slots=True)
@@ -187,7 +187,7 @@ class CommandProcessor:
             _PendingCommand(instance_id, command, self._future(), request=request, guards=guards, grant=grant)
         )
 
-    def store_response(self, state: State, record: RequestRecord) -> asyncio.Future[Outcome]:
+    def store_response(self, state: State, record: RequestRecord) -> asyncio.Future[CommitResult]:
         """Store the response to a request that does not change the instance, if ``state`` is still current."""
         change = Change(state=state, expected_revision=state.revision, entries=(), request=record)
         return self._committer.submit(change)
@@ -363,7 +363,7 @@ class CommandProcessor:
         grant: Grant,
         change: Change,
         decision: Decision,
-        done: asyncio.Future[Outcome],
+        done: asyncio.Future[CommitResult],
     ) -> None:
         queue.busy = False
         try:

@@ -14,7 +14,7 @@ from typing import Final
 from perdure.model.graph import WorkflowGraph, from_json
 from perdure_server.engine.rejections import DefinitionReplaced, WorkflowNotFound
 from perdure_server.engine.state import State
-from perdure_server.store.protocol import DefinitionOutcome, Store, StoredDefinition
+from perdure_server.store.protocol import DefinitionResult, Store, StoredDefinition
 
 GRAPHS_CACHED_MAX: Final = 1_000
 NEWEST_FRESH_MS: Final = 1_000
@@ -48,13 +48,13 @@ class Definitions:
         self._known_until = 0
         self._known_read = asyncio.Lock()
 
-    async def register(self, graph: WorkflowGraph) -> DefinitionOutcome:
+    async def register(self, graph: WorkflowGraph) -> DefinitionResult:
         """Store a graph that code declares. Raises `DefinitionInUseError`."""
         definition = StoredDefinition(
             graph.name, graph.version, graph.digest, graph.canonical_json, self._store.now_ms()
         )
         outcome = await self._store.put_definition(definition)
-        if outcome is DefinitionOutcome.IN_USE:
+        if outcome is DefinitionResult.IN_USE:
             raise DefinitionInUseError(graph.name, graph.version)
         self._remember(graph)
         self._current.clear()

@@ -74,7 +74,7 @@ class EffectRunner:
         outputs = {
             ref: ended.output
             for ref, ended in state.steps.items()
-            if isinstance(ended, Finished) and ended.ended < step.began
+            if isinstance(ended, Finished) and ended.ended < step.started
         }
         revisions = {INPUT_REVISION} | {ref.revision for ref in outputs.values() if ref is not None}
         payloads = cached.payloads

@@ -20,8 +20,8 @@ from perdure_server.engine.state import Interrupted, State, StepState
 from perdure_server.runtime.change_builder import task_row
 from perdure_server.runtime.integrity_history import Folded, entry_of, fold_checked
 from perdure_server.runtime.integrity_requests import expected_request, request_problems
-from perdure_server.store.codec import decode_state, state_names_unknown
-from perdure_server.store.protocol import Change, TimerRow
+from perdure_server.store.codec import decode_state
+from perdure_server.store.protocol import Change, TimerRow, UnreadableRecordError
 from perdure_server.store.sqlite.offline import OfflineDatabase, expected_rows, readable
 
 ISSUES_PER_INSTANCE_MAX: Final = 20
@@ -114,6 +114,8 @@ class _InstanceCheck:
         for table, expected in expected_rows(_change_of(state)).items():
             if table == "instance_labels":
                 found = self._database.labels(self._id, state.created_at, state.labels)
+            elif table == "live_instances":
+                found = [row for want in expected for row in self._database.live_rows(want, self._id)]
             else:
                 found = self._database.rows(table, self._id)
             keys = _KEYS[table]
@@ -156,6 +158,7 @@ class _InstanceCheck:
 
 _KEYS: Final = {
     "instances": ("instance_id",),
+    "live_instances": ("instance_id",),
     "instance_labels": ("key", "value"),
     "timers": ("revision",),
     "tasks": ("step_ref",),
@@ -183,14 +186,16 @@ def _column_problems(
 
 
 def _state_problems(text: str, folded: State) -> Iterator[str]:
-    stored = decode_state(text)
+    try:
+        stored = decode_state(text)
+    except UnreadableRecordError as error:
+        yield f"instances: the state {error.problem}"
+        return
     if stored != folded:
         names = [f.name for f in fields(State) if getattr(folded, f.name) != getattr(stored, f.name)]
         yield f"its history does not fold to its state: {', '.join(names)} differ"
     else:
         yield from _attempt_time_problems(stored, folded)
-    for name in state_names_unknown(text):
-        yield f"instances: the state has the unknown field {_short(name)}"
 
 
 def _attempt_time_problems(stored: State, folded: State) -> Iterator[str]:

@@ -9,10 +9,11 @@ from typing import Any
 
 from perdure.model.graph import StepKind, WorkflowGraph
 from perdure_server.engine import facts
-from perdure_server.engine.evolve import apply, begin
+from perdure_server.engine.evolve import apply, initial_state
 from perdure_server.engine.facts import Entry, PayloadInfo, TimerKind
 from perdure_server.engine.state import ACTIVE, Queued, Running, State
-from perdure_server.store.codec import decode_fact, fact_names_unknown
+from perdure_server.store.codec import decode_fact, is_newer_fact
+from perdure_server.store.protocol import UnreadableRecordError
 
 Graphs = Mapping[tuple[str, int, str], WorkflowGraph]
 
@@ -32,11 +33,12 @@ def entry_of(row: Mapping[str, Any]) -> Entry | str:
     revision = row["revision"]
     try:
         fact = decode_fact(row["kind"], row["body"])
-        unknown = fact_names_unknown(row["kind"], row["body"])
+    except UnreadableRecordError as error:
+        return f"history revision {revision}: {error.problem}"
     except Exception as error:  # noqa: BLE001 - damage can raise anything
         return f"history revision {revision}: cannot be read: {type(error).__name__}"
-    if unknown:
-        return f"history revision {revision}: has the unknown field {unknown[0]!r}"
+    if is_newer_fact(row["body"]):
+        return f"history revision {revision}: has a newer format, which this version cannot check"
     return Entry(revision, row["at"], fact, row["request_id"])
 
 
@@ -54,7 +56,7 @@ def fold_checked(instance_id: str, history: list[Entry], graphs: Graphs) -> Fold
         label = f"history revision {entry.revision}"
         try:
             if state is None:
-                state = begin(instance_id, entry)
+                state = initial_state(instance_id, entry)
                 graph = graphs.get((state.workflow, state.version, state.definition_digest))
                 if graph is not None and state.start_step != graph.start:
                     folded.problems.append(f"{label}: the start step differs from the definition")

@@ -124,7 +124,7 @@ def request_problems(database: OfflineDatabase, limit: int) -> Iterator[str]:
 
 
 def _problem(database: OfflineDatabase, row: Mapping[str, Any]) -> str:
-    answer = orjson.loads(row["answer"])
+    answer = orjson.loads(row["response"])
     if not isinstance(answer, dict) or type(answer.get("revision")) is not int:
         return "the response cannot be read"
     instance_id = answer.get("instance_id") if row["rpc"] == RPC_START else row["instance_id"]

@@ -330,7 +330,7 @@ def _first_result(record: RequestRecord, digest: str, result_type: type[R]) -> R
     """Decode the first response to a repeated request. Raises `RequestIdReused` if the requests differ."""
     if record.digest != digest:
         raise reject.RequestIdReused(record.key.request_id)
-    fields = orjson.loads(record.answer)
+    fields = orjson.loads(record.response)
     if "disposition" in fields:
         fields["disposition"] = Disposition(fields["disposition"])
     return result_type(**fields)

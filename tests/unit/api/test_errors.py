@@ -99,6 +99,7 @@ VARIANTS: Final[tuple[tuple[str, Exception], ...]] = (
     ("OVERLOADED", store.CommitQueueFullError("full")),
     ("OVERLOADED", runtime.BackupRunningError()),
     ("DATABASE_UNAVAILABLE", store.NewerFormatError("row of 9")),
+    ("DATABASE_UNAVAILABLE", store.UnreadableRecordError("row of 9", "has the unknown field 'x'")),
 )
 """Exceptions whose responses have other texts or fields than the first one of their reason."""
 

@@ -39,7 +39,7 @@ DOCUMENTED: Final = frozenset(
 """The fields without a second copy, as the documentation lists them."""
 
 
-PARTLY: Final = frozenset(("requests.digest", "requests.answer.revision"))
+PARTLY: Final = frozenset(("requests.digest", "requests.response.revision"))
 """Documented fields that `damage_field` always changes in a way that is noticed."""
 
 EMPTY: Final = frozenset(("replicas", "left_attempts", "crashed_steps", "solo_attempts"))
@@ -197,14 +197,19 @@ def test_a_check_without_sqlites_own_check_misses_damage(
         "UPDATE history SET body = CAST(x'ff22' AS TEXT) WHERE instance_id = 'asked-a' AND revision = 2",
         "UPDATE instances SET instance_id = CAST(x'fffe' AS TEXT) WHERE instance_id = 'asked-a'",
         "UPDATE payloads SET body = CAST(x'ff' AS TEXT) WHERE instance_id = 'asked-a' AND revision = 1",
-        "UPDATE requests SET answer = '7' WHERE request_id = 'start-a'",
-        "UPDATE requests SET answer = '{}' WHERE request_id = 'go'",
+        "UPDATE requests SET response = '7' WHERE request_id = 'start-a'",
+        "UPDATE requests SET response = '{}' WHERE request_id = 'go'",
         "UPDATE definitions SET graph = '[]' WHERE workflow = 'waits'",
         "DELETE FROM definitions WHERE workflow = 'waits'",
         "DELETE FROM instances WHERE instance_id = 'asked-a'",
         "DELETE FROM history WHERE instance_id = 'asked-a'",
         "DELETE FROM requests WHERE request_id = 'start-a'",
         "DELETE FROM instance_labels WHERE instance_id = 'asked-a'",
+        "DELETE FROM live_instances WHERE instance_id = 'asked-b'",
+        "UPDATE live_instances SET version = 2 WHERE instance_id = 'asked-b'",
+        "INSERT INTO live_instances VALUES ('', 'waits', 1, 1, 'asked-c')",
+        "INSERT INTO live_instances VALUES ('', 'waits', 2, 1, 'asked-b')",
+        "INSERT INTO live_instances VALUES ('', 'waits', 1, 1, 'unknown')",
         "DELETE FROM tasks",
         "UPDATE timers SET revision = revision + 90",
         "UPDATE instance_labels SET key = 'new' WHERE instance_id = 'asked-a' AND key = 'team'",
@@ -216,6 +221,22 @@ def test_unreadable_and_missing_rows_are_reported_as_issues(copy: apsw.Connectio
     copy.execute(statement)
 
     assert issues(copy)
+
+
+def test_an_unknown_field_is_reported_with_its_record(copy: apsw.Connection) -> None:
+    copy.execute("UPDATE instances SET state = json_set(state, '$.new', 1) WHERE instance_id = 'asked-a'")
+    copy.execute(
+        "UPDATE history SET body = json_set(body, '$.new', 1) WHERE instance_id = 'asked-b' AND revision = 2"
+    )
+    copy.execute(
+        "UPDATE history SET body = json_set(body, '$.new', 1, '$.v', 2) WHERE instance_id = 'asked-d' AND revision = 2"
+    )
+
+    assert {checked.instance_id: checked.issues for checked in issues(copy)} == {
+        "asked-a": ("instances: the state has the unknown field 'new'",),
+        "asked-b": ("history revision 2: has the unknown field 'new'",),
+        "asked-d": ("history revision 2: has a newer format, which this version cannot check",),
+    }
 
 
 def test_the_findings_of_one_instance_are_bounded(copy: apsw.Connection) -> None:

@@ -97,7 +97,9 @@ def instances_in(path: Path) -> set[str]:
     return {one.instance_id for one in checked}
 
 
-async def test_commits_and_reads_go_on_during_a_backup(core: Core, backups: Path, layer: CopyLayer) -> None:
+async def test_commits_and_reads_continue_during_a_backup(
+    core: Core, backups: Path, layer: CopyLayer
+) -> None:
     await start(core, "before")
     running = asyncio.create_task(core.backups.take("copy.db"))
     await layer.until_reached()
