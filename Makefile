@@ -72,9 +72,10 @@ lock: $(TOOLS)/.stamp  ## resolve requirements/*.in and pyproject.toml anew (--u
 	$(TBIN)/uv pip compile $(ARGS) --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  requirements/bench.in -o requirements/bench.lock
 
-generate: tools  ## write the stubs of all clients (committed; tests prove them fresh)
+generate: setup tools  ## write the stubs of all clients and the error table (committed; tests prove them fresh)
 	bash proto/generate.sh clients/python
 	bash clients/each.sh generate.sh
+	$(BIN)/python docs/error_table.py
 
 clients: tools  ## build the clients in Go, TypeScript and Java
 	bash clients/each.sh conformance.sh

@@ -24,14 +24,16 @@ from perdure_server.process.host import EXIT_STOPPED, Host
 from perdure_server.runtime.background import BackgroundLoop
 from perdure_server.security.addresses import (
     Address,
-    cannot_be_had,
+    cannot_listen,
+    parse_address,
+)
+from perdure_server.security.certificates import CHECK_SECONDS
+from perdure_server.security.tls import (
     check_exposure,
     check_health_exposure,
     check_metrics_exposure,
     load_certificates,
-    parse_address,
 )
-from perdure_server.security.certificates import CHECK_SECONDS
 from perdure_server.security.unix_socket import Endpoint, check_available, parse_endpoint
 from perdure_server.store.factory import open_store
 
@@ -192,7 +194,7 @@ class Server:
         try:
             self._metrics = MetricsEndpoint(registry_of(metrics_of(parts)), address.host, address.port)
         except (OSError, UnicodeError) as error:
-            raise cannot_be_had("--metrics-listen", address) from error
+            raise cannot_listen("--metrics-listen", address) from error
         self._metrics_address = address.at(self._metrics.port)
         self._metrics.start()
 

@@ -1,17 +1,17 @@
-"""perdure inside a process of yours: `EmbeddedRunner`, and the API without a network that it stands on.
+"""perdure inside another process: `EmbeddedRunner`, and the client of the API that works without a network.
 
-What a client sends reaches the handlers of the real services: requests are checked, refused and answered as a server
-would, byte for byte; only sockets, connections and deadlines of calls are missing. What lives here: a channel's place
-taken by calls, and a core that lives as long as its client. What may not: any RPC's meaning.
+Calls run through the same endpoint as those of a server: requests are validated, rejected and answered in the same
+way. Connections and the deadlines of unary calls do not exist here.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol, Self, TypeVar
+from time import monotonic
+from typing import Any, Final, Protocol, Self
 
 import grpc
 import grpc.aio
@@ -20,22 +20,26 @@ from perdure import AsyncClient, Workflow
 from perdure.client import CallRetryPolicy
 from perdure.client._grpc_aio import AioResponses
 from perdure.client._status import error_of
-from perdure_server.api.admission import AdmissionController
+from perdure.model.constants import STATUS_DETAILS_KEY
+from perdure_server.api.admission import AdmissionController, Peer
+from perdure_server.api.call import CallContext
+from perdure_server.api.endpoint import BoundMethod, Endpoint
+from perdure_server.api.errors import CallFailedError, ErrorResponse
 from perdure_server.api.limits import Limits
-from perdure_server.api.server import SERVICES
+from perdure_server.api.status import status_of
 from perdure_server.config import DATABASE_DEFAULT, SHUTDOWN_TIMEOUT_SECONDS
 from perdure_server.core import Core
 from perdure_server.runtime.operations import Operations
 from perdure_server.store.factory import open_store
 
-A = TypeVar("A")
-
 UNREAD_MESSAGES_MAX: Final = 16
-"""How many messages of a watch wait for their reader before the watch waits too."""
+"""Maximum number of unread messages of a watch. The watch waits until the client reads on."""
+
+PEER: Final = "in-process"
 
 
-class _Method(Protocol):
-    """What of a client's method matters here."""
+class _ClientMethod(Protocol):
+    """The parts of a client's method that are used here."""
 
     @property
     def path(self) -> str: ...
@@ -44,52 +48,47 @@ class _Method(Protocol):
 
 
 class InProcessClient(AsyncClient):
-    """An `perdure.AsyncClient` whose server is in this process.
+    """A `perdure.AsyncClient` whose server is in the same process.
 
-    It belongs to the loop that it is made on, and may be used from the loop of the steps as well.
+    It belongs to the event loop that it is created on. The event loop of the steps can use it too, except for watches.
     """
 
-    def __init__(self, runtime: Operations) -> None:
-        super().__init__("in-process", retries=CallRetryPolicy(max_attempts=1))
-        self._transport = InProcessTransport(runtime)
+    def __init__(self, operations: Operations) -> None:
+        super().__init__(PEER, retries=CallRetryPolicy(max_attempts=1))
+        self._transport = InProcessTransport(operations)
 
 
 class InProcessTransport:
-    """A `perdure.client._transport.AsyncTransport` to the handlers of the services in this process."""
+    """A `perdure.client._transport.AsyncTransport` to an endpoint in the same process."""
 
-    def __init__(self, runtime: Operations) -> None:
+    def __init__(self, operations: Operations) -> None:
         self._home = asyncio.get_running_loop()
+        self._endpoint = Endpoint(operations, AdmissionController(Limits()))
         self._closed = False
-        gate = AdmissionController(Limits())
-        self._handlers: dict[str, Any] = {
-            f"/{name}/{rpc.name}": rpc.handler(gate)
-            for name, service in SERVICES
-            for rpc in service(runtime).rpcs()
-        }
 
     @property
     def closed(self) -> bool:
         """True after `close` was called."""
         return self._closed
 
-    async def unary(self, method: _Method, request: Any, *, timeout: float | None) -> Any:
-        """Pass a request to its handler and return the response."""
-        handler = self._handler(method)
-        call = _Call(request.SerializeToString(), timeout)
+    async def unary(self, method: _ClientMethod, request: Any, *, timeout: float | None) -> Any:
+        """Run a call and return its response. Raises the exceptions of ``perdure.errors``."""
+        call = self._run_unary(self._find(method), request.SerializeToString(), _context_of(timeout))
         try:
-            return method.response.FromString(await self._at_home(_answer(handler, call)))
-        except grpc.aio.AioRpcError as failed:
-            raise error_of(failed) from failed
+            return method.response.FromString(await self._at_home(call))
+        except CallFailedError as failed:
+            raise error_of(_client_error(failed.response)) from None
 
     @asynccontextmanager
     async def stream(
-        self, method: _Method, request: Any, *, timeout: float | None
+        self, method: _ClientMethod, request: Any, *, timeout: float | None
     ) -> AsyncIterator[AsyncIterator[Any]]:
         """Open a stream of responses. Leaving the context cancels it."""
-        handler = self._handler(method)
+        bound = self._find(method)
         if asyncio.get_running_loop() is not self._home:
-            raise RuntimeError("a watch belongs to the client's own event loop; a step cannot open one")
-        stream = _Stream(handler, request.SerializeToString(), timeout, method.response)
+            raise RuntimeError("a step cannot open a watch: watches belong to the event loop of the client")
+        peer = self._endpoint.admission.peer_of(PEER)
+        stream = _Stream(bound, peer, request.SerializeToString(), timeout, method.response)
         try:
             yield AioResponses(stream)
         finally:
@@ -99,12 +98,22 @@ class InProcessTransport:
         """Reject further calls."""
         self._closed = True
 
-    def _handler(self, method: _Method) -> Any:
+    async def _run_unary(self, method: BoundMethod, request: bytes, context: CallContext) -> bytes:
+        transport = _Transport(request)
+        try:
+            response = await method.run(transport, self._endpoint.admission.peer_of(PEER), context)
+        finally:
+            transport.done()
+        assert response is not None
+        return response
+
+    def _find(self, method: _ClientMethod) -> BoundMethod:
         if self._closed:
             raise RuntimeError("the client is closed")
-        if method.path not in self._handlers:
-            raise NotImplementedError(f"there is no {method.path} without a network")
-        return self._handlers[method.path]
+        found = self._endpoint.find(method.path)
+        if found is None:
+            raise NotImplementedError(f"{method.path} is not available in process")
+        return found
 
     async def _at_home(self, call: Coroutine[Any, Any, bytes]) -> bytes:
         if asyncio.get_running_loop() is self._home:
@@ -113,7 +122,7 @@ class InProcessTransport:
 
 
 class EmbeddedRunner(InProcessClient):
-    """A whole perdure in this process, without a server: `perdure.runner.Runner`, and every other call of the API.
+    """A complete perdure in this process, without a server. It implements `perdure.runner.Runner` and the whole API.
 
     ::
 
@@ -121,13 +130,16 @@ class EmbeddedRunner(InProcessClient):
             order = await perdure.start_instance("order", {"items": ["lamp"]})
             await perdure.resume(order.instance_id, "reserved")
 
-    Entering it opens the database, recovers what is due and begins to run; it raises ``ValueError`` for what is no
-    database's URL, a `StoreError` for one that cannot be had (another process has it, say) and
-    `DefinitionInUseError`. What
-    its calls return is durable, and goes on when the same database is opened again, here or by ``perdure serve``.
+    Entering it opens the database, recovers due work and starts to run workflows. Once a call returns, its effect is
+    durable. Instances continue when the same database is opened again, here or by ``perdure serve``. Leaving it waits
+    up to ``shutdown_timeout_seconds`` for running steps. It can be entered once, and belongs to one event loop.
+
     `backup_database` writes to ``backup_dir``, a directory that must exist.
-    Leaving it waits up to ``shutdown_timeout_seconds`` for steps that run. It is entered once, and belongs to one
-    event loop.
+
+    Raises:
+        ValueError: ``database`` is not a valid URL.
+        StoreError: the database cannot be opened, for example because another process has it.
+        DefinitionInUseError: live instances use another graph of the same version of a workflow.
     """
 
     def __init__(
@@ -147,89 +159,107 @@ class EmbeddedRunner(InProcessClient):
         return self
 
     async def close(self) -> None:
-        """Let the steps that run end within the grace time, release the others, close the database.
+        """Let running steps end within the shutdown timeout, release the others, and close the database.
 
-        Cancelling it ends the grace time. The database is closed in any case.
+        If it is cancelled, it stops to wait for steps. The database is closed in any case.
         """
         if self._transport.closed:
             return
         try:
-            # Until the steps have ended, their code may still call.
+            # Steps can use the client until they have ended.
             await self._core.quiesce(self._shutdown_timeout_seconds)
         finally:
             await super().close()
             await self._core.stop(0)
 
 
-class _Call:
-    """What a handler is told about its call, what it reads, and how it refuses."""
+class _Transport:
+    """The transport of a call: its request, and the functions to call at its end."""
 
-    def __init__(self, request: bytes, timeout: float | None) -> None:
+    def __init__(self, request: bytes) -> None:
         self._request = request
-        self._timeout = timeout
         self._callbacks: list[Callable[[Any], None]] = []
-
-    def time_remaining(self) -> float | None:
-        return self._timeout
-
-    def peer(self) -> str:
-        return "in-process"
 
     async def read(self) -> bytes:
         return self._request
 
-    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+    async def write(self, message: bytes, /) -> None:
+        raise NotImplementedError("a unary call does not send messages")
+
+    def add_done_callback(self, callback: Callable[[Any], None], /) -> None:
         self._callbacks.append(callback)
 
     def done(self) -> None:
-        """The call is over, and its answer with its reader."""
+        """Report that the call has ended and its response was read."""
         for callback in self._callbacks:
             callback(self)
 
-    async def abort(
-        self, code: grpc.StatusCode, details: str = "", trailing_metadata: Iterable[tuple[str, Any]] = ()
+
+class _StreamTransport(_Transport):
+    """The transport of a stream: a queue of messages that ends with None."""
+
+    def __init__(self, request: bytes) -> None:
+        super().__init__(request)
+        self.unread: asyncio.Queue[bytes | None] = asyncio.Queue(UNREAD_MESSAGES_MAX)
+
+    async def write(self, message: bytes, /) -> None:
+        await self.unread.put(message)
+
+
+def _context_of(timeout: float | None) -> CallContext:
+    return CallContext(deadline=None if timeout is None else monotonic() + timeout)
+
+
+def _client_error(response: ErrorResponse) -> grpc.aio.AioRpcError:
+    """Return the error that a gRPC channel would raise for a response."""
+    status = status_of(response)
+    return grpc.aio.AioRpcError(
+        grpc.StatusCode[response.code.name],
+        grpc.aio.Metadata(),
+        grpc.aio.Metadata((STATUS_DETAILS_KEY, status.SerializeToString())),
+        details=status.message,
+    )
+
+
+class _Stream:
+    """A stream of responses. The method runs as a task, and the client iterates over its messages."""
+
+    def __init__(
+        self,
+        method: BoundMethod,
+        peer: Peer,
+        request: bytes,
+        seconds: float | None,
+        response: type[Any],
     ) -> None:
-        raise grpc.aio.AioRpcError(
-            code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailing_metadata), details=details
-        )
-
-
-async def _answer(handler: Any, call: _Call) -> bytes:
-    try:
-        # To grpc, every call streams its one request: the handler reads it from the call.
-        answer: bytes = await handler.stream_unary(None, call)
-        return answer
-    finally:
-        call.done()
-
-
-class _Stream(_Call):
-    """A stream of responses: the handler runs as a task and writes, the client iterates."""
-
-    def __init__(self, handler: Any, request: bytes, timeout: float | None, response: type[Any]) -> None:
-        super().__init__(request, timeout)
+        """``seconds`` is the timeout of the stream. None for no limit."""
+        self._transport = _StreamTransport(request)
+        self._seconds = seconds
         self._response = response
-        self._unread: asyncio.Queue[bytes | None] = asyncio.Queue(UNREAD_MESSAGES_MAX)
-        self._task = asyncio.get_running_loop().create_task(self._run(handler))
-
-    async def write(self, message: bytes) -> None:
-        await self._unread.put(message)
+        self._task = asyncio.get_running_loop().create_task(self._run(method, peer))
 
     def cancel(self) -> None:
         self._task.cancel()
 
-    async def _run(self, handler: Any) -> None:
+    async def _run(self, method: BoundMethod, peer: Peer) -> None:
         try:
-            async with asyncio.timeout(self._timeout):
-                await handler.stream_stream(None, self)
+            async with asyncio.timeout(self._seconds):
+                await method.run(self._transport, peer, _context_of(self._seconds))
+        except CallFailedError as failed:
+            raise _client_error(failed.response) from None
         except TimeoutError:
-            await self.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the watch took longer than it may")
+            raise grpc.aio.AioRpcError(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                grpc.aio.Metadata(),
+                grpc.aio.Metadata(),
+                details="the watch reached its timeout",
+            ) from None
         finally:
-            self.done()
+            self._transport.done()
             if not (task := asyncio.current_task()) or not task.cancelling():
-                await self._unread.put(None)
+                await self._transport.unread.put(None)
 
     async def __aiter__(self) -> AsyncIterator[Any]:
-        while (message := await self._unread.get()) is not None:
+        while (message := await self._transport.unread.get()) is not None:
             yield self._response.FromString(message)
         await self._task

@@ -110,7 +110,7 @@ def _call_metrics(api: ApiServer) -> Iterable[Metric]:
 
     def ended() -> Figures:
         figures: dict[Labels, float] = {}
-        for method, counters in admission.call_counters.copy().items():
+        for method, counters in api.endpoint.call_counters.copy().items():
             figures[method, "OK", ""] = counters.ok
             for (code, reason), count in counters.others.copy().items():
                 figures[method, code, reason] = count
@@ -130,7 +130,7 @@ def _call_metrics(api: ApiServer) -> Iterable[Metric]:
         labels=("method",),
         read=lambda: {
             (method,): counters.seconds
-            for method, counters in admission.call_counters.copy().items()
+            for method, counters in api.endpoint.call_counters.copy().items()
             if counters.seconds
         },
     )

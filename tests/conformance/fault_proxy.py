@@ -21,7 +21,9 @@ from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
 from perdure.v1 import timer_service_pb2 as timers
 from perdure.v1 import workflow_service_pb2 as workflows
-from perdure_server.api.errors import ErrorResponse, status_of
+from perdure_server.api.error_table import Code
+from perdure_server.api.errors import ErrorResponse
+from perdure_server.api.status import status_of
 
 UNKNOWN_FACT: Final = bytes([0x9A, 0x06, 0x00])
 """Field 99 of a message, empty: a kind of fact that no version knows yet."""
@@ -41,15 +43,20 @@ class Fault:
     metadata: Mapping[str, str] = field(default_factory=dict)
     violations: tuple[tuple[str, str], ...] = ()
 
-    def refusal(self) -> ErrorResponse:
-        return ErrorResponse(
-            code=grpc.StatusCode[self.code],
+    async def end(self, context: Any) -> None:
+        """End a call with this error."""
+        code, message = grpc.StatusCode[self.code], f"refused by the test: {self.reason or self.code}"
+        if not self.reason:
+            await context.abort(code, message)
+        response = ErrorResponse(
+            code=Code[self.code],
             reason=self.reason,
-            message=f"refused by the test: {self.reason or self.code}",
+            message=message,
             metadata=self.metadata,
             violations=self.violations,
             retry_after_ms=self.retry_after_ms,
         )
+        await context.abort(code, message, ((STATUS_DETAILS_KEY, status_of(response).SerializeToString()),))
 
 
 class Front:
@@ -115,20 +122,20 @@ class Front:
                 return bytes(response_type(next_page_token=token).SerializeToString())
         fault = self._faults[method].popleft() if self._faults[method] else None
         if fault is not None and not fault.after:
-            await _refuse(context, fault)
+            await fault.end(context)
         try:
             answer: bytes = await self._channel.unary_unary(path)(body, timeout=context.time_remaining())
         except grpc.aio.AioRpcError as error:
             await _hand_on(context, error)
         if fault is not None:
-            await _refuse(context, fault)
+            await fault.end(context)
         return _newer(method, answer) if self._newer else answer
 
     async def stream(self, path: str, body: bytes, context: Any) -> AsyncIterator[bytes]:
         method = path.rpartition("/")[2]
         self._sent[method].append("")
         if self._faults[method]:
-            await _refuse(context, self._faults[method].popleft())
+            await self._faults[method].popleft().end(context)
         call = self._channel.unary_stream(path)(body, timeout=context.time_remaining())
         try:
             async for message in call:
@@ -157,12 +164,6 @@ class _Handlers(grpc.GenericRpcHandler):
         if path.endswith("/WatchInstance"):
             return grpc.unary_stream_rpc_method_handler(stream)  # type: ignore[arg-type]
         return grpc.unary_unary_rpc_method_handler(unary)  # type: ignore[arg-type]
-
-
-async def _refuse(context: Any, fault: Fault) -> None:
-    refusal = fault.refusal()
-    details = ((STATUS_DETAILS_KEY, status_of(refusal).SerializeToString()),) if fault.reason else ()
-    await context.abort(refusal.code, refusal.message, details)
 
 
 async def _hand_on(context: Any, error: grpc.aio.AioRpcError) -> None:

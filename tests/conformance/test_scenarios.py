@@ -11,7 +11,7 @@ from conformance.scenario_runner import Played, differences, play
 from conformance.scenario_table import BAD_DAYS, OPS, RESERVED, Names, Scenario, same, scenarios
 from conformance.world import World
 from perdure.v1 import errors_pb2
-from perdure_server.api.errors import RESERVED_REASONS
+from perdure_server.api.error_table import RESERVED_REASONS
 
 REFERENCE = "python"
 

@@ -109,7 +109,7 @@ def test_a_view_of_what_is_not_there_is_refused_as_any_call_is(server: ServerPro
         code = screen.wait()
 
     assert code == Exit.REFUSED
-    assert "INSTANCE_NOT_FOUND: there is no instance 'nobody'" in screen.text
+    assert "INSTANCE_NOT_FOUND: instance 'nobody' not found" in screen.text
 
 
 # --- the demo ----------------------------------------------------------------------------------------------------

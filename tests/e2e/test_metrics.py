@@ -239,8 +239,8 @@ def test_a_port_that_is_taken_ends_the_start_before_anything_is_opened(tmp_path:
 
     assert line.startswith("perdure: ")
     assert (
-        f"--metrics-listen {address}: the address is in use, maybe by another server "
-        "(name another address with --metrics-listen" in line
+        f"--metrics-listen {address}: the address is in use, possibly by another server "
+        "(use another address with --metrics-listen" in line
     )
 
 
@@ -249,7 +249,9 @@ def test_outside_loopback_metrics_are_refused_unless_told_to(tmp_path: Path) -> 
 
 
 def test_what_is_no_address_is_refused_by_name(tmp_path: Path) -> None:
-    assert "--metrics-listen: '9464' is no HOST:PORT" in refused(tmp_path, "--metrics-listen", "9464", code=2)
+    assert "--metrics-listen: '9464' is not a valid HOST:PORT" in refused(
+        tmp_path, "--metrics-listen", "9464", code=2
+    )
 
 
 def tuple_of(address: str) -> tuple[str, int]:

@@ -36,8 +36,8 @@ def test_a_port_that_is_taken_leaves_no_database_and_says_the_mend(tmp_path: Pat
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"perdure: --listen {taken}: the address is in use, maybe by another server "
-        "(name another address with --listen, or port 0, which takes a free one)\n"
+        f"perdure: --listen {taken}: the address is in use, possibly by another server "
+        "(use another address with --listen, or port 0 for a free port)\n"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -47,8 +47,10 @@ def test_a_host_that_is_not_this_machines_leaves_no_database_and_is_told_as_such
     done = serve(tmp_path, "--database", "sqlite:///new.db", "--listen", "192.0.2.1:7420", "--insecure")
 
     assert done.returncode == 1
-    assert "192.0.2.1:7420: the address cannot be had: Cannot assign requested address (name " in done.stderr
-    assert "port 0, which takes a free one" in done.stderr
+    assert (
+        "192.0.2.1:7420: the address is not available: Cannot assign requested address (use " in done.stderr
+    )
+    assert "port 0 for a free port" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -145,8 +145,8 @@ def test_paths_that_cannot_be_listened_on_are_one_line(folder: Path) -> None:
             "does not exist",
             "not a socket path",
             "not a socket path",
-            "allows 107",
-            "names a host",
+            "maximum is 107",
+            "has a host",
         ),
         strict=True,
     ):

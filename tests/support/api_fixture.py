@@ -1,4 +1,4 @@
-"""A core and its gRPC face in this process, and a real channel to them: calls as bytes, refusals in full."""
+"""A core and its gRPC server in this process, and a real channel to them. Errors are returned with all details."""
 
 from __future__ import annotations
 
@@ -30,17 +30,20 @@ METHODS: Final[dict[str, MethodDescriptor]] = {
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
-"""Every RPC of perdure.v1 by its name."""
+"""The methods of perdure.v1 by their name, without ServerService."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
-    """An error as a client sees it. Without a reason, gRPC itself refused."""
+class CallError:
+    """An error as a client sees it. It has no reason if gRPC itself rejected the call."""
 
     code: grpc.StatusCode
     message: str
     reason: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
+    """The metadata of ErrorInfo, without detail and hint."""
+    detail: str = ""
+    hint: str = ""
     violations: dict[str, str] = field(default_factory=dict)
     resource: tuple[str, str] = ("", "")
     preconditions: tuple[str, ...] = ()
@@ -49,12 +52,12 @@ class Refused:
 
     @property
     def what(self) -> tuple[str, str]:
-        """The status and the reason: what a table of errors is about."""
+        """The status and the reason."""
         return self.code.name, self.reason
 
 
-def refused(error: grpc.aio.AioRpcError) -> Refused:
-    """Read an error with all its details."""
+def call_error(error: grpc.aio.AioRpcError) -> CallError:
+    """Return an error with all its details."""
     body = dict(error.trailing_metadata() or ()).get(STATUS_DETAILS_KEY, b"")
     status = status_pb2.Status.FromString(body)
     found: dict[str, Any] = {}
@@ -65,7 +68,9 @@ def refused(error: grpc.aio.AioRpcError) -> Refused:
         match name:
             case "google.rpc.ErrorInfo":
                 assert detail.domain == "perdure"
-                found |= {"reason": detail.reason, "metadata": dict(detail.metadata)}
+                metadata = dict(detail.metadata)
+                found |= {key: metadata.pop(key, "") for key in ("detail", "hint")}
+                found |= {"reason": detail.reason, "metadata": metadata}
             case "google.rpc.BadRequest":
                 found["violations"] = {v.field: v.description for v in detail.field_violations}
             case "google.rpc.ResourceInfo":
@@ -75,16 +80,16 @@ def refused(error: grpc.aio.AioRpcError) -> Refused:
             case "google.rpc.RetryInfo":
                 found["retry_after_ms"] = detail.retry_delay.ToMilliseconds()
             case _:
-                raise AssertionError(f"a detail that nobody promised: {name}")
+                raise AssertionError(f"unexpected detail: {name}")
     if body:
         assert status.code == error.code().value[0]
         assert status.message == error.details()
-    return Refused(code=error.code(), message=error.details() or "", details_bytes=len(body), **found)
+    return CallError(code=error.code(), message=error.details() or "", details_bytes=len(body), **found)
 
 
 @dataclass
 class ApiWorld:
-    """What is served, and the channel to it."""
+    """A served core, and the channel to it."""
 
     core: Core
     api: ApiServer
@@ -92,7 +97,7 @@ class ApiWorld:
     channel: grpc.aio.Channel
 
     async def call(self, rpc: str, request: Message | bytes, *, timeout: float | None = 20.0) -> Any:
-        """Call an RPC; return its response, the list of them for a stream, or a `Refused`."""
+        """Call a method. Returns its response, the list of responses of a stream, or a `CallError`."""
         method = METHODS[rpc]
         path = f"/{method.containing_service.full_name}/{rpc}"
         body = request if isinstance(request, bytes) else request.SerializeToString()
@@ -103,7 +108,7 @@ class ApiWorld:
                 return [response.FromString(item) async for item in stream]
             return response.FromString(await self.channel.unary_unary(path)(body, timeout=timeout))
         except grpc.aio.AioRpcError as error:
-            return refused(error)
+            return call_error(error)
 
     async def start(self, workflow: str, instance_id: str = "", **opts: Any) -> Any:
         """Call StartInstance."""
@@ -123,7 +128,7 @@ async def serving(
     options: Sequence[tuple[str, Any]] = (),
     **api: Any,
 ) -> AsyncIterator[ApiWorld]:
-    """Serve workflows on a free port of loopback; ``options`` are the client's channel arguments."""
+    """Serve workflows on a free loopback port. ``options`` are the channel arguments of the client."""
     core = Core(store or SqliteStore(None), workflows)
     await core.start()
     server = ApiServer(core.operations, listen=Address("127.0.0.1", 0), limits=limits, **api)

@@ -21,13 +21,18 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Why a call was refused. Every error that a perdure.v1 method raises is a google.rpc.Status whose
-// details hold a google.rpc.ErrorInfo with domain "perdure" and one of these as its reason, without
-// the prefix: ERROR_REASON_X is "X" on the wire. The serialized status is at most 6 KiB; lists in
-// it are cut with "and N more".
+// The reason of an error. Every error that a perdure.v1 method returns is a google.rpc.Status whose
+// details have a google.rpc.ErrorInfo with domain "perdure" and one of these reasons, without the
+// prefix: ERROR_REASON_X is "X" in the ErrorInfo. The message of the status says what is wrong.
 //
-// Errors that gRPC itself raises (a message over the size limit, an unknown method, bad metadata)
-// carry no ErrorInfo. New reasons may be added: treat one that you do not know by its gRPC status.
+// The metadata of the ErrorInfo has the fields of the error. It also has the texts `detail`, with
+// the context of the error, and `hint`, which says what to do, if there are any. Texts are for
+// people and can change. The serialized status has at most 6 KiB. Long lists are cut, and
+// `<key>_more` has the number of the other items.
+//
+// Errors of gRPC itself (a message over the size limit, an unknown method, bad metadata) do not
+// have an ErrorInfo. New reasons can be added: treat a reason that you do not know by its gRPC
+// status.
 type ErrorReason int32
 
 const (

@@ -191,8 +191,10 @@ const (
 	// The instance has ended, and every entry was sent. A FAILED instance can go on after
 	// RetryInstance: watch it anew.
 	WatchEndReason_WATCH_END_REASON_INSTANCE_ENDED WatchEndReason = 1
-	// The server stops, or sheds a stream that is read too slowly. Watch again, after `revision`.
+	// The server shuts down. Watch again, after `revision`.
 	WatchEndReason_WATCH_END_REASON_SERVER_DRAINING WatchEndReason = 2
+	// The client left a message of the stream unread for too long. Watch again, after `revision`.
+	WatchEndReason_WATCH_END_REASON_TOO_SLOW WatchEndReason = 3
 )
 
 // Enum value maps for WatchEndReason.
@@ -201,11 +203,13 @@ var (
 		0: "WATCH_END_REASON_UNSPECIFIED",
 		1: "WATCH_END_REASON_INSTANCE_ENDED",
 		2: "WATCH_END_REASON_SERVER_DRAINING",
+		3: "WATCH_END_REASON_TOO_SLOW",
 	}
 	WatchEndReason_value = map[string]int32{
 		"WATCH_END_REASON_UNSPECIFIED":     0,
 		"WATCH_END_REASON_INSTANCE_ENDED":  1,
 		"WATCH_END_REASON_SERVER_DRAINING": 2,
+		"WATCH_END_REASON_TOO_SLOW":        3,
 	}
 )
 
@@ -1953,11 +1957,12 @@ const file_perdure_v1_instance_service_proto_rawDesc = "" +
 	"\x12STEP_STATE_SKIPPED\x10\t\x12\x16\n" +
 	"\x12STEP_STATE_JOINING\x10\n" +
 	"\x12\x15\n" +
-	"\x11STEP_STATE_FAILED\x10\v*}\n" +
+	"\x11STEP_STATE_FAILED\x10\v*\x9c\x01\n" +
 	"\x0eWatchEndReason\x12 \n" +
 	"\x1cWATCH_END_REASON_UNSPECIFIED\x10\x00\x12#\n" +
 	"\x1fWATCH_END_REASON_INSTANCE_ENDED\x10\x01\x12$\n" +
-	" WATCH_END_REASON_SERVER_DRAINING\x10\x022\x8e\x04\n" +
+	" WATCH_END_REASON_SERVER_DRAINING\x10\x02\x12\x1d\n" +
+	"\x19WATCH_END_REASON_TOO_SLOW\x10\x032\x8e\x04\n" +
 	"\x0fInstanceService\x12N\n" +
 	"\vGetInstance\x12\x1e.perdure.v1.GetInstanceRequest\x1a\x1f.perdure.v1.GetInstanceResponse\x12T\n" +
 	"\rListInstances\x12 .perdure.v1.ListInstancesRequest\x1a!.perdure.v1.ListInstancesResponse\x12N\n" +

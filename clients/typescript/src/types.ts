@@ -44,7 +44,7 @@ export const JOIN_RULES = ["AUTO", "ALL", "ANY"] as const;
 
 /** Reason for the end of a watch. */
 export type WatchEndReason = (typeof WATCH_END_REASONS)[number] | "UNKNOWN";
-export const WATCH_END_REASONS = ["INSTANCE_ENDED", "SERVER_DRAINING"] as const;
+export const WATCH_END_REASONS = ["INSTANCE_ENDED", "SERVER_DRAINING", "TOO_SLOW"] as const;
 
 /** Health of a server, as the standard health service reports it. */
 export type Health = (typeof HEALTHS)[number] | "UNKNOWN";

@@ -59,6 +59,7 @@ export class WatchPosition {
       }
       case "end":
         if (event.value.reason === WatchEndReason.SERVER_DRAINING) return undefined;
+        if (event.value.reason === WatchEndReason.TOO_SLOW) return undefined;
         this.ended = true;
         return {
           type: "end",

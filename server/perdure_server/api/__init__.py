@@ -1,1 +1,1 @@
-"""The gRPC face: converts, calls the runtime, converts back."""
+"""The API: the endpoint and its pipeline, which do not know the transport, and the gRPC server."""

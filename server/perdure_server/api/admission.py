@@ -1,8 +1,8 @@
 """Admission of calls: the budgets of the whole server, and the share that one connection can take of each.
 
-A connection is identified by ``context.peer()``, which is host and port for TCP. Connections over a Unix socket all
-have the same peer, so only the budgets of the whole server apply to them. A connection can hold at most half of what is
-free besides, so one connection alone gets a third of a budget, and a newcomer finds room.
+A connection is identified by the transport's name of its peer, which is host and port for TCP. Connections over a
+Unix socket all have the same peer, so only the budgets of the whole server apply to them. A connection can hold at most
+half of what is free besides. One connection alone therefore gets a third of a budget, and a new one finds room.
 
 Owns: counts of calls, reads, watches and bytes. Must not: read, write or end a call.
 """
@@ -12,26 +12,21 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-import grpc
-
-from perdure_server.api.call_counters import CallCounters
 from perdure_server.api.deadlines import Deadlines
 from perdure_server.api.limits import Limits
 from perdure_server.runtime.errors import ServerOverloadedError, ServerStoppingError
 from perdure_server.runtime.request_validation import LARGE_PAYLOAD_BYTES
 
-Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
-
 SHARE_CALLS_MIN: Final = 8
-"""Number of calls, lists, reads or watches that a connection can hold however little is free."""
+"""Number of calls, lists, reads or watches that a connection can always hold, however little is free."""
 
 SHARE_BYTES_MIN: Final = 4 << 20
-"""Number of bytes that a connection can hold however little is free: one message of the largest size."""
+"""Number of bytes that a connection can always hold, however little is free: one message of the largest size."""
 
 IDLE_PEERS_MAX: Final = 4_096
-"""Number of connections from which on those that hold nothing are forgotten, all at once."""
+"""Number of known connections at which all connections that hold nothing are forgotten."""
 
 
 class Peer:
@@ -52,9 +47,9 @@ class Peer:
 
     def __init__(self, *, shared: bool) -> None:
         self.shared = shared
-        """Several connections have this peer, so that it has no share of its own."""
+        """True if several connections have this peer, so that shares do not apply to it."""
         self.bulk = False
-        """Its last message was large."""
+        """True if its last message was large."""
         self.waiting = 0
         self.calls = 0
         self.lists = 0
@@ -65,7 +60,7 @@ class Peer:
         self.unread_bytes = 0
 
     def is_idle(self) -> bool:
-        """Return True if it holds nothing."""
+        """Return True if the connection holds nothing."""
         return not (
             self.calls or self.lists or self.reads or self.waiting or self.watches or self.unread_bytes
         )
@@ -97,8 +92,6 @@ class AdmissionController:
         """Messages that are being read, of connections whose last message was small."""
         self.bulk_reads = 0
         """Messages that are being read, of connections whose last message was large."""
-        self.call_counters: dict[str, CallCounters] = {}
-        """Number of ended calls by RPC and result."""
         self._peers: dict[str, Peer] = {}
         self._peers_max = IDLE_PEERS_MAX
         self._waiting = FairQueue()
@@ -111,9 +104,8 @@ class AdmissionController:
         """Number of connections that hold anything."""
         return sum(not peer.is_idle() for peer in self._peers.values())
 
-    def peer_of(self, context: Context) -> Peer:
-        """Return the connection of a call."""
-        key = context.peer()
+    def peer_of(self, key: str) -> Peer:
+        """Return the connection with this name of the transport. The names of IP connections start with ``ip``."""
         return self._peers.get(key) or self._new_peer(key)
 
     def _new_peer(self, key: str) -> Peer:
@@ -131,11 +123,11 @@ class AdmissionController:
         """Number of calls that wait until their message can be read."""
         return self._waiting.size + self._waiting_bulk.size
 
-    def try_read(self, peer: Peer) -> bool:
-        """Let a message be read if there is room. Returns False if not, and `wait_to_read` is next.
+    def try_acquire_read(self, peer: Peer) -> bool:
+        """Let a message be read if there is room. If it returns False, call `wait_for_read`.
 
-        gRPC takes a message into memory as soon as it is asked to read one, so this bounds the bytes of messages that
-        are on their way.
+        gRPC takes a message into memory as soon as it is asked to read one, so this limits the bytes of messages that
+        are being received.
         """
         if peer.bulk:
             return False
@@ -146,8 +138,8 @@ class AdmissionController:
         peer.reads += 1
         return True
 
-    def leave_read(self, peer: Peer, *, bulk: bool) -> None:
-        """Let the next message be read."""
+    def release_read(self, peer: Peer, bulk: bool) -> None:
+        """Release what `try_acquire_read` or `wait_for_read` acquired, and let the next message be read."""
         if bulk:
             self.bulk_reads -= 1
             peer.bulk_reads -= 1
@@ -170,8 +162,8 @@ class AdmissionController:
             and (peer.shared or peer.bulk_reads < max(free >> 1, 1))
         )
 
-    async def wait_to_read(self, peer: Peer) -> bool:
-        """Wait until a message can be read. Returns the value to pass to `leave_read`.
+    async def wait_for_read(self, peer: Peer) -> bool:
+        """Wait until a message can be read. Returns the value of ``bulk`` to pass to `release_read`.
 
         Connections whose last message was large wait for each other, not for the rest.
 
@@ -195,7 +187,7 @@ class AdmissionController:
             if turn.cancelled():
                 queue.discard(peer, turn)
             else:
-                self.leave_read(peer, bulk=bulk)
+                self.release_read(peer, bulk)
             if not self._turns.is_overdue():
                 raise
             raise ServerOverloadedError(self.limits.retry_after_ms) from None
@@ -208,7 +200,7 @@ class AdmissionController:
         return self._waiting.size > 0
 
     def _serve(self) -> None:
-        """Give the calls that wait their turn, as far as there is room."""
+        """Let waiting calls read their messages, as far as there is room."""
         while (found := self._waiting.take(self._can_read)) is not None:
             peer, turn = found
             if not turn.cancelled():
@@ -224,10 +216,19 @@ class AdmissionController:
 
     # --- calls -----------------------------------------------------------------------------------------------
 
-    def enter(self, peer: Peer, size_bytes: int, *, mutating: bool) -> None:
-        """Let a call in. Raises `ServerStoppingError` or `ServerOverloadedError`."""
-        if self.draining and mutating:
+    def acquire_write(self, peer: Peer, size_bytes: int) -> None:
+        """Admit a call that changes something. Release it with `release_call`.
+
+        Raises:
+            ServerStoppingError: the server drains.
+            ServerOverloadedError: there is no room.
+        """
+        if self.draining:
             raise ServerStoppingError()
+        self.acquire_call(peer, size_bytes)
+
+    def acquire_call(self, peer: Peer, size_bytes: int) -> None:
+        """Admit a call whose request has ``size_bytes``. Raises `ServerOverloadedError`."""
         limits = self.limits
         free = limits.calls_max - self.calls
         if (
@@ -237,27 +238,23 @@ class AdmissionController:
         ):
             raise ServerOverloadedError(limits.retry_after_ms)
         if size_bytes > LARGE_PAYLOAD_BYTES:
-            self._enter_large(peer, size_bytes)
+            self._acquire_large(peer, size_bytes)
         else:
             peer.bulk = False
         self.calls += 1
         self.calls_bytes += size_bytes
         peer.calls += 1
 
-    def leave(self, peer: Peer, size_bytes: int) -> None:
-        """Let a call out again."""
+    def release_call(self, peer: Peer, size_bytes: int) -> None:
+        """Release what `acquire_call` or `acquire_write` acquired."""
         self.calls -= 1
         self.calls_bytes -= size_bytes
         peer.calls -= 1
         if size_bytes > LARGE_PAYLOAD_BYTES:
-            self._leave_large(peer, size_bytes)
+            self._release_large(peer, size_bytes)
 
-    def enter_list(self, peer: Peer, size_bytes: int, *, mutating: bool) -> None:
-        """Let a call in that lists something. Raises `ServerOverloadedError`. Lists have a limit of their own.
-
-        A list does not change anything, so it is served during a drain.
-        """
-        assert not mutating
+    def acquire_list(self, peer: Peer, size_bytes: int) -> None:
+        """Admit a call that lists something. Lists have a limit of their own. Raises `ServerOverloadedError`."""
         limits = self.limits
         free = limits.lists_max - self.lists
         if (
@@ -267,28 +264,28 @@ class AdmissionController:
         ):
             raise ServerOverloadedError(limits.retry_after_ms)
         if size_bytes > LARGE_PAYLOAD_BYTES:
-            self._enter_large(peer, size_bytes)
+            self._acquire_large(peer, size_bytes)
         else:
             peer.bulk = False
         self.lists += 1
         self.calls_bytes += size_bytes
         peer.lists += 1
 
-    def leave_list(self, peer: Peer, size_bytes: int) -> None:
-        """Release what `enter_list` took."""
+    def release_list(self, peer: Peer, size_bytes: int) -> None:
+        """Release what `acquire_list` acquired."""
         self.lists -= 1
         self.calls_bytes -= size_bytes
         peer.lists -= 1
         if size_bytes > LARGE_PAYLOAD_BYTES:
-            self._leave_large(peer, size_bytes)
+            self._release_large(peer, size_bytes)
 
-    def _leave_large(self, peer: Peer, size_bytes: int) -> None:
+    def _release_large(self, peer: Peer, size_bytes: int) -> None:
         self.large_bytes -= size_bytes
         peer.large_bytes -= size_bytes
         if self._waiting_bulk.size:
             self._serve()
 
-    def _enter_large(self, peer: Peer, size_bytes: int) -> None:
+    def _acquire_large(self, peer: Peer, size_bytes: int) -> None:
         peer.bulk = not peer.shared
         free = self.limits.large_bytes_max - self.large_bytes
         if size_bytes > free or _over_share(peer, peer.large_bytes + size_bytes, free, SHARE_BYTES_MIN):
@@ -298,8 +295,8 @@ class AdmissionController:
 
     # --- watches ---------------------------------------------------------------------------------------------
 
-    def enter_watch(self, peer: Peer) -> None:
-        """Let a watch in. Raises `ServerStoppingError` or `ServerOverloadedError`."""
+    def acquire_watch(self, peer: Peer) -> None:
+        """Admit a watch. Raises `ServerStoppingError` or `ServerOverloadedError`."""
         if self.draining:
             raise ServerStoppingError()
         free = self.limits.watches_max - self.watches
@@ -308,13 +305,13 @@ class AdmissionController:
         self.watches += 1
         peer.watches += 1
 
-    def leave_watch(self, peer: Peer) -> None:
-        """Let a watch out again."""
+    def release_watch(self, peer: Peer) -> None:
+        """Release what `acquire_watch` acquired."""
         self.watches -= 1
         peer.watches -= 1
 
-    def enter_health_watch(self, peer: Peer) -> bool:
-        """Let a watch of the health service in. Returns False if there is no room."""
+    def acquire_health_watch(self, peer: Peer) -> bool:
+        """Admit a watch of the health service. Returns False if there is no room."""
         free = self.limits.health_watches_max - self.health_watches
         if free <= 0 or _over_share(peer, peer.watches + 1, free, SHARE_CALLS_MIN):
             return False
@@ -322,14 +319,14 @@ class AdmissionController:
         peer.watches += 1
         return True
 
-    def leave_health_watch(self, peer: Peer) -> None:
-        """Let a watch of the health service out again."""
+    def release_health_watch(self, peer: Peer) -> None:
+        """Release what `acquire_health_watch` acquired."""
         self.health_watches -= 1
         peer.watches -= 1
 
     # --- responses -------------------------------------------------------------------------------------------
 
-    def hold(self, peer: Peer, size_bytes: int) -> None:
+    def reserve_unread(self, peer: Peer, size_bytes: int) -> None:
         """Count a response that its client has not read yet. Raises `ServerOverloadedError`."""
         free = self.limits.unread_bytes_max - self.unread_bytes
         if size_bytes > free or _over_share(peer, peer.unread_bytes + size_bytes, free, SHARE_BYTES_MIN):
@@ -337,30 +334,34 @@ class AdmissionController:
         self.unread_bytes += size_bytes
         peer.unread_bytes += size_bytes
 
-    def let_go(self, peer: Peer, size_bytes: int) -> None:
+    def release_unread(self, peer: Peer, size_bytes: int) -> None:
         """Stop counting a response that was read, or whose call has ended."""
         self.unread_bytes -= size_bytes
         peer.unread_bytes -= size_bytes
 
-    def hold_until_done(self, peer: Peer, size_bytes: int, context: Context) -> None:
-        """Count a call's only response until its client has read it or is gone. Raises `ServerOverloadedError`."""
-        self.hold(peer, size_bytes)
-        # The stubs want a class here that only grpc can make.
-        context.add_done_callback(lambda _: self.let_go(peer, size_bytes))  # type: ignore[arg-type]
+    def reserve_unread_until_done(
+        self, peer: Peer, size_bytes: int, add_done_callback: Callable[[Callable[[Any], None]], None]
+    ) -> None:
+        """Count the response of a call until its client has read it or is gone.
+
+        ``add_done_callback`` registers a function that the transport calls then. Raises `ServerOverloadedError`.
+        """
+        self.reserve_unread(peer, size_bytes)
+        add_done_callback(lambda _: self.release_unread(peer, size_bytes))
 
 
 class FairQueue:
-    """Waiting calls by connection. Connections take turns, the calls of one are served in order."""
+    """Waiting calls by connection. Connections take turns, and the calls of a connection are served in order."""
 
     __slots__ = ("_by_peer", "size")
 
     def __init__(self) -> None:
         self._by_peer: dict[Peer, deque[asyncio.Future[None]]] = {}
         self.size = 0
-        """Number of waiting calls. A plain attribute: each message asks for it, and `__len__` would be a call."""
+        """Number of waiting calls. It is an attribute because every message reads it, and `__len__` would be a call."""
 
     def add(self, peer: Peer) -> asyncio.Future[None]:
-        """Add a call and return the future that is resolved at its turn."""
+        """Add a call. Returns a future that is resolved when it is the call's turn."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._by_peer.setdefault(peer, deque()).append(turn)
         self.size += 1

@@ -1,4 +1,4 @@
-"""What became of calls: counts by RPC, which a call adds to as it ends."""
+"""Counts of ended calls, by method and result."""
 
 from __future__ import annotations
 
@@ -7,28 +7,27 @@ from typing import Final
 from perdure_server.telemetry.counters import Histogram
 
 CALL_SECONDS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
-"""The bounds between which calls are counted by how long they took."""
+"""Upper bounds of the histogram of call durations, in seconds."""
 
 
 class CallCounters:
-    """The calls of one RPC that have ended: ``ok`` of them well, ``others`` by the names of status code and reason.
-
-    ``seconds`` has those that were let in, from their message to their answer. Watches have none: they end when their
-    clients have seen enough.
-    """
+    """Ended calls of one method."""
 
     __slots__ = ("ok", "others", "seconds")
 
     def __init__(self, seconds: Histogram | None = None) -> None:
         self.ok = 0
+        """Number of calls that returned OK."""
         self.others: dict[tuple[str, str], int] = {}
+        """Number of other calls by the name of the status code and the reason."""
         self.seconds = seconds
+        """Durations of admitted calls, from the request to the response. None for watches, since clients end them."""
 
-    def refused(self, code: str, reason: str = "") -> None:
-        """Count a call that ended otherwise. Both are of published lists, and few."""
-        what = code, reason
-        self.others[what] = self.others.get(what, 0) + 1
+    def failed(self, code: str, reason: str = "") -> None:
+        """Count a call that ended with an error. Codes and reasons come from published lists, so there are few."""
+        key = code, reason
+        self.others[key] = self.others.get(key, 0) + 1
 
     def cancelled(self) -> None:
-        """Count a call whose client is gone, or whose deadline has passed there."""
-        self.refused("CANCELLED")
+        """Count a call whose client is gone or whose deadline has passed."""
+        self.failed("CANCELLED")

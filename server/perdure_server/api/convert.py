@@ -1,4 +1,4 @@
-"""From the server's values to the API's messages, field by field, and nothing else."""
+"""Conversion of the server's values to the messages of the API, field by field."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _INSTANCE_STATE: Final[Mapping[InstanceState, Any]] = {
     InstanceState.CANCELLED: instance_service_pb2.INSTANCE_STATE_CANCELLED,
 }
 STATUS_OF: Final = {state: status for status, state in _INSTANCE_STATE.items()}
-"""The server's status by the API's state."""
+"""The server's states by the API's states."""
 
 _STEP_KIND: Final[Mapping[StepKind, Any]] = {
     StepKind.TASK: common_pb2.STEP_KIND_TASK,
@@ -68,12 +68,12 @@ _JOIN: Final[Mapping[Join, Any]] = {
 
 
 def timestamp(at: int | None) -> Timestamp | None:
-    """Return milliseconds since the epoch as a `Timestamp`, None for None (not yet)."""
+    """Return milliseconds since the epoch as a `Timestamp`. None for None."""
     return None if at is None else Timestamp(seconds=at // 1000, nanos=at % 1000 * 1_000_000)
 
 
 def duration(length_ms: int | None) -> Duration | None:
-    """Return milliseconds as a `Duration`, None for none."""
+    """Return milliseconds as a `Duration`. None for None."""
     if length_ms is None:
         return None
     return Duration(seconds=length_ms // 1000, nanos=length_ms % 1000 * 1_000_000)
@@ -115,7 +115,7 @@ def instance(stored: StoredInstance, has_code: HasCode) -> instance_service_pb2.
                     step_ref=ref, state=instance_service_pb2.STEP_STATE_SKIPPED, revision=ended
                 )
             case Interrupted():
-                # The entry that ended the instance interrupted them (a cancel, once more, those of a failed one).
+                # The entry that ended the instance interrupted the step. So did a cancel of a FAILED instance.
                 message.step_results.add(
                     step_ref=ref, state=instance_service_pb2.STEP_STATE_INTERRUPTED, revision=state.revision
                 )
@@ -126,7 +126,7 @@ def instance(stored: StoredInstance, has_code: HasCode) -> instance_service_pb2.
             case _:
                 message.active_steps.append(_active_step(state, ref, step, has_code))
     for ref in state.arrivals:
-        # A branch has arrived; the others that can still come have not.
+        # One branch has arrived, and other branches can still arrive.
         message.active_steps.add(step_ref=ref, state=instance_service_pb2.STEP_STATE_JOINING)
     message.active_steps.sort(key=lambda step: step.step_ref)
     message.step_results.sort(key=lambda result: (result.revision, result.step_ref))
@@ -186,7 +186,7 @@ def _active_step(
 
 
 def summary(found: InstanceSummary) -> instance_service_pb2.InstanceSummary:
-    """Return a line of a list."""
+    """Return an instance as an item of a list."""
     return instance_service_pb2.InstanceSummary(
         instance_id=found.instance_id,
         workflow=found.workflow,
@@ -329,7 +329,7 @@ def timer(row: TimerRow) -> timer_service_pb2.Timer:
 
 
 def workflow(stored: StoredDefinition, graph: WorkflowGraph) -> workflow_service_pb2.Workflow:
-    """Return a stored graph."""
+    """Return a stored definition with its graph."""
     return workflow_service_pb2.Workflow(
         name=stored.workflow,
         version=stored.version,
@@ -341,7 +341,7 @@ def workflow(stored: StoredDefinition, graph: WorkflowGraph) -> workflow_service
 
 
 def workflow_summary(found: DefinitionSummary) -> workflow_service_pb2.WorkflowSummary:
-    """Return a definition as a line of a list."""
+    """Return a definition as an item of a list."""
     return workflow_service_pb2.WorkflowSummary(
         name=found.workflow,
         version=found.version,

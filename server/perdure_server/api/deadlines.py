@@ -1,7 +1,7 @@
-"""Deadlines that the server gives: to calls that bring none, and to the way of a call's message.
+"""Deadlines of the server: for calls without a deadline, and for the arrival of requests.
 
-`asyncio.timeout` arms and disarms a timer for each call, which costs more than the whole rest of a handler. Calls are
-instead written down, and looked through once in a while: it may end one that much late, never early.
+`asyncio.timeout` starts and cancels a timer for each call, which costs more than the rest of the pipeline. Instead,
+calls are recorded, and a sweep looks for overdue ones. It can end a call up to `SWEEP_SECONDS` late, but never early.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from collections.abc import Callable
 from typing import Any, Final
 
 SWEEP_SECONDS: Final = 1.0
+"""Interval of the sweep in seconds."""
 
 Call = asyncio.Task[Any]
 
 
 class Deadlines:
-    """Calls that can take ``seconds``, by the task that handles each. Belongs to one event loop.
+    """Tasks of calls that can take ``seconds``. Belongs to one event loop.
 
-    While ``crowded`` returns True, they can take ``crowded_seconds`` only.
+    While ``crowded`` returns True, calls can take ``crowded_seconds`` only.
     """
 
     def __init__(
@@ -34,34 +35,34 @@ class Deadlines:
         self._crowded = crowded
         self._crowded_seconds = crowded_seconds
         self._sweep_seconds = sweep_seconds
-        self._began: dict[Call, float] = {}
+        self._started: dict[Call, float] = {}
         self._overdue: set[Call] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self) -> Call:
-        """Bound the call that the current task handles. Returns the value to pass to `leave`."""
+        """Limit the call of the current task. Returns the value to pass to `leave`."""
         call = asyncio.current_task()
         assert call is not None
-        self._began[call] = time.monotonic()
+        self._started[call] = time.monotonic()
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._sweep_seconds, self._sweep)
         return call
 
     def leave(self, call: Call) -> None:
-        """Stop bounding a call. `enter` returned it: to look up the current task again costs as much as the rest."""
-        self._began.pop(call, None)
+        """Stop limiting a call. `enter` returns it, because a second look-up of the task would double the cost."""
+        self._started.pop(call, None)
         if self._overdue:
             self._overdue.discard(call)
 
     def is_overdue(self) -> bool:
-        """Whether the `CancelledError` that the current task caught came from here, and from nobody else."""
+        """Return True if the current task was cancelled by the sweep, and by nothing else."""
         call = asyncio.current_task()
         assert call is not None
         return call in self._overdue and call.uncancel() == 0
 
     def _end(self, call: Call) -> None:
-        # It is none of ours any more, but for its own question whether it was.
-        del self._began[call]
+        # Kept only for `is_overdue`.
+        del self._started[call]
         self._overdue.add(call)
         call.cancel()
 
@@ -69,10 +70,10 @@ class Deadlines:
         self._timer = None
         is_crowded = self._crowded is not None and self._crowded()
         latest = time.monotonic() - (self._crowded_seconds if is_crowded else self.seconds)
-        for call, began in list(self._began.items()):
-            if began > latest:
+        for call, started in list(self._started.items()):
+            if started > latest:
                 break
             self._end(call)
-        # With nobody to look after there is no timer: it would keep a closing loop busy.
-        if self._began:
+        # Without calls there is no timer, since it would keep a closing event loop busy.
+        if self._started:
             self._timer = asyncio.get_running_loop().call_later(self._sweep_seconds, self._sweep)

@@ -1,4 +1,4 @@
-"""Instances: get, list, history, watch, cancel, retry."""
+"""InstanceService: get, list, watch, cancel and retry instances, and list their history."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Final, assert_never
 from perdure.model.validation import VERSION_MAX
 from perdure.v1 import instance_service_pb2 as pb
 from perdure_server.api import convert
-from perdure_server.api.handlers import Rpc, Streaming, Unary
-from perdure_server.api.pagination import fill, page_token, read_page_token
+from perdure_server.api.call import CallContext, ReaderTooSlowError
+from perdure_server.api.methods import LimitsClass, Method
+from perdure_server.api.pagination import fill_page, read_page_token
 from perdure_server.runtime.operations import Operations
 from perdure_server.runtime.request_validation import BUSINESS_KEY_BYTES_MAX, REASON_BYTES_MAX, Violations
 from perdure_server.runtime.watch import WatchEnd, WatchEntry, WatchEvent, WatchHeartbeat, WatchSnapshot
-from perdure_server.store.protocol import InstanceCursor, InstanceFilter, StoredInstance
+from perdure_server.store.protocol import InstanceCursor, InstanceFilter, InstanceSummary, StoredInstance
 
 NAME: Final = "perdure.v1.InstanceService"
 
@@ -25,30 +26,32 @@ _END_REASON: Final = {
 
 
 class InstanceService:
-    """See ``proto/perdure/v1/instance_service.proto``."""
+    """The handlers of ``proto/perdure/v1/instance_service.proto``."""
 
     def __init__(self, runtime: Operations) -> None:
         self._runtime = runtime
 
-    def rpcs(self) -> list[Rpc]:
-        """The RPCs of the service."""
+    def methods(self) -> list[Method]:
+        """Return the methods of the service."""
         return [
-            Unary("GetInstance", pb.GetInstanceRequest, self.get_instance),
-            Unary("ListInstances", pb.ListInstancesRequest, self.list_instances, is_list=True),
-            Unary("ListHistory", pb.ListHistoryRequest, self.list_history, is_list=True),
-            Streaming("WatchInstance", pb.WatchInstanceRequest, self.watch_instance),
-            Unary("CancelInstance", pb.CancelInstanceRequest, self.cancel_instance, mutating=True),
-            Unary("RetryInstance", pb.RetryInstanceRequest, self.retry_instance, mutating=True),
+            Method("GetInstance", pb.GetInstanceRequest, self.get_instance, LimitsClass.READ),
+            Method("ListInstances", pb.ListInstancesRequest, self.list_instances, LimitsClass.LIST),
+            Method("ListHistory", pb.ListHistoryRequest, self.list_history, LimitsClass.LIST),
+            Method("WatchInstance", pb.WatchInstanceRequest, self.watch_instance, LimitsClass.WATCH),
+            Method("CancelInstance", pb.CancelInstanceRequest, self.cancel_instance, LimitsClass.WRITE),
+            Method("RetryInstance", pb.RetryInstanceRequest, self.retry_instance, LimitsClass.WRITE),
         ]
 
-    async def get_instance(self, request: pb.GetInstanceRequest) -> pb.GetInstanceResponse:
+    async def get_instance(self, request: pb.GetInstanceRequest, _: CallContext) -> pb.GetInstanceResponse:
         violations = Violations()
         instance_id = violations.instance_id("instance_id", request.instance_id)
         violations.raise_if_invalid()
         stored = await self._runtime.queries.get_instance(instance_id)
         return pb.GetInstanceResponse(instance=self._instance(stored))
 
-    async def list_instances(self, request: pb.ListInstancesRequest) -> pb.ListInstancesResponse:
+    async def list_instances(
+        self, request: pb.ListInstancesRequest, _: CallContext
+    ) -> pb.ListInstancesResponse:
         violations = Violations()
         limit = violations.page_size("page_size", request.page_size)
         workflow = violations.name("workflow", request.workflow, optional=True)
@@ -71,16 +74,17 @@ class InstanceService:
         violations.raise_if_invalid()
         after = InstanceCursor(*cursor) if cursor else None
         page = await self._runtime.queries.list_instances(where, limit=limit, after=after)
-        response = pb.ListInstancesResponse(instances=await fill(page.instances, convert.summary))
-        position = page.next
-        if len(response.instances) < len(page.instances):
-            last = page.instances[len(response.instances) - 1]
-            position = InstanceCursor(last.created_at, last.instance_id)
-        if position is not None:
-            response.next_page_token = page_token(query, (position.created_at, position.instance_id))
-        return response
+        instances, token = await fill_page(
+            page.instances,
+            convert.summary,
+            limit=limit,
+            query=query,
+            cursor_of=_cursor_of,
+            next_cursor=None if page.next is None else _cursor_of(page.next),
+        )
+        return pb.ListInstancesResponse(instances=instances, next_page_token=token)
 
-    async def list_history(self, request: pb.ListHistoryRequest) -> pb.ListHistoryResponse:
+    async def list_history(self, request: pb.ListHistoryRequest, _: CallContext) -> pb.ListHistoryResponse:
         violations = Violations()
         instance_id = violations.instance_id("instance_id", request.instance_id)
         after_revision = violations.revision("after_revision", request.after_revision)
@@ -90,14 +94,17 @@ class InstanceService:
         violations.raise_if_invalid()
         position = cursor[0] if cursor else after_revision
         found = await self._runtime.queries.history(instance_id, after_revision=position, limit=limit + 1)
-        entries = await fill(found[:limit], lambda entry: convert.entry(instance_id, entry))
-        response = pb.ListHistoryResponse(entries=entries)
-        if len(entries) < len(found):
-            response.next_page_token = page_token(query, (found[len(entries) - 1].revision,))
-        return response
+        entries, token = await fill_page(
+            found,
+            lambda entry: convert.entry(instance_id, entry),
+            limit=limit,
+            query=query,
+            cursor_of=lambda last: (last.revision,),
+        )
+        return pb.ListHistoryResponse(entries=entries, next_page_token=token)
 
     async def watch_instance(
-        self, request: pb.WatchInstanceRequest
+        self, request: pb.WatchInstanceRequest, _: CallContext
     ) -> AsyncGenerator[pb.WatchInstanceResponse, None]:
         violations = Violations()
         instance_id = violations.instance_id("instance_id", request.instance_id)
@@ -105,36 +112,47 @@ class InstanceService:
         if request.HasField("after_revision"):
             after_revision = violations.revision("after_revision", request.after_revision)
         violations.raise_if_invalid()
-        async with aclosing(self._runtime.queries.watch(instance_id, after_revision)) as events:
-            with suppress(StopAsyncIteration):
-                # Not by `async for`, whose variable would keep a snapshot for as long as nothing follows it.
-                while True:
-                    yield await self._next_response(instance_id, events)
+        progress = _Progress(after_revision or 0)
+        try:
+            async with aclosing(self._runtime.queries.watch(instance_id, after_revision)) as events:
+                with suppress(StopAsyncIteration):
+                    # No variable holds a message, because a snapshot can be large and the next event can take long.
+                    while True:
+                        yield await self._next_response(instance_id, events, progress)
+        except ReaderTooSlowError:
+            end = pb.WatchEnd(revision=progress.revision, reason=pb.WATCH_END_REASON_TOO_SLOW)
+            yield pb.WatchInstanceResponse(end=end)
 
-    async def cancel_instance(self, request: pb.CancelInstanceRequest) -> pb.CancelInstanceResponse:
+    async def cancel_instance(
+        self, request: pb.CancelInstanceRequest, _: CallContext
+    ) -> pb.CancelInstanceResponse:
         violations = Violations()
         instance_id = violations.instance_id("instance_id", request.instance_id)
         request_id = violations.request_id("opts.request_id", request.opts.request_id)
         reason = violations.text("opts.reason", request.opts.reason, REASON_BYTES_MAX)
         violations.raise_if_invalid()
-        answer = await self._runtime.cancel_instance(instance_id, reason=reason, request_id=request_id)
-        return pb.CancelInstanceResponse(revision=answer.revision)
+        cancelled = await self._runtime.cancel_instance(instance_id, reason=reason, request_id=request_id)
+        return pb.CancelInstanceResponse(revision=cancelled.revision)
 
-    async def retry_instance(self, request: pb.RetryInstanceRequest) -> pb.RetryInstanceResponse:
+    async def retry_instance(
+        self, request: pb.RetryInstanceRequest, _: CallContext
+    ) -> pb.RetryInstanceResponse:
         violations = Violations()
         instance_id = violations.instance_id("instance_id", request.instance_id)
         request_id = violations.request_id("opts.request_id", request.opts.request_id)
         violations.raise_if_invalid()
-        answer = await self._runtime.retry_instance(instance_id, request_id=request_id)
-        return pb.RetryInstanceResponse(revision=answer.revision)
+        retried = await self._runtime.retry_instance(instance_id, request_id=request_id)
+        return pb.RetryInstanceResponse(revision=retried.revision)
 
     async def _next_response(
-        self, instance_id: str, events: AsyncGenerator[WatchEvent, None]
+        self, instance_id: str, events: AsyncGenerator[WatchEvent, None], progress: _Progress
     ) -> pb.WatchInstanceResponse:
         match event := await anext(events):
             case WatchSnapshot(instance=stored):
+                progress.revision = stored.state.revision
                 return pb.WatchInstanceResponse(snapshot=self._instance(stored))
             case WatchEntry(entry=entry):
+                progress.revision = entry.revision
                 return pb.WatchInstanceResponse(entry=convert.entry(instance_id, entry))
             case WatchHeartbeat(revision=revision):
                 return pb.WatchInstanceResponse(heartbeat=pb.WatchHeartbeat(revision=revision))
@@ -149,19 +167,32 @@ class InstanceService:
         return convert.instance(stored, self._runtime.queries.has_handler)
 
 
+class _Progress:
+    """The revision up to which a watch has sent everything."""
+
+    __slots__ = ("revision",)
+
+    def __init__(self, revision: int) -> None:
+        self.revision = revision
+
+
+def _cursor_of(place: InstanceSummary | InstanceCursor) -> tuple[int, str]:
+    return place.created_at, place.instance_id
+
+
 def _version_filter(violations: Violations, request: pb.ListInstancesRequest) -> int:
     version = request.version
     if version > VERSION_MAX:
         violations.add_violation("version", f"must be 0 (any version) to {VERSION_MAX}, not {version}")
     elif version and not request.workflow:
         violations.add_violation(
-            "version", f"requires workflow: set the workflow that {version} is a version of"
+            "version", f"requires workflow; set the workflow that {version} is a version of"
         )
     return version
 
 
 def _list_query(where: InstanceFilter) -> tuple[object, ...]:
-    """Return what a page token is bound to. Filters that are newer than the first release are left out if absent."""
+    """Return the query that a page token is bound to. Filters added after the first release are left out if absent."""
     query: tuple[object, ...] = (
         "instances",
         where.workflow,

@@ -1,8 +1,8 @@
-"""Pages of lists, and the tokens that continue them. A token is bound to its query.
+"""Pages of lists, and the tokens that continue them.
 
-A token is opaque to clients. It carries a cursor and a digest over both the cursor and the query, so that a token
-that was altered, or taken from another list, is refused instead of showing the wrong page. It is no secret and guards
-nothing.
+A token is opaque to clients and bound to its query. It has a cursor and a digest of the cursor and the query, so that
+a token that was changed, or that belongs to another list, is rejected instead of showing the wrong page. The digest is
+not a secret and does not protect anything.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 
 PAGE_BYTES_MAX: Final = 3 << 20
-"""A page ends before it is larger, whatever its size in items: many a client takes no message above 4 MiB."""
+"""Maximum size of a page in bytes, whatever its number of items. Many clients reject messages above 4 MiB."""
 
 ITEMS_PER_TURN_MAX: Final = 50
 """Maximum number of items that are converted in one turn of the event loop, about half a millisecond."""
@@ -32,7 +32,7 @@ _TOKEN_CHARS_MAX: Final = 2_000
 
 
 def page_token(query: tuple[Any, ...], cursor: tuple[Any, ...]) -> str:
-    """Return the token of the page behind ``cursor``."""
+    """Return the token of the page after ``cursor``."""
     body = orjson.dumps(cursor)
     return base64.urlsafe_b64encode(_digest(query, body) + body).decode().rstrip("=")
 
@@ -40,24 +40,24 @@ def page_token(query: tuple[Any, ...], cursor: tuple[Any, ...]) -> str:
 def read_page_token(
     violations: Violations, query: tuple[Any, ...], token: str, shape: tuple[type[int] | type[str], ...]
 ) -> tuple[Any, ...] | None:
-    """Return the cursor of a token, None for the first page. A bad token is blamed on ``page_token``.
+    """Return the cursor of a token, or None for the first page. An invalid token is a violation of ``page_token``.
 
-    ``shape`` are the types of the cursor's parts. The digest keeps no secret, so whoever makes up a token with a right
-    one must not get any further than to another page.
+    ``shape`` has the types of the cursor's parts. Clients can make up a token with a valid digest, so the types are
+    checked too. Such a token only leads to another page.
     """
     if not token:
         return None
     try:
         if len(token) > _TOKEN_CHARS_MAX:
-            raise ValueError("too long")
+            raise ValueError("the token is too long")
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         cursor = tuple(orjson.loads(raw[_DIGEST_BYTES:]))
         if page_token(query, cursor) != token:
-            raise ValueError("of another query, or altered")
+            raise ValueError("the token was changed or belongs to another query")
         if tuple(map(type, cursor)) != shape or any(
             type(n) is int and not -(1 << 63) <= n < 1 << 63 for n in cursor
         ):
-            raise ValueError("made up")
+            raise ValueError("the cursor is invalid")
         return cursor
     except (ValueError, TypeError):
         violations.add_violation(
@@ -70,7 +70,7 @@ def read_page_token(
 async def fill(found: Sequence[T], convert: Callable[[T], M]) -> list[M]:
     """Convert values to messages until the page is full. A page has at least one item if there is one.
 
-    Yields to the event loop now and then, so that a large page does not delay other calls.
+    Yields to the event loop regularly, so that a large page does not delay other calls.
     """
     items: list[M] = []
     room = PAGE_BYTES_MAX
@@ -83,6 +83,26 @@ async def fill(found: Sequence[T], convert: Callable[[T], M]) -> list[M]:
         if number % ITEMS_PER_TURN_MAX == 0:
             await asyncio.sleep(0)
     return items
+
+
+async def fill_page(
+    found: Sequence[T],
+    convert: Callable[[T], M],
+    *,
+    limit: int,
+    query: tuple[Any, ...],
+    cursor_of: Callable[[T], tuple[Any, ...]],
+    next_cursor: tuple[Any, ...] | None = None,
+) -> tuple[list[M], str]:
+    """Convert at most ``limit`` values to the messages of a page. Returns them and the token of the next page.
+
+    The token is empty on the last page. There is a next page if ``found`` has more values than fit, or if
+    ``next_cursor`` is given. ``cursor_of`` returns the cursor of the page after a value.
+    """
+    items = await fill(found[:limit], convert)
+    if len(items) < len(found):
+        next_cursor = cursor_of(found[len(items) - 1])
+    return items, "" if next_cursor is None else page_token(query, next_cursor)
 
 
 def _digest(query: tuple[Any, ...], body: bytes) -> bytes:

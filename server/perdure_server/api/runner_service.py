@@ -1,21 +1,22 @@
-"""The three verbs. Each converts, calls, converts back."""
+"""RunnerService: start, resume and schedule a resume of instances."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from perdure.v1 import runner_service_pb2 as pb
+from perdure_server.api.call import CallContext
 from perdure_server.api.convert import timestamp
-from perdure_server.api.handlers import Rpc, Unary
 from perdure_server.api.large_payloads import LargePayloads
-from perdure_server.engine.commands import EMPTY_OBJECT, payload
+from perdure_server.api.methods import LimitsClass, Method
+from perdure_server.engine import commands
 from perdure_server.runtime.operations import Operations
 from perdure_server.runtime.request_validation import BUSINESS_KEY_BYTES_MAX, LARGE_PAYLOAD_BYTES, Violations
 from perdure_server.runtime.results import ConflictPolicy, Disposition
 
 NAME: Final = "perdure.v1.RunnerService"
 
-_EMPTY: Final = payload(EMPTY_OBJECT)
+_EMPTY: Final = commands.payload(commands.EMPTY_OBJECT)
 _CONFLICT_POLICY: Final = {
     pb.CONFLICT_POLICY_UNSPECIFIED: ConflictPolicy.FAIL,
     pb.CONFLICT_POLICY_FAIL: ConflictPolicy.FAIL,
@@ -28,29 +29,32 @@ _DISPOSITION: Final = {
 
 
 class RunnerService:
-    """See ``proto/perdure/v1/runner_service.proto``."""
+    """The handlers of ``proto/perdure/v1/runner_service.proto``."""
 
     def __init__(self, runtime: Operations) -> None:
         self._runtime = runtime
         self._large = LargePayloads()
 
-    def rpcs(self) -> list[Rpc]:
-        """The RPCs of the service."""
+    def methods(self) -> list[Method]:
+        """Return the methods of the service."""
         return [
-            Unary("StartInstance", pb.StartInstanceRequest, self.start_instance, mutating=True),
-            Unary("Resume", pb.ResumeRequest, self.resume, mutating=True),
-            Unary("ScheduleResume", pb.ScheduleResumeRequest, self.schedule_resume, mutating=True),
+            Method("StartInstance", pb.StartInstanceRequest, self.start_instance, LimitsClass.WRITE),
+            Method("Resume", pb.ResumeRequest, self.resume, LimitsClass.WRITE),
+            Method("ScheduleResume", pb.ScheduleResumeRequest, self.schedule_resume, LimitsClass.WRITE),
         ]
 
-    async def start_instance(self, request: pb.StartInstanceRequest) -> pb.StartInstanceResponse:
+    async def start_instance(
+        self, request: pb.StartInstanceRequest, _: CallContext
+    ) -> pb.StartInstanceResponse:
         violations = Violations()
         opts = request.opts
         workflow = violations.name("workflow", request.workflow)
-        # An absent context is the empty object, as an absent payload is; so is one without a body.
+        # An absent context, or one without a body, is the empty object.
         context = _EMPTY
-        if request.context.HasField("json"):
-            text = request.context.json
-            # Not in a function of its own: awaiting a coroutine costs a small call more than the comparison.
+        payload = request.context
+        if payload.HasField("json"):
+            text = payload.json
+            # Repeated in `resume`: a shared coroutine would cost small calls more than this comparison.
             if len(text) > LARGE_PAYLOAD_BYTES:
                 found = await self._large.payload(violations, "context", text, must_be_object=True)
             else:
@@ -69,9 +73,9 @@ class RunnerService:
         start_delay_ms = violations.delay_ms("opts.start_delay_ms", opts.start_delay_ms, smallest=0)
         labels = violations.labels("opts.labels", opts.labels)
         violations.raise_if_invalid()
-        # A call can wait for its commit. Meanwhile it keeps the payload, and not the message that brought it.
-        del request, opts
-        answer = await self._runtime.start_instance(
+        # A call can wait for its commit. It keeps the payload until then, but not the whole request.
+        del request, opts, payload
+        result = await self._runtime.start_instance(
             workflow=workflow,
             version=version,
             context=context,
@@ -83,21 +87,22 @@ class RunnerService:
             request_id=request_id,
         )
         return pb.StartInstanceResponse(
-            instance_id=answer.instance_id,
-            created=answer.created,
-            version=answer.version,
-            revision=answer.revision,
+            instance_id=result.instance_id,
+            created=result.created,
+            version=result.version,
+            revision=result.revision,
         )
 
-    async def resume(self, request: pb.ResumeRequest) -> pb.ResumeResponse:
+    async def resume(self, request: pb.ResumeRequest, _: CallContext) -> pb.ResumeResponse:
         violations = Violations()
         opts = request.opts
         instance_id = violations.instance_id("instance_id", request.instance_id)
         event = violations.event("event", request.event)
         request_id = violations.request_id("opts.request_id", opts.request_id)
         body = None
-        if opts.payload.HasField("json"):
-            text = opts.payload.json
+        payload = opts.payload
+        if payload.HasField("json"):
+            text = payload.json
             if len(text) > LARGE_PAYLOAD_BYTES:
                 body = await self._large.payload(violations, "opts.payload", text)
             else:
@@ -106,8 +111,8 @@ class RunnerService:
         step_ref = violations.name("opts.step_ref", opts.step_ref, optional=True)
         buffer = opts.buffer
         violations.raise_if_invalid()
-        del request, opts
-        answer = await self._runtime.resume(
+        del request, opts, payload
+        result = await self._runtime.resume(
             instance_id,
             event=event,
             payload=body,
@@ -116,21 +121,23 @@ class RunnerService:
             request_id=request_id,
         )
         return pb.ResumeResponse(
-            disposition=_DISPOSITION[answer.disposition],
-            step_ref=answer.step_ref,
-            revision=answer.revision,
+            disposition=_DISPOSITION[result.disposition],
+            step_ref=result.step_ref,
+            revision=result.revision,
         )
 
-    async def schedule_resume(self, request: pb.ScheduleResumeRequest) -> pb.ScheduleResumeResponse:
+    async def schedule_resume(
+        self, request: pb.ScheduleResumeRequest, _: CallContext
+    ) -> pb.ScheduleResumeResponse:
         violations = Violations()
         instance_id = violations.instance_id("instance_id", request.instance_id)
         step_ref = violations.name("step_ref", request.step_ref)
         delay_ms = violations.delay_ms("delay_ms", request.delay_ms)
         request_id = violations.request_id("opts.request_id", request.opts.request_id)
         violations.raise_if_invalid()
-        answer = await self._runtime.schedule_resume(
+        result = await self._runtime.schedule_resume(
             instance_id, step_ref=step_ref, delay_ms=delay_ms, request_id=request_id
         )
         return pb.ScheduleResumeResponse(
-            reference=answer.reference, due_time=timestamp(answer.due_at), revision=answer.revision
+            reference=result.reference, due_time=timestamp(result.due_at), revision=result.revision
         )

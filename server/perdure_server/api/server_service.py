@@ -1,4 +1,4 @@
-"""Operations on the server itself: backups."""
+"""ServerService: operations on the server itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Final
 
 from perdure.v1 import server_service_pb2 as pb
 from perdure_server.api import convert
-from perdure_server.api.handlers import Rpc, Unary
+from perdure_server.api.call import CallContext
+from perdure_server.api.methods import LimitsClass, Method
 from perdure_server.runtime.operations import Operations
 from perdure_server.runtime.request_validation import Violations
 
@@ -14,16 +15,18 @@ NAME: Final = "perdure.v1.ServerService"
 
 
 class ServerService:
-    """See ``proto/perdure/v1/server_service.proto``."""
+    """The handlers of ``proto/perdure/v1/server_service.proto``."""
 
     def __init__(self, runtime: Operations) -> None:
         self._backups = runtime.backups
 
-    def rpcs(self) -> list[Rpc]:
-        """The RPCs of the service."""
-        return [Unary("BackupDatabase", pb.BackupDatabaseRequest, self.backup_database, mutating=True)]
+    def methods(self) -> list[Method]:
+        """Return the methods of the service."""
+        return [Method("BackupDatabase", pb.BackupDatabaseRequest, self.backup_database, LimitsClass.WRITE)]
 
-    async def backup_database(self, request: pb.BackupDatabaseRequest) -> pb.BackupDatabaseResponse:
+    async def backup_database(
+        self, request: pb.BackupDatabaseRequest, _: CallContext
+    ) -> pb.BackupDatabaseResponse:
         violations = Violations()
         file_name = violations.file_name("file_name", request.file_name)
         violations.raise_if_invalid()

@@ -1,4 +1,4 @@
-"""Names that are near one that is not there, for a message. Bounded: who calls with wrong names must cost little."""
+"""Similar names for messages about unknown names. The work is limited, so that wrong names cost little."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from os.path import commonprefix
 from typing import Final
 
 COMPARED_MAX: Final = 20
-"""How many names are compared in full, which takes a tenth of a millisecond for long ones."""
+"""Maximum number of names that are compared in full. This takes 0.1 ms for long names."""
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """Return up to three of ``known`` that ``name`` was perhaps meant to be, the nearest first."""
-    # Whoever mistypes a name gets its beginning or its end right: those that share most are compared.
+    """Return up to three names of ``known`` that are similar to ``name``, the most similar first."""
+    # Mistyped names usually have the right beginning or end, so the names that share most of them are compared.
     likely = heapq.nlargest(COMPARED_MAX, known, key=lambda other: _shared_ends(name, other))
     return difflib.get_close_matches(name, likely)
 

@@ -1,4 +1,4 @@
-"""Workflow definitions: get, list."""
+"""WorkflowService: get and list workflow definitions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Final
 from perdure.model.graph import WorkflowGraph, from_json
 from perdure.v1 import workflow_service_pb2 as pb
 from perdure_server.api import convert
-from perdure_server.api.handlers import Rpc, Unary
-from perdure_server.api.pagination import fill, page_token, read_page_token
+from perdure_server.api.call import CallContext
+from perdure_server.api.methods import LimitsClass, Method
+from perdure_server.api.pagination import fill_page, read_page_token
 from perdure_server.runtime.operations import Operations
 from perdure_server.runtime.request_validation import Violations
 from perdure_server.store.protocol import StoredDefinition
@@ -18,19 +19,19 @@ NAME: Final = "perdure.v1.WorkflowService"
 
 
 class WorkflowService:
-    """See ``proto/perdure/v1/workflow_service.proto``."""
+    """The handlers of ``proto/perdure/v1/workflow_service.proto``."""
 
     def __init__(self, runtime: Operations) -> None:
         self._runtime = runtime
 
-    def rpcs(self) -> list[Rpc]:
-        """The RPCs of the service."""
+    def methods(self) -> list[Method]:
+        """Return the methods of the service."""
         return [
-            Unary("GetWorkflow", pb.GetWorkflowRequest, self.get_workflow),
-            Unary("ListWorkflows", pb.ListWorkflowsRequest, self.list_workflows, is_list=True),
+            Method("GetWorkflow", pb.GetWorkflowRequest, self.get_workflow, LimitsClass.READ),
+            Method("ListWorkflows", pb.ListWorkflowsRequest, self.list_workflows, LimitsClass.LIST),
         ]
 
-    async def get_workflow(self, request: pb.GetWorkflowRequest) -> pb.GetWorkflowResponse:
+    async def get_workflow(self, request: pb.GetWorkflowRequest, _: CallContext) -> pb.GetWorkflowResponse:
         violations = Violations()
         workflow = violations.name("workflow", request.workflow)
         version = violations.version("version", request.version)
@@ -38,7 +39,9 @@ class WorkflowService:
         stored = await self._runtime.queries.get_definition(workflow, version)
         return pb.GetWorkflowResponse(workflow=convert.workflow(stored, _graph(stored)))
 
-    async def list_workflows(self, request: pb.ListWorkflowsRequest) -> pb.ListWorkflowsResponse:
+    async def list_workflows(
+        self, request: pb.ListWorkflowsRequest, _: CallContext
+    ) -> pb.ListWorkflowsResponse:
         violations = Violations()
         limit = violations.page_size("page_size", request.page_size)
         query = ("workflows",)
@@ -46,12 +49,14 @@ class WorkflowService:
         violations.raise_if_invalid()
         after = (cursor[0], cursor[1]) if cursor else None
         found = await self._runtime.queries.list_definitions(limit=limit + 1, after=after)
-        summaries = await fill(found[:limit], convert.workflow_summary)
-        response = pb.ListWorkflowsResponse(workflows=summaries)
-        if len(summaries) < len(found):
-            last = found[len(summaries) - 1]
-            response.next_page_token = page_token(query, (last.workflow, last.version))
-        return response
+        workflows, token = await fill_page(
+            found,
+            convert.workflow_summary,
+            limit=limit,
+            query=query,
+            cursor_of=lambda last: (last.workflow, last.version),
+        )
+        return pb.ListWorkflowsResponse(workflows=workflows, next_page_token=token)
 
 
 def _graph(stored: StoredDefinition) -> WorkflowGraph:

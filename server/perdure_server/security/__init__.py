@@ -1,1 +1,1 @@
-"""Who may reach the server, and over what: where it listens, TLS. A leaf: it knows no floor of the server."""
+"""Addresses to listen on and TLS. Must not: import other parts of the server."""

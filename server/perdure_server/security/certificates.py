@@ -1,11 +1,10 @@
-"""The server's certificate: loaded, replaced without a restart, and watched for its expiry.
+"""The server's certificate: loading, replacement without a restart, and warnings before it expires.
 
-Theory of operation. gRPC asks for the certificate at each handshake, on a thread of its own. The answer is in memory:
-`refresh`, which blocks, compares the files with what was loaded last and checks that they belong together. A pair
-that is only half written is rejected, logged once, and read again at the next refresh. Connections that are open
-keep the certificate that they began with.
+gRPC asks for the certificate at each handshake, on a thread of its own, and gets it from memory. `refresh` blocks: it
+compares the files with the loaded ones and checks that certificate and key belong together. A pair that is written
+only in part is rejected, logged once, and read again at the next refresh. Open connections keep their certificate.
 
-Owns: the files and what is served of them. Must not: schedule itself.
+Must not: schedule itself.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from perdure_server.security import pem
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS: Final = 30.0
-"""Interval at which a server compares the files with what it serves."""
+"""Interval in seconds at which a server compares the files with the loaded ones."""
 
 WARNING_DAYS: Final = 14
-"""Number of days before its expiry from which a certificate is logged about."""
+"""Number of days before the expiry of a certificate from which it is logged."""
 
 DAY_SECONDS: Final = 86_400.0
 
@@ -59,7 +58,7 @@ class Certificates:
     def __init__(self, files: Files, *, now: Callable[[], float] = time.time) -> None:
         self._files = files
         self._now = now
-        self._refused = ""
+        self._rejected = ""
         self._warned_at: float | None = None
         self._loaded = _load(files)
         self._served = _configuration(self._loaded)
@@ -71,7 +70,7 @@ class Certificates:
         return self._loaded.expires_at
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Return credentials that follow the files. They serve one port."""
+        """Return credentials for one port. They follow the files."""
         return grpc.dynamic_ssl_server_credentials(
             self._served,
             self._fetch,  # type: ignore[arg-type] # None says that nothing changed
@@ -79,15 +78,18 @@ class Certificates:
         )
 
     def refresh(self) -> None:
-        """Serve what the files hold now, if they are sound, and log what an operator has to know. Blocks."""
+        """Serve the current content of the files if it is valid. Blocks.
+
+        Logs changes, errors, and an expiry that is near.
+        """
         try:
             loaded = _load(self._files)
         except pem.InvalidPemError as error:
-            if str(error) != self._refused:
-                self._refused = str(error)
+            if str(error) != self._rejected:
+                self._rejected = str(error)
                 log.error("TLS files rejected, keeping the certificate in use: %s", error)
         else:
-            self._refused = ""
+            self._rejected = ""
             if loaded != self._loaded:
                 self._loaded, self._served = loaded, _configuration(loaded)
                 self._warned_at = None
@@ -95,7 +97,7 @@ class Certificates:
         self.warn()
 
     def warn(self) -> None:
-        """Log a certificate that has expired or is about to, once a day."""
+        """Log a certificate that has expired or expires soon, once a day."""
         now, expires_at = self._now(), self.expires_at
         days = (expires_at - now) / DAY_SECONDS
         if days > WARNING_DAYS or (self._warned_at is not None and 0 <= now - self._warned_at < DAY_SECONDS):

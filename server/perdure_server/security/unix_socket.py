@@ -1,6 +1,6 @@
 """Listening on a Unix socket: the address, stale socket files, permissions.
 
-gRPC replaces a socket file that exists, also the one of a living server, so the file is examined before gRPC sees it.
+gRPC replaces an existing socket file, even if another server uses it. The file is therefore checked before gRPC binds.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from perdure_server.security.addresses import Address, CannotListenError, check_
 SCHEME: Final = "unix:"
 
 PATH_BYTES_MAX: Final = 107
-"""Longest path in bytes: the kernel's field has 108, with the NUL at its end."""
+"""Maximum length of a path in bytes. The kernel's field has 108 bytes, including a final NUL."""
+
+_EXAMPLE: Final = "write it like unix:/run/perdure.sock"
 
 MODE: Final = 0o600
 MODE_GROUP: Final = 0o660
-"""Mode of the socket file if the umask leaves write permission to the group, such as 007."""
+"""Mode of the socket file if the umask keeps the write permission of the group, such as 007."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ Endpoint = Address | UnixAddress
 
 
 def parse_endpoint(text: str) -> Endpoint:
-    """Return the address of ``HOST:PORT`` or ``unix:PATH``. A relative path starts at the working folder.
+    """Return the address of ``HOST:PORT`` or ``unix:PATH``. A relative path starts at the working directory.
 
     Raises `CannotListenError`.
     """
@@ -52,24 +54,24 @@ def parse_endpoint(text: str) -> Endpoint:
         return parse_address(text)
     path = text.removeprefix(SCHEME)
     if path.startswith("//"):
-        # unix:///run/x.sock is the form of URLs, which gRPC clients accept too.
+        # gRPC clients also accept the URL form unix:///run/x.sock.
         path = path[2:]
         if not path.startswith("/"):
-            raise CannotListenError(f"{text!r} names a host; write it like unix:/run/perdure.sock")
+            raise CannotListenError(f"{text!r} has a host", hint=_EXAMPLE)
     if not path or path.endswith("/") or not path.isprintable():
-        raise CannotListenError(f"{text!r} is not a socket path; write it like unix:/run/perdure.sock")
+        raise CannotListenError(f"{text!r} is not a socket path", hint=_EXAMPLE)
     path = os.path.abspath(path)
     size_bytes = len(os.fsencode(path))
     if size_bytes > PATH_BYTES_MAX:
         raise CannotListenError(
-            f"the socket path {path!r} has {size_bytes} bytes, and the system allows {PATH_BYTES_MAX}; "
-            "use a shorter path, like unix:/run/perdure.sock"
+            f"the socket path {path!r} has {size_bytes} bytes, and the maximum is {PATH_BYTES_MAX}",
+            hint="use a shorter path, like unix:/run/perdure.sock",
         )
     return UnixAddress(path)
 
 
 def is_same(one: Endpoint, other: Endpoint) -> bool:
-    """Return True if two Unix sockets have one path."""
+    """Return True if both endpoints are Unix sockets with the same path."""
     return isinstance(one, UnixAddress) and one == other
 
 
@@ -79,9 +81,9 @@ def check_available(option: str, endpoint: Endpoint) -> None:
         check_free(option, endpoint)
         return
     path = Path(endpoint.path)
-    problem = _problem_of(path)
+    problem, hint = _problem_of(path)
     if problem:
-        raise CannotListenError(f"{option} {endpoint}: {problem}")
+        raise CannotListenError(f"{option} {endpoint}: {problem}", hint=hint)
 
 
 def remove_stale(option: str, endpoint: Endpoint) -> None:
@@ -93,40 +95,41 @@ def remove_stale(option: str, endpoint: Endpoint) -> None:
 
 
 def restrict(endpoint: Endpoint) -> None:
-    """Let only the owner connect, and the group if the umask leaves it write permission."""
+    """Allow only the owner to connect, and the group if the umask keeps its write permission."""
     if isinstance(endpoint, UnixAddress):
         umask = os.umask(0o077)
         os.umask(umask)
         os.chmod(endpoint.path, MODE if umask & stat.S_IWGRP else MODE_GROUP)
 
 
-def _problem_of(path: Path) -> str:
+def _problem_of(path: Path) -> tuple[str, str]:
+    """Return the reason why a path cannot be listened on, and a hint. Both are empty if it can be."""
     parent = path.parent
     if not parent.is_dir():
         if parent.exists():
-            return f"{str(parent)!r} is not a directory; name another path"
-        return f"the directory {str(parent)!r} does not exist; create it, or name another path"
+            return f"{str(parent)!r} is not a directory", "use another path"
+        return f"directory {str(parent)!r} does not exist", "create it, or use another path"
     if not os.access(parent, os.W_OK | os.X_OK):
-        return f"the directory {str(parent)!r} is not writable; change its permissions, or name another path"
+        return f"directory {str(parent)!r} is not writable", "change its permissions, or use another path"
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
-        return ""
+        return "", ""
     except OSError as error:
-        return f"the path cannot be examined: {error.strerror}; name another path"
+        return f"the path cannot be checked: {error.strerror}", "use another path"
     if stat.S_ISDIR(mode):
-        return f"the path is a directory; name a file in it, like unix:{path}/perdure.sock"
+        return "the path is a directory", f"use a file in it, like unix:{path}/perdure.sock"
     if not stat.S_ISSOCK(mode):
-        return "a file that is not a socket has this path; remove it, or name another path"
+        return "a file that is not a socket has this path", "remove it, or use another path"
     if _is_served(path):
-        return "another process listens on this socket; stop it, or name another path"
-    return ""
+        return "another process listens on this socket", "stop it, or use another path"
+    return "", ""
 
 
 def _is_served(path: Path) -> bool:
-    """Return False only if the kernel says that no process has the socket open."""
+    """Return False only if the kernel reports that no process has the socket open."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        # A server that is too busy to accept must not hold up the start of this one.
+        # A busy server that does not accept connections must not delay the start of this one.
         probe.setblocking(False)
         found = probe.connect_ex(str(path))
     return found not in {errno.ECONNREFUSED, errno.ENOENT}

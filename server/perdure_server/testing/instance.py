@@ -1,7 +1,6 @@
-"""`InstanceHandle`: one instance in a test: the verbs, what became of it, and assertions that tell its history.
+"""`InstanceHandle`: one instance in a test, with its methods, its state, and assertions that report its history.
 
-Everything that is read here is as of the last time that the test's world stood still; nothing is awaited but verbs.
-What may not live here: time, scripts, anything of the engine.
+All data is from the last time that the test settled. Only the methods of the API have to be awaited.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Settle = Callable[[], Awaitable[None]]
 
 
 class History(tuple[HistoryEntry, ...]):
-    """The entries of an instance's history, oldest first. Its text is one line per entry."""
+    """The history of an instance, oldest entry first. Its text has one line for each entry."""
 
     __slots__ = ()
 
@@ -35,7 +34,7 @@ class History(tuple[HistoryEntry, ...]):
 
     @property
     def kinds(self) -> list[str]:
-        """The facts' names, oldest first: ``instance_started``, ``step_started``, ..."""
+        """The names of the facts, oldest first: ``instance_started``, ``step_started``, ..."""
         return [entry.kind for entry in self]
 
     def __str__(self) -> str:
@@ -43,7 +42,7 @@ class History(tuple[HistoryEntry, ...]):
 
 
 class InstanceHandle:
-    """An instance of a `WorkflowTest`. Made by `WorkflowTest.start` and `WorkflowTest.instance`."""
+    """An instance of a `WorkflowTest`. Returned by `WorkflowTest.start` and `WorkflowTest.instance`."""
 
     def __init__(self, instance_id: str, client: AsyncClient, scripts: Scripts, settle: Settle) -> None:
         self.id: Final = instance_id
@@ -58,7 +57,7 @@ class InstanceHandle:
         return f"<{self.id}: {self.state}>"
 
     async def refresh(self) -> None:
-        """Read the instance anew. `WorkflowTest` does it whenever its world has come to rest."""
+        """Read the instance again. `WorkflowTest` calls this whenever it has settled."""
         if self._instance is not None and self._instance.state.is_final:
             return
         instance = await self._client.get_instance(self.id)
@@ -69,7 +68,7 @@ class InstanceHandle:
             self._timers = tuple([timer async for timer in self._client.list_timers(self.id)])
         self._instance = instance
 
-    # --- the verbs -------------------------------------------------------------------------------------------
+    # --- methods -------------------------------------------------------------------------------------------
 
     async def resume(
         self,
@@ -80,7 +79,10 @@ class InstanceHandle:
         buffer: bool = False,
         request_id: str | None = None,
     ) -> Resumed:
-        """Send an event, and return when what it caused is done. Raises as `perdure.AsyncClient.resume` does."""
+        """Send an event. Returns when everything that it caused is done.
+
+        Raises as `perdure.AsyncClient.resume` does.
+        """
         return await self._do(
             self._client.resume(
                 self.id, event, payload, step_ref=step_ref, buffer=buffer, request_id=request_id
@@ -90,7 +92,7 @@ class InstanceHandle:
     async def schedule_resume(
         self, step_ref: str, delay: Duration, *, request_id: str | None = None
     ) -> ScheduledResume:
-        """Arm a timer that resumes the step with ``timeout``; `WorkflowTest.advance` fires it."""
+        """Arm a timer that resumes the step with the event ``timeout``. `WorkflowTest.advance` fires it."""
         delay_ms = delay_ms_of(delay, field="delay")
         return await self._do(
             self._client.schedule_resume(self.id, step_ref, delay_ms, request_id=request_id)
@@ -101,35 +103,35 @@ class InstanceHandle:
         await self._do(self._client.cancel_instance(self.id, reason=reason))
 
     async def retry(self) -> None:
-        """Let a FAILED instance go on, and return when what that caused is done."""
+        """Retry a FAILED instance. Returns when everything that this caused is done."""
         await self._do(self._client.retry_instance(self.id))
 
     async def _do(self, call: Awaitable[A]) -> A:
-        answer = await call
+        result = await call
         await self._settle()
-        return answer
+        return result
 
-    # --- what became of it -----------------------------------------------------------------------------------
+    # --- state ----------------------------------------------------------------------------------------------
 
     @property
     def instance(self) -> Instance:
         """The instance as `perdure.AsyncClient.get_instance` returns it."""
-        assert self._instance is not None, "a handle is given out when it was read"
+        assert self._instance is not None, "the instance was not read yet"
         return self._instance
 
     @property
     def state(self) -> InstanceState:
-        """COMPLETED, WAITING, ..."""
+        """The state of the instance: COMPLETED, WAITING, ..."""
         return self.instance.state
 
     @property
     def outputs(self) -> Mapping[str, Any]:
-        """The output of each step that has ended, by its ref."""
+        """The output of each finished step, by its ref."""
         return self.instance.outputs
 
     @property
     def error(self) -> InstanceFailure | None:
-        """Why the instance is FAILED."""
+        """The failure of a FAILED instance. None in other states."""
         return self.instance.error
 
     @property
@@ -139,41 +141,41 @@ class InstanceHandle:
 
     @property
     def timers(self) -> tuple[Timer, ...]:
-        """The pending timers, the one that is due first on top."""
+        """The pending timers, in the order of their due times."""
         return self._timers
 
     @property
     def history(self) -> History:
-        """Everything that has happened to the instance."""
+        """The history of the instance."""
         return self._history
 
     @property
     def idempotency_keys(self) -> Mapping[str, Sequence[str]]:
-        """The keys that each step's code was given, one per call, by the step's ref."""
+        """The idempotency keys that each step got, one for each call, by the step's ref."""
         return self._scripts.keys(self.id)
 
     def calls(self, step_ref: str) -> list[Call]:
-        """Return the runs of a step's code for this instance, in the order in which they began."""
+        """Return the calls of a step for this instance, in the order of their starts."""
         return self._scripts.calls(step_ref, self.id)
 
     # --- assertions ------------------------------------------------------------------------------------------
-    # Each one raises an AssertionError that says what was expected, what is, and how it came about.
+    # Each raises an AssertionError with the expectation, the actual state and the history.
 
     def assert_state(self, state: InstanceState | str) -> None:
-        """The instance is in this state. Raises ``ValueError`` for a name that is none."""
+        """Check that the instance is in this state. Raises ``ValueError`` for an unknown state."""
         __tracebackhide__ = True
         try:
             expected = InstanceState(state)
         except ValueError:
             names = ", ".join(known.value for known in InstanceState if known is not InstanceState.UNKNOWN)
-            raise ValueError(f"there is no state {state!r}; the states are {names}") from None
+            raise ValueError(f"unknown state {state!r}; the states are {names}") from None
         if self.state is not expected:
-            raise self._unlike(f"is {self.state}, not {expected}")
+            raise self._failed(f"is {self.state}, not {expected}")
 
     def assert_steps(self, /, **events: str) -> None:
-        """Exactly these steps have ended, each with this event: ``assert_steps(charge="charged", ship="shipped")``.
+        """Check that exactly these steps have ended, with these events: ``assert_steps(charge="charged")``.
 
-        Their order is not looked at, since parallel steps have none; see `assert_order`.
+        The order of the steps is ignored, because parallel steps do not have one. See `assert_order`.
         """
         __tracebackhide__ = True
         self._check_refs(events)
@@ -186,77 +188,79 @@ class InstanceHandle:
             if ended.get(ref) != events[ref]
         ]
         lines += [f"  {ref}: not expected, but it {self._where(ref)}" for ref in ended if ref not in events]
-        raise self._unlike("did not take these steps:", *lines)
+        raise self._failed("did not take these steps:", *lines)
 
     def assert_order(self, *step_refs: str) -> None:
-        """Each of these steps ended before the next one began."""
+        """Check that each of these steps ended before the next one started."""
         __tracebackhide__ = True
         self._check_refs(step_refs)
-        began, ended = self._spans()
+        started, ended = self._spans()
         for first, then in pairwise(step_refs):
-            if not ended.get(first, len(self._history) + 1) < began.get(then, 0):
-                raise self._unlike(f"did not end {first} before it began {then}")
+            if not ended.get(first, len(self._history) + 1) < started.get(then, 0):
+                raise self._failed(f"did not end {first} before it started {then}")
 
     def assert_waiting(self, *step_refs: str) -> None:
-        """Exactly these steps wait for an event from outside."""
+        """Check that exactly these steps wait for an external event."""
         __tracebackhide__ = True
         self._check_refs(step_refs)
         waiting = {step.step_ref for step in self.active_steps if step.state is StepState.WAITING}
         if waiting != set(step_refs):
             also = " alone" if set(step_refs) < waiting and step_refs else ""
-            raise self._unlike(f"waits in {_named(waiting)}, not in {_named(step_refs)}{also}")
+            raise self._failed(f"waits in {_named(waiting)}, not in {_named(step_refs)}{also}")
 
     def assert_not_begun(self, *step_refs: str) -> None:
-        """None of these steps ever began (a skipped step has not)."""
+        """Check that none of these steps ever started. Skipped steps have not started."""
         __tracebackhide__ = True
         self._check_refs(step_refs)
-        began, _ = self._spans()
-        if found := [ref for ref in step_refs if ref in began]:
-            raise self._unlike(f"began {_named(found)}, which should never begin")
+        started, _ = self._spans()
+        if found := [ref for ref in step_refs if ref in started]:
+            raise self._failed(f"started {_named(found)}")
 
     def assert_skipped(self, *step_refs: str) -> None:
-        """Exactly these steps were skipped: branches that they join could no longer arrive."""
+        """Check that exactly these steps were skipped, because branches that they join could no longer arrive."""
         __tracebackhide__ = True
         self._check_refs(step_refs)
         skipped = {fact.step_ref for fact in self._history.of(facts.StepSkipped)}
         if skipped != set(step_refs):
-            raise self._unlike(f"skipped {_named(skipped)}, not {_named(step_refs)}")
+            raise self._failed(f"skipped {_named(skipped)}, not {_named(step_refs)}")
 
     def assert_attempts(self, step_ref: str, count: int) -> None:
-        """The step was attempted so often."""
+        """Check the number of attempts of a step."""
         __tracebackhide__ = True
         self._check_refs([step_ref])
         attempts = [a for a in self._history.of(facts.AttemptStarted) if a.step_ref == step_ref]
         if len(attempts) != count:
-            raise self._unlike(f"attempted {step_ref} {_times(len(attempts))}, not {_times(count)}")
+            raise self._failed(f"attempted {step_ref} {_times(len(attempts))}, not {_times(count)}")
 
-    def assert_failed(self, step_ref: str, *, type: str = "", message: str = "") -> None:  # noqa: A002 - the API's word
-        """The instance is FAILED by this step, with an error of this type whose message holds this text."""
+    def assert_failed(self, step_ref: str, *, type: str = "", message: str = "") -> None:  # noqa: A002 - the API's name
+        """Check that this step made the instance FAILED, with an error of this type and this text in its message."""
         __tracebackhide__ = True
         self._check_refs([step_ref])
         error = self.error
         if error is None:
-            raise self._unlike(f"is {self.state}; it did not fail")
+            raise self._failed(f"is {self.state}, not FAILED")
         if error.step_ref != step_ref or type not in {"", error.type} or message not in error.message:
             wanted = ": ".join(filter(None, [step_ref, type, message]))
-            raise self._unlike(
+            raise self._failed(
                 f"failed with {error.step_ref}: {error.type}: {error.message}, not with {wanted}"
             )
 
     def assert_fact(self, kind: type[F], **fields: Any) -> F:
-        """The history has a fact of this class of ``perdure.client.facts`` with these fields; return the first
-        one."""
+        """Check that the history has a fact of this class of ``perdure.client.facts`` with these fields.
+
+        Returns the first one.
+        """
         __tracebackhide__ = True
         for fact in self._history.of(kind):
             if all(getattr(fact, name) == value for name, value in fields.items()):
                 return fact
         wanted = ", ".join(f"{name}={value!r}" for name, value in fields.items())
-        raise self._unlike(f"has no {kind.__name__}({wanted}) in its history")
+        raise self._failed(f"has no {kind.__name__}({wanted}) in its history")
 
-    # --- what assertions say ---------------------------------------------------------------------------------
+    # --- failed assertions -----------------------------------------------------------------------------------
 
-    def _unlike(self, headline: str, *lines: str) -> AssertionError:
-        told = (
+    def _failed(self, headline: str, *lines: str) -> AssertionError:
+        text = (
             f"{self.id} {headline}",
             *lines,
             "",
@@ -264,9 +268,9 @@ class InstanceHandle:
             "history",
             str(self._history),
         )
-        error = AssertionError("\n".join(told))
+        error = AssertionError("\n".join(text))
         if self.state is InstanceState.FAILED:
-            # The traceback of what a step raised is often what the test's author looks for.
+            # The traceback of the step is often the one that the author of the test needs.
             error.__cause__ = next((e for e in reversed(self._raised()) if e.__traceback__), None)
         return error
 
@@ -282,19 +286,19 @@ class InstanceHandle:
         for step in self.active_steps:
             if step.step_ref == ref:
                 return f"is {step.state}"
-        return "never began"
+        return "never started"
 
     def _spans(self) -> tuple[dict[str, int], dict[str, int]]:
-        """The revisions at which steps began and ended."""
-        began: dict[str, int] = {}
+        """Return the revisions at which steps started and ended."""
+        started: dict[str, int] = {}
         ended: dict[str, int] = {}
         for entry in self._history:
             fact = entry.fact
             if isinstance(fact, facts.StepStarted):
-                began[fact.step_ref] = entry.revision
+                started[fact.step_ref] = entry.revision
             elif isinstance(fact, facts.StepFinished):
                 ended[fact.step_ref] = entry.revision
-        return began, ended
+        return started, ended
 
     def _check_refs(self, refs: Sequence[str] | Mapping[str, str]) -> None:
         for ref in refs:

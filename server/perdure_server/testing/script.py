@@ -1,8 +1,7 @@
-"""Scripts: what steps do instead of their own code, call by call, and a record of every call.
+"""Scripts: behavior of steps that replaces their own code, call by call, and a record of every call.
 
-The scripted code stands where the real code would: the executor runs it on a thread or on the steps' loop, with the
-same context, and what it returns or raises goes the same way into the engine. What lives here: that place between
-executor and code. What may not: time, or anything of an instance.
+The executor runs scripted code like the real code: on a thread or on the event loop of the steps, with the same
+context. Its results and exceptions take the same way into the engine.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ REAL: Final[Literal[Real.REAL]] = Real.REAL
 class FailAfter:
     """A turn of a script: the step's own code runs, but its result is lost and ``error`` is raised instead.
 
-    What a retry then does twice shows whether the step is safe to repeat.
+    The retry then shows if the step can be repeated safely.
     """
 
     error: BaseException
 
 
 class AttemptTimeout(StepError):
-    """A turn of a script: the attempt fails as one that took longer than its ``attempt_timeout``."""
+    """A turn of a script: the attempt fails like one that exceeds its ``attempt_timeout``."""
 
     def __init__(self, message: str = "the attempt took longer than its attempt_timeout") -> None:
         super().__init__(message)
@@ -61,24 +60,24 @@ Turn: TypeAlias = (
     | Callable[[Context], Result]
     | Callable[[Context], Awaitable[Result]]
 )
-"""What one call of a step does: return an outcome or SUSPEND, raise, run the real code, or run a function instead."""
+"""The behavior of one call of a step: a result, an exception to raise, the real code, or a function to run instead."""
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One run of a step's code, scripted or real. ``result`` is what came of it; None while it runs."""
+    """One call of a step, scripted or real. ``result`` is its result or its exception. None while it runs."""
 
     context: Context
     result: Result | BaseException | None = None
 
     @property
     def attempt(self) -> int:
-        """Which attempt of the step it was, from 1."""
+        """The number of the attempt, from 1."""
         return self.context.attempt
 
     @property
     def idempotency_key(self) -> str:
-        """The key that the code was given."""
+        """The idempotency key of the call."""
         return self.context.idempotency_key
 
     def __repr__(self) -> str:
@@ -87,7 +86,7 @@ class Call:
 
 
 class Scripts:
-    """The scripts of all steps of some workflows, and the calls that were made. Safe to use from any thread."""
+    """The scripts of all steps of some workflows, and the calls of these steps. Safe to use from any thread."""
 
     def __init__(self, workflows: Iterable[type[Workflow]]) -> None:
         self._graphs: list[WorkflowGraph] = [graph_of(workflow) for workflow in workflows]
@@ -97,10 +96,10 @@ class Scripts:
         self._lock = threading.Lock()
 
     def script(self, step_ref: str, turns: Iterable[Turn], then: Turn, workflow: str) -> None:
-        """Say what the next calls of a step do. Raises ``ValueError`` for what the step could never do."""
+        """Set the turns of the next calls of a step. Raises ``ValueError`` for turns that the step cannot take."""
         graphs = self._graphs_with(step_ref, workflow)
         if len(graphs) > 1:
-            raise ValueError(f"{' and '.join(graphs)} have a step {step_ref!r}; say workflow=")
+            raise ValueError(f"{' and '.join(graphs)} have a step {step_ref!r}; pass workflow=")
         graph = next(iter(graphs.values()))
         for turn in (*turns, then):
             _check(graph, step_ref, turn)
@@ -110,23 +109,23 @@ class Scripts:
             self._then[key] = then
 
     def calls(self, step_ref: str, instance_id: str = "") -> list[Call]:
-        """Return the calls of a step's code, in the order in which they began. Raises ``ValueError`` for no step."""
+        """Return the calls of a step, in the order of their starts. Raises ``ValueError`` for an unknown step."""
         self._graphs_with(step_ref, "")
         return [call for call in self.calls_of(instance_id) if call.context.step_ref == step_ref]
 
     def calls_of(self, instance_id: str) -> list[Call]:
-        """Return the calls that an instance's steps had (of every instance without an id), as they began."""
+        """Return the calls of the steps of an instance, or of all instances, in the order of their starts."""
         return [call for call in list(self._calls) if instance_id in {"", call.context.instance_id}]
 
     def keys(self, instance_id: str) -> Mapping[str, list[str]]:
-        """Return the idempotency keys that an instance's steps were given, one per call, by step."""
+        """Return the idempotency keys that the steps of an instance got, one for each call, by step."""
         keys: dict[str, list[str]] = {}
         for call in self.calls_of(instance_id):
             keys.setdefault(call.context.step_ref, []).append(call.idempotency_key)
         return keys
 
     def unplayed(self) -> list[str]:
-        """Return a line for each step whose script was not played to its end."""
+        """Return a line for each step that has unused turns."""
         return [
             f"{workflow}.{ref}: {len(turns)} left, the next is {turns[0]!r}"
             for (workflow, ref), turns in self._turns.items()
@@ -134,20 +133,20 @@ class Scripts:
         ]
 
     def check_ref(self, step_ref: str) -> None:
-        """Raise ``ValueError`` where no workflow has the step: a slip in a test must not look like a pass."""
+        """Raise ``ValueError`` if no workflow has the step, since a mistyped name must not make a test pass."""
         self._graphs_with(step_ref, "")
 
     def bind(
         self, workflows: Iterable[Workflow]
     ) -> tuple[dict[tuple[str, int, str], Handler], list[Lifespan]]:
-        """Return the code of workflow objects as the executor wants it, each step behind its script."""
+        """Return the handlers of workflow objects for the executor, each behind its script."""
         code, lifespans = bind(workflows)
         return {key: self._behind_script(key[0], step) for key, step in code.items()}, lifespans
 
-    # --- on the steps' threads -------------------------------------------------------------------------------
+    # --- on the threads of steps -----------------------------------------------------------------------------
 
     def _behind_script(self, workflow: str, step: Handler) -> Handler:
-        # Coroutine functions stay such, so that each step runs where it would without a script.
+        # Coroutine functions stay coroutine functions, so that each step runs on the same thread as without a script.
         if inspect.iscoroutinefunction(step):
 
             async def play_async(context: Context) -> object:
@@ -179,15 +178,15 @@ class Scripts:
             turns = self._turns.get(key)
             return call, turns.popleft() if turns else self._then.get(key, REAL)
 
-    # --- issue steps ---------------------------------------------------------------------------------------
+    # --- validation ----------------------------------------------------------------------------------------
 
     def _graphs_with(self, step_ref: str, workflow: str) -> dict[str, WorkflowGraph]:
-        """Return the graphs that have the step, by name. Raises ``ValueError`` where there is none."""
+        """Return the graphs that have the step, by name. Raises ``ValueError`` if there are none."""
         asked = [graph for graph in self._graphs if workflow in {"", graph.name}]
         found = {graph.name: graph for graph in asked if step_ref in graph.steps}
         if not found:
             steps = ", ".join(dict.fromkeys(ref for graph in asked for ref in graph.steps))
-            raise ValueError(f"there is no step {step_ref!r}; the steps are {steps}")
+            raise ValueError(f"unknown step {step_ref!r}; the steps are {steps}")
         return found
 
 
@@ -231,20 +230,20 @@ def _ended(call: Call, value: Any) -> object:
 
 
 def _check(graph: WorkflowGraph, step_ref: str, turn: object) -> None:
-    """Refuse a turn that could only be a slip. Real code may do worse; the engine then fails the step."""
+    """Reject a turn that the step cannot take. The engine fails a step whose real code does this."""
     step = graph.steps[step_ref]
     if step.kind is not StepKind.TASK:
         ends = "resume() ends it" if step.kind is StepKind.WAIT else "advance() ends it"
-        raise ValueError(f"{step_ref} is a {step.kind.value} and has no code to script: {ends}")
+        raise ValueError(f"{step_ref} is a {step.kind.value} and cannot be scripted; {ends}")
     if isinstance(turn, Outcome) and turn.event not in step.on:
         events = ", ".join(step.on)
         raise ValueError(f"{step_ref} has no event {turn.event!r}; its events are {events}")
     if turn is SUSPEND and not step.events:
-        raise ValueError(f"{step_ref} declares no awaits, so it cannot be SUSPEND")
+        raise ValueError(f"{step_ref} does not declare awaits, so it cannot return SUSPEND")
     if not isinstance(turn, Outcome | Suspend | BaseException | Real | FailAfter) and (
         isinstance(turn, type) or not callable(turn)
     ):
         raise ValueError(
-            f"{turn!r} is no turn of a script: give an Outcome, SUSPEND, an exception object, REAL, "
+            f"{turn!r} is not a turn of a script; use an Outcome, SUSPEND, an exception object, REAL, "
             "FailAfter(error), or a function of the context"
         )

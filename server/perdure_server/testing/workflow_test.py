@@ -1,11 +1,9 @@
-"""`WorkflowTest`: the real engine, store, runner, executor and timers in one process, and time that a test moves.
+"""`WorkflowTest`: the real engine, store, command processor, executor and timers in one process, in virtual time.
 
-Theory of operation. A `Core` runs on a store in memory; clock and alarm are virtual, so nothing that takes time
-happens unless `advance` says so. Between any two things that a test does, the world comes to rest: no command is
-open, no attempt runs, no timer fires. That rest is awaited, never slept for. The timer window holds every timer (it
-reaches further than any timer can be set), so time goes from one due timer straight to the next.
-
-What lives here: that world. What may not: rules of any part, assertions (``instance``), scripts (``script``).
+A `Core` runs on a store in memory. Clock and timer scheduler are virtual, so time passes only when a test advances it.
+After each action of a test, the core settles: no command is pending, no attempt runs, and no timer fires. The test
+awaits this and never sleeps. The timer window has every timer, because it is longer than any delay. So `advance` goes
+straight from one due timer to the next.
 """
 
 from __future__ import annotations
@@ -29,20 +27,20 @@ from perdure_server.testing.script import REAL, Call, Scripts, Turn
 from perdure_server.timers.virtual_scheduler import EPOCH_MS, VirtualClock, VirtualScheduler
 
 SETTLE_SECONDS_MAX: Final = 10.0
-"""How long, in real time, the world may take to come to rest."""
+"""Maximum real time in seconds until a test has settled."""
 
-FOR_EVER_MS: Final = 100 * DURATION_MS_MAX
-"""Longer than any test goes on, in virtual time: what a window reaches, what a lease lasts, what a claim may wait."""
+UNLIMITED_MS: Final = 100 * DURATION_MS_MAX
+"""A virtual time longer than any test, in milliseconds: the timer window, the lease, and the wait for a claim."""
 
 _START: Final = datetime.fromtimestamp(EPOCH_MS / 1000, UTC)
 
 
 class SettleTimeout(AssertionError):
-    """The world did not come to rest: code of a step takes long, or waits for what does not come."""
+    """A test did not settle, because the code of a step takes long or waits for something that does not happen."""
 
 
 class WorkflowTest:
-    """A world for one test, in which ``workflows`` run.
+    """Runs ``workflows`` for one test.
 
     ::
 
@@ -52,11 +50,11 @@ class WorkflowTest:
             await t.advance("24h")
             order.assert_state("COMPLETED")
 
-    ``now`` is when virtual time begins. ``jitter``, from 0 to 1, says how much of their jitter the pauses between
-    retries are shortened by: with 0 they are as long as the policy says. ``settle_seconds_max`` bounds, in real
-    time, how long the code of the steps may take each time.
+    ``now`` is the first virtual time. ``jitter``, from 0 to 1, is the part of the jitter by which pauses between
+    attempts are shortened. With 0, the default, they have the full length of the retry policy. ``settle_seconds_max``
+    limits the real time that the code of the steps can take each time.
 
-    Leaving it without an error raises an AssertionError for scripted turns that were never played.
+    Leaving it without an error raises an AssertionError if scripted turns were not used.
     """
 
     def __init__(
@@ -82,9 +80,9 @@ class WorkflowTest:
             clock=self._clock,
             rng=lambda: jitter,
             bind=self._scripts.bind,
-            lease_ms=FOR_EVER_MS,
-            window_ms=FOR_EVER_MS,
-            max_claim_ms=FOR_EVER_MS,
+            lease_ms=UNLIMITED_MS,
+            window_ms=UNLIMITED_MS,
+            max_claim_ms=UNLIMITED_MS,
         )
         self._handles: dict[str, InstanceHandle] = {}
         self._client: InProcessClient | None = None
@@ -108,19 +106,18 @@ class WorkflowTest:
         __tracebackhide__ = True
         await finish(self._exit.aclose())
         if error is None and (left := self._scripts.unplayed()):
-            raise AssertionError("\n".join(["not every scripted turn was played:", *left]))
+            raise AssertionError("\n".join(["scripted turns were not used:", *left]))
 
     # --- instances -------------------------------------------------------------------------------------------
 
     @property
     def client(self) -> AsyncClient:
-        """A `perdure.AsyncClient` and `perdure.Runner` of this world, for code under test. Call `settle` after its
-        calls.
+        """A `perdure.AsyncClient` and `perdure.Runner` of this test, for the code under test and for steps.
 
-        Code of steps may use it too.
+        Call `settle` after its calls.
         """
         if self._client is None:
-            raise RuntimeError("the test has not begun: write `async with WorkflowTest(...) as t:`")
+            raise RuntimeError("the test has not started; write `async with WorkflowTest(...) as t:`")
         return self._client
 
     async def start(
@@ -136,10 +133,10 @@ class WorkflowTest:
         labels: Mapping[str, str] | None = None,
         request_id: str | None = None,
     ) -> InstanceHandle:
-        """Start an instance, and return it when it waits, sleeps, backs off or has ended.
+        """Start an instance. Returns it when it waits, sleeps, backs off or has ended.
 
-        Without ``workflow`` it is one of the first that the test names; without ``instance_id`` it is called
-        ``order-1``, ``order-2``, ... Raises as `perdure.AsyncClient.start_instance` does.
+        ``workflow`` is the first one of the test by default. Default IDs are ``order-1``, ``order-2`` and so on. Raises
+        as `perdure.AsyncClient.start_instance` does.
         """
         workflow = workflow or self._workflows[0]
         if not isinstance(workflow, str):
@@ -159,7 +156,7 @@ class WorkflowTest:
         return await self.instance(started.instance_id)
 
     async def instance(self, instance_id: str) -> InstanceHandle:
-        """Return an instance that other code has started. Raises `perdure.errors.InstanceNotFoundError`."""
+        """Return an instance that other code started. Raises `perdure.errors.InstanceNotFoundError`."""
         handle = self._handles.get(instance_id)
         if handle is None:
             await self.client.get_instance(instance_id)
@@ -179,18 +176,18 @@ class WorkflowTest:
     def script(
         self, step_ref: str, *turns: Turn, then: Turn = REAL, workflow: type[Workflow] | str | None = None
     ) -> None:
-        """Say what the next calls of a step do, one turn each, and ``then`` what every later one does.
+        """Set the turns of the next calls of a step, one for each call. ``then`` is the turn of all later calls.
 
         A turn is an `Outcome`, `SUSPEND`, an exception to raise, `REAL` (the step's own code), `FailAfter`, or a
         function of the `Context`, plain or async, that returns an outcome or raises. Raises ``ValueError`` for a
-        step that has no code, or a turn that the step could never take.
+        step without code, and for turns that the step cannot take.
         """
         if workflow is not None and not isinstance(workflow, str):
             workflow = graph_of(workflow).name
         self._scripts.script(step_ref, turns, then, workflow or "")
 
     def calls(self, step_ref: str) -> list[Call]:
-        """Return the runs of a step's code, of all instances, in the order in which they began."""
+        """Return the calls of a step, of all instances, in the order of their starts."""
         return self._scripts.calls(step_ref)
 
     # --- time ------------------------------------------------------------------------------------------------
@@ -200,38 +197,40 @@ class WorkflowTest:
         """The virtual time, in UTC."""
         return datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
 
-    async def advance(self, duration: Duration) -> None:
-        """Let time pass: ``"24h"``. Each timer that comes due on the way acts at its time, in order of (due time,
-        reference), and what it causes is done before the next.
+    async def advance(self, duration: timedelta | str) -> None:
+        """Let time pass, for example ``"24h"``.
+
+        Timers that become due fire at their time, in the order of due time and reference. Everything that a timer
+        causes is done before the next one fires.
         """
         duration_ms = delay_ms_of(duration, field="duration")
         if duration_ms < 0:
-            raise ValueError("time cannot go back")
+            raise ValueError("time cannot go backwards")
         self._check_loop()
         await self._alarm.advance(duration_ms)
         await self.settle()
 
     async def advance_to_next_timer(self) -> timedelta:
-        """Let time pass until the next pending timer is due, and return how long that was.
+        """Let time pass until the next pending timer is due. Returns the duration.
 
-        All that are due at that very time act. Raises AssertionError where no timer is pending.
+        All timers that are due at that time fire. Raises AssertionError if no timer is pending.
         """
         due_at = await self._core.store.next_timer_due_at()
         if due_at is None:
-            raise AssertionError("no timer is pending: nothing will ever happen by itself")
+            raise AssertionError("no timer is pending")
         passed = timedelta(milliseconds=max(0, due_at - self._clock.now_ms()))
         await self.advance(passed)
         return passed
 
     async def settle(self) -> None:
-        """Return when the world has come to rest, with every instance of the test read anew. Raises `SettleTimeout`."""
+        """Wait until the test has settled, and read every instance again. Raises `SettleTimeout`."""
         self._check_loop()
         await self._quiesce()
         for handle in self._handles.values():
             await handle.refresh()
 
     async def _quiesce(self) -> None:
-        """Return when nothing is under way. Each part alone may be quiet and still be about to hear from another."""
+        """Wait until all parts are quiet. A part that is quiet can still get work from another one."""
         processor, dispatcher, timers = self._core.processor, self._core.dispatcher, self._core.timers
         try:
             async with asyncio.timeout(self._settle_seconds_max):
@@ -244,18 +243,18 @@ class WorkflowTest:
                 f"{key.instance_id}/{key.step_ref} (attempt {key.attempt})" for key in dispatcher.attempts
             )
             raise SettleTimeout(
-                f"after {self._settle_seconds_max:g} s, this is still under way: {running or 'a commit'}. "
-                "Steps run in real time: script() those that sleep or wait for something outside"
+                f"still running after {self._settle_seconds_max:g} s: {running or 'a commit'}. "
+                "Steps run in real time; use script() for steps that sleep or wait for other systems"
             ) from None
 
     def _check_loop(self) -> None:
         if asyncio.get_running_loop() is not self._home:
             raise RuntimeError(
-                "the code of a step cannot wait for the test's world to rest; use t.client there"
+                "the code of a step cannot wait until the test has settled; use t.client there"
             )
 
 
 def _check_class(given: object) -> None:
     if not isinstance(given, type):
         name = type(given).__name__
-        raise TypeError(f"WorkflowTest takes classes: write {name}, not {name}()")
+        raise TypeError(f"WorkflowTest requires classes; write {name}, not {name}()")

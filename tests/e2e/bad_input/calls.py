@@ -1,7 +1,7 @@
-"""What bad input is sent in, and what must come back, whatever the input was.
+"""Calls with bad input, and checks that apply to every error.
 
-Names as in the API. Every row of these tables also holds for everything else: no input may produce UNKNOWN or INTERNAL,
-every refusal has a reason, and its details fit into what proxies let through.
+No input can cause UNKNOWN or INTERNAL. Every error has a reason, and its details fit into the headers that proxies
+accept.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ import grpc
 from google.protobuf.message import Message
 
 from perdure.v1 import runner_service_pb2 as runner
-from support.api_fixture import Refused
+from support.api_fixture import CallError
 
 INVALID: Final = ("INVALID_ARGUMENT", "INVALID_FIELD")
 DETAILS_BYTES_MAX: Final = 6 << 10
 
 
-def sound(answer: Any) -> Refused:
-    """Return a refusal that is as every refusal must be."""
-    assert isinstance(answer, Refused), answer
-    assert answer.code not in {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
-    assert answer.reason
-    assert answer.message
-    assert answer.details_bytes <= DETAILS_BYTES_MAX
-    return answer
+def error_of(response: Any) -> CallError:
+    """Return the error of a call, after the checks that apply to every error."""
+    assert isinstance(response, CallError), response
+    assert response.code not in {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
+    assert response.reason
+    assert response.message
+    assert response.details_bytes <= DETAILS_BYTES_MAX
+    return response
 
 
-def blamed(answer: Any) -> set[str]:
+def invalid_fields(response: Any) -> set[str]:
     """Return the fields that an INVALID_FIELD names."""
-    refusal = sound(answer)
-    assert refusal.what == INVALID
-    assert all(refusal.violations.values())
-    return set(refusal.violations)
+    error = error_of(response)
+    assert error.what == INVALID
+    assert all(error.violations.values())
+    return set(error.violations)
 
 
 def start(**fields: Any) -> Message:

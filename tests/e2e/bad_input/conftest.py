@@ -1,4 +1,4 @@
-"""The world of the bad input: a core over a store that can be made to fail, and a real channel to it."""
+"""A served core over a store that can fail, and a real channel to it."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ async def store() -> FaultyStore:
 
 @pytest.fixture
 async def world(store: FaultyStore) -> AsyncIterator[ApiWorld]:
-    async with serving(FLOWS, store=store) as made:
-        yield made
+    async with serving(FLOWS, store=store) as served:
+        yield served

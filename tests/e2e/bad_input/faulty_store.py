@@ -1,4 +1,4 @@
-"""A store that can be made to fail."""
+"""A store that can fail."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from perdure_server.store.sqlite import SqliteStore
 
 
 class FaultyStore(SqliteStore):
-    """The real store, whose reads and commits fail while a test says so."""
+    """The real store. Its reads and commits raise ``fault`` while it is set."""
 
     fault: StoreError | None = None
 

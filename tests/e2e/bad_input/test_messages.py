@@ -1,4 +1,4 @@
-"""Bad input: bytes that are no message, and messages that are too large."""
+"""Bad input: bytes that are not a message, and messages that are too large."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Final
 import grpc
 import pytest
 
-from e2e.bad_input.calls import INVALID, blamed, sound
+from e2e.bad_input.calls import INVALID, error_of, invalid_fields
 from perdure.v1 import common_pb2
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
-from support.api_fixture import METHODS, ApiWorld, Refused
+from support.api_fixture import METHODS, ApiWorld, CallError
 
 BAD_BYTES: Final = {
     "garbage": b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
@@ -26,27 +26,27 @@ BAD_BYTES: Final = {
 
 @pytest.mark.parametrize("body", BAD_BYTES.values(), ids=BAD_BYTES)
 @pytest.mark.parametrize("rpc", METHODS)
-async def test_bytes_that_are_no_message_are_an_invalid_argument(
+async def test_bytes_that_are_not_a_message_are_an_invalid_argument(
     world: ApiWorld, rpc: str, body: bytes
 ) -> None:
     answer = await world.call(rpc, body)
 
     if rpc == "ListWorkflows" and body in {BAD_BYTES["bad UTF-8"], BAD_BYTES["a surrogate in UTF-8"]}:
-        return  # its first field is a number: an unknown field of bytes is nothing wrong
+        return  # its first field is a number, and an unknown field with bytes is valid
     if rpc == "ListInstances" and isinstance(answer, instances.ListInstancesResponse):
         return
-    assert sound(answer).what == INVALID
-    assert sound(answer).violations
+    assert error_of(answer).what == INVALID
+    assert error_of(answer).violations
 
 
 @pytest.mark.parametrize("rpc", METHODS)
-async def test_no_bytes_at_all_are_an_empty_message(world: ApiWorld, rpc: str) -> None:
+async def test_an_empty_body_is_an_empty_message(world: ApiWorld, rpc: str) -> None:
     answer = await world.call(rpc, b"")
 
     if rpc.startswith("List") and rpc != "ListHistory":
-        assert not isinstance(answer, Refused)
+        assert not isinstance(answer, CallError)
     else:
-        assert blamed(answer)
+        assert invalid_fields(answer)
 
 
 async def test_a_message_over_the_limit_exhausts_a_resource(world: ApiWorld) -> None:

@@ -1,4 +1,4 @@
-"""Bad input: names, ids, labels and keys are blamed on their fields, all at once."""
+"""Bad input: invalid names, IDs, labels and keys are reported with their fields, all at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 from google.protobuf.message import Message
 
-from e2e.bad_input.calls import blamed, resume, schedule, sound, start
+from e2e.bad_input.calls import error_of, invalid_fields, resume, schedule, start
 from perdure.v1 import common_pb2
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
@@ -60,25 +60,25 @@ OPTIONAL: Final[list[tuple[str, str, Request]]] = [
 
 @pytest.mark.parametrize("text", BAD_TEXTS.values(), ids=BAD_TEXTS)
 @pytest.mark.parametrize(("rpc", "field", "request_of"), NAMED, ids=lambda v: v if isinstance(v, str) else "")
-async def test_a_bad_name_is_blamed_on_its_field(
+async def test_an_invalid_name_is_reported_with_its_field(
     world: ApiWorld, rpc: str, field: str, request_of: Request, text: str
 ) -> None:
-    assert blamed(await world.call(rpc, request_of(text))) == {field}
+    assert invalid_fields(await world.call(rpc, request_of(text))) == {field}
 
 
 @pytest.mark.parametrize("text", [t for t in BAD_TEXTS.values() if t])
 @pytest.mark.parametrize(
     ("rpc", "field", "request_of"), OPTIONAL, ids=lambda v: v if isinstance(v, str) else ""
 )
-async def test_a_bad_optional_name_is_blamed_on_its_field(
+async def test_an_invalid_optional_name_is_reported_with_its_field(
     world: ApiWorld, rpc: str, field: str, request_of: Request, text: str
 ) -> None:
-    assert blamed(await world.call(rpc, request_of(text))) == {field}
+    assert invalid_fields(await world.call(rpc, request_of(text))) == {field}
 
 
 @pytest.mark.parametrize("event", ["timeout", "error", "elapsed"])
-async def test_a_reserved_event_cannot_come_from_outside(world: ApiWorld, event: str) -> None:
-    assert blamed(await world.call("Resume", resume(event=event))) == {"event"}
+async def test_a_reserved_event_is_rejected(world: ApiWorld, event: str) -> None:
+    assert invalid_fields(await world.call("Resume", resume(event=event))) == {"event"}
 
 
 REQUEST_IDS: Final[list[tuple[str, Request]]] = [
@@ -103,8 +103,10 @@ REQUEST_IDS: Final[list[tuple[str, Request]]] = [
 
 @pytest.mark.parametrize("text", ["x" * 129, "a b", "a\0", "a\n", "ä", "\u202e"])
 @pytest.mark.parametrize(("rpc", "request_of"), REQUEST_IDS, ids=lambda v: v if isinstance(v, str) else "")
-async def test_a_bad_request_id_is_blamed(world: ApiWorld, rpc: str, request_of: Request, text: str) -> None:
-    assert blamed(await world.call(rpc, request_of(text))) == {"opts.request_id"}
+async def test_an_invalid_request_id_is_reported(
+    world: ApiWorld, rpc: str, request_of: Request, text: str
+) -> None:
+    assert invalid_fields(await world.call(rpc, request_of(text))) == {"opts.request_id"}
 
 
 @pytest.mark.parametrize(
@@ -119,16 +121,18 @@ async def test_a_bad_request_id_is_blamed(world: ApiWorld, rpc: str, request_of:
         ({"k": "a\u202e"}, "opts.labels['k']"),
     ],
 )
-async def test_bad_labels_are_blamed(world: ApiWorld, labels: dict[str, str], field: str) -> None:
-    assert blamed(await world.call("StartInstance", start(opts_labels=labels))) == {field}
+async def test_invalid_labels_are_reported(world: ApiWorld, labels: dict[str, str], field: str) -> None:
+    assert invalid_fields(await world.call("StartInstance", start(opts_labels=labels))) == {field}
 
 
 @pytest.mark.parametrize("key", ["x" * 257, "a\0", "a\n", "a\u202eb"])
-async def test_a_bad_business_key_is_blamed(world: ApiWorld, key: str) -> None:
-    assert blamed(await world.call("StartInstance", start(opts_business_key=key))) == {"opts.business_key"}
+async def test_an_invalid_business_key_is_reported(world: ApiWorld, key: str) -> None:
+    assert invalid_fields(await world.call("StartInstance", start(opts_business_key=key))) == {
+        "opts.business_key"
+    }
 
 
-async def test_all_violations_are_told_at_once(world: ApiWorld) -> None:
+async def test_all_violations_are_reported_at_once(world: ApiWorld) -> None:
     request = start(
         workflow="Order",
         context=common_pb2.Payload(json="[]"),
@@ -141,7 +145,7 @@ async def test_all_violations_are_told_at_once(world: ApiWorld) -> None:
         opts_labels={"A B": "c"},
     )
 
-    assert blamed(await world.call("StartInstance", request)) == {
+    assert invalid_fields(await world.call("StartInstance", request)) == {
         "workflow",
         "context",
         "opts.request_id",
@@ -154,10 +158,10 @@ async def test_all_violations_are_told_at_once(world: ApiWorld) -> None:
     }
 
 
-async def test_more_violations_than_fit_are_counted(world: ApiWorld) -> None:
+async def test_violations_that_do_not_fit_are_counted(world: ApiWorld) -> None:
     labels = {f"{'k' * 60}{n:02}": "v\0" for n in range(32)}
 
-    refusal = sound(await world.call("StartInstance", start(opts_labels=labels)))
+    error = error_of(await world.call("StartInstance", start(opts_labels=labels)))
 
-    assert "more" in refusal.violations[""]
-    assert len(refusal.violations) > 10
+    assert "more" in error.violations[""]
+    assert len(error.violations) > 10

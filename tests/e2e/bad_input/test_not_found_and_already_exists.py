@@ -1,4 +1,4 @@
-"""Bad input: what is not there, and what is there already."""
+"""Bad input: unknown names, and names that are in use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from google.protobuf.message import Message
 
 from contract.runner_flows import FLOWS
-from e2e.bad_input.calls import resume, schedule, sound, start
+from e2e.bad_input.calls import error_of, resume, schedule, start
 from perdure import Workflow, graph_of, wait_for
 from perdure.v1 import common_pb2
 from perdure.v1 import instance_service_pb2 as instances
@@ -29,10 +29,10 @@ from support.api_fixture import ApiWorld
     ],
 )
 async def test_an_unknown_instance_is_not_found(world: ApiWorld, rpc: str, request_message: Message) -> None:
-    refusal = sound(await world.call(rpc, request_message))
+    error = error_of(await world.call(rpc, request_message))
 
-    assert refusal.what == ("NOT_FOUND", "INSTANCE_NOT_FOUND")
-    assert refusal.resource == ("instance", "nobody")
+    assert error.what == ("NOT_FOUND", "INSTANCE_NOT_FOUND")
+    assert error.resource == ("instance", "nobody")
 
 
 @pytest.mark.parametrize("reference", ["nobody.3", "here.1", "here.999999999999999999"])
@@ -44,9 +44,9 @@ async def test_an_unknown_timer_is_not_found(world: ApiWorld, reference: str) ->
         ("CancelTimer", timers.CancelTimerRequest(reference=reference)),
         ("FireTimer", timers.FireTimerRequest(reference=reference)),
     ):
-        refusal = sound(await world.call(rpc, request))
-        assert refusal.what == ("NOT_FOUND", "TIMER_NOT_FOUND")
-        assert refusal.resource == ("timer", reference)
+        error = error_of(await world.call(rpc, request))
+        assert error.what == ("NOT_FOUND", "TIMER_NOT_FOUND")
+        assert error.resource == ("timer", reference)
 
 
 async def test_an_unknown_workflow_is_not_found(world: ApiWorld) -> None:
@@ -56,41 +56,41 @@ async def test_an_unknown_workflow_is_not_found(world: ApiWorld) -> None:
         ("GetWorkflow", workflows.GetWorkflowRequest(workflow="nothing")),
         ("GetWorkflow", workflows.GetWorkflowRequest(workflow="approval", version=77)),
     ):
-        refusal = sound(await world.call(rpc, request))
-        assert refusal.what == ("NOT_FOUND", "WORKFLOW_NOT_FOUND")
-        assert refusal.resource[0] == "workflow"
+        error = error_of(await world.call(rpc, request))
+        assert error.what == ("NOT_FOUND", "WORKFLOW_NOT_FOUND")
+        assert error.resource[0] == "workflow"
 
 
-async def test_a_workflow_that_is_not_there_is_told_with_those_that_are(world: ApiWorld) -> None:
+async def test_an_unknown_workflow_is_reported_with_the_known_ones(world: ApiWorld) -> None:
     for rpc, request in (
         ("StartInstance", start(workflow="aproval")),
         ("GetWorkflow", workflows.GetWorkflowRequest(workflow="aproval")),
     ):
-        refusal = sound(await world.call(rpc, request))
-        assert refusal.metadata["nearest"] == "approval"
-        assert set(refusal.metadata["workflows"].split(",")) == {graph_of(flow).name for flow in FLOWS}
-        assert "did you mean approval?" in refusal.message
+        error = error_of(await world.call(rpc, request))
+        assert error.metadata["nearest"] == "approval"
+        assert set(error.metadata["workflows"].split(",")) == {graph_of(flow).name for flow in FLOWS}
+        assert error.hint == "did you mean approval?"
     for rpc, request in (
         ("StartInstance", start(workflow="approval", opts_version=77)),
         ("GetWorkflow", workflows.GetWorkflowRequest(workflow="approval", version=77)),
     ):
-        assert sound(await world.call(rpc, request)).metadata["versions"] == "1,2"
+        assert error_of(await world.call(rpc, request)).metadata["versions"] == "1,2"
 
 
 class Newcomer(Workflow, name="newcomer", version=1):
-    """Served by nobody at first."""
+    """A workflow that is registered during the test."""
 
     start = "come"
     come = wait_for("come", on={"come": "end"})
 
 
-async def test_a_workflow_that_was_just_stored_is_among_those_that_are(world: ApiWorld) -> None:
+async def test_a_workflow_that_was_just_stored_is_known(world: ApiWorld) -> None:
     await world.call("GetWorkflow", workflows.GetWorkflowRequest(workflow="newcomers"))
     await world.core.definitions.register(graph_of(Newcomer))
 
-    refusal = sound(await world.call("GetWorkflow", workflows.GetWorkflowRequest(workflow="newcomers")))
+    error = error_of(await world.call("GetWorkflow", workflows.GetWorkflowRequest(workflow="newcomers")))
 
-    assert refusal.metadata["nearest"] == "newcomer"
+    assert error.metadata["nearest"] == "newcomer"
 
 
 async def test_an_unknown_step_is_not_found(world: ApiWorld) -> None:
@@ -100,30 +100,30 @@ async def test_an_unknown_step_is_not_found(world: ApiWorld) -> None:
         ("Resume", resume(opts_step_ref="nowhere")),
         ("ScheduleResume", schedule(step_ref="nowhere")),
     ):
-        refusal = sound(await world.call(rpc, request))
-        assert refusal.what == ("NOT_FOUND", "STEP_NOT_FOUND")
-        assert refusal.resource == ("step", "nowhere")
+        error = error_of(await world.call(rpc, request))
+        assert error.what == ("NOT_FOUND", "STEP_NOT_FOUND")
+        assert error.resource == ("step", "nowhere")
 
 
-async def test_an_instance_that_exists_already_does(world: ApiWorld) -> None:
+async def test_an_existing_instance_id_is_rejected(world: ApiWorld) -> None:
     await world.start("approval", "here", request_id="one")
 
-    refusal = sound(await world.start("approval", "here", request_id="two"))
+    error = error_of(await world.start("approval", "here", request_id="two"))
 
-    assert refusal.what == ("ALREADY_EXISTS", "INSTANCE_ALREADY_EXISTS")
-    assert refusal.resource == ("instance", "here")
+    assert error.what == ("ALREADY_EXISTS", "INSTANCE_ALREADY_EXISTS")
+    assert error.resource == ("instance", "here")
 
 
 async def test_a_business_key_in_use_names_its_holder(world: ApiWorld) -> None:
     await world.start("approval", "here", business_key="k")
 
-    refusal = sound(await world.start("approval", "there", business_key="k"))
+    error = error_of(await world.start("approval", "there", business_key="k"))
 
-    assert refusal.what == ("ALREADY_EXISTS", "BUSINESS_KEY_IN_USE")
-    assert refusal.resource == ("instance", "here")
+    assert error.what == ("ALREADY_EXISTS", "BUSINESS_KEY_IN_USE")
+    assert error.resource == ("instance", "here")
 
 
-async def test_an_empty_object_is_the_same_body_as_none(world: ApiWorld) -> None:
+async def test_an_empty_object_equals_an_absent_payload(world: ApiWorld) -> None:
     await world.start("approval", "here")
 
     first = await world.call("Resume", resume(opts_request_id="one"))
@@ -134,7 +134,7 @@ async def test_an_empty_object_is_the_same_body_as_none(world: ApiWorld) -> None
     assert again == first
 
 
-async def test_a_request_id_with_another_body_is_refused(world: ApiWorld) -> None:
+async def test_a_request_id_with_another_body_is_rejected(world: ApiWorld) -> None:
     await world.start("approval", "here", request_id="one")
     await world.call("ScheduleResume", schedule(opts=runner.ScheduleOptions(request_id="one")))
 
@@ -142,6 +142,6 @@ async def test_a_request_id_with_another_body_is_refused(world: ApiWorld) -> Non
         ("StartInstance", start(workflow="chain", opts_request_id="one")),
         ("ScheduleResume", schedule(delay_ms=77, opts=runner.ScheduleOptions(request_id="one"))),
     ):
-        refusal = sound(await world.call(rpc, request))
-        assert refusal.what == ("INVALID_ARGUMENT", "REQUEST_ID_REUSED")
-        assert set(refusal.violations) == {"opts.request_id"}
+        error = error_of(await world.call(rpc, request))
+        assert error.what == ("INVALID_ARGUMENT", "REQUEST_ID_REUSED")
+        assert set(error.violations) == {"opts.request_id"}

@@ -1,4 +1,4 @@
-"""Bad input: what is no JSON, and what JSON must come back as it was."""
+"""Bad input: payloads that are not JSON, and JSON that must be returned unchanged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from e2e.bad_input.calls import blamed, resume, sound, start
+from e2e.bad_input.calls import error_of, invalid_fields, resume, start
 from perdure.model.constants import PAYLOAD_BYTES_MAX
 from perdure.v1 import common_pb2
 from perdure.v1 import instance_service_pb2 as instances
@@ -16,7 +16,7 @@ from support.api_fixture import ApiWorld
 
 BAD_JSON: Final = {
     "empty": "",
-    "no JSON": "{",
+    "incomplete": "{",
     "two values": "{} {}",
     "a comment": "{/* */}",
     "NaN": '{"a": NaN}',
@@ -34,34 +34,34 @@ BAD_JSON: Final = {
 
 
 @pytest.mark.parametrize("text", BAD_JSON.values(), ids=BAD_JSON)
-async def test_bad_json_is_blamed_on_its_field(world: ApiWorld, text: str) -> None:
+async def test_invalid_json_is_reported_with_its_field(world: ApiWorld, text: str) -> None:
     body = common_pb2.Payload(json=text)
 
-    assert blamed(await world.call("StartInstance", start(context=body))) == {"context"}
-    assert blamed(await world.call("Resume", resume(opts_payload=body))) == {"opts.payload"}
+    assert invalid_fields(await world.call("StartInstance", start(context=body))) == {"context"}
+    assert invalid_fields(await world.call("Resume", resume(opts_payload=body))) == {"opts.payload"}
 
 
 @pytest.mark.parametrize("text", ["[]", "17", '"text"', "null", "true"])
 async def test_a_context_must_be_an_object(world: ApiWorld, text: str) -> None:
-    assert blamed(await world.call("StartInstance", start(context=common_pb2.Payload(json=text)))) == {
-        "context"
-    }
+    assert invalid_fields(
+        await world.call("StartInstance", start(context=common_pb2.Payload(json=text)))
+    ) == {"context"}
 
 
-async def test_a_payload_of_one_mebibyte_is_taken_and_a_byte_more_is_not(world: ApiWorld) -> None:
+async def test_a_payload_of_1_mib_is_accepted_and_a_larger_one_is_not(world: ApiWorld) -> None:
     text = json.dumps({"a": ""})
     largest = json.dumps({"a": "x" * (PAYLOAD_BYTES_MAX - len(text))})
 
     taken = await world.call("StartInstance", start(context=common_pb2.Payload(json=largest)))
     too_large = common_pb2.Payload(json=largest + " ")
-    refusals = [
-        sound(await world.call("StartInstance", start(context=too_large))),
-        sound(await world.call("Resume", resume(opts_payload=too_large))),
+    errors = [
+        error_of(await world.call("StartInstance", start(context=too_large))),
+        error_of(await world.call("Resume", resume(opts_payload=too_large))),
     ]
 
     assert taken.created
-    assert [r.what for r in refusals] == [("RESOURCE_EXHAUSTED", "PAYLOAD_TOO_LARGE")] * 2
-    assert [r.metadata["field"] for r in refusals] == ["context", "opts.payload"]
+    assert [r.what for r in errors] == [("RESOURCE_EXHAUSTED", "PAYLOAD_TOO_LARGE")] * 2
+    assert [r.metadata["field"] for r in errors] == ["context", "opts.payload"]
 
 
 @pytest.mark.parametrize(
@@ -74,14 +74,14 @@ async def test_a_payload_of_one_mebibyte_is_taken_and_a_byte_more_is_not(world: 
         '{"ä": "\\ud83d\\ude00"}',
     ],
 )
-async def test_what_is_json_is_given_back_byte_for_byte(world: ApiWorld, text: str) -> None:
+async def test_json_is_returned_byte_for_byte(world: ApiWorld, text: str) -> None:
     started = await world.call("StartInstance", start(context=common_pb2.Payload(json=text)))
     found = await world.call("GetInstance", instances.GetInstanceRequest(instance_id=started.instance_id))
 
     assert found.instance.input.json == text
 
 
-async def test_a_payload_without_a_body_is_none(world: ApiWorld) -> None:
+async def test_a_payload_without_a_body_is_an_empty_object(world: ApiWorld) -> None:
     started = await world.call("StartInstance", start(context=common_pb2.Payload()))
     resumed = await world.call(
         "Resume", resume(instance_id=started.instance_id, opts_payload=common_pb2.Payload())

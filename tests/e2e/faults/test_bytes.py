@@ -24,7 +24,7 @@ from chaos.rounds import FLOWS_APP
 from chaos.walk import walks_of
 from e2e.faults.messages import Messages
 from e2e.faults.process import complaints, rss_bytes
-from support.api_fixture import METHODS, refused
+from support.api_fixture import METHODS, call_error
 
 COUNT: Final = int(os.environ.get("PERDURE_FUZZ_MESSAGES", "20000"))
 SEED: Final = int(os.environ.get("PERDURE_FUZZ_SEED", "0")) or random.randrange(1, 2**32)
@@ -78,7 +78,7 @@ class Fuzz:
         try:
             answer = await self._answer(method, path, body)
         except grpc.aio.AioRpcError as error:
-            found = refused(error)
+            found = call_error(error)
             assert found.code not in {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}, what
             assert found.reason not in {"", "COMMIT_UNKNOWN"}, f"{found} {what}"
             assert found.details_bytes <= DETAILS_BYTES_MAX, what

@@ -21,7 +21,7 @@ from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
 from perdure_server.api.limits import Limits
 from perdure_server.store.protocol import StoredInstance
-from support.api_fixture import METHODS, ApiWorld, Refused, refused, serving
+from support.api_fixture import METHODS, ApiWorld, CallError, call_error, serving
 
 pytestmark = pytest.mark.e2e
 
@@ -52,11 +52,11 @@ def silent_call(world: ApiWorld, path: str = START) -> Any:
     return world.channel.stream_unary(path)(nothing())
 
 
-async def ended(call: Any) -> Refused:
+async def ended(call: Any) -> CallError:
     try:
         await call
     except grpc.aio.AioRpcError as error:
-        return refused(error)
+        return call_error(error)
     raise AssertionError("the call was served")
 
 
@@ -73,7 +73,7 @@ async def start_large(world: ApiWorld) -> None:
         context=common_pb2.Payload(json=BODY),
         opts=runner.StartOptions(instance_id="large"),
     )
-    assert not isinstance(await world.call("StartInstance", request), Refused)
+    assert not isinstance(await world.call("StartInstance", request), CallError)
 
 
 def get_large() -> bytes:
@@ -110,7 +110,7 @@ async def test_silent_calls_give_way_to_calls_that_wait() -> None:
         silent = [silent_call(world) for _ in range(5)]
         await until(lambda: world.api.admission.waiting_reads > 0)
 
-        assert not isinstance(await world.start("approval"), Refused)
+        assert not isinstance(await world.start("approval"), CallError)
         assert (await ended(silent[0])).code is grpc.StatusCode.DEADLINE_EXCEEDED
         for call in silent:
             call.cancel()
@@ -129,12 +129,12 @@ async def test_answers_that_nobody_reads_are_bounded_and_forgotten_with_their_ca
         refusal = await world.call("GetInstance", get_large())
         assert refusal.what == ("RESOURCE_EXHAUSTED", "OVERLOADED")
         assert refusal.retry_after_ms
-        assert not isinstance(await world.start("approval"), Refused)
+        assert not isinstance(await world.start("approval"), CallError)
 
         stalled[0].cancel()
         assert len(await stalled[1].read()) > 1_000_000
         await until(lambda: world.api.admission.unread_bytes == 0)
-        assert not isinstance(await world.call("GetInstance", get_large()), Refused)
+        assert not isinstance(await world.call("GetInstance", get_large()), CallError)
         await until(lambda: world.api.admission.unread_bytes == 0)
 
 

@@ -16,7 +16,7 @@ from contract.runner_flows import FLOWS
 from e2e.faults.process import rss_bytes
 from perdure.v1 import runner_service_pb2 as runner
 from perdure_server.api.limits import Limits
-from support.api_fixture import ApiWorld, Refused, refused, serving
+from support.api_fixture import ApiWorld, CallError, call_error, serving
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS: Final = b"\0\0\0\4\0\0\0\0\0"
@@ -72,7 +72,7 @@ async def test_a_thousand_connections_that_do_nothing_are_borne(first: bytes) ->
         before = rss_bytes(os.getpid())
         async with crowd(world, CONNECTIONS, first):
             await serves_newcomers(world)
-            assert not isinstance(await world.start("approval"), Refused)
+            assert not isinstance(await world.start("approval"), CallError)
             assert rss_bytes(os.getpid()) - before < HERE_BYTES_MAX
         await serves_newcomers(world)
 
@@ -88,7 +88,7 @@ async def test_connections_over_the_limit_are_closed_and_the_others_go_on() -> N
             with contextlib.suppress(ConnectionError):
                 assert await one_more.read() == b""
             await hang_up(writer)
-            assert not isinstance(await world.start("approval"), Refused)
+            assert not isinstance(await world.start("approval"), CallError)
         await serves_newcomers(world)
 
 
@@ -121,7 +121,7 @@ async def test_a_client_that_pings_without_end_is_sent_away() -> None:
             for reader, writer in connections:
                 received = await pinged_until_closed(reader, writer)
                 assert received is None or GOAWAY in frames(received)
-            assert not isinstance(await world.start("approval"), Refused)
+            assert not isinstance(await world.start("approval"), CallError)
         await serves_newcomers(world)
 
 
@@ -133,7 +133,7 @@ async def test_streams_that_are_opened_and_reset_at_once_leave_nothing_behind() 
             calls = [call(body, timeout=60) for _ in range(200)]
             for one in calls:
                 one.cancel()
-        assert not isinstance(await world.start("approval"), Refused)
+        assert not isinstance(await world.start("approval"), CallError)
         await asyncio.sleep(0)
 
         assert (world.api.admission.calls, world.api.admission.calls_bytes) == (0, 0)
@@ -147,8 +147,8 @@ async def test_oversized_metadata_is_refused_and_the_connection_serves_on(key: s
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await world.channel.unary_unary(START)(body, metadata=((key, value),), timeout=60)
 
-        assert refused(caught.value).code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert not isinstance(await world.start("approval"), Refused)
+        assert call_error(caught.value).code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert not isinstance(await world.start("approval"), CallError)
 
 
 async def test_a_socket_that_sends_garbage_is_closed() -> None:

@@ -24,7 +24,7 @@ from e2e.faults.tampering_app import BLIND_VARIABLE
 from perdure.v1 import common_pb2 as common
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
-from support.api_fixture import refused
+from support.api_fixture import call_error
 from support.server_process import ServerDidNotStart, ServerProcess
 
 APP: Final = Path(__file__).with_name("tampering_app.py")
@@ -60,7 +60,7 @@ class Caller:
                 request.SerializeToString(), timeout=10
             )
         except grpc.RpcError as error:
-            return refused(error).reason  # type: ignore[arg-type]
+            return call_error(error).reason  # type: ignore[arg-type]
         self.acknowledged.append(name)
         return "OK"
 

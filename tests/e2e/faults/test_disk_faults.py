@@ -23,7 +23,7 @@ from chaos.violations import Name
 from e2e.faults.disk_app import FAULT_VARIABLE, FAULTS
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
-from support.api_fixture import refused
+from support.api_fixture import call_error
 
 APP: Final = Path(__file__).with_name("disk_app.py")
 
@@ -92,7 +92,7 @@ class Client:
         try:
             await self.channel.unary_unary(path)(request.SerializeToString(), timeout=60)
         except grpc.aio.AioRpcError as error:
-            found = refused(error)
+            found = call_error(error)
             return (*found.what, found.retry_after_ms)
         return "OK", "", 0
 

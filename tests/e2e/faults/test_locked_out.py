@@ -22,7 +22,7 @@ from perdure.v1 import instance_service_pb2 as instances
 from perdure_server.api.limits import Limits
 from perdure_server.security.addresses import Address
 from perdure_server.security.unix_socket import UnixAddress
-from support.api_fixture import ApiWorld, Refused, serving
+from support.api_fixture import ApiWorld, CallError, serving
 
 APP: Final = Path(__file__).with_name("plain_app.py")
 CHECK: Final = "/grpc.health.v1.Health/Check"
@@ -132,7 +132,7 @@ async def test_a_connection_without_calls_is_closed_and_one_with_a_watch_is_not(
             assert not watching.ended.is_set()
             assert http2.DATA in watching.received
         # A client whose connection was closed meanwhile does not notice.
-        assert not isinstance(await world.start("approval"), Refused)
+        assert not isinstance(await world.start("approval"), CallError)
 
 
 async def open_calls(connection: http2.Connection, path: str, body: bytes, count: int) -> None:

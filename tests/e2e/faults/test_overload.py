@@ -20,7 +20,7 @@ from e2e.faults.process import complaints, rss_bytes
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
 from perdure_server.api.limits import Limits
-from support.api_fixture import refused, serving
+from support.api_fixture import call_error, serving
 
 APP: Final = Path(__file__).with_name("plain_app.py")
 START: Final = "/perdure.v1.RunnerService/StartInstance"
@@ -66,7 +66,7 @@ class Load:
             try:
                 answer = runner.StartInstanceResponse.FromString(await call(body, timeout=100))
             except grpc.aio.AioRpcError as error:
-                found = refused(error)
+                found = call_error(error)
                 self.others[found.what] += 1
                 self.without_pause += found.reason == "OVERLOADED" and not found.retry_after_ms
                 if self.polite:

@@ -25,7 +25,7 @@ from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
 from perdure_server.engine.state import InstanceState, Queued
 from perdure_server.process.host import EXIT_STOPPED_AT_ONCE
-from support.api_fixture import refused
+from support.api_fixture import call_error
 
 APP: Final = Path(__file__).with_name("plain_app.py")
 START: Final = "/perdure.v1.RunnerService/StartInstance"
@@ -62,7 +62,7 @@ class Load:
                 try:
                     self.answered.append(await self.start())
                 except grpc.aio.AioRpcError as error:
-                    found = refused(error)
+                    found = call_error(error)
                     self.refusals.add(found.what)
                     assert found.reason != "SHUTTING_DOWN" or found.retry_after_ms
                     return

@@ -1,4 +1,4 @@
-"""What perdure.v1 promises to the letter: the three verbs, the reasons, what its files may import."""
+"""The exact promises of perdure.v1: the methods of RunnerService, the reasons, and the imports of the protos."""
 
 from typing import Final
 
@@ -38,7 +38,7 @@ TYPE_NAMES = {
     FieldDescriptor.TYPE_UINT32: UINT32,
 }
 
-THE_VERBS = {
+RUNNER_MESSAGES = {
     "StartInstanceRequest": {"workflow": (1, STRING), "context": (2, "Payload"), "opts": (3, "StartOptions")},
     "StartOptions": {
         "request_id": (1, STRING),
@@ -77,7 +77,7 @@ THE_VERBS = {
     },
 }
 
-THE_REASONS = """
+REASONS = """
     INVALID_FIELD REQUEST_ID_REUSED WORKFLOW_INVALID
     INSTANCE_NOT_FOUND WORKFLOW_NOT_FOUND STEP_NOT_FOUND TIMER_NOT_FOUND
     INSTANCE_ALREADY_EXISTS BUSINESS_KEY_IN_USE
@@ -100,18 +100,18 @@ def methods() -> list[MethodDescriptor]:
     return [m for file in FILES for service in file.services_by_name.values() for m in service.methods]
 
 
-def test_the_runner_has_the_three_verbs_and_no_fourth() -> None:
+def test_runner_service_has_exactly_three_methods() -> None:
     service = runner_service_pb2.DESCRIPTOR.services_by_name["RunnerService"]
 
     assert [method.name for method in service.methods] == ["StartInstance", "Resume", "ScheduleResume"]
 
 
-@pytest.mark.parametrize("message", THE_VERBS)
-def test_the_verbs_keep_their_fields(message: str) -> None:
+@pytest.mark.parametrize("message", RUNNER_MESSAGES)
+def test_messages_of_runner_service_keep_their_fields(message: str) -> None:
     fields = runner_service_pb2.DESCRIPTOR.message_types_by_name[message].fields_by_name
 
-    # Fields may be added; these never change.
-    promised = THE_VERBS[message]
+    # Fields can be added. These never change.
+    promised = RUNNER_MESSAGES[message]
     assert {name: (fields[name].number, type_name(fields[name])) for name in promised} == promised
 
 
@@ -125,16 +125,16 @@ def test_a_payload_is_json_text() -> None:
 def test_every_reason_is_published_in_order() -> None:
     names = [value.name for value in errors_pb2.ErrorReason.DESCRIPTOR.values]
 
-    assert names == [f"ERROR_REASON_{reason}" for reason in ("UNSPECIFIED", *THE_REASONS)]
+    assert names == [f"ERROR_REASON_{reason}" for reason in ("UNSPECIFIED", *REASONS)]
 
 
-def test_public_protos_import_only_what_every_protobuf_runtime_ships() -> None:
+def test_protos_import_only_files_of_every_protobuf_runtime() -> None:
     imported = {dependency.name for file in FILES for dependency in file.dependencies}
 
     assert {name for name in imported if not name.startswith(("google/protobuf/", "perdure/v1/"))} == set()
 
 
-def test_every_file_names_its_place_in_every_language() -> None:
+def test_every_file_has_the_options_of_every_language() -> None:
     for file in FILES:
         options = file.GetOptions()
         assert options.go_package
@@ -147,7 +147,7 @@ def test_every_file_names_its_place_in_every_language() -> None:
 
 
 NO_INSTANCE: Final = ("Get", "List", "Watch", "Backup")
-"""Prefixes of the names of methods that write nothing into the database."""
+"""Name prefixes of methods that do not change the database."""
 
 
 @pytest.mark.parametrize("method", [m for m in methods() if not m.name.startswith(NO_INSTANCE)])
@@ -163,7 +163,7 @@ def test_every_list_is_paged(method: MethodDescriptor) -> None:
     assert "next_page_token" in method.output_type.fields_by_name
 
 
-def test_every_fact_of_the_engine_has_its_place_in_the_history() -> None:
+def test_the_history_has_a_field_for_each_fact_of_the_engine() -> None:
     facts = pytest.importorskip("perdure_server.engine.facts")
 
     published = [field.name for field in history_pb2.HistoryEntry.DESCRIPTOR.oneofs_by_name["fact"].fields]

@@ -1,4 +1,4 @@
-"""The gRPC server around the services: health, deadlines, watchers, drain, ports, TLS."""
+"""The gRPC server: health, deadlines, watches, drain, counts and ports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from perdure_server.api.limits import Limits
 from perdure_server.api.server import ApiServer
 from perdure_server.security.addresses import Address, CannotListenError
 from perdure_server.store.sqlite import SqliteStore
-from support.api_fixture import ApiWorld, Refused, serving
+from support.api_fixture import ApiWorld, CallError, serving
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -36,8 +36,8 @@ WATCH = "/perdure.v1.InstanceService/WatchInstance"
 
 @pytest.fixture
 async def world() -> AsyncIterator[ApiWorld]:
-    async with serving(FLOWS) as made:
-        yield made
+    async with serving(FLOWS) as served:
+        yield served
 
 
 async def health(world: ApiWorld, body: bytes) -> Any:
@@ -45,7 +45,7 @@ async def health(world: ApiWorld, body: bytes) -> Any:
     return health_pb2.HealthCheckResponse.FromString(await check(body, timeout=60)).status
 
 
-def asks(service: str) -> bytes:
+def health_request(service: str) -> bytes:
     return health_pb2.HealthCheckRequest(service=service).SerializeToString()
 
 
@@ -53,32 +53,32 @@ def asks(service: str) -> bytes:
 
 
 @pytest.mark.parametrize("service", ["", "perdure.v1.RunnerService", "perdure.v1.InstanceService"])
-async def test_readiness_is_told_for_the_whole_and_for_each_service(world: ApiWorld, service: str) -> None:
-    assert await health(world, asks(service)) == SERVING
+async def test_readiness_is_reported_for_the_server_and_each_service(world: ApiWorld, service: str) -> None:
+    assert await health(world, health_request(service)) == SERVING
 
     await world.api.set_ready(ready=False)
 
-    assert await health(world, asks(service)) == NOT_SERVING
+    assert await health(world, health_request(service)) == NOT_SERVING
 
 
-async def test_a_server_that_is_not_ready_still_lives(world: ApiWorld) -> None:
+async def test_a_server_that_is_not_ready_is_live(world: ApiWorld) -> None:
     await world.api.set_ready(ready=False)
 
-    assert await health(world, asks(LIVENESS)) == SERVING
+    assert await health(world, health_request(LIVENESS)) == SERVING
 
 
 @pytest.mark.parametrize(
-    ("body", "code"), [(asks("nobody"), "NOT_FOUND"), (b"\x0a\x02\xc3\x28", "INVALID_ARGUMENT")]
+    ("body", "code"), [(health_request("nobody"), "NOT_FOUND"), (b"\x0a\x02\xc3\x28", "INVALID_ARGUMENT")]
 )
-async def test_a_health_check_that_makes_no_sense_is_refused(world: ApiWorld, body: bytes, code: str) -> None:
+async def test_an_invalid_health_check_is_rejected(world: ApiWorld, body: bytes, code: str) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await health(world, body)
 
     assert caught.value.code().name == code
 
 
-async def test_a_health_watch_tells_each_change_and_ends_with_the_server(world: ApiWorld) -> None:
-    stream = world.channel.unary_stream("/grpc.health.v1.Health/Watch")(asks(""), timeout=60)
+async def test_a_health_watch_reports_each_change_until_the_server_stops(world: ApiWorld) -> None:
+    stream = world.channel.unary_stream("/grpc.health.v1.Health/Watch")(health_request(""), timeout=60)
 
     async def next_status() -> Any:
         return health_pb2.HealthCheckResponse.FromString(await stream.read()).status
@@ -86,19 +86,19 @@ async def test_a_health_watch_tells_each_change_and_ends_with_the_server(world: 
     assert await next_status() == SERVING
     await world.api.drain()
     assert await next_status() == NOT_SERVING
-    await world.api.set_ready(ready=True)  # the health task may say so once more
+    await world.api.set_ready(ready=True)  # a draining server is never ready
     await world.api.stop(10)
     assert await stream.read() is grpc.aio.EOF
 
 
-async def test_more_health_watches_than_the_limit_are_refused() -> None:
+async def test_health_watches_above_the_limit_are_rejected() -> None:
     async with serving(limits=Limits(health_watches_max=1)) as world:
         watch = world.channel.unary_stream("/grpc.health.v1.Health/Watch")
-        first = watch(asks("nobody"), timeout=60)
+        first = watch(health_request("nobody"), timeout=60)
         assert health_pb2.HealthCheckResponse.FromString(await first.read()).status == UNKNOWN
 
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await watch(asks(""), timeout=60).read()
+            await watch(health_request(""), timeout=60).read()
 
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         first.cancel()
@@ -108,7 +108,7 @@ async def test_more_health_watches_than_the_limit_are_refused() -> None:
 
 
 class StuckStore(SqliteStore):
-    """A store whose reads of instances wait until a test lets them go."""
+    """A store whose reads of instances wait until a test sets ``go``."""
 
     def __init__(self) -> None:
         super().__init__(None)
@@ -132,7 +132,7 @@ async def test_a_call_without_a_deadline_gets_one() -> None:
             "GetInstance", instances.GetInstanceRequest(instance_id="here"), timeout=None
         )
 
-        assert isinstance(answer, Refused)
+        assert isinstance(answer, CallError)
         assert answer.code is grpc.StatusCode.DEADLINE_EXCEEDED
         await all_left(world)
 
@@ -147,14 +147,14 @@ async def test_a_call_with_a_longer_deadline_keeps_it() -> None:
         overdue = asyncio.ensure_future(
             world.call("GetInstance", instances.GetInstanceRequest(instance_id="here"), timeout=None)
         )
-        # The one without a deadline is ended by the same sweep that leaves the other alone.
+        # One sweep ends the call without a deadline and keeps the other.
         assert (await overdue).code is grpc.StatusCode.DEADLINE_EXCEEDED
         store.go.set()
 
         assert (await call).reason == "INSTANCE_NOT_FOUND"
 
 
-async def test_a_caller_that_leaves_frees_its_place() -> None:
+async def test_a_cancelled_call_releases_its_place() -> None:
     store = StuckStore()
     async with serving(FLOWS, store=store) as world:
         call = world.channel.unary_unary("/perdure.v1.InstanceService/GetInstance")(
@@ -170,16 +170,16 @@ async def test_a_caller_that_leaves_frees_its_place() -> None:
         assert world.api.admission.calls_bytes == 0
 
 
-async def test_a_cancel_from_elsewhere_is_no_deadline() -> None:
+async def test_another_cancellation_is_not_taken_for_a_deadline() -> None:
     deadlines = Deadlines(0.0, sweep_seconds=0.001)
-    answers: list[bool] = []
+    results: list[bool] = []
 
     async def call() -> None:
         entered = deadlines.enter()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            answers.append(deadlines.is_overdue())
+            results.append(deadlines.is_overdue())
         finally:
             deadlines.leave(entered)
 
@@ -191,29 +191,29 @@ async def test_a_cancel_from_elsewhere_is_no_deadline() -> None:
     cancelled.cancel()
     await cancelled
 
-    assert answers == [True, False]
+    assert results == [True, False]
 
 
 # --- watches -----------------------------------------------------------------------------------------------------
 
 
 async def all_left(world: ApiWorld) -> None:
-    """Return when no call is under way: a client may hear of its end before the handler has left."""
+    """Wait until no call is in progress. A client can see the end of a call before its handler has returned."""
     admission = world.api.admission
     async with asyncio.timeout(60):
-        while admission.calls or admission.watches or admission.unread_bytes:  # noqa: ASYNC110 - the admission tells nobody
+        while admission.calls or admission.watches or admission.unread_bytes:  # noqa: ASYNC110 - admission has no signal
             await asyncio.sleep(0)
 
 
 def watch_left(world: ApiWorld) -> asyncio.Event:
-    """Return the signal that a watch was let out by the server."""
-    left, leave = asyncio.Event(), world.api.admission.leave_watch
+    """Return an event that is set when the server releases a watch."""
+    left, release = asyncio.Event(), world.api.admission.release_watch
 
-    def leave_and_tell(peer: Peer) -> None:
-        leave(peer)
+    def release_and_signal(peer: Peer) -> None:
+        release(peer)
         left.set()
 
-    world.api.admission.leave_watch = leave_and_tell  # type: ignore[method-assign]
+    world.api.admission.release_watch = release_and_signal  # type: ignore[method-assign]
     return left
 
 
@@ -222,7 +222,7 @@ def watches(instance_id: str, after_revision: int | None = None) -> bytes:
     return request.SerializeToString()
 
 
-async def test_a_watch_gives_a_snapshot_each_entry_and_the_end(world: ApiWorld) -> None:
+async def test_a_watch_sends_a_snapshot_each_entry_and_the_end(world: ApiWorld) -> None:
     await world.start("approval", "here")
     stream = world.channel.unary_stream(WATCH)(watches("here"), timeout=60)
     snapshot = instances.WatchInstanceResponse.FromString(await stream.read()).snapshot
@@ -240,18 +240,18 @@ async def test_a_watch_gives_a_snapshot_each_entry_and_the_end(world: ApiWorld) 
     await all_left(world)
 
 
-async def test_a_watch_after_revision_zero_gives_the_whole_history_and_no_snapshot(world: ApiWorld) -> None:
+async def test_a_watch_after_revision_zero_sends_the_history_and_no_snapshot(world: ApiWorld) -> None:
     await world.start("approval", "here")
     await world.call("Resume", runner.ResumeRequest(instance_id="here", event="approved"))
 
-    told = await world.call("WatchInstance", watches("here", 0))
+    watched = await world.call("WatchInstance", watches("here", 0))
     listed = await world.call("ListHistory", instances.ListHistoryRequest(instance_id="here"))
 
-    assert [item.entry for item in told[:-1]] == list(listed.entries)
-    assert told[-1].HasField("end")
+    assert [item.entry for item in watched[:-1]] == list(listed.entries)
+    assert watched[-1].HasField("end")
 
 
-async def test_a_watcher_that_leaves_is_forgotten_at_once(world: ApiWorld) -> None:
+async def test_a_cancelled_watch_is_released_at_once(world: ApiWorld) -> None:
     left = watch_left(world)
     await world.start("approval", "here")
     stream = world.channel.unary_stream(WATCH)(watches("here"))
@@ -264,21 +264,21 @@ async def test_a_watcher_that_leaves_is_forgotten_at_once(world: ApiWorld) -> No
     assert world.core.watch.watchers == 0
 
 
-async def test_more_watches_than_the_limit_are_refused() -> None:
+async def test_watches_above_the_limit_are_rejected() -> None:
     async with serving(FLOWS, limits=Limits(watches_max=1)) as world:
         await world.start("approval", "here")
         first = world.channel.unary_stream(WATCH)(watches("here"))
         await first.read()
 
-        refusal = await world.call("WatchInstance", watches("here"))
+        error = await world.call("WatchInstance", watches("here"))
 
-        assert refusal.what == ("RESOURCE_EXHAUSTED", "OVERLOADED")
-        assert refusal.retry_after_ms
+        assert error.what == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+        assert error.retry_after_ms
         first.cancel()
 
 
-async def test_a_watcher_that_does_not_read_costs_one_message_and_is_ended_when_it_reads_on() -> None:
-    # A small window stands for a slow reader; the first message fills it.
+async def test_a_watch_that_is_read_too_slowly_ends_with_too_slow() -> None:
+    # The first message fills the small window, as it does for a slow reader.
     slow = [("grpc.http2.lookahead_bytes", 65_536), ("grpc.http2.bdp_probe", 0)]
     async with serving(FLOWS, limits=Limits(watch_write_seconds=0.05), options=slow) as world:
         closed = asyncio.Event()
@@ -305,12 +305,12 @@ async def test_a_watcher_that_does_not_read_costs_one_message_and_is_ended_when_
         assert world.api.admission.unread_bytes > 1_000_000
 
         snapshot = instances.WatchInstanceResponse.FromString(await stream.read()).snapshot
-        with pytest.raises(grpc.aio.AioRpcError):
-            await stream.read()
+        end = instances.WatchInstanceResponse.FromString(await stream.read()).end
 
         assert snapshot.instance_id == "here"
-        assert stream.time_remaining() > 10
-        assert await stream.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert (end.reason, end.revision) == (instances.WATCH_END_REASON_TOO_SLOW, snapshot.revision)
+        assert await stream.read() is grpc.aio.EOF
+        assert await stream.code() is grpc.StatusCode.OK
         await all_left(world)
 
 
@@ -324,17 +324,17 @@ async def test_a_watch_without_a_deadline_gets_one() -> None:
         await all_left(world)
 
 
-async def test_watches_that_would_pile_up_too_many_bytes_are_ended() -> None:
+async def test_watches_end_if_too_many_bytes_are_unread() -> None:
     async with serving(FLOWS, limits=Limits(unread_bytes_max=10)) as world:
         await world.start("approval", "here")
 
-        refusal = await world.call("WatchInstance", watches("here"))
+        error = await world.call("WatchInstance", watches("here"))
 
-        assert refusal.what == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+        assert error.what == ("RESOURCE_EXHAUSTED", "OVERLOADED")
         await all_left(world)
 
 
-async def test_a_drain_ends_watches_with_where_to_go_on(world: ApiWorld) -> None:
+async def test_a_drain_ends_watches_with_the_revision_to_continue_from(world: ApiWorld) -> None:
     await world.start("approval", "here")
     stream = world.channel.unary_stream(WATCH)(watches("here"), timeout=60)
     snapshot = instances.WatchInstanceResponse.FromString(await stream.read()).snapshot
@@ -350,16 +350,16 @@ async def test_a_drain_ends_watches_with_where_to_go_on(world: ApiWorld) -> None
 # --- counts ------------------------------------------------------------------------------------------------------
 
 
-async def test_calls_are_counted_by_how_they_ended(world: ApiWorld) -> None:
+async def test_calls_are_counted_by_their_result(world: ApiWorld) -> None:
     await world.start("approval", "a")
     await world.call("GetInstance", instances.GetInstanceRequest(instance_id="a"))
     await world.call("GetInstance", instances.GetInstanceRequest(instance_id="nobody"))
     await world.call("GetInstance", b"\xff")
     async with asyncio.timeout(60):
-        while world.api.admission.calls:  # noqa: ASYNC110 - a refusal is on its way before its call has ended
+        while world.api.admission.calls:  # noqa: ASYNC110 - an error can arrive before its call has ended
             await asyncio.sleep(0)
 
-    counters = world.api.admission.call_counters["GetInstance"]
+    counters = world.api.endpoint.call_counters["GetInstance"]
     assert counters.ok == 1
     assert counters.others == {
         ("NOT_FOUND", "INSTANCE_NOT_FOUND"): 1,
@@ -369,21 +369,21 @@ async def test_calls_are_counted_by_how_they_ended(world: ApiWorld) -> None:
     assert sum(counters.seconds.counts()) == 3
 
 
-async def test_calls_that_are_not_let_in_are_counted_and_take_no_time() -> None:
+async def test_rejected_calls_are_counted_without_a_duration() -> None:
     async with serving(FLOWS, limits=Limits(calls_max=0)) as world:
         await world.call("GetInstance", instances.GetInstanceRequest(instance_id="a"))
-        counters = world.api.admission.call_counters["GetInstance"]
+        counters = world.api.endpoint.call_counters["GetInstance"]
 
     assert counters.others == {("RESOURCE_EXHAUSTED", "OVERLOADED"): 1}
     assert counters.seconds is not None
     assert sum(counters.seconds.counts()) == 0
 
 
-async def test_calls_beyond_the_deadlines_that_the_server_gives_are_counted() -> None:
+async def test_calls_that_exceed_a_deadline_of_the_server_are_counted() -> None:
     async with serving(FLOWS, limits=Limits(watch_seconds=0.05)) as world:
         await world.start("approval", "a")
         await world.call("WatchInstance", instances.WatchInstanceRequest(instance_id="a"), timeout=None)
-        counters = world.api.admission.call_counters["WatchInstance"]
+        counters = world.api.endpoint.call_counters["WatchInstance"]
 
     assert (counters.ok, counters.others) == (0, {("DEADLINE_EXCEEDED", ""): 1})
 
@@ -391,7 +391,7 @@ async def test_calls_beyond_the_deadlines_that_the_server_gives_are_counted() ->
 # --- the port ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_second_server_on_the_port_is_refused(world: ApiWorld) -> None:
+async def test_a_second_server_on_a_port_is_rejected(world: ApiWorld) -> None:
     port = int(world.address.rpartition(":")[2])
     second = ApiServer(world.core.operations, listen=Address("127.0.0.1", port))
 
@@ -399,7 +399,7 @@ async def test_a_second_server_on_the_port_is_refused(world: ApiWorld) -> None:
         await second.start()
 
 
-def test_every_sdk_pings_no_faster_than_the_server_allows() -> None:
+def test_the_sdk_pings_as_rarely_as_the_server_requires() -> None:
     limits = Limits()
 
     assert limits.ping_interval_ms_min < sdk_channel.KEEPALIVE_MS
@@ -407,7 +407,7 @@ def test_every_sdk_pings_no_faster_than_the_server_allows() -> None:
 
 
 @pytest.mark.parametrize("offered", [True, False])
-async def test_reflection_is_there_when_asked_for(offered: bool) -> None:
+async def test_reflection_is_served_if_it_is_enabled(offered: bool) -> None:
     async with serving(reflect=offered) as world:
         stub = reflection_pb2_grpc.ServerReflectionStub(world.channel)
         stream = stub.ServerReflectionInfo(

@@ -17,7 +17,8 @@ from perdure import errors
 from perdure.v1 import (
     runner_service_pb2,
 )
-from perdure_server.api.errors import RESERVED_REASONS, error_response_of
+from perdure_server.api.error_table import RESERVED_REASONS
+from perdure_server.api.errors import error_response_of
 from perdure_server.cli.errors import MENDS, OPTIONS, CommandError, Exit, fail_with
 from perdure_server.cli.root import app
 from perdure_server.engine import rejections as reject
@@ -181,35 +182,35 @@ def test_every_reason_that_is_published_has_a_mend_of_its_own() -> None:
         (
             reject.StepAlreadyFinished("i", "left", event="go", step_refs=("right",)),
             (
-                "STEP_FINISHED: step_ref: step 'left' has finished "
+                "STEP_FINISHED: step 'left' has finished "
                 "(leave --step out, or name a step that still accepts go: right)"
             ),
         ),
         (
             reject.StepNeverAccepts("i", "copy", "go", (), ("left", "right")),
             (
-                "EVENT_NEVER_ACCEPTED: step_ref: step 'copy' takes no event from outside "
+                "EVENT_NEVER_ACCEPTED: event 'go' is not accepted by step 'copy' "
                 "(leave --step out, or name a step that still accepts go: left, right)"
             ),
         ),
         (
             reject.StepNeverAccepts("i", "open", "go", ("opened",), ()),
             (
-                "EVENT_NEVER_ACCEPTED: step_ref: step 'open' accepts only opened "
+                "EVENT_NEVER_ACCEPTED: event 'go' is not accepted by step 'open' "
                 "(no other step accepts go; `perdure get ID` shows what its steps wait for)"
             ),
         ),
         (
             reject.WorkflowNotFound("ordr", 0, ("order", "signup")),
             (
-                "WORKFLOW_NOT_FOUND: there is no workflow 'ordr' "
+                "WORKFLOW_NOT_FOUND: workflow 'ordr' not found "
                 "(did you mean order? `perdure workflows list` shows the workflows)"
             ),
         ),
         (
             reject.WorkflowNotFound("zoo", 0, ("order", "signup")),
             (
-                "WORKFLOW_NOT_FOUND: there is no workflow 'zoo' "
+                "WORKFLOW_NOT_FOUND: workflow 'zoo' not found "
                 "(known: order, signup; `perdure workflows list` shows the workflows)"
             ),
         ),
@@ -223,25 +224,25 @@ def test_every_reason_that_is_published_has_a_mend_of_its_own() -> None:
         (
             reject.StepNotFound("i", "aproval", ("charge", "approval")),
             (
-                "STEP_NOT_FOUND: step_ref: the workflow has no step 'aproval' "
+                "STEP_NOT_FOUND: step 'aproval' not found "
                 "(did you mean approval? `perdure workflows show WORKFLOW` shows a workflow's steps)"
             ),
         ),
         (
             reject.EventNeverAccepted("i", "go", ("one", "two")),
-            "EVENT_NEVER_ACCEPTED: no step that can still be reached accepts 'go' (its steps still accept one, two)",
+            "EVENT_NEVER_ACCEPTED: event 'go' is not accepted by instance 'i' (its steps still accept one, two)",
         ),
         (
             reject.BusinessKeyInUse("order", "k", "holder"),
             (
-                "BUSINESS_KEY_IN_USE: opts.business_key: the live instance 'holder' of workflow 'order' holds the key "
-                "'k' (--use-existing answers with the instance that holds the key)"
+                "BUSINESS_KEY_IN_USE: business key 'k' of workflow 'order' is in use by instance 'holder' "
+                "(--use-existing answers with the instance that holds the key)"
             ),
         ),
         (
             reject.BusinessKeyInUse("order", "k", "holder", "failed"),
             (
-                "BUSINESS_KEY_IN_USE: the live instance 'holder' of workflow 'order' holds the key 'k' "
+                "BUSINESS_KEY_IN_USE: business key 'k' of workflow 'order' is in use by instance 'holder' "
                 "(wait for its end, or `perdure cancel holder`; then retry)"
             ),
         ),
@@ -258,7 +259,7 @@ def test_every_reason_that_is_published_has_a_mend_of_its_own() -> None:
         ),
         (
             reject.InstanceEnded("i", "failed"),
-            "INSTANCE_ENDED: instance 'i' is FAILED (`perdure retry` lets it go on)",
+            "INSTANCE_ENDED: instance 'i' has ended (FAILED) (`perdure retry` lets it go on)",
         ),
     ],
 )
@@ -285,7 +286,11 @@ NONSENSE: Final = [
 
 
 NO_ADDRESS: Final = [
-    (["serve", "--demo", option, text], f"{option}: {text!r} is no HOST:PORT", "a port of at most 65535")
+    (
+        ["serve", "--demo", option, text],
+        f"{option}: {text!r} is not a valid HOST:PORT",
+        "a port of at most 65535",
+    )
     for option in ("--listen", "--metrics-listen")
     for text in ("7420", "127.0.0.1:70000", "::1:7420", ":7420", "127.0.0.1:")
 ] + [

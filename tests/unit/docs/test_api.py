@@ -15,7 +15,8 @@ from perdure.v1 import (
     timer_service_pb2,
     workflow_service_pb2,
 )
-from perdure_server.api.errors import RESERVED_REASONS, error_response_of
+from perdure_server.api.error_table import RESERVED_REASONS
+from perdure_server.api.errors import error_response_of
 from support.doc_pages import table, text_of
 from unit.api.test_errors import EVERY_REFUSAL, THE_TABLE
 
@@ -90,5 +91,5 @@ def test_a_reasons_row_tells_its_status_and_the_keys_of_its_metadata(reason: str
 
 def test_reasons_that_no_call_can_meet_are_said_to_be_so() -> None:
     assert {
-        reason for reason, row in ERRORS.items() if "no call can meet it yet" in row[2]
+        reason for reason, row in ERRORS.items() if "No call returns it yet" in row[2]
     } == RESERVED_REASONS

@@ -13,7 +13,7 @@ from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
 from perdure_server.runtime.definitions import DefinitionInUseError
 from perdure_server.store.sqlite import SqliteStore
-from support.api_fixture import ApiWorld, Refused, serving
+from support.api_fixture import ApiWorld, CallError, serving
 
 
 class Ship(Workflow, name="ship", version=1):
@@ -140,7 +140,7 @@ async def test_a_failed_instance_with_a_replaced_graph_can_only_be_cancelled(
         cancelled = await cancel(world, "s1")
         over = await found(world, "s1")
 
-    assert isinstance(refusal, Refused)
+    assert isinstance(refusal, CallError)
     assert refusal.what == ("NOT_FOUND", "WORKFLOW_NOT_FOUND")
     assert "ran on another graph" in refusal.message
     assert (over.state, over.revision) == (instances.INSTANCE_STATE_CANCELLED, cancelled.revision)

@@ -1,4 +1,4 @@
-"""The test kit itself: virtual time, scripts, assertions and what they say when they fail."""
+"""The test kit: virtual time, scripts, assertions and their messages."""
 
 from __future__ import annotations
 
@@ -66,25 +66,25 @@ async def test_time_passes_only_by_advance_and_to_the_millisecond() -> None:
         assert t.now == datetime(2026, 1, 1, 2, tzinfo=UTC)
 
 
-async def test_one_advance_goes_through_everything_that_comes_due_at_its_own_time() -> None:
-    begin = datetime(2030, 5, 1, 12, tzinfo=UTC)
-    async with WorkflowTest(Trip, now=begin) as t:
+async def test_timers_fire_at_their_own_times_during_one_advance() -> None:
+    start = datetime(2030, 5, 1, 12, tzinfo=UTC)
+    async with WorkflowTest(Trip, now=start) as t:
         trip = await t.start()
 
         await t.advance(timedelta(days=30))
 
         trip.assert_state("COMPLETED")
-        fired = [entry.time - begin for entry in trip.history if isinstance(entry.fact, facts.TimerFired)]
+        fired = [entry.time - start for entry in trip.history if isinstance(entry.fact, facts.TimerFired)]
         assert fired == [timedelta(hours=2), timedelta(hours=26), timedelta(hours=27)]
-        assert t.now == begin + timedelta(days=30)
+        assert t.now == start + timedelta(days=30)
 
 
 async def test_years_pass_in_a_moment() -> None:
     async with WorkflowTest(Trip) as t:
-        begin = t.now
+        start = t.now
         trip = await t.start(start_delay="3650d")
         await t.advance("3660d")
-        assert t.now == begin + timedelta(days=3660)
+        assert t.now == start + timedelta(days=3660)
         trip.assert_state("COMPLETED")
 
 
@@ -104,7 +104,7 @@ async def test_timers_due_at_one_time_fire_by_their_references() -> None:
     assert fired == ["a", "b", "c"]
 
 
-async def test_the_next_timer_can_be_gone_to_without_knowing_when_it_is_due() -> None:
+async def test_advance_to_next_timer_returns_the_time_that_passed() -> None:
     async with WorkflowTest(Trip) as t:
         trip = await t.start()
 
@@ -116,7 +116,7 @@ async def test_the_next_timer_can_be_gone_to_without_knowing_when_it_is_due() ->
             await t.advance_to_next_timer()
 
 
-async def test_time_does_not_go_back() -> None:
+async def test_time_cannot_go_backwards() -> None:
     async with WorkflowTest(Trip) as t:
         with pytest.raises(ValueError, match="cannot go back"):
             await t.advance(timedelta(seconds=-1))
@@ -124,7 +124,7 @@ async def test_time_does_not_go_back() -> None:
             await t.advance("soon")
 
 
-async def test_a_start_gives_readable_ids_and_the_version_of_the_class() -> None:
+async def test_instances_get_readable_ids_and_the_version_of_their_class() -> None:
     async with WorkflowTest(Trip, Twig) as t:
         first, second = await t.start(), await t.start()
         twig = await t.start(workflow=Twig)
@@ -140,7 +140,7 @@ async def test_a_start_gives_readable_ids_and_the_version_of_the_class() -> None
         assert repr(twig) == "<twig-1: WAITING>"
 
 
-async def test_an_instance_that_other_code_starts_is_found_by_its_id() -> None:
+async def test_an_instance_started_by_other_code_is_found_by_its_id() -> None:
     async with WorkflowTest(Trip) as t:
         started = await t.client.start_instance("trip", instance_id="theirs")
         trip = await t.instance(started.instance_id)
@@ -157,7 +157,7 @@ async def test_an_instance_that_other_code_starts_is_found_by_its_id() -> None:
 # --- scripts -----------------------------------------------------------------------------------------------------
 
 
-async def test_scripted_failures_are_retried_after_the_pauses_of_the_policy_in_full() -> None:
+async def test_scripted_failures_are_retried_after_the_full_backoff() -> None:
     async with WorkflowTest(Trip) as t:
         t.script("book", StepError("full"), ConnectionError("gone"), Outcome("booked", to="Lima"))
         trip = await t.start()
@@ -174,7 +174,7 @@ async def test_scripted_failures_are_retried_after_the_pauses_of_the_policy_in_f
 
 
 @pytest.mark.parametrize(("jitter", "pause_s"), [(0.0, 10), (0.5, 7.5), (1.0, 5)])
-async def test_jitter_is_what_the_test_says(jitter: float, pause_s: float) -> None:
+async def test_jitter_is_set_by_the_test(jitter: float, pause_s: float) -> None:
     async with WorkflowTest(Trip, jitter=jitter) as t:
         t.script("book", StepError("full"))
         await t.start()
@@ -182,7 +182,7 @@ async def test_jitter_is_what_the_test_says(jitter: float, pause_s: float) -> No
         assert await t.advance_to_next_timer() == timedelta(seconds=pause_s)
 
 
-async def test_the_real_code_runs_where_no_script_says_otherwise() -> None:
+async def test_the_real_code_runs_without_a_scripted_turn() -> None:
     async with WorkflowTest(Trip) as t:
         t.script("book", StepError("full"), REAL)
         trip = await t.start({"to": "Bern"})
@@ -202,7 +202,7 @@ async def test_a_step_can_be_replaced_for_every_call() -> None:
         assert len(trip.calls("book")) == 1
 
 
-async def test_a_lost_result_shows_what_a_repetition_does_and_the_key_is_the_same() -> None:
+async def test_a_step_runs_again_with_the_same_key_after_a_lost_result() -> None:
     async with WorkflowTest(Trip) as t:
         t.script("book", FailAfter(TimeoutError("no answer")))
         t.script("pack", FailAfter(TimeoutError("no answer")))
@@ -214,7 +214,7 @@ async def test_a_lost_result_shows_what_a_repetition_does_and_the_key_is_the_sam
         trip.assert_waiting("pack")
 
 
-async def test_an_attempt_that_takes_too_long_can_be_scripted() -> None:
+async def test_an_attempt_timeout_can_be_scripted() -> None:
     async with WorkflowTest(Trip) as t:
         t.script("book", AttemptTimeout())
         trip = await t.start()
@@ -224,7 +224,7 @@ async def test_an_attempt_that_takes_too_long_can_be_scripted() -> None:
         trip.assert_waiting("pack")
 
 
-async def test_a_function_takes_a_turn_and_an_async_one_too_in_steps_of_both_kinds() -> None:
+async def test_plain_and_async_functions_can_be_turns_of_any_step() -> None:
     async def later(ctx: Context) -> Outcome:
         await asyncio.sleep(0)
         return Outcome("booked", to=ctx.instance_id)
@@ -242,15 +242,15 @@ async def test_a_function_takes_a_turn_and_an_async_one_too_in_steps_of_both_kin
         assert [call.result for call in t.calls("book")] == [Outcome("booked", to="trip-1")]
 
 
-async def test_an_event_can_come_while_the_step_that_awaits_it_still_runs() -> None:
+async def test_an_event_can_arrive_before_the_step_suspends() -> None:
     async with WorkflowTest(Trip) as t:
 
-        async def answered_at_once(ctx: Context) -> Suspend:
+        async def resumed_at_once(ctx: Context) -> Suspend:
             resumed = await t.client.resume(ctx.instance_id, "packed", {"bags": 1})
             assert resumed.disposition is Disposition.BUFFERED
             return SUSPEND
 
-        t.script("pack", answered_at_once)
+        t.script("pack", resumed_at_once)
         trip = await t.start()
 
         trip.assert_steps(book="booked", pack="packed")
@@ -260,22 +260,22 @@ async def test_an_event_can_come_while_the_step_that_awaits_it_still_runs() -> N
 @pytest.mark.parametrize(
     ("ref", "turn", "message"),
     [
-        ("bok", REAL, "no step 'bok'; the steps are book, pack, rest, board"),
-        ("board", Outcome("boarded"), "board is a wait and has no code to script: resume"),
-        ("rest", Outcome("elapsed"), "rest is a sleep and has no code to script: advance"),
+        ("bok", REAL, "unknown step 'bok'; the steps are book, pack, rest, board"),
+        ("board", Outcome("boarded"), "board is a wait and cannot be scripted; resume"),
+        ("rest", Outcome("elapsed"), "rest is a sleep and cannot be scripted; advance"),
         ("book", Outcome("boked"), "book has no event 'boked'; its events are booked"),
-        ("book", SUSPEND, "book declares no awaits"),
-        ("book", StepError, "is no turn of a script"),
-        ("book", "booked", "is no turn of a script"),
+        ("book", SUSPEND, "book does not declare awaits"),
+        ("book", StepError, "is not a turn of a script"),
+        ("book", "booked", "is not a turn of a script"),
     ],
 )
-async def test_a_slip_in_a_script_is_refused_with_the_mend(ref: str, turn: Any, message: str) -> None:
+async def test_an_invalid_turn_is_rejected_with_a_hint(ref: str, turn: Any, message: str) -> None:
     async with WorkflowTest(Trip) as t:
         with pytest.raises(ValueError, match=message):
             t.script(ref, turn)
 
 
-async def test_a_script_that_was_not_played_fails_the_test() -> None:
+async def test_unused_turns_fail_the_test() -> None:
     async def scripted_in_vain() -> None:
         async with WorkflowTest(Trip) as t:
             t.script("book", REAL, StepError("again"))
@@ -285,7 +285,7 @@ async def test_a_script_that_was_not_played_fails_the_test() -> None:
         await scripted_in_vain()
 
 
-async def test_a_failing_test_tells_its_own_failure_and_not_that_of_its_script() -> None:
+async def test_a_failing_test_does_not_report_unused_turns() -> None:
     async def failing() -> None:
         async with WorkflowTest(Trip) as t:
             t.script("book", StepError("never"))
@@ -295,7 +295,7 @@ async def test_a_failing_test_tells_its_own_failure_and_not_that_of_its_script()
         await failing()
 
 
-async def test_a_step_that_does_not_end_is_named() -> None:
+async def test_a_step_that_does_not_end_is_reported() -> None:
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -310,10 +310,10 @@ async def test_a_step_that_does_not_end_is_named() -> None:
         ending.set()
 
 
-# --- verbs, assertions -------------------------------------------------------------------------------------------
+# --- methods, assertions -------------------------------------------------------------------------------------------
 
 
-async def test_the_verbs_do_and_refuse_what_they_do_over_the_network() -> None:
+async def test_methods_behave_as_over_the_network() -> None:
     async with WorkflowTest(Trip) as t:
         trip = await t.start(business_key="k")
         with pytest.raises(errors.BusinessKeyInUseError):
@@ -345,27 +345,27 @@ async def test_a_failed_instance_can_be_retried() -> None:
         trip.assert_order("book", "pack")
 
 
-async def test_a_failed_assertion_tells_what_is_and_how_it_came_about() -> None:
+async def test_a_failed_assertion_shows_the_state_and_the_history() -> None:
     async with WorkflowTest(Trip) as t:
         trip = await t.start()
 
         with pytest.raises(AssertionError) as caught:
             trip.assert_steps(book="booked", pack="packed", board="boarded")
 
-    told = str(caught.value).splitlines()
-    assert told[:3] == [
+    lines = str(caught.value).splitlines()
+    assert lines[:3] == [
         "trip-1 did not take these steps:",
         "  pack: expected 'packed', but it is WAITING",
-        "  board: expected 'boarded', but it never began",
+        "  board: expected 'boarded', but it never started",
     ]
-    assert any(line.startswith("state    WAITING") for line in told)
-    assert told[-1].split() == [
+    assert any(line.startswith("state    WAITING") for line in lines)
+    assert lines[-1].split() == [
         *("8", "2026-01-01T00:00:00.000Z", "timer", "armed"),
         *("trip-1.8", "timeout", "of", "pack", "due", "2026-01-01T02:00:00.000Z"),
     ]
 
 
-async def test_where_code_raised_the_failed_assertion_has_that_as_its_cause() -> None:
+async def test_the_exception_of_a_step_is_the_cause_of_a_failed_assertion() -> None:
     def slip(ctx: Context) -> Outcome:
         return Outcome("booked", to=ctx.input["destination"])
 
@@ -379,41 +379,39 @@ async def test_where_code_raised_the_failed_assertion_has_that_as_its_cause() ->
     assert isinstance(caught.value.__cause__, KeyError)
 
 
-async def test_a_state_that_is_misspelt_is_told_the_states_that_there_are() -> None:
+async def test_an_unknown_state_is_rejected_with_the_known_ones() -> None:
     async with WorkflowTest(Trip) as t:
         trip = await t.start()
-        with pytest.raises(
-            ValueError, match=r"there is no state 'WAITNG'; the states are .*FAILED, CANCELLED$"
-        ):
+        with pytest.raises(ValueError, match=r"unknown state 'WAITNG'; the states are .*FAILED, CANCELLED$"):
             trip.assert_state("WAITNG")
 
 
-async def test_each_assertion_fails_where_it_should() -> None:
+async def test_each_assertion_fails_with_its_message() -> None:
     async with WorkflowTest(Trip) as t:
         trip = await t.start()
         for wrong, message in [
             (lambda: trip.assert_state("COMPLETED"), "is WAITING, not COMPLETED"),
             (trip.assert_steps, "book: not expected, but it ended with 'booked'"),
-            (lambda: trip.assert_order("pack", "book"), "did not end pack before it began book"),
-            (lambda: trip.assert_order("book", "board"), "did not end book before it began board"),
+            (lambda: trip.assert_order("pack", "book"), "did not end pack before it started book"),
+            (lambda: trip.assert_order("book", "board"), "did not end book before it started board"),
             (lambda: trip.assert_waiting("board"), "waits in pack, not in board"),
             (trip.assert_waiting, "waits in pack, not in no step"),
-            (lambda: trip.assert_not_begun("board", "book"), "began book, which should never begin"),
+            (lambda: trip.assert_not_begun("board", "book"), "started book"),
             (lambda: trip.assert_skipped("board"), "skipped no step, not board"),
             (lambda: trip.assert_attempts("book", 2), "attempted book once, not 2 times"),
-            (lambda: trip.assert_failed("book"), "it did not fail"),
+            (lambda: trip.assert_failed("book"), "is WAITING, not FAILED"),
             (lambda: trip.assert_fact(facts.TimerFired, used=True), r"no TimerFired\(used=True\)"),
         ]:
             with pytest.raises(AssertionError, match=message):
                 wrong()
 
 
-async def test_a_slip_in_an_assertion_does_not_look_like_a_pass() -> None:
+async def test_a_mistyped_name_does_not_make_an_assertion_pass() -> None:
     async with WorkflowTest(Trip) as t:
         trip = await t.start()
-        with pytest.raises(ValueError, match="no step 'bord'"):
+        with pytest.raises(ValueError, match="unknown step 'bord'"):
             trip.assert_not_begun("bord")
-        with pytest.raises(ValueError, match="no step 'bord'"):
+        with pytest.raises(ValueError, match="unknown step 'bord'"):
             trip.calls("bord")
         with pytest.raises(ValueError, match="DONE"):
             trip.assert_state("DONE")
@@ -430,7 +428,7 @@ async def test_instances_can_be_watched_and_listed_through_the_client() -> None:
         assert (await t.client.wait_for_end(trip.id)).state == "CANCELLED"
 
 
-async def test_a_watch_has_a_deadline_and_can_be_left() -> None:
+async def test_a_watch_has_a_timeout_and_can_be_left() -> None:
     async with WorkflowTest(Trip) as t:
         trip = await t.start()
         async for _ in t.client.watch_instance(trip.id):
@@ -441,12 +439,12 @@ async def test_a_watch_has_a_deadline_and_can_be_left() -> None:
             await t.client.wait_for_end("nobody")
 
 
-def test_without_a_workflow_there_is_nothing_to_test() -> None:
+def test_a_test_requires_a_workflow() -> None:
     with pytest.raises(TypeError, match="at least one workflow"):
         WorkflowTest()
 
 
-async def test_outside_of_its_block_a_test_has_no_client() -> None:
+async def test_a_test_cannot_be_used_outside_of_its_block() -> None:
     t = WorkflowTest(Trip)
     with pytest.raises(RuntimeError, match="async with"):
         await t.start()

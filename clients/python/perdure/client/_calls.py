@@ -348,6 +348,10 @@ def check_health(service: str | None) -> Call[types.Health]:
 # --- watching ----------------------------------------------------------------------------------------------------
 
 
+_RESUMED: Final = frozenset({types.WatchEndReason.SERVER_DRAINING, types.WatchEndReason.TOO_SLOW})
+"""Reasons for which a watch ends before its instance, so that the client watches again."""
+
+
 class Watching:
     """Position of one watch, across all its connections."""
 
@@ -391,7 +395,7 @@ class Watching:
                 return entry
             case "end":
                 end = _convert.value_of(response.end, types.WatchEnd)
-                self.ended = end.reason is not types.WatchEndReason.SERVER_DRAINING
+                self.ended = end.reason not in _RESUMED
                 return end if self.ended else None
             case _:  # a heartbeat, or an event of a newer server
                 return None

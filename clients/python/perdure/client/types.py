@@ -63,6 +63,7 @@ class WatchEndReason(enum.StrEnum):
 
     INSTANCE_ENDED = "INSTANCE_ENDED"
     SERVER_DRAINING = "SERVER_DRAINING"
+    TOO_SLOW = "TOO_SLOW"
     UNKNOWN = "UNKNOWN"
 
 

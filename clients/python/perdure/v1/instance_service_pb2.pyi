@@ -143,7 +143,9 @@ class _WatchEndReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WatchE
     RetryInstance: watch it anew.
     """
     WATCH_END_REASON_SERVER_DRAINING: _WatchEndReason.ValueType  # 2
-    """The server stops, or sheds a stream that is read too slowly. Watch again, after `revision`."""
+    """The server shuts down. Watch again, after `revision`."""
+    WATCH_END_REASON_TOO_SLOW: _WatchEndReason.ValueType  # 3
+    """The client left a message of the stream unread for too long. Watch again, after `revision`."""
 
 class WatchEndReason(_WatchEndReason, metaclass=_WatchEndReasonEnumTypeWrapper):
     """Why the server ends a watch."""
@@ -155,7 +157,9 @@ WATCH_END_REASON_INSTANCE_ENDED: WatchEndReason.ValueType  # 1
 RetryInstance: watch it anew.
 """
 WATCH_END_REASON_SERVER_DRAINING: WatchEndReason.ValueType  # 2
-"""The server stops, or sheds a stream that is read too slowly. Watch again, after `revision`."""
+"""The server shuts down. Watch again, after `revision`."""
+WATCH_END_REASON_TOO_SLOW: WatchEndReason.ValueType  # 3
+"""The client left a message of the stream unread for too long. Watch again, after `revision`."""
 Global___WatchEndReason: _TypeAlias = WatchEndReason  # noqa: Y015
 
 @_typing.final

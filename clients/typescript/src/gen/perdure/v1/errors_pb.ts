@@ -12,13 +12,18 @@ export const file_perdure_v1_errors: GenFile = /*@__PURE__*/
   fileDesc("ChdwZXJkdXJlL3YxL2Vycm9ycy5wcm90bxIKcGVyZHVyZS52MSrzCAoLRXJyb3JSZWFzb24SHAoYRVJST1JfUkVBU09OX1VOU1BFQ0lGSUVEEAASHgoaRVJST1JfUkVBU09OX0lOVkFMSURfRklFTEQQARIiCh5FUlJPUl9SRUFTT05fUkVRVUVTVF9JRF9SRVVTRUQQAhIhCh1FUlJPUl9SRUFTT05fV09SS0ZMT1dfSU5WQUxJRBADEiMKH0VSUk9SX1JFQVNPTl9JTlNUQU5DRV9OT1RfRk9VTkQQBBIjCh9FUlJPUl9SRUFTT05fV09SS0ZMT1dfTk9UX0ZPVU5EEAUSHwobRVJST1JfUkVBU09OX1NURVBfTk9UX0ZPVU5EEAYSIAocRVJST1JfUkVBU09OX1RJTUVSX05PVF9GT1VORBAHEigKJEVSUk9SX1JFQVNPTl9JTlNUQU5DRV9BTFJFQURZX0VYSVNUUxAIEiQKIEVSUk9SX1JFQVNPTl9CVVNJTkVTU19LRVlfSU5fVVNFEAkSHwobRVJST1JfUkVBU09OX0lOU1RBTkNFX0VOREVEEAoSJAogRVJST1JfUkVBU09OX0lOU1RBTkNFX05PVF9GQUlMRUQQCxIiCh5FUlJPUl9SRUFTT05fRVZFTlRfTk9UX0FXQUlURUQQDBIlCiFFUlJPUl9SRUFTT05fRVZFTlRfTkVWRVJfQUNDRVBURUQQDRIgChxFUlJPUl9SRUFTT05fQU1CSUdVT1VTX0VWRU5UEA4SHgoaRVJST1JfUkVBU09OX1NURVBfRklOSVNIRUQQDxIhCh1FUlJPUl9SRUFTT05fU1RFUF9VTlJFQUNIQUJMRRAQEiQKIEVSUk9SX1JFQVNPTl9TVEVQX0hBU19OT19USU1FT1VUEBESJgoiRVJST1JfUkVBU09OX1RJTUVSX05PVF9DQU5DRUxMQUJMRRASEhsKF0VSUk9SX1JFQVNPTl9MRUFTRV9MT1NUEBMSIwofRVJST1JfUkVBU09OX1JFVklTSU9OX0NPTVBBQ1RFRBAUEiMKH0VSUk9SX1JFQVNPTl9SRVZJU0lPTl9JTl9GVVRVUkUQFRIbChdFUlJPUl9SRUFTT05fT1ZFUkxPQURFRBAWEiIKHkVSUk9SX1JFQVNPTl9QQVlMT0FEX1RPT19MQVJHRRAXEhsKF0VSUk9SX1JFQVNPTl9JTkJPWF9GVUxMEBgSIAocRVJST1JfUkVBU09OX1RPT19NQU5ZX1RJTUVSUxAcEiUKIUVSUk9SX1JFQVNPTl9EQVRBQkFTRV9VTkFWQUlMQUJMRRAZEh8KG0VSUk9SX1JFQVNPTl9DT01NSVRfVU5LTk9XThAaEh4KGkVSUk9SX1JFQVNPTl9TSFVUVElOR19ET1dOEBsSJgoiRVJST1JfUkVBU09OX0JBQ0tVUF9OT1RfQ09ORklHVVJFRBAiEiYKIkVSUk9SX1JFQVNPTl9CQUNLVVBfQUxSRUFEWV9FWElTVFMQIxIeChpFUlJPUl9SRUFTT05fQkFDS1VQX0ZBSUxFRBAkQpUBCg5kZXYucGVyZHVyZS52MUILRXJyb3JzUHJvdG9QAVojcGVyZHVyZS5kZXYvZ28vcGVyZHVyZS92MTtwZXJkdXJldjGiAgNQRFKqAgpQZXJkdXJlLlYxugIHUGVyZHVyZcoCClBlcmR1cmVcVjHiAhZQZXJkdXJlXFYxXEdQQk1ldGFkYXRh6gILUGVyZHVyZTo6VjFiBnByb3RvMw");
 
 /**
- * Why a call was refused. Every error that a perdure.v1 method raises is a google.rpc.Status whose
- * details hold a google.rpc.ErrorInfo with domain "perdure" and one of these as its reason, without
- * the prefix: ERROR_REASON_X is "X" on the wire. The serialized status is at most 6 KiB; lists in
- * it are cut with "and N more".
+ * The reason of an error. Every error that a perdure.v1 method returns is a google.rpc.Status whose
+ * details have a google.rpc.ErrorInfo with domain "perdure" and one of these reasons, without the
+ * prefix: ERROR_REASON_X is "X" in the ErrorInfo. The message of the status says what is wrong.
  *
- * Errors that gRPC itself raises (a message over the size limit, an unknown method, bad metadata)
- * carry no ErrorInfo. New reasons may be added: treat one that you do not know by its gRPC status.
+ * The metadata of the ErrorInfo has the fields of the error. It also has the texts `detail`, with
+ * the context of the error, and `hint`, which says what to do, if there are any. Texts are for
+ * people and can change. The serialized status has at most 6 KiB. Long lists are cut, and
+ * `<key>_more` has the number of the other items.
+ *
+ * Errors of gRPC itself (a message over the size limit, an unknown method, bad metadata) do not
+ * have an ErrorInfo. New reasons can be added: treat a reason that you do not know by its gRPC
+ * status.
  *
  * @generated from enum perdure.v1.ErrorReason
  */

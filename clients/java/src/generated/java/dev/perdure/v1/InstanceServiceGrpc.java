@@ -307,8 +307,8 @@ public final class InstanceServiceGrpc {
      * Follows an instance: a snapshot, then every later history entry once, in order, without a gap,
      * then WatchEnd.
      * With after_revision there is no snapshot: the entries after that revision follow at once. A
-     * client whose stream breaks goes on with the revision of the last thing that it received. The
-     * server ends a stream that is read too slowly: it too is gone on with from its revision.
+     * client whose stream breaks goes on with the revision of the last thing that it received. A
+     * stream that is read too slowly ends with WATCH_END_REASON_TOO_SLOW.
      * Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
      * </pre>
      */
@@ -424,8 +424,8 @@ public final class InstanceServiceGrpc {
      * Follows an instance: a snapshot, then every later history entry once, in order, without a gap,
      * then WatchEnd.
      * With after_revision there is no snapshot: the entries after that revision follow at once. A
-     * client whose stream breaks goes on with the revision of the last thing that it received. The
-     * server ends a stream that is read too slowly: it too is gone on with from its revision.
+     * client whose stream breaks goes on with the revision of the last thing that it received. A
+     * stream that is read too slowly ends with WATCH_END_REASON_TOO_SLOW.
      * Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
      * </pre>
      */
@@ -527,8 +527,8 @@ public final class InstanceServiceGrpc {
      * Follows an instance: a snapshot, then every later history entry once, in order, without a gap,
      * then WatchEnd.
      * With after_revision there is no snapshot: the entries after that revision follow at once. A
-     * client whose stream breaks goes on with the revision of the last thing that it received. The
-     * server ends a stream that is read too slowly: it too is gone on with from its revision.
+     * client whose stream breaks goes on with the revision of the last thing that it received. A
+     * stream that is read too slowly ends with WATCH_END_REASON_TOO_SLOW.
      * Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
      * </pre>
      */
@@ -629,8 +629,8 @@ public final class InstanceServiceGrpc {
      * Follows an instance: a snapshot, then every later history entry once, in order, without a gap,
      * then WatchEnd.
      * With after_revision there is no snapshot: the entries after that revision follow at once. A
-     * client whose stream breaks goes on with the revision of the last thing that it received. The
-     * server ends a stream that is read too slowly: it too is gone on with from its revision.
+     * client whose stream breaks goes on with the revision of the last thing that it received. A
+     * stream that is read too slowly ends with WATCH_END_REASON_TOO_SLOW.
      * Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
      * </pre>
      */

@@ -266,27 +266,28 @@ public final class InstanceServiceProto {
       "EEPING\020\006\022\032\n\026STEP_STATE_INTERRUPTED\020\007\022\027\n\023" +
       "STEP_STATE_FINISHED\020\010\022\026\n\022STEP_STATE_SKIP" +
       "PED\020\t\022\026\n\022STEP_STATE_JOINING\020\n\022\025\n\021STEP_ST" +
-      "ATE_FAILED\020\013*}\n\016WatchEndReason\022 \n\034WATCH_" +
-      "END_REASON_UNSPECIFIED\020\000\022#\n\037WATCH_END_RE" +
-      "ASON_INSTANCE_ENDED\020\001\022$\n WATCH_END_REASO" +
-      "N_SERVER_DRAINING\020\0022\216\004\n\017InstanceService\022" +
-      "N\n\013GetInstance\022\036.perdure.v1.GetInstanceR" +
-      "equest\032\037.perdure.v1.GetInstanceResponse\022" +
-      "T\n\rListInstances\022 .perdure.v1.ListInstan" +
-      "cesRequest\032!.perdure.v1.ListInstancesRes" +
-      "ponse\022N\n\013ListHistory\022\036.perdure.v1.ListHi" +
-      "storyRequest\032\037.perdure.v1.ListHistoryRes" +
-      "ponse\022V\n\rWatchInstance\022 .perdure.v1.Watc" +
-      "hInstanceRequest\032!.perdure.v1.WatchInsta" +
-      "nceResponse0\001\022W\n\016CancelInstance\022!.perdur" +
-      "e.v1.CancelInstanceRequest\032\".perdure.v1." +
-      "CancelInstanceResponse\022T\n\rRetryInstance\022" +
-      " .perdure.v1.RetryInstanceRequest\032!.perd" +
-      "ure.v1.RetryInstanceResponseB\236\001\n\016dev.per" +
-      "dure.v1B\024InstanceServiceProtoP\001Z#perdure" +
-      ".dev/go/perdure/v1;perdurev1\242\002\003PDR\252\002\nPer" +
-      "dure.V1\272\002\007Perdure\312\002\nPerdure\\V1\342\002\026Perdure" +
-      "\\V1\\GPBMetadata\352\002\013Perdure::V1b\006proto3"
+      "ATE_FAILED\020\013*\234\001\n\016WatchEndReason\022 \n\034WATCH" +
+      "_END_REASON_UNSPECIFIED\020\000\022#\n\037WATCH_END_R" +
+      "EASON_INSTANCE_ENDED\020\001\022$\n WATCH_END_REAS" +
+      "ON_SERVER_DRAINING\020\002\022\035\n\031WATCH_END_REASON" +
+      "_TOO_SLOW\020\0032\216\004\n\017InstanceService\022N\n\013GetIn" +
+      "stance\022\036.perdure.v1.GetInstanceRequest\032\037" +
+      ".perdure.v1.GetInstanceResponse\022T\n\rListI" +
+      "nstances\022 .perdure.v1.ListInstancesReque" +
+      "st\032!.perdure.v1.ListInstancesResponse\022N\n" +
+      "\013ListHistory\022\036.perdure.v1.ListHistoryReq" +
+      "uest\032\037.perdure.v1.ListHistoryResponse\022V\n" +
+      "\rWatchInstance\022 .perdure.v1.WatchInstanc" +
+      "eRequest\032!.perdure.v1.WatchInstanceRespo" +
+      "nse0\001\022W\n\016CancelInstance\022!.perdure.v1.Can" +
+      "celInstanceRequest\032\".perdure.v1.CancelIn" +
+      "stanceResponse\022T\n\rRetryInstance\022 .perdur" +
+      "e.v1.RetryInstanceRequest\032!.perdure.v1.R" +
+      "etryInstanceResponseB\236\001\n\016dev.perdure.v1B" +
+      "\024InstanceServiceProtoP\001Z#perdure.dev/go/" +
+      "perdure/v1;perdurev1\242\002\003PDR\252\002\nPerdure.V1\272" +
+      "\002\007Perdure\312\002\nPerdure\\V1\342\002\026Perdure\\V1\\GPBM" +
+      "etadata\352\002\013Perdure::V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,

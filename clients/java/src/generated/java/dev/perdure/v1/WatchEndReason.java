@@ -32,12 +32,20 @@ public enum WatchEndReason
   WATCH_END_REASON_INSTANCE_ENDED(1),
   /**
    * <pre>
-   * The server stops, or sheds a stream that is read too slowly. Watch again, after `revision`.
+   * The server shuts down. Watch again, after `revision`.
    * </pre>
    *
    * <code>WATCH_END_REASON_SERVER_DRAINING = 2;</code>
    */
   WATCH_END_REASON_SERVER_DRAINING(2),
+  /**
+   * <pre>
+   * The client left a message of the stream unread for too long. Watch again, after `revision`.
+   * </pre>
+   *
+   * <code>WATCH_END_REASON_TOO_SLOW = 3;</code>
+   */
+  WATCH_END_REASON_TOO_SLOW(3),
   UNRECOGNIZED(-1),
   ;
 
@@ -60,12 +68,20 @@ public enum WatchEndReason
   public static final int WATCH_END_REASON_INSTANCE_ENDED_VALUE = 1;
   /**
    * <pre>
-   * The server stops, or sheds a stream that is read too slowly. Watch again, after `revision`.
+   * The server shuts down. Watch again, after `revision`.
    * </pre>
    *
    * <code>WATCH_END_REASON_SERVER_DRAINING = 2;</code>
    */
   public static final int WATCH_END_REASON_SERVER_DRAINING_VALUE = 2;
+  /**
+   * <pre>
+   * The client left a message of the stream unread for too long. Watch again, after `revision`.
+   * </pre>
+   *
+   * <code>WATCH_END_REASON_TOO_SLOW = 3;</code>
+   */
+  public static final int WATCH_END_REASON_TOO_SLOW_VALUE = 3;
 
 
   public final int getNumber() {
@@ -95,6 +111,7 @@ public enum WatchEndReason
       case 0: return WATCH_END_REASON_UNSPECIFIED;
       case 1: return WATCH_END_REASON_INSTANCE_ENDED;
       case 2: return WATCH_END_REASON_SERVER_DRAINING;
+      case 3: return WATCH_END_REASON_TOO_SLOW;
       default: return null;
     }
   }
