@@ -1,7 +1,7 @@
 """The metrics of a server: every public name with what it means, its labels, and where its figure is read.
 
-docs/operating.md has the same table for operators. A label takes few values, all known before: of published lists, or
-names of workflows that were served, up to a bound. No id, key or payload is one.
+docs/operate/monitor.md has the same table for operators. A label takes few values, all known before: of published
+lists, or names of workflows that were served, up to a bound. No id, key or payload is one.
 
 What lives here: that table. What may not: counting, which each part does for itself, and the format (``telemetry``).
 """

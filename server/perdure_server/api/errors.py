@@ -491,7 +491,8 @@ def _shutting_down(error: errors.ServerStoppingError) -> ErrorResponse:
 def _backup_not_configured(error: errors.BackupNotConfiguredError) -> ErrorResponse:
     return _failed(
         "BACKUP_NOT_CONFIGURED",
-        f"{error}; start it with --backup-dir DIRECTORY, or copy the database file as docs/operating.md shows",
+        f"{error}; start it with --backup-dir DIRECTORY, or copy the database file as "
+        "docs/operate/back-up-and-restore.md shows",
         "backup_dir",
     )
 

@@ -1,4 +1,4 @@
-"""The test kit: run a workflow in a test, on the real engine and store, in virtual time. See docs/testing.md.
+"""The test kit: run a workflow in a test, on the real engine and store, in virtual time. See docs/workflows/test.md.
 
 ::
 

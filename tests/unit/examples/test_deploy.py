@@ -137,8 +137,8 @@ def test_the_container_runs_without_root_and_keeps_its_data() -> None:
 
 
 def test_the_operators_page_links_the_files() -> None:
-    page = (REPOSITORY / "docs" / "operating.md").read_text()
+    page = (REPOSITORY / "docs" / "operate" / "run.md").read_text()
 
-    assert "(../examples/deploy/README.md)" in page
+    assert "(../../examples/deploy/README.md)" in page
     for path in (UNIT, CONTAINER):
         assert path.name in (DEPLOY / "README.md").read_text()
