@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes the Python stubs of proto/perdure/v1 below a folder: proto/generate.sh [OUT_DIR] (default: clients/python)
-# One path only: grpc_tools.protoc. buf's Python output differs from it, and the two would take turns.
+# Generates the Python stubs of proto/perdure/v1 below a directory: proto/generate.sh [OUT_DIR] (default: clients/python)
+# Use only this script. The Python output of buf differs from that of grpc_tools.protoc.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -8,7 +8,7 @@ out="${1:-$root/clients/python}"
 out="$(mkdir -p "$out/perdure/v1" && cd "$out" && pwd)"
 tools="$root/.venv-tools/bin"
 
-# Written beside their place and moved there when all of them stand: nobody ever sees, or commits, a half of them.
+# The files are moved into place when all of them are complete, so an interrupted run changes nothing.
 work="$(mktemp -d "$out/.generating.XXXXXX")"
 trap 'rm -rf "$work"' EXIT
 

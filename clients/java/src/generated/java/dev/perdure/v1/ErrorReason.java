@@ -6,13 +6,13 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * Why a call was refused. Every error that a perdure.v1 method raises is a google.rpc.Status whose
- * details hold a google.rpc.ErrorInfo with domain "perdure" and one of these as its reason, without
- * the prefix: ERROR_REASON_X is "X" on the wire. The serialized status is at most 6 KiB; lists in
- * it are cut with "and N more".
+ * Reason of an error. Every error of a perdure.v1 method is a google.rpc.Status whose details
+ * contain a google.rpc.ErrorInfo with domain "perdure" and one of these reasons, without the
+ * prefix: ERROR_REASON_X is "X" on the wire. The serialized status has at most 6 KiB. Long lists in
+ * it are truncated with "and N more".
  *
- * Errors that gRPC itself raises (a message over the size limit, an unknown method, bad metadata)
- * carry no ErrorInfo. New reasons may be added: treat one that you do not know by its gRPC status.
+ * Errors of gRPC itself (a message over the size limit, an unknown method, invalid metadata) have
+ * no ErrorInfo. New reasons can be added. Handle an unknown reason by its gRPC status.
  * </pre>
  *
  * Protobuf enum {@code perdure.v1.ErrorReason}
@@ -29,8 +29,8 @@ public enum ErrorReason
   ERROR_REASON_UNSPECIFIED(0),
   /**
    * <pre>
-   * INVALID_ARGUMENT: one or more fields are malformed. A google.rpc.BadRequest lists every
-   * violation. Do not retry.
+   * INVALID_ARGUMENT: fields are malformed. A google.rpc.BadRequest lists every violation. Do not
+   * retry.
    * </pre>
    *
    * <code>ERROR_REASON_INVALID_FIELD = 1;</code>
@@ -38,7 +38,7 @@ public enum ErrorReason
   ERROR_REASON_INVALID_FIELD(1),
   /**
    * <pre>
-   * INVALID_ARGUMENT: the request_id was used before with another body. Do not retry.
+   * INVALID_ARGUMENT: the request_id was used with another body. Do not retry.
    * </pre>
    *
    * <code>ERROR_REASON_REQUEST_ID_REUSED = 2;</code>
@@ -46,8 +46,8 @@ public enum ErrorReason
   ERROR_REASON_REQUEST_ID_REUSED(2),
   /**
    * <pre>
-   * INVALID_ARGUMENT: the workflow's graph breaks a rule. A google.rpc.BadRequest lists every
-   * finding.
+   * INVALID_ARGUMENT: the graph of the workflow breaks a rule. A google.rpc.BadRequest lists every
+   * issue.
    * </pre>
    *
    * <code>ERROR_REASON_WORKFLOW_INVALID = 3;</code>
@@ -55,7 +55,7 @@ public enum ErrorReason
   ERROR_REASON_WORKFLOW_INVALID(3),
   /**
    * <pre>
-   * NOT_FOUND: no instance has this id. With google.rpc.ResourceInfo.
+   * NOT_FOUND: no instance has this ID. With google.rpc.ResourceInfo.
    * </pre>
    *
    * <code>ERROR_REASON_INSTANCE_NOT_FOUND = 4;</code>
@@ -63,8 +63,8 @@ public enum ErrorReason
   ERROR_REASON_INSTANCE_NOT_FOUND(4),
   /**
    * <pre>
-   * NOT_FOUND: no workflow has this name, or this version of it; or the instance to be retried ran on
-   * another graph than is stored under its version now. With google.rpc.ResourceInfo.
+   * NOT_FOUND: no workflow has this name or version, or the graph of the instance to retry was
+   * replaced. With google.rpc.ResourceInfo.
    * </pre>
    *
    * <code>ERROR_REASON_WORKFLOW_NOT_FOUND = 5;</code>
@@ -72,7 +72,7 @@ public enum ErrorReason
   ERROR_REASON_WORKFLOW_NOT_FOUND(5),
   /**
    * <pre>
-   * NOT_FOUND: the instance's workflow has no such step. With google.rpc.ResourceInfo.
+   * NOT_FOUND: the workflow of the instance has no such step. With google.rpc.ResourceInfo.
    * </pre>
    *
    * <code>ERROR_REASON_STEP_NOT_FOUND = 6;</code>
@@ -80,7 +80,7 @@ public enum ErrorReason
   ERROR_REASON_STEP_NOT_FOUND(6),
   /**
    * <pre>
-   * NOT_FOUND: no timer has this reference: it never existed, has fired or was cancelled. With
+   * NOT_FOUND: no timer has this reference. It never existed, has fired or was cancelled. With
    * google.rpc.ResourceInfo.
    * </pre>
    *
@@ -89,8 +89,7 @@ public enum ErrorReason
   ERROR_REASON_TIMER_NOT_FOUND(7),
   /**
    * <pre>
-   * ALREADY_EXISTS: an instance with this id exists and was started by another call. With
-   * google.rpc.ResourceInfo.
+   * ALREADY_EXISTS: another call started an instance with this ID. With google.rpc.ResourceInfo.
    * </pre>
    *
    * <code>ERROR_REASON_INSTANCE_ALREADY_EXISTS = 8;</code>
@@ -98,8 +97,8 @@ public enum ErrorReason
   ERROR_REASON_INSTANCE_ALREADY_EXISTS(8),
   /**
    * <pre>
-   * ALREADY_EXISTS: a live instance of the workflow holds this business key. With
-   * google.rpc.ResourceInfo naming it.
+   * ALREADY_EXISTS: a live instance of the workflow holds this business key.
+   * google.rpc.ResourceInfo names it.
    * </pre>
    *
    * <code>ERROR_REASON_BUSINESS_KEY_IN_USE = 9;</code>
@@ -107,7 +106,7 @@ public enum ErrorReason
   ERROR_REASON_BUSINESS_KEY_IN_USE(9),
   /**
    * <pre>
-   * FAILED_PRECONDITION: the instance has ended, or has FAILED and takes only RetryInstance and
+   * FAILED_PRECONDITION: the instance has ended, or is FAILED and accepts only RetryInstance and
    * CancelInstance. Metadata: `state`.
    * </pre>
    *
@@ -124,8 +123,8 @@ public enum ErrorReason
   ERROR_REASON_INSTANCE_NOT_FAILED(11),
   /**
    * <pre>
-   * FAILED_PRECONDITION: no step waits for the event now, though one may later. Set `buffer` to
-   * leave it in the inbox.
+   * FAILED_PRECONDITION: no step waits for the event now, but one can later. Set `buffer` to keep
+   * it in the inbox.
    * </pre>
    *
    * <code>ERROR_REASON_EVENT_NOT_AWAITED = 12;</code>
@@ -133,9 +132,9 @@ public enum ErrorReason
   ERROR_REASON_EVENT_NOT_AWAITED(12),
   /**
    * <pre>
-   * FAILED_PRECONDITION: no step that the instance can still reach accepts the event, or the step
-   * that was named never does. Metadata: `events` that still are accepted (by that step); beside a
-   * named step, `step_refs` that still accept this one.
+   * FAILED_PRECONDITION: no step that the instance can still reach accepts the event, or the named
+   * step never does. Metadata: `events` that are still accepted (by that step). If a step was
+   * named, also the `step_refs` that still accept this event.
    * </pre>
    *
    * <code>ERROR_REASON_EVENT_NEVER_ACCEPTED = 13;</code>
@@ -152,8 +151,8 @@ public enum ErrorReason
   ERROR_REASON_AMBIGUOUS_EVENT(14),
   /**
    * <pre>
-   * FAILED_PRECONDITION: the step has ended already, or was skipped. Metadata, of a Resume:
-   * `step_refs` that still accept the event.
+   * FAILED_PRECONDITION: the step has ended or was skipped. Metadata of a Resume: `step_refs` that
+   * still accept the event.
    * </pre>
    *
    * <code>ERROR_REASON_STEP_FINISHED = 15;</code>
@@ -161,8 +160,8 @@ public enum ErrorReason
   ERROR_REASON_STEP_FINISHED(15),
   /**
    * <pre>
-   * FAILED_PRECONDITION: the instance's path has left the step behind; it will never begin.
-   * Metadata as with STEP_FINISHED.
+   * FAILED_PRECONDITION: the instance took another path, so the step will never start. Metadata as
+   * for STEP_FINISHED.
    * </pre>
    *
    * <code>ERROR_REASON_STEP_UNREACHABLE = 16;</code>
@@ -170,7 +169,7 @@ public enum ErrorReason
   ERROR_REASON_STEP_UNREACHABLE(16),
   /**
    * <pre>
-   * FAILED_PRECONDITION: ScheduleResume of a step that declares no `timeout`.
+   * FAILED_PRECONDITION: ScheduleResume of a step that does not declare `timeout`.
    * </pre>
    *
    * <code>ERROR_REASON_STEP_HAS_NO_TIMEOUT = 17;</code>
@@ -178,7 +177,7 @@ public enum ErrorReason
   ERROR_REASON_STEP_HAS_NO_TIMEOUT(17),
   /**
    * <pre>
-   * FAILED_PRECONDITION: only timers of kind TIMEOUT can be cancelled by a client.
+   * FAILED_PRECONDITION: clients can only cancel timers of kind TIMEOUT.
    * </pre>
    *
    * <code>ERROR_REASON_TIMER_NOT_CANCELLABLE = 18;</code>
@@ -186,8 +185,8 @@ public enum ErrorReason
   ERROR_REASON_TIMER_NOT_CANCELLABLE(18),
   /**
    * <pre>
-   * FAILED_PRECONDITION: the worker no longer holds the task whose result it reports; another
-   * attempt has it.
+   * FAILED_PRECONDITION: the worker no longer holds the task that it reports a result for. Another
+   * attempt does.
    * </pre>
    *
    * <code>ERROR_REASON_LEASE_LOST = 19;</code>
@@ -195,7 +194,7 @@ public enum ErrorReason
   ERROR_REASON_LEASE_LOST(19),
   /**
    * <pre>
-   * OUT_OF_RANGE: the history no longer holds entries from `after_revision` on. Begin again with a
+   * OUT_OF_RANGE: the history no longer has the entries after `after_revision`. Start again with a
    * snapshot.
    * </pre>
    *
@@ -204,7 +203,7 @@ public enum ErrorReason
   ERROR_REASON_REVISION_COMPACTED(20),
   /**
    * <pre>
-   * OUT_OF_RANGE: `after_revision` is larger than the instance's revision.
+   * OUT_OF_RANGE: `after_revision` is larger than the revision of the instance.
    * </pre>
    *
    * <code>ERROR_REASON_REVISION_IN_FUTURE = 21;</code>
@@ -212,8 +211,8 @@ public enum ErrorReason
   ERROR_REASON_REVISION_IN_FUTURE(21),
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED: more work than the server takes on. Retry after the google.rpc.RetryInfo's
-   * delay.
+   * RESOURCE_EXHAUSTED: the server has too much work. Retry after the delay of
+   * google.rpc.RetryInfo.
    * </pre>
    *
    * <code>ERROR_REASON_OVERLOADED = 22;</code>
@@ -221,7 +220,7 @@ public enum ErrorReason
   ERROR_REASON_OVERLOADED(22),
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED: the payload is over 1 MiB, or would bring the instance's payloads over 3
+   * RESOURCE_EXHAUSTED: the payload exceeds 1 MiB, or the payloads of the instance would exceed 3
    * MiB. Do not retry.
    * </pre>
    *
@@ -230,7 +229,7 @@ public enum ErrorReason
   ERROR_REASON_PAYLOAD_TOO_LARGE(23),
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED: the instance's inbox holds as many events as it may.
+   * RESOURCE_EXHAUSTED: the inbox of the instance is full.
    * </pre>
    *
    * <code>ERROR_REASON_INBOX_FULL = 24;</code>
@@ -238,8 +237,8 @@ public enum ErrorReason
   ERROR_REASON_INBOX_FULL(24),
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED: as many timers as ScheduleResume may arm in one instance (1,000) are pending.
-   * Metadata: `timers_max`. Cancel some, or try again once some have fired.
+   * RESOURCE_EXHAUSTED: the maximum of 1,000 timers of ScheduleResume is pending in the instance.
+   * Metadata: `timers_max`. Cancel some, or retry when some have fired.
    * </pre>
    *
    * <code>ERROR_REASON_TOO_MANY_TIMERS = 28;</code>
@@ -247,8 +246,8 @@ public enum ErrorReason
   ERROR_REASON_TOO_MANY_TIMERS(28),
   /**
    * <pre>
-   * UNAVAILABLE: the database does not answer; nothing was changed. Retry after the
-   * google.rpc.RetryInfo's delay.
+   * UNAVAILABLE: the database cannot be used, and nothing was changed. Retry after the delay of
+   * google.rpc.RetryInfo.
    * </pre>
    *
    * <code>ERROR_REASON_DATABASE_UNAVAILABLE = 25;</code>
@@ -256,8 +255,7 @@ public enum ErrorReason
   ERROR_REASON_DATABASE_UNAVAILABLE(25),
   /**
    * <pre>
-   * UNAVAILABLE: the commit's answer was lost; it may have happened. Retry with the same
-   * request_id, which tells.
+   * UNAVAILABLE: the commit failed and might have been applied. Retry with the same request_id.
    * </pre>
    *
    * <code>ERROR_REASON_COMMIT_UNKNOWN = 26;</code>
@@ -265,7 +263,7 @@ public enum ErrorReason
   ERROR_REASON_COMMIT_UNKNOWN(26),
   /**
    * <pre>
-   * UNAVAILABLE: the server is draining; nothing was changed. Retry, on another connection.
+   * UNAVAILABLE: the server drains, and nothing was changed. Retry on another connection.
    * </pre>
    *
    * <code>ERROR_REASON_SHUTTING_DOWN = 27;</code>
@@ -310,8 +308,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * INVALID_ARGUMENT: one or more fields are malformed. A google.rpc.BadRequest lists every
-   * violation. Do not retry.
+   * INVALID_ARGUMENT: fields are malformed. A google.rpc.BadRequest lists every violation. Do not
+   * retry.
    * </pre>
    *
    * <code>ERROR_REASON_INVALID_FIELD = 1;</code>
@@ -319,7 +317,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_INVALID_FIELD_VALUE = 1;
   /**
    * <pre>
-   * INVALID_ARGUMENT: the request_id was used before with another body. Do not retry.
+   * INVALID_ARGUMENT: the request_id was used with another body. Do not retry.
    * </pre>
    *
    * <code>ERROR_REASON_REQUEST_ID_REUSED = 2;</code>
@@ -327,8 +325,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_REQUEST_ID_REUSED_VALUE = 2;
   /**
    * <pre>
-   * INVALID_ARGUMENT: the workflow's graph breaks a rule. A google.rpc.BadRequest lists every
-   * finding.
+   * INVALID_ARGUMENT: the graph of the workflow breaks a rule. A google.rpc.BadRequest lists every
+   * issue.
    * </pre>
    *
    * <code>ERROR_REASON_WORKFLOW_INVALID = 3;</code>
@@ -336,7 +334,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_WORKFLOW_INVALID_VALUE = 3;
   /**
    * <pre>
-   * NOT_FOUND: no instance has this id. With google.rpc.ResourceInfo.
+   * NOT_FOUND: no instance has this ID. With google.rpc.ResourceInfo.
    * </pre>
    *
    * <code>ERROR_REASON_INSTANCE_NOT_FOUND = 4;</code>
@@ -344,8 +342,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_INSTANCE_NOT_FOUND_VALUE = 4;
   /**
    * <pre>
-   * NOT_FOUND: no workflow has this name, or this version of it; or the instance to be retried ran on
-   * another graph than is stored under its version now. With google.rpc.ResourceInfo.
+   * NOT_FOUND: no workflow has this name or version, or the graph of the instance to retry was
+   * replaced. With google.rpc.ResourceInfo.
    * </pre>
    *
    * <code>ERROR_REASON_WORKFLOW_NOT_FOUND = 5;</code>
@@ -353,7 +351,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_WORKFLOW_NOT_FOUND_VALUE = 5;
   /**
    * <pre>
-   * NOT_FOUND: the instance's workflow has no such step. With google.rpc.ResourceInfo.
+   * NOT_FOUND: the workflow of the instance has no such step. With google.rpc.ResourceInfo.
    * </pre>
    *
    * <code>ERROR_REASON_STEP_NOT_FOUND = 6;</code>
@@ -361,7 +359,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_STEP_NOT_FOUND_VALUE = 6;
   /**
    * <pre>
-   * NOT_FOUND: no timer has this reference: it never existed, has fired or was cancelled. With
+   * NOT_FOUND: no timer has this reference. It never existed, has fired or was cancelled. With
    * google.rpc.ResourceInfo.
    * </pre>
    *
@@ -370,8 +368,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_TIMER_NOT_FOUND_VALUE = 7;
   /**
    * <pre>
-   * ALREADY_EXISTS: an instance with this id exists and was started by another call. With
-   * google.rpc.ResourceInfo.
+   * ALREADY_EXISTS: another call started an instance with this ID. With google.rpc.ResourceInfo.
    * </pre>
    *
    * <code>ERROR_REASON_INSTANCE_ALREADY_EXISTS = 8;</code>
@@ -379,8 +376,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_INSTANCE_ALREADY_EXISTS_VALUE = 8;
   /**
    * <pre>
-   * ALREADY_EXISTS: a live instance of the workflow holds this business key. With
-   * google.rpc.ResourceInfo naming it.
+   * ALREADY_EXISTS: a live instance of the workflow holds this business key.
+   * google.rpc.ResourceInfo names it.
    * </pre>
    *
    * <code>ERROR_REASON_BUSINESS_KEY_IN_USE = 9;</code>
@@ -388,7 +385,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_BUSINESS_KEY_IN_USE_VALUE = 9;
   /**
    * <pre>
-   * FAILED_PRECONDITION: the instance has ended, or has FAILED and takes only RetryInstance and
+   * FAILED_PRECONDITION: the instance has ended, or is FAILED and accepts only RetryInstance and
    * CancelInstance. Metadata: `state`.
    * </pre>
    *
@@ -405,8 +402,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_INSTANCE_NOT_FAILED_VALUE = 11;
   /**
    * <pre>
-   * FAILED_PRECONDITION: no step waits for the event now, though one may later. Set `buffer` to
-   * leave it in the inbox.
+   * FAILED_PRECONDITION: no step waits for the event now, but one can later. Set `buffer` to keep
+   * it in the inbox.
    * </pre>
    *
    * <code>ERROR_REASON_EVENT_NOT_AWAITED = 12;</code>
@@ -414,9 +411,9 @@ public enum ErrorReason
   public static final int ERROR_REASON_EVENT_NOT_AWAITED_VALUE = 12;
   /**
    * <pre>
-   * FAILED_PRECONDITION: no step that the instance can still reach accepts the event, or the step
-   * that was named never does. Metadata: `events` that still are accepted (by that step); beside a
-   * named step, `step_refs` that still accept this one.
+   * FAILED_PRECONDITION: no step that the instance can still reach accepts the event, or the named
+   * step never does. Metadata: `events` that are still accepted (by that step). If a step was
+   * named, also the `step_refs` that still accept this event.
    * </pre>
    *
    * <code>ERROR_REASON_EVENT_NEVER_ACCEPTED = 13;</code>
@@ -433,8 +430,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_AMBIGUOUS_EVENT_VALUE = 14;
   /**
    * <pre>
-   * FAILED_PRECONDITION: the step has ended already, or was skipped. Metadata, of a Resume:
-   * `step_refs` that still accept the event.
+   * FAILED_PRECONDITION: the step has ended or was skipped. Metadata of a Resume: `step_refs` that
+   * still accept the event.
    * </pre>
    *
    * <code>ERROR_REASON_STEP_FINISHED = 15;</code>
@@ -442,8 +439,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_STEP_FINISHED_VALUE = 15;
   /**
    * <pre>
-   * FAILED_PRECONDITION: the instance's path has left the step behind; it will never begin.
-   * Metadata as with STEP_FINISHED.
+   * FAILED_PRECONDITION: the instance took another path, so the step will never start. Metadata as
+   * for STEP_FINISHED.
    * </pre>
    *
    * <code>ERROR_REASON_STEP_UNREACHABLE = 16;</code>
@@ -451,7 +448,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_STEP_UNREACHABLE_VALUE = 16;
   /**
    * <pre>
-   * FAILED_PRECONDITION: ScheduleResume of a step that declares no `timeout`.
+   * FAILED_PRECONDITION: ScheduleResume of a step that does not declare `timeout`.
    * </pre>
    *
    * <code>ERROR_REASON_STEP_HAS_NO_TIMEOUT = 17;</code>
@@ -459,7 +456,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_STEP_HAS_NO_TIMEOUT_VALUE = 17;
   /**
    * <pre>
-   * FAILED_PRECONDITION: only timers of kind TIMEOUT can be cancelled by a client.
+   * FAILED_PRECONDITION: clients can only cancel timers of kind TIMEOUT.
    * </pre>
    *
    * <code>ERROR_REASON_TIMER_NOT_CANCELLABLE = 18;</code>
@@ -467,8 +464,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_TIMER_NOT_CANCELLABLE_VALUE = 18;
   /**
    * <pre>
-   * FAILED_PRECONDITION: the worker no longer holds the task whose result it reports; another
-   * attempt has it.
+   * FAILED_PRECONDITION: the worker no longer holds the task that it reports a result for. Another
+   * attempt does.
    * </pre>
    *
    * <code>ERROR_REASON_LEASE_LOST = 19;</code>
@@ -476,7 +473,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_LEASE_LOST_VALUE = 19;
   /**
    * <pre>
-   * OUT_OF_RANGE: the history no longer holds entries from `after_revision` on. Begin again with a
+   * OUT_OF_RANGE: the history no longer has the entries after `after_revision`. Start again with a
    * snapshot.
    * </pre>
    *
@@ -485,7 +482,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_REVISION_COMPACTED_VALUE = 20;
   /**
    * <pre>
-   * OUT_OF_RANGE: `after_revision` is larger than the instance's revision.
+   * OUT_OF_RANGE: `after_revision` is larger than the revision of the instance.
    * </pre>
    *
    * <code>ERROR_REASON_REVISION_IN_FUTURE = 21;</code>
@@ -493,8 +490,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_REVISION_IN_FUTURE_VALUE = 21;
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED: more work than the server takes on. Retry after the google.rpc.RetryInfo's
-   * delay.
+   * RESOURCE_EXHAUSTED: the server has too much work. Retry after the delay of
+   * google.rpc.RetryInfo.
    * </pre>
    *
    * <code>ERROR_REASON_OVERLOADED = 22;</code>
@@ -502,7 +499,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_OVERLOADED_VALUE = 22;
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED: the payload is over 1 MiB, or would bring the instance's payloads over 3
+   * RESOURCE_EXHAUSTED: the payload exceeds 1 MiB, or the payloads of the instance would exceed 3
    * MiB. Do not retry.
    * </pre>
    *
@@ -511,7 +508,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_PAYLOAD_TOO_LARGE_VALUE = 23;
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED: the instance's inbox holds as many events as it may.
+   * RESOURCE_EXHAUSTED: the inbox of the instance is full.
    * </pre>
    *
    * <code>ERROR_REASON_INBOX_FULL = 24;</code>
@@ -519,8 +516,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_INBOX_FULL_VALUE = 24;
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED: as many timers as ScheduleResume may arm in one instance (1,000) are pending.
-   * Metadata: `timers_max`. Cancel some, or try again once some have fired.
+   * RESOURCE_EXHAUSTED: the maximum of 1,000 timers of ScheduleResume is pending in the instance.
+   * Metadata: `timers_max`. Cancel some, or retry when some have fired.
    * </pre>
    *
    * <code>ERROR_REASON_TOO_MANY_TIMERS = 28;</code>
@@ -528,8 +525,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_TOO_MANY_TIMERS_VALUE = 28;
   /**
    * <pre>
-   * UNAVAILABLE: the database does not answer; nothing was changed. Retry after the
-   * google.rpc.RetryInfo's delay.
+   * UNAVAILABLE: the database cannot be used, and nothing was changed. Retry after the delay of
+   * google.rpc.RetryInfo.
    * </pre>
    *
    * <code>ERROR_REASON_DATABASE_UNAVAILABLE = 25;</code>
@@ -537,8 +534,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_DATABASE_UNAVAILABLE_VALUE = 25;
   /**
    * <pre>
-   * UNAVAILABLE: the commit's answer was lost; it may have happened. Retry with the same
-   * request_id, which tells.
+   * UNAVAILABLE: the commit failed and might have been applied. Retry with the same request_id.
    * </pre>
    *
    * <code>ERROR_REASON_COMMIT_UNKNOWN = 26;</code>
@@ -546,7 +542,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_COMMIT_UNKNOWN_VALUE = 26;
   /**
    * <pre>
-   * UNAVAILABLE: the server is draining; nothing was changed. Retry, on another connection.
+   * UNAVAILABLE: the server drains, and nothing was changed. Retry on another connection.
    * </pre>
    *
    * <code>ERROR_REASON_SHUTTING_DOWN = 27;</code>
