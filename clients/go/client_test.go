@@ -3,30 +3,32 @@ package perdure_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
 	"perdure.dev/go/perdure"
 	perdurev1 "perdure.dev/go/perdure/v1"
 )
 
-func TestACallIsSentAgainWithTheSameRequestID(t *testing.T) {
-	server := &scripted{start: func(number int) error {
+func TestRetryUsesTheSameRequestID(t *testing.T) {
+	server := &stubServer{start: func(number int) error {
 		switch number {
 		case 1:
 			return status.Error(codes.Unavailable, "the connection broke")
 		case 2:
-			return refusal(codes.Unavailable, perdure.ErrOutcomeUnknown)
+			return rejection(codes.Unavailable, perdure.ErrCommitUnknown)
 		case 3:
-			return refusal(codes.ResourceExhausted, perdure.ErrOverloaded, retryAfter(time.Millisecond))
+			return rejection(codes.ResourceExhausted, perdure.ErrOverloaded, retryAfter(time.Millisecond))
 		default:
 			return nil
 		}
 	}}
-	started, err := serve(t, server, perdure.Options{CallRetryPolicy: quick}).StartInstance(t.Context(), "order", nil, nil)
+	started, err := serve(t, server, perdure.Options{Retry: fastRetry}).StartInstance(t.Context(), "order", nil, nil)
 	if err != nil || started.InstanceID != "i1" || !started.Created {
 		t.Fatal(started, err)
 	}
@@ -41,8 +43,8 @@ func TestACallIsSentAgainWithTheSameRequestID(t *testing.T) {
 	}
 }
 
-func TestTwoCallsHaveTwoRequestIDs(t *testing.T) {
-	server := &scripted{start: func(int) error { return nil }}
+func TestEachCallHasItsOwnRequestID(t *testing.T) {
+	server := &stubServer{start: func(int) error { return nil }}
 	client := serve(t, server, perdure.Options{})
 	for range 2 {
 		if _, err := client.StartInstance(t.Context(), "order", nil, nil); err != nil {
@@ -54,24 +56,24 @@ func TestTwoCallsHaveTwoRequestIDs(t *testing.T) {
 	}
 }
 
-func TestARefusalForGoodIsNotSentAgain(t *testing.T) {
-	for name, refused := range map[string]error{
-		"a wrong field":              refusal(codes.InvalidArgument, perdure.ErrInvalidField),
-		"a payload too large":        refusal(codes.ResourceExhausted, perdure.ErrPayloadTooLarge),
+func TestPermanentRejectionIsNotRetried(t *testing.T) {
+	for name, rejected := range map[string]error{
+		"an invalid field":           rejection(codes.InvalidArgument, perdure.ErrInvalidField),
+		"a large payload":            rejection(codes.ResourceExhausted, perdure.ErrPayloadTooLarge),
 		"gRPC's own size limit":      status.Error(codes.ResourceExhausted, "message larger than max"),
-		"a reason of a newer server": refusal(codes.FailedPrecondition, "SOMETHING_NEW"),
+		"a reason of a newer server": rejection(codes.FailedPrecondition, "SOMETHING_NEW"),
 	} {
-		server := &scripted{start: func(int) error { return refused }}
-		_, err := serve(t, server, perdure.Options{CallRetryPolicy: quick}).StartInstance(t.Context(), "order", nil, nil)
-		if status.Code(err) != status.Code(refused) || len(server.sent()) != 1 {
+		server := &stubServer{start: func(int) error { return rejected }}
+		_, err := serve(t, server, perdure.Options{Retry: fastRetry}).StartInstance(t.Context(), "order", nil, nil)
+		if status.Code(err) != status.Code(rejected) || len(server.sent()) != 1 {
 			t.Errorf("%s: %v, sent %d times", name, err, len(server.sent()))
 		}
 	}
 }
 
-func TestTheDeadlineBoundsTheRetriesAndTheLastErrorIsTold(t *testing.T) {
-	server := &scripted{start: func(int) error { return refusal(codes.Unavailable, perdure.ErrShuttingDown) }}
-	client := serve(t, server, perdure.Options{CallRetryPolicy: quick, Timeout: 500 * time.Millisecond})
+func TestDeadlineLimitsRetriesAndKeepsTheLastError(t *testing.T) {
+	server := &stubServer{start: func(int) error { return rejection(codes.Unavailable, perdure.ErrShuttingDown) }}
+	client := serve(t, server, perdure.Options{Retry: fastRetry, Timeout: 500 * time.Millisecond})
 	_, err := client.StartInstance(t.Context(), "order", nil, &perdure.StartOptions{RequestID: "mine"})
 	var failure *perdure.Error
 	if !errors.As(err, &failure) || failure.RequestID != "mine" || len(server.sent()) < 2 {
@@ -82,11 +84,11 @@ func TestTheDeadlineBoundsTheRetriesAndTheLastErrorIsTold(t *testing.T) {
 	}
 }
 
-func TestACallCancelledInAPauseSaysSo(t *testing.T) {
+func TestCancelDuringBackoffReturnsCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	server := &scripted{start: func(int) error {
+	server := &stubServer{start: func(int) error {
 		cancel()
-		return refusal(codes.Unavailable, perdure.ErrShuttingDown)
+		return rejection(codes.Unavailable, perdure.ErrShuttingDown)
 	}}
 	_, err := serve(t, server, perdure.Options{}).StartInstance(ctx, "order", nil, nil)
 	if !errors.Is(err, context.Canceled) || status.Code(err) != codes.Canceled || len(server.sent()) != 1 {
@@ -94,8 +96,8 @@ func TestACallCancelledInAPauseSaysSo(t *testing.T) {
 	}
 }
 
-func TestAClosedClientFailsAtOnce(t *testing.T) {
-	client := serve(t, &scripted{}, perdure.Options{})
+func TestClosedClientFailsImmediately(t *testing.T) {
+	client := serve(t, &stubServer{}, perdure.Options{})
 	if err := errors.Join(client.Close(), client.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -104,13 +106,13 @@ func TestAClosedClientFailsAtOnce(t *testing.T) {
 	}
 }
 
-func TestAListGoesFromPageToPageAndStopsWhereItsReaderDoes(t *testing.T) {
+func TestListRequestsPagesUntilTheReaderStops(t *testing.T) {
 	var tokens []string
-	server := &scripted{list: func(request *perdurev1.ListInstancesRequest) *perdurev1.ListInstancesResponse {
+	server := &stubServer{list: func(request *perdurev1.ListInstancesRequest) *perdurev1.ListInstancesResponse {
 		tokens = append(tokens, request.GetPageToken())
 		next := map[string]string{"": "second", "second": "third"}[request.GetPageToken()]
 		return &perdurev1.ListInstancesResponse{
-			Instances:     []*perdurev1.InstanceSummary{{InstanceId: "of page " + request.GetPageToken()}},
+			Instances:     []*perdurev1.InstanceSummary{{InstanceId: "on page " + request.GetPageToken()}},
 			NextPageToken: next,
 		}
 	}}
@@ -129,8 +131,8 @@ func TestAListGoesFromPageToPageAndStopsWhereItsReaderDoes(t *testing.T) {
 	}
 }
 
-func TestAStateOfANewerServerIsUnknown(t *testing.T) {
-	server := &scripted{list: func(*perdurev1.ListInstancesRequest) *perdurev1.ListInstancesResponse {
+func TestStateOfANewerServerIsUnknown(t *testing.T) {
+	server := &stubServer{list: func(*perdurev1.ListInstancesRequest) *perdurev1.ListInstancesResponse {
 		return &perdurev1.ListInstancesResponse{Instances: []*perdurev1.InstanceSummary{{State: 77}}}
 	}}
 	for instance, err := range serve(t, server, perdure.Options{}).ListInstances(t.Context(), nil) {
@@ -140,20 +142,33 @@ func TestAStateOfANewerServerIsUnknown(t *testing.T) {
 	}
 }
 
-func TestATextThatIsNotUTF8IsNamed(t *testing.T) {
-	client := serve(t, &scripted{}, perdure.Options{})
-	_, err := client.StartInstance(t.Context(), "order", perdure.JSON("{\"a\": \"\xff\"}"), &perdure.StartOptions{
-		Labels: map[string]string{"a": "\xfe"},
-	})
-	var failure *perdure.Error
-	if !errors.As(err, &failure) || failure.Reason != perdure.ErrInvalidField {
-		t.Fatal(err)
+func TestHealthCheckReturnsTheServersStatus(t *testing.T) {
+	newer := grpc_health_v1.HealthCheckResponse_ServingStatus(77)
+	for service, want := range map[string]struct {
+		status grpc_health_v1.HealthCheckResponse_ServingStatus
+		health perdure.Health
+	}{
+		"":         {grpc_health_v1.HealthCheckResponse_NOT_SERVING, perdure.HealthNotServing},
+		"liveness": {grpc_health_v1.HealthCheckResponse_SERVING, perdure.HealthServing},
+		"unset":    {grpc_health_v1.HealthCheckResponse_UNKNOWN, perdure.HealthUnknown},
+		"newer":    {newer, perdure.HealthUnknown},
+	} {
+		server := &stubServer{check: func(string) (grpc_health_v1.HealthCheckResponse_ServingStatus, error) {
+			return want.status, nil
+		}}
+		health, err := serve(t, server, perdure.Options{}).CheckHealth(t.Context(), service)
+		if err != nil || health != want.health || !slices.Equal(server.checked(), []string{service}) {
+			t.Errorf("%s: %s %v, asked for %q", service, health, err, server.checked())
+		}
 	}
-	fields := map[string]bool{}
-	for _, violation := range failure.Violations {
-		fields[violation.Field] = true
-	}
-	if !fields["context.json"] || !fields["opts.labels"] || len(fields) != 2 {
-		t.Error(failure.Violations)
+}
+
+func TestHealthCheckIsNotRetried(t *testing.T) {
+	server := &stubServer{check: func(string) (grpc_health_v1.HealthCheckResponse_ServingStatus, error) {
+		return 0, status.Error(codes.Unavailable, "starting")
+	}}
+	health, err := serve(t, server, perdure.Options{Retry: fastRetry}).CheckHealth(t.Context(), "")
+	if health != "" || status.Code(err) != codes.Unavailable || len(server.checked()) != 1 {
+		t.Error(health, err, len(server.checked()))
 	}
 }

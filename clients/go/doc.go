@@ -1,5 +1,4 @@
-// Package perdure is the Go client of perdure: durable workflow instances that are started, resumed by events and
-// resumed by time.
+// Package perdure is the Go client for perdure, a server for durable workflow instances.
 //
 //	client, err := perdure.New("127.0.0.1:7420", nil)
 //	...
@@ -7,16 +6,16 @@
 //	...
 //	_, err = client.Resume(ctx, started.InstanceID, "reserved", nil, &perdure.ResumeOptions{Buffer: true})
 //
-// A [Client] is safe for any number of goroutines. Every call takes a context first, whose deadline bounds the call
-// with all its retries; without one, [Options].Timeout does. Options come last and may be nil.
+// A [Client] is safe for concurrent use. The first argument of every method is a context. Its deadline limits the call,
+// including retries. A context without a deadline gets [Options].Timeout. Options are the last argument and can be nil.
 //
-// Mutating calls carry a request id (yours, or a random one), so the server carries each out once however often it is
-// sent. That is why the client sends a call again by itself when the server cannot be reached, restarts, does not know
-// the outcome or is overloaded.
+// Every call that writes carries a request ID, either yours or a random one. The server executes a request ID once, so the
+// client retries calls automatically if the server cannot be reached, is shutting down, is overloaded, or cannot tell
+// whether the write was committed.
 //
-// Refusals are [*Error], matched by reason with errors.Is:
+// Methods return errors of type [*Error]. Match the reason with errors.Is:
 //
 //	if errors.Is(err, perdure.ErrEventNotAwaited) { ... }
 //
-// The generated messages and stubs are in perdure.dev/go/perdure/v1, for what this package leaves out.
+// The generated messages and stubs are in perdure.dev/go/perdure/v1.
 package perdure

@@ -29,7 +29,7 @@ func packed(t *testing.T, message proto.Message) *anypb.Any {
 	return detail
 }
 
-func TestEveryReasonOfTheAPIHasItsName(t *testing.T) {
+func TestEveryReasonHasAConstant(t *testing.T) {
 	named := []Reason{
 		"UNSPECIFIED", // never sent
 		ErrInvalidField, ErrRequestIDReused, ErrWorkflowInvalid, ErrInstanceNotFound, ErrWorkflowNotFound,
@@ -37,26 +37,28 @@ func TestEveryReasonOfTheAPIHasItsName(t *testing.T) {
 		ErrInstanceNotFailed, ErrEventNotAwaited, ErrEventNeverAccepted, ErrAmbiguousEvent, ErrStepFinished,
 		ErrStepUnreachable, ErrStepHasNoTimeout, ErrTimerNotCancellable, ErrLeaseLost, ErrRevisionCompacted,
 		ErrRevisionInFuture, ErrOverloaded, ErrPayloadTooLarge, ErrInboxFull, ErrTooManyTimers,
-		ErrDatabaseUnavailable, ErrOutcomeUnknown, ErrShuttingDown,
+		ErrDatabaseUnavailable, ErrCommitUnknown, ErrShuttingDown,
 		ErrBackupNotConfigured, ErrBackupAlreadyExists, ErrBackupFailed,
 	}
 	for _, name := range perdurev1.ErrorReason_name {
 		if reason := Reason(strings.TrimPrefix(name, "ERROR_REASON_")); !slices.Contains(named, reason) {
-			t.Errorf("%s has no name in this package", reason)
+			t.Errorf("%s has no constant in this package", reason)
 		}
 	}
 	if len(named) != len(perdurev1.ErrorReason_name) {
-		t.Error("a name here is no reason of the API")
+		t.Error("a constant is not a reason of the API")
 	}
 }
 
-func TestAnErrorTellsAllThatTheServerDid(t *testing.T) {
+func TestErrorHasEverythingThatTheServerSent(t *testing.T) {
 	err := errorOf(t.Context(), status.FromProto(&statuspb.Status{
 		Code:    int32(codes.FailedPrecondition),
 		Message: "several steps wait for 'answered'",
 		Details: []*anypb.Any{
 			packed(t, &errdetails.ErrorInfo{
-				Reason: "AMBIGUOUS_EVENT", Domain: "perdure", Metadata: map[string]string{"steps": "left, right"},
+				Reason: "AMBIGUOUS_EVENT", Domain: "perdure", Metadata: map[string]string{
+					"steps": "left, right", "detail": "two branches wait", "hint": "set step_ref",
+				},
 			}),
 			packed(t, &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
 				{Field: "event", Description: "is ambiguous"},
@@ -69,7 +71,7 @@ func TestAnErrorTellsAllThatTheServerDid(t *testing.T) {
 	wrapped := fmt.Errorf("while shipping: %w", err)
 
 	if !errors.Is(wrapped, ErrAmbiguousEvent) || errors.Is(wrapped, ErrEventNotAwaited) {
-		t.Error("errors.Is does not tell the reason")
+		t.Error("errors.Is does not match the reason")
 	}
 	if ReasonOf(wrapped) != ErrAmbiguousEvent || status.Code(wrapped) != codes.FailedPrecondition {
 		t.Error(ReasonOf(wrapped), status.Code(wrapped))
@@ -80,12 +82,17 @@ func TestAnErrorTellsAllThatTheServerDid(t *testing.T) {
 	if err.RetryAfter != time.Second || err.RequestID != "r1" || err.Retryable() {
 		t.Error(err.RetryAfter, err.RequestID, err.Retryable())
 	}
-	if text := err.Error(); text != "perdure: several steps wait for 'answered'; event: is ambiguous" {
+	if err.Detail != "two branches wait" || err.Hint != "set step_ref" {
+		t.Error(err.Detail, err.Hint)
+	}
+	want := "perdure: several steps wait for 'answered' (AMBIGUOUS_EVENT); event: is ambiguous; " +
+		"detail: two branches wait; hint: set step_ref"
+	if text := err.Error(); text != want {
 		t.Error(text)
 	}
 }
 
-func TestAnotherDomainsReasonIsNotOurs(t *testing.T) {
+func TestReasonOfAnotherDomainIsIgnored(t *testing.T) {
 	err := errorOf(t.Context(), status.FromProto(&statuspb.Status{
 		Code:    int32(codes.ResourceExhausted),
 		Details: []*anypb.Any{packed(t, &errdetails.ErrorInfo{Reason: "OVERLOADED", Domain: "proxy.example"})},
@@ -95,30 +102,45 @@ func TestAnotherDomainsReasonIsNotOurs(t *testing.T) {
 	}
 }
 
-func TestDetailsThatWereCutLeaveTheStatus(t *testing.T) {
+func TestTruncatedDetailsLeaveCodeAndMessage(t *testing.T) {
 	whole := packed(t, &errdetails.ErrorInfo{Reason: "OVERLOADED", Domain: "perdure"})
 	whole.Value = whole.Value[:5]
 	err := errorOf(t.Context(), status.FromProto(&statuspb.Status{
 		Code: int32(codes.NotFound), Message: "gone", Details: []*anypb.Any{whole},
 	}).Err(), "")
-	if err.Status != codes.NotFound || err.Message != "gone" || err.Reason != "" {
+	if err.Code != codes.NotFound || err.Message != "gone" || err.Reason != "" {
 		t.Error(err)
 	}
 }
 
-func TestTheEndOfTheContextCanBeAskedFor(t *testing.T) {
+func TestErrorUnwrapsToTheContextsError(t *testing.T) {
 	late := errorOf(t.Context(), status.Error(codes.DeadlineExceeded, "late"), "")
 	if !errors.Is(late, context.DeadlineExceeded) || late.Retryable() {
 		t.Error(late)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	brokenOff := errorOf(ctx, status.Error(codes.Canceled, "by a proxy"), "")
-	if !brokenOff.Retryable() || errors.Is(brokenOff, context.Canceled) {
-		t.Error("a call that a proxy broke off is worth another one")
+	cancelledByProxy := errorOf(ctx, status.Error(codes.Canceled, "by a proxy"), "")
+	if !cancelledByProxy.Retryable() || errors.Is(cancelledByProxy, context.Canceled) {
+		t.Error("a call that a proxy cancelled must be retryable")
 	}
 	cancel()
-	mine := errorOf(ctx, status.Error(codes.Canceled, "by its caller"), "")
-	if mine.Retryable() || !errors.Is(mine, context.Canceled) {
-		t.Error("a call that its caller broke off is not")
+	cancelledByCaller := errorOf(ctx, status.Error(codes.Canceled, "by its caller"), "")
+	if cancelledByCaller.Retryable() || !errors.Is(cancelledByCaller, context.Canceled) {
+		t.Error("a call that its caller cancelled must not be retryable")
+	}
+}
+
+func TestViolationsReplaceTheirNumberInTheMessage(t *testing.T) {
+	err := &Error{
+		Message: "event: must not be empty (and 1 more)",
+		Reason:  ErrInvalidField,
+		Violations: []FieldViolation{
+			{Field: "event", Description: "must not be empty"},
+			{Field: "instance_id", Description: "must be at most 128 characters"},
+		},
+	}
+	want := "perdure: event: must not be empty (INVALID_FIELD); instance_id: must be at most 128 characters"
+	if text := err.Error(); text != want {
+		t.Error(text)
 	}
 }

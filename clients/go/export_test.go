@@ -1,4 +1,4 @@
 package perdure
 
-// WatchCounts gives the number of watches on each open watch connection, to tests.
+// WatchCounts returns the number of watches on each open watch connection. It exists for tests.
 func (c *Client) WatchCounts() []int { return c.watches.counts() }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes the Go stubs of proto/perdure/v1: clients/go/generate.sh [OUT_DIR], by default into this module's v1/.
-# The plugins' versions are pinned by tools/go.mod; buf comes from `make tools`. Nothing is fetched that is cached.
+# Writes the Go stubs for proto/perdure/v1: clients/go/generate.sh [OUT_DIR]. The default is this module's v1/.
+# tools/go.mod pins the plugins, and `make tools` installs buf. Only modules that are not in Go's cache are downloaded.
 set -euo pipefail
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -11,7 +11,7 @@ out="$(cd "${1:-$here}" && pwd)"
 go_plugin="$(go -C "$here/tools" tool -n protoc-gen-go)"
 grpc_plugin="$(go -C "$here/tools" tool -n protoc-gen-go-grpc)"
 
-# `module=` cuts the module's path off go_package, which leaves v1/.
+# `module=` removes the module's path from go_package, which leaves v1/.
 rm -f "$out"/v1/*.pb.go
 LC_ALL=C "$root/.venv-tools/bin/buf" generate "$root/proto" --output "$out" --template "{
   \"version\": \"v2\",

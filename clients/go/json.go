@@ -10,16 +10,14 @@ import (
 	perdurev1 "perdure.dev/go/perdure/v1"
 )
 
-// Payloads: Go's values as JSON text and back.
-
-// JSON is one JSON value as text, byte for byte as it was sent. The empty JSON is no value.
+// JSON is the text of one JSON value, byte for byte as it was sent. The empty JSON means that there is no value.
 //
-// Everywhere a context or a payload is given, a JSON (or a json.RawMessage) is sent as it stands; any other value is
-// encoded by encoding/json.
+// A context or a payload that is a JSON or a json.RawMessage is sent unchanged. Any other value is encoded with
+// encoding/json.
 type JSON string
 
-// Decode stores the value in what target points to, as json.Unmarshal does, with one difference: a number that goes
-// into an `any` becomes a json.Number, so that 64-bit integers stay exact. No value decodes like null.
+// Decode stores the value in the variable that target points to. It works like json.Unmarshal, except that a number in an
+// any becomes a json.Number, so that 64-bit integers stay exact. An empty JSON decodes like null.
 func (j JSON) Decode(target any) error {
 	text := string(j)
 	if text == "" {
@@ -30,7 +28,7 @@ func (j JSON) Decode(target any) error {
 	return decoder.Decode(target)
 }
 
-// MarshalJSON lets a JSON be part of a larger value.
+// MarshalJSON returns the text, so that a JSON can be part of a larger value. An empty JSON becomes null.
 func (j JSON) MarshalJSON() ([]byte, error) {
 	if j == "" {
 		return []byte("null"), nil
@@ -42,7 +40,7 @@ func jsonOf(payload *perdurev1.Payload) JSON {
 	return JSON(payload.GetJson())
 }
 
-// payloadOf encodes a caller's value; nil for none. What JSON cannot say is refused before anything is sent.
+// payloadOf encodes a caller's value. It returns nil for nil, and ErrInvalidField for a value that JSON cannot represent.
 func payloadOf(field string, value any) (*perdurev1.Payload, error) {
 	switch value := value.(type) {
 	case nil:
@@ -59,14 +57,14 @@ func payloadOf(field string, value any) (*perdurev1.Payload, error) {
 		return nil, invalidField(field, err.Error())
 	}
 	text := strings.TrimSuffix(buffer.String(), "\n")
-	// encoding/json replaces bytes that are no UTF-8 by this escape without a word; the real U+FFFD is written plainly.
+	// encoding/json silently replaces invalid UTF-8 by this escape. It writes a real U+FFFD without an escape.
 	if strings.Contains(text, `\ufffd`) && hasBadString(reflect.ValueOf(value)) {
-		return nil, invalidField(field, "a string in it is not UTF-8")
+		return nil, invalidField(field, "contains a string that is not valid UTF-8")
 	}
 	return jsonPayload(text), nil
 }
 
-// contextOf is payloadOf for a context, which is an object: an empty one where the value is a nil map or pointer.
+// contextOf is payloadOf for a context, which must be an object: a nil map or pointer becomes an empty one.
 func contextOf(value any) (*perdurev1.Payload, error) {
 	payload, err := payloadOf("context", value)
 	switch value.(type) {
@@ -79,7 +77,7 @@ func contextOf(value any) (*perdurev1.Payload, error) {
 	return payload, err
 }
 
-// textPayload takes a caller's text unchanged. An empty text means no value.
+// textPayload sends a caller's text unchanged. An empty text means that there is no value.
 func textPayload(text string) *perdurev1.Payload {
 	if text == "" {
 		return nil
@@ -91,8 +89,8 @@ func jsonPayload(text string) *perdurev1.Payload {
 	return &perdurev1.Payload{Body: &perdurev1.Payload_Json{Json: text}}
 }
 
-// hasBadString tells whether a string that encoding/json can reach is not UTF-8. The value has been encoded already,
-// so it holds no cycle.
+// hasBadString reports whether encoding/json reaches a string that is not UTF-8. The value has been encoded already, so it
+// does not contain a cycle.
 func hasBadString(value reflect.Value) bool {
 	switch value.Kind() {
 	case reflect.String:

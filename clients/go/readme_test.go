@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,36 +15,35 @@ import (
 	"perdure.dev/go/perdure"
 )
 
-// The README's snippets, compiled. Each stands here word for word; the test below compares them.
+// The snippets of README.md, word for word, so that the compiler checks them. The complete program is samples/hello.
 
-func firstUse(ctx context.Context) error {
-	client, err := perdure.New("127.0.0.1:7420", nil)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-
+func startInstance(ctx context.Context, client *perdure.Client) error {
 	order := map[string]any{"items": []int{1, 2}}
-	started, err := client.StartInstance(ctx, "order", order, &perdure.StartOptions{BusinessKey: "order-17"})
+	started, err := client.StartInstance(ctx, "order", order, &perdure.StartOptions{
+		BusinessKey: "order-17",
+		Labels:      map[string]string{"region": "eu"},
+	})
 	if err != nil {
 		return err
 	}
+	return resume(ctx, client, started)
+}
+
+func resume(ctx context.Context, client *perdure.Client, started *perdure.StartedInstance) error {
 	shelf := map[string]any{"shelf": "B4"}
-	early := &perdure.ResumeOptions{Buffer: true} // the order may not wait for it yet
+	early := &perdure.ResumeOptions{Buffer: true}
 	if _, err := client.Resume(ctx, started.InstanceID, "reserved", shelf, early); err != nil {
 		return err
 	}
-	if _, err := client.ScheduleResume(ctx, started.InstanceID, "approval", time.Minute, nil); err != nil {
-		return err
-	}
-	instance, err := client.WaitForEnd(ctx, started.InstanceID)
+	timer, err := client.ScheduleResume(ctx, started.InstanceID, "approval", time.Minute, nil)
 	if err != nil {
 		return err
 	}
-	return payloads(instance)
+	_, err = client.CancelTimer(ctx, timer.Reference, nil)
+	return err
 }
 
-func lists(ctx context.Context, client *perdure.Client) error {
+func listInstances(ctx context.Context, client *perdure.Client) error {
 	waiting := &perdure.ListInstancesOptions{States: []perdure.InstanceState{perdure.StateWaiting}}
 	for instance, err := range client.ListInstances(ctx, waiting) {
 		if err != nil {
@@ -53,7 +54,7 @@ func lists(ctx context.Context, client *perdure.Client) error {
 	return nil
 }
 
-func payloads(instance *perdure.Instance) error {
+func readPayload(instance *perdure.Instance) error {
 	var shipped struct {
 		Parcel string `json:"parcel"`
 		Number int64  `json:"number"`
@@ -64,7 +65,7 @@ func payloads(instance *perdure.Instance) error {
 	return nil
 }
 
-func following(ctx context.Context, client *perdure.Client, instanceID string) error {
+func watchInstance(ctx context.Context, client *perdure.Client, instanceID string) error {
 	for event, err := range client.WatchInstance(ctx, instanceID, nil) {
 		if err != nil {
 			return err
@@ -81,20 +82,46 @@ func following(ctx context.Context, client *perdure.Client, instanceID string) e
 	return nil
 }
 
-func failing(ctx context.Context, client *perdure.Client, instanceID string) error {
+func watchOptions() *perdure.WatchOptions {
+	options := &perdure.WatchOptions{
+		AfterRevision:    new(int64(7)),
+		ReconnectTimeout: time.Hour,
+		OnDisconnect:     func(err error) { log.Println("disconnected:", err) },
+		OnReconnect:      func() { log.Println("reconnected") },
+	}
+	return options
+}
+
+func handleErrors(ctx context.Context, client *perdure.Client, instanceID string) error {
 	_, err := client.Resume(ctx, instanceID, "approved", nil, nil)
-	var refused *perdure.Error
+	var failure *perdure.Error
 	switch {
 	case errors.Is(err, perdure.ErrEventNotAwaited):
 		_, err = client.Resume(ctx, instanceID, "approved", nil, &perdure.ResumeOptions{Buffer: true})
-	case errors.Is(err, perdure.ErrAmbiguousEvent) && errors.As(err, &refused):
-		first := &perdure.ResumeOptions{StepRef: refused.StepRefs()[0]}
+	case errors.Is(err, perdure.ErrAmbiguousEvent) && errors.As(err, &failure):
+		first := &perdure.ResumeOptions{StepRef: failure.StepRefs()[0]}
 		_, err = client.Resume(ctx, instanceID, "approved", nil, first)
 	}
 	return err
 }
 
-func secured() error {
+func configureRetries() (*perdure.Client, error) {
+	client, err := perdure.New("127.0.0.1:7420", &perdure.Options{
+		Timeout: 10 * time.Second,
+		Retry:   perdure.CallRetryPolicy{InitialBackoff: 50 * time.Millisecond, MaxAttempts: 5},
+	})
+	return client, err
+}
+
+func checkHealth(ctx context.Context, client *perdure.Client) error {
+	health, err := client.CheckHealth(ctx, "")
+	if err == nil && health == perdure.HealthServing {
+		fmt.Println("ready")
+	}
+	return err
+}
+
+func useTLS() error {
 	config, err := perdure.LoadTLS(perdure.TLSFiles{CA: "ca.pem", Cert: "client.pem", Key: "client.key"})
 	if err != nil {
 		return err
@@ -109,27 +136,35 @@ func secured() error {
 	return client.Close()
 }
 
-var _ = []any{firstUse, lists, payloads, following, failing, secured}
+var _ = []any{
+	startInstance, listInstances, readPayload, watchInstance, watchOptions, handleErrors, configureRetries, checkHealth,
+	useTLS,
+}
 
-func TestTheREADMEsSnippetsCompile(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
+func TestREADMESnippetsCompile(t *testing.T) {
+	snippets := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(read(t, "README.md"), -1)
+	if len(snippets) < 10 {
+		t.Fatal("README.md does not contain the snippets")
 	}
-	here, err := os.ReadFile("readme_test.go")
-	if err != nil {
-		t.Fatal(err)
+	var compiled []string
+	for _, path := range []string{"readme_test.go", "samples/hello/main.go"} {
+		compiled = append(compiled, unindented(read(t, path)))
 	}
-	snippets := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
-	if len(snippets) < 6 {
-		t.Fatal("found no snippets")
-	}
-	compiled := unindented(string(here))
 	for _, snippet := range snippets {
-		if !strings.Contains(compiled, unindented(snippet[1])) {
-			t.Errorf("not compiled here:\n%s", snippet[1])
+		isIn := func(source string) bool { return strings.Contains(source, unindented(snippet[1])) }
+		if !slices.ContainsFunc(compiled, isIn) {
+			t.Errorf("not compiled here or in samples/hello:\n%s", snippet[1])
 		}
 	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func unindented(text string) string {

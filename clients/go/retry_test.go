@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-var lost = &Error{Status: codes.Unavailable}
+var lost = &Error{Code: codes.Unavailable}
 
 func pausesOf(attempts *attempts, failure *Error, count int) []time.Duration {
 	var pauses []time.Duration
@@ -19,28 +19,28 @@ func pausesOf(attempts *attempts, failure *Error, count int) []time.Duration {
 			break
 		}
 		pauses = append(pauses, pause)
-		time.Sleep(pause) // the test's own clock: no time passes
+		time.Sleep(pause) // the clock of synctest: no real time passes
 	}
 	return pauses
 }
 
-func attemptsWith(retries CallRetryPolicy, timeout time.Duration, chance float64) *attempts {
-	made := newAttempts(retries.withDefaults(), time.Now().Add(timeout))
-	made.chance = func() float64 { return chance }
+func attemptsWith(policy CallRetryPolicy, timeout time.Duration, random float64) *attempts {
+	made := newAttempts(policy.withDefaults(), time.Now().Add(timeout))
+	made.rng = func() float64 { return random }
 	return made
 }
 
-func TestPausesDoubleUpToTheLongest(t *testing.T) {
+func TestBackoffDoublesUpToTheMaximum(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		retries := CallRetryPolicy{InitialBackoff: time.Second, MaxBackoff: 5 * time.Second}
-		pauses := pausesOf(attemptsWith(retries, time.Hour, 0), lost, 5)
+		policy := CallRetryPolicy{InitialBackoff: time.Second, MaxBackoff: 5 * time.Second}
+		pauses := pausesOf(attemptsWith(policy, time.Hour, 0), lost, 5)
 		if !slices.Equal(pauses, []time.Duration{1e9, 2e9, 4e9, 5e9, 5e9}) {
 			t.Error(pauses)
 		}
 	})
 }
 
-func TestChanceShortensAPauseByUpToAHalf(t *testing.T) {
+func TestJitterSubtractsUpToHalfOfTheBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pauses := pausesOf(attemptsWith(CallRetryPolicy{InitialBackoff: time.Second}, time.Hour, 1), lost, 1)
 		if !slices.Equal(pauses, []time.Duration{500 * time.Millisecond}) {
@@ -49,7 +49,7 @@ func TestChanceShortensAPauseByUpToAHalf(t *testing.T) {
 	})
 }
 
-func TestAFailureOfDaysKeepsTheLongestPause(t *testing.T) {
+func TestBackoffStaysAtTheMaximumForDays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pauses := pausesOf(attemptsWith(CallRetryPolicy{}, 10*24*time.Hour, 0), lost, 100_000)
 		if last := pauses[len(pauses)-1]; last != 5*time.Second {
@@ -58,17 +58,17 @@ func TestAFailureOfDaysKeepsTheLongestPause(t *testing.T) {
 	})
 }
 
-func TestTheServersPauseCountsWhereItIsLonger(t *testing.T) {
+func TestLongerRetryAfterReplacesTheBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		asked := &Error{Status: codes.ResourceExhausted, Reason: ErrOverloaded, RetryAfter: time.Second}
-		pauses := pausesOf(attemptsWith(CallRetryPolicy{}, time.Hour, 0), asked, 6)
+		overloaded := &Error{Code: codes.ResourceExhausted, Reason: ErrOverloaded, RetryAfter: time.Second}
+		pauses := pausesOf(attemptsWith(CallRetryPolicy{}, time.Hour, 0), overloaded, 6)
 		if pauses[0] != time.Second || pauses[5] != 3200*time.Millisecond {
 			t.Error(pauses)
 		}
 	})
 }
 
-func TestNoPauseOutlastsTheDeadline(t *testing.T) {
+func TestBackoffEndsBeforeTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pauses := pausesOf(attemptsWith(CallRetryPolicy{InitialBackoff: time.Second}, 3500*time.Millisecond, 0), lost, 100)
 		if !slices.Equal(pauses, []time.Duration{1e9, 2e9}) {
@@ -77,7 +77,7 @@ func TestNoPauseOutlastsTheDeadline(t *testing.T) {
 	})
 }
 
-func TestAttemptsAreBoundedWhereTheyAreAskedToBe(t *testing.T) {
+func TestMaxAttemptsLimitsRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		if pauses := pausesOf(attemptsWith(NoRetries, time.Hour, 0), lost, 1); len(pauses) != 0 {
 			t.Error(pauses)
@@ -88,14 +88,14 @@ func TestAttemptsAreBoundedWhereTheyAreAskedToBe(t *testing.T) {
 	})
 }
 
-func TestAnOutageIsCountedAnewAfterEachAnswer(t *testing.T) {
+func TestReconnectTimeoutStartsAgainAfterAResponse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		watching := attemptsWith(CallRetryPolicy{InitialBackoff: time.Second, MaxBackoff: time.Second}, time.Second, 0)
-		watching.outage = 3500 * time.Millisecond
+		watch := attemptsWith(CallRetryPolicy{InitialBackoff: time.Second, MaxBackoff: time.Second}, time.Second, 0)
+		watch.reconnectTimeout = 3500 * time.Millisecond
 		for range 3 {
-			watching.answered()
+			watch.answered()
 			time.Sleep(time.Hour)
-			if pauses := pausesOf(watching, lost, 100); len(pauses) != 3 {
+			if pauses := pausesOf(watch, lost, 100); len(pauses) != 3 {
 				t.Error(pauses)
 			}
 		}

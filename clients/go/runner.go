@@ -7,31 +7,31 @@ import (
 	perdurev1 "perdure.dev/go/perdure/v1"
 )
 
-// The three verbs. When one returns without an error, its effect is stored durably.
+// The three methods of the contract. Once one returns without an error, its effect is on disk.
 
-// StartOptions is the optional side of [Client.StartInstance].
+// StartOptions are the options of [Client.StartInstance].
 type StartOptions struct {
-	// RequestID names this call among all starts, so that it can be made again safely; empty: the client gives one.
+	// RequestID identifies the call among all StartInstance calls, so that a retry takes effect once. By default the
+	// client generates one.
 	RequestID string
-	// InstanceID is the id that the instance shall have; empty: the server chooses one.
+	// InstanceID is the ID of the new instance. By default the server generates one.
 	InstanceID string
-	// Version of the workflow; 0 means the newest one.
+	// Version of the workflow. 0 means the newest one.
 	Version uint32
 	// BusinessKey is unique per workflow among the instances that have not ended.
 	BusinessKey string
-	// ConflictPolicy says what happens when a live instance holds BusinessKey.
+	// ConflictPolicy applies if a live instance holds BusinessKey. The default is ConflictFail.
 	ConflictPolicy ConflictPolicy
-	// StartDelay is how long the instance stays PENDING; rounded up to milliseconds.
+	// StartDelay is the time for which the instance stays PENDING, rounded up to milliseconds. 0 starts it immediately.
 	StartDelay time.Duration
-	// Labels are to find instances by.
+	// Labels are key-value pairs for ListInstances.
 	Labels map[string]string
 }
 
-// StartedInstance is the answer to [Client.StartInstance].
+// StartedInstance is the result of [Client.StartInstance].
 type StartedInstance struct {
 	InstanceID string
-	// Created is true when this request created the instance (a repeat answers the same), false when
-	// ConflictUseExisting found one.
+	// Created is true if this request ID created the instance, and false if ConflictUseExisting found one.
 	Created bool
 	// Version of the workflow that the instance runs.
 	Version uint32
@@ -39,10 +39,10 @@ type StartedInstance struct {
 	Revision int64
 }
 
-// StartInstance stores a new instance of a workflow, which begins to run at once or after a delay. input becomes its
-// initial context: anything that encodes to a JSON object, a [JSON] as it stands, or nil for an empty one.
+// StartInstance stores a new instance of a workflow and starts running it. input becomes the instance's context: a value
+// that encodes to a JSON object, a [JSON] that is sent unchanged, or nil for an empty object. options can be nil.
 //
-// Refused with ErrWorkflowNotFound, ErrInstanceAlreadyExists, ErrBusinessKeyInUse, ErrPayloadTooLarge, ErrInvalidField,
+// Fails with ErrWorkflowNotFound, ErrInstanceAlreadyExists, ErrBusinessKeyInUse, ErrPayloadTooLarge, ErrInvalidField,
 // ErrRequestIDReused.
 func (c *Client) StartInstance(
 	ctx context.Context, workflow string, input any, options *StartOptions,
@@ -57,7 +57,7 @@ func (c *Client) StartInstance(
 		return nil, err
 	}
 	requestID := requestIDOr(given.RequestID)
-	answer, err := call(ctx, c, c.runner.StartInstance, &perdurev1.StartInstanceRequest{
+	response, err := call(ctx, c, c.runner.StartInstance, &perdurev1.StartInstanceRequest{
 		Workflow: workflow,
 		Context:  payload,
 		Opts: &perdurev1.StartOptions{
@@ -74,36 +74,38 @@ func (c *Client) StartInstance(
 		return nil, err
 	}
 	return &StartedInstance{
-		InstanceID: answer.GetInstanceId(),
-		Created:    answer.GetCreated(),
-		Version:    answer.GetVersion(),
-		Revision:   answer.GetRevision(),
+		InstanceID: response.GetInstanceId(),
+		Created:    response.GetCreated(),
+		Version:    response.GetVersion(),
+		Revision:   response.GetRevision(),
 	}, nil
 }
 
-// ResumeOptions is the optional side of [Client.Resume].
+// ResumeOptions are the options of [Client.Resume].
 type ResumeOptions struct {
-	// RequestID names this call among the instance's Resume calls; empty: the client gives one.
+	// RequestID identifies the call among the instance's Resume calls. By default the client generates one.
 	RequestID string
-	// StepRef picks the step when several accept the event.
+	// StepRef selects the step if several accept the event.
 	StepRef string
-	// Buffer keeps the event in the instance's inbox when no step waits for it yet, instead of refusing it.
+	// Buffer stores the event in the instance's inbox if no step waits for it yet. Without it, the call fails with
+	// ErrEventNotAwaited.
 	Buffer bool
 }
 
-// Resumed is the answer to [Client.Resume].
+// Resumed is the result of [Client.Resume].
 type Resumed struct {
 	Disposition Disposition
-	// StepRef is the step that took the event, or that it is buffered for; empty when whichever comes first may have it.
+	// StepRef is the step that took the event or that it is stored for. It is empty if any step can take it. It may
+	// carry a suffix "@3.7"; treat it as opaque.
 	StepRef string
 	// Revision at which the event was accepted.
 	Revision int64
 }
 
-// Resume brings an event to the step that waits for it. payload becomes the step's output: any value, a [JSON] as it
-// stands, or nil for an empty object. JSON("null") is null.
+// Resume delivers an event to the step that waits for it. payload becomes the step's output: any value, a [JSON] that is
+// sent unchanged, or nil for an empty object. Pass JSON("null") for null. options can be nil.
 //
-// Refused with ErrEventNotAwaited, ErrEventNeverAccepted, ErrAmbiguousEvent, ErrInstanceNotFound, ErrInstanceEnded,
+// Fails with ErrEventNotAwaited, ErrEventNeverAccepted, ErrAmbiguousEvent, ErrInstanceNotFound, ErrInstanceEnded,
 // ErrStepNotFound, ErrStepFinished, ErrStepUnreachable, ErrInboxFull, ErrPayloadTooLarge, ErrInvalidField,
 // ErrRequestIDReused.
 func (c *Client) Resume(
@@ -115,7 +117,7 @@ func (c *Client) Resume(
 		return nil, err
 	}
 	requestID := requestIDOr(given.RequestID)
-	answer, err := call(ctx, c, c.runner.Resume, &perdurev1.ResumeRequest{
+	response, err := call(ctx, c, c.runner.Resume, &perdurev1.ResumeRequest{
 		InstanceId: instanceID,
 		Event:      event,
 		Opts: &perdurev1.ResumeOptions{
@@ -129,38 +131,38 @@ func (c *Client) Resume(
 		return nil, err
 	}
 	return &Resumed{
-		Disposition: nameOf[Disposition](answer.GetDisposition()),
-		StepRef:     answer.GetStepRef(),
-		Revision:    answer.GetRevision(),
+		Disposition: nameOf[Disposition](response.GetDisposition()),
+		StepRef:     response.GetStepRef(),
+		Revision:    response.GetRevision(),
 	}, nil
 }
 
-// ScheduleOptions is the optional side of [Client.ScheduleResume].
+// ScheduleOptions are the options of [Client.ScheduleResume].
 type ScheduleOptions struct {
-	// RequestID names this call among the instance's ScheduleResume calls; empty: the client gives one.
+	// RequestID identifies the call among the instance's ScheduleResume calls. By default the client generates one.
 	RequestID string
 }
 
-// ScheduledResume is the answer to [Client.ScheduleResume].
+// ScheduledResume is the result of [Client.ScheduleResume].
 type ScheduledResume struct {
-	// Reference is the timer's id, which GetTimer, CancelTimer and FireTimer take.
+	// Reference is the timer's ID. Pass it to GetTimer, CancelTimer and FireTimer.
 	Reference string
-	// DueTime by the store's clock; the timer never fires before.
+	// DueTime by the store's clock. The timer never fires earlier.
 	DueTime time.Time
 	// Revision of the instance after this call.
 	Revision int64
 }
 
-// ScheduleResume arms a durable timer that ends a step with the event "timeout", never before delay (rounded up to
-// milliseconds) has passed.
+// ScheduleResume resumes a step with the event "timeout" after a delay, rounded up to milliseconds. The timer is durable
+// and never fires early. options can be nil.
 //
-// Refused with ErrStepHasNoTimeout, ErrStepFinished, ErrStepUnreachable, ErrStepNotFound, ErrInstanceNotFound,
-// ErrInstanceEnded, ErrInvalidField, ErrRequestIDReused.
+// Fails with ErrStepHasNoTimeout, ErrStepFinished, ErrStepUnreachable, ErrStepNotFound, ErrInstanceNotFound,
+// ErrInstanceEnded, ErrTooManyTimers, ErrInvalidField, ErrRequestIDReused.
 func (c *Client) ScheduleResume(
 	ctx context.Context, instanceID, stepRef string, delay time.Duration, options *ScheduleOptions,
 ) (*ScheduledResume, error) {
 	requestID := requestIDOr(orDefault(options).RequestID)
-	answer, err := call(ctx, c, c.runner.ScheduleResume, &perdurev1.ScheduleResumeRequest{
+	response, err := call(ctx, c, c.runner.ScheduleResume, &perdurev1.ScheduleResumeRequest{
 		InstanceId: instanceID,
 		StepRef:    stepRef,
 		DelayMs:    milliseconds(delay),
@@ -170,8 +172,8 @@ func (c *Client) ScheduleResume(
 		return nil, err
 	}
 	return &ScheduledResume{
-		Reference: answer.GetReference(),
-		DueTime:   timeOf(answer.GetDueTime()),
-		Revision:  answer.GetRevision(),
+		Reference: response.GetReference(),
+		DueTime:   timeOf(response.GetDueTime()),
+		Revision:  response.GetRevision(),
 	}, nil
 }

@@ -4,45 +4,47 @@ import (
 	"context"
 	"time"
 
+	"google.golang.org/grpc/health/grpc_health_v1"
+
 	perdurev1 "perdure.dev/go/perdure/v1"
 )
 
-// Operations on the server itself.
-
-// The duration of a backup depends on the size of the database.
+// backupTimeout is long because the duration of a backup depends on the size of the database.
 const backupTimeout = time.Hour
 
-// Backup is a complete, verified backup of a server's database.
-type Backup struct {
-	// Path is absolute and on the server's machine.
-	Path      string
-	SizeBytes int64
-	// Instances is the number of instances in the backup.
-	Instances int64
-	// SnapshotTime is when the copy was taken, by the store's clock. The backup contains every write that was
-	// acknowledged before.
-	SnapshotTime time.Time
-}
-
-// BackupDatabase writes a backup of the server's database into the directory that the server was started with, and
-// returns once the backup is complete and verified. fileName is at most 128 characters of A-Z a-z 0-9 . _ - and starts
-// with a letter or a digit.
+// BackupDatabase writes a backup of the server's database into the directory that the server was started with. It returns
+// once the backup is complete and verified. fileName is at most 128 characters of A-Z a-z 0-9 . _ - and starts with a
+// letter or a digit.
 //
 // The call is sent once, without retries. Without a deadline in ctx, its timeout is one hour. If the call ends early, the
-// server removes what is incomplete.
+// server removes the incomplete backup.
 //
-// Errors: ErrInvalidField, ErrBackupNotConfigured, ErrBackupAlreadyExists, ErrBackupFailed, ErrOverloaded (a backup is
-// already running).
+// Fails with ErrInvalidField, ErrBackupNotConfigured, ErrBackupAlreadyExists, ErrBackupFailed, and with ErrOverloaded if
+// a backup is already running.
 func (c *Client) BackupDatabase(ctx context.Context, fileName string) (*Backup, error) {
 	request := &perdurev1.BackupDatabaseRequest{FileName: fileName}
-	answer, err := callWith(ctx, c, NoRetries, backupTimeout, c.server.BackupDatabase, request, "")
+	response, err := callWith(ctx, c, NoRetries, backupTimeout, c.server.BackupDatabase, request, "")
 	if err != nil {
 		return nil, err
 	}
 	return &Backup{
-		Path:         answer.GetPath(),
-		SizeBytes:    answer.GetSizeBytes(),
-		Instances:    answer.GetInstances(),
-		SnapshotTime: timeOf(answer.GetSnapshotTime()),
+		Path:         response.GetPath(),
+		SizeBytes:    response.GetSizeBytes(),
+		Instances:    response.GetInstances(),
+		SnapshotTime: timeOf(response.GetSnapshotTime()),
 	}, nil
+}
+
+// CheckHealth returns the health of the server, from the standard gRPC health service. The empty service name means ready
+// for calls. "liveness" means that the process responds.
+//
+// The call is sent once, without retries. Fails with codes.Unavailable if the server cannot be reached, and with
+// codes.NotFound if it does not know the service.
+func (c *Client) CheckHealth(ctx context.Context, service string) (Health, error) {
+	request := &grpc_health_v1.HealthCheckRequest{Service: service}
+	response, err := callWith(ctx, c, NoRetries, c.timeout, c.health.Check, request, "")
+	if err != nil {
+		return "", err
+	}
+	return healthOf(response.GetStatus()), nil
 }

@@ -3,48 +3,28 @@ package perdure
 import (
 	"context"
 	"iter"
-	"time"
 
 	perdurev1 "perdure.dev/go/perdure/v1"
 )
 
-// Timers that have not acted yet: looked at, cancelled, made to act early.
-
-// Timer is a timer that has not acted yet.
-type Timer struct {
-	// Reference is its id.
-	Reference  string
-	InstanceID string
-	// StepRef is the step that it will act on; empty for TimerStart.
-	StepRef string
-	Kind    TimerKind
-	// DueTime by the store's clock.
-	DueTime time.Time
-	// Owner is the replica that has it armed; empty while none has.
-	Owner      string
-	CreateTime time.Time
-	// ClientRequested is true when ScheduleResume asked for it, false when the workflow's definition did.
-	ClientRequested bool
-}
-
-// GetTimer gives a pending timer. Refused with ErrTimerNotFound, ErrInvalidField.
+// GetTimer returns a pending timer. Fails with ErrTimerNotFound, ErrInvalidField.
 func (c *Client) GetTimer(ctx context.Context, reference string) (*Timer, error) {
-	answer, err := call(ctx, c, c.timers.GetTimer, &perdurev1.GetTimerRequest{Reference: reference}, "")
+	response, err := call(ctx, c, c.timers.GetTimer, &perdurev1.GetTimerRequest{Reference: reference}, "")
 	if err != nil {
 		return nil, err
 	}
-	return timerOf(answer.GetTimer()), nil
+	return timerOf(response.GetTimer()), nil
 }
 
-// ListTimersOptions is the optional side of [Client.ListTimers].
+// ListTimersOptions are the options of [Client.ListTimers].
 type ListTimersOptions struct {
-	// InstanceID asks for the timers of one instance only.
+	// InstanceID selects the timers of one instance. Empty selects all timers.
 	InstanceID string
-	// PageSize is how many are fetched at a time; 0 means 100.
+	// PageSize is the number of timers per request. 0 means 100.
 	PageSize int
 }
 
-// ListTimers gives pending timers, the one that is due first on top, fetching page after page. An error ends it.
+// ListTimers returns pending timers in order of due time. It requests one page after another. An error is the last item.
 func (c *Client) ListTimers(ctx context.Context, options *ListTimersOptions) iter.Seq2[*Timer, error] {
 	given := orDefault(options)
 	return pages(func(token string) ([]*perdurev1.Timer, string, error) {
@@ -52,71 +32,58 @@ func (c *Client) ListTimers(ctx context.Context, options *ListTimersOptions) ite
 		if err != nil {
 			return nil, "", err
 		}
-		answer, err := call(ctx, c, c.timers.ListTimers, &perdurev1.ListTimersRequest{
+		response, err := call(ctx, c, c.timers.ListTimers, &perdurev1.ListTimersRequest{
 			InstanceId: given.InstanceID,
 			PageSize:   size,
 			PageToken:  token,
 		}, "")
-		return answer.GetTimers(), answer.GetNextPageToken(), err
+		return response.GetTimers(), response.GetNextPageToken(), err
 	}, timerOf)
 }
 
-// CancelTimerOptions is the optional side of [Client.CancelTimer].
+// CancelTimerOptions are the options of [Client.CancelTimer].
 type CancelTimerOptions struct {
-	// RequestID names this call among the instance's CancelTimer calls; empty: the client gives one.
+	// RequestID identifies the call among the instance's CancelTimer calls. By default the client generates one.
 	RequestID string
 }
 
-// CancelTimer cancels a timer of kind TIMEOUT and gives the instance's revision after that. Refused with
+// CancelTimer cancels a timer of kind TIMEOUT and returns the instance's revision after that. Fails with
 // ErrTimerNotFound, ErrTimerNotCancellable, ErrInvalidField, ErrRequestIDReused.
 func (c *Client) CancelTimer(
 	ctx context.Context, reference string, options *CancelTimerOptions,
 ) (revision int64, err error) {
 	requestID := requestIDOr(orDefault(options).RequestID)
-	answer, err := call(ctx, c, c.timers.CancelTimer, &perdurev1.CancelTimerRequest{
+	response, err := call(ctx, c, c.timers.CancelTimer, &perdurev1.CancelTimerRequest{
 		Reference: reference,
 		Opts:      &perdurev1.CancelTimerOptions{RequestId: requestID},
 	}, requestID)
-	return answer.GetRevision(), err
+	return response.GetRevision(), err
 }
 
-// FireTimerOptions is the optional side of [Client.FireTimer].
+// FireTimerOptions are the options of [Client.FireTimer].
 type FireTimerOptions struct {
-	// RequestID names this call among the instance's FireTimer calls; empty: the client gives one.
+	// RequestID identifies the call among the instance's FireTimer calls. By default the client generates one.
 	RequestID string
 }
 
-// FiredTimer is the answer to [Client.FireTimer].
+// FiredTimer is the result of [Client.FireTimer].
 type FiredTimer struct {
 	// Revision of the instance after this call.
 	Revision int64
-	// Used is false when the timer's step had finished or not begun, so that nothing followed.
+	// Used is false if the timer had no effect, because its step had finished or had not started.
 	Used bool
 }
 
-// FireTimer makes a pending timer act now, whatever its kind. Refused with ErrTimerNotFound, ErrInvalidField,
+// FireTimer fires a pending timer of any kind immediately. Fails with ErrTimerNotFound, ErrInvalidField,
 // ErrRequestIDReused.
 func (c *Client) FireTimer(ctx context.Context, reference string, options *FireTimerOptions) (*FiredTimer, error) {
 	requestID := requestIDOr(orDefault(options).RequestID)
-	answer, err := call(ctx, c, c.timers.FireTimer, &perdurev1.FireTimerRequest{
+	response, err := call(ctx, c, c.timers.FireTimer, &perdurev1.FireTimerRequest{
 		Reference: reference,
 		Opts:      &perdurev1.FireTimerOptions{RequestId: requestID},
 	}, requestID)
 	if err != nil {
 		return nil, err
 	}
-	return &FiredTimer{Revision: answer.GetRevision(), Used: answer.GetUsed()}, nil
-}
-
-func timerOf(message *perdurev1.Timer) *Timer {
-	return &Timer{
-		Reference:  message.GetReference(),
-		InstanceID: message.GetInstanceId(),
-		StepRef:    message.GetStepRef(),
-		Kind:       nameOf[TimerKind](message.GetKind()),
-		DueTime:    timeOf(message.GetDueTime()),
-		Owner:      message.GetOwner(),
-		CreateTime: timeOf(message.GetCreateTime()),
-		ClientRequested:  message.GetClientRequested(),
-	}
+	return &FiredTimer{Revision: response.GetRevision(), Used: response.GetUsed()}, nil
 }

@@ -13,27 +13,30 @@ import (
 	perdurev1 "perdure.dev/go/perdure/v1"
 )
 
-// Following an instance across broken connections and server restarts.
-//
-// A watch is an iterator and not a channel: leaving the loop ends the stream at once, so there is no goroutine to leak
-// and nothing to close; a slow reader is felt by the server as such, without a buffer in between; and the error comes
-// where the events come, in order. Who needs a channel for a select sends to one from the loop.
+// A watch is an iterator and not a channel. Leaving the loop ends the stream, so no goroutine leaks and there is nothing
+// to close. The server notices a slow reader, because there is no buffer in between. Errors arrive in order with the
+// events. A caller that needs a channel for a select sends to one from the loop.
 
 const (
-	outageDefault = 5 * time.Minute
-	// How long one stream lives before the next takes over: a bound on what a hung server can hide.
+	reconnectTimeoutDefault = 5 * time.Minute
+	// streamMax is the maximum duration of one stream. The client then opens the next one, so that a server that hangs
+	// is noticed.
 	streamMax = 10 * time.Minute
 )
+
+// watchEndsToContinue are the reasons after which the client watches again: the server stops, or it ended a stream that
+// was read too slowly.
+var watchEndsToContinue = map[WatchEndReason]bool{"SERVER_DRAINING": true, "TOO_SLOW": true}
 
 // WatchEvent is a [*Snapshot], a [*HistoryEntry] or a [*WatchEnd].
 type WatchEvent interface{ watchEvent() }
 
-// Snapshot is the instance as it was when the watch began; the first event, without WatchOptions.AfterRevision.
+// Snapshot is the instance at the start of the watch. It is the first event, unless WatchOptions.AfterRevision is set.
 type Snapshot struct{ Instance *Instance }
 
-// WatchEnd is the last event of a watch. A FAILED instance can go on after RetryInstance: watch it anew.
+// WatchEnd is the last event of a watch. RetryInstance continues a FAILED instance. Watch it again to follow that.
 type WatchEnd struct {
-	// Revision up to which the watch has told everything.
+	// Revision of the last entry that the watch returned.
 	Revision int64
 	Reason   WatchEndReason
 }
@@ -42,16 +45,29 @@ func (*Snapshot) watchEvent()     {}
 func (*HistoryEntry) watchEvent() {}
 func (*WatchEnd) watchEvent()     {}
 
-// WatchOptions is the optional side of [Client.WatchInstance].
+// WatchOptions are the options of [Client.WatchInstance].
 type WatchOptions struct {
-	// AfterRevision, if not nil, leaves out the snapshot and gives the entries after that revision; 0 gives all.
+	// AfterRevision, if not nil, omits the snapshot and returns the entries after that revision. 0 returns all entries.
 	AfterRevision *int64
-	// Outage is how long the server can be unavailable before the watch fails. 0 means five minutes, [NoTimeout] no
-	// limit, and a negative one fails with ErrInvalidField. Until the first response, the client's timeout counts.
-	Outage time.Duration
+	// ReconnectTimeout is how long the client tries to reconnect before the watch fails. 0 means 5 minutes. [NoTimeout]
+	// removes the limit. A negative value fails with ErrInvalidField. Until the first response, [Options.Timeout] is the
+	// limit.
+	ReconnectTimeout time.Duration
+	// OnDisconnect, if not nil, is called once when the client has failed twice in a row to get a response. One failure
+	// is normal: the client renews streams. The client continues to reconnect.
+	OnDisconnect func(error)
+	// OnReconnect, if not nil, is called at the first response after OnDisconnect.
+	OnReconnect func()
 }
 
-// WatchInstance follows an instance: a snapshot, each later history entry once and in order, then the end.
+// WaitOptions are the options of [Client.WaitForEnd]. Each field means the same as in [WatchOptions].
+type WaitOptions struct {
+	ReconnectTimeout time.Duration
+	OnDisconnect     func(error)
+	OnReconnect      func()
+}
+
+// WatchInstance returns an instance's events: a snapshot, each later history entry once and in order, then the end.
 //
 //	for event, err := range client.WatchInstance(ctx, id, nil) {
 //		if err != nil {
@@ -60,32 +76,21 @@ type WatchOptions struct {
 //		switch event := event.(type) { ... }
 //	}
 //
-// A stream that breaks is taken up again after the last revision given out. The context bounds the watch; leaving the
-// loop ends it. An error is the last thing that the iterator gives: ErrInstanceNotFound, ErrRevisionInFuture,
-// ErrRevisionCompacted, or the server's absence. Ranging over it again begins anew.
+// If the stream breaks, the watch continues after the last revision that it returned. The context limits the watch.
+// Leaving the loop ends it. Each range over the iterator starts a new watch.
+//
+// An error is the last item: ErrInstanceNotFound, ErrRevisionInFuture, ErrRevisionCompacted, ErrInvalidField, or a
+// retryable error after ReconnectTimeout.
 func (c *Client) WatchInstance(
 	ctx context.Context, instanceID string, options *WatchOptions,
 ) iter.Seq2[WatchEvent, error] {
 	given := orDefault(options)
 	return func(yield func(WatchEvent, error) bool) {
-		if given.Outage < 0 {
-			yield(nil, invalidField("Outage", fmt.Sprintf("must not be negative: %v", given.Outage)))
+		if err := checkNotNegative("ReconnectTimeout", given.ReconnectTimeout); err != nil {
+			yield(nil, err)
 			return
 		}
-		watch := &watching{client: c, instanceID: instanceID}
-		if given.AfterRevision != nil {
-			after := *given.AfterRevision
-			watch.after = &after
-		}
-		var deadline time.Time
-		if c.timeout <= timeoutMax {
-			deadline = time.Now().Add(c.timeout)
-		}
-		watch.attempts = newAttempts(c.retries, deadline)
-		watch.attempts.outage = given.Outage
-		if given.Outage == 0 {
-			watch.attempts.outage = outageDefault
-		}
+		watch := c.newWatch(instanceID, given)
 		for {
 			failure := watch.stream(ctx, yield)
 			if failure == nil {
@@ -96,6 +101,7 @@ func (c *Client) WatchInstance(
 				yield(nil, failure)
 				return
 			}
+			watch.failed(failure)
 			if err := sleep(ctx, pause, failure); err != nil {
 				yield(nil, err)
 				return
@@ -104,31 +110,61 @@ func (c *Client) WatchInstance(
 	}
 }
 
-// WaitForEnd gives the instance once it is COMPLETED, FAILED or CANCELLED. The context bounds the wait.
-func (c *Client) WaitForEnd(ctx context.Context, instanceID string) (*Instance, error) {
+// WaitForEnd returns the instance once it is COMPLETED, FAILED or CANCELLED. The context limits the wait. options can be
+// nil. Fails with the errors of [Client.WatchInstance].
+func (c *Client) WaitForEnd(ctx context.Context, instanceID string, options *WaitOptions) (*Instance, error) {
+	given := orDefault(options)
+	watch := &WatchOptions{
+		ReconnectTimeout: given.ReconnectTimeout,
+		OnDisconnect:     given.OnDisconnect,
+		OnReconnect:      given.OnReconnect,
+	}
 	for {
-		for _, err := range c.WatchInstance(ctx, instanceID, nil) {
+		for _, err := range c.WatchInstance(ctx, instanceID, watch) {
 			if err != nil {
 				return nil, err
 			}
 		}
 		instance, err := c.GetInstance(ctx, instanceID)
-		if err != nil || instance.State.HasEnded() { // else somebody retried it in between
+		if err != nil || instance.State.HasEnded() { // otherwise another client has retried it
 			return instance, err
 		}
 	}
 }
 
-// watching is where one watch stands, across all its connections.
-type watching struct {
+// watchState is the state of one watch across all its streams.
+type watchState struct {
 	client     *Client
 	instanceID string
 	after      *int64
 	attempts   *attempts
+	options    WatchOptions
 }
 
-// stream follows one connection's stream. It returns nil when the watch is over: ended, or left by its reader.
-func (w *watching) stream(ctx context.Context, yield func(WatchEvent, error) bool) *Error {
+func (c *Client) newWatch(instanceID string, options WatchOptions) *watchState {
+	var deadline time.Time
+	if c.timeout <= timeoutMax {
+		deadline = time.Now().Add(c.timeout)
+	}
+	watch := &watchState{
+		client:     c,
+		instanceID: instanceID,
+		attempts:   newAttempts(c.retry, deadline),
+		options:    options,
+	}
+	watch.attempts.reconnectTimeout = options.ReconnectTimeout
+	if options.ReconnectTimeout == 0 {
+		watch.attempts.reconnectTimeout = reconnectTimeoutDefault
+	}
+	if options.AfterRevision != nil {
+		after := *options.AfterRevision
+		watch.after = &after
+	}
+	return watch
+}
+
+// stream reads one stream. It returns nil if the watch is over: the instance has ended, or the reader left the loop.
+func (w *watchState) stream(ctx context.Context, yield func(WatchEvent, error) bool) *Error {
 	bounded, cancel := context.WithTimeout(ctx, streamMax)
 	defer cancel()
 	request := &perdurev1.WatchInstanceRequest{InstanceId: w.instanceID, AfterRevision: w.after}
@@ -147,7 +183,7 @@ func (w *watching) stream(ctx context.Context, yield func(WatchEvent, error) boo
 		if err != nil {
 			return w.failure(ctx, err, request)
 		}
-		w.attempts.answered()
+		w.answered()
 		event, failure := w.take(message)
 		if failure != nil {
 			return failure
@@ -158,59 +194,75 @@ func (w *watching) stream(ctx context.Context, yield func(WatchEvent, error) boo
 		if !yield(event, nil) {
 			return nil
 		}
-		if _, over := event.(*WatchEnd); over {
+		if _, ended := event.(*WatchEnd); ended {
 			return nil
 		}
 	}
 }
 
-// take gives what the reader gets to see of a message; nil for nothing.
-func (w *watching) take(message *perdurev1.WatchInstanceResponse) (WatchEvent, *Error) {
-	switch told := message.GetEvent().(type) {
+// answered records a response and reports the end of a disconnect.
+func (w *watchState) answered() {
+	if w.attempts.disconnected() && w.options.OnReconnect != nil {
+		w.options.OnReconnect()
+	}
+	w.attempts.answered()
+}
+
+// failed reports the failure that starts a disconnect.
+func (w *watchState) failed(failure *Error) {
+	if w.attempts.failures == disconnectFailuresMin && w.options.OnDisconnect != nil {
+		w.options.OnDisconnect(failure)
+	}
+}
+
+// take returns the event for a message, or nil if there is none.
+func (w *watchState) take(message *perdurev1.WatchInstanceResponse) (WatchEvent, *Error) {
+	switch received := message.GetEvent().(type) {
 	case *perdurev1.WatchInstanceResponse_Snapshot:
-		instance := instanceOf(told.Snapshot)
+		instance := instanceOf(received.Snapshot)
 		w.after = &instance.Revision
 		return &Snapshot{Instance: instance}, nil
 	case *perdurev1.WatchInstanceResponse_Entry:
-		entry := entryOf(told.Entry)
+		entry := entryOf(received.Entry)
 		if w.after != nil && entry.Revision != *w.after+1 {
-			// The server promises better; told aloud, because who folds the entries would be wrong from here.
+			// The server guarantees that there is no gap. A caller that folds the entries must not miss one.
 			return nil, &Error{
-				Status: codes.DataLoss,
-				Message: fmt.Sprintf("the watch of %s gave revision %d after %d",
+				Code: codes.DataLoss,
+				Message: fmt.Sprintf("watch of instance '%s' received revision %d after revision %d",
 					w.instanceID, entry.Revision, *w.after),
 			}
 		}
 		w.after = &entry.Revision
 		return entry, nil
 	case *perdurev1.WatchInstanceResponse_End:
-		if told.End.GetReason() == perdurev1.WatchEndReason_WATCH_END_REASON_SERVER_DRAINING {
-			return nil, &Error{Status: codes.Unavailable, Message: w.brokeOff()}
+		reason := nameOf[WatchEndReason](received.End.GetReason())
+		if watchEndsToContinue[reason] {
+			return nil, w.ended()
 		}
-		return &WatchEnd{
-			Revision: told.End.GetRevision(),
-			Reason:   nameOf[WatchEndReason](told.End.GetReason()),
-		}, nil
-	default: // a heartbeat, or something new
+		return &WatchEnd{Revision: received.End.GetRevision(), Reason: reason}, nil
+	default: // a heartbeat, or a message that this version does not know
 		return nil, nil
 	}
 }
 
-func (w *watching) failure(ctx context.Context, err error, request *perdurev1.WatchInstanceRequest) *Error {
+func (w *watchState) failure(ctx context.Context, err error, request *perdurev1.WatchInstanceRequest) *Error {
 	if errors.Is(err, io.EOF) {
-		return &Error{Status: codes.Unavailable, Message: w.brokeOff()}
+		return w.ended()
 	}
 	failure := errorOf(ctx, err, "")
-	if failure.Status == codes.Internal {
+	if failure.Code == codes.Internal {
 		return refineUnsendable(failure, request)
 	}
-	if failure.Status == codes.DeadlineExceeded && ctx.Err() == nil {
-		// Only the stream's own time bound: due for renewal.
-		return &Error{Status: codes.Unavailable, Message: "the stream reached its time bound"}
+	if failure.Code == codes.DeadlineExceeded && ctx.Err() == nil {
+		// The limit of the stream, not of the watch: it is time for the next stream.
+		return &Error{Code: codes.Unavailable, Message: "the stream reached its maximum duration"}
 	}
 	return failure
 }
 
-func (w *watching) brokeOff() string {
-	return "the watch of " + w.instanceID + " broke off"
+func (w *watchState) ended() *Error {
+	return &Error{
+		Code:    codes.Unavailable,
+		Message: fmt.Sprintf("the server ended the watch of instance '%s'", w.instanceID),
+	}
 }

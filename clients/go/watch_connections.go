@@ -8,8 +8,8 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// Connections that carry only watches. A server accepts a limited number of streams per connection (256 by default). A
-// connection that is full of watches makes every further call wait until a watch ends.
+// Watches use connections of their own. A server accepts a limited number of streams per connection (256 by default). On
+// a connection that is full of watches, every further call waits until a watch ends.
 
 const (
 	// watchesPerConnection is the maximum number of watches on one connection. Proxies and servers commonly accept 100
@@ -26,7 +26,7 @@ type watchConnection struct {
 	watches    int
 }
 
-// watchConnections are the watch connections of one client. They are safe for concurrent use.
+// watchConnections holds the watch connections of one client. It is safe for concurrent use.
 type watchConnections struct {
 	connect func() (*grpc.ClientConn, error)
 
@@ -35,14 +35,14 @@ type watchConnections struct {
 	closed bool
 }
 
-// acquire gives a connection with room for one more watch, a new one if all are full. Pass it to release.
+// acquire returns a connection with room for one more watch, and opens one if all are full. Pass it to release.
 func (w *watchConnections) acquire() (*watchConnection, error) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	if w.closed {
-		return nil, &Error{Status: codes.Canceled, Message: "the client is closed"}
+		return nil, &Error{Code: codes.Canceled, Message: "the client is closed"}
 	}
-	// The first with room, so that the later ones empty and can be closed.
+	// Take the first with room, so that the later ones become empty and can be closed.
 	for _, found := range w.open {
 		if found.watches < watchesPerConnection {
 			found.watches++
@@ -58,7 +58,7 @@ func (w *watchConnections) acquire() (*watchConnection, error) {
 	return opened, nil
 }
 
-// release gives up a watch's place, and closes the connection if too many are unused now.
+// release frees the place of a watch, and closes the connection if too many are unused.
 func (w *watchConnections) release(used *watchConnection) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
@@ -92,7 +92,7 @@ func (w *watchConnections) close() {
 	w.open = nil
 }
 
-// counts gives the number of watches on each open connection.
+// counts returns the number of watches on each open connection.
 func (w *watchConnections) counts() []int {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()

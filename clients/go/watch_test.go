@@ -36,11 +36,11 @@ func end(revision int64, reason perdurev1.WatchEndReason) *perdurev1.WatchInstan
 }
 
 const (
-	finished = perdurev1.WatchEndReason_WATCH_END_REASON_INSTANCE_ENDED
-	draining = perdurev1.WatchEndReason_WATCH_END_REASON_SERVER_DRAINING
+	instanceEnded = perdurev1.WatchEndReason_WATCH_END_REASON_INSTANCE_ENDED
+	draining      = perdurev1.WatchEndReason_WATCH_END_REASON_SERVER_DRAINING
 )
 
-// revisions reads a watch to its end.
+// revisions reads a watch to its end. The revision of the end is negative.
 func revisions(t *testing.T, client *perdure.Client, options *perdure.WatchOptions) ([]int64, error) {
 	t.Helper()
 	var seen []int64
@@ -60,19 +60,19 @@ func revisions(t *testing.T, client *perdure.Client, options *perdure.WatchOptio
 	return seen, nil
 }
 
-func TestAWatchGoesOnAfterTheLastRevisionThatItGave(t *testing.T) {
+func TestWatchContinuesAfterTheLastRevision(t *testing.T) {
 	heartbeat := &perdurev1.WatchInstanceResponse{Event: &perdurev1.WatchInstanceResponse_Heartbeat{
 		Heartbeat: &perdurev1.WatchHeartbeat{Revision: 4},
 	}}
-	server := &scripted{watch: []stream{
-		{fails: status.Error(codes.Unavailable, "not up yet")},
-		{says: []*perdurev1.WatchInstanceResponse{snapshot(3), entry(4), heartbeat},
-			fails: status.Error(codes.Unavailable, "the connection broke")},
-		{says: []*perdurev1.WatchInstanceResponse{entry(5), end(5, draining)}},
+	server := &stubServer{watch: []stream{
+		{err: status.Error(codes.Unavailable, "not up yet")},
+		{responses: []*perdurev1.WatchInstanceResponse{snapshot(3), entry(4), heartbeat},
+			err: status.Error(codes.Unavailable, "the connection broke")},
+		{responses: []*perdurev1.WatchInstanceResponse{entry(5), end(5, draining)}},
 		{},
-		{says: []*perdurev1.WatchInstanceResponse{entry(6), end(6, finished)}},
+		{responses: []*perdurev1.WatchInstanceResponse{entry(6), end(6, instanceEnded)}},
 	}}
-	seen, err := revisions(t, serve(t, server, perdure.Options{CallRetryPolicy: quick}), nil)
+	seen, err := revisions(t, serve(t, server, perdure.Options{Retry: fastRetry}), nil)
 	if err != nil || !slices.Equal(seen, []int64{3, 4, 5, 6, -6}) {
 		t.Fatal(seen, err)
 	}
@@ -85,21 +85,21 @@ func TestAWatchGoesOnAfterTheLastRevisionThatItGave(t *testing.T) {
 		}
 	}
 	if !slices.Equal(asked, []int64{-1, -1, 4, 5, 5}) {
-		t.Error("asked for what comes after", asked)
+		t.Error("requested the revisions after", asked)
 	}
 }
 
-func TestAWatchPassesOverWhatItDoesNotKnow(t *testing.T) {
+func TestWatchIgnoresUnknownMessages(t *testing.T) {
 	fromTheFuture := &perdurev1.WatchInstanceResponse{}
 	unknown := protowire.AppendBytes(protowire.AppendTag(nil, 99, protowire.BytesType), []byte("new"))
 	fromTheFuture.ProtoReflect().SetUnknown(unknown)
 	newFact := &perdurev1.HistoryEntry{Revision: 1}
 	newFact.ProtoReflect().SetUnknown(unknown)
-	server := &scripted{watch: []stream{{says: []*perdurev1.WatchInstanceResponse{
+	server := &stubServer{watch: []stream{{responses: []*perdurev1.WatchInstanceResponse{
 		fromTheFuture,
 		{Event: &perdurev1.WatchInstanceResponse_Entry{Entry: newFact}},
 		entry(2),
-		end(2, finished),
+		end(2, instanceEnded),
 	}}}}
 	var kinds []string
 	options := &perdure.WatchOptions{AfterRevision: new(int64(0))}
@@ -116,40 +116,61 @@ func TestAWatchPassesOverWhatItDoesNotKnow(t *testing.T) {
 	}
 }
 
-func TestAGapInAWatchIsToldAloud(t *testing.T) {
-	server := &scripted{watch: []stream{{says: []*perdurev1.WatchInstanceResponse{snapshot(3), entry(5)}}}}
-	seen, err := revisions(t, serve(t, server, perdure.Options{CallRetryPolicy: quick}), nil)
+func TestGapInAWatchIsAnError(t *testing.T) {
+	server := &stubServer{watch: []stream{{responses: []*perdurev1.WatchInstanceResponse{snapshot(3), entry(5)}}}}
+	seen, err := revisions(t, serve(t, server, perdure.Options{Retry: fastRetry}), nil)
 	if status.Code(err) != codes.DataLoss || !slices.Equal(seen, []int64{3}) {
 		t.Error(seen, err)
 	}
 }
 
-func TestAWatchOfWhatIsNotThereFailsAtOnce(t *testing.T) {
-	server := &scripted{watch: []stream{{fails: refusal(codes.NotFound, perdure.ErrInstanceNotFound)}}}
+func TestWatchOfUnknownInstanceFails(t *testing.T) {
+	server := &stubServer{watch: []stream{{err: rejection(codes.NotFound, perdure.ErrInstanceNotFound)}}}
 	if _, err := revisions(t, serve(t, server, perdure.Options{}), nil); !errors.Is(err, perdure.ErrInstanceNotFound) {
 		t.Error(err)
 	}
 }
 
-func TestAnOutageLongerThanAllowedEndsAWatch(t *testing.T) {
-	gone := stream{fails: status.Error(codes.Unavailable, "gone")}
+func TestWatchFailsAfterTheReconnectTimeout(t *testing.T) {
+	gone := stream{err: status.Error(codes.Unavailable, "gone")}
 	streams := slices.Repeat([]stream{gone}, 1000)
-	streams[0].says = []*perdurev1.WatchInstanceResponse{snapshot(3)}
-	server := &scripted{watch: streams}
-	options := &perdure.WatchOptions{Outage: 20 * time.Millisecond}
-	seen, err := revisions(t, serve(t, server, perdure.Options{CallRetryPolicy: quick}), options)
+	streams[0].responses = []*perdurev1.WatchInstanceResponse{snapshot(3)}
+	server := &stubServer{watch: streams}
+	options := &perdure.WatchOptions{ReconnectTimeout: 20 * time.Millisecond}
+	seen, err := revisions(t, serve(t, server, perdure.Options{Retry: fastRetry}), options)
 	if status.Code(err) != codes.Unavailable || !slices.Equal(seen, []int64{3}) || len(server.watched()) < 2 {
 		t.Error(seen, err, len(server.watched()))
 	}
 }
 
-func TestLeavingTheLoopEndsTheStreamAtTheServer(t *testing.T) {
-	server := &scripted{
-		watch: []stream{{says: []*perdurev1.WatchInstanceResponse{snapshot(3)}, stays: true}},
+func TestLeavingTheLoopEndsTheStream(t *testing.T) {
+	server := &stubServer{
+		watch: []stream{{responses: []*perdurev1.WatchInstanceResponse{snapshot(3)}, staysOpen: true}},
 		left:  make(chan struct{}),
 	}
 	for range serve(t, server, perdure.Options{}).WatchInstance(t.Context(), "i1", nil) {
 		break
 	}
 	<-server.left
+}
+
+func TestDisconnectAndReconnectAreReportedOnce(t *testing.T) {
+	gone := stream{err: status.Error(codes.Unavailable, "gone")}
+	server := &stubServer{watch: []stream{
+		{responses: []*perdurev1.WatchInstanceResponse{snapshot(1)}, err: status.Error(codes.Unavailable, "renewed")},
+		{responses: []*perdurev1.WatchInstanceResponse{entry(2)}, err: status.Error(codes.Unavailable, "first")},
+		gone, gone,
+		{responses: []*perdurev1.WatchInstanceResponse{entry(3), end(3, instanceEnded)}},
+	}}
+	var reports []string
+	seen, err := revisions(t, serve(t, server, perdure.Options{Retry: fastRetry}), &perdure.WatchOptions{
+		OnDisconnect: func(err error) { reports = append(reports, err.Error()) },
+		OnReconnect:  func() { reports = append(reports, "reconnected") },
+	})
+	if err != nil || !slices.Equal(seen, []int64{1, 2, 3, -3}) {
+		t.Error(seen, err)
+	}
+	if !slices.Equal(reports, []string{"perdure: gone", "reconnected"}) {
+		t.Error(reports)
+	}
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what package-lock.json pins; compiles the package, its tests and the driver; nothing where nothing changed.
-# Several test processes may come here at once: the first one builds, the others wait for it.
+# Installs the packages that package-lock.json pins and compiles the client, its tests and the driver. Does nothing if
+# nothing changed. Several processes can run it at once: one builds, the others wait.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -19,5 +19,5 @@ if [ ! -f build/.built ] || [ -n "$changed" ]; then
   rm -rf dist build/conformance build/test
   node_modules/.bin/tsc -p tsconfig.json
   node_modules/.bin/tsc -p tsconfig.dev.json
-  mv "$started" build/.built # what changes while tsc runs is newer than this
+  mv "$started" build/.built # a file that changes while tsc runs is newer than this
 fi

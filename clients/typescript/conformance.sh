@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the conformance driver (conformance/driver.ts): JSON lines in, JSON lines out. Builds first what is not built.
+# Runs the conformance driver (conformance/driver.ts): JSON lines in, JSON lines out. Builds it first if necessary.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")"

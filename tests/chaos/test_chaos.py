@@ -1,6 +1,6 @@
 """Rounds of load and `kill -9` with a real server, judged: the promises hold through crashes.
 
-``PERDURE_CHAOS_ROUNDS`` says how many (30 without it), ``PERDURE_CHAOS_SEED`` where the seeds start.
+``PERDURE_CHAOS_ROUNDS`` says how many (10 without it), ``PERDURE_CHAOS_SEED`` where the seeds start.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 from chaos.checker import judge
 from chaos.rounds import Plan, run_round
 
-ROUNDS: Final = int(os.environ.get("PERDURE_CHAOS_ROUNDS", "30"))
+ROUNDS: Final = int(os.environ.get("PERDURE_CHAOS_ROUNDS", "10"))
 FIRST_SEED: Final = int(os.environ.get("PERDURE_CHAOS_SEED", "1"))
 ROUNDS_PER_TEST: Final = 5
 FINDINGS_SHOWN_MAX: Final = 25

@@ -1,8 +1,9 @@
-"""The Go client as a module: fresh stubs, its own tests, and its sample run to the end in an empty project."""
+"""The Go client as a module: generated stubs, its own tests, its README and its sample in an empty project."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from support.server_process import ServerProcess
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.timeout(600),  # a first build compiles grpc and the generators; a warm one takes seconds
+    pytest.mark.timeout(600),  # the first build compiles grpc and the generators, later builds take seconds
 ]
 
 CLIENT: Final = REPOSITORY / "clients" / "go"
@@ -24,15 +25,15 @@ ORDER: Final = REPOSITORY / "examples" / "order.py"
 RUN_SECONDS_MAX: Final = 540.0
 OFFLINE: Final = {
     "GOPROXY": "off",
-    # Asks a host about each module that the project's go.sum does not name yet. The client's own names them all, and
-    # a module cache checks what it holds.
+    # The checksum database is on the network. The client's go.sum lists every module, and the module cache verifies its
+    # contents.
     "GOSUMDB": "off",
     "GOWORK": "off",
 }
 
 
 def run(*command: str | Path, cwd: Path = CLIENT, **environment: str) -> str:
-    """Run a command that must succeed, and return what it said."""
+    """Run a command that must succeed, and return its output."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
@@ -54,9 +55,16 @@ def stubs(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _built() -> None:
-    """The client and what it needs, in Go's own caches: nothing is fetched from here on."""
+    """Build the client, so that Go's caches contain everything and the tests need no network."""
     require("go")
     run("go", "build", "./...")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture
@@ -65,7 +73,7 @@ def order_server(tmp_path: Path) -> Iterator[ServerProcess]:
         yield server
 
 
-def test_the_go_stubs_are_fresh(tmp_path: Path) -> None:
+def test_go_stubs_are_up_to_date(tmp_path: Path) -> None:
     run(CLIENT / "generate.sh", tmp_path)
 
     made, committed = stubs(tmp_path / "v1"), stubs(CLIENT / "v1")
@@ -74,50 +82,68 @@ def test_the_go_stubs_are_fresh(tmp_path: Path) -> None:
     assert [name for name in made if made[name] != committed[name]] == [], "run clients/go/generate.sh"
 
 
-def test_the_go_client_passes_its_own_tests_in_good_form() -> None:
+def test_go_client_passes_its_tests_vet_and_gofmt() -> None:
     assert run("gofmt", "-l", ".") == "", "run gofmt -w clients/go"
     run("go", "mod", "verify")
     run("go", "vet", "./...")
     run("go", "test", "./...")
 
 
-def test_the_go_sample_completes_an_order_in_an_empty_project(
-    order_server: ServerProcess, tmp_path: Path
-) -> None:
-    project = tmp_path / "project"
-    project.mkdir()
+def test_go_sample_completes_an_order_in_an_empty_project(order_server: ServerProcess, project: Path) -> None:
     shutil.copy(CLIENT / "samples" / "order" / "main.go", project)
 
     run("go", "mod", "init", "example.com/shop", cwd=project, **OFFLINE)
     run("go", "mod", "edit", "-replace", f"perdure.dev/go/perdure={CLIENT}", cwd=project, **OFFLINE)
     run("go", "get", "perdure.dev/go/perdure", cwd=project, **OFFLINE)
-    told = run("go", "run", ".", order_server.address, cwd=project, **OFFLINE)
+    output = run("go", "run", ".", order_server.address, cwd=project, **OFFLINE)
 
-    assert "COMPLETED parcel:" in told
+    assert "COMPLETED parcel:" in output
 
 
-def test_the_go_driver_starts_resumes_and_gets(order_server: ServerProcess, tmp_path: Path) -> None:
+def test_go_getting_started_page_works(project: Path, tmp_path: Path) -> None:
+    readme = (CLIENT / "README.md").read_text()
+    page = readme[readme.index("## Getting started") : readme.index("## Methods")]
+    blocks = dict(re.findall(r"```(python|go|sh)\n(.*?)```", page, re.DOTALL))
+    workflow = tmp_path / "hello.py"
+    workflow.write_text(blocks["python"])
+
+    with ServerProcess(workflow, tmp_path / "server.db", log=tmp_path / "server.log") as server:
+        program = blocks["go"].replace("perdure.DefaultTarget", f'"{server.address}"')
+        assert server.address in program
+        (project / "main.go").write_text(program)
+        commands = blocks["sh"].replace("/path/to/perdure", str(REPOSITORY))
+        assert str(CLIENT) in commands
+        output = run("bash", "-euc", commands, cwd=project, **OFFLINE)
+
+    assert "COMPLETED Hello, Ada!" in output
+
+
+def test_go_driver_starts_resumes_and_reads_an_instance(order_server: ServerProcess, tmp_path: Path) -> None:
     context = '{"items": ["ż😀\\u2028", 9223372036854775807],  "total_cents": 1.50}'
     payload = '[18446744073709551616, "<&>"]'
 
     with Driver("go", tmp_path / "driver.log") as driver:
         assert driver.call("connect", {"target": order_server.address}) == {"ok": {}}
         started = driver.call("start_instance", {"workflow": "order", "context": context})["ok"]
-        about = {"instance_id": started["instance_id"]}
-        driver.call("watch_open", {**about, "watch": "w", "after_revision": 0})
-        resumed = driver.call("resume", {**about, "event": "reserved", "payload": payload, "buffer": True})
+        instance_id = {"instance_id": started["instance_id"]}
+        driver.call("watch_open", {**instance_id, "watch": "w", "after_revision": 0})
+        resumed = driver.call(
+            "resume", {**instance_id, "event": "reserved", "payload": payload, "buffer": True}
+        )
         finished: dict[str, int] = {}
-        while "reserve" not in finished:  # the watch tells when the event has been consumed
-            told = driver.call("watch_next", {"watch": "w", "timeout_ms": 10_000})["ok"]
-            assert told["event"] == "entry", told
-            if told["kind"] == "step_finished":
-                entries = driver.call("list_history", {**about, "after_revision": told["revision"] - 1})["ok"]
-                finished[entries["entries"][0]["step_ref"]] = told["revision"]
-        instance = driver.call("get_instance", about)["ok"]
-        refused = driver.call("resume", {**about, "event": "shipped"})["error"]
+        while "reserve" not in finished:  # until a step has consumed the event
+            event = driver.call("watch_next", {"watch": "w", "timeout_ms": 10_000})["ok"]
+            assert event["event"] == "entry", event
+            if event["kind"] == "step_finished":
+                entries = driver.call(
+                    "list_history", {**instance_id, "after_revision": event["revision"] - 1}
+                )["ok"]
+                finished[entries["entries"][0]["step_ref"]] = event["revision"]
+        instance = driver.call("get_instance", instance_id)["ok"]
+        error = driver.call("resume", {**instance_id, "event": "shipped"})["error"]
         assert driver.close() == 0
 
     assert resumed["ok"]["disposition"] in {"DELIVERED", "BUFFERED"}
     assert instance["input"] == context
     assert instance["outputs"]["reserve"] == payload
-    assert (refused["reason"], refused["code"]) == ("EVENT_NEVER_ACCEPTED", "FAILED_PRECONDITION")
+    assert (error["reason"], error["code"]) == ("EVENT_NEVER_ACCEPTED", "FAILED_PRECONDITION")

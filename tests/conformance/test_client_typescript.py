@@ -1,7 +1,8 @@
-"""The TypeScript client as a package: fresh stubs, its own tests, and its sample run to the end in an empty project."""
+"""TypeScript client as a package: fresh stubs, its own tests, its contents, and its sample in an empty project."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,13 +18,14 @@ from support.server_process import ServerProcess
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.timeout(600),  # a first build fetches the compiler; a warm one takes seconds
+    pytest.mark.timeout(600),  # the first build downloads the compiler; later builds take seconds
 ]
 
 CLIENT: Final = REPOSITORY / "clients" / "typescript"
 ORDER: Final = REPOSITORY / "examples" / "order.py"
 RUN_SECONDS_MAX: Final = 540.0
-# npm's own cache first: what the build fetched once is not asked for again.
+PACKAGE_FILES: Final = frozenset({"package.json", "README.md", "LICENSE"})
+# npm's cache first: packages that the build downloaded are not downloaded again.
 INSTALL: Final = ("npm", "install", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund")
 
 SNIPPET_PRELUDE: Final = """\
@@ -34,7 +36,7 @@ declare const instanceId: string;
 
 
 def run(*command: str | Path, cwd: Path = CLIENT) -> str:
-    """Run a command that must succeed, and return what it said."""
+    """Run a command that must succeed and return its output."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
@@ -56,7 +58,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _built() -> None:
-    """The client, its tests and its driver; nothing is done where nothing changed."""
+    """Build the client, its tests and its driver. Does nothing if nothing changed."""
     require("typescript")
     run("bash", "build.sh")
 
@@ -69,7 +71,7 @@ def order_server(tmp_path: Path) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty project with the packed client, the sample and the README's snippets in it, compiled."""
+    """A compiled project with the packed client, the sample and the blocks of the README."""
     folder = tmp_path_factory.mktemp("typescript")
     packed = run("npm", "pack", "--ignore-scripts", "--silent", "--pack-destination", folder).split()[-1]
     for name in ("order.ts", "package.json", "tsconfig.json"):
@@ -97,41 +99,44 @@ def test_the_typescript_stubs_are_fresh(tmp_path: Path) -> None:
 
 
 def test_the_typescript_client_passes_its_own_tests() -> None:
-    told = run("node", "--test", "build/test/")
+    output = run("node", "--test", "build/test/")
 
-    assert re.search(r"^# pass [1-9]", told, re.MULTILINE), told
+    assert re.search(r"^# pass [1-9]", output, re.MULTILINE), output
 
 
-def test_the_typescript_package_holds_what_its_users_need_and_no_more(project: Path) -> None:
+def test_the_typescript_package_contains_only_public_files(project: Path) -> None:
     installed = files_in(project / "node_modules" / "perdure")
 
-    assert {"package.json", "README.md", "dist/index.js", "dist/index.d.ts"} <= installed.keys()
-    assert all(name.startswith("dist/") or name in {"package.json", "README.md"} for name in installed)
+    assert {*PACKAGE_FILES, "dist/index.js", "dist/index.d.ts"} <= installed.keys()
+    assert all(name.startswith("dist/") or name in PACKAGE_FILES for name in installed)
 
 
-def test_the_typescript_lock_names_no_host_to_fetch_from() -> None:
+def test_the_typescript_package_is_licensed_under_apache_2_0(project: Path) -> None:
+    package = project / "node_modules" / "perdure"
+
+    assert json.loads((package / "package.json").read_text())["license"] == "Apache-2.0"
+    assert "Copyright 2026 The perdure authors" in (package / "LICENSE").read_text()
+
+
+def test_the_typescript_lock_does_not_name_a_registry() -> None:
     assert '"resolved"' not in (CLIENT / "package-lock.json").read_text()
 
 
-def test_the_typescript_sample_ships_its_order_from_an_empty_project(
-    project: Path, order_server: ServerProcess
-) -> None:
-    told = run("node", "order.js", order_server.address, cwd=project)
+def test_the_typescript_sample_ships_an_order(project: Path, order_server: ServerProcess) -> None:
+    output = run("node", "order.js", order_server.address, cwd=project)
 
-    assert "COMPLETED" in told
+    assert "COMPLETED" in output
 
 
-def test_the_typescript_readme_begins_with_a_program_that_runs(
-    project: Path, order_server: ServerProcess
-) -> None:
+def test_the_first_program_of_the_typescript_readme_runs(project: Path, order_server: ServerProcess) -> None:
     first = (project / "snippet0.js").read_text()
     (project / "first.js").write_text(first.replace("127.0.0.1:7420", order_server.address))
 
-    # How far the order has come by then is the server's affair; what it lacks is the cooldown's end.
+    # The state depends on the server's speed, but the order cannot have ended: its cooldown takes longer.
     assert re.search(r"^(RUNNING|WAITING) ", run("node", "first.js", cwd=project))
 
 
-def test_the_typescript_driver_answers_a_round_trip(order_server: ServerProcess, tmp_path: Path) -> None:
+def test_the_typescript_driver_makes_a_round_trip(order_server: ServerProcess, tmp_path: Path) -> None:
     context = '{"items": [9007199254740993], "note": "é\\u00e9 😀"}'
     with Driver("typescript", tmp_path / "driver.log") as driver:
         driver.call("connect", {"target": order_server.address})

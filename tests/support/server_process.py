@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ REPOSITORY: Final = TESTS.parent
 READY_SECONDS_MAX: Final = 90.0
 STOP_SECONDS_MAX: Final = 60.0
 LOG_TAIL_BYTES_MAX: Final = 8_000
+PIPE_BYTES_MAX: Final = 65_536
 
 _READY: Final = re.compile(r"^perdure listening on (?P<address>\S+)$")
 
@@ -66,7 +68,7 @@ class ServerProcess:
         ]
         self._environment = {**os.environ, "PYTHONPATH": str(TESTS), **(environment or {})}
         self._log = log
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._spoke = threading.Event()
         self._address = ""
@@ -118,11 +120,12 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                text=True,
                 cwd=self._folder,
                 env=self._environment,
             )
-        self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
+        # Only Linux tells the end of a process by a descriptor.
+        ended = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else None
+        self._reader = threading.Thread(target=self._read, args=(self._process, ended), daemon=True)
         self._reader.start()
 
     def await_ready(self, timeout_s: float = READY_SECONDS_MAX) -> ServerProcess:
@@ -134,15 +137,26 @@ class ServerProcess:
             raise ServerDidNotStart(f"{' '.join(self._command)}\n{what}; it logged:\n{self.log_tail()}")
         return self
 
-    def _read(self, process: subprocess.Popen[str]) -> None:
-        # Reads to the end, so that a chatty server never blocks on a full pipe.
+    def _read(self, process: subprocess.Popen[bytes], ended: int | None) -> None:
+        # Reads to the end, so that a chatty server never blocks on a full pipe. The end is the end of the server's
+        # process: a child that outlives the server can keep the pipe open.
         assert process.stdout is not None
-        with process.stdout:
-            for line in process.stdout:
-                found = _READY.match(line.rstrip("\n"))
-                if found and not self._address:
-                    self._address = found["address"]
-                    self._spoke.set()
+        watched = [process.stdout] if ended is None else [process.stdout, ended]
+        pending = b""
+        with process.stdout as stdout:
+            while True:
+                ready, _, _ = select.select(watched, [], [])
+                data = os.read(stdout.fileno(), PIPE_BYTES_MAX) if stdout in ready else b""
+                if not data:
+                    break
+                *lines, pending = (pending + data).split(b"\n")
+                for line in lines:
+                    found = _READY.match(line.decode())
+                    if found and not self._address:
+                        self._address = found["address"]
+                        self._spoke.set()
+        if ended is not None:
+            os.close(ended)
         process.wait()
         self._spoke.set()
 

@@ -1,4 +1,4 @@
-// The generators of the stubs, apart from the client: what makes the code is no dependency of who uses it.
+// The generators of the stubs. They are a separate module, so that programs that use the client do not depend on them.
 module perdure.dev/go/perdure/tools
 
 go 1.25.0

@@ -1,6 +1,6 @@
 /**
- * The conformance driver: JSON lines in, JSON lines out, one answer per request, in order. It only translates; what is
- * right is written in tests/conformance.
+ * Conformance driver. Reads requests as JSON lines and writes one JSON line for each, in order. It only translates: the
+ * expected results are in tests/conformance.
  */
 
 import { createInterface } from "node:readline";
@@ -16,20 +16,20 @@ let open: perdure.Client | undefined;
 const watches = new Map<string, Watch>();
 
 function client(): perdure.Client {
-  if (open === undefined) throw new Error("connect comes first");
+  if (open === undefined) throw new Error("not connected; call connect first");
   return open;
 }
 
-// --- reading arguments -------------------------------------------------------------------------------------------
-// Wrong types pass through on purpose: what the client says to them is part of what is tested.
+// --- arguments ---------------------------------------------------------------------------------------------------
+// Values of wrong types are passed on, because the scenarios test the client's response to them.
 
 const text = (args: Args, name: string) => args[name] as string;
 const number = (args: Args, name: string) => args[name] as number | undefined;
 const labels = (args: Args) => args["labels"] as Record<string, string> | undefined;
 const requestId = (args: Args) => ({ requestId: args["request_id"] as string | undefined });
 
-function raw(args: Args, name: string): perdure.JsonText | undefined {
-  return args[name] === undefined || args[name] === null ? undefined : new perdure.JsonText(text(args, name));
+function raw(args: Args, name: string): perdure.RawJson | undefined {
+  return args[name] === undefined || args[name] === null ? undefined : new perdure.RawJson(text(args, name));
 }
 
 async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
@@ -38,7 +38,7 @@ async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
   return found;
 }
 
-// --- the operations ----------------------------------------------------------------------------------------------
+// --- operations --------------------------------------------------------------------------------------------------
 
 const OPERATIONS: Readonly<Record<string, Operation>> = {
   async connect(args) {
@@ -94,10 +94,10 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
       revision: instance.revision,
       input: instance.inputJson,
       outputs: instance.outputsJson,
-      active_steps: instance.activeSteps.map(({ stepRef, status, attempt, events }) => {
-        return { step_ref: stepRef, status, attempt, events };
+      active_steps: instance.activeSteps.map(({ stepRef, state, attempt, events }) => {
+        return { step_ref: stepRef, state, attempt, events };
       }),
-      step_results: instance.stepResults.map(({ stepRef, status, event }) => ({ step_ref: stepRef, status, event })),
+      step_results: instance.stepResults.map(({ stepRef, state, event }) => ({ step_ref: stepRef, state, event })),
       error: error
         ? { step_ref: error.stepRef, type: error.type, message: error.message, attempts: error.attempts }
         : null,
@@ -192,7 +192,7 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
 
   async watch_next(args) {
     const watch = watches.get(text(args, "watch"));
-    if (watch === undefined) throw new Error(`there is no watch ${text(args, "watch")}`);
+    if (watch === undefined) throw new Error(`watch '${text(args, "watch")}' is not open`);
     return watch.next(number(args, "timeout_ms") ?? 10_000);
   },
 
@@ -216,33 +216,33 @@ function timer({ reference, stepRef, kind }: perdure.Timer): object {
   return { reference, step_ref: stepRef, kind };
 }
 
-// --- answering ---------------------------------------------------------------------------------------------------
+// --- responses ---------------------------------------------------------------------------------------------------
 
-function told(error: unknown): object {
+function fieldsOf(error: unknown): object {
   if (!(error instanceof perdure.PerdureError))
-    // A fault of the driver or of the table, never a server's answer.
-    return { reason: "", status: "DRIVER", message: String(error), metadata: {}, violations: [] };
-  const { reason, status, message, metadata, violations } = error;
-  return { reason, status, message, metadata, violations };
+    // A bug of the driver or of a scenario, not a response of the server.
+    return { reason: "", code: "DRIVER", message: String(error), metadata: {}, violations: [] };
+  const { reason, code, message, metadata, violations } = error;
+  return { reason, code, message, metadata, violations };
 }
 
-async function answer(line: string): Promise<{ readonly reply: object; readonly last: boolean }> {
+async function respond(line: string): Promise<{ readonly reply: object; readonly last: boolean }> {
   const { id, op, args } = perdure.parseJson(line) as { id: number; op: string; args?: Args };
   try {
     const operation = OPERATIONS[op];
-    if (operation === undefined) throw new Error(`there is no operation ${op}`);
+    if (operation === undefined) throw new Error(`unknown operation '${op}'`);
     return { reply: { id, ok: await operation(args ?? {}) }, last: op === "close" };
   } catch (error) {
-    return { reply: { id, error: told(error) }, last: false };
+    return { reply: { id, error: fieldsOf(error) }, last: false };
   }
 }
 
 for await (const line of createInterface({ input: process.stdin, crlfDelay: Infinity })) {
   if (line.trim() === "") continue;
-  const { reply, last } = await answer(line);
+  const { reply, last } = await respond(line);
   process.stdout.write(`${perdure.encodeJson(reply)}\n`);
   if (last) break;
 }
 open?.close();
-// What is left, a stopped stdin say, shall not keep the process.
+// Open handles, such as a paused stdin, must not keep the process running.
 process.stdout.write("", () => process.exit(0));

@@ -1,10 +1,10 @@
-/** A watch that the driver holds open between two requests, and how it tells what it sees. */
+/** A watch that the driver keeps open between requests, and the conversion of its events. */
 
 import type { Client, HistoryEntry, WatchEvent } from "perdure";
 
 type Step = { readonly event: WatchEvent } | { readonly ended: true } | { readonly error: unknown };
 
-/** The name of a fact as the table has it, empty for one that the client does not know. */
+/** Returns the name of a fact as the scenarios spell it, empty if the client does not know the fact. */
 export function kindOf(kind: HistoryEntry["kind"]): string {
   return kind === "unknown" ? "" : kind;
 }
@@ -12,19 +12,19 @@ export function kindOf(kind: HistoryEntry["kind"]): string {
 export class Watch {
   private readonly stop = new AbortController();
   private readonly events: AsyncGenerator<WatchEvent, void, undefined>;
-  private readonly snapshotComes: boolean;
+  private readonly expectsSnapshot: boolean;
   private pending: Promise<Step>;
   private last: object = { event: "end" };
 
   constructor(client: Client, instanceId: string, afterRevision: number | undefined) {
-    this.snapshotComes = afterRevision === undefined;
+    this.expectsSnapshot = afterRevision === undefined;
     this.events = client.watchInstance(instanceId, { afterRevision, signal: this.stop.signal });
     this.pending = this.step();
   }
 
-  /** Resolves once the server has the watch, where that shows: what happens afterwards comes as entries. */
+  /** Resolves once the server has sent the snapshot, if there is one. Later changes arrive as entries. */
   async opened(): Promise<void> {
-    if (this.snapshotComes) await this.pending;
+    if (this.expectsSnapshot) await this.pending;
   }
 
   async next(timeoutMs: number): Promise<object> {
@@ -35,7 +35,7 @@ export class Watch {
     const step = await Promise.race([this.pending, timeout]);
     clearTimeout(timer);
     if (step === undefined) return { event: "timeout" };
-    // The end and an error stay what they are, however often they are asked for.
+    // The end and an error are returned again by every later call.
     if ("error" in step) throw step.error;
     if ("ended" in step) return this.last;
     this.pending = this.step();

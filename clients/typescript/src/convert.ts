@@ -1,6 +1,6 @@
 /**
- * The API's messages as the values of `types.ts` and `facts.ts`. No I/O. A field that this version does not know is
- * left out, an enum's value or a fact that it does not know becomes "UNKNOWN" or "unknown".
+ * Conversion of the API's messages to the values of `types.ts` and `facts.ts`. No I/O. Fields that this version does not
+ * know are dropped. Unknown enum values and facts become "UNKNOWN" and "unknown".
  */
 
 import type { DescEnum } from "@bufbuild/protobuf";
@@ -15,7 +15,7 @@ import * as workflows from "./gen/perdure/v1/workflow_service_pb.js";
 import { parseJson, type JsonValue } from "./json.js";
 import * as types from "./types.js";
 
-/** Returns the short name of an enum's value, "UNKNOWN" for one that is not among `known`. */
+/** Returns the short name of an enum value, "UNKNOWN" if it is not in `known`. */
 export function nameOf<T extends string>(desc: DescEnum, number: number, known: readonly T[]): T | "UNKNOWN" {
   const name = desc.value[number]?.localName;
   return known.find((one) => one === name) ?? "UNKNOWN";
@@ -55,8 +55,8 @@ function mapped<V, R>(map: Readonly<Record<string, V>>, convert: (value: V) => R
 
 const stateOf = (state: instances.InstanceState) =>
   nameOf(instances.InstanceStateSchema, state, types.INSTANCE_STATES);
-const stepStateOf = (status: instances.StepState) =>
-  nameOf(instances.StepStateSchema, status, types.STEP_STATEES);
+const stepStateOf = (state: instances.StepState) =>
+  nameOf(instances.StepStateSchema, state, types.STEP_STATES);
 
 export function instanceOf(message: instances.Instance): types.Instance {
   const inputJson = textOf(message.input);
@@ -73,7 +73,7 @@ export function instanceOf(message: instances.Instance): types.Instance {
     outputsJson,
     activeSteps: message.activeSteps.map((step) => ({
       stepRef: step.stepRef,
-      status: stepStateOf(step.status),
+      state: stepStateOf(step.state),
       attempt: step.attempt,
       events: step.events,
       deadline: dateOf(step.deadline),
@@ -83,7 +83,7 @@ export function instanceOf(message: instances.Instance): types.Instance {
     })),
     stepResults: message.stepResults.map((result) => ({
       stepRef: result.stepRef,
-      status: stepStateOf(result.status),
+      state: stepStateOf(result.state),
       event: result.event,
       revision: Number(result.revision),
     })),

@@ -1,26 +1,28 @@
 /**
- * Every error that a call can end with: one class per reason of the API, under one class per gRPC status.
+ * Errors that calls reject with: one class per error reason, below one class per gRPC status code.
  *
- * What lives here: the classes, their fields, and the table from reasons to classes. What may not: gRPC; `status.ts`
- * reads its errors and makes these.
+ * Owns: the classes, their fields, and the table from reasons to classes. Must not: know gRPC. `status.ts` converts the
+ * errors of gRPC to these classes.
  */
 
-/** One thing that is wrong with a request: the field, by its path, and what it should be. */
+/** An invalid part of a request: the path of the field and a description of the problem. */
 export interface FieldViolation {
   readonly field: string;
   readonly description: string;
 }
 
-/** What was not found or stands in the way: its type (`instance`, `workflow`, ...) and its name. */
+/** The object that was not found or that already exists: its type (`instance`, `workflow`, ...) and its name. */
 export interface Resource {
   readonly type: string;
   readonly name: string;
 }
 
-/** What an error knows beside its message. */
+/** Fields of an error other than its message. */
 export interface ErrorFields {
-  readonly status?: string | undefined;
+  readonly code?: string | undefined;
   readonly reason?: string | undefined;
+  readonly detail?: string | undefined;
+  readonly hint?: string | undefined;
   readonly metadata?: Readonly<Record<string, string>> | undefined;
   readonly violations?: readonly FieldViolation[] | undefined;
   readonly resource?: Resource | undefined;
@@ -29,185 +31,199 @@ export interface ErrorFields {
   readonly cause?: unknown;
 }
 
-/** A call that did not succeed. */
+/** A failed call. `message` says what is wrong. */
 export class PerdureError extends Error {
-  /** The gRPC status that the error travelled with, such as `NOT_FOUND`. */
-  readonly status: string;
-  /** The API's word for why, such as `INSTANCE_NOT_FOUND`; empty where gRPC itself refused. */
+  /** gRPC status code of the response, such as `NOT_FOUND`. */
+  readonly code: string;
+  /** Error reason of the API, such as `INSTANCE_NOT_FOUND`. Empty if the error came from gRPC itself. */
   readonly reason: string;
-  /** What the reason is about. */
+  /** Context of the error. Empty if the server sent none. */
+  readonly detail: string;
+  /** Suggested fix. Empty if the server sent none. */
+  readonly hint: string;
+  /** Values that belong to the reason, such as `state` or `step_refs`. */
   readonly metadata: Readonly<Record<string, string>>;
-  /** All the fields that are wrong, at once. */
+  /** All invalid fields of the request. */
   readonly violations: readonly FieldViolation[];
-  /** What was missing or in the way. */
+  /** Object that was not found or that already exists. */
   readonly resource: Resource | undefined;
-  /** The pause that the server asks for. */
+  /** Delay in milliseconds that the server asks for before a retry. */
   readonly retryAfterMs: number | undefined;
-  /** The one that the call was sent with; empty for reads. Calling again with it cannot take effect twice. */
+  /** Request ID of the call. Empty for reads. A retry with the same ID takes effect at most once. */
   readonly requestId: string;
 
   constructor(message: string, fields: ErrorFields = {}) {
     super(message, fields.cause === undefined ? undefined : { cause: fields.cause });
     const known = new.target as typeof PerdureError;
-    this.status = fields.status ?? known.STATUS;
+    this.code = fields.code ?? known.CODE;
     this.reason = fields.reason ?? known.REASON;
     this.metadata = fields.metadata ?? {};
+    this.detail = fields.detail ?? this.metadata["detail"] ?? "";
+    this.hint = fields.hint ?? this.metadata["hint"] ?? "";
     this.violations = fields.violations ?? [];
     this.resource = fields.resource;
     this.retryAfterMs = fields.retryAfterMs;
     this.requestId = fields.requestId ?? "";
   }
 
-  /** The gRPC status of the class. */
-  static readonly STATUS: string = "UNKNOWN";
-  /** The reason of the class; empty for the classes that stand for a status. */
+  /** gRPC status code of the class. */
+  static readonly CODE: string = "UNKNOWN";
+  /** Error reason of the class. Empty for the classes of status codes. */
   static readonly REASON: string = "";
 
   override get name(): string {
     return this.constructor.name;
   }
 
-  /** Whether the same call, with the same request id, may succeed a little later. */
+  /** True if a retry with the same request ID can succeed later. */
   get retryable(): boolean {
-    return this.status === "UNAVAILABLE" || this.status === "CANCELLED" || this.reason === "OVERLOADED";
+    return this.code === "UNAVAILABLE" || this.code === "CANCELLED" || this.reason === "OVERLOADED";
   }
 
-  /** The steps that the error names: those that an event is ambiguous between, say. */
+  /**
+   * Steps that the error names, such as the steps that wait for an ambiguous event. A ref may carry a suffix `@3.7`;
+   * treat it as opaque.
+   */
   get stepRefs(): readonly string[] {
-    // An error about one step may tell beside it which steps there are; the one comes first then.
+    // An error about one step can also list other steps. The one step comes first.
     return ["step_ref", "step_refs", "steps"]
       .flatMap((key) => (this.metadata[key] ?? "").split(","))
       .map((ref) => ref.trim())
       .filter((ref) => ref !== "");
   }
 
-  /** The instance that the error is about; empty where it names none. */
+  /** ID of the instance that the error is about. Empty if the error names none. */
   get instanceId(): string {
     const type = this.resource?.type.split(".").at(-1)?.toLowerCase();
     return type === "instance" ? (this.resource?.name ?? "") : (this.metadata["instance_id"] ?? "");
   }
 }
 
-// --- by gRPC status ---
+// --- by gRPC status code ---
 
-/** The request itself is wrong, whatever state anything is in. */
+/** The request is invalid, whatever the state of the server. */
 export class InvalidArgumentError extends PerdureError {
-  static override readonly STATUS: string = "INVALID_ARGUMENT";
+  static override readonly CODE: string = "INVALID_ARGUMENT";
 }
 
-/** What the request names does not exist. */
+/** The request names an object that does not exist. */
 export class NotFoundError extends PerdureError {
-  static override readonly STATUS: string = "NOT_FOUND";
+  static override readonly CODE: string = "NOT_FOUND";
 }
 
-/** What the request would create exists. */
+/** The request would create an object that already exists. */
 export class AlreadyExistsError extends PerdureError {
-  static override readonly STATUS: string = "ALREADY_EXISTS";
+  static override readonly CODE: string = "ALREADY_EXISTS";
 }
 
-/** The instance, step or timer is in no state for this request. */
+/** The state of the instance, step or timer does not allow the request. */
 export class FailedPreconditionError extends PerdureError {
-  static override readonly STATUS: string = "FAILED_PRECONDITION";
+  static override readonly CODE: string = "FAILED_PRECONDITION";
 }
 
-/** The revision asked for is not, or no longer, in the history. */
+/** The requested revision is not in the history, or not in it any more. */
 export class OutOfRangeError extends PerdureError {
-  static override readonly STATUS: string = "OUT_OF_RANGE";
+  static override readonly CODE: string = "OUT_OF_RANGE";
 }
 
-/** A limit is reached. */
+/** A limit was reached. */
 export class ResourceExhaustedError extends PerdureError {
-  static override readonly STATUS: string = "RESOURCE_EXHAUSTED";
+  static override readonly CODE: string = "RESOURCE_EXHAUSTED";
 }
 
-/** The server cannot be reached or cannot work now; the client has retried for as long as the call may take. */
+/** The server cannot be reached or cannot work now. The client retried until the call's timeout. */
 export class UnavailableError extends PerdureError {
-  static override readonly STATUS: string = "UNAVAILABLE";
+  static override readonly CODE: string = "UNAVAILABLE";
 }
 
-/** The answer did not come in time. The call may have taken effect; sending it again with `requestId` tells. */
+/** The call timed out. It may or may not have taken effect. Retry it with the same `requestId`. */
 export class DeadlineExceededError extends PerdureError {
-  static override readonly STATUS: string = "DEADLINE_EXCEEDED";
+  static override readonly CODE: string = "DEADLINE_EXCEEDED";
 }
 
-/** The server does not know who calls. */
+/** The server does not know the caller. */
 export class UnauthenticatedError extends PerdureError {
-  static override readonly STATUS: string = "UNAUTHENTICATED";
+  static override readonly CODE: string = "UNAUTHENTICATED";
 }
 
-/** The caller may not do this. */
+/** The caller is not allowed to make this call. */
 export class PermissionDeniedError extends PerdureError {
-  static override readonly STATUS: string = "PERMISSION_DENIED";
+  static override readonly CODE: string = "PERMISSION_DENIED";
 }
 
-/** The server does not have this method: it is older than the client, or no perdure server. */
+/** The server does not have this method. It is older than the client, or not a perdure server. */
 export class UnimplementedError extends PerdureError {
-  static override readonly STATUS: string = "UNIMPLEMENTED";
+  static override readonly CODE: string = "UNIMPLEMENTED";
 }
 
-/** Somebody between client and server broke the call off. */
+/** The call was cancelled between the client and the server, for example by a proxy. */
 export class CallCancelledError extends PerdureError {
-  static override readonly STATUS: string = "CANCELLED";
+  static override readonly CODE: string = "CANCELLED";
 }
 
 // --- by reason ---
 
-/** Fields of the request are malformed; `violations` lists them all. */
+/** Fields of the request are invalid. `violations` lists all of them. */
 export class InvalidFieldError extends InvalidArgumentError {
   static override readonly REASON = "INVALID_FIELD";
+
+  /** Returns the error for one invalid field. */
+  static of(field: string, description: string, hint?: string): InvalidFieldError {
+    return new InvalidFieldError(`${field}: ${description}`, { violations: [{ field, description }], hint });
+  }
 }
 
-/** The request id was used before, for another request. */
+/** The request ID was already used for a different request. */
 export class RequestIdReusedError extends InvalidArgumentError {
   static override readonly REASON = "REQUEST_ID_REUSED";
 }
 
-/** The workflow's graph breaks a rule; `violations` lists every finding. */
+/** The workflow's graph is invalid. `violations` lists every issue. */
 export class WorkflowInvalidError extends InvalidArgumentError {
   static override readonly REASON = "WORKFLOW_INVALID";
 }
 
-/** No instance has this id. */
+/** No instance has this ID. */
 export class InstanceNotFoundError extends NotFoundError {
   static override readonly REASON = "INSTANCE_NOT_FOUND";
 }
 
-/** The server has no workflow of this name, or not this version of it. */
+/** The server does not have this workflow, or not this version of it. */
 export class WorkflowNotFoundError extends NotFoundError {
   static override readonly REASON = "WORKFLOW_NOT_FOUND";
 }
 
-/** The instance's workflow has no such step. */
+/** The instance's workflow does not have this step. */
 export class StepNotFoundError extends NotFoundError {
   static override readonly REASON = "STEP_NOT_FOUND";
 }
 
-/** No pending timer has this reference: it has fired, was cancelled, or never was. */
+/** No pending timer has this reference. It fired, was cancelled, or never existed. */
 export class TimerNotFoundError extends NotFoundError {
   static override readonly REASON = "TIMER_NOT_FOUND";
 }
 
-/** Another call started an instance with this id. */
+/** Another call started an instance with this ID. */
 export class InstanceAlreadyExistsError extends AlreadyExistsError {
   static override readonly REASON = "INSTANCE_ALREADY_EXISTS";
 }
 
-/** A live instance of the workflow, `instanceId`, holds this business key. */
+/** An active instance of the workflow, `instanceId`, has this business key. */
 export class BusinessKeyInUseError extends AlreadyExistsError {
   static override readonly REASON = "BUSINESS_KEY_IN_USE";
 }
 
-/** The instance has ended; `metadata.state` says how. */
+/** The instance has ended, or has failed and can only be retried or cancelled. See `metadata.state`. */
 export class InstanceEndedError extends FailedPreconditionError {
   static override readonly REASON = "INSTANCE_ENDED";
 }
 
-/** Only a FAILED instance can be retried; `metadata.state` is what it is. */
+/** The instance is not FAILED, so it cannot be retried. See `metadata.state`. */
 export class InstanceNotFailedError extends FailedPreconditionError {
   static override readonly REASON = "INSTANCE_NOT_FAILED";
 }
 
-/** No step waits for the event yet; `resume` with `buffer: true` leaves it for the step that will. */
+/** No step waits for the event yet. Call `resume` with `buffer: true` to keep it for the step that will. */
 export class EventNotAwaitedError extends FailedPreconditionError {
   static override readonly REASON = "EVENT_NOT_AWAITED";
 }
@@ -217,37 +233,37 @@ export class EventNeverAcceptedError extends FailedPreconditionError {
   static override readonly REASON = "EVENT_NEVER_ACCEPTED";
 }
 
-/** Several steps, `stepRefs`, wait for the event; `resume` with `stepRef` picks one. */
+/** Several steps, `stepRefs`, wait for the event. Call `resume` with `stepRef` to choose one. */
 export class AmbiguousEventError extends FailedPreconditionError {
   static override readonly REASON = "AMBIGUOUS_EVENT";
 }
 
-/** The step has ended already, or was skipped. */
+/** The step has finished or was skipped. */
 export class StepFinishedError extends FailedPreconditionError {
   static override readonly REASON = "STEP_FINISHED";
 }
 
-/** The instance took another path; the step will never begin. */
+/** The instance took another path. The step never starts. */
 export class StepUnreachableError extends FailedPreconditionError {
   static override readonly REASON = "STEP_UNREACHABLE";
 }
 
-/** The step declares no `timeout` arrow, so no timer can end it. */
+/** The step does not declare a `timeout` transition, so a timer cannot end it. */
 export class StepHasNoTimeoutError extends FailedPreconditionError {
   static override readonly REASON = "STEP_HAS_NO_TIMEOUT";
 }
 
-/** Only timers of kind TIMEOUT can be cancelled by a client. */
+/** The timer is not of kind TIMEOUT. Clients can cancel only timers of this kind. */
 export class TimerNotCancellableError extends FailedPreconditionError {
   static override readonly REASON = "TIMER_NOT_CANCELLABLE";
 }
 
-/** The task belongs to another attempt by now. */
+/** The worker no longer holds the task. Another attempt has it. */
 export class LeaseLostError extends FailedPreconditionError {
   static override readonly REASON = "LEASE_LOST";
 }
 
-/** The history no longer holds these entries; begin again with a snapshot. */
+/** The history no longer contains these entries. Watch again without `afterRevision`. */
 export class RevisionCompactedError extends OutOfRangeError {
   static override readonly REASON = "REVISION_COMPACTED";
 }
@@ -257,47 +273,47 @@ export class RevisionInFutureError extends OutOfRangeError {
   static override readonly REASON = "REVISION_IN_FUTURE";
 }
 
-/** The server has more work than it takes on; the client has retried for as long as the call may take. */
+/** The server is overloaded. The client retried until the call's timeout. */
 export class OverloadedError extends ResourceExhaustedError {
   static override readonly REASON = "OVERLOADED";
 }
 
-/** A payload is over 1 MiB, or the instance's payloads would be over 3 MiB. */
+/** The payload is larger than 1 MiB, or the instance's payloads would exceed 3 MiB. */
 export class PayloadTooLargeError extends ResourceExhaustedError {
   static override readonly REASON = "PAYLOAD_TOO_LARGE";
 }
 
-/** The instance's inbox holds as many events as it may. */
+/** The instance's inbox is full. */
 export class InboxFullError extends ResourceExhaustedError {
   static override readonly REASON = "INBOX_FULL";
 }
 
-/** The instance has as many requested timers as it may. */
+/** The instance has the maximum number of pending timers of `scheduleResume`. */
 export class TooManyTimersError extends ResourceExhaustedError {
   static override readonly REASON = "TOO_MANY_TIMERS";
 }
 
-/** The server's database does not answer; nothing was changed. */
+/** The server's database is not available. Nothing was changed. */
 export class DatabaseUnavailableError extends UnavailableError {
   static override readonly REASON = "DATABASE_UNAVAILABLE";
 }
 
-/** The call may have taken effect; sending it again with `requestId` tells. */
+/** The result of the commit is unknown. Retry with the same `requestId`: the call takes effect once. */
 export class CommitUnknownError extends UnavailableError {
   static override readonly REASON = "COMMIT_UNKNOWN";
 }
 
-/** The server is going away; nothing was changed. */
+/** The server is shutting down. Nothing was changed. */
 export class ShuttingDownError extends UnavailableError {
   static override readonly REASON = "SHUTTING_DOWN";
 }
 
-/** The server was started without a directory for backups. */
+/** The server was started without a backup directory. */
 export class BackupNotConfiguredError extends FailedPreconditionError {
   static override readonly REASON = "BACKUP_NOT_CONFIGURED";
 }
 
-/** The server's directory for backups contains a file of this name. */
+/** The backup directory contains a file with this name. */
 export class BackupAlreadyExistsError extends AlreadyExistsError {
   static override readonly REASON = "BACKUP_ALREADY_EXISTS";
 }
@@ -307,7 +323,7 @@ export class BackupFailedError extends UnavailableError {
   static override readonly REASON = "BACKUP_FAILED";
 }
 
-const FAMILIES: readonly (typeof PerdureError)[] = [
+const CODE_CLASSES: readonly (typeof PerdureError)[] = [
   InvalidArgumentError,
   NotFoundError,
   AlreadyExistsError,
@@ -322,7 +338,7 @@ const FAMILIES: readonly (typeof PerdureError)[] = [
   CallCancelledError,
 ];
 
-const LEAVES: readonly (typeof PerdureError)[] = [
+const REASON_CLASSES: readonly (typeof PerdureError)[] = [
   InvalidFieldError,
   RequestIdReusedError,
   WorkflowInvalidError,
@@ -356,14 +372,14 @@ const LEAVES: readonly (typeof PerdureError)[] = [
   BackupFailedError,
 ];
 
-const BY_STATUS: ReadonlyMap<string, typeof PerdureError> = new Map(FAMILIES.map((cls) => [cls.STATUS, cls]));
-const BY_REASON: ReadonlyMap<string, typeof PerdureError> = new Map(LEAVES.map((cls) => [cls.REASON, cls]));
+const BY_CODE: ReadonlyMap<string, typeof PerdureError> = new Map(CODE_CLASSES.map((cls) => [cls.CODE, cls]));
+const BY_REASON: ReadonlyMap<string, typeof PerdureError> = new Map(REASON_CLASSES.map((cls) => [cls.REASON, cls]));
 
-/** Every reason that has a class of its own. */
+/** Every error reason that has a class. */
 export const REASONS: readonly string[] = [...BY_REASON.keys()];
 
-/** Makes the error of a reason. A reason that this version does not know becomes its status' class. */
+/** Returns an error of the class of its reason. For an unknown reason, the class follows the status code. */
 export function errorFrom(message: string, fields: ErrorFields): PerdureError {
-  const known = BY_REASON.get(fields.reason ?? "") ?? BY_STATUS.get(fields.status ?? "") ?? PerdureError;
+  const known = BY_REASON.get(fields.reason ?? "") ?? BY_CODE.get(fields.code ?? "") ?? PerdureError;
   return new known(message, fields);
 }

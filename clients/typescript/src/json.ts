@@ -1,14 +1,16 @@
 /**
- * JSON as it crosses the API: JavaScript values to text and back, exact or refused.
+ * Conversion between JavaScript values and JSON text.
  *
- * `JSON.parse` bends integers beyond 2^53 and `JSON.stringify` drops or bends what JSON cannot say; here such integers
- * are `bigint`, and what has no JSON is refused with its place. `JsonText` passes text through untouched.
- * What may not live here: messages and gRPC.
+ * `lossless-json` reads and writes the text. This module adds rules that the library does not have: it rejects values that
+ * JSON cannot represent, names their place, limits the depth, and inserts `RawJson` unchanged.
+ * Must not: know messages or gRPC.
  */
+
+import { isInteger, LosslessNumber, parse, stringify } from "lossless-json";
 
 import { InvalidFieldError } from "./errors.js";
 
-/** A value that came as JSON. Integers beyond ±(2^53 - 1) are `bigint`, all other numbers `number`. */
+/** A value that was read from JSON. Integers beyond ±(2^53 - 1) are `bigint`, all other numbers are `number`. */
 export type JsonValue = null | boolean | number | bigint | string | JsonValue[] | JsonObject;
 
 /** A JSON object. */
@@ -16,11 +18,11 @@ export interface JsonObject {
   [key: string]: JsonValue;
 }
 
-/** How deep a payload may be nested; the server's limit, kept here so that the answer names the place. */
+/** Maximum nesting of a payload. The server has the same limit; checking it here names the place. */
 export const JSON_DEPTH_MAX = 100;
 
-/** JSON text that is sent as it stands, byte for byte: as a whole payload or anywhere inside one. */
-export class JsonText {
+/** JSON text that is sent unchanged, byte for byte: as a whole payload or as a part of one. */
+export class RawJson {
   constructor(readonly text: string) {}
 
   toString(): string {
@@ -29,150 +31,115 @@ export class JsonText {
 }
 
 /**
- * Returns `value` as JSON text. `bigint`s become integers, properties that are `undefined` are left out, `toJSON` is
- * honoured. Throws `InvalidFieldError` for what JSON cannot say, naming the place under `field`.
+ * Returns the value of a JSON text. Integers beyond ±(2^53 - 1) are `bigint`. Other numbers are rounded as `JSON.parse`
+ * does it. If an object contains a key more than once, the last value is used.
+ *
+ * Throws `SyntaxError` if `text` is not valid JSON, and `RangeError` if it is nested thousands of levels deep.
+ */
+export function parseJson(text: string): JsonValue {
+  // JSON.parse is faster and stricter (the library accepts `.5`). It rounds only integers of at least 16 digits.
+  const value = JSON.parse(text) as JsonValue;
+  if (!/\d{16}/.test(text)) return value;
+  return parse(text, null, { parseNumber, onDuplicateKey: ({ newValue }) => newValue }) as JsonValue;
+}
+
+function parseNumber(digits: string): number | bigint {
+  const value = Number(digits);
+  return isInteger(digits) && !Number.isSafeInteger(value) ? BigInt(digits) : value;
+}
+
+/**
+ * Returns `value` as JSON text.
+ *
+ * A `bigint` becomes an integer. A property that is `undefined` is omitted. An object with a `toJSON` method is replaced
+ * by its result.
+ *
+ * Throws `InvalidFieldError` if JSON cannot represent a part of the value. Its violation names the place, which starts
+ * with `field`.
  */
 export function encodeJson(value: unknown, field = "value"): string {
-  return written(value, field, JSON_DEPTH_MAX);
+  if (value instanceof RawJson) return value.text;
+  // The library inserts no text but numbers. A part that is RawJson is first written as a random string.
+  const raw: string[] = [];
+  const mark = crypto.randomUUID();
+  const places = new Map<unknown, Place>();
+
+  function replace(this: unknown, key: string, given: unknown): unknown {
+    const parent = places.get(this);
+    const inArray = Array.isArray(this);
+    const place = parent === undefined ? field : `${parent.path}${inArray ? `[${key}]` : `.${key}`}`;
+    const item = plain(given, key, place);
+    if (item === undefined && parent !== undefined && !inArray) return undefined; // the library omits the property
+    if (parent !== undefined && !key.isWellFormed())
+      throw InvalidFieldError.of(parent.path, "contains a key with a lone surrogate");
+    if (item instanceof RawJson) return `${mark}:${raw.push(checkedText(item, place)) - 1}`;
+    if (typeof item !== "object" || item === null) return scalar(item, place);
+    const depth = (parent?.depth ?? 0) + 1;
+    if (depth > JSON_DEPTH_MAX) throw InvalidFieldError.of(place, `is nested more than ${JSON_DEPTH_MAX} levels deep`);
+    checkObject(item, place);
+    places.set(item, { path: place, depth });
+    return item;
+  }
+
+  const text = stringify(value, replace)!;
+  if (raw.length === 0) return text;
+  return text.replace(new RegExp(`"${mark}:(\\d+)"`, "g"), (_, index: string) => raw[Number(index)]!);
 }
 
-function written(given: unknown, place: string, depthLeft: number): string {
-  const value = plain(given, place);
+/** Path and nesting of an array or object that is being written. */
+interface Place {
+  readonly path: string;
+  readonly depth: number;
+}
+
+function plain(value: unknown, key: string, place: string): unknown {
+  if (!hasToJson(value)) return value;
+  const result = value.toJSON(key);
+  // The library would call it again, without end if an object returns itself.
+  if (hasToJson(result))
+    throw InvalidFieldError.of(place, "has a toJSON method that returns an object with a toJSON method");
+  return result;
+}
+
+function hasToJson(value: unknown): value is { toJSON(key: string): unknown } {
+  return typeof value === "object" && value !== null && "toJSON" in value && typeof value.toJSON === "function";
+}
+
+function scalar(value: unknown, place: string): unknown {
   switch (typeof value) {
     case "string":
-      if (!value.isWellFormed()) throw refusal(place, "holds a lone surrogate");
-      return JSON.stringify(value);
+      if (!value.isWellFormed()) throw InvalidFieldError.of(place, "contains a lone surrogate");
+      return value;
     case "number":
-      return numeral(value, place);
-    case "bigint":
-      return value.toString();
+      if (!Number.isFinite(value)) throw InvalidFieldError.of(place, `cannot encode ${value} as JSON`);
+      // Beyond 2^53 a number may stand for several integers. With an exponent it is not read as an exact one.
+      return Number.isInteger(value) && !Number.isSafeInteger(value)
+        ? new LosslessNumber(value.toExponential())
+        : value;
     case "boolean":
-      return value ? "true" : "false";
-    case "object":
-      break;
+    case "bigint":
+      return value;
     default:
-      throw refusal(place, `JSON has no ${typeof value}`);
+      if (value === null) return null;
+      throw InvalidFieldError.of(place, `cannot encode ${value === undefined ? "undefined" : `a ${typeof value}`} as JSON`);
   }
-  if (value === null) return "null";
-  if (value instanceof JsonText) return value.text;
-  if (depthLeft === 0) throw refusal(place, `is nested more than ${JSON_DEPTH_MAX} deep`);
-  if (Array.isArray(value)) {
-    // By index: `map` would pass over holes.
-    const items = Array.from(value, (item, index) => written(item, `${place}[${index}]`, depthLeft - 1));
-    return `[${items.join(",")}]`;
-  }
+}
+
+function checkObject(value: object, place: string): void {
+  if (Array.isArray(value)) return;
   const tag = Object.prototype.toString.call(value).slice("[object ".length, -1);
-  if (tag !== "Object") throw refusal(place, `JSON has no ${tag}`);
-  const members: string[] = [];
-  for (const [key, item] of Object.entries(value)) {
-    if (item === undefined) continue;
-    if (!key.isWellFormed()) throw refusal(place, "has a key with a lone surrogate");
-    members.push(`${JSON.stringify(key)}:${written(item, `${place}.${key}`, depthLeft - 1)}`);
-  }
-  return `{${members.join(",")}}`;
+  if (tag !== "Object") throw InvalidFieldError.of(place, `cannot encode a ${tag} as JSON`);
+  // The library takes any object with this property for a number of its own.
+  if ("isLosslessNumber" in value)
+    throw InvalidFieldError.of(place, "contains the reserved key 'isLosslessNumber'", "pass the object as RawJson");
 }
 
-function plain(value: unknown, place: string): unknown {
-  if (typeof value !== "object" || value === null || !("toJSON" in value)) return value;
-  return typeof value.toJSON === "function" ? (value.toJSON(place) as unknown) : value;
-}
-
-function numeral(value: number, place: string): string {
-  if (!Number.isFinite(value)) throw refusal(place, `JSON has no ${value}`);
-  // Beyond 2^53 a number is no longer one integer. Written with an exponent, nobody reads it as an exact one.
-  return Number.isInteger(value) && !Number.isSafeInteger(value) ? value.toExponential() : JSON.stringify(value);
-}
-
-function refusal(place: string, description: string): InvalidFieldError {
-  return new InvalidFieldError(`${place}: ${description}`, {
-    violations: [{ field: place, description }],
-  });
-}
-
-/** Returns the value of a JSON text, with `bigint` for integers beyond ±(2^53 - 1). Throws `SyntaxError`. */
-export function parseJson(text: string): JsonValue {
-  const value = JSON.parse(text) as JsonValue;
-  // A number that `JSON.parse` could bend has at least 16 digits in a row; few texts have.
-  return /\d{16}/.test(text) ? new Reader(text).value() : value;
-}
-
-/** Reads a text that `JSON.parse` has found correct, so that there is nothing to check. */
-class Reader {
-  private at = 0;
-
-  constructor(private readonly text: string) {}
-
-  value(): JsonValue {
-    switch (this.peek()) {
-      case "{":
-        return this.object();
-      case "[":
-        return this.array();
-      case '"':
-        return this.string();
-      case "t":
-        return this.word("true", true);
-      case "f":
-        return this.word("false", false);
-      case "n":
-        return this.word("null", null);
-      default:
-        return this.number();
-    }
+function checkedText({ text }: RawJson, place: string): string {
+  if (!text.isWellFormed()) throw InvalidFieldError.of(place, "contains a lone surrogate");
+  try {
+    JSON.parse(text);
+  } catch {
+    throw InvalidFieldError.of(place, "is RawJson whose text is not valid JSON");
   }
-
-  private peek(): string {
-    while (" \t\n\r".includes(this.text.charAt(this.at))) this.at++;
-    return this.text.charAt(this.at);
-  }
-
-  private word<T extends JsonValue>(text: string, value: T): T {
-    this.at += text.length;
-    return value;
-  }
-
-  private number(): number | bigint {
-    const start = this.at;
-    while (/[-+.\deE]/.test(this.text.charAt(this.at))) this.at++;
-    const numeral = this.text.slice(start, this.at);
-    const value = Number(numeral);
-    return /^-?\d+$/.test(numeral) && !Number.isSafeInteger(value) ? BigInt(numeral) : value;
-  }
-
-  private string(): string {
-    const start = this.at++;
-    while (this.text.charAt(this.at) !== '"') this.at += this.text.charAt(this.at) === "\\" ? 2 : 1;
-    return JSON.parse(this.text.slice(start, ++this.at)) as string;
-  }
-
-  private array(): JsonValue[] {
-    const items: JsonValue[] = [];
-    this.at++;
-    while (this.peek() !== "]") {
-      items.push(this.value());
-      if (this.peek() === ",") this.at++;
-    }
-    this.at++;
-    return items;
-  }
-
-  private object(): JsonObject {
-    const members: JsonObject = {};
-    this.at++;
-    while (this.peek() !== "}") {
-      const key = this.string();
-      this.peek();
-      this.at++;
-      // Not by assignment, which would take "__proto__" for the prototype.
-      Object.defineProperty(members, key, {
-        value: this.value(),
-        writable: true,
-        enumerable: true,
-        configurable: true,
-      });
-      if (this.peek() === ",") this.at++;
-    }
-    this.at++;
-    return members;
-  }
+  return text;
 }

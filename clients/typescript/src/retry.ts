@@ -1,8 +1,8 @@
 /**
- * When a call is sent again: which errors are worth it, after which pause, for how long. No I/O; clock and chance are
- * arguments.
+ * Retry rules: the errors to retry, the delay before each retry, and the time limit. No I/O. The clock and the random
+ * numbers are arguments.
  *
- * Every call is safe to send again: reads change nothing, and every mutating call carries a request id.
+ * Every call can be retried safely: reads change nothing, and every mutating call carries a request ID.
  */
 
 import { InvalidFieldError, type PerdureError } from "./errors.js";
@@ -10,111 +10,128 @@ import { InvalidFieldError, type PerdureError } from "./errors.js";
 /** Ten years. gRPC cannot represent much longer deadlines, so a longer timeout is the same as none. */
 export const TIMEOUT_MS_MAX = 10 * 366 * 86_400_000;
 
-/** The longest pause between two sendings, whatever the settings or the server ask for. A timer of Node takes 24 days. */
+/** Maximum delay before a retry, whatever the policy or the server asks for. Node.js limits timers to 24 days. */
 export const PAUSE_MS_MAX = 86_400_000;
 
-/** Maximum growth of the pause from one failure to the next. */
+/** Maximum `multiplier` of a policy. */
 export const MULTIPLIER_MAX = 1_000;
 
-/** Returns a time limit, `Infinity` for one of more than `TIMEOUT_MS_MAX`. Throws `InvalidFieldError`. */
-export function timeLimitOf(field: string, value: unknown): number {
-  if (typeof value !== "number" || !(value > 0))
-    throw invalid(field, `must be more than 0 milliseconds (Infinity for no limit), not ${shown(value)}`);
-  return value > TIMEOUT_MS_MAX ? Infinity : value;
+/** Retries of calls that failed for a temporary reason. */
+export interface CallRetryPolicy {
+  /** Delay before the first retry, in milliseconds. Default 100. */
+  readonly initialBackoffMs: number;
+  /** Maximum delay before a retry, in milliseconds. Default 5,000. */
+  readonly maxBackoffMs: number;
+  /** Growth of the delay from one retry to the next, from 1 to 1,000. Default 2. */
+  readonly multiplier: number;
+  /** Maximum number of attempts, including the first. Default 0: only the call's timeout ends the retries. */
+  readonly maxAttempts: number;
 }
 
-/** Returns the settings with the default for every absent one. Throws `InvalidFieldError` for what cannot work. */
-export function retriesOf(given: Partial<CallRetryPolicy> | undefined): CallRetryPolicy {
+/**
+ * The default policy.
+ *
+ * The delay after n failures is `initialBackoffMs * multiplier^(n-1)`, but at most `maxBackoffMs`. Random jitter shortens
+ * it by up to half. If the server asks for a longer delay, the client waits for that long.
+ */
+export const DEFAULT_RETRIES: CallRetryPolicy = {
+  initialBackoffMs: 100,
+  maxBackoffMs: 5_000,
+  multiplier: 2,
+  maxAttempts: 0,
+};
+
+/** A policy that never retries. */
+export const NO_RETRIES: CallRetryPolicy = { ...DEFAULT_RETRIES, maxAttempts: 1 };
+
+/** Returns a policy with the defaults filled in. Throws `InvalidFieldError` for an invalid value. */
+export function retryPolicyOf(given: Partial<CallRetryPolicy> | undefined): CallRetryPolicy {
   const initialBackoffMs = given?.initialBackoffMs ?? DEFAULT_RETRIES.initialBackoffMs;
   const maxBackoffMs = given?.maxBackoffMs ?? DEFAULT_RETRIES.maxBackoffMs;
   const multiplier = given?.multiplier ?? DEFAULT_RETRIES.multiplier;
   const maxAttempts = given?.maxAttempts ?? DEFAULT_RETRIES.maxAttempts;
   for (const [field, value] of Object.entries({ initialBackoffMs, maxBackoffMs }))
-    if (timeLimitOf(`retries.${field}`, value) === Infinity)
-      throw invalid(`retries.${field}`, `must be at most ${TIMEOUT_MS_MAX} milliseconds, not ${value}`);
+    if (timeLimitOf(`retry.${field}`, value) === Infinity)
+      throw InvalidFieldError.of(`retry.${field}`, `must be at most ${TIMEOUT_MS_MAX} milliseconds, not ${value}`);
   if (typeof multiplier !== "number" || !(multiplier >= 1 && multiplier <= MULTIPLIER_MAX))
-    throw invalid("retries.multiplier", `must be a number from 1 to ${MULTIPLIER_MAX}, not ${shown(multiplier)}`);
+    throw InvalidFieldError.of(
+      "retry.multiplier",
+      `must be a number from 1 to ${MULTIPLIER_MAX}, not ${shown(multiplier)}`,
+    );
   if (!Number.isInteger(maxAttempts) || maxAttempts < 0)
-    throw invalid("retries.maxAttempts", `must be an integer of at least 0, not ${shown(maxAttempts)}`);
+    throw InvalidFieldError.of("retry.maxAttempts", `must be an integer of at least 0, not ${shown(maxAttempts)}`);
   return { initialBackoffMs, maxBackoffMs, multiplier, maxAttempts };
 }
 
-function invalid(field: string, description: string): InvalidFieldError {
-  return new InvalidFieldError(`${field}: ${description}`, { violations: [{ field, description }] });
+/** Returns a time limit, `Infinity` for more than `TIMEOUT_MS_MAX`. Throws `InvalidFieldError` for an invalid value. */
+export function timeLimitOf(field: string, value: unknown): number {
+  if (typeof value !== "number" || !(value > 0))
+    throw InvalidFieldError.of(
+      field,
+      `must be more than 0 milliseconds, not ${shown(value)}`,
+      "pass Infinity for no limit",
+    );
+  return value > TIMEOUT_MS_MAX ? Infinity : value;
 }
 
 function shown(value: unknown): string {
   return typeof value === "number" ? String(value) : value === null ? "null" : `a value of type ${typeof value}`;
 }
 
-/** How a client sends calls again that failed for a moment's reason. */
-export interface CallRetryPolicy {
-  /** The longest first pause, in ms. */
-  readonly initialBackoffMs: number;
-  /** The longest pause, in ms. */
-  readonly maxBackoffMs: number;
-  /** How much longer each pause may be than the one before. */
-  readonly multiplier: number;
-  /** How often a call is sent at most; 0 means that only its timeout bounds it. */
-  readonly maxAttempts: number;
-}
-
-/**
- * The pause after n failures is `initialBackoffMs * multiplier^(n-1)`, at most `maxBackoffMs`, or what the server asks for where that
- * is more; chance shortens it by up to a half so that clients do not come back in step.
- */
-export const DEFAULT_RETRIES: CallRetryPolicy = { initialBackoffMs: 100, maxBackoffMs: 5_000, multiplier: 2, maxAttempts: 0 };
-
-/** Every call is sent once. */
-export const NO_RETRIES: CallRetryPolicy = { ...DEFAULT_RETRIES, maxAttempts: 1 };
-
-/** Where time and chance come from. */
-export interface Nature {
-  /** Milliseconds of a clock that only goes forward. */
+/** Sources of time and of random numbers. */
+export interface Sources {
+  /** Milliseconds of a monotonic clock. */
   readonly nowMs: () => number;
-  /** A number from 0 to 1. */
-  readonly chance: () => number;
+  /** A random number from 0 to 1. */
+  readonly random: () => number;
 }
 
-export const NATURE: Nature = { nowMs: () => performance.now(), chance: () => Math.random() };
+export const SYSTEM: Sources = { nowMs: () => performance.now(), random: () => Math.random() };
 
-/** The sendings of one call, or the connections of one watch. */
+/** Attempts of one call, or connections of one watch. */
 export class Attempts {
   private failures = 0;
   private deadlineMs: number;
 
   constructor(
-    private readonly retries: CallRetryPolicy,
+    private readonly policy: CallRetryPolicy,
     timeoutMs: number,
-    private readonly nature: Nature = NATURE,
+    private readonly sources: Sources = SYSTEM,
   ) {
-    this.deadlineMs = nature.nowMs() + timeoutMs;
+    this.deadlineMs = sources.nowMs() + timeoutMs;
   }
 
-  /** How long it may still take; never negative. */
+  /** Time left in milliseconds, never negative. */
   get leftMs(): number {
-    return Math.max(0, this.deadlineMs - this.nature.nowMs());
+    return Math.max(0, this.deadlineMs - this.sources.nowMs());
   }
 
-  /** Notes that the server answered: failures from now on are counted anew, and bounded by an outage's length. */
+  /** Number of failures since the last response. */
+  get failuresInARow(): number {
+    return this.failures;
+  }
+
+  /** Records a response. It resets the number of failures and removes the time limit. */
   answered(): void {
     this.failures = 0;
     this.deadlineMs = Infinity;
   }
 
   /**
-   * Returns the ms to wait before the next sending, or undefined where `error` is the answer. `outageMs` bounds the
-   * failures in a row that follow an answer, from the first of them.
+   * Records a failure. Returns the delay before the next attempt in milliseconds, or undefined if `error` is final.
+   * `reconnectTimeoutMs` limits consecutive failures after a response, from the first of them.
    */
-  pauseAfter(error: PerdureError, outageMs = Infinity): number | undefined {
+  pauseAfter(error: PerdureError, reconnectTimeoutMs = Infinity): number | undefined {
     this.failures++;
-    if (!error.retryable || this.failures === this.retries.maxAttempts) return undefined;
-    if (this.failures === 1) this.deadlineMs = Math.min(this.deadlineMs, this.nature.nowMs() + outageMs);
-    const { initialBackoffMs, maxBackoffMs, multiplier } = this.retries;
-    // Bounded before the power is taken: a watch may fail for days.
-    const ceiling = Math.min(maxBackoffMs, PAUSE_MS_MAX, initialBackoffMs * multiplier ** Math.min(this.failures - 1, 32));
+    if (!error.retryable || this.failures === this.policy.maxAttempts) return undefined;
+    if (this.failures === 1)
+      this.deadlineMs = Math.min(this.deadlineMs, this.sources.nowMs() + reconnectTimeoutMs);
+    const { initialBackoffMs, maxBackoffMs, multiplier } = this.policy;
+    // The exponent is limited because a watch can fail for days.
+    const growth = multiplier ** Math.min(this.failures - 1, 32);
+    const ceiling = Math.min(maxBackoffMs, PAUSE_MS_MAX, initialBackoffMs * growth);
     const pauseMs = Math.max(
-      ceiling * (1 - this.nature.chance() / 2),
+      ceiling * (1 - this.sources.random() / 2),
       Math.min(error.retryAfterMs ?? 0, PAUSE_MS_MAX),
     );
     return pauseMs < this.leftMs ? pauseMs : undefined;

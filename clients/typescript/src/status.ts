@@ -1,4 +1,4 @@
-/** gRPC's errors as the classes of `errors.ts`: the only place that knows both. */
+/** Conversion of gRPC errors to the classes of `errors.ts`. */
 
 import { fromBinary } from "@bufbuild/protobuf";
 import { anyUnpack, durationMs } from "@bufbuild/protobuf/wkt";
@@ -18,9 +18,9 @@ import {
 const DETAILS_KEY = "grpc-status-details-bin";
 const DOMAIN = "perdure";
 
-/** Returns the error for a failed call: by its reason, else by its status. */
+/** Returns the error of a failed call. Its class follows the reason if there is one, otherwise the status code. */
 export function errorOf(failed: ServiceError, requestId = ""): PerdureError {
-  const status = statusOf(failed);
+  const code = codeOf(failed);
   let reason = "";
   let metadata: Record<string, string> = {};
   let resource: Resource | undefined;
@@ -43,11 +43,11 @@ export function errorOf(failed: ServiceError, requestId = ""): PerdureError {
       if (retry !== undefined) retryAfterMs = durationMs(retry);
     }
   } catch {
-    // A proxy may have cut the details. The status and its message still stand.
+    // A proxy can truncate the details. The status code and the message are still valid.
   }
-  const message = failed.details || status;
+  const message = failed.details || code;
   return errorFrom(message, {
-    status,
+    code,
     reason,
     metadata,
     violations,
@@ -58,14 +58,14 @@ export function errorOf(failed: ServiceError, requestId = ""): PerdureError {
   });
 }
 
-function statusOf(failed: ServiceError): string {
-  // A stream that is reset from below, as by a proxy or a dying server, is grpc-js' own INTERNAL; perdure sends none.
+function codeOf(failed: ServiceError): string {
+  // grpc-js reports INTERNAL if a proxy or a dying server resets a stream. perdure never sends INTERNAL with this text.
   if (failed.code === Code.INTERNAL && failed.details.startsWith("Received RST_STREAM")) return "UNAVAILABLE";
   return Code[failed.code] ?? "UNKNOWN";
 }
 
 function detailsOf(failed: ServiceError): Status["details"] {
-  // What fails before it is sent carries no metadata, whatever the type says.
+  // A call that fails before it is sent has no metadata, although the type says so.
   const [body] = (failed.metadata as ServiceError["metadata"] | undefined)?.get(DETAILS_KEY) ?? [];
   return body instanceof Uint8Array ? fromBinary(StatusSchema, body).details : [];
 }

@@ -1,6 +1,6 @@
 /**
- * Sending: one unary call with its retries, one stream. Messages in, messages out; every failure leaves as a
- * `PerdureError`, and a caller's abort as the reason of its signal.
+ * Calls over gRPC: unary calls with retries, and streams. Takes and returns messages. A failed call rejects with a
+ * `PerdureError`, an aborted call with the reason of its signal.
  */
 
 import {
@@ -19,20 +19,21 @@ import {
   type ServiceError,
 } from "@grpc/grpc-js";
 
-import { channelOptions, credentialsOf, type TlsOptions } from "./channel.js";
+import { channelOptions } from "./connection.js";
 import { DeadlineExceededError, UnavailableError } from "./errors.js";
 import { Attempts, timeLimitOf, type CallRetryPolicy } from "./retry.js";
 import { errorOf } from "./status.js";
+import { credentialsOf, type TlsOptions } from "./tls.js";
 import { IDLE_MS, WatchConnections } from "./watch-connections.js";
 
-/** What every method takes. */
+/** Options of every method. */
 export interface CallOptions {
   /**
-   * Limits the call, including retries. By default the client's. `Infinity`, or more than ten years, removes the limit.
-   * Zero, a negative number and NaN reject with `InvalidFieldError`.
+   * Limits the call, including retries, in milliseconds. Default: the client's `timeoutMs`. `Infinity`, or more than ten
+   * years, removes the limit. Other values that are not greater than 0 are rejected with `InvalidFieldError`.
    */
   readonly timeoutMs?: number | undefined;
-  /** Breaks the call off: it rejects with the signal's reason. A mutating call may have taken effect by then. */
+  /** Aborts the call: it rejects with the signal's reason. A mutating call may or may not have taken effect. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -46,26 +47,29 @@ export class Transport {
     private readonly target: string,
     private readonly tls: TlsOptions | undefined,
     private readonly metadata: Readonly<Record<string, string>>,
-    private readonly retries: CallRetryPolicy,
+    private readonly retry: CallRetryPolicy,
     private readonly timeoutMs: number,
   ) {}
 
-  /** Sends until there is an answer, an error that stays, or no time left. */
+  /**
+   * Makes a call and retries it. Rejects with the last error if it cannot be retried or if the time limit does not allow
+   * another attempt.
+   */
   async unary<I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     request: MessageShape<I>,
     options: CallOptions,
-    { requestId = "", retries = this.retries }: { requestId?: string; retries?: CallRetryPolicy } = {},
+    { requestId = "", retry = this.retry }: { requestId?: string; retry?: CallRetryPolicy } = {},
   ): Promise<MessageShape<O>> {
     const limitMs = options.timeoutMs === undefined ? this.timeoutMs : timeLimitOf("timeoutMs", options.timeoutMs);
-    const attempts = new Attempts(retries, limitMs);
+    const attempts = new Attempts(retry, limitMs);
     for (;;) {
       try {
         return await this.send(method, request, attempts.leftMs, options.signal);
       } catch (failed) {
         if (!isServiceError(failed)) throw failed;
         let error = errorOf(failed, requestId);
-        // The server's own limit does not end a call that has none.
+        // A deadline of the server does not end a call without a time limit.
         if (limitMs === Infinity && error instanceof DeadlineExceededError)
           error = new UnavailableError(error.message, { requestId, cause: failed });
         const pauseMs = attempts.pauseAfter(error);
@@ -98,7 +102,7 @@ export class Transport {
         serializer(method.input),
         deserializer(method.output),
         request,
-        this.sent(),
+        this.callMetadata(),
         { deadline: deadlineIn(timeoutMs) },
         (failed, response) => {
           signal?.removeEventListener("abort", abort);
@@ -112,8 +116,8 @@ export class Transport {
   }
 
   /**
-   * Yields a stream's messages until it ends, over a watch connection with room. Leaving the loop, or the signal, cancels
-   * the stream.
+   * Yields the messages of a stream, over a watch connection. Leaving the loop cancels the stream, and so does the
+   * signal.
    */
   async *stream<I extends DescMessage, O extends DescMessage>(
     method: DescMethodServerStreaming<I, O>,
@@ -122,7 +126,7 @@ export class Transport {
     signal: AbortSignal | undefined,
   ): AsyncGenerator<MessageShape<O>, void, undefined> {
     signal?.throwIfAborted();
-    if (this.closed) throw new Error("the client is closed");
+    this.checkOpen();
     const connection = this.watchConnections.acquire();
     try {
       yield* this.messages(connection.channel, method, request, timeoutMs, signal);
@@ -143,13 +147,13 @@ export class Transport {
       serializer(method.input),
       deserializer(method.output),
       request,
-      this.sent(),
+      this.callMetadata(),
       { deadline: deadlineIn(timeoutMs) },
     );
     const abort = () => stream.cancel();
     signal?.addEventListener("abort", abort, { once: true });
     this.live.add(stream);
-    // A stream that is cancelled says so after nobody listens any more; unheard, that would end the process.
+    // A cancelled stream emits an error after the loop has ended. Without a listener the error would end the process.
     stream.on("error", () => undefined);
     try {
       for await (const message of stream) yield message as MessageShape<O>;
@@ -163,7 +167,7 @@ export class Transport {
     }
   }
 
-  /** Cancels what is under way; it, and every later call, ends with "the client is closed". */
+  /** Cancels calls in progress. They and all later calls reject. */
   close(): void {
     this.closed = true;
     for (const call of this.live) call.cancel();
@@ -179,23 +183,27 @@ export class Transport {
   }
 
   private open(): Channel {
-    if (this.closed) throw new Error("the client is closed");
+    this.checkOpen();
     this.channel ??= this.connect({});
     return this.channel;
+  }
+
+  private checkOpen(): void {
+    if (this.closed) throw new Error("the client is closed");
   }
 
   private connect(options: ChannelOptions): Channel {
     return new Channel(this.target, credentialsOf(this.tls), { ...channelOptions(this.target, this.tls), ...options });
   }
 
-  private sent(): Metadata {
+  private callMetadata(): Metadata {
     const metadata = new Metadata();
     for (const [key, value] of Object.entries(this.metadata)) metadata.set(key, value);
     return metadata;
   }
 }
 
-/** Resolves after a while; rejects with the signal's reason when that comes first. */
+/** Resolves after a delay. Rejects with the signal's reason if the signal is aborted before. */
 export function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) {

@@ -1,5 +1,5 @@
 /**
- * Connections that carry only watches: decides which one a stream uses. No I/O.
+ * Connections for watches. Chooses the connection of each stream. No I/O.
  *
  * A server accepts a limited number of streams per connection (256 by default). A connection that is full of watches
  * makes every further call wait until a watch ends, so watches never share a connection with other calls.
@@ -25,9 +25,9 @@ export class WatchConnections<C extends { close(): void }> {
 
   constructor(private readonly connect: () => C) {}
 
-  /** Returns a connection with room for one more watch, a new one if all are full. Pass it to `release`. */
+  /** Returns a connection with room for another watch. Opens one if all are full. Pass it to `release`. */
   acquire(): WatchConnection<C> {
-    // The first with room, so that the later ones empty and can be closed.
+    // The first connection with room is used, so that the later ones become empty and can be closed.
     let found = this.open.find(({ watches }) => watches < WATCHES_PER_CONNECTION);
     if (found === undefined) {
       found = { channel: this.connect(), watches: 0 };
@@ -37,7 +37,7 @@ export class WatchConnections<C extends { close(): void }> {
     return found;
   }
 
-  /** Gives up a watch's place, and closes the connection if too many are unused now. */
+  /** Releases the place of a watch. Closes the connection if too many connections are unused. */
   release(connection: WatchConnection<C>): void {
     connection.watches--;
     if (connection.watches > 0 || !this.open.includes(connection)) return;

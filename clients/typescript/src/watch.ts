@@ -1,10 +1,10 @@
-/** Following an instance across broken connections: where a watch stands, and how it goes on. */
+/** Watches of an instance: the position of a watch, and its continuation after a broken connection. */
 
 import { create } from "@bufbuild/protobuf";
 
+import * as args from "./arguments.js";
 import * as convert from "./convert.js";
 import { DeadlineExceededError, PerdureError, UnavailableError } from "./errors.js";
-import * as fields from "./fields.js";
 import {
   InstanceService,
   WatchEndReason,
@@ -16,12 +16,17 @@ import { Attempts, NO_RETRIES, timeLimitOf, type CallRetryPolicy } from "./retry
 import { pause, type Transport } from "./transport.js";
 import type { WatchEvent, WatchOptions } from "./types.js";
 
-/** How long one stream of a watch lives before the next takes over: a bound on what a hung server can hide. */
+/** Maximum duration of one stream. Then another stream continues, so a hung server cannot hide entries for longer. */
 export const STREAM_MS_MAX = 600_000;
-const OUTAGE_MS = 300_000;
 
-/** Where one watch stands, across all its streams. */
-export class Watching {
+/** Default of `reconnectTimeoutMs`. */
+export const RECONNECT_TIMEOUT_MS = 300_000;
+
+/** Number of consecutive failures that are reported as a disconnect. A connection that is restored at once is not. */
+export const DISCONNECT_FAILURES = 2;
+
+/** Position of a watch, across all its streams. */
+export class WatchPosition {
   ended = false;
   private after: bigint | undefined;
 
@@ -29,16 +34,16 @@ export class Watching {
     private readonly instanceId: string,
     afterRevision: number | bigint | undefined,
   ) {
-    this.after = afterRevision === undefined ? undefined : fields.int64("after_revision", afterRevision);
+    this.after = afterRevision === undefined ? undefined : args.int64("after_revision", afterRevision);
   }
 
-  /** What to send to go on from here: at first without a revision, if none was given. */
+  /** Returns the request that continues at this position. The first one has no revision if none was given. */
   request(): WatchInstanceRequest {
     const revision = this.after === undefined ? {} : { afterRevision: this.after };
     return create(WatchInstanceRequestSchema, { instanceId: this.instanceId, ...revision });
   }
 
-  /** Returns what the caller gets to see of a message, if anything. Throws `PerdureError` at a gap. */
+  /** Returns the event of a message, undefined if it has none. Throws `PerdureError` if a revision is missing. */
   take({ event }: WatchInstanceResponse): WatchEvent | undefined {
     switch (event.case) {
       case "snapshot":
@@ -47,8 +52,8 @@ export class Watching {
       case "entry": {
         const { revision } = event.value;
         if (this.after !== undefined && revision !== this.after + 1n)
-          // The server promises better; told aloud, because who folds the entries would be wrong from here on.
-          throw new PerdureError(`the watch of ${this.instanceId} gave revision ${revision} after ${this.after}`);
+          // The server promises no gaps. Without this error, code that folds the entries would be wrong from here on.
+          throw new PerdureError(`watch of '${this.instanceId}' received revision ${revision} after ${this.after}`);
         this.after = revision;
         return { type: "entry", revision: Number(revision), entry: convert.entryOf(event.value) };
       }
@@ -60,63 +65,74 @@ export class Watching {
           revision: Number(event.value.revision),
           reason: convert.watchEndReasonOf(event.value.reason),
         };
-      default: // a heartbeat, or something new
+      default: // a heartbeat, or an event that this version does not know
         return undefined;
     }
   }
 }
 
 /**
- * Returns a watch's events until its end. `timeoutMs` limits the wait for the first response. Throws `InvalidFieldError`.
+ * Returns the events of a watch until its end. `timeoutMs` limits the wait for the first response. Throws
+ * `InvalidFieldError` for an invalid argument.
  */
 export function watch(
   transport: Transport,
   instanceId: string,
   options: WatchOptions,
-  retries: CallRetryPolicy,
+  retry: CallRetryPolicy,
   timeoutMs: number,
 ): AsyncGenerator<WatchEvent, void, undefined> {
-  const watching = new Watching(fields.required("instance_id", instanceId), options.afterRevision);
+  const position = new WatchPosition(args.required("instance_id", instanceId), options.afterRevision);
   const limitMs = options.timeoutMs === undefined ? Infinity : timeLimitOf("timeoutMs", options.timeoutMs);
-  const outageMs = options.outageMs === undefined ? OUTAGE_MS : timeLimitOf("outageMs", options.outageMs);
-  return events(transport, instanceId, watching, { limitMs, outageMs, signal: options.signal }, retries, timeoutMs);
+  const reconnectTimeoutMs =
+    options.reconnectTimeoutMs === undefined
+      ? RECONNECT_TIMEOUT_MS
+      : timeLimitOf("reconnectTimeoutMs", options.reconnectTimeoutMs);
+  return events(transport, instanceId, position, { ...options, limitMs, reconnectTimeoutMs }, retry, timeoutMs);
 }
+
+type Limits = Omit<WatchOptions, "reconnectTimeoutMs"> & {
+  readonly limitMs: number;
+  readonly reconnectTimeoutMs: number;
+};
 
 async function* events(
   transport: Transport,
   instanceId: string,
-  watching: Watching,
-  { limitMs, outageMs, signal }: { limitMs: number; outageMs: number; signal: AbortSignal | undefined },
-  retries: CallRetryPolicy,
+  position: WatchPosition,
+  { limitMs, reconnectTimeoutMs, signal, onDisconnect, onReconnect }: Limits,
+  retry: CallRetryPolicy,
   timeoutMs: number,
 ): AsyncGenerator<WatchEvent, void, undefined> {
   const whole = new Attempts(NO_RETRIES, limitMs);
-  const attempts = new Attempts(retries, Math.min(timeoutMs, whole.leftMs));
+  const attempts = new Attempts(retry, Math.min(timeoutMs, whole.leftMs));
   for (;;) {
-    let error: PerdureError = new UnavailableError(`the watch of ${instanceId} broke off`);
+    let error: PerdureError = new UnavailableError(`watch of '${instanceId}' was interrupted`);
     const streamMs = Math.min(STREAM_MS_MAX, whole.leftMs);
-    const stream = transport.stream(InstanceService.method.watchInstance, watching.request(), streamMs, signal);
-    // Only the stream's own errors lead to another one; what the caller throws into the loop passes through.
+    const stream = transport.stream(InstanceService.method.watchInstance, position.request(), streamMs, signal);
+    // Only errors of the stream lead to another stream. An error that the caller throws into the loop ends the watch.
     try {
       for (;;) {
         const step = await next(stream);
         if (step instanceof PerdureError) error = step;
         if (step === undefined || step instanceof PerdureError) break;
+        if (attempts.failuresInARow >= DISCONNECT_FAILURES) onReconnect?.();
         attempts.answered();
-        const event = watching.take(step);
+        const event = position.take(step);
         if (event !== undefined) yield event;
       }
     } finally {
       await stream.return();
     }
-    if (watching.ended) return;
-    // A stream that reached its own bound is only due for renewal.
+    if (position.ended) return;
+    // A stream that reached its maximum duration is continued by another one.
     if (error instanceof DeadlineExceededError && whole.leftMs > 0)
-      error = new UnavailableError("the stream reached its time bound");
-    const pauseMs = attempts.pauseAfter(error, outageMs);
+      error = new UnavailableError(`watch of '${instanceId}' reached the maximum duration of a stream`);
+    const pauseMs = attempts.pauseAfter(error, reconnectTimeoutMs);
     if (pauseMs === undefined) throw error;
     if (pauseMs > whole.leftMs)
-      throw new DeadlineExceededError(`${instanceId} did not end within ${limitMs} ms`);
+      throw new DeadlineExceededError(`instance '${instanceId}' did not end within ${limitMs} ms`);
+    if (attempts.failuresInARow === DISCONNECT_FAILURES) onDisconnect?.(error);
     await pause(pauseMs, signal);
   }
 }

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Attempts, PAUSE_MS_MAX, retriesOf, timeLimitOf, TIMEOUT_MS_MAX } from "#dist/retry";
+import { Attempts, PAUSE_MS_MAX, retryPolicyOf, timeLimitOf, TIMEOUT_MS_MAX } from "#dist/retry";
 import { Client, InvalidFieldError, UnavailableError } from "perdure";
 
 const INVALID: unknown[] = [0, -0, -1, -Infinity, NaN, null, "30s", 5n, true, {}];
 
-function blames(field: string) {
+function rejects(field: string) {
   return (error: unknown) => {
     assert.ok(error instanceof InvalidFieldError, String(error));
     assert.deepEqual(error.violations.map((violation) => violation.field), [field]);
@@ -14,17 +14,17 @@ function blames(field: string) {
   };
 }
 
-test("an invalid time limit is rejected by its name", async () => {
+test("an invalid time limit is rejected", async () => {
   const client = new Client("127.0.0.1:1");
   for (const value of INVALID) {
     const timeoutMs = value as number;
-    if (value !== null) assert.throws(() => new Client("127.0.0.1:1", { timeoutMs }), blames("timeoutMs"));
-    await assert.rejects(client.getInstance("i1", { timeoutMs }), blames("timeoutMs"));
-    await assert.rejects(client.checkHealth("", { timeoutMs }), blames("timeoutMs"));
-    await assert.rejects(client.waitForEnd("i1", { timeoutMs }), blames("timeoutMs"));
-    await assert.rejects(client.listInstances({ timeoutMs }).next(), blames("timeoutMs"));
-    assert.throws(() => client.watchInstance("i1", { timeoutMs }), blames("timeoutMs"));
-    assert.throws(() => client.watchInstance("i1", { outageMs: timeoutMs }), blames("outageMs"));
+    if (value !== null) assert.throws(() => new Client("127.0.0.1:1", { timeoutMs }), rejects("timeoutMs"));
+    await assert.rejects(client.getInstance("i1", { timeoutMs }), rejects("timeoutMs"));
+    await assert.rejects(client.checkHealth("", { timeoutMs }), rejects("timeoutMs"));
+    await assert.rejects(client.waitForEnd("i1", { timeoutMs }), rejects("timeoutMs"));
+    await assert.rejects(client.listInstances({ timeoutMs }).next(), rejects("timeoutMs"));
+    assert.throws(() => client.watchInstance("i1", { timeoutMs }), rejects("timeoutMs"));
+    assert.throws(() => client.watchInstance("i1", { reconnectTimeoutMs: timeoutMs }), rejects("reconnectTimeoutMs"));
   }
   client.close();
 });
@@ -36,27 +36,27 @@ test("an infinite time limit does not end a call", () => {
   assert.equal(timeLimitOf("timeoutMs", 0.5), 0.5);
 });
 
-test("retry settings that cannot work are rejected by their name", () => {
+test("an invalid retry policy is rejected", () => {
   for (const value of [0, -1, NaN, Infinity, 1e300]) {
-    assert.throws(() => retriesOf({ initialBackoffMs: value }), blames("retries.initialBackoffMs"));
-    assert.throws(() => retriesOf({ maxBackoffMs: value }), blames("retries.maxBackoffMs"));
+    assert.throws(() => retryPolicyOf({ initialBackoffMs: value }), rejects("retry.initialBackoffMs"));
+    assert.throws(() => retryPolicyOf({ maxBackoffMs: value }), rejects("retry.maxBackoffMs"));
   }
   for (const multiplier of [0, 0.5, NaN, Infinity, "2" as never])
-    assert.throws(() => retriesOf({ multiplier }), blames("retries.multiplier"));
+    assert.throws(() => retryPolicyOf({ multiplier }), rejects("retry.multiplier"));
   for (const maxAttempts of [-1, 1.5, NaN, Infinity])
-    assert.throws(() => new Client("127.0.0.1:1", { retries: { maxAttempts } }), blames("retries.maxAttempts"));
-  assert.equal(retriesOf({ initialBackoffMs: undefined as never }).initialBackoffMs, 100);
+    assert.throws(() => new Client("127.0.0.1:1", { retry: { maxAttempts } }), rejects("retry.maxAttempts"));
+  assert.equal(retryPolicyOf({ initialBackoffMs: undefined as never }).initialBackoffMs, 100);
 });
 
-test("no pause is longer than a timer can be", () => {
-  const attempts = new Attempts(retriesOf({ maxBackoffMs: TIMEOUT_MS_MAX, multiplier: 1_000 }), Infinity);
+test("a delay never exceeds the maximum of a timer", () => {
+  const attempts = new Attempts(retryPolicyOf({ maxBackoffMs: TIMEOUT_MS_MAX, multiplier: 1_000 }), Infinity);
   for (let failure = 0; failure < 100; failure++) {
     const pauseMs = attempts.pauseAfter(new UnavailableError("away", { retryAfterMs: 1e15 }));
     assert.ok(pauseMs !== undefined && pauseMs > 0 && pauseMs <= PAUSE_MS_MAX, String(pauseMs));
   }
 });
 
-test("an argument of the wrong kind is rejected by its name", async () => {
+test("an argument of the wrong type is rejected", async () => {
   const client = new Client("127.0.0.1:1");
   const odd = <T>(value: unknown) => value as T;
   const calls: [string, () => Promise<unknown>][] = [
@@ -91,9 +91,9 @@ test("an argument of the wrong kind is rejected by its name", async () => {
     ["after_revision", async () => client.watchInstance("i1", { afterRevision: odd(null) }).next()],
     ["instance_id", async () => client.watchInstance(odd(undefined)).next()],
   ];
-  for (const [field, call] of calls) await assert.rejects(call, blames(field));
+  for (const [field, call] of calls) await assert.rejects(call, rejects(field));
   const cycle: Record<string, unknown> = {};
   cycle["a"] = cycle;
-  await assert.rejects(client.resume("i1", "a", cycle), /nested more than 100 deep/);
+  await assert.rejects(client.resume("i1", "a", cycle), /nested more than 100 levels deep/);
   client.close();
 });

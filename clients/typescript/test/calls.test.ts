@@ -5,7 +5,7 @@ import { afterEach, beforeEach, test } from "node:test";
 
 import { Client, DeadlineExceededError, InvalidFieldError, UnavailableError } from "perdure";
 
-// It takes connections and never says a word: the server that hangs.
+// A server that accepts connections and never responds.
 let silent: Server;
 let client: Client;
 const sockets = new Set<Socket>();
@@ -23,7 +23,7 @@ afterEach(() => {
   sockets.clear();
 });
 
-test("an abort ends a call at once, with its own reason", async () => {
+test("an aborted call rejects with the reason of its signal", async () => {
   const stop = new AbortController();
   const call = client.getInstance("i1", { signal: stop.signal });
   await once(silent, "connection");
@@ -32,7 +32,7 @@ test("an abort ends a call at once, with its own reason", async () => {
   await assert.rejects(client.getInstance("i1", { signal: stop.signal }), /enough/);
 });
 
-test("an abort ends a watch at once, with its own reason", async () => {
+test("an aborted watch throws the reason of its signal", async () => {
   const stop = new AbortController();
   const watch = client.watchInstance("i1", { signal: stop.signal });
   const event = watch.next();
@@ -42,20 +42,20 @@ test("an abort ends a watch at once, with its own reason", async () => {
   assert.deepEqual(await watch.next(), { done: true, value: undefined });
 });
 
-test("a call ends with its deadline and tells its request id", async () => {
+test("the error of a call that timed out has the request ID", async () => {
   const call = client.startInstance("order", {}, { timeoutMs: 50, requestId: "r1" });
   await assert.rejects(call, (error) => error instanceof DeadlineExceededError && error.requestId === "r1");
 });
 
-test("a server that nobody runs is retried until the deadline, or not at all", async () => {
-  const nobody = new Client("127.0.0.1:1", { timeoutMs: 300 });
-  await assert.rejects(nobody.startInstance("order"), UnavailableError);
-  await assert.rejects(nobody.watchInstance("i1").next(), UnavailableError);
-  await assert.rejects(nobody.checkHealth(), UnavailableError);
-  nobody.close();
+test("an unreachable server is UNAVAILABLE", async () => {
+  const unreachable = new Client("127.0.0.1:1", { timeoutMs: 300 });
+  await assert.rejects(unreachable.startInstance("order"), UnavailableError);
+  await assert.rejects(unreachable.watchInstance("i1").next(), UnavailableError);
+  await assert.rejects(unreachable.checkHealth(), UnavailableError);
+  unreachable.close();
 });
 
-test("a closed client says so, also to the calls that it cuts off", async () => {
+test("a closed client rejects calls, including those in progress", async () => {
   const call = client.getInstance("i1");
   await once(silent, "connection");
   client.close();
@@ -63,7 +63,7 @@ test("a closed client says so, also to the calls that it cuts off", async () => 
   await assert.rejects(client.getInstance("i1"), /the client is closed/);
 });
 
-test("what the wire cannot carry is refused before it is sent", async () => {
+test("a value that cannot be sent is rejected by the client", async () => {
   await assert.rejects(client.resume("i1", "\ud800"), InvalidFieldError);
   await assert.rejects(client.scheduleResume("i1", "a", 1.5), InvalidFieldError);
   await assert.rejects(client.scheduleResume("i1", "a", 2n ** 63n), InvalidFieldError);

@@ -18,10 +18,10 @@ function failed(code: Code, details: string, packed: Any[] = [], bytes?: Uint8Ar
   return Object.assign(new Error(details), { code, details, metadata });
 }
 
-const info = (reason: string, domain = "perdure") =>
-  anyPack(rpc.ErrorInfoSchema, create(rpc.ErrorInfoSchema, { reason, domain, metadata: { step_refs: "a, b" } }));
+const info = (reason: string, domain = "perdure", metadata: Record<string, string> = { step_refs: "a, b" }) =>
+  anyPack(rpc.ErrorInfoSchema, create(rpc.ErrorInfoSchema, { reason, domain, metadata }));
 
-test("a reason becomes its class, with everything that came along", () => {
+test("an error has the class of its reason and all details", () => {
   const error = errorOf(
     failed(Code.FAILED_PRECONDITION, "two steps wait", [
       info("AMBIGUOUS_EVENT"),
@@ -41,7 +41,7 @@ test("a reason becomes its class, with everything that came along", () => {
   assert.ok(error instanceof perdure.FailedPreconditionError);
   assert.equal(error.name, "AmbiguousEventError");
   assert.deepEqual(
-    [error.status, error.reason, error.message, error.requestId],
+    [error.code, error.reason, error.message, error.requestId],
     ["FAILED_PRECONDITION", "AMBIGUOUS_EVENT", "two steps wait", "request-1"],
   );
   assert.deepEqual(error.stepRefs, ["a", "b"]);
@@ -51,35 +51,43 @@ test("a reason becomes its class, with everything that came along", () => {
   assert.equal(error.retryable, false);
 });
 
-test("a reason that is new becomes its status' class and keeps its name", () => {
+test("detail and hint are taken from the metadata, empty if absent", () => {
+  const metadata = { detail: "the remaining steps accept: cancelled", hint: "list the instance's steps" };
+  const error = errorOf(failed(Code.FAILED_PRECONDITION, "event", [info("EVENT_NOT_AWAITED", "perdure", metadata)]));
+  assert.deepEqual([error.detail, error.hint], [metadata.detail, metadata.hint]);
+  const bare = errorOf(failed(Code.NOT_FOUND, "nothing", [info("INSTANCE_NOT_FOUND")]));
+  assert.deepEqual([bare.detail, bare.hint], ["", ""]);
+});
+
+test("an unknown reason has the class of its status code", () => {
   const error = errorOf(failed(Code.NOT_FOUND, "no such thing", [info("MOON_NOT_FOUND")]));
   assert.equal(error.constructor, perdure.NotFoundError);
   assert.equal(error.reason, "MOON_NOT_FOUND");
 });
 
-test("another domain's reason is not ours", () => {
+test("a reason of another domain is ignored", () => {
   assert.equal(errorOf(failed(Code.NOT_FOUND, "nothing", [info("INSTANCE_NOT_FOUND", "elsewhere")])).reason, "");
 });
 
-test("details that were cut on their way leave the status", () => {
+test("truncated details do not hide the status code", () => {
   const error = errorOf(failed(Code.UNAVAILABLE, "away", [], Uint8Array.of(0x1a, 0x7f, 1)));
   assert.ok(error instanceof perdure.UnavailableError);
   assert.equal(error.message, "away");
 });
 
-test("only an overload may pass among the exhausted resources", () => {
+test("OVERLOADED is the only retryable RESOURCE_EXHAUSTED error", () => {
   assert.ok(errorOf(failed(Code.RESOURCE_EXHAUSTED, "busy", [info("OVERLOADED")])).retryable);
   assert.ok(!errorOf(failed(Code.RESOURCE_EXHAUSTED, "large", [info("PAYLOAD_TOO_LARGE")])).retryable);
   assert.ok(!errorOf(failed(Code.RESOURCE_EXHAUSTED, "message too large")).retryable);
 });
 
-test("a stream that is reset below the call counts as a lost connection", () => {
+test("a reset stream counts as a lost connection", () => {
   const error = errorOf(failed(Code.INTERNAL, "Received RST_STREAM with code 2 (Internal server error)"));
   assert.ok(error instanceof perdure.UnavailableError);
-  assert.equal(errorOf(failed(Code.INTERNAL, "a bug")).status, "INTERNAL");
+  assert.equal(errorOf(failed(Code.INTERNAL, "a bug")).code, "INTERNAL");
 });
 
-test("every reason of the API has a class", () => {
+test("every error reason of the API has a class", () => {
   const reasons = ErrorReasonSchema.values.filter(({ number }) => number !== 0).map(({ localName }) => localName);
   assert.deepEqual([...perdure.REASONS].sort(), reasons.sort());
 });

@@ -21,26 +21,33 @@ const PATH = "/perdure.v1.InstanceService";
 
 type Stream = ServerWritableStream<Buffer, Buffer>;
 
-// A server that accepts few streams per connection. Its watches give a snapshot and stay open until `over`.
+// A server that accepts few streams per connection. A watch gets a snapshot and stays open until `end`.
 let server: Server;
 let client: Client;
 let open: Set<Stream>;
+let failures: number; // number of watches that fail from now on
 const bytes = (body: Uint8Array) => Buffer.from(body);
 const raw = { requestDeserialize: bytes, responseSerialize: bytes, requestSerialize: bytes, responseDeserialize: bytes };
 
-function told(event: Parameters<typeof create<typeof WatchInstanceResponseSchema>>[1]): Buffer {
+function encoded(event: Parameters<typeof create<typeof WatchInstanceResponseSchema>>[1]): Buffer {
   return bytes(toBinary(WatchInstanceResponseSchema, create(WatchInstanceResponseSchema, event)));
 }
 
 beforeEach(async () => {
   open = new Set();
+  failures = 0;
   server = new Server({ "grpc.max_concurrent_streams": STREAMS_MAX });
   server.register(
     `${PATH}/WatchInstance`,
     (stream: Stream) => {
       fromBinary(WatchInstanceRequestSchema, stream.request);
+      if (failures > 0) {
+        failures--;
+        stream.emit("error", { code: status.UNAVAILABLE, details: "restarting" });
+        return;
+      }
       open.add(stream.on("cancelled", () => open.delete(stream)));
-      stream.write(told({ event: { case: "snapshot", value: { instanceId: "i1", revision: 1n } } }));
+      stream.write(encoded({ event: { case: "snapshot", value: { instanceId: "i1", revision: 1n } } }));
     },
     raw.responseSerialize,
     raw.requestDeserialize,
@@ -48,8 +55,8 @@ beforeEach(async () => {
   );
   server.register(
     `${PATH}/GetInstance`,
-    (_: unknown, answer: sendUnaryData<Buffer>) =>
-      answer(null, bytes(toBinary(GetInstanceResponseSchema, create(GetInstanceResponseSchema, { instance: {} })))),
+    (_: unknown, respond: sendUnaryData<Buffer>) =>
+      respond(null, bytes(toBinary(GetInstanceResponseSchema, create(GetInstanceResponseSchema, { instance: {} })))),
     raw.responseSerialize,
     raw.requestDeserialize,
     "unary",
@@ -71,15 +78,20 @@ function connections(): readonly number[] {
   return (client as unknown as { transport: Transport }).transport.watches;
 }
 
+function breakStreams(): void {
+  for (const stream of open) stream.emit("error", { code: status.UNAVAILABLE, details: "lost" });
+  open.clear();
+}
+
 function end(): void {
   const event = { revision: 1n, reason: WatchEndReason.INSTANCE_ENDED };
   for (const stream of open) {
-    stream.write(told({ event: { case: "end", value: event } }));
+    stream.write(encoded({ event: { case: "end", value: event } }));
     stream.end();
   }
 }
 
-test("calls are served beside 1,000 watches", async () => {
+test("calls succeed while 1,000 watches are open", async () => {
   const watches = Array.from({ length: WATCHES }, () => client.watchInstance("i1"));
   const firsts = await Promise.all(watches.map((watch) => watch.next()));
   const counts = [...connections()];
@@ -95,7 +107,7 @@ test("calls are served beside 1,000 watches", async () => {
   assert.deepEqual(connections(), Array(IDLE_CONNECTIONS_MAX).fill(0));
 });
 
-test("a watch that is left gives its place up, on the server too", async () => {
+test("a watch that the caller leaves is cancelled on the server", async () => {
   const watch = client.watchInstance("i1");
   await watch.next();
   const [stream] = [...open];
@@ -107,7 +119,7 @@ test("a watch that is left gives its place up, on the server too", async () => {
   assert.deepEqual(connections(), [0]);
 });
 
-test("a closed client ends its watches and opens no more", async () => {
+test("a closed client ends its watches and rejects new ones", async () => {
   const watch = client.watchInstance("i1");
   await watch.next();
   const waiting = watch.next();
@@ -119,11 +131,10 @@ test("a closed client ends its watches and opens no more", async () => {
   assert.deepEqual(connections(), []);
 });
 
-test("a watch goes on over another connection when its own ends", async () => {
-  const watch = client.watchInstance("i1", { outageMs: 60_000 });
+test("a watch continues on a new stream after a broken one", async () => {
+  const watch = client.watchInstance("i1", { reconnectTimeoutMs: 60_000 });
   await watch.next();
-  for (const stream of open) stream.emit("error", { code: status.UNAVAILABLE, details: "lost" });
-  open.clear();
+  breakStreams();
 
   const { value } = await watch.next();
 
@@ -132,7 +143,28 @@ test("a watch goes on over another connection when its own ends", async () => {
   await watch.return();
 });
 
-test("a watch takes the first connection with room", () => {
+test("a disconnect and the reconnect are reported once each", async () => {
+  const impatient = new Client(client.target, { retry: { initialBackoffMs: 1 } });
+  const reports: string[] = [];
+  const watch = impatient.watchInstance("i1", {
+    onDisconnect: (error) => reports.push(`${error.code} ${error.message}`),
+    onReconnect: () => reports.push("reconnected"),
+  });
+  await watch.next();
+
+  breakStreams(); // a connection that is restored at once is not reported
+  await watch.next();
+  assert.deepEqual(reports, []);
+
+  failures = 3;
+  breakStreams();
+  await watch.next();
+  assert.deepEqual(reports, ["UNAVAILABLE restarting", "reconnected"]);
+  await watch.return();
+  impatient.close();
+});
+
+test("a watch uses the first connection with room", () => {
   let made = 0;
   const closed: number[] = [];
   const pool = new WatchConnections(() => {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perdure.graph import DURATION_MS_MAX, Join, StepDefinition, StepKind, WorkflowGraph
+from perdure.model.graph import DURATION_MS_MAX, Join, StepDefinition, StepKind, WorkflowGraph
 
 
 def graph_lines(graph: WorkflowGraph) -> list[str]:

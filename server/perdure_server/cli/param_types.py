@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 import typer
 
-from perdure.graph import parse_duration_ms
-from perdure.payloads import RawJson
+from perdure.model.graph import parse_duration_ms
+from perdure.model.payloads import RawJson
 
 
 def json_of(text: str | None, option: str) -> RawJson | None:

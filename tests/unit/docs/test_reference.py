@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import pytest
 
-from perdure import Context, RetryPolicy, graph, sleep, step, validation, wait_for
+from perdure import Context, RetryPolicy, sleep, step, wait_for
+from perdure.model import graph, validation
 from perdure_server.engine import commands
 from perdure_server.executors import in_process, step_threads
 from perdure_server.runtime import request_validation

@@ -1,7 +1,7 @@
-// The conformance driver: JSON lines in, JSON lines out, one answer per request and in their order.
+// Command conformance is the driver for the scenarios in tests/conformance. It reads one JSON request per line from stdin
+// and writes one JSON response per line, in the same order. It uses only the public API of the package.
 //
-// It uses the package as any program would. What lives here: the protocol. The operations are in operations.go, the
-// watches in watches.go.
+// The operations are in operations.go, the watches in watches.go, and the results in results.go.
 package main
 
 import (
@@ -25,15 +25,15 @@ type request struct {
 	Args json.RawMessage `json:"args"`
 }
 
-type answer struct {
+type response struct {
 	ID    json.RawMessage `json:"id"`
 	OK    any             `json:"ok,omitempty"`
-	Error *refusal        `json:"error,omitempty"`
+	Error *callError      `json:"error,omitempty"`
 }
 
-type refusal struct {
+type callError struct {
 	Reason     string            `json:"reason"`
-	Status     string            `json:"status"`
+	Code       string            `json:"code"`
 	Message    string            `json:"message"`
 	Metadata   map[string]string `json:"metadata"`
 	Violations []violation       `json:"violations"`
@@ -60,7 +60,7 @@ func serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	for {
 		line, err := requests.ReadBytes('\n')
 		if len(bytes.TrimSpace(line)) > 0 {
-			closing, failed := answerTo(ctx, driver, line, out)
+			closing, failed := respond(ctx, driver, line, out)
 			if failed != nil || closing {
 				return failed
 			}
@@ -74,40 +74,40 @@ func serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 }
 
-func answerTo(ctx context.Context, driver *driver, line []byte, out io.Writer) (closing bool, err error) {
-	var asked request
-	if err := json.Unmarshal(line, &asked); err != nil {
-		return false, fmt.Errorf("no request: %w", err)
+func respond(ctx context.Context, driver *driver, line []byte, out io.Writer) (closing bool, err error) {
+	var received request
+	if err := json.Unmarshal(line, &received); err != nil {
+		return false, fmt.Errorf("invalid request: %w", err)
 	}
-	told := answer{ID: asked.ID}
-	result, err := driver.perform(ctx, asked.Op, asked.Args)
+	sent := response{ID: received.ID}
+	result, err := driver.perform(ctx, received.Op, received.Args)
 	if err != nil {
-		told.Error = refusalOf(err)
+		sent.Error = callErrorOf(err)
 	} else {
-		told.OK = result
+		sent.OK = result
 	}
-	text, err := json.Marshal(told)
+	text, err := json.Marshal(sent)
 	if err != nil {
 		return false, err
 	}
 	_, err = out.Write(append(text, '\n'))
-	return asked.Op == "close", err
+	return received.Op == "close", err
 }
 
-func refusalOf(err error) *refusal {
-	told := &refusal{Status: "UNKNOWN", Message: err.Error(), Metadata: map[string]string{}, Violations: []violation{}}
+func callErrorOf(err error) *callError {
+	result := &callError{Code: "UNKNOWN", Message: err.Error(), Metadata: map[string]string{}, Violations: []violation{}}
 	var failure *perdure.Error
 	if !errors.As(err, &failure) {
-		return told
+		return result
 	}
-	told.Reason = string(failure.Reason)
-	told.Status = code.Code(failure.Status).String()
-	told.Message = failure.Message
+	result.Reason = string(failure.Reason)
+	result.Code = code.Code(failure.Code).String()
+	result.Message = failure.Message
 	if failure.Metadata != nil {
-		told.Metadata = failure.Metadata
+		result.Metadata = failure.Metadata
 	}
-	for _, wrong := range failure.Violations {
-		told.Violations = append(told.Violations, violation(wrong))
+	for _, invalid := range failure.Violations {
+		result.Violations = append(result.Violations, violation(invalid))
 	}
-	return told
+	return result
 }

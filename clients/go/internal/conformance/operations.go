@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"math"
 	"time"
 
@@ -15,7 +14,7 @@ import (
 	"perdure.dev/go/perdure"
 )
 
-// arguments are those of every operation; each takes what it needs.
+// arguments are the arguments of all operations. Each operation reads those that it needs.
 type arguments struct {
 	Target string `json:"target"`
 	CA     string `json:"ca"`
@@ -62,7 +61,7 @@ func (d *driver) perform(ctx context.Context, op string, text json.RawMessage) (
 	var args arguments
 	if len(text) > 0 {
 		if err := json.Unmarshal(text, &args); err != nil {
-			return nil, misfit(err)
+			return nil, unfitError(err)
 		}
 	}
 	switch op {
@@ -83,7 +82,7 @@ func (d *driver) perform(ctx context.Context, op string, text json.RawMessage) (
 	case "schedule_resume":
 		return d.scheduleResume(ctx, args)
 	case "get_instance":
-		return d.getInstance(ctx, args)
+		return single(instanceObject)(d.client.GetInstance(ctx, args.InstanceID))
 	case "list_instances":
 		return d.listInstances(ctx, args)
 	case "list_history":
@@ -95,11 +94,7 @@ func (d *driver) perform(ctx context.Context, op string, text json.RawMessage) (
 		options := &perdure.RetryInstanceOptions{RequestID: args.RequestID}
 		return revision(d.client.RetryInstance(ctx, args.InstanceID, options))
 	case "get_timer":
-		timer, err := d.client.GetTimer(ctx, args.Reference)
-		if err != nil {
-			return nil, err
-		}
-		return timerObject(timer), nil
+		return single(timerObject)(d.client.GetTimer(ctx, args.Reference))
 	case "list_timers":
 		options := &perdure.ListTimersOptions{InstanceID: args.InstanceID, PageSize: args.PageSize}
 		return listed("timers", d.client.ListTimers(ctx, options), timerObject)
@@ -113,21 +108,12 @@ func (d *driver) perform(ctx context.Context, op string, text json.RawMessage) (
 		}
 		return object{"revision": fired.Revision, "used": fired.Used}, nil
 	case "get_workflow":
-		return d.getWorkflow(ctx, args)
+		return single(workflowObject)(d.client.GetWorkflow(ctx, args.Workflow, args.Version))
 	case "list_workflows":
 		options := &perdure.ListWorkflowsOptions{PageSize: args.PageSize}
-		return listed("workflows", d.client.ListWorkflows(ctx, options), func(w *perdure.WorkflowSummary) object {
-			return object{"name": w.Name, "version": w.Version}
-		})
+		return listed("workflows", d.client.ListWorkflows(ctx, options), workflowSummaryObject)
 	case "backup_database":
-		backup, err := d.client.BackupDatabase(ctx, args.FileName)
-		if err != nil {
-			return nil, err
-		}
-		return object{
-			"path": backup.Path, "size": backup.SizeBytes > 0, "instances": backup.Instances > 0,
-			"snapshot": !backup.SnapshotTime.IsZero(),
-		}, nil
+		return single(backupObject)(d.client.BackupDatabase(ctx, args.FileName))
 	case "watch_open":
 		return d.watchOpen(ctx, args)
 	case "watch_next":
@@ -135,7 +121,7 @@ func (d *driver) perform(ctx context.Context, op string, text json.RawMessage) (
 	case "watch_close":
 		return d.watchClose(args)
 	default:
-		return nil, fmt.Errorf("no operation %q", op)
+		return nil, fmt.Errorf("unknown operation %q", op)
 	}
 }
 
@@ -162,7 +148,7 @@ func (d *driver) close() {
 		d.endWatch(name)
 	}
 	if d.client != nil {
-		_ = d.client.Close() // the process ends, or another connection takes over
+		_ = d.client.Close() // the process ends or connects again
 		d.client = nil
 	}
 }
@@ -213,47 +199,6 @@ func (d *driver) scheduleResume(ctx context.Context, args arguments) (any, error
 	return object{"reference": scheduled.Reference, "revision": scheduled.Revision}, nil
 }
 
-func (d *driver) getInstance(ctx context.Context, args arguments) (any, error) {
-	instance, err := d.client.GetInstance(ctx, args.InstanceID)
-	if err != nil {
-		return nil, err
-	}
-	active := objects(instance.ActiveSteps, func(step perdure.ActiveStep) object {
-		return object{
-			"step_ref": step.StepRef, "status": step.Status, "attempt": step.Attempt, "events": orEmpty(step.Events),
-		}
-	})
-	results := objects(instance.StepResults, func(result perdure.StepResult) object {
-		return object{"step_ref": result.StepRef, "status": result.Status, "event": result.Event}
-	})
-	told := object{
-		"instance_id":  instance.InstanceID,
-		"workflow":     instance.Workflow,
-		"version":      instance.Version,
-		"state":        instance.State,
-		"revision":     instance.Revision,
-		"input":      string(instance.Input),
-		"outputs":      texts(instance.Outputs),
-		"active_steps": active,
-		"step_results": results,
-		"error":        nil,
-		"labels":       instance.Labels,
-		"business_key": instance.BusinessKey,
-	}
-	if instance.Labels == nil {
-		told["labels"] = object{}
-	}
-	if failure := instance.Error; failure != nil {
-		told["error"] = object{
-			"step_ref": failure.StepRef,
-			"type":     failure.Type,
-			"message":  failure.Message,
-			"attempts": failure.Attempts,
-		}
-	}
-	return told, nil
-}
-
 func (d *driver) listInstances(ctx context.Context, args arguments) (any, error) {
 	options := &perdure.ListInstancesOptions{
 		States:      args.States,
@@ -265,11 +210,7 @@ func (d *driver) listInstances(ctx context.Context, args arguments) (any, error)
 		Version:          args.Version,
 		UnconsumedEvents: args.UnconsumedEvents,
 	}
-	return listed("instances", d.client.ListInstances(ctx, options), func(i *perdure.InstanceSummary) object {
-		told := object{"instance_id": i.InstanceID, "state": i.State, "revision": i.Revision}
-		told["inbox_size"] = i.InboxSize
-		return told
-	})
+	return listed("instances", d.client.ListInstances(ctx, options), summaryObject)
 }
 
 func (d *driver) listHistory(ctx context.Context, args arguments) (any, error) {
@@ -277,82 +218,10 @@ func (d *driver) listHistory(ctx context.Context, args arguments) (any, error) {
 	if args.AfterRevision != nil {
 		options.AfterRevision = *args.AfterRevision
 	}
-	return listed("entries", d.client.ListHistory(ctx, args.InstanceID, options), func(e *perdure.HistoryEntry) object {
-		told := object{"revision": e.Revision, "kind": e.Kind}
-		if e.StepRef != "" {
-			told["step_ref"] = e.StepRef
-		}
-		if e.Event != "" {
-			told["event"] = e.Event
-		}
-		return told
-	})
+	return listed("entries", d.client.ListHistory(ctx, args.InstanceID, options), entryObject)
 }
 
-func (d *driver) getWorkflow(ctx context.Context, args arguments) (any, error) {
-	workflow, err := d.client.GetWorkflow(ctx, args.Workflow, args.Version)
-	if err != nil {
-		return nil, err
-	}
-	refs := make([]string, len(workflow.Steps))
-	for index, step := range workflow.Steps {
-		refs[index] = step.StepRef
-	}
-	return object{
-		"name":    workflow.Name,
-		"version": workflow.Version,
-		"digest":  workflow.Digest,
-		"start":   workflow.Start,
-		"steps":   refs,
-	}, nil
-}
-
-func timerObject(timer *perdure.Timer) object {
-	return object{"reference": timer.Reference, "step_ref": timer.StepRef, "kind": timer.Kind}
-}
-
-func revision(revision int64, err error) (any, error) {
-	if err != nil {
-		return nil, err
-	}
-	return object{"revision": revision}, nil
-}
-
-func listed[T any](name string, items iter.Seq2[T, error], tell func(T) object) (any, error) {
-	told := []object{}
-	for item, err := range items {
-		if err != nil {
-			return nil, err
-		}
-		told = append(told, tell(item))
-	}
-	return object{name: told}, nil
-}
-
-func objects[T any](items []T, tell func(T) object) []object {
-	told := make([]object, len(items))
-	for index, item := range items {
-		told[index] = tell(item)
-	}
-	return told
-}
-
-func texts(outputs map[string]perdure.JSON) map[string]string {
-	told := make(map[string]string, len(outputs))
-	for ref, output := range outputs {
-		told[ref] = string(output) // and not the value: json.Marshal would compact it
-	}
-	return told
-}
-
-func orEmpty(refs []string) []string {
-	if refs == nil {
-		return []string{}
-	}
-	return refs
-}
-
-// raw is the JSON text to be sent as it stands; nil when the operation brings none.
+// raw returns the JSON text to send unchanged, or nil if the operation has none.
 func raw(text *string) any {
 	if text == nil {
 		return nil
@@ -360,20 +229,20 @@ func raw(text *string) any {
 	return perdure.JSON(*text)
 }
 
-// duration stays out of the API's range where the number is: a Duration holds 292 years of milliseconds.
+// duration keeps a number that is outside the API's range outside of it. A Duration holds 292 years.
 func duration(ms int64) time.Duration {
 	const longest = math.MaxInt64 / int64(time.Millisecond)
 	return time.Duration(min(max(ms, -longest), longest)) * time.Millisecond
 }
 
-// misfit is for an argument that no Go program could pass, such as a negative version: refused where a server would.
-func misfit(err error) error {
+// unfitError rejects an argument that a Go program cannot pass, such as a negative version, in the server's form.
+func unfitError(err error) error {
 	var wrong *json.UnmarshalTypeError
 	if !errors.As(err, &wrong) {
 		return err
 	}
 	return &perdure.Error{
-		Status:     codes.InvalidArgument,
+		Code:       codes.InvalidArgument,
 		Reason:     perdure.ErrInvalidField,
 		Message:    err.Error(),
 		Violations: []perdure.FieldViolation{{Field: wrong.Field, Description: "does not fit " + wrong.Type.String()}},

@@ -8,23 +8,23 @@ import (
 	"perdure.dev/go/perdure"
 )
 
-// watch lets a test ask for the next event with a time limit: a goroutine follows the iterator, one event ahead.
+// watch adds a time limit to the next event: a goroutine reads the iterator, one event ahead.
 type watch struct {
-	events chan told
+	events chan item
 	cancel context.CancelFunc
 }
 
-type told struct {
+type item struct {
 	event perdure.WatchEvent
 	err   error
 }
 
 func (d *driver) watchOpen(ctx context.Context, args arguments) (any, error) {
 	if d.watches[args.Watch] != nil {
-		return nil, fmt.Errorf("watch %q is open already", args.Watch)
+		return nil, fmt.Errorf("watch %q is already open", args.Watch)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	opened := &watch{events: make(chan told), cancel: cancel}
+	opened := &watch{events: make(chan item), cancel: cancel}
 	d.watches[args.Watch] = opened
 	options := &perdure.WatchOptions{AfterRevision: args.AfterRevision}
 	events := d.client.WatchInstance(ctx, args.InstanceID, options)
@@ -32,7 +32,7 @@ func (d *driver) watchOpen(ctx context.Context, args arguments) (any, error) {
 		defer close(opened.events)
 		for event, err := range events {
 			select {
-			case opened.events <- told{event, err}:
+			case opened.events <- item{event, err}:
 			case <-ctx.Done():
 				return
 			}
@@ -44,14 +44,14 @@ func (d *driver) watchOpen(ctx context.Context, args arguments) (any, error) {
 func (d *driver) watchNext(args arguments) (any, error) {
 	opened := d.watches[args.Watch]
 	if opened == nil {
-		return nil, fmt.Errorf("no watch %q", args.Watch)
+		return nil, fmt.Errorf("unknown watch %q", args.Watch)
 	}
 	limit := time.NewTimer(duration(args.TimeoutMS))
 	defer limit.Stop()
 	select {
 	case next, more := <-opened.events:
 		if !more {
-			return nil, fmt.Errorf("watch %q is over", args.Watch)
+			return nil, fmt.Errorf("watch %q has ended", args.Watch)
 		}
 		if next.err != nil {
 			return nil, next.err
@@ -64,7 +64,7 @@ func (d *driver) watchNext(args arguments) (any, error) {
 
 func (d *driver) watchClose(args arguments) (any, error) {
 	if d.watches[args.Watch] == nil {
-		return nil, fmt.Errorf("no watch %q", args.Watch)
+		return nil, fmt.Errorf("unknown watch %q", args.Watch)
 	}
 	d.endWatch(args.Watch)
 	return object{}, nil
@@ -74,7 +74,7 @@ func (d *driver) endWatch(name string) {
 	opened := d.watches[name]
 	delete(d.watches, name)
 	opened.cancel()
-	for range opened.events { // until the goroutine has gone
+	for range opened.events { // wait for the goroutine to end
 	}
 }
 

@@ -1,6 +1,8 @@
-// An order from start to end: the warehouse answers, a person approves, the pause is cut short, the parcel leaves.
+// Command order runs an order from start to end: it reserves the goods, approves the order, fires the timer of the
+// cooldown and waits for the parcel.
 //
-// It wants a server with examples/order.py at the address in its first argument (default 127.0.0.1:7420).
+// It requires a server that runs examples/order.py. Pass its address as the first argument. The default is
+// 127.0.0.1:7420.
 package main
 
 import (
@@ -40,7 +42,7 @@ func run(ctx context.Context, target string) error {
 	}
 	fmt.Println("started", started.InstanceID)
 
-	// The answers may be quicker than the steps that wait for them: Buffer keeps them until then.
+	// The steps may not wait for these events yet. Buffer keeps the events until they do.
 	early := &perdure.ResumeOptions{Buffer: true}
 	shelf := map[string]any{"shelf": "B4"}
 	if _, err := client.Resume(ctx, started.InstanceID, "reserved", shelf, early); err != nil {
@@ -50,8 +52,8 @@ func run(ctx context.Context, target string) error {
 		return err
 	}
 
-	whole := &perdure.WatchOptions{AfterRevision: new(int64(0))}
-	for event, err := range client.WatchInstance(ctx, started.InstanceID, whole) {
+	fromStart := &perdure.WatchOptions{AfterRevision: new(int64(0))}
+	for event, err := range client.WatchInstance(ctx, started.InstanceID, fromStart) {
 		if err != nil {
 			return err
 		}
@@ -72,7 +74,7 @@ func run(ctx context.Context, target string) error {
 		return err
 	}
 	if instance.State != perdure.StateCompleted {
-		return fmt.Errorf("the order is %s", instance.State)
+		return fmt.Errorf("the order is %s, not COMPLETED", instance.State)
 	}
 	var shipped struct {
 		Parcel string `json:"parcel"`

@@ -1,5 +1,5 @@
 /**
- * An order from its start to its end: npm start -- [HOST:PORT], against `perdure serve examples/order.py`.
+ * Runs an order from start to end: npm start -- [HOST:PORT]. Requires a server: perdure serve examples/order.py
  *
  * Exits with 0 once the order is shipped.
  */
@@ -13,7 +13,7 @@ async function ship(): Promise<void> {
   const { instanceId } = await client.startInstance("order", context, { labels: { sample: "typescript" } });
   console.log("started", instanceId);
 
-  // `buffer`: the steps that wait for these may not have begun yet.
+  // With `buffer`, the events wait for steps that have not started yet.
   await client.resume(instanceId, "reserved", { shelf: "B4" }, { buffer: true });
   await client.resume(instanceId, "approved", { by: "Ada" }, { buffer: true });
 
@@ -21,19 +21,20 @@ async function ship(): Promise<void> {
     if (event.type !== "entry") continue;
     const { revision, kind, fact } = event.entry;
     console.log(revision, kind, "stepRef" in fact ? fact.stepRef : "");
-    // Nobody waits thirty seconds for a sample: the cooldown is over as soon as it begins.
+    // The cooldown lasts 30 seconds. The sample fires its timer at once.
     if (kind === "timer_armed" && fact.stepRef === "cooldown") await client.fireTimer(fact.reference);
   }
 
   const { state, outputs } = await client.getInstance(instanceId);
   console.log(state, outputs["ship"]);
-  if (state !== "COMPLETED") throw new Error(`the order is ${state}`);
+  if (state !== "COMPLETED") throw new Error(`order '${instanceId}' is ${state}`);
 }
 
 try {
   await ship();
 } catch (error) {
-  console.error(error instanceof PerdureError ? `${error.status} ${error.reason}: ${error.message}` : error);
+  console.error(error instanceof PerdureError ? `${error.message} (${error.reason || error.code})` : error);
+  if (error instanceof PerdureError && error.hint !== "") console.error(`hint: ${error.hint}`);
   process.exitCode = 1;
 } finally {
   client.close();
