@@ -156,6 +156,8 @@ async def ship_an_order(server: Server, client: AsyncClient) -> None:
     say("[cyan]FireTimer[/cyan]: the demo does not wait that long")
     async with asyncio.timeout(SECONDS_MAX):
         ended = await client.wait_for_end("order-1")
+    if ended.outputs["charge"] != before.outputs["charge"]:
+        raise DemoError("the card was charged again")
     if ended.state is not InstanceState.COMPLETED or "ship" not in ended.outputs:
         raise DemoError(f"order-1 is {ended.state}, with the steps {sorted(ended.outputs)}")
 

@@ -8,6 +8,8 @@ from typing import Final
 
 import pytest
 
+from support import copied_blocks
+
 REPOSITORY: Final = Path(__file__).resolve().parents[3]
 DOCUMENTS: Final = (
     "README.md",
@@ -78,15 +80,14 @@ def test_every_page_of_the_documentation_is_linked_from_the_readme() -> None:
     assert [page for page in DOCUMENTS if page.startswith("docs/") and f"({page})" not in readme] == []
 
 
-@pytest.mark.parametrize(("page", "language"), [("go", "go"), ("typescript", "ts"), ("java", "java")])
-def test_code_of_a_getting_started_page_is_compiled_with_the_client(page: str, language: str) -> None:
-    # The tests of a client compile the blocks of its README.
-    blocks = re.findall(
-        rf"^```{language}\n(.*?)^```",
-        (REPOSITORY / f"docs/getting-started/{page}.md").read_text(),
-        flags=re.MULTILINE | re.DOTALL,
-    )
-    readme = (REPOSITORY / f"clients/{page}/README.md").read_text()
+@pytest.mark.parametrize("page", copied_blocks.pages(), ids=lambda page: page.stem)
+def test_copied_blocks_are_current(page: Path) -> None:
+    text = page.read_text()
 
-    assert blocks
-    assert [block for block in blocks if block not in readme] == []
+    assert copied_blocks.copied(text) == text, f"run: {copied_blocks.COMMAND}"
+
+
+def test_the_pages_of_other_languages_copy_compiled_code() -> None:
+    assert [page.stem for page in copied_blocks.pages()] == ["go", "java", "typescript"]
+    with pytest.raises(ValueError, match="no block of go under 'Missing'"):
+        copied_blocks.copied("<!-- copy: clients/go/README.md Missing -->\n```go\nx\n```\n")
