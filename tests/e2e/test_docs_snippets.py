@@ -96,9 +96,7 @@ def test_a_failing_test_of_a_page_is_reported_on_its_line(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("mark", ["run: fast", "run: file", "run: shell now"])
-def test_an_invalid_mark_is_rejected(
-    mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_mark_is_rejected(mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"<!-- {mark} -->\n```\ntrue\n```\n")
     monkeypatch.setattr("support.snippets.REPOSITORY", tmp_path)
