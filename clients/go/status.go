@@ -30,6 +30,8 @@ func errorOf(ctx context.Context, err error, requestID string) *Error {
 				failure.Metadata = maps.Clone(detail.GetMetadata())
 				failure.Detail = failure.Metadata["detail"]
 				failure.Hint = failure.Metadata["hint"]
+				delete(failure.Metadata, "detail")
+				delete(failure.Metadata, "hint")
 			}
 		case *errdetails.BadRequest:
 			for _, violation := range detail.GetFieldViolations() {

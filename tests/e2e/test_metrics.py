@@ -15,8 +15,8 @@ from typing import Any, Final
 import pytest
 
 from e2e.faults.process import complaints
+from e2e.metrics_app import SECRET
 from perdure import AsyncClient, errors
-from support.metrics_app import SECRET
 from support.prometheus_scrape import Scrape, scrape
 from support.server_process import ServerProcess
 

@@ -58,8 +58,8 @@ export class PerdureError extends Error {
     this.code = fields.code ?? known.CODE;
     this.reason = fields.reason ?? known.REASON;
     this.metadata = fields.metadata ?? {};
-    this.detail = fields.detail ?? this.metadata["detail"] ?? "";
-    this.hint = fields.hint ?? this.metadata["hint"] ?? "";
+    this.detail = fields.detail ?? "";
+    this.hint = fields.hint ?? "";
     this.violations = fields.violations ?? [];
     this.resource = fields.resource;
     this.retryAfterMs = fields.retryAfterMs;

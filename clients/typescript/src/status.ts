@@ -23,6 +23,8 @@ export function errorOf(failed: ServiceError, requestId = ""): PerdureError {
   const code = codeOf(failed);
   let reason = "";
   let metadata: Record<string, string> = {};
+  let detail = "";
+  let hint = "";
   let resource: Resource | undefined;
   let retryAfterMs: number | undefined;
   const violations: FieldViolation[] = [];
@@ -31,7 +33,7 @@ export function errorOf(failed: ServiceError, requestId = ""): PerdureError {
       const info = anyUnpack(packed, ErrorInfoSchema);
       if (info !== undefined && info.domain === DOMAIN) {
         reason = info.reason;
-        metadata = { ...info.metadata };
+        ({ detail = "", hint = "", ...metadata } = info.metadata);
       }
       for (const { field, description } of anyUnpack(packed, BadRequestSchema)?.fieldViolations ?? [])
         violations.push({ field, description });
@@ -50,6 +52,8 @@ export function errorOf(failed: ServiceError, requestId = ""): PerdureError {
     code,
     reason,
     metadata,
+    detail,
+    hint,
     violations,
     resource,
     retryAfterMs,

@@ -55,6 +55,7 @@ test("detail and hint are taken from the metadata, empty if absent", () => {
   const metadata = { detail: "the remaining steps accept: cancelled", hint: "list the instance's steps" };
   const error = errorOf(failed(Code.FAILED_PRECONDITION, "event", [info("EVENT_NOT_AWAITED", "perdure", metadata)]));
   assert.deepEqual([error.detail, error.hint], [metadata.detail, metadata.hint]);
+  assert.deepEqual(error.metadata, {});
   const bare = errorOf(failed(Code.NOT_FOUND, "nothing", [info("INSTANCE_NOT_FOUND")]));
   assert.deepEqual([bare.detail, bare.hint], ["", ""]);
 });
