@@ -28,7 +28,7 @@ help:  ## list the targets
 # $(call quietly,MESSAGE,COMMANDS): print MESSAGE, run COMMANDS, and print their output only if they fail.
 define quietly
 @echo "$(1) (output: $(LOG))"
-@{ set -e; $(2); } >$(LOG) 2>&1 || { cat $(LOG) >&2; exit 1; }
+@sh -ec '$(2)' >$(LOG) 2>&1 || { cat $(LOG) >&2; exit 1; }
 endef
 
 define check_python
