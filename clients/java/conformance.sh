@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The driver of the shared scenarios: JSON lines on stdin, JSON lines on stdout. Builds first if needed.
+# Runs the driver of the conformance scenarios: JSON lines on stdin, JSON lines on stdout. Builds first if needed.
 set -euo pipefail
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Writes the Java stubs of proto/perdure/v1: clients/java/generate.sh [OUT_DIR] (default: src/generated/java).
-# buf reads the protos; protoc and the gRPC plugin are pinned here and come out of the local Maven repository,
-# which Maven fills on the first run.
+# Generates the Java stubs of proto/perdure/v1: clients/java/generate.sh [OUT_DIR] (default: src/generated/java).
+# buf reads the protos. protoc and the gRPC plugin are pinned here and come from the local Maven repository, which Maven
+# fills on the first run.
 set -euo pipefail
 
-# 3.25 on purpose: its code runs on protobuf-java 3.25 (which grpc-java brings) and on every 4.x.
+# 3.25 on purpose: its code runs on protobuf-java 3.25, which grpc-java brings, and on every 4.x.
 protoc_version=3.25.9
-# Not newer than the grpc.version of pom.xml: gRPC's code runs on its own version and on later ones.
+# Not newer than the grpc.version in pom.xml: generated code runs on its own version of gRPC and on later ones.
 grpc_version=1.82.2
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -20,13 +20,13 @@ case "$(uname -s)-$(uname -m)" in
   Linux-aarch64) platform=linux-aarch_64 ;;
   Darwin-arm64) platform=osx-aarch_64 ;;
   Darwin-x86_64) platform=osx-x86_64 ;;
-  *) echo "no protoc is known for $(uname -s)-$(uname -m)" >&2; exit 1 ;;
+  *) echo "unsupported platform: $(uname -s)-$(uname -m)" >&2; exit 1 ;;
 esac
 
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 
-# tool GROUP ARTIFACT VERSION: puts an executable of the local Maven repository at $work/ARTIFACT
+# tool GROUP ARTIFACT VERSION: copies an executable from the local Maven repository to $work/ARTIFACT
 tool() {
   local repository="${MAVEN_REPOSITORY:-$HOME/.m2/repository}"
   local file="$repository/${1//.//}/$2/$3/$2-$3-$platform.exe"

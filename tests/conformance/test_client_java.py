@@ -1,4 +1,4 @@
-"""The Java client as a package: fresh stubs, built, installed into an empty project, and its sample run to the end."""
+"""The Java client as a package: generated stubs, its own tests, its README and its sample in an empty project."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.server_process import ServerProcess
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.timeout(600),  # a first build fetches Maven's plugins; a warm one takes seconds
+    pytest.mark.timeout(600),  # the first build downloads Maven's plugins, later ones take seconds
 ]
 
 CLIENT: Final = REPOSITORY / "clients" / "java"
@@ -25,7 +25,6 @@ RUN_SECONDS_MAX: Final = 540.0
 IMPORTS: Final = (
     "com.fasterxml.jackson.databind.ObjectMapper",
     "dev.perdure.*",
-    "dev.perdure.v1.*",
     "java.nio.file.Path",
     "java.time.Duration",
     "java.util.List",
@@ -34,7 +33,7 @@ IMPORTS: Final = (
 
 
 def run(*command: str | Path, cwd: Path = CLIENT) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, whatever that is."""
+    """Run a command and return its output, whatever its exit code."""
     return subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
@@ -48,10 +47,10 @@ def run(*command: str | Path, cwd: Path = CLIENT) -> subprocess.CompletedProcess
 
 
 def maven(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run Maven from what the local repository holds; only where that is not enough may it fetch.
+    """Run Maven offline, and online only if that fails.
 
-    Maven has many words for what it lacks ("in offline mode", "No plugin found for prefix"), so any failure is tried
-    again: one that has another cause comes again.
+    Maven reports missing artifacts in many ways ("in offline mode", "No plugin found for prefix"), so every failure is
+    retried. A failure with another cause occurs again.
     """
     done = run("mvn", "--batch-mode", "--quiet", "--offline", *arguments, cwd=cwd)
     if done.returncode != 0:
@@ -65,7 +64,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module", autouse=True)
 def built() -> None:
-    """The client, compiled, its own tests passed, its jar in the local Maven repository."""
+    """Build and test the client and install its jar into the local Maven repository."""
     require("java")
     done = run(CLIENT / "build.sh")
     assert done.returncode == 0, done.stdout[-8_000:]
@@ -78,17 +77,18 @@ def order_server(tmp_path: Path) -> Iterator[ServerProcess]:
         yield server
 
 
-def test_the_java_stubs_are_fresh(tmp_path: Path) -> None:
+def test_java_stubs_are_up_to_date(tmp_path: Path) -> None:
     done = run(CLIENT / "generate.sh", tmp_path)
     assert done.returncode == 0, done.stdout
 
-    made, committed = files(tmp_path), files(STUBS)
+    generated, committed = files(tmp_path), files(STUBS)
 
-    assert made.keys() == committed.keys()
-    assert [name for name in made if made[name] != committed[name]] == [], "run clients/java/generate.sh"
+    assert generated.keys() == committed.keys()
+    stale = [name for name in generated if generated[name] != committed[name]]
+    assert stale == [], "run clients/java/generate.sh"
 
 
-def test_the_java_sample_completes_an_order_in_an_empty_project(
+def test_java_sample_completes_an_order_in_an_empty_project(
     order_server: ServerProcess, tmp_path: Path
 ) -> None:
     project = tmp_path / "project"
@@ -97,10 +97,12 @@ def test_the_java_sample_completes_an_order_in_an_empty_project(
     done = maven("compile", "exec:java", f"-Dexec.args={order_server.address}", cwd=project)
 
     assert done.returncode == 0, done.stdout
-    assert "INSTANCE_STATE_COMPLETED {parcel=parcel:" in done.stdout
+    assert "COMPLETED {parcel=parcel:" in done.stdout
 
 
-def test_the_java_driver_starts_resumes_and_gets(order_server: ServerProcess, tmp_path: Path) -> None:
+def test_java_driver_starts_resumes_and_reads_an_instance(
+    order_server: ServerProcess, tmp_path: Path
+) -> None:
     context = '{"items": ["ż😀", 9223372036854775807],  "total_cents": 1}'
     payload = "[18446744073709551616, 1.50]"
 
@@ -110,8 +112,8 @@ def test_the_java_driver_starts_resumes_and_gets(order_server: ServerProcess, tm
         about = {"instance_id": started["instance_id"]}
         resumed = driver.call("resume", {**about, "event": "reserved", "payload": payload, "buffer": True})
         driver.call("watch_open", {**about, "watch": "w", "after_revision": 0})
-        told = [driver.call("watch_next", {"watch": "w", "timeout_ms": 10_000})["ok"] for _ in range(3)]
-        # Once more, over a new process of the server on the same port: the client dials again by itself.
+        events = [driver.call("watch_next", {"watch": "w", "timeout_ms": 10_000})["ok"] for _ in range(3)]
+        # Again, with a new server process on the same port: the client reconnects.
         host_and_port = order_server.address
         order_server.kill()
         with ServerProcess(
@@ -121,34 +123,66 @@ def test_the_java_driver_starts_resumes_and_gets(order_server: ServerProcess, tm
             listen=host_and_port,
         ):
             instance = driver.call("get_instance", about)["ok"]
-            refused = driver.call("resume", {**about, "event": "shipped"})["error"]
+            rejected = driver.call("resume", {**about, "event": "shipped"})["error"]
         assert driver.close() == 0
 
     assert resumed["ok"]["disposition"] in {"DELIVERED", "BUFFERED"}
-    assert [(entry["event"], entry["revision"]) for entry in told] == [
+    assert [(entry["event"], entry["revision"]) for entry in events] == [
         ("entry", 1),
         ("entry", 2),
         ("entry", 3),
     ]
     assert instance["input"] == context
     assert instance["outputs"].get("reserve", payload) == payload
-    assert (refused["reason"], refused["code"]) == ("EVENT_NEVER_ACCEPTED", "FAILED_PRECONDITION")
+    assert (rejected["reason"], rejected["code"]) == ("EVENT_NEVER_ACCEPTED", "FAILED_PRECONDITION")
 
 
-def test_the_java_snippets_of_the_readme_compile(tmp_path: Path) -> None:
-    snippets = re.findall(
-        r"^```java\n(.*?)^```$", (CLIENT / "README.md").read_text(), re.DOTALL | re.MULTILINE
-    )
+def test_java_getting_started_page_works(tmp_path: Path) -> None:
+    readme = (CLIENT / "README.md").read_text()
+    page = readme[readme.index("## Getting started") : readme.index("## Methods")]
+    blocks = dict(re.findall(r"^```(python|java|xml)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE))
+    printed = re.search(r"It prints `(.+)`", page)
+    assert printed is not None
+    workflow = tmp_path / "hello.py"
+    workflow.write_text(blocks["python"])
+
+    with ServerProcess(workflow, tmp_path / "server.db", log=tmp_path / "server.log") as server:
+        program = blocks["java"].replace("PerdureClient.DEFAULT_TARGET", f'"{server.address}"')
+        assert server.address in program
+        (tmp_path / "Hello.java").write_text(program)
+        done = run("java", "-cp", class_path(), tmp_path / "Hello.java")
+
+    assert done.returncode == 0, done.stdout
+    assert printed[1] in done.stdout.splitlines()
+    # The other tests build the sample with this dependency.
+    assert blocks["xml"].split() == dependency_of(CLIENT / "samples" / "order" / "pom.xml").split()
+
+
+def class_path() -> str:
+    return f"{CLIENT}/target/classes:{(CLIENT / 'target' / 'classpath').read_text().strip()}"
+
+
+def dependency_of(pom: Path) -> str:
+    """Return the first dependency of a project."""
+    text = pom.read_text()
+    end = "</dependency>"
+    return text[text.index("<dependency>") : text.index(end) + len(end)]
+
+
+def test_java_snippets_of_the_readme_compile(tmp_path: Path) -> None:
+    readme = (CLIENT / "README.md").read_text()
+    # The getting-started page, a whole program, has its own test.
+    page = readme[readme.index("## Methods") :]
+    snippets = re.findall(r"^```java\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     lines = [f"import {name};" for name in IMPORTS]
-    # A snippet that declares neither uses these.
+    # Snippets use these unless they declare their own.
     lines.append("class Snippets { PerdureClient client; String id;")
     for number, snippet in enumerate(snippets):
         lines.append(f"void snippet{number}() throws Exception {{\n{snippet}}}")
     lines.append("}")
     (tmp_path / "Snippets.java").write_text("\n".join(lines))
-    class_path = f"{CLIENT}/target/classes:{(CLIENT / 'target' / 'classpath').read_text().strip()}"
 
-    done = run("javac", "--release", "17", "-d", tmp_path, "-cp", class_path, tmp_path / "Snippets.java")
+    done = run("javac", "--release", "17", "-d", tmp_path, "-cp", class_path(), tmp_path / "Snippets.java")
 
     assert len(snippets) >= 6
     assert done.returncode == 0, done.stdout

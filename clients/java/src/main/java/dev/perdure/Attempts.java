@@ -7,38 +7,47 @@ import java.util.function.DoubleSupplier;
 import java.util.function.LongSupplier;
 
 /**
- * The sendings of one call, or the connections of one watch: which errors are worth another one, after which pause.
+ * Attempts of one call, or connections of one watch: decides which errors are retried, and after which pause.
  *
- * <p>Every call is safe to send again: reads change nothing, and every mutating call carries a request id. No I/O;
- * time and chance come from outside.
+ * <p>Every call is safe to retry: reads change nothing, and every call that writes carries a request ID. No I/O; time
+ * and randomness are arguments.
  */
 final class Attempts {
-    /** Longer than any process lives, and far from overflow when added to a clock's reading. */
+    /** Longer than any process lives, and far from overflow when added to a reading of the clock. */
     static final long FOREVER_NANOS = Long.MAX_VALUE / 4;
 
-    /** Ten years. A longer timeout is the same as none. */
+    /** Ten years. A longer timeout means no limit. */
     static final long LIMIT_NANOS_MAX = TimeUnit.DAYS.toNanos(3_660);
 
-    /** The longest pause between two sendings, whatever the settings or the server ask for. */
+    /** Maximum pause between two attempts, whatever the policy or the server asks for. */
     static final long PAUSE_NANOS_MAX = TimeUnit.DAYS.toNanos(1);
+
+    /**
+     * Number of failures in a row from which a watch is disconnected. A single failure is also what a renewed stream or
+     * a server handover looks like.
+     */
+    static final int DISCONNECTED_FAILURES_MIN = 2;
 
     private final CallRetryPolicy retries;
     private final LongSupplier clock;
-    private final DoubleSupplier chance;
+    private final DoubleSupplier random;
     private long deadline;
     private int failures;
 
-    Attempts(CallRetryPolicy retries, long timeoutNanos, LongSupplier clock, DoubleSupplier chance) {
+    Attempts(CallRetryPolicy retries, long timeoutNanos, LongSupplier clock, DoubleSupplier random) {
         this.retries = retries;
         this.clock = clock;
-        this.chance = chance;
+        this.random = random;
         this.deadline = clock.getAsLong() + Math.min(timeoutNanos, FOREVER_NANOS);
     }
 
-    /** Returns a time limit in nanoseconds, {@link #FOREVER_NANOS} for more than ten years. Rejects null, zero and less. */
+    /**
+     * Returns a time limit in nanoseconds, {@link #FOREVER_NANOS} for more than ten years. Rejects null, zero and
+     * negative durations.
+     */
     static long limit(String field, Duration limit) {
         if (limit == null || limit.isZero() || limit.isNegative()) {
-            throw Requests.invalid(field, "must be more than 0, not " + limit);
+            throw Arguments.invalid(field, "must be more than 0, not " + limit);
         }
         long nanos = nanos(limit);
         return nanos > LIMIT_NANOS_MAX ? FOREVER_NANOS : nanos;
@@ -48,40 +57,50 @@ final class Attempts {
         return nanosLeft() > LIMIT_NANOS_MAX;
     }
 
-    /** How long it may still take; never negative. */
+    /** Returns the time left; never negative. */
     long nanosLeft() {
         return Math.max(0, deadline - clock.getAsLong());
     }
 
-    /** Notes that the server answered: failures from now on are counted anew, and bounded by an outage. */
-    void answered() {
-        failures = 0;
-        deadline = clock.getAsLong() + FOREVER_NANOS;
+    /** Returns true exactly once for each row of failures: when a watch counts as disconnected. */
+    boolean isNewlyDisconnected() {
+        return failures == DISCONNECTED_FAILURES_MIN;
     }
 
     /**
-     * Returns the pause before the next sending in nanoseconds, or nothing where the error is the answer.
-     *
-     * @param outageNanos bounds the failures in a row, from the first of them
+     * Records a response of the server. Later failures are counted from 0, and only the reconnect timeout limits them.
+     * Returns true if the watch was disconnected.
      */
-    OptionalLong pauseAfter(PerdureException error, long outageNanos) {
+    boolean responded() {
+        boolean disconnected = failures >= DISCONNECTED_FAILURES_MIN;
+        failures = 0;
+        deadline = clock.getAsLong() + FOREVER_NANOS;
+        return disconnected;
+    }
+
+    /**
+     * Returns the pause before the next attempt in nanoseconds, or nothing if the error is final.
+     *
+     * @param reconnectNanos limit of the failures in a row, counted from the first of them
+     */
+    OptionalLong pauseAfter(PerdureException error, long reconnectNanos) {
         failures++;
-        if (!error.isTransient() || failures == retries.maxAttempts()) {
+        if (!error.isRetryable() || failures == retries.maxAttempts()) {
             return OptionalLong.empty();
         }
         if (failures == 1) {
-            deadline = Math.min(deadline, clock.getAsLong() + Math.min(outageNanos, FOREVER_NANOS));
+            deadline = Math.min(deadline, clock.getAsLong() + Math.min(reconnectNanos, FOREVER_NANOS));
         }
-        // The exponent is bounded before the power is taken: a watch may fail for days.
+        // The exponent is limited before the power is computed: a watch can fail for days.
         double growth = Math.pow(retries.multiplier(), Math.min(failures - 1, 32));
-        double ceiling = Math.min(
+        double backoff = Math.min(
                 Math.min(nanos(retries.maxBackoff()), PAUSE_NANOS_MAX), nanos(retries.initialBackoff()) * growth);
-        long asked = Math.min(error.retryDelay().map(Attempts::nanos).orElse(0L), PAUSE_NANOS_MAX);
-        long pause = Math.max((long) (ceiling * (1 - chance.getAsDouble() / 2)), asked);
+        long requested = Math.min(error.retryDelay().map(Attempts::nanos).orElse(0L), PAUSE_NANOS_MAX);
+        long pause = Math.max((long) (backoff * (1 - random.getAsDouble() / 2)), requested);
         return pause < nanosLeft() ? OptionalLong.of(pause) : OptionalLong.empty();
     }
 
-    /** A duration in nanoseconds, cut to {@link #FOREVER_NANOS}. */
+    /** Returns a duration in nanoseconds, at most {@link #FOREVER_NANOS}. */
     static long nanos(Duration duration) {
         return duration.compareTo(Duration.ofNanos(FOREVER_NANOS)) < 0 ? duration.toNanos() : FOREVER_NANOS;
     }

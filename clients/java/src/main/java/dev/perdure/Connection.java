@@ -26,18 +26,18 @@ import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
 
-/** The channel and how calls go over it: deadlines, retries, errors. Knows no method of the API. */
+/** Channels of a client, and the deadlines, retries and errors of its calls. Independent of the methods of the API. */
 final class Connection {
-    /** After how long a silence a connection with open calls is pinged. Servers allow one ping each 10 s. */
+    /** Silence after which a connection with open calls is pinged. Servers allow one ping every 10 s. */
     private static final int KEEPALIVE_SECONDS = 30;
 
-    /** How long the answer to a ping may take before the connection counts as lost. */
+    /** Maximum response time of a ping. After it, the connection is closed. */
     private static final int KEEPALIVE_TIMEOUT_SECONDS = 10;
 
-    /** Above anything that a server sends: an instance's payloads are at most 3 MiB. */
+    /** Larger than any message of a server: the payloads of an instance are at most 3 MiB. */
     private static final int RECEIVE_BYTES_MAX = 16 << 20;
 
-    /** An error's details, in base64 beside its message, may be more than the 8 KiB that gRPC takes by default. */
+    /** The details of an error, in base64, can exceed the 8 KiB that gRPC accepts by default. */
     private static final int METADATA_BYTES_MAX = 32 << 10;
 
     private final ManagedChannel managed;
@@ -98,19 +98,19 @@ final class Connection {
         }
     }
 
-    /** Sends a request until it is answered, or refused for good, or {@code timeoutNanos} are over. */
+    /** Sends a request until it succeeds, fails with a final error, or {@code timeoutNanos} have passed. */
     <Q extends Message, A> A call(MethodDescriptor<Q, A> method, Q request, String requestId, long timeoutNanos) {
         return call(method, request, requestId, attempts(timeoutNanos));
     }
 
-    /** Sends a request once, whatever the client's retries are. */
+    /** Sends a request without retries, whatever the retry policy of the client. */
     <Q extends Message, A> A callOnce(MethodDescriptor<Q, A> method, Q request, long timeoutNanos) {
         return call(method, request, "", attempts(CallRetryPolicy.NONE, timeoutNanos));
     }
 
     private <Q extends Message, A> A call(
             MethodDescriptor<Q, A> method, Q request, String requestId, Attempts attempts) {
-        Requests.check(request, requestId);
+        Arguments.check(request, requestId);
         PerdureException before = null;
         while (true) {
             checkOpen(null);
@@ -124,17 +124,17 @@ final class Connection {
                 checkOpen(failed);
                 PerdureException error = Errors.of(failed.getStatus(), failed.getTrailers(), requestId);
                 if (unlimited
-                        && error.status() == Status.Code.DEADLINE_EXCEEDED
+                        && error.code() == Status.Code.DEADLINE_EXCEEDED
                         && Context.current().getDeadline() == null) {
-                    // The server's own limit does not end a call that has none.
+                    // A limit of the server does not end a call without a timeout.
                     error = PerdureException.local(Status.Code.UNAVAILABLE, error.getMessage(), requestId, error);
                 }
-                if (before != null && error.status() == Status.Code.DEADLINE_EXCEEDED) {
-                    error.addSuppressed(before); // the deadline alone does not tell what used the time up
+                if (before != null && error.code() == Status.Code.DEADLINE_EXCEEDED) {
+                    error.addSuppressed(before); // it shows what used up the time
                 }
                 before = error;
                 if (Thread.currentThread().isInterrupted() || Context.current().isCancelled()) {
-                    throw error; // the caller's own doing: nobody waits for another try
+                    throw error; // the caller cancelled: do not retry
                 }
                 OptionalLong pause = attempts.pauseAfter(error, Attempts.FOREVER_NANOS);
                 if (pause.isEmpty()) {
@@ -146,7 +146,7 @@ final class Connection {
         }
     }
 
-    /** Returns a place for a watch, on a connection of watches only. */
+    /** Returns a place for a watch, on a connection that carries only watches. */
     WatchConnections.Place place() {
         checkOpen(null);
         return watches.acquire();
@@ -157,9 +157,9 @@ final class Connection {
         return watches.watches();
     }
 
-    /** Starts a streaming call that lives at most {@code nanos}. */
+    /** Creates a streaming call with a deadline after {@code nanos}. */
     <Q, A> ClientCall<Q, A> stream(WatchConnections.Place place, MethodDescriptor<Q, A> method, long nanos) {
-        // The listener only queues what it hears, so the transport's own thread may run it.
+        // The listener only queues messages, so it can run on the transport's thread.
         return withHeaders(place.channel())
                 .newCall(
                         method,
@@ -178,11 +178,11 @@ final class Connection {
     }
 
     /**
-     * Dials at once if the connection is lost. Left alone, gRPC waits up to two minutes between its own attempts, which
-     * no call that is retried every few seconds can see from outside.
+     * Reconnects at once if the connection is lost. On its own, gRPC waits up to two minutes between its attempts, and
+     * calls that are retried every few seconds do not shorten that.
      */
     void reconnectSoon(PerdureException error) {
-        if (error.status() == Status.Code.UNAVAILABLE) {
+        if (error.code() == Status.Code.UNAVAILABLE) {
             managed.resetConnectBackoff();
             watches.resetConnectBackoff();
         }
@@ -205,7 +205,7 @@ final class Connection {
 
     private void checkOpen(Throwable cause) {
         if (isClosed()) {
-            throw new IllegalStateException("the client is closed", cause);
+            throw new IllegalStateException("client is closed", cause);
         }
     }
 

@@ -17,7 +17,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 
-/** gRPC's errors as {@link PerdureException}: the only place that knows both. */
+/** Conversion of gRPC errors to {@link PerdureException}. */
 final class Errors {
     static final Metadata.Key<byte[]> DETAILS =
             Metadata.Key.of("grpc-status-details-bin", Metadata.BINARY_BYTE_MARSHALLER);
@@ -25,12 +25,12 @@ final class Errors {
 
     private Errors() {}
 
-    /** Returns the exception for a call that ended with {@code status}. */
+    /** Returns the exception for a call that ended with this status. */
     static PerdureException of(Status status, Metadata trailers, String requestId) {
         Status.Code code = status.getCode();
         if (code == Status.Code.UNKNOWN && status.getCause() instanceof IOException) {
-            // grpc-java's word for a connection that closed while it was being made. No server said this: what a server
-            // says has no cause.
+            // grpc-java reports a connection that closed while it was being opened as UNKNOWN. An error that a server
+            // sends has no cause.
             code = Status.Code.UNAVAILABLE;
         }
         String reason = "";
@@ -51,7 +51,7 @@ final class Errors {
                         violations.add(new FieldViolation(v.getField(), v.getDescription()));
                     }
                 } else if (detail.is(PreconditionFailure.class)) {
-                    for (PreconditionFailure.Violation v : detail.unpack(PreconditionFailure.class).getViolationsList()) {
+                    for (var v : detail.unpack(PreconditionFailure.class).getViolationsList()) {
                         violations.add(new FieldViolation(v.getSubject(), v.getDescription()));
                     }
                 } else if (detail.is(ResourceInfo.class)) {
@@ -61,15 +61,15 @@ final class Errors {
                     com.google.protobuf.Duration delay = detail.unpack(RetryInfo.class).getRetryDelay();
                     retryDelay = Duration.ofSeconds(delay.getSeconds(), delay.getNanos());
                 }
-            } catch (InvalidProtocolBufferException cut) {
-                // One detail is broken; the others, the status and the message still stand.
+            } catch (InvalidProtocolBufferException malformed) {
+                // The other details, the status and the message are still valid.
                 continue;
             }
         }
-        String told = status.getDescription();
-        String message = told == null || told.isEmpty() ? code.name() : told;
-        // The cause is what broke the connection, if something did. gRPC's own exception would add nothing to it, and
-        // could not be serialized.
+        String description = status.getDescription();
+        String message = description == null || description.isEmpty() ? code.name() : description;
+        // The cause is the failure of the connection, if there was one. The exception of gRPC would add nothing to it
+        // and cannot be serialized.
         return new PerdureException(
                 code,
                 message,
@@ -89,8 +89,8 @@ final class Errors {
         }
         try {
             return com.google.rpc.Status.parseFrom(body).getDetailsList();
-        } catch (InvalidProtocolBufferException cut) {
-            // A proxy may have cut it.
+        } catch (InvalidProtocolBufferException malformed) {
+            // A proxy can truncate the details. The status and the message are still valid.
             return List.of();
         }
     }

@@ -1,16 +1,14 @@
 package dev.perdure;
 
-import dev.perdure.v1.Payload;
-
 /**
- * A JSON library of your choice, for classes of your own. This package depends on none: two method references do.
+ * Adapter for a JSON library of your choice, to convert classes of your own. Two method references are enough.
  *
  * <pre>{@code
  * JsonCodec json = JsonCodec.of(mapper::writeValueAsString, mapper::readValue);  // Jackson's ObjectMapper
  * JsonCodec json = JsonCodec.of(gson::toJson, gson::fromJson);                   // Gson
  *
- * client.startInstance("order", json.payload(new Order(List.of("lamp"), 4900)));
- * Order order = json.value(client.getInstance(id).getInput(), Order.class);
+ * client.startInstance("order", json.write(new Order(List.of("lamp"), 4900)));
+ * Order order = json.read(client.getInstance(id).input(), Order.class);
  * }</pre>
  */
 public final class JsonCodec {
@@ -34,35 +32,35 @@ public final class JsonCodec {
         this.reader = reader;
     }
 
-    /** Makes a codec of the two halves of a library. */
+    /** Creates a codec from the two methods of a library. */
     public static JsonCodec of(Writer writer, Reader reader) {
         return new JsonCodec(writer, reader);
     }
 
     /**
-     * Returns a value as a payload.
+     * Returns a value as JSON text.
      *
-     * @throws IllegalArgumentException if the library cannot write it
+     * @throws IllegalArgumentException if the library cannot write the value
      */
-    public Payload payload(Object value) {
+    public RawJson write(Object value) {
         try {
-            return Payloads.json(writer.write(value));
-        } catch (Exception refused) {
-            throw new IllegalArgumentException("the value cannot be written as JSON: " + refused.getMessage(), refused);
+            return new RawJson(writer.write(value));
+        } catch (Exception failed) {
+            throw new IllegalArgumentException("value cannot be written as JSON: " + failed.getMessage(), failed);
         }
     }
 
     /**
-     * Returns a payload as a value.
+     * Returns JSON text as a value.
      *
-     * @throws IllegalArgumentException if the library cannot read it as one
+     * @throws IllegalArgumentException if the library cannot read the text as this type
      */
-    public <T> T value(Payload payload, Class<T> type) {
+    public <T> T read(RawJson json, Class<T> type) {
         try {
-            return reader.read(Payloads.text(payload), type);
-        } catch (Exception refused) {
+            return reader.read(json.text(), type);
+        } catch (Exception failed) {
             throw new IllegalArgumentException(
-                    "the payload is no " + type.getSimpleName() + ": " + refused.getMessage(), refused);
+                    "JSON cannot be read as " + type.getSimpleName() + ": " + failed.getMessage(), failed);
         }
     }
 }

@@ -8,11 +8,16 @@ import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
 
 /**
- * A list that is fetched page by page while it is read. Each {@link #iterator()} and {@link #stream()} begins anew;
- * reading throws {@link PerdureException}.
+ * List that is fetched page by page while you read it. Each {@link #iterator()} and {@link #stream()} starts again at
+ * the first item. Reading throws {@link PerdureException}.
  */
 public final class Pages<T> implements Iterable<T> {
-    record Page<T>(List<T> items, String nextPageToken) {}
+    record Page<T>(List<T> items, String nextPageToken) {
+        /** Creates a page from messages. */
+        static <M, T> Page<T> of(List<M> messages, Function<M, T> convert, String nextPageToken) {
+            return new Page<>(messages.stream().map(convert).toList(), nextPageToken);
+        }
+    }
 
     private final Function<String, Page<T>> fetch;
 
@@ -20,7 +25,7 @@ public final class Pages<T> implements Iterable<T> {
         this.fetch = fetch;
     }
 
-    /** Returns the items in the list's order, without fetching a page that nobody reads. */
+    /** Returns the items in order. A page is fetched only once it is read. */
     public Stream<T> stream() {
         return StreamSupport.stream(spliterator(), false);
     }
@@ -37,7 +42,7 @@ public final class Pages<T> implements Iterable<T> {
 
         @Override
         public boolean hasNext() {
-            // A page may be empty and yet not the last one.
+            // A page can be empty although more pages follow.
             while (!page.hasNext() && !last) {
                 Page<T> fetched = fetch.apply(token);
                 page = fetched.items().iterator();

@@ -1,39 +1,44 @@
 package dev.perdure;
 
-import dev.perdure.v1.ErrorReason;
 import io.grpc.Status;
 import java.io.Serializable;
 import java.time.Duration;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Optional;
 import java.util.stream.Stream;
 
 /**
- * A call that did not succeed.
+ * Failure of a call.
  *
- * <p>{@link #reason()} is the API's word for why, made for a {@code switch}:
+ * <p>Use {@link #reason()} to handle a specific failure:
  *
  * <pre>{@code
  * try {
  *     client.resume(id, "approved");
  * } catch (PerdureException error) {
  *     switch (error.reason()) {
- *         case ERROR_REASON_EVENT_NOT_AWAITED -> client.resume(id, "approved", opts -> opts.setBuffer(true));
+ *         case EVENT_NOT_AWAITED -> client.resume(id, "approved", opts -> opts.buffer(true));
  *         default -> throw error;
  *     }
  * }
  * }</pre>
  *
- * <p>A reason that this version does not know is {@code UNRECOGNIZED}: go by {@link #status()} then;
- * {@link #reasonName()} still has the word. An error of gRPC itself (a message too large, nobody there) has
- * {@code ERROR_REASON_UNSPECIFIED} and an empty name.
+ * <p>{@link #getMessage()} says what is wrong, {@link #detail()} gives the context, and {@link #hint()} says what to
+ * do.
  */
 public final class PerdureException extends RuntimeException {
     private static final long serialVersionUID = 1L;
 
-    /** One thing that is wrong with a request: the field, by its path, and what it should be. */
+    /**
+     * Malformed field of a request.
+     *
+     * @param field path of the field
+     * @param description problem and rule
+     */
     public record FieldViolation(String field, String description) implements Serializable {
         @Override
         public String toString() {
@@ -41,19 +46,27 @@ public final class PerdureException extends RuntimeException {
         }
     }
 
-    /** What was not found or stands in the way: its type ({@code instance}, {@code workflow}, ...) and its name. */
+    /**
+     * Resource that was not found or that is in the way.
+     *
+     * @param type type, such as {@code instance} or {@code workflow}
+     * @param name name or ID
+     */
     public record Resource(String type, String name) implements Serializable {}
 
-    private final Status.Code status;
+    private final Status.Code code;
     private final String reasonName;
+    private final String detail;
+    private final String hint;
     private final Map<String, String> metadata;
     private final List<FieldViolation> violations;
     private final Resource resource;
     private final Duration retryDelay;
     private final String requestId;
 
+    /** Creates an error. {@code detail} and {@code hint} are entries of the metadata, as in the API. */
     PerdureException(
-            Status.Code status,
+            Status.Code code,
             String message,
             String reasonName,
             Map<String, String> metadata,
@@ -63,70 +76,87 @@ public final class PerdureException extends RuntimeException {
             String requestId,
             Throwable cause) {
         super(message, cause);
-        this.status = status;
+        this.code = code;
         this.reasonName = reasonName;
-        this.metadata = Map.copyOf(metadata);
+        Map<String, String> properties = new HashMap<>(metadata);
+        this.detail = Objects.requireNonNullElse(properties.remove("detail"), "");
+        this.hint = Objects.requireNonNullElse(properties.remove("hint"), "");
+        this.metadata = Map.copyOf(properties);
         this.violations = List.copyOf(violations);
         this.resource = resource;
         this.retryDelay = retryDelay;
         this.requestId = requestId;
     }
 
-    /** An error that this client found by itself. */
-    static PerdureException local(Status.Code status, String message, String requestId, Throwable cause) {
-        return new PerdureException(status, message, "", Map.of(), List.of(), null, null, requestId, cause);
+    /** Returns an error that the client itself detected. */
+    static PerdureException local(Status.Code code, String message, String requestId, Throwable cause) {
+        return new PerdureException(code, message, "", Map.of(), List.of(), null, null, requestId, cause);
     }
 
-    /** The gRPC status that the error travelled with. */
-    public Status.Code status() {
-        return status;
+    /** Returns the gRPC status code. */
+    public Status.Code code() {
+        return code;
     }
 
-    /** Why; see the class comment for unknown ones. */
+    /**
+     * Returns the reason code: {@link ErrorReason#UNSPECIFIED} if gRPC itself reported the error, and
+     * {@link ErrorReason#UNKNOWN} for a reason of a newer server. In both cases, decide by {@link #code()}.
+     */
     public ErrorReason reason() {
-        if (reasonName.isEmpty()) {
-            return ErrorReason.ERROR_REASON_UNSPECIFIED;
-        }
-        try {
-            return ErrorReason.valueOf("ERROR_REASON_" + reasonName);
-        } catch (IllegalArgumentException newerThanThisClient) {
-            return ErrorReason.UNRECOGNIZED;
-        }
+        return reasonName.isEmpty()
+                ? ErrorReason.UNSPECIFIED
+                : Convert.named(ErrorReason.class, reasonName, ErrorReason.UNKNOWN);
     }
 
-    /** Why, as the server wrote it ({@code INSTANCE_NOT_FOUND}), known to this version or not. */
+    /** Returns the reason code as the server sent it, such as {@code INSTANCE_NOT_FOUND}; empty if none. */
     public String reasonName() {
         return reasonName;
     }
 
-    /** What the reason is about, in the API's words. */
+    /** Returns the context of the error for people; empty if none. */
+    public String detail() {
+        return detail;
+    }
+
+    /** Returns the suggested action for people; empty if none. */
+    public String hint() {
+        return hint;
+    }
+
+    /** Returns the properties of the error by name, such as {@code instance_id}. */
     public Map<String, String> metadata() {
         return metadata;
     }
 
-    /** All the fields that are wrong, at once. */
+    /** Returns every malformed field of the request. */
     public List<FieldViolation> violations() {
         return violations;
     }
 
-    /** What was missing or stands in the way. */
+    /** Returns the resource that was not found or that is in the way. */
     public Optional<Resource> resource() {
         return Optional.ofNullable(resource);
     }
 
-    /** The pause that the server asks for. */
+    /** Returns the pause that the server asks for before a retry. */
     public Optional<Duration> retryDelay() {
         return Optional.ofNullable(retryDelay);
     }
 
-    /** The request id that a mutating call was sent with; calling again with it cannot take effect twice. */
+    /**
+     * Returns the request ID that the call was sent with; empty for reads. A repeated call with the same ID cannot take
+     * effect twice.
+     */
     public String requestId() {
         return requestId;
     }
 
-    /** The steps that the error names: those that an event is ambiguous between, say. */
+    /**
+     * Returns the steps that the error names, such as those that an event is ambiguous between. A step ref can carry a
+     * suffix such as {@code @3.7}; treat it as opaque.
+     */
     public List<String> stepRefs() {
-        // An error about one step may tell beside it which steps there are; the one comes first then.
+        // An error about one step can also list the existing steps. The one step comes first.
         return Stream.of("step_ref", "step_refs", "steps")
                 .flatMap(key -> Arrays.stream(metadata.getOrDefault(key, "").split(",")))
                 .map(String::strip)
@@ -134,16 +164,38 @@ public final class PerdureException extends RuntimeException {
                 .toList();
     }
 
+    /** Returns the instance that the error is about; empty if it names none. */
+    public String instanceId() {
+        return resource()
+                .filter(named -> named.type().substring(named.type().lastIndexOf('.') + 1).equalsIgnoreCase("instance"))
+                .map(Resource::name)
+                .orElse(metadata.getOrDefault("instance_id", ""));
+    }
+
     /**
-     * Whether the same call, with the same request id, may succeed a little later. The client has retried such a
-     * failure for as long as the call may take.
+     * Returns true if the same call, with the same request ID, can succeed a little later. The client has already
+     * retried such a failure until the timeout of the call.
      */
-    public boolean isTransient() {
-        return switch (status) {
-            // CANCELLED: somebody between client and server broke the call off; the caller's own end never gets here.
+    public boolean isRetryable() {
+        return switch (code) {
+            // CANCELLED: a proxy between client and server cancelled the call. The caller's own cancellation ends
+            // the retries before this is asked.
             case UNAVAILABLE, CANCELLED -> true;
-            case RESOURCE_EXHAUSTED -> reason() == ErrorReason.ERROR_REASON_OVERLOADED;
+            case RESOURCE_EXHAUSTED -> reason() == ErrorReason.OVERLOADED;
             default -> false;
         };
+    }
+
+    /** Returns the class and the message, then the detail and the hint on lines of their own. */
+    @Override
+    public String toString() {
+        String text = super.toString();
+        if (!detail.isEmpty()) {
+            text += "\ndetail: " + detail;
+        }
+        if (!hint.isEmpty()) {
+            text += "\nhint: " + hint;
+        }
+        return text;
     }
 }

@@ -5,18 +5,22 @@ import io.grpc.TlsChannelCredentials;
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
 import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Objects;
 
 /**
- * How to know the server and to be known by it. All files are PEM.
+ * TLS settings of a client. All files are PEM. They are read when the client is built.
  *
  * <pre>{@code
- * TlsOptions tls = TlsOptions.trusting(Path.of("ca.pem")).withCertificate(Path.of("client.pem"), Path.of("client.key"));
+ * TlsOptions tls = TlsOptions.trusting(Path.of("ca.pem"))
+ *         .withCertificate(Path.of("client.pem"), Path.of("client.key"));
  * }</pre>
  */
 public final class TlsOptions {
+    private static final String PKCS8_HEADER = "-----BEGIN PRIVATE KEY-----";
+
     private final Path ca;
     private final Path certificate;
     private final Path key;
@@ -29,23 +33,27 @@ public final class TlsOptions {
         this.serverName = serverName;
     }
 
-    /** TLS with the authorities that this Java installation trusts. */
+    /** Trusts the certificate authorities of the Java installation. */
     public static TlsOptions systemRoots() {
         return new TlsOptions(null, null, null, "");
     }
 
-    /** TLS with these authorities and no others. */
+    /** Trusts only the certificate authorities in this file. */
     public static TlsOptions trusting(Path ca) {
         return new TlsOptions(Objects.requireNonNull(ca, "ca"), null, null, "");
     }
 
-    /** Adds a client's certificate, for servers that ask for one. The key is PKCS #8, PKCS #1 or SEC 1, unencrypted. */
+    /**
+     * Adds a client certificate, for servers that require one.
+     *
+     * @param key private key in PKCS #8, not encrypted. {@link PerdureClient.Builder#build} rejects other formats
+     */
     public TlsOptions withCertificate(Path certificate, Path key) {
         Objects.requireNonNull(certificate, "certificate");
         return new TlsOptions(ca, certificate, Objects.requireNonNull(key, "key"), serverName);
     }
 
-    /** Names the server as its certificate does, where the target says something else. */
+    /** Sets the server name that the certificate must have. Default: the host of the target. */
     public TlsOptions withServerName(String name) {
         return new TlsOptions(ca, certificate, key, Objects.requireNonNull(name, "name"));
     }
@@ -60,11 +68,22 @@ public final class TlsOptions {
             builder.trustManager(ca.toFile());
         }
         if (certificate != null) {
-            InputStream pkcs8 = new ByteArrayInputStream(PrivateKeys.pkcs8(Files.readString(key)));
             try (InputStream chain = Files.newInputStream(certificate)) {
-                builder.keyManager(chain, pkcs8);
+                builder.keyManager(chain, new ByteArrayInputStream(privateKey()));
             }
         }
         return builder.build();
+    }
+
+    /** Returns the private key. Rejects every format except PKCS #8, the only one that grpc-java reads. */
+    private byte[] privateKey() throws IOException {
+        byte[] pem = Files.readAllBytes(key);
+        if (!new String(pem, StandardCharsets.ISO_8859_1).contains(PKCS8_HEADER)) {
+            throw Arguments.invalid(
+                    "tls.key",
+                    "the private key in " + key + " is not in PKCS #8 format, or is encrypted",
+                    "convert it with `openssl pkcs8 -topk8 -nocrypt -in " + key + " -out pkcs8.pem`");
+        }
+        return pem;
     }
 }

@@ -1,7 +1,6 @@
 package dev.perdure;
 
 import dev.perdure.v1.InstanceServiceGrpc;
-import dev.perdure.v1.WatchEndReason;
 import dev.perdure.v1.WatchInstanceRequest;
 import dev.perdure.v1.WatchInstanceResponse;
 import io.grpc.ClientCall;
@@ -17,43 +16,44 @@ import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 
 /**
- * What happens to an instance, as it happens: a {@link WatchEvent.Snapshot}, each later {@link WatchEvent.Entry} once
- * and in order, then a {@link WatchEvent.End}.
+ * Watch of an instance: a {@link WatchEvent.Snapshot}, each later {@link WatchEvent.Entry} once and in order, then a
+ * {@link WatchEvent.End}.
  *
  * <pre>{@code
  * try (Watch watch = client.watchInstance(id)) {
  *     for (WatchEvent event : watch) {
  *         if (event instanceof WatchEvent.Entry entry) {
- *             System.out.println(entry.revision() + " " + entry.entry().getFactCase());
+ *             System.out.println(entry.revision() + " " + entry.entry().kind());
  *         }
  *     }
  * }
  * }</pre>
  *
- * <p>A stream that breaks, because the connection is lost or the server restarts, is taken up again after the last
- * revision given out; the reader notices nothing but a pause. One thread reads; any thread may {@link #close()}, which
- * ends the iteration. There is one iteration: {@link #iterator()} gives the watch itself.
+ * <p>If the connection is lost or the server restarts, the watch reconnects and continues after the last revision that
+ * it returned. Read a watch from one thread. Any thread can call {@link #close()}, which ends the iteration. There is
+ * only one iteration: {@link #iterator()} returns the watch itself.
  */
 public final class Watch implements Iterator<WatchEvent>, Iterable<WatchEvent>, AutoCloseable {
-    /** How long one stream lives before the next takes over: a bound on what a hung server can hide. */
+    /** Maximum duration of one stream. A hung server goes unnoticed at most this long. */
     private static final long STREAM_NANOS_MAX = TimeUnit.SECONDS.toNanos(600);
 
-    /** How many messages wait here for a slow reader; more are left to the server, which may end the stream. */
+    /** Maximum number of queued messages. The server buffers the rest, and can end the stream of a slow reader. */
     private static final int MESSAGES_WAITING_MAX = 16;
 
-    /** Something that a stream said: a message, or its end. {@code stream} null: the watch was closed. */
+    /** Message of a stream, or its end. Without a stream: the watch was closed. */
     private record Signal(Stream stream, WatchInstanceResponse message, Status status, Metadata trailers) {}
 
     private final Connection connection;
     private final String instanceId;
-    private final long outageNanos;
+    private final WatchOptions options;
+    private final long reconnectNanos;
     private final Attempts whole;
-    private final long firstAnswerNanos;
-    // Bounded by flow control: a stream is asked for MESSAGES_WAITING_MAX messages and for one more as each is taken.
+    private final long firstResponseNanos;
+    // Flow control limits it: a stream requests MESSAGES_WAITING_MAX messages, and one more for each that is taken.
     private final BlockingQueue<Signal> signals = new LinkedBlockingQueue<>();
     private Attempts attempts;
     private Long afterRevision;
-    private long dialAt = System.nanoTime();
+    private long connectAt = System.nanoTime();
     private WatchEvent peeked;
     private boolean ended;
     private volatile Stream stream;
@@ -63,12 +63,13 @@ public final class Watch implements Iterator<WatchEvent>, Iterable<WatchEvent>, 
         this.connection = connection;
         this.instanceId = instanceId;
         this.afterRevision = afterRevision;
-        this.outageNanos = Attempts.limit("outage", options.outage());
+        this.options = options;
+        this.reconnectNanos = Attempts.limit("reconnectTimeout", options.reconnectTimeout());
         this.whole = connection.attempts(options.timeout()
-                .map(bound -> Attempts.limit("timeout", bound))
+                .map(limit -> Attempts.limit("timeout", limit))
                 .orElse(Attempts.FOREVER_NANOS));
-        this.firstAnswerNanos = timeoutNanos;
-        Requests.check(request(), "");
+        this.firstResponseNanos = timeoutNanos;
+        Arguments.check(request(), "");
     }
 
     @Override
@@ -77,11 +78,11 @@ public final class Watch implements Iterator<WatchEvent>, Iterable<WatchEvent>, 
     }
 
     /**
-     * Waits for the next event; false once there is none.
+     * Waits for the next event. Returns false if there is none.
      *
-     * @throws PerdureException by reason: {@code INSTANCE_NOT_FOUND}, {@code REVISION_IN_FUTURE},
-     *     {@code REVISION_COMPACTED}; by status: {@code DEADLINE_EXCEEDED} when the watch's timeout is over,
-     *     {@code UNAVAILABLE} when the server stayed away for too long
+     * @throws PerdureException if the watch failed. {@link PerdureException#code()} is {@code DEADLINE_EXCEEDED} if the
+     *     timeout of the watch has passed, and {@code UNAVAILABLE} if the server was away for longer than the reconnect
+     *     timeout
      */
     @Override
     public boolean hasNext() {
@@ -102,44 +103,44 @@ public final class Watch implements Iterator<WatchEvent>, Iterable<WatchEvent>, 
     }
 
     /**
-     * Waits for the next event for at most {@code patience}; nothing where none came, or where {@link #isOver()}.
+     * Waits for the next event for at most {@code timeout}. Returns nothing if no event arrived or the watch is over.
      *
      * @throws PerdureException as {@link #hasNext()} does
      */
-    public Optional<WatchEvent> poll(Duration patience) {
-        WatchEvent event = peeked == null ? await(Math.max(0, Attempts.nanos(patience))) : peeked;
+    public Optional<WatchEvent> poll(Duration timeout) {
+        WatchEvent event = peeked == null ? await(Math.max(0, Attempts.nanos(timeout))) : peeked;
         peeked = null;
         return Optional.ofNullable(event);
     }
 
-    /** Whether no event will come any more. */
+    /** Returns true if no further event will arrive. */
     public boolean isOver() {
         return peeked == null && (ended || closed);
     }
 
-    /** Ends the watch; the instance does not notice. May be called twice, and from any thread. */
+    /** Ends the watch. Does not affect the instance. Can be called twice, and from any thread. */
     @Override
     public void close() {
         closed = true;
-        hangUp();
+        cancelStream();
         signals.add(new Signal(null, null, null, null));
     }
 
-    private WatchEvent await(long patienceNanos) {
-        long giveUpAt = System.nanoTime() + patienceNanos;
+    private WatchEvent await(long timeoutNanos) {
+        long returnAt = System.nanoTime() + timeoutNanos;
         while (!ended && !closed) {
             long now = System.nanoTime();
-            if (stream == null && now - dialAt >= 0) {
-                dial();
+            if (stream == null && now - connectAt >= 0) {
+                connect();
             }
-            long until = stream == null && dialAt - giveUpAt < 0 ? dialAt : giveUpAt;
+            long until = stream == null && connectAt - returnAt < 0 ? connectAt : returnAt;
             Signal signal = take(until - now);
             if (signal == null) {
-                if (System.nanoTime() - giveUpAt >= 0) {
+                if (System.nanoTime() - returnAt >= 0) {
                     return null;
                 }
             } else if (signal.stream() != null && signal.stream() == stream) {
-                WatchEvent event = signal.message() == null ? broken(signal) : told(signal.message());
+                WatchEvent event = signal.message() == null ? broken(signal) : received(signal.message());
                 if (event != null) {
                     return event;
                 }
@@ -153,27 +154,26 @@ public final class Watch implements Iterator<WatchEvent>, Iterable<WatchEvent>, 
             return signals.poll(nanos, TimeUnit.NANOSECONDS);
         } catch (InterruptedException interrupted) {
             Thread.currentThread().interrupt();
-            throw PerdureException.local(
-                    Status.Code.CANCELLED, "the thread was interrupted while it watched", "", interrupted);
+            throw PerdureException.local(Status.Code.CANCELLED, "thread interrupted while watching", "", interrupted);
         }
     }
 
-    private void dial() {
+    private void connect() {
         if (attempts == null) {
-            attempts = connection.attempts(Math.min(firstAnswerNanos, whole.nanosLeft()));
+            attempts = connection.attempts(Math.min(firstResponseNanos, whole.nanosLeft()));
         }
         long nanosLeft = whole.nanosLeft();
         WatchConnections.Place place = connection.place();
-        Stream dialled = new Stream(
+        Stream opened = new Stream(
                 place,
                 connection.stream(
                         place, InstanceServiceGrpc.getWatchInstanceMethod(), Math.min(STREAM_NANOS_MAX, nanosLeft)),
                 nanosLeft <= STREAM_NANOS_MAX);
-        stream = dialled;
-        dialled.begin(request());
+        stream = opened;
+        opened.begin(request());
         if (closed) {
-            // `close` ran in between, and may have looked for a stream before there was this one.
-            hangUp();
+            // close() can have run before it could see this stream.
+            cancelStream();
         }
     }
 
@@ -185,78 +185,102 @@ public final class Watch implements Iterator<WatchEvent>, Iterable<WatchEvent>, 
         return request.build();
     }
 
-    private WatchEvent told(WatchInstanceResponse message) {
-        attempts.answered();
+    private WatchEvent received(WatchInstanceResponse message) {
+        if (attempts.responded()) {
+            callBack(options.onReconnect());
+        }
         stream.call.request(1);
         switch (message.getEventCase()) {
             case SNAPSHOT:
                 afterRevision = message.getSnapshot().getRevision();
-                return new WatchEvent.Snapshot(message.getSnapshot());
+                return new WatchEvent.Snapshot(Convert.instance(message.getSnapshot()));
             case ENTRY:
                 long revision = message.getEntry().getRevision();
                 if (afterRevision != null && revision != afterRevision + 1) {
-                    // The server promises better; told aloud, because who folds the entries would be wrong from here.
+                    // Fails loudly: a reader that derives state from the entries would be wrong from here on.
                     throw over(PerdureException.local(
                             Status.Code.DATA_LOSS,
-                            "the watch of " + instanceId + " gave revision " + revision + " after " + afterRevision,
+                            "watch of instance '" + instanceId + "' returned revision " + revision + " after revision "
+                                    + afterRevision,
                             "",
                             null));
                 }
                 afterRevision = revision;
-                return new WatchEvent.Entry(message.getEntry());
+                return new WatchEvent.Entry(Convert.entry(message.getEntry()));
             case END:
-                if (message.getEnd().getReason() == WatchEndReason.WATCH_END_REASON_SERVER_DRAINING) {
-                    return null; // the stream ends now, and the next one goes on
+                WatchEndReason reason = Convert.watchEndReason(message.getEnd().getReason());
+                if (reason == WatchEndReason.SERVER_DRAINING || reason == WatchEndReason.TOO_SLOW) {
+                    return null; // the stream ends now, and the next one continues
                 }
                 ended = true;
-                hangUp();
-                return new WatchEvent.End(message.getEnd());
-            default: // a heartbeat, or something new
+                cancelStream();
+                return new WatchEvent.End(message.getEnd().getRevision(), reason);
+            default: // a heartbeat, or a message of a newer server
                 return null;
         }
     }
 
-    /** Notes a stream's end and when to dial again; always null. Throws where the watch is over. */
+    /** Records the end of a stream and the time to reconnect. Always returns null. Throws if the watch is over. */
     private WatchEvent broken(Signal signal) {
         stream = null;
         PerdureException error;
         if (connection.isClosed()) {
             ended = true;
-            throw new IllegalStateException("the client is closed");
+            throw new IllegalStateException("client is closed");
         } else if (signal.status().isOk()) {
             error = PerdureException.local(
-                    Status.Code.UNAVAILABLE, "the watch of " + instanceId + " broke off", "", null);
+                    Status.Code.UNAVAILABLE,
+                    "stream of the watch of instance '" + instanceId + "' ended early",
+                    "",
+                    null);
         } else {
             error = Errors.of(signal.status(), signal.trailers(), "");
         }
-        if (error.status() == Status.Code.DEADLINE_EXCEEDED && !signal.stream().last) {
-            // A stream that reached its own bound, and not the watch's, is only due for renewal.
-            error = PerdureException.local(
-                    Status.Code.UNAVAILABLE, "the stream reached its time bound", "", error);
+        if (error.code() == Status.Code.DEADLINE_EXCEEDED && !signal.stream().last) {
+            // The stream reached its own time limit, not the one of the watch. It is renewed.
+            error = PerdureException.local(Status.Code.UNAVAILABLE, "stream reached its time limit", "", error);
         }
-        OptionalLong pause = attempts.pauseAfter(error, outageNanos);
+        OptionalLong pause = attempts.pauseAfter(error, reconnectNanos);
         if (pause.isEmpty()) {
             throw over(error);
         }
         if (pause.getAsLong() > whole.nanosLeft()) {
             throw over(PerdureException.local(
-                    Status.Code.DEADLINE_EXCEEDED, instanceId + " did not end within the watch's timeout", "", error));
+                    Status.Code.DEADLINE_EXCEEDED,
+                    "instance '" + instanceId + "' did not end within the timeout of the watch",
+                    "",
+                    error));
         }
         connection.reconnectSoon(error);
-        dialAt = System.nanoTime() + pause.getAsLong();
+        connectAt = System.nanoTime() + pause.getAsLong();
+        if (attempts.isNewlyDisconnected()) {
+            PerdureException cause = error;
+            callBack(() -> options.onDisconnect().accept(cause));
+        }
         return null;
+    }
+
+    /** Runs a callback. An exception ends the watch: it may have replaced an event, so continuing would leave a gap. */
+    private void callBack(Runnable callback) {
+        try {
+            callback.run();
+        } catch (RuntimeException failed) {
+            ended = true;
+            cancelStream();
+            throw failed;
+        }
     }
 
     private PerdureException over(PerdureException error) {
         ended = true;
-        hangUp();
+        cancelStream();
         return error;
     }
 
-    private void hangUp() {
+    private void cancelStream() {
         Stream current = stream;
         if (current != null) {
-            current.call.cancel("the watch was closed", null);
+            current.call.cancel("watch closed", null);
             current.place.close();
         }
     }
@@ -265,7 +289,7 @@ public final class Watch implements Iterator<WatchEvent>, Iterable<WatchEvent>, 
         private final WatchConnections.Place place;
         private final ClientCall<WatchInstanceRequest, WatchInstanceResponse> call;
 
-        /** Whether the watch's own timeout bounds it. */
+        /** True if the timeout of the watch limits the stream. */
         private final boolean last;
 
         Stream(

@@ -60,12 +60,12 @@ final class WatchConnections {
         }
     }
 
-    /** Returns a place on a connection with room, a new one if all are full. */
+    /** Returns a place on a connection with room. Opens a connection if all are full. */
     synchronized Place acquire() {
         if (closed) {
-            throw new IllegalStateException("the client is closed");
+            throw new IllegalStateException("client is closed");
         }
-        // The first with room, so that the later ones empty and can be closed.
+        // The first one with room, so that the later ones become empty and can be closed.
         Connected found = open.stream()
                 .filter(connected -> connected.watches < WATCHES_PER_CONNECTION)
                 .findFirst()
@@ -90,7 +90,7 @@ final class WatchConnections {
         }
     }
 
-    /** Dials lost connections again at once. */
+    /** Reconnects lost connections at once. */
     synchronized void resetConnectBackoff() {
         open.forEach(connected -> connected.channel.resetConnectBackoff());
     }

@@ -1,35 +1,26 @@
 package dev.perdure;
 
-import dev.perdure.v1.HistoryEntry;
-import dev.perdure.v1.Instance;
-import dev.perdure.v1.WatchEnd;
-
-/** One thing that a {@link Watch} says. */
+/** Event of a {@link Watch}. */
 public sealed interface WatchEvent {
-    /** The revision up to which everything has been told, this included. */
+    /** Returns the revision up to which the watch has returned every entry. */
     long revision();
 
-    /** The first thing, unless the watch goes on after a revision: the instance as it is. */
+    /** First event, unless the watch continues after a revision: the current instance. */
     record Snapshot(Instance instance) implements WatchEvent {
         @Override
         public long revision() {
-            return instance.getRevision();
+            return instance.revision();
         }
     }
 
-    /** The next entry of the history. A fact that this version does not know is {@code FACT_NOT_SET}: pass over it. */
+    /** Next entry of the history. Ignore a {@link Fact.UnknownFact}. */
     record Entry(HistoryEntry entry) implements WatchEvent {
         @Override
         public long revision() {
-            return entry.getRevision();
+            return entry.revision();
         }
     }
 
-    /** The last thing: the instance has ended. A FAILED one may be retried; watch it anew then. */
-    record End(WatchEnd end) implements WatchEvent {
-        @Override
-        public long revision() {
-            return end.getRevision();
-        }
-    }
+    /** Last event: the instance has ended. A FAILED instance can be retried; start another watch then. */
+    record End(long revision, WatchEndReason reason) implements WatchEvent {}
 }

@@ -4,35 +4,65 @@ import java.time.Duration;
 import java.util.Objects;
 import java.util.Optional;
 import java.util.OptionalLong;
+import java.util.function.Consumer;
 
 /**
- * The optional side of a watch.
+ * Options of {@link PerdureClient#watchInstance}.
  *
- * @param afterRevision where to go on: no snapshot then, only the entries after it; 0 gives the whole history
- * @param timeout limits the watch; empty or more than ten years: no limit. Must be more than 0
- * @param outage how long the server can be unavailable once it has responded. Must be more than 0
+ * <p>The thread that reads the watch calls {@code onDisconnect} and {@code onReconnect}. An exception that one of them
+ * throws ends the watch.
+ *
+ * @param afterRevision revision after which the watch continues, without a snapshot; 0 returns the whole history.
+ *     Empty: the watch starts with a snapshot
+ * @param timeout maximum duration of the watch. Empty or more than ten years: no limit. Must be more than 0
+ * @param reconnectTimeout maximum time without a server, once it has responded. Must be more than 0. Default: 5
+ *     minutes
+ * @param onDisconnect called with the error when a second connection in a row fails. A single failure is also what a
+ *     renewed stream or a server handover looks like
+ * @param onReconnect called when the server responds after {@code onDisconnect}
  */
-public record WatchOptions(OptionalLong afterRevision, Optional<Duration> timeout, Duration outage) {
-    /** A snapshot first, for ever, and outages of five minutes. */
-    public static final WatchOptions DEFAULT =
-            new WatchOptions(OptionalLong.empty(), Optional.empty(), Duration.ofMinutes(5));
+public record WatchOptions(
+        OptionalLong afterRevision,
+        Optional<Duration> timeout,
+        Duration reconnectTimeout,
+        Consumer<PerdureException> onDisconnect,
+        Runnable onReconnect) {
+    /** Snapshot first, no time limit, a reconnect timeout of 5 minutes, and no callbacks. */
+    public static final WatchOptions DEFAULT = new WatchOptions(
+            OptionalLong.empty(), Optional.empty(), Duration.ofMinutes(5), error -> {}, () -> {});
 
     public WatchOptions {
         Objects.requireNonNull(afterRevision, "afterRevision");
         Objects.requireNonNull(timeout, "timeout");
-        timeout.ifPresent(bound -> Attempts.limit("timeout", bound));
-        Attempts.limit("outage", outage);
+        timeout.ifPresent(limit -> Attempts.limit("timeout", limit));
+        Attempts.limit("reconnectTimeout", reconnectTimeout);
+        Arguments.required("onDisconnect", onDisconnect);
+        Arguments.required("onReconnect", onReconnect);
     }
 
+    /** Returns these options with another {@code afterRevision}. */
     public WatchOptions withAfterRevision(long revision) {
-        return new WatchOptions(OptionalLong.of(revision), timeout, outage);
+        return new WatchOptions(OptionalLong.of(revision), timeout, reconnectTimeout, onDisconnect, onReconnect);
     }
 
-    public WatchOptions withTimeout(Duration bound) {
-        return new WatchOptions(afterRevision, Optional.of(bound), outage);
+    /** Returns these options with another {@code timeout}. */
+    public WatchOptions withTimeout(Duration limit) {
+        Optional<Duration> given = Optional.of(Arguments.required("timeout", limit));
+        return new WatchOptions(afterRevision, given, reconnectTimeout, onDisconnect, onReconnect);
     }
 
-    public WatchOptions withOutage(Duration bound) {
-        return new WatchOptions(afterRevision, timeout, bound);
+    /** Returns these options with another {@code reconnectTimeout}. */
+    public WatchOptions withReconnectTimeout(Duration limit) {
+        return new WatchOptions(afterRevision, timeout, limit, onDisconnect, onReconnect);
+    }
+
+    /** Returns these options with another {@code onDisconnect}. */
+    public WatchOptions withOnDisconnect(Consumer<PerdureException> callback) {
+        return new WatchOptions(afterRevision, timeout, reconnectTimeout, callback, onReconnect);
+    }
+
+    /** Returns these options with another {@code onReconnect}. */
+    public WatchOptions withOnReconnect(Runnable callback) {
+        return new WatchOptions(afterRevision, timeout, reconnectTimeout, onDisconnect, callback);
     }
 }

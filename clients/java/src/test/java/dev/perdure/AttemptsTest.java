@@ -1,7 +1,7 @@
 package dev.perdure;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.grpc.Status;
@@ -18,10 +18,10 @@ class AttemptsTest {
     private static final long SECOND = 1_000_000_000L;
 
     private long now = 5 * SECOND;
-    private double chance = 0;
+    private double random = 0;
 
     private Attempts attempts(CallRetryPolicy retries, long seconds) {
-        return new Attempts(retries, seconds * SECOND, () -> now, () -> chance);
+        return new Attempts(retries, seconds * SECOND, () -> now, () -> random);
     }
 
     private static PerdureException error(Status.Code status, String reason, Duration retryDelay) {
@@ -33,7 +33,7 @@ class AttemptsTest {
     }
 
     @Test
-    void pauses_double_up_to_the_largest() {
+    void backoff_doubles_up_to_the_maximum() {
         Attempts attempts = attempts(CallRetryPolicy.DEFAULT, 100);
 
         for (double seconds : new double[] {0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5}) {
@@ -43,8 +43,8 @@ class AttemptsTest {
     }
 
     @Test
-    void chance_takes_away_up_to_a_half() {
-        chance = 1;
+    void jitter_shortens_the_backoff_by_up_to_half() {
+        random = 1;
 
         OptionalLong pause = attempts(CallRetryPolicy.DEFAULT, 100).pauseAfter(unavailable(), Attempts.FOREVER_NANOS);
 
@@ -52,7 +52,7 @@ class AttemptsTest {
     }
 
     @Test
-    void the_server_may_ask_for_more_and_not_for_less() {
+    void the_server_can_lengthen_the_backoff_but_not_shorten_it() {
         PerdureException later = error(Status.Code.RESOURCE_EXHAUSTED, "OVERLOADED", Duration.ofSeconds(7));
         PerdureException sooner = error(Status.Code.RESOURCE_EXHAUSTED, "OVERLOADED", Duration.ofMillis(1));
 
@@ -61,7 +61,7 @@ class AttemptsTest {
     }
 
     @Test
-    void a_pause_that_would_outlast_the_timeout_is_not_begun() {
+    void a_pause_longer_than_the_timeout_ends_the_call() {
         Attempts attempts = attempts(CallRetryPolicy.DEFAULT, 1);
         now += SECOND * 95 / 100;
 
@@ -69,7 +69,7 @@ class AttemptsTest {
     }
 
     @Test
-    void only_errors_of_a_moment_are_sent_again() {
+    void only_retryable_errors_are_retried() {
         for (PerdureException error : List.of(
                 error(Status.Code.RESOURCE_EXHAUSTED, "PAYLOAD_TOO_LARGE", null),
                 error(Status.Code.RESOURCE_EXHAUSTED, "", null),
@@ -85,27 +85,42 @@ class AttemptsTest {
     }
 
     @Test
-    void attempts_may_be_counted() {
+    void max_attempts_limits_the_attempts() {
         assertTrue(attempts(CallRetryPolicy.NONE, 100).pauseAfter(unavailable(), SECOND).isEmpty());
     }
 
     @Test
-    void an_outage_is_bounded_from_its_first_failure_and_an_answer_ends_it() {
+    void the_reconnect_timeout_counts_from_the_first_failure() {
         Attempts attempts = attempts(CallRetryPolicy.DEFAULT, 1);
-        attempts.answered();
+        attempts.responded();
         now += 3_600 * SECOND;
 
         assertTrue(attempts.pauseAfter(unavailable(), 10 * SECOND).isPresent());
         now += 9 * SECOND;
-        attempts.answered();
+        attempts.responded();
         assertTrue(attempts.pauseAfter(unavailable(), 10 * SECOND).isPresent());
         now += 10 * SECOND;
         assertTrue(attempts.pauseAfter(unavailable(), 10 * SECOND).isEmpty());
     }
 
     @Test
-    void durations_beyond_a_long_are_forever() {
+    void durations_beyond_64_bits_of_nanoseconds_are_unlimited() {
         assertEquals(Attempts.FOREVER_NANOS, Attempts.nanos(Duration.ofSeconds(Long.MAX_VALUE)));
-        assertThrows(PerdureException.class, () -> new CallRetryPolicy(Duration.ZERO, Duration.ZERO, 0.5, 0));
+    }
+
+    @Test
+    void a_second_failure_in_a_row_is_a_disconnect() {
+        Attempts attempts = attempts(CallRetryPolicy.DEFAULT, 100);
+
+        attempts.pauseAfter(unavailable(), Attempts.FOREVER_NANOS);
+        assertFalse(attempts.isNewlyDisconnected());
+        assertFalse(attempts.responded());
+        attempts.pauseAfter(unavailable(), Attempts.FOREVER_NANOS);
+        attempts.pauseAfter(unavailable(), Attempts.FOREVER_NANOS);
+        assertTrue(attempts.isNewlyDisconnected());
+        attempts.pauseAfter(unavailable(), Attempts.FOREVER_NANOS);
+        assertFalse(attempts.isNewlyDisconnected());
+        assertTrue(attempts.responded());
+        assertFalse(attempts.responded());
     }
 }

@@ -17,6 +17,7 @@ import io.grpc.Metadata;
 import io.grpc.Server;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
+import io.grpc.protobuf.services.HealthStatusManager;
 import io.grpc.stub.StreamObserver;
 import java.io.IOException;
 import java.util.List;
@@ -25,25 +26,27 @@ import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.function.Consumer;
 
-/** A gRPC server on a real port that answers, call by call, what a test has laid ready, and keeps what it was sent. */
+/** gRPC server on a real port that returns the responses queued by a test and records its requests. */
 final class FakeServer implements AutoCloseable {
-    /** Laid ready in {@link #refusals}: a call that is never answered. */
-    static final StatusRuntimeException SILENCE = Status.UNKNOWN.asRuntimeException();
+    /** Queued in {@link #errors}: the call gets no response. */
+    static final StatusRuntimeException NO_RESPONSE = Status.UNKNOWN.asRuntimeException();
 
-    /** What becomes of the next Resumes; once there is nothing more, they are answered OK. */
-    final BlockingQueue<StatusRuntimeException> refusals = new LinkedBlockingQueue<>();
+    /** Errors of the next Resume calls. Once the queue is empty, Resume succeeds. */
+    final BlockingQueue<StatusRuntimeException> errors = new LinkedBlockingQueue<>();
 
-    /** What the next WatchInstance does. */
+    /** Behavior of the next WatchInstance calls. */
     final BlockingQueue<Consumer<StreamObserver<WatchInstanceResponse>>> streams = new LinkedBlockingQueue<>();
 
     final List<ResumeRequest> resumed = new CopyOnWriteArrayList<>();
     final BlockingQueue<WatchInstanceRequest> watched = new LinkedBlockingQueue<>();
+    final HealthStatusManager health = new HealthStatusManager();
     private final Server server;
 
     FakeServer() throws IOException {
         server = Grpc.newServerBuilderForPort(0, InsecureServerCredentials.create())
                 .addService(new Runner())
                 .addService(new Instances())
+                .addService(health.getHealthService())
                 .build()
                 .start();
     }
@@ -61,17 +64,17 @@ final class FakeServer implements AutoCloseable {
         server.shutdownNow();
     }
 
-    /** An error as perdure's servers send it. */
-    static StatusRuntimeException refusal(Status.Code code, String message, Message... details) {
+    /** Returns an error as a perdure server sends it. */
+    static StatusRuntimeException error(Status.Code code, String message, Message... details) {
         com.google.rpc.Status.Builder status =
                 com.google.rpc.Status.newBuilder().setCode(code.value()).setMessage(message);
         for (Message detail : details) {
             status.addDetails(Any.pack(detail));
         }
-        return refusal(code, message, status.build().toByteArray());
+        return error(code, message, status.build().toByteArray());
     }
 
-    static StatusRuntimeException refusal(Status.Code code, String message, byte[] details) {
+    static StatusRuntimeException error(Status.Code code, String message, byte[] details) {
         Metadata trailers = new Metadata();
         trailers.put(Errors.DETAILS, details);
         return code.toStatus().withDescription(message).asRuntimeException(trailers);
@@ -91,27 +94,27 @@ final class FakeServer implements AutoCloseable {
 
     private final class Runner extends RunnerServiceGrpc.RunnerServiceImplBase {
         @Override
-        public void resume(ResumeRequest request, StreamObserver<ResumeResponse> answer) {
+        public void resume(ResumeRequest request, StreamObserver<ResumeResponse> response) {
             resumed.add(request);
-            StatusRuntimeException refusal = refusals.poll();
-            if (refusal == SILENCE) {
+            StatusRuntimeException error = errors.poll();
+            if (error == NO_RESPONSE) {
                 return;
-            } else if (refusal != null) {
-                answer.onError(refusal);
+            } else if (error != null) {
+                response.onError(error);
             } else {
-                answer.onNext(ResumeResponse.newBuilder().setRevision(7).build());
-                answer.onCompleted();
+                response.onNext(ResumeResponse.newBuilder().setRevision(7).build());
+                response.onCompleted();
             }
         }
     }
 
     private final class Instances extends InstanceServiceGrpc.InstanceServiceImplBase {
         @Override
-        public void watchInstance(WatchInstanceRequest request, StreamObserver<WatchInstanceResponse> answer) {
+        public void watchInstance(WatchInstanceRequest request, StreamObserver<WatchInstanceResponse> response) {
             watched.add(request);
             Consumer<StreamObserver<WatchInstanceResponse>> stream = streams.poll();
             if (stream != null) {
-                stream.accept(answer);
+                stream.accept(response);
             }
         }
     }

@@ -8,13 +8,13 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.google.gson.Gson;
 import dev.perdure.v1.Payload;
 import dev.perdure.v1.StartInstanceRequest;
-import dev.perdure.v1.StartOptions;
 import java.math.BigDecimal;
 import java.math.BigInteger;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.DisplayNameGeneration;
 import org.junit.jupiter.api.DisplayNameGenerator;
 import org.junit.jupiter.api.Test;
@@ -23,14 +23,16 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 @DisplayNameGeneration(DisplayNameGenerator.ReplaceUnderscores.class)
 class JsonTest {
-    /** What a user's own class looks like to Jackson and Gson alike. */
+    private static final String MALFORMED = "has a malformed value, or a number of more than 1000 characters, ";
+
+    /** Class of a user, as Jackson and Gson see it. */
     static final class Order {
         public List<String> items = List.of();
         public long cents;
     }
 
     @Test
-    void plain_values_come_back_as_they_went() {
+    void plain_values_survive_a_round_trip() {
         Map<String, Object> value = new LinkedHashMap<>();
         value.put("largest", Long.MAX_VALUE);
         value.put("smallest", Long.MIN_VALUE);
@@ -45,15 +47,21 @@ class JsonTest {
     }
 
     @Test
-    void numbers_keep_their_kind() {
+    void numbers_keep_their_type_and_digits() {
         assertEquals(
-                List.of(1L, 0L, -3L, new BigInteger("9223372036854775808"), new BigDecimal("1.0"), new BigDecimal("2e3")),
+                List.of(
+                        1L,
+                        0L,
+                        -3L,
+                        new BigInteger("9223372036854775808"),
+                        new BigDecimal("1.0"),
+                        new BigDecimal("2e3")),
                 Json.read(" [1, -0, -3, 9223372036854775808, 1.0, 2e3 ] "));
         assertEquals("[1,2.5,3.0,4]", Json.write(new Object[] {1, 2.5, 3f, (byte) 4}));
     }
 
     @Test
-    void escapes_are_read() {
+    void escapes_are_decoded() {
         String escaped = "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\uD83D\\ude00\"";
 
         assertEquals("\"\\/\b\f\n\r\té😀", Json.read(escaped));
@@ -64,46 +72,68 @@ class JsonTest {
             strings = {
                 "", " ", "nul", "nulll", "tru", "01", "-", "1.", ".5", "1e", "+1", "NaN", "Infinity", "'a'", "\"a",
                 "\"\n\"", "\"\\x\"", "\"\\u12g4\"", "[1,]", "[1 2]", "[", "{\"a\"}", "{\"a\":1,}", "{a:1}", "{1:1}",
-                "[1]]", "1 1", "// c", "\u00a01"
+                "[1]]", "1 1", "// c", "\u00a01", "\ufeff1",
+                "True", "NULL", "[1;2]", "{\"a\"=1}", "# c\n1", "[,]", "[1,,2]",
+                "'a", "0x1", "1_0", "--1", "1.e5", "\"\\\n\"", "\"\t\"", "nan", "[1] x", "\f1", ")]}'\n[1]"
             })
-    void what_is_no_json_is_refused(String text) {
+    void invalid_json_is_rejected(String text) {
         assertThrows(IllegalArgumentException.class, () -> Json.read(text));
     }
 
     @Test
-    void what_json_cannot_say_is_refused_with_its_place() {
+    void unsupported_values_are_rejected_with_their_path() {
         for (Object[] bad : new Object[][] {
-            {Double.NaN, "no JSON at .items[1]: JSON has no NaN"},
-            {Map.of(1, 2), "no JSON at .items[1]: has the key 1, which is no string"},
-            {"\ud800", "no JSON at .items[1]: holds a lone surrogate"},
-            {new Order(), "no JSON at .items[1]: JSON has no dev.perdure.JsonTest$Order"},
+            {Double.NaN, "NaN is not a JSON number"},
+            {Map.of(1, 2), "key 1 is not a string"},
+            {"\ud800", "contains a lone surrogate"},
+            {new Order(), "dev.perdure.JsonTest$Order is not a JSON type"},
+            {new AtomicInteger(), "java.util.concurrent.atomic.AtomicInteger is not a JSON type"},
         }) {
             Object value = Map.of("items", Arrays.asList(1, bad[0]));
-            Exception refused = assertThrows(IllegalArgumentException.class, () -> Payloads.of(value));
-            assertEquals(bad[1], refused.getMessage());
+            Exception error = assertThrows(IllegalArgumentException.class, () -> RawJson.of(value));
+            assertEquals("value cannot be written as JSON at .items[1]: " + bad[1], error.getMessage());
         }
     }
 
     @Test
-    void nesting_and_long_numbers_are_bounded() {
+    void nesting_and_number_length_are_limited() {
         String deep = "[".repeat(100) + "]".repeat(100);
         assertEquals(deep, Json.write(Json.read(deep)));
-        assertThrows(IllegalArgumentException.class, () -> Json.read("[" + deep + "]"));
+        assertEquals(new BigInteger("9".repeat(1_000)), Json.read("9".repeat(1_000)));
+        assertEquals(new BigDecimal("0." + "3".repeat(998)), Json.read("0." + "3".repeat(998)));
         assertThrows(IllegalArgumentException.class, () -> Json.write(List.of(Json.read(deep))));
-        assertThrows(IllegalArgumentException.class, () -> Json.read("9".repeat(1_001)));
-        assertThrows(IllegalArgumentException.class, () -> Json.read("1e99999999999"));
+        assertReadFails("[" + deep + "]", "is nested more than 100 deep");
+        assertReadFails("[" + "9".repeat(1_001) + "]", "has a number of more than 1000 characters at path $[0]");
+        assertReadFails("[" + "9".repeat(100_000) + "]", MALFORMED + "at line 1 column 2 path $[0]");
+        assertReadFails("1e99999999999", "has a number with too large an exponent at path $");
+    }
+
+    private static void assertReadFails(String text, String problem) {
+        Exception error = assertThrows(IllegalArgumentException.class, () -> Json.read(text));
+        assertEquals("invalid JSON: the text " + problem, error.getMessage());
     }
 
     @Test
-    void a_payload_is_its_text_to_the_byte() {
+    void errors_name_the_position() {
+        assertReadFails("", "is empty");
+        assertReadFails("{\"a\": [1,", "ends too early at path $.a[1]");
+        assertReadFails("{\"a\": [1, nul]}", MALFORMED + "at line 1 column 11 path $.a[1]");
+        assertReadFails("1 2", MALFORMED + "at line 1 column 4 path $");
+    }
+
+    @Test
+    void raw_json_keeps_its_text_byte_for_byte() {
         String text = " {\"a\" : 1.50, \"b\":18446744073709551616,\"a\":\"ż\"}";
 
-        assertEquals(text, Payloads.text(Payloads.json(text)));
-        assertEquals("null", Payloads.text(Payload.getDefaultInstance()));
+        assertEquals(text, Convert.json(Arguments.payload("context", new RawJson(text))).text());
+        assertEquals(text, new RawJson(text).toString());
+        assertEquals("null", Convert.json(Payload.getDefaultInstance()).text());
+        assertEquals(Map.of("a", "ż", "b", new BigInteger("18446744073709551616")), new RawJson(text).value());
+        assertEquals("[{\"b\":1.50}]", Json.write(List.of(new RawJson(" {\"b\": 1.50}"))));
     }
 
     @Test
-    void a_library_of_the_users_choice_takes_two_method_references() {
+    void a_json_library_is_adapted_by_two_method_references() {
         ObjectMapper mapper = new ObjectMapper();
         Gson gson = new Gson();
         Order order = new Order();
@@ -113,31 +143,31 @@ class JsonTest {
         for (JsonCodec json : List.of(
                 JsonCodec.of(mapper::writeValueAsString, mapper::readValue),
                 JsonCodec.of(gson::toJson, gson::fromJson))) {
-            Payload payload = json.payload(order);
-            Order back = json.value(payload, Order.class);
+            RawJson payload = json.write(order);
+            Order back = json.read(payload, Order.class);
 
-            assertEquals("{\"items\":[\"lamp\",\"ż😀\"],\"cents\":9223372036854775807}", Payloads.text(payload));
+            assertEquals("{\"items\":[\"lamp\",\"ż😀\"],\"cents\":9223372036854775807}", payload.text());
             assertEquals(order.items, back.items);
             assertEquals(order.cents, back.cents);
-            assertThrows(IllegalArgumentException.class, () -> json.value(Payloads.json("[1]"), Order.class));
+            assertThrows(IllegalArgumentException.class, () -> json.read(new RawJson("[1]"), Order.class));
         }
     }
 
     @Test
-    void a_request_with_text_that_is_no_unicode_never_leaves() {
+    void text_that_is_not_valid_unicode_is_not_sent() {
         StartInstanceRequest request = StartInstanceRequest.newBuilder()
                 .setWorkflow("order")
-                .setContext(Payloads.json("\"\udc00\""))
-                .setOpts(StartOptions.newBuilder().putLabels("a", "fine 😀").putLabels("b", "\ud83d"))
+                .setContext(Arguments.payload("context", new RawJson("\"\udc00\"")))
+                .setOpts(dev.perdure.v1.StartOptions.newBuilder().putLabels("a", "fine 😀").putLabels("b", "\ud83d"))
                 .build();
 
-        PerdureException refused = assertThrows(PerdureException.class, () -> Requests.check(request, "r"));
+        PerdureException error = assertThrows(PerdureException.class, () -> Arguments.check(request, "r"));
 
-        assertEquals("INVALID_FIELD", refused.reasonName());
-        assertEquals("r", refused.requestId());
+        assertEquals("INVALID_FIELD", error.reasonName());
+        assertEquals("r", error.requestId());
         assertEquals(
                 List.of("context", "opts.labels"),
-                refused.violations().stream().map(PerdureException.FieldViolation::field).toList());
-        assertTrue(refused.getMessage().startsWith("context: holds a lone surrogate"));
+                error.violations().stream().map(PerdureException.FieldViolation::field).toList());
+        assertTrue(error.getMessage().startsWith("context: contains a lone surrogate"));
     }
 }

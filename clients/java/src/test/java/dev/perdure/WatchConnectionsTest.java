@@ -6,9 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import dev.perdure.v1.GetInstanceRequest;
 import dev.perdure.v1.GetInstanceResponse;
-import dev.perdure.v1.Instance;
 import dev.perdure.v1.InstanceServiceGrpc;
-import dev.perdure.v1.WatchEndReason;
 import dev.perdure.v1.WatchInstanceRequest;
 import dev.perdure.v1.WatchInstanceResponse;
 import io.grpc.Server;
@@ -28,7 +26,7 @@ import org.junit.jupiter.api.DisplayNameGenerator;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
-/** Watches on connections of their own, against a server that accepts few streams per connection. */
+/** Connections of watches, against a server that accepts few streams per connection. */
 @Timeout(120)
 @DisplayNameGeneration(DisplayNameGenerator.ReplaceUnderscores.class)
 class WatchConnectionsTest {
@@ -43,7 +41,7 @@ class WatchConnectionsTest {
     void start() throws IOException {
         server = NettyServerBuilder.forAddress(new InetSocketAddress("127.0.0.1", 0))
                 .maxConcurrentCallsPerConnection(STREAMS_MAX)
-                .addService(new Patient())
+                .addService(new Instances())
                 .build()
                 .start();
         client = PerdureClient.connect("127.0.0.1:" + server.getPort());
@@ -55,25 +53,25 @@ class WatchConnectionsTest {
         server.shutdownNow();
     }
 
-    /** Watches give a snapshot and stay open until the test ends them. */
-    private final class Patient extends InstanceServiceGrpc.InstanceServiceImplBase {
+    /** Watches return a snapshot and stay open until the test ends them. */
+    private final class Instances extends InstanceServiceGrpc.InstanceServiceImplBase {
         @Override
-        public void watchInstance(WatchInstanceRequest request, StreamObserver<WatchInstanceResponse> answer) {
-            open.add(answer);
-            answer.onNext(WatchInstanceResponse.newBuilder()
-                    .setSnapshot(Instance.newBuilder().setRevision(1))
+        public void watchInstance(WatchInstanceRequest request, StreamObserver<WatchInstanceResponse> response) {
+            open.add(response);
+            response.onNext(WatchInstanceResponse.newBuilder()
+                    .setSnapshot(dev.perdure.v1.Instance.newBuilder().setRevision(1))
                     .build());
         }
 
         @Override
-        public void getInstance(GetInstanceRequest request, StreamObserver<GetInstanceResponse> answer) {
-            answer.onNext(GetInstanceResponse.getDefaultInstance());
-            answer.onCompleted();
+        public void getInstance(GetInstanceRequest request, StreamObserver<GetInstanceResponse> response) {
+            response.onNext(GetInstanceResponse.getDefaultInstance());
+            response.onCompleted();
         }
     }
 
     @Test
-    void calls_are_served_beside_1000_watches() {
+    void calls_work_with_1000_open_watches() {
         List<Watch> watches = new ArrayList<>();
         for (int i = 0; i < WATCHES; i++) {
             Watch watch = client.watchInstance("i1");
@@ -85,9 +83,9 @@ class WatchConnectionsTest {
         for (int call = 0; call < 20; call++) {
             client.getInstance("i1");
         }
-        for (StreamObserver<WatchInstanceResponse> answer : open) {
-            answer.onNext(FakeServer.end(1, WatchEndReason.WATCH_END_REASON_INSTANCE_ENDED));
-            answer.onCompleted();
+        for (StreamObserver<WatchInstanceResponse> response : open) {
+            response.onNext(FakeServer.end(1, dev.perdure.v1.WatchEndReason.WATCH_END_REASON_INSTANCE_ENDED));
+            response.onCompleted();
         }
         for (Watch watch : watches) {
             assertInstanceOf(WatchEvent.End.class, watch.next());
@@ -98,7 +96,7 @@ class WatchConnectionsTest {
     }
 
     @Test
-    void a_closed_watch_gives_its_place_up() {
+    void a_closed_watch_frees_its_place() {
         Watch first = client.watchInstance("i1");
         first.next();
         first.close();
@@ -107,7 +105,7 @@ class WatchConnectionsTest {
     }
 
     @Test
-    void a_watch_whose_stream_breaks_goes_on_in_a_place_of_its_own() {
+    void a_reconnected_watch_uses_one_place() {
         try (Watch watch = client.watchInstance("i1")) {
             watch.next();
             open.remove(0).onError(Status.UNAVAILABLE.asRuntimeException());
@@ -118,7 +116,7 @@ class WatchConnectionsTest {
     }
 
     @Test
-    void a_closed_client_ends_its_watches_and_opens_no_more() {
+    void a_closed_client_ends_its_watches_and_opens_none() {
         Watch watch = client.watchInstance("i1");
         watch.next();
 

@@ -7,8 +7,6 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.rpc.ErrorInfo;
-import dev.perdure.v1.Instance;
-import dev.perdure.v1.WatchEndReason;
 import dev.perdure.v1.WatchHeartbeat;
 import dev.perdure.v1.WatchInstanceRequest;
 import dev.perdure.v1.WatchInstanceResponse;
@@ -45,43 +43,43 @@ class WatchTest {
 
     private static WatchInstanceResponse snapshot(long revision) {
         return WatchInstanceResponse.newBuilder()
-                .setSnapshot(Instance.newBuilder().setRevision(revision))
+                .setSnapshot(dev.perdure.v1.Instance.newBuilder().setRevision(revision))
                 .build();
     }
 
-    private void laidReady(Status end, WatchInstanceResponse... messages) {
-        server.streams.add(answer -> {
+    private void queue(Status end, WatchInstanceResponse... messages) {
+        server.streams.add(response -> {
             for (WatchInstanceResponse message : messages) {
-                answer.onNext(message);
+                response.onNext(message);
             }
             if (end == null) {
-                return; // it stays open
+                return; // the stream stays open
             } else if (end.isOk()) {
-                answer.onCompleted();
+                response.onCompleted();
             } else {
-                answer.onError(end.asRuntimeException());
+                response.onError(end.asRuntimeException());
             }
         });
     }
 
-    private static WatchInstanceResponse finished(long revision) {
-        return FakeServer.end(revision, WatchEndReason.WATCH_END_REASON_INSTANCE_ENDED);
+    private static WatchInstanceResponse ended(long revision) {
+        return FakeServer.end(revision, dev.perdure.v1.WatchEndReason.WATCH_END_REASON_INSTANCE_ENDED);
     }
 
     @Test
-    void a_broken_stream_goes_on_after_the_last_revision_given_out() throws InterruptedException {
-        laidReady(Status.UNAVAILABLE, snapshot(3), FakeServer.entry(4));
-        laidReady(Status.OK);
-        laidReady(
+    void a_broken_stream_continues_after_the_last_revision() throws InterruptedException {
+        queue(Status.UNAVAILABLE, snapshot(3), FakeServer.entry(4));
+        queue(Status.OK);
+        queue(
                 Status.OK,
                 FakeServer.entry(5),
-                FakeServer.end(5, WatchEndReason.WATCH_END_REASON_SERVER_DRAINING));
-        laidReady(
+                FakeServer.end(5, dev.perdure.v1.WatchEndReason.WATCH_END_REASON_SERVER_DRAINING));
+        queue(
                 Status.OK,
                 WatchInstanceResponse.newBuilder().setHeartbeat(WatchHeartbeat.newBuilder()).build(),
-                WatchInstanceResponse.getDefaultInstance(), // something new
+                WatchInstanceResponse.getDefaultInstance(), // an event of a newer server
                 FakeServer.entry(6),
-                finished(6));
+                ended(6));
 
         List<WatchEvent> events = new ArrayList<>();
         try (Watch watch = client.watchInstance("i")) {
@@ -101,8 +99,8 @@ class WatchTest {
     }
 
     @Test
-    void revision_zero_asks_for_the_whole_history() throws InterruptedException {
-        laidReady(Status.OK, FakeServer.entry(1), finished(1));
+    void revision_zero_requests_the_whole_history() throws InterruptedException {
+        queue(Status.OK, FakeServer.entry(1), ended(1));
 
         try (Watch watch = client.watchInstance("i", WatchOptions.DEFAULT.withAfterRevision(0))) {
             assertEquals(1, watch.next().revision());
@@ -112,20 +110,20 @@ class WatchTest {
     }
 
     @Test
-    void a_gap_is_told_and_not_passed_over() {
-        laidReady(null, snapshot(3), FakeServer.entry(5));
+    void a_gap_in_the_revisions_is_an_error() {
+        queue(null, snapshot(3), FakeServer.entry(5));
 
         try (Watch watch = client.watchInstance("i")) {
             watch.next();
             PerdureException error = assertThrows(PerdureException.class, watch::hasNext);
-            assertEquals(Status.Code.DATA_LOSS, error.status());
+            assertEquals(Status.Code.DATA_LOSS, error.code());
             assertFalse(watch.hasNext());
         }
     }
 
     @Test
-    void a_refusal_ends_the_watch() {
-        server.streams.add(answer -> answer.onError(FakeServer.refusal(
+    void a_final_error_ends_the_watch() {
+        server.streams.add(response -> response.onError(FakeServer.error(
                 Status.Code.NOT_FOUND,
                 "",
                 ErrorInfo.newBuilder().setDomain("perdure").setReason("INSTANCE_NOT_FOUND").build())));
@@ -139,8 +137,8 @@ class WatchTest {
     }
 
     @Test
-    void polling_gives_up_and_may_be_taken_up_again() {
-        laidReady(null, snapshot(3));
+    void a_poll_that_times_out_does_not_end_the_watch() {
+        queue(null, snapshot(3));
 
         try (Watch watch = client.watchInstance("i")) {
             assertEquals(3, watch.poll(Duration.ofSeconds(20)).orElseThrow().revision());
@@ -151,18 +149,18 @@ class WatchTest {
 
     @Test
     void a_timeout_ends_the_watch() {
-        laidReady(null, snapshot(3));
+        queue(null, snapshot(3));
 
         try (Watch watch = client.watchInstance("i", WatchOptions.DEFAULT.withTimeout(Duration.ofMillis(500)))) {
             PerdureException error =
                     assertThrows(PerdureException.class, () -> watch.forEachRemaining(event -> {}));
-            assertEquals(Status.Code.DEADLINE_EXCEEDED, error.status());
+            assertEquals(Status.Code.DEADLINE_EXCEEDED, error.code());
         }
     }
 
     @Test
-    void another_thread_may_close_it_while_one_waits() throws InterruptedException {
-        laidReady(null, snapshot(3));
+    void another_thread_can_close_a_waiting_watch() throws InterruptedException {
+        queue(null, snapshot(3));
         Watch watch = client.watchInstance("i");
         watch.next();
         boolean[] more = {true};
@@ -176,13 +174,13 @@ class WatchTest {
     }
 
     @Test
-    void far_more_events_than_wait_here_all_come() {
+    void more_events_than_the_queue_holds_all_arrive() {
         WatchInstanceResponse[] messages = new WatchInstanceResponse[1_001];
         for (int i = 0; i < 1_000; i++) {
             messages[i] = FakeServer.entry(i + 1);
         }
-        messages[1_000] = finished(1_000);
-        laidReady(Status.OK, messages);
+        messages[1_000] = ended(1_000);
+        queue(Status.OK, messages);
 
         long count = 0;
         try (Watch watch = client.watchInstance("i", WatchOptions.DEFAULT.withAfterRevision(0))) {
@@ -192,5 +190,42 @@ class WatchTest {
             }
         }
         assertEquals(1_001, count);
+    }
+
+    @Test
+    void callbacks_report_a_disconnect_and_a_reconnect() {
+        List<String> calls = new ArrayList<>();
+        WatchOptions options = WatchOptions.DEFAULT
+                .withOnDisconnect(error -> calls.add("disconnect " + error.code()))
+                .withOnReconnect(() -> calls.add("reconnect"));
+        queue(Status.UNAVAILABLE, snapshot(3)); // one failure is also what a renewed stream looks like
+        queue(Status.UNAVAILABLE, FakeServer.entry(4));
+        queue(Status.UNAVAILABLE);
+        queue(Status.UNAVAILABLE);
+        queue(Status.OK, FakeServer.entry(5), ended(5));
+
+        try (Watch watch = client.watchInstance("i", options)) {
+            watch.next();
+            watch.next();
+            assertEquals(List.of(), calls);
+            watch.next();
+            assertEquals(List.of("disconnect UNAVAILABLE", "reconnect"), calls);
+        }
+    }
+
+    @Test
+    void an_exception_of_a_callback_ends_the_watch() {
+        WatchOptions options = WatchOptions.DEFAULT.withOnReconnect(() -> {
+            throw new IllegalArgumentException("callback");
+        });
+        queue(Status.UNAVAILABLE, snapshot(3));
+        queue(Status.UNAVAILABLE);
+        queue(null, FakeServer.entry(4));
+
+        try (Watch watch = client.watchInstance("i", options)) {
+            watch.next();
+            assertThrows(IllegalArgumentException.class, watch::hasNext);
+            assertFalse(watch.hasNext());
+        }
     }
 }

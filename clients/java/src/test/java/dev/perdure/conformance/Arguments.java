@@ -6,7 +6,7 @@ import java.util.Optional;
 import java.util.function.BiConsumer;
 import java.util.function.Consumer;
 
-/** The arguments of one operation; those that are absent have the API's defaults. */
+/** Arguments of one operation. An absent argument has the default of the API. */
 final class Arguments {
     private final Map<?, ?> values;
 
@@ -26,12 +26,12 @@ final class Arguments {
         return of(values.get(name) == null ? Map.of() : values.get(name));
     }
 
-    /** A string; empty where it is absent. */
+    /** Returns a string; empty if it is absent. */
     String text(String name) {
         return values.get(name) == null ? "" : (String) values.get(name);
     }
 
-    /** A whole number; 0 where it is absent. */
+    /** Returns an integer; 0 if it is absent. */
     long number(String name) {
         return values.get(name) == null ? 0 : (Long) values.get(name);
     }
@@ -52,12 +52,12 @@ final class Arguments {
         }
     }
 
-    /** Hands on a string that is there, be it empty. */
+    /** Calls {@code use} with a string if it is present, even if it is empty. */
     void ifText(String name, Consumer<String> use) {
         Optional.ofNullable((String) values.get(name)).ifPresent(use);
     }
 
-    /** Hands on a number that is there, be it 0. */
+    /** Calls {@code use} with a number if it is present, even if it is 0. */
     void ifNumber(String name, Consumer<Long> use) {
         Optional.ofNullable((Long) values.get(name)).ifPresent(use);
     }

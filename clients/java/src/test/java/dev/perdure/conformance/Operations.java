@@ -1,33 +1,33 @@
 package dev.perdure.conformance;
 
-import com.google.protobuf.Descriptors.FieldDescriptor;
-import com.google.protobuf.Descriptors.OneofDescriptor;
-import com.google.protobuf.Message;
-import dev.perdure.Payloads;
+import dev.perdure.Backup;
+import dev.perdure.ConflictPolicy;
+import dev.perdure.Fact;
+import dev.perdure.HistoryEntry;
+import dev.perdure.Instance;
+import dev.perdure.InstanceState;
+import dev.perdure.MutationOptions;
 import dev.perdure.PerdureClient;
+import dev.perdure.RawJson;
+import dev.perdure.ResumeOptions;
+import dev.perdure.StepDefinition;
+import dev.perdure.Timer;
 import dev.perdure.TlsOptions;
 import dev.perdure.Watch;
 import dev.perdure.WatchEvent;
 import dev.perdure.WatchOptions;
-import dev.perdure.v1.BackupDatabaseResponse;
-import dev.perdure.v1.ConflictPolicy;
-import dev.perdure.v1.HistoryEntry;
-import dev.perdure.v1.Instance;
-import dev.perdure.v1.InstanceState;
-import dev.perdure.v1.Payload;
-import dev.perdure.v1.StepDefinition;
-import dev.perdure.v1.Timer;
-import dev.perdure.v1.Workflow;
+import dev.perdure.WorkflowVersion;
+import java.lang.reflect.RecordComponent;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.time.Instant;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
-import java.util.List;
-import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
+import java.util.function.Consumer;
 
-/** Each operation of the scenarios as a call of the client; its result as plain values. */
+/** Operations of the scenarios: each is a call of the client and returns its result as plain values. */
 final class Operations implements AutoCloseable {
     private final Map<String, Watch> watches = new HashMap<>();
     private PerdureClient client;
@@ -42,21 +42,28 @@ final class Operations implements AutoCloseable {
             case "list_instances" -> listInstances(args);
             case "list_history" -> listHistory(args);
             case "cancel_instance" -> cancelInstance(args);
-            case "retry_instance" -> Map.of("revision", client.retryInstance(
-                    args.text("instance_id"), opts -> args.ifText("request_id", opts::setRequestId)).getRevision());
+            case "retry_instance" -> Map.of(
+                    "revision", client.retryInstance(args.text("instance_id"), requestId(args)).revision());
             case "get_timer" -> timer(client.getTimer(args.text("reference")));
-            case "list_timers" -> Map.of("timers", client.listTimers(filter -> {
-                args.ifText("instance_id", filter::setInstanceId);
-                args.ifNumber("page_size", size -> filter.setPageSize(Math.toIntExact(size)));
-            }).stream().map(Operations::timer).toList());
-            case "cancel_timer" -> Map.of("revision", client.cancelTimer(
-                    args.text("reference"), opts -> args.ifText("request_id", opts::setRequestId)).getRevision());
+            case "list_timers" -> Map.of(
+                    "timers",
+                    client
+                            .listTimers(
+                                    args.text("instance_id"),
+                                    opts -> args.ifNumber("page_size", size -> opts.pageSize(Math.toIntExact(size))))
+                            .stream()
+                            .map(Operations::timer)
+                            .toList());
+            case "cancel_timer" -> Map.of(
+                    "revision", client.cancelTimer(args.text("reference"), requestId(args)).revision());
             case "fire_timer" -> fireTimer(args);
             case "backup_database" -> backup(client.backupDatabase(args.text("file_name")));
-            case "get_workflow" -> workflow(client.getWorkflow(args.text("workflow"), version(args)));
-            case "list_workflows" -> Map.of("workflows", client.listWorkflows().stream()
-                    .map(found -> Map.of("name", found.getName(), "version", unsigned(found.getVersion())))
-                    .toList());
+            case "get_workflow" -> workflow(client.getWorkflow(args.text("workflow"), args.number("version")));
+            case "list_workflows" -> Map.of(
+                    "workflows",
+                    client.listWorkflows().stream()
+                            .map(found -> Map.of("name", found.name(), "version", found.version()))
+                            .toList());
             case "watch_open" -> watchOpen(args);
             case "watch_next" -> watchNext(args);
             case "watch_close" -> watchClose(args);
@@ -64,7 +71,7 @@ final class Operations implements AutoCloseable {
                 close();
                 yield Map.of();
             }
-            default -> throw new IllegalArgumentException("no such operation: " + op);
+            default -> throw new IllegalArgumentException("unknown operation: " + op);
         };
     }
 
@@ -91,177 +98,173 @@ final class Operations implements AutoCloseable {
         return Map.of();
     }
 
+    private static Consumer<MutationOptions> requestId(Arguments args) {
+        return opts -> args.ifText("request_id", opts::requestId);
+    }
+
     private Map<String, Object> startInstance(Arguments args) {
-        Payload context = Payload.newBuilder().build();
-        if (args.get("context") != null) {
-            context = Payloads.json(args.text("context"));
-        }
+        Object context = args.get("context") == null ? Map.of() : new RawJson(args.text("context"));
         var started = client.startInstance(args.text("workflow"), context, opts -> {
-            args.ifText("request_id", opts::setRequestId);
-            args.ifText("instance_id", opts::setInstanceId);
-            opts.setVersion(version(args));
-            args.ifText("business_key", opts::setBusinessKey);
-            args.ifText("conflict_policy", policy ->
-                    opts.setConflictPolicy(ConflictPolicy.valueOf("CONFLICT_POLICY_" + policy)));
-            args.ifNumber("start_delay_ms", opts::setStartDelayMs);
-            args.eachPair("labels", opts::putLabels);
+            args.ifText("request_id", opts::requestId);
+            args.ifText("instance_id", opts::instanceId);
+            opts.version(args.number("version"));
+            args.ifText("business_key", opts::businessKey);
+            args.ifText("conflict_policy", policy -> opts.conflictPolicy(ConflictPolicy.valueOf(policy)));
+            args.ifNumber("start_delay_ms", delay -> opts.startDelay(Duration.ofMillis(delay)));
+            args.eachPair("labels", opts::label);
         });
         return Map.of(
-                "instance_id", started.getInstanceId(),
-                "created", started.getCreated(),
-                "version", unsigned(started.getVersion()),
-                "revision", started.getRevision());
+                "instance_id", started.instanceId(),
+                "created", started.created(),
+                "version", started.version(),
+                "revision", started.revision());
     }
 
     private Map<String, Object> resume(Arguments args) {
-        var resumed = client.resume(args.text("instance_id"), args.text("event"), opts -> {
-            args.ifText("payload", json -> opts.setPayload(Payloads.json(json)));
-            args.ifText("request_id", opts::setRequestId);
-            args.ifText("step_ref", opts::setStepRef);
-            opts.setBuffer(args.flag("buffer"));
-        });
+        Consumer<ResumeOptions> options = opts -> {
+            args.ifText("request_id", opts::requestId);
+            args.ifText("step_ref", opts::stepRef);
+            opts.buffer(args.flag("buffer"));
+        };
+        String id = args.text("instance_id");
+        String event = args.text("event");
+        var resumed = args.get("payload") == null
+                ? client.resume(id, event, options)
+                : client.resume(id, event, new RawJson(args.text("payload")), options);
         return Map.of(
-                "disposition", shortName(resumed.getDisposition(), "DISPOSITION_"),
-                "step_ref", resumed.getStepRef(),
-                "revision", resumed.getRevision());
+                "disposition", resumed.disposition().name(),
+                "step_ref", resumed.stepRef(),
+                "revision", resumed.revision());
     }
 
     private Map<String, Object> scheduleResume(Arguments args) {
         var scheduled = client.scheduleResume(
                 args.text("instance_id"),
                 args.text("step_ref"),
-                args.number("delay_ms"),
-                opts -> args.ifText("request_id", opts::setRequestId));
-        return Map.of("reference", scheduled.getReference(), "revision", scheduled.getRevision());
+                Duration.ofMillis(args.number("delay_ms")),
+                requestId(args));
+        return Map.of("reference", scheduled.reference(), "revision", scheduled.revision());
     }
 
     private static Map<String, Object> instance(Instance instance) {
         Map<String, Object> outputs = new LinkedHashMap<>();
-        instance.getOutputsMap().forEach((ref, output) -> outputs.put(ref, Payloads.text(output)));
-        Map<String, Object> error = null;
-        if (instance.hasError()) {
-            error = Map.of(
-                    "step_ref", instance.getError().getStepRef(),
-                    "type", instance.getError().getType(),
-                    "message", instance.getError().getMessage(),
-                    "attempts", unsigned(instance.getError().getAttempts()));
-        }
+        instance.outputs().forEach((ref, output) -> outputs.put(ref, output.text()));
         Map<String, Object> found = new LinkedHashMap<>();
-        found.put("instance_id", instance.getInstanceId());
-        found.put("workflow", instance.getWorkflow());
-        found.put("version", unsigned(instance.getVersion()));
-        found.put("state", shortName(instance.getState(), "INSTANCE_STATE_"));
-        found.put("revision", instance.getRevision());
-        found.put("input", Payloads.text(instance.getInput()));
+        found.put("instance_id", instance.instanceId());
+        found.put("workflow", instance.workflow());
+        found.put("version", instance.version());
+        found.put("state", instance.state().name());
+        found.put("revision", instance.revision());
+        found.put("input", instance.input().text());
         found.put("outputs", outputs);
-        found.put("active_steps", instance.getActiveStepsList().stream()
+        found.put("active_steps", instance.activeSteps().stream()
                 .map(step -> Map.of(
-                        "step_ref", step.getStepRef(),
-                        "status", shortName(step.getStatus(), "STEP_STATE_"),
-                        "attempt", unsigned(step.getAttempt()),
-                        "events", List.copyOf(step.getEventsList())))
+                        "step_ref", step.stepRef(),
+                        "state", step.state().name(),
+                        "attempt", step.attempt(),
+                        "events", step.events()))
                 .toList());
-        found.put("step_results", instance.getStepResultsList().stream()
+        found.put("step_results", instance.stepResults().stream()
                 .map(result -> Map.of(
-                        "step_ref", result.getStepRef(),
-                        "status", shortName(result.getStatus(), "STEP_STATE_"),
-                        "event", result.getEvent()))
+                        "step_ref", result.stepRef(),
+                        "state", result.state().name(),
+                        "event", result.event()))
                 .toList());
-        found.put("error", error);
-        found.put("labels", instance.getLabelsMap());
-        found.put("business_key", instance.getBusinessKey());
+        found.put("error", instance.error()
+                .map(error -> Map.of(
+                        "step_ref", error.stepRef(),
+                        "type", error.type(),
+                        "message", error.message(),
+                        "attempts", error.attempts()))
+                .orElse(null));
+        found.put("labels", instance.labels());
+        found.put("business_key", instance.businessKey());
         return found;
     }
 
     private Map<String, Object> listInstances(Arguments args) {
         var found = client.listInstances(filter -> {
-            args.texts("states").forEach(state -> filter.addStates(InstanceState.valueOf("INSTANCE_STATE_" + state)));
-            args.ifText("workflow", filter::setWorkflow);
-            args.ifText("business_key", filter::setBusinessKey);
-            args.ifNumber("page_size", size -> filter.setPageSize(Math.toIntExact(size)));
-            args.eachPair("labels", filter::putLabels);
-            filter.setVersion(version(args));
-            filter.setUnconsumedEvents(args.flag("unconsumed_events"));
+            args.texts("states").forEach(state -> filter.states(InstanceState.valueOf(state)));
+            args.ifText("workflow", filter::workflow);
+            args.ifText("business_key", filter::businessKey);
+            args.ifNumber("page_size", size -> filter.pageSize(Math.toIntExact(size)));
+            args.eachPair("labels", filter::label);
+            filter.version(args.number("version"));
+            filter.unconsumedEvents(args.flag("unconsumed_events"));
         });
         return Map.of("instances", found.stream()
                 .map(instance -> Map.of(
-                        "instance_id", instance.getInstanceId(),
-                        "state", shortName(instance.getState(), "INSTANCE_STATE_"),
-                        "revision", instance.getRevision(),
-                        "inbox_size", unsigned(instance.getInboxSize())))
+                        "instance_id", instance.instanceId(),
+                        "state", instance.state().name(),
+                        "revision", instance.revision(),
+                        "inbox_size", instance.inboxSize()))
                 .toList());
     }
 
     private Map<String, Object> listHistory(Arguments args) {
-        var found = client.listHistory(args.text("instance_id"), range -> {
-            args.ifNumber("after_revision", range::setAfterRevision);
-            args.ifNumber("page_size", size -> range.setPageSize(Math.toIntExact(size)));
+        var found = client.listHistory(args.text("instance_id"), opts -> {
+            args.ifNumber("after_revision", opts::afterRevision);
+            args.ifNumber("page_size", size -> opts.pageSize(Math.toIntExact(size)));
         });
         return Map.of("entries", found.stream().map(Operations::entry).toList());
     }
 
     private static Map<String, Object> entry(HistoryEntry entry) {
-        Map<String, Object> told = new LinkedHashMap<>();
-        told.put("revision", entry.getRevision());
-        told.put("kind", kind(entry));
-        fact(entry).ifPresent(fact -> {
-            for (String name : List.of("step_ref", "event")) {
-                FieldDescriptor field = fact.getDescriptorForType().findFieldByName(name);
-                if (field != null) {
-                    told.put(name, fact.getField(field));
+        Map<String, Object> found = new LinkedHashMap<>();
+        found.put("revision", entry.revision());
+        found.put("kind", entry.kind());
+        component(entry.fact(), "stepRef").ifPresent(stepRef -> found.put("step_ref", stepRef));
+        component(entry.fact(), "event").ifPresent(event -> found.put("event", event));
+        return found;
+    }
+
+    /** Returns a component of a fact, if the fact has it. */
+    private static Optional<Object> component(Fact fact, String name) {
+        for (RecordComponent component : fact.getClass().getRecordComponents()) {
+            if (component.getName().equals(name)) {
+                try {
+                    return Optional.of(component.getAccessor().invoke(fact));
+                } catch (ReflectiveOperationException defect) {
+                    throw new IllegalStateException(defect);
                 }
             }
-        });
-        return told;
-    }
-
-    private static String kind(HistoryEntry entry) {
-        return entry.getFactCase() == HistoryEntry.FactCase.FACT_NOT_SET
-                ? ""
-                : entry.getFactCase().name().toLowerCase(Locale.ROOT);
-    }
-
-    private static Optional<Message> fact(HistoryEntry entry) {
-        OneofDescriptor facts = HistoryEntry.getDescriptor().getOneofs().get(0);
-        return Optional.ofNullable(entry.getOneofFieldDescriptor(facts)).map(set -> (Message) entry.getField(set));
+        }
+        return Optional.empty();
     }
 
     private Map<String, Object> cancelInstance(Arguments args) {
         var cancelled = client.cancelInstance(args.text("instance_id"), opts -> {
-            args.ifText("reason", opts::setReason);
-            args.ifText("request_id", opts::setRequestId);
+            args.ifText("reason", opts::reason);
+            args.ifText("request_id", opts::requestId);
         });
-        return Map.of("revision", cancelled.getRevision());
+        return Map.of("revision", cancelled.revision());
     }
 
     private Map<String, Object> fireTimer(Arguments args) {
-        var fired =
-                client.fireTimer(args.text("reference"), opts -> args.ifText("request_id", opts::setRequestId));
-        return Map.of("revision", fired.getRevision(), "used", fired.getUsed());
+        var fired = client.fireTimer(args.text("reference"), requestId(args));
+        return Map.of("revision", fired.revision(), "used", fired.used());
     }
 
-    private static Map<String, Object> backup(BackupDatabaseResponse backup) {
+    private static Map<String, Object> backup(Backup backup) {
         return Map.of(
-                "path", backup.getPath(),
-                "size", backup.getSizeBytes() > 0,
-                "instances", backup.getInstances() > 0,
-                "snapshot", backup.hasSnapshotTime());
+                "path", backup.path(),
+                "size", backup.sizeBytes() > 0,
+                "instances", backup.instances() > 0,
+                "snapshot", backup.snapshotTime().isAfter(Instant.EPOCH));
     }
 
     private static Map<String, Object> timer(Timer timer) {
         return Map.of(
-                "reference", timer.getReference(),
-                "step_ref", timer.getStepRef(),
-                "kind", shortName(timer.getKind(), "TIMER_KIND_"));
+                "reference", timer.reference(), "step_ref", timer.stepRef(), "kind", timer.kind().name());
     }
 
-    private static Map<String, Object> workflow(Workflow workflow) {
+    private static Map<String, Object> workflow(WorkflowVersion workflow) {
         return Map.of(
-                "name", workflow.getName(),
-                "version", unsigned(workflow.getVersion()),
-                "digest", workflow.getDigest(),
-                "start", workflow.getStart(),
-                "steps", workflow.getStepsList().stream().map(StepDefinition::getStepRef).toList());
+                "name", workflow.name(),
+                "version", workflow.version(),
+                "digest", workflow.digest(),
+                "start", workflow.start(),
+                "steps", workflow.steps().stream().map(StepDefinition::stepRef).toList());
     }
 
     private Map<String, Object> watchOpen(Arguments args) {
@@ -283,7 +286,7 @@ final class Operations implements AutoCloseable {
         if (event instanceof WatchEvent.Snapshot) {
             return Map.of("event", "snapshot", "revision", event.revision());
         } else if (event instanceof WatchEvent.Entry entry) {
-            return Map.of("event", "entry", "revision", event.revision(), "kind", kind(entry.entry()));
+            return Map.of("event", "entry", "revision", event.revision(), "kind", entry.entry().kind());
         }
         return Map.of("event", "end", "revision", event.revision());
     }
@@ -294,21 +297,5 @@ final class Operations implements AutoCloseable {
             watch.close();
         }
         return Map.of();
-    }
-
-    private static int version(Arguments args) {
-        // A uint32 is an int whose sign bit counts.
-        return (int) args.number("version");
-    }
-
-    private static long unsigned(int value) {
-        return Integer.toUnsignedLong(value);
-    }
-
-    private static String shortName(Enum<?> value, String prefix) {
-        if (value.name().equals("UNRECOGNIZED")) {
-            return "UNKNOWN"; // the scenarios' word for what only a newer client knows
-        }
-        return value.name().startsWith(prefix) ? value.name().substring(prefix.length()) : value.name();
     }
 }
