@@ -61,13 +61,16 @@ async def _park(store: Store, due: Sequence[int]) -> list[str]:
         scheduled.append(timed)
     befores = [decision.state for decision in started]
     for changes in (
-        [change_of(None, decision, adopt=_nobody) for decision in started],
-        [change_of(before, timed, adopt=_nobody) for before, timed in zip(befores, scheduled, strict=True)],
+        [change_of(None, decision, assign_owner=_no_owner) for decision in started],
+        [
+            change_of(before, timed, assign_owner=_no_owner)
+            for before, timed in zip(befores, scheduled, strict=True)
+        ],
     ):
         outcomes = await store.commit(changes)
         assert all(isinstance(outcome, Committed) for outcome in outcomes)
     return [before.instance_id for before in befores]
 
 
-def _nobody(_due_at: int) -> str:
+def _no_owner(_due_at: int) -> str:
     return ""

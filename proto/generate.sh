@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Generates the Python stubs of proto/perdure/v1 below a directory: proto/generate.sh [OUT_DIR] (default: clients/python)
+# Generates the Python stubs of proto/perdure/v1 and the blocking client below a directory:
+#   proto/generate.sh [OUT_DIR] (default: clients/python)
 # Use only this script. The Python output of buf differs from that of grpc_tools.protoc.
 set -euo pipefail
 
@@ -8,7 +9,7 @@ out="${1:-$root/clients/python}"
 out="$(mkdir -p "$out/perdure/v1" && cd "$out" && pwd)"
 tools="$root/.venv-tools/bin"
 
-# The files are moved into place when all of them are complete, so an interrupted run changes nothing.
+# Written to a temporary directory and moved when all of them are complete, so that no reader sees an incomplete set.
 work="$(mktemp -d "$out/.generating.XXXXXX")"
 trap 'rm -rf "$work"' EXIT
 
@@ -29,3 +30,6 @@ for old in "$out"/perdure/v1/*_pb2*.py "$out"/perdure/v1/*_pb2*.pyi; do
   [ -e "$work/perdure/v1/$(basename "$old")" ] || rm -f "$old"
 done
 mv -f "$work"/perdure/v1/* "$out/perdure/v1/"
+
+# The blocking client is generated from the asyncio client.
+"$tools/python" "$root/clients/python/generate_sync.py" "$out"

@@ -1,42 +1,27 @@
-"""A server put together: the one place where every part meets the others.
+"""A server process: the core, the API, health, metrics and certificates, from start to stop.
 
-`Core` is everything but the faces: store, runner, timers, executors. It runs workflows in any process, with or without
-gRPC (`serve` and `perdure_server.testing` stand on it). What lives here: construction, start, stop, in order. What may
-not: rules of any part.
+Owns: construction, and the order of start and stop. Must not: own a rule of any part.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import uvloop
 
-from perdure import Workflow, graph_of
 from perdure_server.api.server import ApiServer
-from perdure_server.config import ASYNC_STEPS_MAX, SHUTDOWN_TIMEOUT_SECONDS, SYNC_STEPS_MAX, Config
-from perdure_server.engine import commands
-from perdure_server.engine.commands import Grant
-from perdure_server.engine.decide import Decision
-from perdure_server.executors.in_process import Bind, InProcessExecutor, bind
+from perdure_server.closing import finish
+from perdure_server.config import Config
+from perdure_server.core import Core
 from perdure_server.process.forks import FORKS
 from perdure_server.process.host import EXIT_STOPPED, Host
-from perdure_server.runtime.backups import Backups, backup_directory
-from perdure_server.runtime.clock import SYSTEM_CHANCE, SYSTEM_CLOCK, Chance, Clock
-from perdure_server.runtime.command_processor import Runner
-from perdure_server.runtime.definitions import Definitions
-from perdure_server.runtime.dispatcher import Dispatcher
-from perdure_server.runtime.missing_code import MissingCode
-from perdure_server.runtime.operations import Operations
-from perdure_server.runtime.replica import LEASE_MS, Replica
-from perdure_server.runtime.watch import WatchHub
+from perdure_server.runtime.background import BackgroundLoop
 from perdure_server.security.addresses import (
     Address,
     cannot_be_had,
@@ -46,15 +31,9 @@ from perdure_server.security.addresses import (
     load_certificates,
     parse_address,
 )
-from perdure_server.security.certificates import CHECK_SECONDS, Certificates
+from perdure_server.security.certificates import CHECK_SECONDS
 from perdure_server.security.unix_socket import Endpoint, check_available, parse_endpoint
-from perdure_server.store.closing import finish
 from perdure_server.store.factory import open_store
-from perdure_server.store.group_commit import GroupCommitter
-from perdure_server.store.protocol import Store, TimerGuard, TimerRow
-from perdure_server.timers.apscheduler_adapter import ApschedulerAdapter
-from perdure_server.timers.scheduler import TimerScheduler
-from perdure_server.timers.window import WINDOW_MS, TimerWindow
 
 if TYPE_CHECKING:
     from perdure_server.telemetry.metrics_server import MetricsEndpoint
@@ -62,193 +41,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEALTH_SECONDS: Final = 0.5
-"""How often readiness is looked at: what stops is noticed within a second."""
+"""Interval of the readiness check, in seconds. A part that stops is noticed within a second."""
 
 START_CANCEL_SECONDS_MAX: Final = 5.0
-"""Maximum time that a start that was interrupted by a signal has to undo what it did."""
-
-
-class Core:
-    """Store, runner, timers and executors of one process, on the running event loop.
-
-    ``workflows`` are the classes whose code this process runs; instances of others are stored and wait. What is
-    given from ``alarm`` on says what time, chance and code are; the defaults are the real ones.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        workflows: Sequence[type[Workflow]] = (),
-        *,
-        max_async_steps: int = ASYNC_STEPS_MAX,
-        max_sync_steps: int = SYNC_STEPS_MAX,
-        alarm: TimerScheduler | None = None,
-        clock: Clock = SYSTEM_CLOCK,
-        chance: Chance = SYSTEM_CHANCE,
-        bind: Bind = bind,
-        lease_ms: int = LEASE_MS,
-        window_ms: int = WINDOW_MS,
-        claim_ms_max: int | None = None,
-        backup_dir: str | Path | None = None,
-    ) -> None:
-        """``backup_dir`` is the directory for backups, if any. Raises `BackupDirectoryError`."""
-        self.store = store
-        self._workflows = workflows
-        self._max_async_steps = max_async_steps
-        self._max_sync_steps = max_sync_steps
-        self._chance = chance
-        self._bind = bind
-        self.replica = Replica(store, lease_ms=lease_ms)
-        self.committer = GroupCommitter(store)
-        self.definitions = Definitions(store)
-        self.watch = WatchHub(store)
-        self.dispatcher = Dispatcher(store, self._submit, self._submit_take, self.replica.id, chance=chance)
-        self.timers = TimerWindow(
-            store,
-            alarm or ApschedulerAdapter(),
-            self._submit_timer,
-            self.replica.id,
-            clock=clock,
-            window_ms=window_ms,
-            claim_ms_max=claim_ms_max,
-        )
-        self.runner = Runner(
-            store=store,
-            committer=self.committer,
-            definitions=self.definitions,
-            tasks=self.dispatcher,
-            timers=self.timers,
-            watch=self.watch,
-        )
-        self.backups = Backups(store, None if backup_dir is None else backup_directory(backup_dir))
-        self.runtime = Operations(
-            store=store,
-            backups=self.backups,
-            runner=self.runner,
-            definitions=self.definitions,
-            watch=self.watch,
-            has_code=self.dispatcher.has_code,
-            chance=chance,
-        )
-        self.missing_code = MissingCode(store, self.definitions, self.dispatcher.has_code)
-        self.executor: InProcessExecutor | None = None
-
-    async def start(self) -> None:
-        """Open the store, register the definitions, recover what is due, begin to run.
-
-        Raises a `StoreError` where the database cannot be had, and `DefinitionInUseError`.
-        """
-        try:
-            await self._start()
-        except BaseException:
-            await finish(self._stop_at_once())
-            raise
-
-    async def _start(self) -> None:
-        await self.store.open()
-        for workflow in self._workflows:
-            graph = graph_of(workflow)
-            await self.definitions.register(graph)
-            # Told from the start, with zeros: a first failure is then seen as a rise.
-            self.runner.facts.of(graph.name)
-            self.runner.unconsumed.of(graph.name)
-            self.missing_code.serve(graph.name, graph.version)
-            self.dispatcher.ended.of(graph.name)
-            self.dispatcher.lost.of(graph.name)
-        await self.replica.start()
-        self.replica.on_new_id(self.dispatcher.replica_changed)
-        self.replica.on_new_id(self.timers.replica_changed)
-        if self._workflows:
-            await self._start_executor()
-        self.dispatcher.start(await self.store.crash_report())
-        await self.timers.start()
-        await self.missing_code.start()
-
-    async def stop(self, shutdown_timeout_seconds: float = SHUTDOWN_TIMEOUT_SECONDS) -> None:
-        """Run nothing new, commit what ends within the grace time, release the rest, close the store.
-
-        Cancelling it ends the grace time. The store is closed in any case.
-        """
-        try:
-            await self.quiesce(shutdown_timeout_seconds)
-        finally:
-            await finish(self._stop_at_once())
-
-    async def _stop_at_once(self) -> None:
-        """Stop whatever has been started, without grace. Does nothing after a complete stop."""
-        try:
-            await self.quiesce(0)
-        finally:
-            await self.close()
-
-    async def quiesce(self, shutdown_timeout_seconds: float) -> None:
-        """Run nothing new, commit what ends within the grace time, release the rest. Reads still work."""
-        await self.backups.stop()
-        await self.missing_code.stop()
-        await self.dispatcher.drain(shutdown_timeout_seconds)
-        await self.timers.stop(shutdown_timeout_seconds)
-        await self._stop_executor()
-        self.watch.drain()
-
-    async def close(self) -> None:
-        """Finish what was accepted and close the store, after `quiesce`. May be called twice."""
-        try:
-            await self.runner.close()
-            await self.committer.close()
-            await self.replica.stop()
-        finally:
-            await self.store.close()
-
-    def healthy(self) -> bool:
-        """Whether this process does its work: it can write, timers fire in time, steps get their turn."""
-        return not self.unhealthy_parts()
-
-    def unhealthy_parts(self) -> tuple[str, ...]:
-        """Return what does not work as it should, of ``database``, ``timers``, ``tasks`` and ``steps``."""
-        healthy = {
-            "database": self.store.healthy() and self.replica.healthy(),
-            "timers": self.timers.healthy(),
-            "tasks": self.dispatcher.healthy(),
-            "steps": self.executor is None or self.executor.healthy(),
-        }
-        return tuple(part for part, is_healthy in healthy.items() if not is_healthy)
-
-    async def _start_executor(self) -> None:
-        code, lifespans = self._bind([workflow() for workflow in self._workflows])
-        self.executor = InProcessExecutor(
-            self.dispatcher,
-            code,
-            lifespans,
-            max_async_steps=self._max_async_steps,
-            max_sync_steps=self._max_sync_steps,
-        )
-        await self.executor.start()
-
-    async def _stop_executor(self) -> None:
-        if self.executor is not None:
-            await self.executor.stop()
-
-    # --- the ways into the runner ----------------------------------------------------------------------------
-
-    def _submit(self, instance_id: str, command: commands.Command) -> asyncio.Future[Decision]:
-        return self.runner.submit(instance_id, command)
-
-    def _submit_take(
-        self, instance_id: str, command: commands.TakeTask, grant: Grant
-    ) -> asyncio.Future[Decision]:
-        return self.runner.submit(instance_id, command, grant=grant)
-
-    def _submit_timer(self, row: TimerRow) -> asyncio.Future[Any]:
-        command = commands.FireTimer(at=self.store.now_ms(), timer=row.timer.revision, jitter=self._chance())
-        guards = (TimerGuard(row.timer.revision, row.owner),)
-        return self.runner.submit(row.instance_id, command, guards=guards)
+"""Maximum time for the cleanup of a start that a signal interrupted, in seconds."""
 
 
 class Server:
-    """A core and its gRPC face, from start to drained."""
+    """A core and its gRPC API, from start to stop."""
 
     def __init__(self, config: Config, host: Host | None = None) -> None:
-        """``host`` is the process if it is the server's own. Its metrics are served then."""
+        """``host`` is the process, if it belongs to the server. Its metrics are exported in that case."""
         self._config = config
         self._core = Core(
             open_store(config.database),
@@ -265,15 +68,28 @@ class Server:
         if isinstance(address, Address):
             check_exposure(address, has_tls=self.has_tls, insecure=config.insecure)
         self._api = ApiServer(
-            self._core.runtime,
+            self._core.operations,
             listen=address,
             credentials=self._certificates.credentials() if self._certificates else None,
             reflect=config.reflection,
             health_listen=health_listen,
         )
         self._host = host
-        self._reload = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._unhealthy: tuple[str, ...] = ()
+        self._health_loop = BackgroundLoop(
+            log,
+            "health check failed",
+            self._check_health,
+            name="perdure-health",
+            interval_seconds=HEALTH_SECONDS,
+        )
+        self._certificate_loop = BackgroundLoop(
+            log,
+            "TLS certificate check failed",
+            self._check_certificates,
+            name="perdure-certificates",
+            interval_seconds=CHECK_SECONDS,
+        )
         self._metrics: MetricsEndpoint | None = None
         self._metrics_address: Address | None = None
         if config.metrics_listen is not None:
@@ -286,12 +102,12 @@ class Server:
         return self._certificates is not None
 
     def reload_certificates(self) -> None:
-        """Look at the TLS files now. Belongs to the server's loop, and returns at once."""
-        self._reload.set()
+        """Check the TLS files now. Call it on the server's event loop. Returns at once."""
+        self._certificate_loop.wake()
 
     @property
     def metrics_address(self) -> Address | None:
-        """Where metrics are served, with the port that was taken, once started; None if nowhere."""
+        """Address of the metrics, with its port once started. None if they are not served."""
         return self._metrics_address
 
     @property
@@ -300,17 +116,16 @@ class Server:
         return self._api.health_address
 
     async def start(self) -> Endpoint:
-        """Recover, listen, be ready; return the address.
+        """Recover, listen, become ready, and return the address.
 
-        Raises `CannotListenError`, where it can be told beforehand before anything is written, and what `Core.start`
-        raises.
+        Raises `CannotListenError`, if possible before the database is opened, and the errors of `Core.start`.
         """
         check_available("--listen", self._listen)
         try:
-            # Before the rest, so that they tell of a long recovery too.
+            # Before the rest, so that metrics and health are available during a long recovery.
             self._start_metrics()
             await self._api.start_health()
-            # Before code of users runs, which can fork: a child must not keep the listeners.
+            # Before user code runs, which can fork: a child must not keep the listeners.
             _own(self._metrics_address, self.health_address, self._listen)
             await self._core.start()
             address = await self._api.start()
@@ -319,23 +134,22 @@ class Server:
         except BaseException:
             await finish(self._stop_at_once())
             raise
-        loop = asyncio.get_running_loop()
-        self._tasks.append(loop.create_task(self._watch_health()))
+        self._health_loop.start()
         if self._certificates is not None:
             self._certificates.warn()
-            self._tasks.append(loop.create_task(self._watch_certificates(self._certificates)))
+            self._certificate_loop.start()
         return address
 
     async def stop(self) -> None:
-        """Drain: reject new work, let what runs end within the grace time, release the rest, close.
+        """Reject new work, wait for running steps up to the shutdown timeout, release the rest, and close.
 
-        Cancelling it ends the grace time. Everything is closed in any case.
+        Cancelling it ends the wait. Everything is closed in any case.
         """
         try:
-            for task in self._tasks:
-                task.cancel()
+            await self._health_loop.stop()
+            await self._certificate_loop.stop()
             await self._api.drain()
-            # The API stays up meanwhile: reads and watches tell how it goes until the end.
+            # The API stays up meanwhile: reads and watches work until the end.
             await self._core.quiesce(self._config.shutdown_timeout_seconds)
             await self._api.stop(self._config.shutdown_timeout_seconds)
             await self._core.close()
@@ -344,7 +158,7 @@ class Server:
             await finish(self._stop_at_once())
 
     async def _stop_at_once(self) -> None:
-        """Stop whatever has been started, without grace. Does nothing after a complete stop."""
+        """Stop everything that was started, without waiting. Does nothing after a complete stop."""
         try:
             await self._api.stop(0)
         finally:
@@ -357,7 +171,7 @@ class Server:
         address = self._metrics_address
         if address is None:
             return
-        # Not loaded where nobody asks for it.
+        # Imported only if metrics are enabled.
         from perdure_server.metrics import Parts, metrics_of
         from perdure_server.telemetry.metrics_server import MetricsEndpoint
         from perdure_server.telemetry.prometheus import registry_of
@@ -365,7 +179,7 @@ class Server:
         core = self._core
         parts = Parts(
             api=self._api,
-            runner=core.runner,
+            processor=core.processor,
             committer=core.committer,
             timers=core.timers,
             dispatcher=core.dispatcher,
@@ -387,29 +201,19 @@ class Server:
         if metrics is not None:
             await finish(asyncio.to_thread(metrics.close))
 
-    async def _watch_health(self) -> None:
-        told: tuple[str, ...] = ()
-        while True:
-            await asyncio.sleep(HEALTH_SECONDS)
-            parts = self._core.unhealthy_parts()
-            if parts != told:
-                told = parts
-                if parts:
-                    log.error("not ready", extra={"parts": ", ".join(parts)})
-                else:
-                    log.info("ready again")
-            await self._api.set_ready(ready=not parts)
+    async def _check_health(self) -> None:
+        parts = self._core.unhealthy_parts()
+        if parts != self._unhealthy:
+            self._unhealthy = parts
+            if parts:
+                log.error("not ready", extra={"parts": ", ".join(parts)})
+            else:
+                log.info("ready again")
+        await self._api.set_ready(ready=not parts)
 
-    async def _watch_certificates(self, certificates: Certificates) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CHECK_SECONDS):
-                    await self._reload.wait()
-            self._reload.clear()
-            try:
-                await asyncio.to_thread(certificates.refresh)
-            except Exception:  # the next look must come
-                log.exception("TLS files not checked")
+    async def _check_certificates(self) -> None:
+        if self._certificates is not None:
+            await asyncio.to_thread(self._certificates.refresh)
 
 
 def _own(*endpoints: Endpoint | None) -> None:
@@ -423,11 +227,10 @@ def _own(*endpoints: Endpoint | None) -> None:
 
 
 async def serve(config: Config, host: Host, on_ready: Callable[[str], None] | None = None) -> None:
-    """Run a server until a signal stops it, then drain it.
+    """Run a server until a signal stops it.
 
-    A signal that comes before the server is ready undoes the start. SIGHUP reloads the certificates, and stops a
-    server without TLS or whose terminal was closed. ``on_ready`` is called with the address once calls are taken,
-    after the ready line.
+    A signal before the server is ready cancels the start. SIGHUP reloads the certificates. It stops a server without
+    TLS, or whose terminal was closed. ``on_ready`` is called with the address after the ready line.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -452,13 +255,13 @@ async def serve(config: Config, host: Host, on_ready: Callable[[str], None] | No
         log.info("stopped")
         return
     address = starting.result()
-    told = {"address": str(address), "workflows": len(config.workflows)}
+    extra: dict[str, object] = {"address": str(address), "workflows": len(config.workflows)}
     if server.metrics_address is not None:
-        told["metrics"] = str(server.metrics_address)
+        extra["metrics"] = str(server.metrics_address)
     if server.health_address is not None:
-        told["health"] = str(server.health_address)
-    # Before the ready line: whoever waits for that finds the rest in the log.
-    log.info("started", extra=told)
+        extra["health"] = str(server.health_address)
+    # Before the ready line, so that the log is complete when it is printed.
+    log.info("started", extra=extra)
     host.output.print_line(f"perdure listening on {address}")
     if on_ready is not None:
         on_ready(str(address))
@@ -473,10 +276,10 @@ def _call_on(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) ->
 
 
 def run(config: Config, host: Host, on_ready: Callable[[str], None] | None = None) -> NoReturn:
-    """Run `serve` and end the process right after it.
+    """Run `serve` and end the process after it.
 
-    The server's event loop has a thread of its own, and the main thread waits. Raises what stops a start: a
-    `StoreError`, `CannotListenError`, `DefinitionInUseError`, `LifespanError`, ``ValueError`` for a database URL.
+    The server's event loop has its own thread, and the main thread waits. A failed start raises a `StoreError`,
+    `CannotListenError`, `DefinitionInUseError`, `LifespanError`, or ``ValueError`` for an invalid database URL.
     """
     failures: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
 
@@ -484,9 +287,9 @@ def run(config: Config, host: Host, on_ready: Callable[[str], None] | None = Non
         try:
             await serve(config, host, on_ready)
             host.end(EXIT_STOPPED)
-        except BaseException as error:  # noqa: BLE001 - raised again, in the main thread, which ends the process
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread, which ends the process
             failures.put(error)
-        # The loop never ends by itself: its end would join threads that can be busy for long.
+        # The event loop never ends by itself, because its end would join threads that can be busy for long.
         await asyncio.get_running_loop().create_future()
 
     def run_loop() -> None:

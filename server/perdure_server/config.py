@@ -7,41 +7,40 @@ from pathlib import Path
 from typing import Final
 
 from perdure import Workflow
+from perdure.model.constants import DEFAULT_TARGET
 
 DATABASE_DEFAULT: Final = "sqlite:///perdure.db"
 DATABASE_MEMORY: Final = ":memory:"
-LISTEN_DEFAULT: Final = "127.0.0.1:7420"
 
 SHUTDOWN_TIMEOUT_SECONDS: Final = 10.0
-"""How long a stop waits for running steps and calls."""
+"""Default time that a stop waits for running steps and calls, in seconds."""
 
 ASYNC_STEPS_MAX: Final = 256
-"""How many `async def` steps a process runs at once."""
+"""Default maximum number of `async def` steps that a process runs at the same time."""
 
 SYNC_STEPS_MAX: Final = 32
-"""How many plain functions a process runs as steps at once, each in a thread."""
+"""Default maximum number of plain functions that a process runs as steps at the same time, each in a thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """One server process.
+    """The configuration of one server process.
 
-    ``database`` is a URL (three slashes: relative to the working folder; four: absolute; or ``:memory:``).
-    ``listen`` is HOST:PORT or unix:PATH; port 0 takes a free one. Outside loopback it needs ``tls_cert`` and
-    ``tls_key`` (PEM files), or ``insecure``; with ``tls_client_ca`` only clients with a certificate of that authority
-    are let in.
-    ``metrics_listen`` is where metrics are served, likewise, if anywhere; they have no TLS, so outside loopback it
-    needs
-    ``insecure``.
-    ``health_listen`` is the address of a listener that serves health checks only, without TLS. It can be
-    ``unix:PATH``, as ``listen`` can.
-    ``backup_dir`` is the directory that BackupDatabase writes to. Without it, BackupDatabase is rejected.
-    ``shutdown_timeout_seconds`` is how long a stop waits for running steps and calls.
+    - ``database`` is a URL or ``:memory:``. With three slashes the path is relative to the working directory, with four
+      it is absolute.
+    - ``listen`` is HOST:PORT or unix:PATH. Port 0 takes a free port. A non-loopback address requires ``tls_cert`` and
+      ``tls_key`` (PEM files), or ``insecure``.
+    - ``tls_client_ca`` is a PEM file. With it, clients must present a certificate of that authority.
+    - ``metrics_listen`` is the HOST:PORT of the metrics. None disables them. They do not support TLS, so a non-loopback
+      address requires ``insecure``.
+    - ``health_listen`` is the HOST:PORT or unix:PATH of a listener for health checks only, without TLS.
+    - ``backup_dir`` is the directory that BackupDatabase writes to. Without it, BackupDatabase is rejected.
+    - ``shutdown_timeout_seconds`` is the time that a stop waits for running steps and calls.
     """
 
     workflows: tuple[type[Workflow], ...] = ()
     database: str = DATABASE_DEFAULT
-    listen: str = LISTEN_DEFAULT
+    listen: str = DEFAULT_TARGET
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None

@@ -8,7 +8,7 @@ taken by calls, and a core that lives as long as its client. What may not: any R
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, Self, TypeVar
@@ -18,12 +18,13 @@ import grpc.aio
 
 from perdure import AsyncClient, Workflow
 from perdure.client import CallRetryPolicy
-from perdure.client._calls import WATCH
+from perdure.client._grpc_aio import AioResponses
+from perdure.client._status import error_of
 from perdure_server.api.admission import AdmissionController
 from perdure_server.api.limits import Limits
 from perdure_server.api.server import SERVICES
-from perdure_server.app import Core
 from perdure_server.config import DATABASE_DEFAULT, SHUTDOWN_TIMEOUT_SECONDS
+from perdure_server.core import Core
 from perdure_server.runtime.operations import Operations
 from perdure_server.store.factory import open_store
 
@@ -50,7 +51,15 @@ class InProcessClient(AsyncClient):
 
     def __init__(self, runtime: Operations) -> None:
         super().__init__("in-process", retries=CallRetryPolicy(max_attempts=1))
+        self._transport = InProcessTransport(runtime)
+
+
+class InProcessTransport:
+    """A `perdure.client._transport.AsyncTransport` to the handlers of the services in this process."""
+
+    def __init__(self, runtime: Operations) -> None:
         self._home = asyncio.get_running_loop()
+        self._closed = False
         gate = AdmissionController(Limits())
         self._handlers: dict[str, Any] = {
             f"/{name}/{rpc.name}": rpc.handler(gate)
@@ -58,25 +67,37 @@ class InProcessClient(AsyncClient):
             for rpc in service(runtime).rpcs()
         }
 
-    def _unary(self, method: _Method) -> Callable[..., Awaitable[Any]]:
+    @property
+    def closed(self) -> bool:
+        """True after `close` was called."""
+        return self._closed
+
+    async def unary(self, method: _Method, request: Any, *, timeout: float | None) -> Any:
+        """Pass a request to its handler and return the response."""
         handler = self._handler(method)
-
-        async def send(request: Any, *, timeout: float | None, metadata: object) -> Any:
-            call = _Call(request.SerializeToString(), timeout)
+        call = _Call(request.SerializeToString(), timeout)
+        try:
             return method.response.FromString(await self._at_home(_answer(handler, call)))
-
-        return send
+        except grpc.aio.AioRpcError as failed:
+            raise error_of(failed) from failed
 
     @asynccontextmanager
-    async def _watch_stream(self, request: Any, seconds: float | None) -> AsyncIterator[_Stream]:
-        handler = self._handler(WATCH)
+    async def stream(
+        self, method: _Method, request: Any, *, timeout: float | None
+    ) -> AsyncIterator[AsyncIterator[Any]]:
+        """Open a stream of responses. Leaving the context cancels it."""
+        handler = self._handler(method)
         if asyncio.get_running_loop() is not self._home:
             raise RuntimeError("a watch belongs to the client's own event loop; a step cannot open one")
-        stream = _Stream(handler, request.SerializeToString(), seconds, WATCH.response)
+        stream = _Stream(handler, request.SerializeToString(), timeout, method.response)
         try:
-            yield stream
+            yield AioResponses(stream)
         finally:
             stream.cancel()
+
+    async def close(self) -> None:
+        """Reject further calls."""
+        self._closed = True
 
     def _handler(self, method: _Method) -> Any:
         if self._closed:
@@ -119,7 +140,7 @@ class EmbeddedRunner(InProcessClient):
     ) -> None:
         self._core = Core(open_store(database), workflows, backup_dir=backup_dir)
         self._shutdown_timeout_seconds = shutdown_timeout_seconds
-        super().__init__(self._core.runtime)
+        super().__init__(self._core.operations)
 
     async def __aenter__(self) -> Self:
         await self._core.start()
@@ -130,7 +151,7 @@ class EmbeddedRunner(InProcessClient):
 
         Cancelling it ends the grace time. The database is closed in any case.
         """
-        if self._closed:
+        if self._transport.closed:
             return
         try:
             # Until the steps have ended, their code may still call.

@@ -1,9 +1,9 @@
-"""The metrics of a server: every public name with what it means, its labels, and where its figure is read.
+"""The metrics of a server: public names, help texts, labels, and the source of each value.
 
-docs/operate/monitor.md has the same table for operators. A label takes few values, all known before: of published
-lists, or names of workflows that were served, up to a bound. No id, key or payload is one.
+docs/operate/monitor.md has the same table for operators. Label values come from closed lists, or are names of
+workflows, up to a limit. IDs, keys and payloads are never label values.
 
-What lives here: that table. What may not: counting, which each part does for itself, and the format (``telemetry``).
+Must not: count (each part counts for itself), or format (``telemetry``).
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from perdure_server.api.server import ApiServer
 from perdure_server.engine import facts
 from perdure_server.executors.in_process import InProcessExecutor, Pool
 from perdure_server.process.output import Output
-from perdure_server.runtime.command_processor import Runner
-from perdure_server.runtime.dispatcher import Dispatcher
+from perdure_server.runtime.command_processor import CommandProcessor
+from perdure_server.runtime.commit_counters import CommitCounters
+from perdure_server.runtime.dispatch.dispatcher import Dispatcher
 from perdure_server.runtime.missing_code import MissingCode
 from perdure_server.runtime.replica import Replica
 from perdure_server.security.certificates import Certificates
@@ -27,12 +28,10 @@ from perdure_server.store.group_commit import GroupCommitter
 from perdure_server.telemetry.prometheus import Figures, Labels, Metric
 from perdure_server.timers.window import TimerWindow
 
-INSTANCE_EVENTS: Final[dict[type[facts.Fact], str]] = {
-    facts.InstanceStarted: "started",
+INSTANCE_RESULTS: Final[dict[type[facts.Fact], str]] = {
     facts.InstanceCompleted: "completed",
     facts.InstanceFailed: "failed",
     facts.InstanceCancelled: "cancelled",
-    facts.InstanceRetried: "retried",
 }
 
 _NO_POOLS: Final = {"async": Pool(), "sync": Pool()}
@@ -40,10 +39,10 @@ _NO_POOLS: Final = {"async": Pool(), "sync": Pool()}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The parts of a server that keep figures. There is an executor only once it has been started."""
+    """The parts of a server that count. ``executor`` returns None until the executor was started."""
 
     api: ApiServer
-    runner: Runner
+    processor: CommandProcessor
     committer: GroupCommitter
     timers: TimerWindow
     dispatcher: Dispatcher
@@ -52,52 +51,52 @@ class Parts:
     missing_code: MissingCode
     certificates: Certificates | None
     output: Output | None
-    """None in a process that is not the server's own."""
+    """None if the process does not belong to the server."""
 
 
 def metrics_of(parts: Parts) -> list[Metric]:
-    """Return the metrics of a server, in the order of the page."""
+    """Return the metrics of a server, in the order of the documentation."""
     return [
-        *_of_the_server(parts),
-        *_of_calls(parts.api),
-        *_of_instances(parts.runner, parts.missing_code),
-        *_of_commits(parts.committer),
-        *_of_timers(parts.runner, parts.timers),
-        *_of_steps(parts),
+        *_server_metrics(parts),
+        *_call_metrics(parts.api),
+        *_instance_metrics(parts.processor.counters, parts.missing_code),
+        *_commit_metrics(parts.committer),
+        *_timer_metrics(parts.processor.counters, parts.timers),
+        *_step_metrics(parts),
     ]
 
 
-def _of_the_server(parts: Parts) -> Iterable[Metric]:
+def _server_metrics(parts: Parts) -> Iterable[Metric]:
     build = (perdure.__version__, platform.python_version())
     yield Metric(
         name="perdure_build_info",
         kind="gauge",
-        help="What runs here; always 1.",
+        help="Version of the server and of Python. Always 1.",
         labels=("version", "python"),
         read=lambda: {build: 1},
     )
     yield Metric(
         name="perdure_ready",
         kind="gauge",
-        help="Whether the health service tells that calls should be sent here, 1 or 0.",
+        help="1 if the health service reports SERVING, else 0.",
         read=_one(lambda: parts.api.ready),
     )
     yield Metric(
         name="perdure_lease_expirations_total",
         kind="counter",
-        help="How often the process stood still for so long that it went on under a new id.",
+        help="Leases that this process lost. It continued under a new replica ID each time.",
         read=_one(lambda: parts.replica.leases_lost),
     )
     yield Metric(
         name="perdure_tls_certificate_expiry_timestamp_seconds",
         kind="gauge",
-        help="Time at which the TLS certificate in use expires, in seconds since 1970; 0 without TLS.",
+        help="Expiry time of the TLS certificate in use, in seconds since the Unix epoch. 0 without TLS.",
         read=_one(lambda: parts.certificates.expires_at if parts.certificates else 0.0),
     )
     yield Metric(
         name="perdure_output_lines_dropped_total",
         kind="counter",
-        help="Lines of logs and of steps' output that were dropped, because they could not be written.",
+        help="Lines of the log and of step output that were dropped because they could not be written.",
         labels=("stream",),
         read=lambda: {
             ("stdout",): parts.output.stdout.dropped if parts.output else 0,
@@ -106,65 +105,79 @@ def _of_the_server(parts: Parts) -> Iterable[Metric]:
     )
 
 
-def _of_calls(api: ApiServer) -> Iterable[Metric]:
+def _call_metrics(api: ApiServer) -> Iterable[Metric]:
     admission = api.admission
 
     def ended() -> Figures:
         figures: dict[Labels, float] = {}
-        for rpc, counters in admission.call_counters.copy().items():
-            figures[rpc, "OK", ""] = counters.ok
+        for method, counters in admission.call_counters.copy().items():
+            figures[method, "OK", ""] = counters.ok
             for (code, reason), count in counters.others.copy().items():
-                figures[rpc, code, reason] = count
+                figures[method, code, reason] = count
         return figures
 
     yield Metric(
         name="perdure_grpc_requests_total",
         kind="counter",
-        help="Calls of perdure.v1 that ended, watches included.",
-        labels=("rpc", "code", "reason"),
+        help="perdure.v1 calls that ended, watches included.",
+        labels=("method", "code", "reason"),
         read=ended,
     )
     yield Metric(
         name="perdure_grpc_request_duration_seconds",
         kind="histogram",
-        help="From the message of a call that was let in to its end, without watches.",
-        labels=("rpc",),
+        help="Time from the message of an admitted call to its end, in seconds. Watches are not included.",
+        labels=("method",),
         read=lambda: {
-            (rpc,): counters.seconds
-            for rpc, counters in admission.call_counters.copy().items()
+            (method,): counters.seconds
+            for method, counters in admission.call_counters.copy().items()
             if counters.seconds
         },
     )
     yield Metric(
         name="perdure_grpc_requests_in_flight",
         kind="gauge",
-        help="Calls under way, without watches.",
+        help="Calls in progress, without watches.",
         read=_one(lambda: admission.calls + admission.lists),
     )
     yield Metric(
         name="perdure_grpc_watches_open",
         kind="gauge",
-        help="Watches of instances.",
+        help="Open watches of instances.",
         read=_one(lambda: admission.watches),
     )
 
 
-def _of_instances(runner: Runner, missing_code: MissingCode) -> Iterable[Metric]:
+def _instance_metrics(counters: CommitCounters, missing_code: MissingCode) -> Iterable[Metric]:
     yield Metric(
-        name="perdure_instances_total",
+        name="perdure_instances_started_total",
         kind="counter",
-        help="What was committed here to have happened to instances.",
-        labels=("workflow", "event"),
+        help="Instances that this process started.",
+        labels=("workflow",),
+        read=lambda: _by_workflow(counters, facts.InstanceStarted),
+    )
+    yield Metric(
+        name="perdure_instances_finished_total",
+        kind="counter",
+        help="Instances that ended in this process, by result.",
+        labels=("workflow", "result"),
         read=lambda: {
-            (workflow, INSTANCE_EVENTS[kind]): count
-            for workflow, kind, count in runner.facts.counts()
-            if kind in INSTANCE_EVENTS
+            (workflow, INSTANCE_RESULTS[kind]): count
+            for workflow, kind, count in counters.facts.counts()
+            if kind in INSTANCE_RESULTS
         },
+    )
+    yield Metric(
+        name="perdure_instances_retried_total",
+        kind="counter",
+        help="Failed instances that were retried with RetryInstance.",
+        labels=("workflow",),
+        read=lambda: _by_workflow(counters, facts.InstanceRetried),
     )
     yield Metric(
         name="perdure_instances_without_code",
         kind="gauge",
-        help="Live instances of a workflow version that this server has no code for, counted up to 10,000.",
+        help="Live instances of a workflow version that this server has no code for. Counted up to 10,000.",
         labels=("workflow", "version"),
         read=lambda: {
             (definition.workflow, str(definition.version)): count
@@ -176,55 +189,55 @@ def _of_instances(runner: Runner, missing_code: MissingCode) -> Iterable[Metric]
         kind="counter",
         help="Accepted events that no step had consumed when their instance ended.",
         labels=("workflow",),
-        read=lambda: {(workflow,): count for workflow, _, count in runner.unconsumed.counts()},
+        read=lambda: {(workflow,): count for workflow, _, count in counters.unconsumed.counts()},
     )
 
 
-def _of_commits(committer: GroupCommitter) -> Iterable[Metric]:
+def _commit_metrics(committer: GroupCommitter) -> Iterable[Metric]:
     yield Metric(
         name="perdure_commit_duration_seconds",
         kind="histogram",
-        help="How long the store took for a batch of changes, whatever became of it.",
+        help="Time to commit a batch, in seconds (all outcomes).",
         read=lambda: {(): committer.seconds},
     )
     yield Metric(
         name="perdure_commit_results_total",
         kind="counter",
-        help="Changes of instances, by what became of them.",
-        labels=("outcome",),
-        read=lambda: {(outcome,): count for outcome, count in committer.outcomes.copy().items()},
+        help="Changes of instances by commit result.",
+        labels=("result",),
+        read=lambda: {(result,): count for result, count in committer.results.copy().items()},
     )
     yield Metric(
         name="perdure_commit_queue_length",
         kind="gauge",
-        help="Changes that wait for a batch.",
+        help="Changes that wait for the next batch.",
         read=_one(lambda: committer.queue_length),
     )
 
 
-def _of_timers(runner: Runner, timers: TimerWindow) -> Iterable[Metric]:
+def _timer_metrics(counters: CommitCounters, timers: TimerWindow) -> Iterable[Metric]:
     yield Metric(
         name="perdure_timers_fired_total",
         kind="counter",
-        help="Timers that fired, by themselves or by FireTimer.",
-        read=_one(lambda: runner.facts.sum(facts.TimerFired)),
+        help="Timers that fired, FireTimer included.",
+        read=_one(lambda: counters.facts.sum(facts.TimerFired)),
     )
     yield Metric(
         name="perdure_timer_lateness_seconds",
         kind="histogram",
-        help="From when a timer was due to its commit; without FireTimer.",
+        help="Time from a timer's due time to its commit, in seconds. FireTimer is not included.",
         read=lambda: {(): timers.lateness_seconds},
     )
     yield Metric(
         name="perdure_timers_in_memory",
         kind="gauge",
-        help="Timers held in memory, which are due soon.",
+        help="Loaded timers, which are due soon.",
         read=_one(lambda: timers.timers),
     )
 
 
-def _of_steps(parts: Parts) -> Iterable[Metric]:
-    runner, dispatcher = parts.runner, parts.dispatcher
+def _step_metrics(parts: Parts) -> Iterable[Metric]:
+    counters, dispatcher = parts.processor.counters, parts.dispatcher
 
     def pools(figure: Callable[[Pool], int]) -> Callable[[], Figures]:
         def read() -> Figures:
@@ -234,27 +247,23 @@ def _of_steps(parts: Parts) -> Iterable[Metric]:
 
         return read
 
-    def loops_lost() -> int:
+    def loop_restarts() -> int:
         executor = parts.executor()
-        return 0 if executor is None else executor.loops_lost
+        return 0 if executor is None else executor.loop_restarts
 
     yield Metric(
         name="perdure_step_attempts_started_total",
         kind="counter",
-        help="Attempts of steps that were committed to run here.",
+        help="Step attempts that this process started.",
         labels=("workflow",),
-        read=lambda: {
-            (workflow,): count
-            for workflow, kind, count in runner.facts.counts()
-            if kind is facts.AttemptStarted
-        },
+        read=lambda: _by_workflow(counters, facts.AttemptStarted),
     )
     yield Metric(
         name="perdure_step_attempts_finished_total",
         kind="counter",
-        help="Attempts of steps that ended here, by how.",
-        labels=("workflow", "outcome"),
-        read=lambda: {(workflow, outcome): count for workflow, outcome, count in dispatcher.ended.counts()},
+        help="Step attempts that ended in this process, by result.",
+        labels=("workflow", "result"),
+        read=lambda: {(workflow, result): count for workflow, result, count in dispatcher.finished.counts()},
     )
     yield Metric(
         name="perdure_step_attempts_lost_total",
@@ -266,29 +275,29 @@ def _of_steps(parts: Parts) -> Iterable[Metric]:
     yield Metric(
         name="perdure_step_slots",
         kind="gauge",
-        help="How many steps may run at once.",
+        help="Maximum number of steps that run at the same time.",
         labels=("pool",),
         read=pools(lambda pool: pool.size),
     )
     yield Metric(
         name="perdure_step_slots_used",
         kind="gauge",
-        help="How many steps run, or wait for their results to be stored.",
+        help="Steps that run, or whose results are being stored.",
         labels=("pool",),
         read=pools(lambda pool: pool.used),
     )
     yield Metric(
         name="perdure_step_slots_leaked",
         kind="gauge",
-        help="Coroutines and threads of steps that outlived their attempt_timeout.",
+        help="Step tasks and threads that still run after their attempt_timeout.",
         labels=("pool",),
-        read=pools(lambda pool: pool.lost),
+        read=pools(lambda pool: pool.leaked),
     )
     yield Metric(
         name="perdure_step_event_loop_restarts_total",
         kind="counter",
-        help="Loops of `async def` steps that a step blocked or ended.",
-        read=_one(loops_lost),
+        help="Event loops of `async def` steps that were replaced because a step blocked or stopped them.",
+        read=_one(loop_restarts),
     )
     yield Metric(
         name="perdure_step_event_loop_lag_seconds",
@@ -299,16 +308,20 @@ def _of_steps(parts: Parts) -> Iterable[Metric]:
     yield Metric(
         name="perdure_step_result_retries_total",
         kind="counter",
-        help="How often the result of a step was not stored and had to be tried again.",
-        read=_one(lambda: dispatcher.report_retries),
+        help="Retries of storing a step result.",
+        read=_one(lambda: dispatcher.result_retries),
     )
     yield Metric(
         name="perdure_step_results_dropped_total",
         kind="counter",
-        help="Results of steps that were never stored: the steps run again.",
-        read=_one(lambda: dispatcher.reports_given_up),
+        help="Step results that were never stored. These steps run again.",
+        read=_one(lambda: dispatcher.results_dropped),
     )
 
 
 def _one(read: Callable[[], float]) -> Callable[[], Figures]:
     return lambda: {(): read()}
+
+
+def _by_workflow(counters: CommitCounters, fact: type[facts.Fact]) -> Figures:
+    return {(workflow,): count for workflow, kind, count in counters.facts.counts() if kind is fact}

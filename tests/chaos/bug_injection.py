@@ -19,10 +19,12 @@ from perdure_server.engine.state import InstanceState, Running
 from perdure_server.executors import in_process
 from perdure_server.executors.in_process import InProcessExecutor
 from perdure_server.runtime import command_processor, operations
-from perdure_server.runtime.dispatcher import Dispatcher
+from perdure_server.runtime.dispatch.dispatcher import Dispatcher
+from perdure_server.runtime.dispatch.protocol import TaskFinished
+from perdure_server.runtime.dispatch.result_reporter import ResultReporter
 from perdure_server.runtime.operations import Operations
-from perdure_server.runtime.results import RevisionAnswer
-from perdure_server.runtime.tasks import TaskFinished
+from perdure_server.runtime.queries import Queries
+from perdure_server.runtime.results import RevisionResult
 from perdure_server.runtime.watch import WatchEntry, WatchHub
 from perdure_server.store.group_commit import GroupCommitter
 from perdure_server.store.protocol import COMMITTED, Change
@@ -143,7 +145,7 @@ def forget_request_ids() -> None:
     async def find_request(self: SqliteStore, key: object) -> None:
         return None
 
-    _set(command_processor.Runner, "_record", lambda self, job, decision: None)
+    _set(command_processor.CommandProcessor, "_record", lambda self, command, decision: None)
     _set(SqliteStore, "find_request", find_request)
 
 
@@ -165,7 +167,7 @@ def answer_another_revision() -> None:
     _set(
         operations,
         "_revised",
-        lambda instance_id, decision: RevisionAnswer(decision.cause.revision + 1),
+        lambda instance_id, decision: RevisionResult(decision.cause.revision + 1),
     )
 
 
@@ -343,14 +345,20 @@ def run_an_attempt_twice() -> None:
 
 def run_a_finished_step_again() -> None:
     """Run some steps once more after their result was stored."""
-    real, now = Dispatcher._reported, every(5)
+    real, run, now = ResultReporter._on_response, Dispatcher.run, every(5)
+    dispatchers: list[Dispatcher] = []
 
-    def reported(self: Any, key: Any, held: Any, error: Any) -> None:
-        real(self, key, held, error)
-        if error is None and isinstance(held.result, TaskFinished) and now():
-            self.run(replace(held.task, attempt=key.attempt + 1))
+    def remember(self: Dispatcher, task: Any) -> None:
+        dispatchers[:] = [self]
+        run(self, task)
 
-    _set(Dispatcher, "_reported", reported)
+    def on_response(self: Any, key: Any, in_flight: Any, error: Any) -> None:
+        real(self, key, in_flight, error)
+        if error is None and isinstance(in_flight.result, TaskFinished) and now():
+            dispatchers[0].run(replace(in_flight.task, attempt=key.attempt + 1))
+
+    _set(Dispatcher, "run", remember)
+    _set(ResultReporter, "_on_response", on_response)
 
 
 def give_steps_the_input_of_others() -> None:
@@ -407,14 +415,14 @@ def hide_the_newest_instance() -> None:
 
 def raise_what_no_table_knows() -> None:
     """Let a handler meet an error that nobody expected."""
-    real, now = Operations.get_instance, every(10)
+    real, now = Queries.get_instance, every(10)
 
-    async def get_instance(self: Operations, instance_id: str) -> Any:
+    async def get_instance(self: Queries, instance_id: str) -> Any:
         if now():
             raise ValueError("on purpose")
         return await real(self, instance_id)
 
-    _set(Operations, "get_instance", get_instance)
+    _set(Queries, "get_instance", get_instance)
 
 
 # --- watches -------------------------------------------------------------------------------------------------

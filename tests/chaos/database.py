@@ -88,7 +88,7 @@ def _read(connection: apsw.Connection) -> Database:
         payloads.setdefault(instance_id, {})[revision] = body
     timers: dict[str, dict[int, TimerColumns]] = {}
     for instance_id, revision, kind, step_ref, due_at, delay_ms, requested in connection.execute(
-        "SELECT instance_id, revision, kind, step_ref, due_at, delay_ms, requested FROM timers"
+        "SELECT instance_id, revision, kind, step_ref, due_at, delay_ms, client_requested FROM timers"
     ):
         row = TimerColumns(kind, step_ref, due_at, delay_ms, bool(requested))
         timers.setdefault(instance_id, {})[revision] = row
@@ -99,7 +99,7 @@ def _read(connection: apsw.Connection) -> Database:
         tasks.setdefault(fields[0], {})[fields[1]] = TaskRow(*fields)
     requests: dict[RequestKey, RequestRecord] = {}
     for rpc, instance_id, request_id, digest, answer in connection.execute(
-        "SELECT rpc, instance_id, request_id, digest, answer FROM requests"
+        "SELECT rpc, instance_id, request_id, digest, response FROM requests"
     ):
         key = RequestKey(rpc, instance_id, request_id)
         requests[key] = RequestRecord(key, digest, answer)

@@ -147,7 +147,7 @@ class World:
         seen = {
             name: json.loads(bodies[ended.output.revision] if ended.output else "{}")
             for name, ended in state.steps.items()
-            if isinstance(ended, Finished) and ended.ended < step.began
+            if isinstance(ended, Finished) and ended.ended < step.started
         }
         token = f"{instance_id}/{ref}"
         self._ns += 1

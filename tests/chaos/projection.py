@@ -11,7 +11,17 @@ from perdure.v1 import common_pb2, history_pb2
 from perdure_server.engine import facts
 from perdure_server.engine.facts import KIND_OF, Entry, TimerKind
 
-_FIELDS = ("step_ref", "event", "attempt", "events", "targets", "used", "forced", "retrying", "requested")
+_FIELDS = (
+    "step_ref",
+    "event",
+    "attempt",
+    "events",
+    "targets",
+    "used",
+    "forced",
+    "retrying",
+    "client_requested",
+)
 
 
 def of_entry(instance_id: str, entry: Entry) -> dict[str, Any]:

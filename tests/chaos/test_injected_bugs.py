@@ -1,4 +1,4 @@
-"""The checker is proven: each bug that is planted into a running server is found, under its own name."""
+"""The checker is proven: each bug in a running server is found, under its own name."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_a_bug_in_a_running_server_is_found(plant: str, tmp_path: Path) ->
             calls=CALLS_MIN + CALLS_MORE * seed,
             kills=int(plant in _NEEDS_A_CRASH),
             rest_seconds_max=1.5,
-            app=HERE / "planted.py",
+            app=HERE / "buggy_app.py",
             environment={PLANT_VARIABLE: plant},
         )
         recording = await run_round(plan, tmp_path / f"seed-{seed}")

@@ -9,7 +9,7 @@ from functools import cached_property
 from chaos.database import InstanceRow
 from chaos.ledger import Recording
 from perdure.model.graph import WorkflowGraph
-from perdure_server.engine.evolve import begin, evolve
+from perdure_server.engine.evolve import evolve, initial_state
 from perdure_server.engine.facts import Entry
 from perdure_server.engine.state import State
 
@@ -52,7 +52,7 @@ def walks_of(recording: Recording) -> dict[str, Walk]:
         broken = ""
         for entry in entries:
             try:
-                state = begin(instance_id, entry) if state is None else evolve(state, entry)
+                state = initial_state(instance_id, entry) if state is None else evolve(state, entry)
             except Exception as error:
                 broken = f"at {entry}: {error!r}"
                 break

@@ -15,12 +15,13 @@ import grpc
 import grpc.aio
 
 from conformance.tcp_proxy import LoopThread
+from perdure.model.constants import STATUS_DETAILS_KEY
 from perdure.v1 import history_pb2
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
 from perdure.v1 import timer_service_pb2 as timers
 from perdure.v1 import workflow_service_pb2 as workflows
-from perdure_server.api.errors import DETAILS_KEY, ErrorResponse, status_of
+from perdure_server.api.errors import ErrorResponse, status_of
 
 UNKNOWN_FACT: Final = bytes([0x9A, 0x06, 0x00])
 """Field 99 of a message, empty: a kind of fact that no version knows yet."""
@@ -160,12 +161,12 @@ class _Handlers(grpc.GenericRpcHandler):
 
 async def _refuse(context: Any, fault: Fault) -> None:
     refusal = fault.refusal()
-    details = ((DETAILS_KEY, status_of(refusal).SerializeToString()),) if fault.reason else ()
+    details = ((STATUS_DETAILS_KEY, status_of(refusal).SerializeToString()),) if fault.reason else ()
     await context.abort(refusal.code, refusal.message, details)
 
 
 async def _hand_on(context: Any, error: grpc.aio.AioRpcError) -> None:
-    trailing = tuple((key, value) for key, value in error.trailing_metadata() if key == DETAILS_KEY)
+    trailing = tuple((key, value) for key, value in error.trailing_metadata() if key == STATUS_DETAILS_KEY)
     await context.abort(error.code(), error.details() or "", trailing)
 
 

@@ -1,7 +1,7 @@
-"""The conformance driver of the Python client: `perdure.AsyncClient` behind JSON lines.
+"""Conformance driver of the Python client: `perdure.AsyncClient` behind JSON lines.
 
-What lives here: turning a line into a call of the client and its answer into a line. What may not: expectations, or
-anything that would help the client. README.md beside this file says what each line means.
+Owns: the conversion of a line to a call, and of the result to a line. Must not: check results, or help the client.
+README.md in this directory defines the lines.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Answer = dict[str, Any]
 
 
 class Driver:
-    """One client and its watches; each op is the method of its name."""
+    """One client and its watches. Each op calls the method with its name."""
 
     def __init__(self) -> None:
         self._client: AsyncClient | None = None
@@ -45,7 +45,7 @@ class Driver:
             await self._client.close()
         return {}
 
-    # --- the three verbs -----------------------------------------------------------------------------------------
+    # --- start, resume, schedule ---------------------------------------------------------------------------------
 
     async def start_instance(
         self,
@@ -151,7 +151,7 @@ class Driver:
 
 
 class _Watch:
-    """A watch whose next event is asked for ahead, so that giving up waiting loses nothing."""
+    """A watch that requests its next event in advance, so that a timeout of `next` loses no event."""
 
     def __init__(self, events: AsyncGenerator[WatchEvent, None]) -> None:
         self._events = events
@@ -203,8 +203,8 @@ def _instance(found: Instance) -> Answer:
 
 
 def _entry(entry: HistoryEntry) -> Answer:
-    told = {name: getattr(entry.fact, name, "") for name in ("step_ref", "event")}
-    return {**_fields(entry, "revision", "kind"), **{name: value for name, value in told.items() if value}}
+    found = {name: getattr(entry.fact, name, "") for name in ("step_ref", "event")}
+    return {**_fields(entry, "revision", "kind"), **{name: value for name, value in found.items() if value}}
 
 
 def _timer(timer: Timer) -> Answer:
@@ -225,7 +225,7 @@ async def _answered(ask: Callable[..., Awaitable[Answer]], args: Args) -> Answer
 
 
 async def main() -> None:
-    """Answer every line, in order, until `close` or the end of stdin."""
+    """Respond to every line, in order, until `close` or the end of stdin."""
     driver = Driver()
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.buffer.readline):

@@ -1,4 +1,4 @@
-"""The workflows of the `Runner` suite: waits only, so that nothing happens unless a verb makes it."""
+"""The workflows of the `Runner` suite: waits only, so that nothing happens without a call."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from perdure import Workflow, wait_for
 
 
 class Approval1(Workflow, name="approval", version=1):
-    """What `approval` was before its second version."""
+    """`approval` before its second version."""
 
     start = "decide"
     decide = wait_for("approved", on={"approved": "end"})

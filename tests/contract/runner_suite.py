@@ -1,4 +1,4 @@
-"""What every `perdure.runner.Runner` does, told by the three verbs alone.
+"""The contract of every `perdure.runner.Runner`, in terms of its three methods alone.
 
 Subclass `RunnerSuite` in a test module and give it a ``runner`` fixture that serves `runner_flows.FLOWS` on an empty
 store.
@@ -17,11 +17,11 @@ from perdure.runner import ConflictPolicy, Disposition, Resumed, Runner
 
 
 class RunnerSuite:
-    """The contract of the three verbs."""
+    """The contract of the three methods."""
 
     # --- start_instance ------------------------------------------------------------------------------------------
 
-    async def test_a_start_tells_the_id_the_version_and_that_it_created_the_instance(
+    async def test_a_start_reports_the_id_the_version_and_that_it_created_the_instance(
         self, runner: Runner
     ) -> None:
         started = await runner.start_instance("approval", {"amount": 2**63 - 1})
@@ -92,13 +92,13 @@ class RunnerSuite:
 
         assert await runner.start_instance("approval", {"n": 1}, business_key="k", request_id="r1") == first
 
-    async def test_a_request_id_is_refused_for_another_start(self, runner: Runner) -> None:
+    async def test_a_request_id_is_rejected_for_another_start(self, runner: Runner) -> None:
         await runner.start_instance("approval", {"n": 1}, request_id="r1")
 
         with pytest.raises(errors.RequestIdReusedError):
             await runner.start_instance("approval", {"n": 2}, request_id="r1")
 
-    async def test_a_refused_start_leaves_its_request_id_free(self, runner: Runner) -> None:
+    async def test_a_rejected_start_leaves_its_request_id_free(self, runner: Runner) -> None:
         with pytest.raises(errors.WorkflowNotFoundError):
             await runner.start_instance("nothing", request_id="r1")
 
@@ -127,7 +127,7 @@ class RunnerSuite:
 
         assert [violation.field for violation in caught.value.violations if field in violation.field]
 
-    async def test_every_malformed_field_is_told_at_once(self, runner: Runner) -> None:
+    async def test_every_malformed_field_is_reported_at_once(self, runner: Runner) -> None:
         with pytest.raises(errors.InvalidFieldError) as caught:
             await runner.start_instance("No Name", instance_id="../x", request_id="has a space")
 
@@ -137,7 +137,7 @@ class RunnerSuite:
         with pytest.raises(errors.PayloadTooLargeError):
             await runner.start_instance("approval", {"text": "x" * (1 << 20)})
 
-    async def test_an_instance_that_has_not_begun_does_not_wait_yet(self, runner: Runner) -> None:
+    async def test_an_instance_that_has_not_started_does_not_wait_yet(self, runner: Runner) -> None:
         started = await runner.start_instance("approval", start_delay="1h")
 
         with pytest.raises(errors.EventNotAwaitedError):
@@ -159,7 +159,7 @@ class RunnerSuite:
 
         assert caught.value.instance_id == "nobody"
 
-    async def test_an_event_that_a_later_step_awaits_is_refused_or_buffered_by_choice(
+    async def test_an_event_that_a_later_step_awaits_is_rejected_or_buffered_by_choice(
         self, runner: Runner
     ) -> None:
         started = await runner.start_instance("chain")
@@ -235,7 +235,7 @@ class RunnerSuite:
         assert sum(isinstance(answer, errors.InstanceEndedError) for answer in answers) == 7
 
     @pytest.mark.parametrize("event", ["timeout", "error", "elapsed", "", "No Name", "x" * 65])
-    async def test_an_event_that_nobody_may_send_is_malformed(self, runner: Runner, event: str) -> None:
+    async def test_an_event_that_clients_must_not_send_is_malformed(self, runner: Runner, event: str) -> None:
         started = await runner.start_instance("approval")
 
         with pytest.raises(errors.InvalidFieldError) as caught:
@@ -243,7 +243,7 @@ class RunnerSuite:
         assert caught.value.violations[0].field == "event"
 
     @pytest.mark.parametrize("payload", [float("inf"), {1: 2}, "\ud800", {"a\u0000b": 1}, object()])
-    async def test_a_payload_that_is_no_json_is_malformed(self, runner: Runner, payload: Any) -> None:
+    async def test_a_payload_that_is_not_json_is_malformed(self, runner: Runner, payload: Any) -> None:
         started = await runner.start_instance("approval")
 
         with pytest.raises(errors.InvalidFieldError):
@@ -261,12 +261,12 @@ class RunnerSuite:
         assert scheduled.due_time >= before.replace(microsecond=0) + timedelta(seconds=60)
         assert scheduled.due_time.tzinfo is not None
 
-    async def test_a_step_that_has_not_begun_can_be_given_a_timeout(self, runner: Runner) -> None:
+    async def test_a_step_that_has_not_started_can_be_given_a_timeout(self, runner: Runner) -> None:
         started = await runner.start_instance("chain")
 
         assert (await runner.schedule_resume(started.instance_id, "second", 1_000)).reference
 
-    async def test_a_step_is_refused_a_timeout_for_its_own_reason(self, runner: Runner) -> None:
+    async def test_a_step_is_rejected_a_timeout_for_its_own_reason(self, runner: Runner) -> None:
         started = await runner.start_instance("chain")
 
         with pytest.raises(errors.StepNotFoundError):

@@ -37,7 +37,7 @@ async def test_a_backup_has_every_committed_instance(store: Store, backups: Path
     await copy.close()
 
 
-async def test_the_store_goes_on_after_a_backup(store: Store, backups: Path) -> None:
+async def test_the_store_continues_after_a_backup(store: Store, backups: Path) -> None:
     await store.back_up(str(backups), "one.db")
     await store.put_definition(a_definition("other"))
     assert list(await store.commit([a_change(a_state())])) == [COMMITTED]

@@ -47,7 +47,7 @@ async def test_another_key_and_another_workflow_are_free(store: Store) -> None:
     assert list(await store.commit([a_change(state) for state in states])) == [COMMITTED] * 5
 
 
-async def test_a_holder_keeps_its_key_while_it_goes_on(store: Store) -> None:
+async def test_a_holder_keeps_its_key_while_it_continues(store: Store) -> None:
     holder = a_state(business_key="b-1")
     await store.commit([a_change(holder)])
     later = replace(holder, revision=2, status=InstanceState.WAITING)

@@ -18,7 +18,7 @@ from support.factories import (
 )
 
 
-async def test_an_empty_batch_is_no_work(store: Store) -> None:
+async def test_an_empty_batch_does_nothing(store: Store) -> None:
     assert list(await store.commit([])) == []
 
 
@@ -106,7 +106,7 @@ async def test_a_loser_leaves_no_row_behind_and_its_neighbours_win(store: Store)
     assert await store.find_request(stale.request.key) is None
 
 
-async def test_a_change_that_breaks_a_rule_of_the_database_is_refused_alone(store: Store) -> None:
+async def test_a_change_that_breaks_a_rule_of_the_database_is_rejected_alone(store: Store) -> None:
     known = a_state()
     await store.commit([a_change(known)])
     # Revision 1 of its history exists: no decision writes it again.
@@ -121,7 +121,7 @@ async def test_a_change_that_breaks_a_rule_of_the_database_is_refused_alone(stor
     assert await store.load(last.instance_id) == last
 
 
-async def test_a_change_that_cannot_be_written_down_is_refused_alone(store: Store) -> None:
+async def test_a_change_that_cannot_be_written_down_is_rejected_alone(store: Store) -> None:
     broken = a_state(workflow="lone \ud800 surrogate")
     neighbour = a_state()
     outcomes = await store.commit([a_change(broken), a_change(neighbour)])

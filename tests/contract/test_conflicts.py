@@ -1,4 +1,4 @@
-"""Conflicts: two runners on one database, and which of the reasons is told."""
+"""Conflicts: two servers on one database, and the order of the reasons."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from perdure_server.engine.facts import InstanceRetried
 from perdure_server.engine.state import InstanceState
 from perdure_server.store.protocol import (
     COMMITTED,
+    CommitResult,
     Conflict,
     ConflictKind,
-    Outcome,
-    Refused,
+    InvalidChange,
     ReplicaGuard,
     Store,
     TimerGuard,
@@ -25,7 +25,7 @@ from support.stores import Clock
 REVISION = Conflict(ConflictKind.REVISION)
 
 
-async def one(store: Store, *changes: object) -> Outcome | Refused:
+async def one(store: Store, *changes: object) -> CommitResult | InvalidChange:
     (outcome,) = await store.commit(changes)  # type: ignore[arg-type]
     return outcome
 
@@ -58,25 +58,25 @@ async def test_of_two_runners_on_one_revision_one_wins(store: Store, other: Stor
     assert await store.load(state.instance_id) == winner
 
 
-async def test_a_request_id_is_told_before_the_revision(store: Store) -> None:
+async def test_a_request_id_is_reported_before_the_revision(store: Store) -> None:
     state = a_state(business_key="b")
     await store.commit([a_change(state, request=a_request())])
     assert await one(store, a_change(state, request=a_request())) == Conflict(ConflictKind.REQUEST)
 
 
-async def test_an_existing_instance_is_told_before_the_business_key(store: Store) -> None:
+async def test_an_existing_instance_is_reported_before_the_business_key(store: Store) -> None:
     state = a_state(business_key="b")
     await store.commit([a_change(state)])
     assert await one(store, a_change(state)) == REVISION
 
 
-async def test_the_business_key_is_told_before_the_definition(store: Store) -> None:
+async def test_the_business_key_is_reported_before_the_definition(store: Store) -> None:
     await store.commit([a_change(a_state(business_key="b"))])
     rival = a_state(business_key="b", digest="another")
     assert await one(store, a_change(rival)) == Conflict(ConflictKind.BUSINESS_KEY)
 
 
-async def test_the_definition_is_told_before_a_guard(store: Store) -> None:
+async def test_the_definition_is_reported_before_a_guard(store: Store) -> None:
     change = a_change(a_state(digest="another"), guards=(ReplicaGuard("nobody"),))
     assert await one(store, change) == Conflict(ConflictKind.DEFINITION)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from perdure_server.engine.state import InstanceState
-from perdure_server.store.protocol import DefinitionOutcome, Store
+from perdure_server.store.protocol import DefinitionResult, Store
 from support.factories import a_change, a_definition, a_state
 
 LIVE = [InstanceState.PENDING, InstanceState.RUNNING, InstanceState.WAITING]
@@ -16,7 +16,7 @@ OVER = [InstanceState.COMPLETED, InstanceState.CANCELLED, InstanceState.FAILED]
 
 async def test_a_definition_comes_back_as_it_was(store: Store, other: Store) -> None:
     definition = replace(a_definition("refund", 3), graph_json='{"é":"\\u00e9", "n": 9007199254740993}')
-    assert await store.put_definition(definition) is DefinitionOutcome.STORED
+    assert await store.put_definition(definition) is DefinitionResult.STORED
     assert await other.get_definition("refund", 3) == definition
 
 
@@ -27,7 +27,7 @@ async def test_what_is_unknown_is_none(store: Store) -> None:
 
 async def test_the_same_again_changes_nothing(store: Store) -> None:
     again = replace(a_definition(), created_at=99)
-    assert await store.put_definition(again) is DefinitionOutcome.UNCHANGED
+    assert await store.put_definition(again) is DefinitionResult.UNCHANGED
     assert await store.get_definition("order", 1) == a_definition()
 
 
@@ -40,7 +40,7 @@ async def test_version_0_asks_for_the_newest(store: Store) -> None:
 @pytest.mark.parametrize("status", LIVE)
 async def test_a_definition_with_a_live_instance_stays(store: Store, status: InstanceState) -> None:
     await store.commit([a_change(a_state(status=status))])
-    assert await store.put_definition(a_definition(digest="digest-2")) is DefinitionOutcome.IN_USE
+    assert await store.put_definition(a_definition(digest="digest-2")) is DefinitionResult.IN_USE
     assert await store.get_definition("order", 1) == a_definition()
 
 
@@ -48,14 +48,14 @@ async def test_a_definition_with_a_live_instance_stays(store: Store, status: Ins
 async def test_a_definition_whose_instances_are_over_is_replaced(store: Store, status: InstanceState) -> None:
     await store.commit([a_change(a_state(status=status))])
     changed = a_definition(digest="digest-2")
-    assert await store.put_definition(changed) is DefinitionOutcome.REPLACED
+    assert await store.put_definition(changed) is DefinitionResult.REPLACED
     assert await store.get_definition("order", 1) == changed
 
 
 async def test_live_instances_of_another_version_do_not_matter(store: Store) -> None:
     await store.put_definition(a_definition(version=2))
     await store.commit([a_change(a_state(version=2))])
-    assert await store.put_definition(a_definition(digest="digest-2")) is DefinitionOutcome.REPLACED
+    assert await store.put_definition(a_definition(digest="digest-2")) is DefinitionResult.REPLACED
 
 
 async def test_definitions_are_listed_by_name_then_version(store: Store) -> None:

@@ -65,29 +65,29 @@ async def test_a_list_shows_the_status_as_it_is_now(store: Store) -> None:
     state = a_state(status=S.RUNNING)
     await keep(store, [state])
     await store.commit([a_change(replace(state, status=S.WAITING, revision=2))])
-    assert await ids(store, InstanceFilter(statuses=frozenset({S.RUNNING}))) == []
-    assert await ids(store, InstanceFilter(statuses=frozenset({S.WAITING}))) == [state.instance_id]
+    assert await ids(store, InstanceFilter(states=frozenset({S.RUNNING}))) == []
+    assert await ids(store, InstanceFilter(states=frozenset({S.WAITING}))) == [state.instance_id]
 
 
 FILTERS = [
     ALL,
-    InstanceFilter(statuses=frozenset({S.FAILED})),
-    InstanceFilter(statuses=frozenset({S.FAILED, S.COMPLETED, S.WAITING})),
+    InstanceFilter(states=frozenset({S.FAILED})),
+    InstanceFilter(states=frozenset({S.FAILED, S.COMPLETED, S.WAITING})),
     InstanceFilter(workflow="refund"),
-    InstanceFilter(workflow="refund", statuses=frozenset({S.RUNNING})),
-    InstanceFilter(workflow="order", statuses=frozenset({S.RUNNING, S.COMPLETED})),
+    InstanceFilter(workflow="refund", states=frozenset({S.RUNNING})),
+    InstanceFilter(workflow="order", states=frozenset({S.RUNNING, S.COMPLETED})),
     InstanceFilter(business_key="b-2"),
-    InstanceFilter(business_key="b-2", workflow="order", statuses=frozenset({S.RUNNING})),
+    InstanceFilter(business_key="b-2", workflow="order", states=frozenset({S.RUNNING})),
     InstanceFilter(labels={"region": "eu"}),
     InstanceFilter(labels={"region": "eu", "tier": "gold"}),
-    InstanceFilter(labels={"region": "eu"}, workflow="order", statuses=frozenset({S.FAILED, S.RUNNING})),
+    InstanceFilter(labels={"region": "eu"}, workflow="order", states=frozenset({S.FAILED, S.RUNNING})),
     InstanceFilter(labels={"region": "eu"}, business_key="b-1"),
     InstanceFilter(labels={"region": "nowhere"}),
     InstanceFilter(workflow="order", version=2),
-    InstanceFilter(workflow="order", version=2, statuses=frozenset({S.RUNNING, S.WAITING})),
-    InstanceFilter(workflow="order", version=1, statuses=frozenset({S.FAILED, S.WAITING})),
+    InstanceFilter(workflow="order", version=2, states=frozenset({S.RUNNING, S.WAITING})),
+    InstanceFilter(workflow="order", version=1, states=frozenset({S.FAILED, S.WAITING})),
     InstanceFilter(unconsumed=True),
-    InstanceFilter(unconsumed=True, workflow="order", statuses=frozenset({S.COMPLETED})),
+    InstanceFilter(unconsumed=True, workflow="order", states=frozenset({S.COMPLETED})),
     InstanceFilter(unconsumed=True, labels={"region": "eu"}),
     InstanceFilter(workflow="nowhere"),
 ]
@@ -95,7 +95,7 @@ FILTERS = [
 
 def admits(where: InstanceFilter, state: State) -> bool:
     return (
-        (not where.statuses or state.status in where.statuses)
+        (not where.states or state.status in where.states)
         and where.workflow in ("", state.workflow)
         and where.version in (0, state.version)
         and where.business_key in ("", state.business_key)

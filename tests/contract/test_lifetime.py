@@ -16,7 +16,7 @@ async def test_a_store_answers_a_ping(store: Store) -> None:
     await store.ping()
 
 
-async def test_a_store_may_be_closed_twice_and_then_refuses(store: Store) -> None:
+async def test_a_store_may_be_closed_twice_and_then_rejects(store: Store) -> None:
     await store.close()
     await store.close()
     with pytest.raises(StoreUnavailableError):
@@ -58,6 +58,6 @@ async def test_what_was_answered_is_there_after_a_restart(kind: Kind, tmp_path: 
     assert await second.find_request(request.key) == request
     assert await second.find_business_key("order", "b-1") == state.instance_id
     assert await second.get_definition("order", 0) == a_definition()
-    # Where only one process can have the database, the one before it is gone, and its lease with it.
+    # If only one process can have the database, the previous one is gone, and so is its lease.
     assert await second.heartbeat("replica-a", lease_ms=1_000) == second.shared
     await second.close()

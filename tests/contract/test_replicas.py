@@ -21,7 +21,7 @@ async def test_a_heartbeat_prolongs_the_lease(store: Store, clock: Clock) -> Non
     assert await may_commit(store, "replica-a")
 
 
-async def test_a_heartbeat_that_comes_too_late_is_told_so(store: Store, clock: Clock) -> None:
+async def test_a_heartbeat_that_comes_too_late_is_reported_so(store: Store, clock: Clock) -> None:
     await store.register_replica("replica-a", lease_ms=1_000)
     clock.advance(1_000)
     assert not await store.heartbeat("replica-a", lease_ms=1_000)

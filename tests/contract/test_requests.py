@@ -11,7 +11,7 @@ USED = Conflict(ConflictKind.REQUEST)
 
 
 async def test_a_request_is_found_with_its_first_answer(store: Store, other: Store) -> None:
-    request = a_request(answer='{"instance_id":"ü","revision":2}')
+    request = a_request(response='{"instance_id":"ü","revision":2}')
     await store.commit([a_change(a_state(), request=request)])
     assert await other.find_request(request.key) == request
     assert await store.find_request(a_request("request-2").key) is None
@@ -41,13 +41,13 @@ async def test_of_two_uses_in_one_batch_the_first_counts(store: Store) -> None:
     first, second, bystander = a_state(), a_state(), a_state()
     outcomes = await store.commit(
         [
-            a_change(first, request=a_request(answer='"first"')),
-            a_change(second, request=a_request(answer='"second"')),
+            a_change(first, request=a_request(response='"first"')),
+            a_change(second, request=a_request(response='"second"')),
             a_change(bystander),
         ]
     )
     assert list(outcomes) == [COMMITTED, USED, COMMITTED]
     found = await store.find_request(a_request().key)
     assert found is not None
-    assert found.answer == '"first"'
+    assert found.response == '"first"'
     assert await store.load(second.instance_id) is None

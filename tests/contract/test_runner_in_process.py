@@ -24,7 +24,7 @@ class TestEmbeddedRunner(RunnerSuite):
             yield runner
 
 
-async def test_what_was_started_goes_on_when_the_database_is_opened_again(tmp_path: Path) -> None:
+async def test_what_was_started_continues_when_the_database_is_opened_again(tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path / 'p.db'}"
     async with EmbeddedRunner(FLOWS, database=database) as first:
         started = await first.start_instance("approval")

@@ -107,7 +107,7 @@ async def test_a_removed_task_is_gone(store: Store) -> None:
     assert list(await store.claimable_tasks(code=ORDER, limit=9)) == [rows[1]]
 
 
-async def test_owned_tasks_are_told_by_owner(store: Store, other: Store) -> None:
+async def test_owned_tasks_are_reported_by_owner(store: Store, other: Store) -> None:
     rows = await keep(store, "replica-a", "", "replica-b", "replica-a")
     assert list(await store.owned_tasks("replica-a")) == [rows[0], rows[3]]
     assert list(await other.owned_tasks("replica-b")) == [rows[2]]

@@ -87,7 +87,7 @@ async def test_timers_of_one_instance_are_listed_by_pages(store: Store) -> None:
     assert list(await store.list_timers(state.instance_id, limit=9, after=after)) == wanted[2:]
 
 
-async def test_the_soonest_due_time_is_told(store: Store) -> None:
+async def test_the_soonest_due_time_is_reported(store: Store) -> None:
     assert await store.next_timer_due_at() is None
     await keep(store, T0 + 5, T0 + 2, T0 + 9)
     assert await store.next_timer_due_at() == T0 + 2

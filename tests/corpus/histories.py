@@ -37,7 +37,7 @@ def record(name: str, about: str, instance: Instance, folder: Path) -> Path | No
         "about": about,
         "instance_id": instance.state.instance_id,
         "graph": to_json(instance.graph),
-        "history": [_entry_to_json(entry) for entry in instance.judge.history],
+        "history": [_entry_to_json(entry) for entry in instance.oracle.history],
         "state": plain(instance.state),
     }
     try:
@@ -74,7 +74,7 @@ def plain(value: Any) -> Any:
 
 
 def differences(recorded: Any, found: Any, where: str = "state") -> Iterator[str]:
-    """What of a recorded state is not as it was."""
+    """Yield the differences of a state from the recorded one."""
     if isinstance(recorded, dict) and isinstance(found, dict):
         # An object may have got new fields; a mapping of steps or timers may not have got new members.
         if "_" not in recorded and recorded.keys() != found.keys():

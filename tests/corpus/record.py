@@ -1,12 +1,14 @@
-"""Add the histories of new scenarios to the corpus. What was recorded is never written again.
+"""Record the histories of new scenarios, and the database if there is none. Files that exist are never written again.
 
 python tests/corpus/record.py
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 if __name__ == "__main__":
     root = Path(__file__).resolve().parents[2]
@@ -16,17 +18,22 @@ if __name__ == "__main__":
 
     sys.exit(main())
 
+from corpus.database import FILE, record_database
 from corpus.histories import FOLDER, VERSION, record
 from corpus.scenarios import SCENARIOS
 
 
 def main() -> int:
-    """Record what is missing and say what was written."""
+    """Record what is missing and print the names of the new files."""
     folder = FOLDER / VERSION
     folder.mkdir(exist_ok=True)
-    for name, story in SCENARIOS.items():
-        # A story that was recorded need not be one that today's engine would tell in the same way.
+    for name, scenario in SCENARIOS.items():
+        # Today's engine can decide a recorded scenario in another way, so it is not run again.
         if not (folder / f"{name}.json").exists():
-            record(name, (story.__doc__ or "").strip(), story(), folder)
+            record(name, (scenario.__doc__ or "").strip(), scenario(), folder)
             sys.stdout.write(f"recorded {VERSION}/{name}.json\n")
+    if not (folder / FILE).exists():
+        with TemporaryDirectory() as work:
+            asyncio.run(record_database(folder, FILE, Path(work)))
+        sys.stdout.write(f"recorded {VERSION}/{FILE}\n")
     return 0

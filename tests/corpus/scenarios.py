@@ -61,8 +61,8 @@ def order_waiting_for_approval() -> Instance:
     return order
 
 
-def retried_and_mended() -> Instance:
-    """Failures back off, retries run out, and the `error` arrow is taken."""
+def retried_and_repaired() -> Instance:
+    """Failures back off, retries run out, and the `error` transition is taken."""
     instance = Instance(flow(task("work", done="end", error="hint", retry=RETRY), task("hint", done="end")))
     for _ in range(3):
         instance.take("work")
@@ -115,7 +115,7 @@ def failed_and_retried() -> Instance:
 
 
 def cancelled_with_unconsumed_events() -> Instance:
-    """A cancelled instance: a running step, timers, and events that nobody took."""
+    """A cancelled instance: a running step, timers, and events that no step took."""
     instance = Instance(
         flow(
             task("first", done="later", answered="later", awaits={"answered"}),
@@ -224,7 +224,7 @@ def crash_loop_ended() -> Instance:
 
 
 def failed_with_timers_that_are_kept() -> Instance:
-    """Timers that a client asked for, on the step that fails and on one that has not begun."""
+    """Timers that a client asked for, on the step that fails and on one that has not started."""
     instance = Instance(
         flow(task("work", done="later", timeout="end"), task("later", done="end", timeout="end"))
     )
@@ -244,7 +244,7 @@ SCENARIOS: dict[str, Callable[[], Instance]] = {
         order_shipped,
         order_declined,
         order_waiting_for_approval,
-        retried_and_mended,
+        retried_and_repaired,
         failed_with_interrupted_steps,
         failed_and_retried,
         cancelled_with_unconsumed_events,

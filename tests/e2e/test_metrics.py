@@ -62,10 +62,15 @@ async def test_what_was_done_is_what_is_told(server: ServerProcess) -> None:
             await client.resume("nobody", "go")
         found = await scrape(told(server)["metrics"])
 
+    workflows = ("measured", "failing", "endless", "waiting", "slow")
     instances = {
-        (workflow, event): found("perdure_instances_total", workflow=workflow, event=event)
-        for workflow in ("measured", "failing", "endless", "waiting", "slow")
-        for event in ("started", "completed", "failed", "cancelled", "retried")
+        (workflow, event): found(f"perdure_instances_{event}_total", workflow=workflow)
+        for workflow in workflows
+        for event in ("started", "retried")
+    } | {
+        (workflow, result): found("perdure_instances_finished_total", workflow=workflow, result=result)
+        for workflow in workflows
+        for result in ("completed", "failed", "cancelled")
     }
     assert {what: count for what, count in instances.items() if count} == {
         ("measured", "started"): 3,
@@ -78,9 +83,9 @@ async def test_what_was_done_is_what_is_told(server: ServerProcess) -> None:
         ("waiting", "cancelled"): 1,
     }
     ended = {
-        (workflow, outcome): found("perdure_step_attempts_finished_total", workflow=workflow, outcome=outcome)
+        (workflow, result): found("perdure_step_attempts_finished_total", workflow=workflow, result=result)
         for workflow in ("measured", "failing", "endless", "waiting", "slow")
-        for outcome in ("ok", "failed", "timed_out", "cancelled", "released")
+        for result in ("ok", "failed", "timed_out", "cancelled", "released")
     }
     assert {what: count for what, count in ended.items() if count} == {
         ("measured", "ok"): 6,
@@ -90,24 +95,25 @@ async def test_what_was_done_is_what_is_told(server: ServerProcess) -> None:
     }
     assert found("perdure_step_attempts_started_total", workflow="measured") == 9
 
-    assert found("perdure_grpc_requests_total", rpc="StartInstance", code="OK", reason="") == 6
-    assert found("perdure_grpc_requests_total", rpc="CancelInstance", code="OK", reason="") == 1
-    assert found("perdure_grpc_requests_total", rpc="Resume", code="OK", reason="") == 0
+    assert found("perdure_grpc_requests_total", method="StartInstance", code="OK", reason="") == 6
+    assert found("perdure_grpc_requests_total", method="CancelInstance", code="OK", reason="") == 1
+    assert found("perdure_grpc_requests_total", method="Resume", code="OK", reason="") == 0
     assert (
-        found("perdure_grpc_requests_total", rpc="Resume", code="NOT_FOUND", reason="INSTANCE_NOT_FOUND") == 1
+        found("perdure_grpc_requests_total", method="Resume", code="NOT_FOUND", reason="INSTANCE_NOT_FOUND")
+        == 1
     )
-    assert found("perdure_grpc_request_duration_seconds_count", rpc="StartInstance") == 6
-    assert found("perdure_grpc_request_duration_seconds_bucket", rpc="StartInstance", le="+Inf") == 6
-    assert found("perdure_grpc_request_duration_seconds_sum", rpc="StartInstance") > 0
+    assert found("perdure_grpc_request_duration_seconds_count", method="StartInstance") == 6
+    assert found("perdure_grpc_request_duration_seconds_bucket", method="StartInstance", le="+Inf") == 6
+    assert found("perdure_grpc_request_duration_seconds_sum", method="StartInstance") > 0
 
     # A retry and a sleep of each measured one. Waits that are over, and cancelled ones, fire nothing.
     assert found("perdure_timers_fired_total") == 6
     assert found("perdure_timer_lateness_seconds_count") == 6
-    changes = found("perdure_commit_results_total", outcome="committed")
+    changes = found("perdure_commit_results_total", result="committed")
     assert changes >= 6 + 9 + 6 + 1
     assert 0 < found("perdure_commit_duration_seconds_count") <= changes
-    for outcome in ("conflict", "refused", "unavailable", "unknown", "overloaded"):
-        assert found("perdure_commit_results_total", outcome=outcome) == 0
+    for result in ("conflict", "refused", "unavailable", "unknown", "overloaded"):
+        assert found("perdure_commit_results_total", result=result) == 0
     assert found("perdure_ready") == 1
     assert found("perdure_step_result_retries_total") == found("perdure_step_results_dropped_total") == 0
 
@@ -157,8 +163,8 @@ async def test_levels_rise_and_fall_with_what_is_open(server: ServerProcess) -> 
         )
 
     assert found("perdure_timers_in_memory") == 0
-    assert found("perdure_step_attempts_finished_total", workflow="slow", outcome="cancelled") == 1
-    assert found("perdure_grpc_requests_total", rpc="WatchInstance", code="CANCELLED", reason="") == 1
+    assert found("perdure_step_attempts_finished_total", workflow="slow", result="cancelled") == 1
+    assert found("perdure_grpc_requests_total", method="WatchInstance", code="CANCELLED", reason="") == 1
 
 
 async def test_a_server_that_drains_tells_that_it_is_not_ready_and_ends_cleanly(
@@ -192,7 +198,7 @@ async def test_an_instance_that_failed_is_logged_whatever_the_reason(server: Ser
             await client.wait_for_end(workflow)
 
     lines = [json.loads(line) for line in server.log.read_text().splitlines()]
-    failed = {line["instance_id"]: line for line in lines if line["message"] == "an instance has failed"}
+    failed = {line["instance_id"]: line for line in lines if line["message"] == "instance failed"}
     assert set(failed) == {"failing", "endless"}
     assert failed["endless"]["error"] == "AttemptTimeout"
     assert SECRET not in server.log.read_text()

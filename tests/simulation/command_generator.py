@@ -1,4 +1,4 @@
-"""Random commands for one instance, likely and absurd alike; chance comes from a seed or from Hypothesis."""
+"""Random commands for one instance, likely and absurd ones. The choices come from a seed or from Hypothesis."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ T = TypeVar("T")
 EXECUTORS = ("e1", "e2")
 
 
-class Chance(Protocol):
-    """Where choices come from."""
+class Choices(Protocol):
+    """A source of choices."""
 
     def pick(self, options: Sequence[T]) -> T:
         """One of several; the first ones are the simpler ones."""
@@ -30,7 +30,7 @@ class Chance(Protocol):
         """A whole number within these bounds, both included."""
 
 
-class Seeded:
+class SeededChoices:
     """Choices of a seeded generator."""
 
     def __init__(self, rng: Random) -> None:
@@ -43,7 +43,7 @@ class Seeded:
         return least + int(self._rng.random() * (most - least + 1))
 
 
-class Drawn:
+class DrawnChoices:
     """Choices of Hypothesis, which shrinks them."""
 
     def __init__(self, data: hst.DataObject) -> None:
@@ -56,135 +56,135 @@ class Drawn:
         return self._data.draw(hst.integers(least, most))
 
 
-def random_grant(chance: Chance, graph: WorkflowGraph) -> Grant:
+def random_grant(choices: Choices, graph: WorkflowGraph) -> Grant:
     """None, or one for some of the steps."""
-    slots = chance.pick([0, 0, 1, 2, 8])
+    slots = choices.pick([0, 0, 1, 2, 8])
     if not slots:
         return NO_GRANT
-    refs = frozenset(ref for ref in graph.steps if chance.whole(0, 3))
-    return Grant(chance.pick(EXECUTORS), slots, refs)
+    refs = frozenset(ref for ref in graph.steps if choices.whole(0, 3))
+    return Grant(choices.pick(EXECUTORS), slots, refs)
 
 
-def random_command(chance: Chance, graph: WorkflowGraph, state: State, now: int) -> Command:
-    """Any command: its kind by chance, its fields often those that make sense and sometimes nonsense."""
-    return chance.pick(_MAKERS)(chance, graph, state, now)
+def random_command(choices: Choices, graph: WorkflowGraph, state: State, now: int) -> Command:
+    """Return a random command. Its fields are often valid and sometimes not."""
+    return choices.pick(_MAKERS)(choices, graph, state, now)
 
 
-def _ref(chance: Chance, graph: WorkflowGraph, state: State) -> str:
+def _ref(choices: Choices, graph: WorkflowGraph, state: State) -> str:
     active = [ref for ref, step in state.steps.items() if isinstance(step, st.ACTIVE)]
-    if active and chance.whole(0, 3):
-        return chance.pick(active)
-    return chance.pick([*graph.steps, "nobody"])
+    if active and choices.whole(0, 3):
+        return choices.pick(active)
+    return choices.pick([*graph.steps, "nobody"])
 
 
-def _attempt(chance: Chance, state: State, ref: str) -> int:
+def _attempt(choices: Choices, state: State, ref: str) -> int:
     attempt = getattr(state.steps.get(ref), "attempt", 0)
-    return int(chance.pick([attempt, attempt, attempt, attempt - 1, attempt + 1, 0]))
+    return int(choices.pick([attempt, attempt, attempt, attempt - 1, attempt + 1, 0]))
 
 
-def _event(chance: Chance, graph: WorkflowGraph, ref: str) -> str:
+def _event(choices: Choices, graph: WorkflowGraph, ref: str) -> str:
     own = sorted(graph.steps[ref].on) if ref in graph.steps else []
-    return chance.pick([*own, *own, *own, "ok", "bogus", "error", "timeout"])
+    return choices.pick([*own, *own, *own, "ok", "bogus", "error", "timeout"])
 
 
-def _payload(chance: Chance) -> commands.Payload | None:
-    return chance.pick([None, body({}), body({"n": 1}), body("x" * 100)])
+def _payload(choices: Choices) -> commands.Payload | None:
+    return choices.pick([None, body({}), body({"n": 1}), body("x" * 100)])
 
 
-def _resume(chance: Chance, graph: WorkflowGraph, state: State, now: int) -> Command:
-    ref = _ref(chance, graph, state)
+def _resume(choices: Choices, graph: WorkflowGraph, state: State, now: int) -> Command:
+    ref = _ref(choices, graph, state)
     return commands.Resume(
         at=now,
-        event=_event(chance, graph, ref),
-        payload=_payload(chance),
-        step_ref=chance.pick(["", ref]),
-        buffer=chance.pick([False, True]),
-        request_id=chance.pick(["", "r"]),
+        event=_event(choices, graph, ref),
+        payload=_payload(choices),
+        step_ref=choices.pick(["", ref]),
+        buffer=choices.pick([False, True]),
+        request_id=choices.pick(["", "r"]),
     )
 
 
-def _schedule(chance: Chance, graph: WorkflowGraph, state: State, now: int) -> Command:
-    ref = _ref(chance, graph, state)
-    return commands.ScheduleResume(at=now, step_ref=ref, delay_ms=chance.whole(1, 500))
+def _schedule(choices: Choices, graph: WorkflowGraph, state: State, now: int) -> Command:
+    ref = _ref(choices, graph, state)
+    return commands.ScheduleResume(at=now, step_ref=ref, delay_ms=choices.whole(1, 500))
 
 
-def _cancel(chance: Chance, graph: WorkflowGraph, state: State, now: int) -> Command:
+def _cancel(choices: Choices, graph: WorkflowGraph, state: State, now: int) -> Command:
     # Rarely, since little can be seen after it.
-    if chance.whole(0, 4):
-        return _retry(chance, graph, state, now)
-    return commands.CancelInstance(at=now, reason="enough", request_id=chance.pick(["", "r"]))
+    if choices.whole(0, 4):
+        return _retry(choices, graph, state, now)
+    return commands.CancelInstance(at=now, reason="enough", request_id=choices.pick(["", "r"]))
 
 
-def _retry(chance: Chance, graph: WorkflowGraph, state: State, now: int) -> Command:
+def _retry(choices: Choices, graph: WorkflowGraph, state: State, now: int) -> Command:
     return commands.RetryInstance(at=now)
 
 
-def _timer(chance: Chance, state: State) -> int:
-    return chance.pick([*state.timers, *state.timers, chance.whole(0, state.revision + 1)])
+def _timer(choices: Choices, state: State) -> int:
+    return choices.pick([*state.timers, *state.timers, choices.whole(0, state.revision + 1)])
 
 
-def _cancel_timer(chance: Chance, graph: WorkflowGraph, state: State, now: int) -> Command:
-    return commands.CancelTimer(at=now, timer=_timer(chance, state))
+def _cancel_timer(choices: Choices, graph: WorkflowGraph, state: State, now: int) -> Command:
+    return commands.CancelTimer(at=now, timer=_timer(choices, state))
 
 
-def _fire(chance: Chance, graph: WorkflowGraph, state: State, now: int) -> Command:
+def _fire(choices: Choices, graph: WorkflowGraph, state: State, now: int) -> Command:
     return commands.FireTimer(
         at=now,
-        timer=_timer(chance, state),
-        forced=chance.pick([False, False, False, True]),
-        jitter=chance.pick([0.0, 0.5, 0.999]),
+        timer=_timer(choices, state),
+        forced=choices.pick([False, False, False, True]),
+        jitter=choices.pick([0.0, 0.5, 0.999]),
     )
 
 
-def _take(chance: Chance, graph: WorkflowGraph, state: State, now: int) -> Command:
-    ref = _ref(chance, graph, state)
-    lost = _attempt(chance, state, ref) if isinstance(state.steps.get(ref), st.Running) else 0
-    return commands.TakeTask(at=now, step_ref=ref, lost_attempt=chance.pick([lost, lost, 0, 1]))
+def _take(choices: Choices, graph: WorkflowGraph, state: State, now: int) -> Command:
+    ref = _ref(choices, graph, state)
+    lost = _attempt(choices, state, ref) if isinstance(state.steps.get(ref), st.Running) else 0
+    return commands.TakeTask(at=now, step_ref=ref, lost_attempt=choices.pick([lost, lost, 0, 1]))
 
 
-def _release(chance: Chance, graph: WorkflowGraph, state: State, now: int) -> Command:
-    ref = _ref(chance, graph, state)
+def _release(choices: Choices, graph: WorkflowGraph, state: State, now: int) -> Command:
+    ref = _ref(choices, graph, state)
     return commands.ReleaseTask(
         at=now,
         step_ref=ref,
-        attempt=_attempt(chance, state, ref),
+        attempt=_attempt(choices, state, ref),
         reason="drained",
-        lost=chance.pick([False, True]),
-        alone=chance.pick([False, True]),
-        jitter=chance.pick([0.0, 0.5, 0.999]),
+        lost=choices.pick([False, True]),
+        alone=choices.pick([False, True]),
+        jitter=choices.pick([0.0, 0.5, 0.999]),
     )
 
 
-def _finish(chance: Chance, graph: WorkflowGraph, state: State, now: int) -> Command:
-    ref = _ref(chance, graph, state)
+def _finish(choices: Choices, graph: WorkflowGraph, state: State, now: int) -> Command:
+    ref = _ref(choices, graph, state)
     return commands.FinishTask(
         at=now,
         step_ref=ref,
-        attempt=_attempt(chance, state, ref),
-        event=_event(chance, graph, ref),
-        output=_payload(chance),
+        attempt=_attempt(choices, state, ref),
+        event=_event(choices, graph, ref),
+        output=_payload(choices),
     )
 
 
-def _suspend(chance: Chance, graph: WorkflowGraph, state: State, now: int) -> Command:
-    ref = _ref(chance, graph, state)
-    return commands.SuspendTask(at=now, step_ref=ref, attempt=_attempt(chance, state, ref))
+def _suspend(choices: Choices, graph: WorkflowGraph, state: State, now: int) -> Command:
+    ref = _ref(choices, graph, state)
+    return commands.SuspendTask(at=now, step_ref=ref, attempt=_attempt(choices, state, ref))
 
 
-def _fail(chance: Chance, graph: WorkflowGraph, state: State, now: int) -> Command:
-    ref = _ref(chance, graph, state)
+def _fail(choices: Choices, graph: WorkflowGraph, state: State, now: int) -> Command:
+    ref = _ref(choices, graph, state)
     return commands.FailTask(
         at=now,
         step_ref=ref,
-        attempt=_attempt(chance, state, ref),
+        attempt=_attempt(choices, state, ref),
         type="ValueError",
-        message=chance.pick(["boom", "x" * 5_000, "half of a pair: \ud800"]),
-        retryable=chance.pick([True, True, False]),
-        jitter=chance.pick([0.0, 0.5, 0.999]),
+        message=choices.pick(["boom", "x" * 5_000, "half of a pair: \ud800"]),
+        retryable=choices.pick([True, True, False]),
+        jitter=choices.pick([0.0, 0.5, 0.999]),
     )
 
 
-_MAKERS: tuple[Callable[[Chance, WorkflowGraph, State, int], Command], ...] = (
+_MAKERS: tuple[Callable[[Choices, WorkflowGraph, State, int], Command], ...] = (
     _resume,
     _resume,
     _schedule,

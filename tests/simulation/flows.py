@@ -63,24 +63,24 @@ def flow(*steps: StepDefinition) -> WorkflowGraph:
 def random_flow(rng: Random, *, steps_max: int = 8) -> WorkflowGraph:
     """A legal graph with tasks, waits, sleeps, forks and joins of every kind, the same for the same seed."""
     refs = [f"s{index}" for index in range(rng.randint(rng.choice([1, steps_max]), steps_max))]
-    # Refs that sort otherwise than the graph runs: order of refs and order of arrows must not be mixed up.
+    # Refs that sort otherwise than the graph runs: order of refs and order of transitions must not be mixed up.
     rng.shuffle(refs)
     kinds = [rng.choices([StepKind.TASK, StepKind.WAIT, StepKind.SLEEP], [5, 3, 1])[0] for _ in refs]
-    arrows = [_arrows(rng, kind) for kind in kinds]
+    transitions = [_transitions(rng, kind) for kind in kinds]
     for index in range(1, len(refs)):
         parent = rng.randrange(max(0, index - 3), index)
-        arrows[parent][rng.choice(sorted(arrows[parent]))].append(refs[index])
-    for index, on in enumerate(arrows):
+        transitions[parent][rng.choice(sorted(transitions[parent]))].append(refs[index])
+    for index, on in enumerate(transitions):
         later = [*refs[index + 1 :], "end"]
         for targets in on.values():
             count = rng.choice([0, 1, 1, 2]) if targets else rng.choice([1, 1, 2])
             more = rng.sample(later, min(count, len(later)))
             targets.extend(target for target in more if target not in targets)
-    drawn = [_step(rng, ref, kind, on) for ref, kind, on in zip(refs, kinds, arrows, strict=True)]
-    return _mended(rng, graph("drawn", 1, refs[0], drawn))
+    drawn = [_step(rng, ref, kind, on) for ref, kind, on in zip(refs, kinds, transitions, strict=True)]
+    return _repaired(rng, graph("drawn", 1, refs[0], drawn))
 
 
-def _arrows(rng: Random, kind: StepKind) -> dict[str, list[str]]:
+def _transitions(rng: Random, kind: StepKind) -> dict[str, list[str]]:
     if kind is StepKind.SLEEP:
         return {"elapsed": []}
     own = rng.sample(EVENTS, rng.choice([1, 2, 2, 3]))
@@ -112,8 +112,8 @@ def _step(rng: Random, ref: str, kind: StepKind, on: dict[str, list[str]]) -> St
     )
 
 
-def _mended(rng: Random, whole: WorkflowGraph) -> WorkflowGraph:
-    """The graph with what `validate` says of its joins mended as it says."""
+def _repaired(rng: Random, whole: WorkflowGraph) -> WorkflowGraph:
+    """Return the graph with the issues of its joins fixed as `validate` suggests."""
     for issue in validate(whole):
         assert issue.step_ref is not None
         assert issue.code in {IssueCode.JOIN_UNDECLARED, IssueCode.JOIN_UNSATISFIABLE}, str(issue)

@@ -1,9 +1,8 @@
-"""The judge of histories: follows every commit of one instance and objects to what the design does not allow.
+"""The oracle of histories: follows every commit of one instance and raises if the design does not allow it.
 
-It compares the engine's decisions with the book (``simulation.reference_model``) and with what a command deserves
-(``simulation.expected_results``). What may not live here: how commands come about (``simulation.world``), and any
-choice of the
-engine.
+It compares the engine's decisions with the reference model (``simulation.reference_model``) and with the expected
+results of commands (``simulation.expected_results``). Must not: generate commands (``simulation.world`` does), or use a
+choice of the engine.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from perdure_server.engine.decide import Decision
 from perdure_server.engine.facts import KIND_OF, Entry, fact_from_json
 from perdure_server.engine.rejections import Rejection
 from perdure_server.engine.state import InstanceState, State
-from simulation.expected_results import verdict
+from simulation.expected_results import expected_rejection
 from simulation.reference_model import (
     BACKOFF,
     FAILED,
@@ -34,7 +33,7 @@ from simulation.reference_model import (
     SKIPPED,
     SLEEPING,
     WAITING,
-    Book,
+    ReferenceModel,
     broken,
 )
 
@@ -54,38 +53,40 @@ _RESULTS = (commands.FinishTask, commands.SuspendTask, commands.FailTask, comman
 
 
 @dataclass
-class Glance:
-    """What executors and alarms have to do, as the book says at one moment."""
+class Snapshot:
+    """The work of executors and timers at one moment, by the reference model."""
 
     ready: set[str]
     runs: set[tuple[str, int, str]]
     timers: set[int]
 
     @classmethod
-    def at(cls, book: Book) -> Glance:
+    def at(cls, model: ReferenceModel) -> Snapshot:
         runs = {
-            (ref, book.attempt[ref], book.owner[ref]) for ref, phase in book.phase.items() if phase == RUNNING
+            (ref, model.attempt[ref], model.owner[ref])
+            for ref, phase in model.phase.items()
+            if phase == RUNNING
         }
-        return cls({ref for ref, phase in book.phase.items() if phase == READY}, runs, set(book.timers))
+        return cls({ref for ref, phase in model.phase.items() if phase == READY}, runs, set(model.timers))
 
 
 @dataclass
-class Judge:
+class HistoryOracle:
     """Follows one instance from its first commit on."""
 
     graph: WorkflowGraph
-    book: Book = field(init=False)
+    model: ReferenceModel = field(init=False)
     history: list[Entry] = field(default_factory=list)
     state: State | None = None
 
     def __post_init__(self) -> None:
-        self.book = Book(self.graph)
+        self.model = ReferenceModel(self.graph)
 
     # --- a commit --------------------------------------------------------------------------------------------
 
     def rejected(self, command: Command, grant: Grant, before: State, rejection: Rejection) -> None:
-        """A command was refused: for the right reason, and nothing changed, not even inside the state."""
-        self._check_verdict(command, grant, type(rejection).__name__)
+        """Check a rejection: it has the right reason, and nothing changed, not even inside the state."""
+        self._check_rejection(command, grant, type(rejection).__name__)
         if before != self.state:
             broken("a rejection changes nothing", f"{before} is not {self.state}")
 
@@ -96,17 +97,17 @@ class Judge:
         if before != self.state:
             broken("a decision leaves its state alone", f"{before} is not {self.state}")
         if not isinstance(command, StartInstance):
-            self._check_verdict(command, grant, "")
+            self._check_rejection(command, grant, "")
         self._check_entries(command, decision)
-        glance = Glance.at(self.book)
-        self.book.follow(decision.entries, command, grant)
+        snapshot = Snapshot.at(self.model)
+        self.model.follow(decision.entries, command, grant)
         self.history.extend(decision.entries)
         self.state = fold_on(self.state, decision.state.instance_id, decision.entries)
         if self.state != decision.state:
             broken("folding gives the state", f"{self.state} is not {decision.state}")
         self._compare_with(decision.state)
         self._check_grant(command, grant, decision)
-        self._check_effects(command, decision, glance, Glance.at(self.book))
+        self._check_effects(command, decision, snapshot, Snapshot.at(self.model))
 
     def _check_entries(self, command: Command | StartInstance, decision: Decision) -> None:
         if not decision.entries:
@@ -133,61 +134,61 @@ class Judge:
         if not decision.payloads.keys() <= {entry.revision for entry in decision.entries}:
             broken("a payload comes with its entry", decision.payloads.keys())
 
-    def _check_verdict(self, command: Command, grant: Grant, given: str) -> None:
-        deserved = verdict(self.book, command, grant)
+    def _check_rejection(self, command: Command, grant: Grant, given: str) -> None:
+        deserved = expected_rejection(self.model, command, grant)
         if given != deserved:
-            broken("refused for what is wrong, and only then", f"{command}: {given!r}, not {deserved!r}")
+            broken("rejected for what is wrong, and only then", f"{command}: {given!r}, not {deserved!r}")
 
     # --- after the commit ------------------------------------------------------------------------------------
 
     def _compare_with(self, state: State) -> None:
-        """The state that the engine gives says what the book says."""
-        if self.book.interrupted_timers and state.is_live:
-            broken("a retried instance keeps its deadlines", f"{self.book.interrupted_timers} are missing")
+        """The state that the engine gives says what the model says."""
+        if self.model.interrupted_timers and state.is_live:
+            broken("a retried instance keeps its deadlines", f"{self.model.interrupted_timers} are missing")
         for ref in self.graph.steps:
             step = state.steps.get(ref)
-            phase = self.book.phase.get(ref)
+            phase = self.model.phase.get(ref)
             if (None if step is None else _PHASE_OF[type(step)]) != phase:
                 broken("the state says what the facts say", f"{ref} is {step}, not {phase}")
             self._compare_attempt(ref, step)
-        if state.timers.keys() != self.book.timers.keys():
-            broken("timers end with their step", f"{set(state.timers)}, not {set(self.book.timers)}")
+        if state.timers.keys() != self.model.timers.keys():
+            broken("timers end with their step", f"{set(state.timers)}, not {set(self.model.timers)}")
         for timer in state.timers.values():
-            if self.book.phase.get(timer.step_ref) in {FINISHED, SKIPPED}:
+            if self.model.phase.get(timer.step_ref) in {FINISHED, SKIPPED}:
                 broken("timers end with their step", timer)
-        if [buffered.revision for buffered in state.inbox] != [revision for revision, _ in self.book.inbox]:
-            broken("the state says what the facts say", f"inbox {state.inbox}, not {self.book.inbox}")
-        if {ref: set(refs) for ref, refs in state.arrivals.items()} != self.book.tokens.arrived:
-            broken("joins", f"arrivals {state.arrivals}, not {self.book.tokens.arrived}")
-        if state.payload_bytes != self.book.size_bytes:
-            broken("sizes are counted", f"{state.payload_bytes}, not {self.book.size_bytes}")
+        if [buffered.revision for buffered in state.inbox] != [revision for revision, _ in self.model.inbox]:
+            broken("the state says what the facts say", f"inbox {state.inbox}, not {self.model.inbox}")
+        if {ref: set(refs) for ref, refs in state.arrivals.items()} != self.model.tokens.arrived:
+            broken("joins", f"arrivals {state.arrivals}, not {self.model.tokens.arrived}")
+        if state.payload_bytes != self.model.size_bytes:
+            broken("sizes are counted", f"{state.payload_bytes}, not {self.model.size_bytes}")
         if (state.revision, state.updated_at) != (self.history[-1].revision, self.history[-1].at):
             broken("the state says what the facts say", f"{state.revision} at {state.updated_at}")
-        if state.status is not self.book.status_now():
-            broken("states of an instance", f"{state.status}, not {self.book.status_now()}")
+        if state.status is not self.model.status_now():
+            broken("states of an instance", f"{state.status}, not {self.model.status_now()}")
 
     def _compare_attempt(self, ref: str, step: st.StepState | None) -> None:
-        if isinstance(step, _ATTEMPTED) and step.attempt_at != self.book.attempt_at.get(ref):
+        if isinstance(step, _ATTEMPTED) and step.attempt_at != self.model.attempt_at.get(ref):
             broken("the state says when the newest attempt started", step)
         if isinstance(step, st.Queued | st.Running):
             losses = (step.losses.in_a_row, step.losses.alone) if step.losses else (0, 0)
-            if losses != (self.book.losses[ref], self.book.losses_alone[ref]):
-                broken("losses are counted", f"{step}, not {self.book.losses[ref]}")
+            if losses != (self.model.losses[ref], self.model.losses_alone[ref]):
+                broken("losses are counted", f"{step}, not {self.model.losses[ref]}")
 
     def _check_grant(self, command: Command | StartInstance, grant: Grant, decision: Decision) -> None:
         taken = sum(isinstance(entry.fact, facts.AttemptStarted) for entry in decision.entries)
         if decision.slots_used != taken or taken > grant.slots:
             broken("a grant is not overdrawn", f"{decision.slots_used} said, {taken} of {grant.slots} taken")
         left = taken < grant.slots and not isinstance(command, commands.ReleaseTask)
-        if left and self.book.status_now() is InstanceState.RUNNING:
-            ready = {ref for ref, phase in self.book.phase.items() if phase == READY} & grant.step_refs
+        if left and self.model.status_now() is InstanceState.RUNNING:
+            ready = {ref for ref, phase in self.model.phase.items() if phase == READY} & grant.step_refs
             if ready:
                 broken("ready tasks go to who asked for them", f"{sorted(ready)} were left")
 
     def _check_effects(
-        self, command: Command | StartInstance, decision: Decision, before: Glance, after: Glance
+        self, command: Command | StartInstance, decision: Decision, before: Snapshot, after: Snapshot
     ) -> None:
-        # Who brought the result itself need not be told to stop.
+        # The attempt that reported the result does not have to be stopped.
         own = command.step_ref if isinstance(command, _RESULTS) else ""
         expected: Counter[object] = Counter()
         expected.update(fx.StopTask(*run) for run in before.runs - after.runs if run[0] != own)

@@ -1,4 +1,4 @@
-"""One instance under test: carries commands out one after the other, under the eyes of the judge."""
+"""One instance under test: carries commands out one after the other, checked by the oracle."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from perdure_server.engine.decide import Decision
 from perdure_server.engine.facts import TimerKind
 from perdure_server.engine.rejections import Rejection
 from perdure_server.engine.state import InstanceState, State, StepState, Timer
-from simulation.history_oracle import Judge
+from simulation.history_oracle import HistoryOracle
 from simulation.reference_model import broken
 
 R = TypeVar("R", bound=Rejection)
@@ -35,7 +35,7 @@ class Instance:
     ) -> None:
         self.graph = graph
         self.now = START_MS
-        self.judge = Judge(graph)
+        self.oracle = HistoryOracle(graph)
         self.bodies: dict[int, str] = {}
         context = body({"n": 1}) if context is None else context
         self.command = commands.StartInstance(at=self.now, instance_id="i1", input=context, **options)
@@ -50,19 +50,19 @@ class Instance:
         before: State | None,
         decision: Decision,
     ) -> None:
-        self.judge.committed(command, grant, before, decision)
+        self.oracle.committed(command, grant, before, decision)
         self.state: State = decision.state
         self.bodies.update(decision.payloads)
         self.last = decision
 
     def attempt(self, command: Command, grant: Grant = NO_GRANT) -> Decision | Rejection:
-        """Carry a command out, or be refused."""
+        """Carry a command out, or be rejected."""
         before = self.state
         result = engine.decide(self.graph, before, command, grant)
         if isinstance(result, Decision):
             self._keep(command, grant, before, result)
         else:
-            self.judge.rejected(command, grant, before, result)
+            self.oracle.rejected(command, grant, before, result)
         return result
 
     def do(self, command: Command, grant: Grant = NO_GRANT) -> Decision:
@@ -71,8 +71,8 @@ class Instance:
         assert isinstance(result, Decision), result
         return result
 
-    def refused(self, kind: type[R], command: Command, grant: Grant = NO_GRANT) -> R:
-        """The rejection of a command that must be refused for this reason."""
+    def rejected(self, kind: type[R], command: Command, grant: Grant = NO_GRANT) -> R:
+        """The rejection of a command that must be rejected for this reason."""
         result = self.attempt(command, grant)
         assert isinstance(result, kind), result
         return result
@@ -155,10 +155,10 @@ class Instance:
         return {ref for ref, step in self.state.steps.items() if isinstance(step, st.ACTIVE)}
 
     @property
-    def begun(self) -> list[str]:
-        """Every step that has begun, in the order of the history."""
+    def started(self) -> list[str]:
+        """Every step that has started, in the order of the history."""
         return [
-            entry.fact.step_ref for entry in self.judge.history if isinstance(entry.fact, facts.StepStarted)
+            entry.fact.step_ref for entry in self.oracle.history if isinstance(entry.fact, facts.StepStarted)
         ]
 
     @property
@@ -195,7 +195,7 @@ class Instance:
                 self._fire_when_due(self.timer_of(self.graph.start, TimerKind.START))
                 continue
             if not self.active:
-                broken("an instance can always go on", self.state)
+                broken("an instance can always continue", self.state)
             self._nudge(min(self.active))
         broken("an instance can always be driven to its end", self.state)
 

@@ -1,8 +1,7 @@
-"""The judge's own book of one instance, told from its facts by the words of DESIGN sections 2 to 4.
+"""The reference model of one instance, built from its facts by the rules of the design.
 
-What lives here: phases of steps, timers, inbox, attempts, sizes and the tokens of ``simulation.join_oracle``, and
-what is
-wrong with a fact where it stands. What may not: the engine's states and its `evolve`.
+Owns: phases of steps, timers, inbox, attempts, sizes, the tokens of ``simulation.join_oracle``, and the rules that a
+fact can break. Must not: use the engine's states and its `evolve`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ FAILING, FAILED, FINISHED, SKIPPED, INTERRUPTED = "failing", "failed", "finished
 ACTIVE = {READY, RUNNING, BACKOFF, WAITING, SLEEPING}
 
 
-class Broken(AssertionError):
+class RuleBrokenError(AssertionError):
     """A rule of the design does not hold. ``rule`` is its short name."""
 
     def __init__(self, rule: str, detail: str) -> None:
@@ -32,12 +31,12 @@ class Broken(AssertionError):
 
 
 def broken(rule: str, detail: object) -> NoReturn:
-    raise Broken(rule, str(detail))
+    raise RuleBrokenError(rule, str(detail))
 
 
 @dataclass
-class Book:
-    """What is known of one instance. ``follow`` takes a commit's entries."""
+class ReferenceModel:
+    """The model of one instance. ``follow`` takes the entries of a commit."""
 
     graph: WorkflowGraph
     tokens: Tokens = field(init=False)
@@ -63,29 +62,29 @@ class Book:
     def follow(self, entries: tuple[Entry, ...], command: Command | StartInstance, grant: Grant) -> None:
         turn = Round(frozenset(), ())
         skipped: set[str] = set()
-        begun: list[str] = []
+        started: list[str] = []
         for entry, following in zip(entries, [*entries[1:], None], strict=True):
             fact = entry.fact
             if isinstance(fact, facts.StepSkipped | facts.StepStarted):
                 if not turn:
                     turn = self.tokens.next_round()
-                (skipped.add if isinstance(fact, facts.StepSkipped) else begun.append)(fact.step_ref)
+                (skipped.add if isinstance(fact, facts.StepSkipped) else started.append)(fact.step_ref)
                 self._fact(entry, following, entries, command, grant)
-                if len(skipped) + len(begun) >= len(turn.skipped) + len(turn.begun):
-                    self._check_turn(turn, skipped, begun)
+                if len(skipped) + len(started) >= len(turn.skipped) + len(turn.started):
+                    self._check_turn(turn, skipped, started)
                     self.tokens.carry_out(turn)
-                    turn, skipped, begun = Round(frozenset(), ()), set(), []
+                    turn, skipped, started = Round(frozenset(), ()), set(), []
             elif turn and not isinstance(fact, facts.TimerArmed):
-                self._check_turn(turn, skipped, begun)
+                self._check_turn(turn, skipped, started)
             else:
                 self._fact(entry, following, entries, command, grant)
         if turn:
-            self._check_turn(turn, skipped, begun)
+            self._check_turn(turn, skipped, started)
         self._check_settled()
 
-    def _check_turn(self, turn: Round, skipped: set[str], begun: list[str]) -> None:
-        if skipped != turn.skipped or tuple(begun) != turn.begun:
-            broken("joins", f"skipped {sorted(skipped)}, begun {begun}; the tokens say {turn}")
+    def _check_turn(self, turn: Round, skipped: set[str], started: list[str]) -> None:
+        if skipped != turn.skipped or tuple(started) != turn.started:
+            broken("joins", f"skipped {sorted(skipped)}, started {started}; the tokens say {turn}")
 
     def _check_settled(self) -> None:
         if self.status in {InstanceState.COMPLETED, InstanceState.CANCELLED, InstanceState.FAILED}:
@@ -150,7 +149,7 @@ class Book:
                 self._step_finished(entry, fact, entries, command)
             case facts.StepSkipped():
                 if ref in self.phase:
-                    broken("a step begins or is skipped once", fact)
+                    broken("a step starts or is skipped once", fact)
                 self.phase[ref] = SKIPPED
                 self.timers = {rev: timer for rev, timer in self.timers.items() if timer.step_ref != ref}
             case facts.EventBuffered():
@@ -179,11 +178,11 @@ class Book:
     def _step_started(self, fact: facts.StepStarted) -> None:
         ref = fact.step_ref
         if ref in self.phase:
-            broken("a step begins or is skipped once", fact)
+            broken("a step starts or is skipped once", fact)
         step = self.graph.steps[ref]
         events = sorted(step.events) if step.kind is StepKind.WAIT else []
         if fact.kind is not step.kind or list(fact.events) != events:
-            broken("a step begins as it was declared", fact)
+            broken("a step starts as it was declared", fact)
         self.phase[ref] = {
             StepKind.TASK: READY,
             StepKind.WAIT: WAITING,
@@ -248,7 +247,7 @@ class Book:
         ref, event, phase = fact.step_ref, fact.event, self.phase.get(fact.step_ref)
         step = self.graph.steps[ref]
         if event not in step.on or fact.targets != step.on[event]:
-            broken("a step ends along its arrows", fact)
+            broken("a step ends along its transitions", fact)
         if phase not in ACTIVE | {FAILING}:
             broken("a step ends once", fact)
         if fact.buffered_revision:
@@ -360,7 +359,7 @@ class Book:
                 right = phase == BACKOFF
             case TimerKind.TIMEOUT if isinstance(command, commands.ScheduleResume):
                 right = "timeout" in step.on and fact.delay_ms == command.delay_ms
-                right = right and (phase in ACTIVE or self.tokens.can_begin(fact.step_ref))
+                right = right and (phase in ACTIVE or self.tokens.can_start(fact.step_ref))
             case TimerKind.TIMEOUT:
                 right = phase == WAITING and fact.delay_ms == step.timeout_ms
         if not right:
@@ -405,7 +404,7 @@ class Book:
     def _instance_failed(self, fact: facts.InstanceFailed) -> None:
         ref = fact.step_ref
         if self.phase.get(ref) != FAILING or "error" in self.graph.steps[ref].on:
-            broken("an instance fails where no arrow takes the failure", fact)
+            broken("an instance fails where no transition takes the failure", fact)
         active = {ref: phase for ref, phase in self.phase.items() if phase in ACTIVE}
         if fact.interrupted != tuple(sorted(active)):
             broken("the siblings of a failed step are interrupted", fact)

@@ -22,13 +22,13 @@ from perdure_server.engine import (
 from perdure_server.engine.decide import ALLOWED_IN
 from perdure_server.engine.facts import Entry, TimerKind
 from perdure_server.engine.state import InstanceState, Interrupted, Losses, Running, State
-from simulation.reference_model import Broken
+from simulation.reference_model import RuleBrokenError
 from simulation.world import live
 
 SEEDS_MAX = 1_000
-"""How many lives a planted bug may stay hidden."""
+"""Maximum number of simulated instances until an injected bug is found."""
 
-Plant = Callable[[pytest.MonkeyPatch], None]
+InjectedBug = Callable[[pytest.MonkeyPatch], None]
 Changes = dict[str, Any]
 
 
@@ -91,11 +91,11 @@ def any_is_read_as_auto(patch: pytest.MonkeyPatch) -> None:
     join_as(patch, Join.ANY, Join.AUTO)
 
 
-def auto_begins_at_the_first_arrival(patch: pytest.MonkeyPatch) -> None:
+def auto_starts_at_the_first_arrival(patch: pytest.MonkeyPatch) -> None:
     join_as(patch, Join.AUTO, Join.ANY)
 
 
-def steps_begin_in_the_order_of_the_graph(patch: pytest.MonkeyPatch) -> None:
+def steps_start_in_the_order_of_the_graph(patch: pytest.MonkeyPatch) -> None:
     # Joins come as a tuple; what else is sorted stays so.
     patch.setattr(
         decision_builder, "sorted", lambda x: list(x) if isinstance(x, tuple) else sorted(x), raising=False
@@ -239,14 +239,14 @@ def a_cancelled_instance_takes_results(patch: pytest.MonkeyPatch) -> None:
         patch.setitem(ALLOWED_IN, command, frozenset(InstanceState))  # type: ignore[arg-type]
 
 
-def running_steps_are_not_told_to_stop(patch: pytest.MonkeyPatch) -> None:
+def running_steps_are_not_stopped(patch: pytest.MonkeyPatch) -> None:
     real = decide._effects
     patch.setattr(
         decide, "_effects", lambda *args: [e for e in real(*args) if not isinstance(e, effects.StopTask)]
     )
 
 
-def armed_timers_are_not_told(patch: pytest.MonkeyPatch) -> None:
+def armed_timers_are_not_reported(patch: pytest.MonkeyPatch) -> None:
     real = decide._effects
     patch.setattr(
         decide, "_effects", lambda *args: [e for e in real(*args) if not isinstance(e, effects.ArmTimer)]
@@ -348,12 +348,12 @@ def a_failure_forgets_the_timers_that_were_asked_for(patch: pytest.MonkeyPatch) 
     apply_otherwise(patch, facts.InstanceFailed, change)
 
 
-PLANTED: dict[Plant, set[str]] = {
-    the_absorb_check_is_dropped: {"joins", "a step begins or is skipped once"},
+PLANTED: dict[InjectedBug, set[str]] = {
+    the_absorb_check_is_dropped: {"joins", "a step starts or is skipped once"},
     all_is_read_as_auto: {"joins"},
     any_is_read_as_auto: {"joins"},
-    auto_begins_at_the_first_arrival: {"joins"},
-    steps_begin_in_the_order_of_the_graph: {"joins"},
+    auto_starts_at_the_first_arrival: {"joins"},
+    steps_start_in_the_order_of_the_graph: {"joins"},
     only_one_round_of_joins_is_settled: {"joins"},
     the_inbox_is_read_backwards: {"events are consumed in order"},
     an_event_is_consumed_twice: {"the state says what the facts say", "events are consumed in order"},
@@ -361,9 +361,9 @@ PLANTED: dict[Plant, set[str]] = {
     unconsumed_events_are_not_reported: {"what was accepted is consumed or reported"},
     waiting_steps_do_not_look_into_the_inbox: {"a waiting step takes its event"},
     timers_outlive_their_step: {"timers end with their step"},
-    timers_act_early: {"a timer is never early", "refused for what is wrong, and only then"},
+    timers_act_early: {"a timer is never early", "rejected for what is wrong, and only then"},
     timers_act_twice: {"timers end with their step"},
-    stale_results_count: {"a stale result does not count", "refused for what is wrong, and only then"},
+    stale_results_count: {"a stale result does not count", "rejected for what is wrong, and only then"},
     a_redelivery_keeps_its_attempt: {"each dispatch takes the next attempt"},
     a_redelivery_counts_as_a_failure: {"only failures count as failures"},
     interrupted_steps_are_not_revived: {"the state says what the facts say", "joins"},
@@ -372,14 +372,14 @@ PLANTED: dict[Plant, set[str]] = {
     failures_of_siblings_do_not_halt: {"the state says what the facts say"},
     a_cancelled_instance_takes_results: {
         "the state says what the facts say",
-        "refused for what is wrong, and only then",
+        "rejected for what is wrong, and only then",
     },
-    running_steps_are_not_told_to_stop: {"effects tell what changed"},
-    armed_timers_are_not_told: {"effects tell what changed"},
+    running_steps_are_not_stopped: {"effects tell what changed"},
+    armed_timers_are_not_reported: {"effects tell what changed"},
     every_entry_has_the_request_id: {"the first entry has the request id"},
     retries_never_end: {"only failures count as failures"},
     backoff_does_not_wait: {"retries keep their policy"},
-    a_sleep_can_be_cancelled: {"only timeouts can be cancelled", "refused for what is wrong, and only then"},
+    a_sleep_can_be_cancelled: {"only timeouts can be cancelled", "rejected for what is wrong, and only then"},
     losses_are_never_failures: {"too many losses are a failure"},
     a_result_does_not_reset_the_losses: {"losses are counted", "too many losses are a failure"},
     releases_count_as_losses: {"losses are counted"},
@@ -390,19 +390,19 @@ PLANTED: dict[Plant, set[str]] = {
 
 
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
-def test_the_judge_sees_the_planted_bug_that(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oracle_sees_the_planted_bug_that(plant: InjectedBug, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
 
     seen = first_broken()
 
-    assert seen is not None, f"{SEEDS_MAX} lives, and nobody noticed"
+    assert seen is not None, f"{SEEDS_MAX} instances, and no rule was broken"
     assert seen.rule in PLANTED[plant], seen
 
 
-def first_broken() -> Broken | None:
+def first_broken() -> RuleBrokenError | None:
     for seed in range(SEEDS_MAX):
         try:
             live(seed)
-        except Broken as broken:
+        except RuleBrokenError as broken:
             return broken
     return None

@@ -1,6 +1,6 @@
 """Lives of instances under crashes, early and late alarms, lost tasks, stale results and repeated calls.
 
-``PERDURE_SIMULATION_SEEDS`` says how many seeds (2,000 by default), ``PERDURE_SIMULATION_FIRST`` with which to begin. A
+``PERDURE_SIMULATION_SEEDS`` says how many seeds (2,000 by default), ``PERDURE_SIMULATION_FIRST`` with which to start. A
 failure names its seed; ``simulation.world.live(seed)`` shows it again.
 """
 

@@ -3,7 +3,7 @@
 One seed makes one life of one instance on a random graph. The world keeps what a database would keep (entries,
 requests) apart from what a process holds (alarms, offers, who runs what), and a crash takes the second at any of the
 three points of a call: before its commit, between commit and effects, before its answer. Two ledgers are written on
-the side: what clients were told, and which attempts really ran. ``simulation.history_oracle`` follows each commit;
+the side: the responses to clients, and the attempts that really ran. ``simulation.history_oracle`` follows each commit;
 the ledgers
 are judged here at the end.
 """
@@ -24,17 +24,17 @@ from perdure_server.engine.commands import NO_GRANT, Command, Grant, StartInstan
 from perdure_server.engine.decide import Decision
 from perdure_server.engine.rejections import AttemptStale, Rejection, TimerNotDue, TimerNotFound
 from perdure_server.engine.state import InstanceState, State
-from simulation.command_generator import Seeded
+from simulation.command_generator import SeededChoices
 from simulation.flows import random_flow
-from simulation.history_oracle import Judge
+from simulation.history_oracle import HistoryOracle
 from simulation.instance import START_MS, body
-from simulation.reference_model import Broken, broken
+from simulation.reference_model import RuleBrokenError, broken
 
 ACTIONS: Final = 60
-"""How many things happen before the world calms down and the instance is let end."""
+"""Number of random actions before the instance is left to end."""
 
 CALMING_MAX: Final = 600
-"""How many more it may take then; a graph of twelve steps needs far less."""
+"""Maximum number of actions after that. A graph of twelve steps needs far less."""
 
 CRASH_SHARE: Final = 0.04
 CRASH_LOOP_SHARE: Final = 0.15
@@ -43,12 +43,12 @@ REPEAT_SHARE: Final = 0.2
 
 
 class Crashed(Exception):
-    """The process died. Whoever asked got no answer."""
+    """The process died. The caller gets no response."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """A line of the clients' ledger: ``revision`` is what an OK said, None for a refusal."""
+    """A line of the clients' ledger: ``revision`` is what an OK said, None for a rejection."""
 
     request_id: str
     command: Command | StartInstance
@@ -57,7 +57,7 @@ class Call:
 
 @dataclass
 class Process:
-    """What dies in a crash."""
+    """The memory that a crash loses."""
 
     name: str
     alarms: dict[int, int] = field(default_factory=dict)
@@ -70,9 +70,9 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.rng = Random(seed)
-        self.chance = Seeded(self.rng)
+        self.choices = SeededChoices(self.rng)
         self.graph = random_flow(self.rng, steps_max=12)
-        self.judge = Judge(self.graph)
+        self.oracle = HistoryOracle(self.graph)
         self.now = START_MS
         self.process = Process("p1")
         self.crashing = True
@@ -98,25 +98,25 @@ class World:
             at=self.now,
             instance_id="i1",
             input=body({"n": 1}),
-            start_delay_ms=self.chance.pick([0, 0, 0, 50]),
+            start_delay_ms=self.choices.pick([0, 0, 0, 50]),
             request_id=self._request_id(),
         )
         while self.state is None:
             self._call(command)
         actions = ACTIONS
         while actions > 0:
-            # Little is left to be seen after the end; but what comes late must be refused.
+            # Little is left to be seen after the end; but what comes late must be rejected.
             actions -= 10 if self.state.is_final else 1
             if self.rng.random() < 0.03:
                 self._crash()
             self._act()
         self._calm_down()
-        self._judge_ledgers()
+        self._check_ledgers()
 
     def _act(self) -> None:
-        self.now += self.chance.pick([0, 0, 1, 5, 30, 200])
+        self.now += self.choices.pick([0, 0, 1, 5, 30, 200])
         try:
-            self.chance.pick(
+            self.choices.pick(
                 [
                     self._client,
                     self._take,
@@ -153,14 +153,14 @@ class World:
                 assert before is not None
                 result = engine.decide(self.graph, before, command, grant)
         except Exception as error:
-            raise Broken("a legal command never raises", f"{command}: {error!r}") from error
+            raise RuleBrokenError("a legal command never raises", f"{command}: {error!r}") from error
         if isinstance(result, Rejection):
             assert before is not None
             assert not isinstance(command, StartInstance)
-            self.judge.rejected(command, grant, before, result)
+            self.oracle.rejected(command, grant, before, result)
             return result
         self._may_crash()
-        self.judge.committed(command, grant, before, result)
+        self.oracle.committed(command, grant, before, result)
         self.entries.extend(result.entries)
         self.state = result.state
         request_id = getattr(command, "request_id", "")
@@ -216,7 +216,7 @@ class World:
                 broken("a repeat gets the first answer", f"{command}: {told}, then {again}")
 
     def _send(self, command: Command | StartInstance, grant: Grant) -> int | type[Crashed] | None:
-        """The revision of an OK, None for a refusal, `Crashed` for no answer."""
+        """The revision of an OK, None for a rejection, `Crashed` for no answer."""
         key = type(command).__name__, getattr(command, "request_id", "")
         if key in self.requests:
             return self.requests[key]
@@ -230,7 +230,7 @@ class World:
         assert self.state is not None
         refs = [*self.graph.steps]
         waiting = [ref for ref, step in self.state.steps.items() if isinstance(step, st.Waiting)]
-        ref = self.chance.pick([*waiting, *waiting, *refs])
+        ref = self.choices.pick([*waiting, *waiting, *refs])
         request_id = self._request_id()
         kind = self.rng.random()
         if self.state.status is InstanceState.FAILED and kind < 0.6:
@@ -240,23 +240,23 @@ class World:
             self._call(
                 commands.Resume(
                     at=self.now,
-                    event=self.chance.pick(events),
-                    payload=self.chance.pick([None, body({"by": request_id})]),
-                    step_ref=self.chance.pick(["", ref]),
-                    buffer=self.chance.pick([False, True]),
+                    event=self.choices.pick(events),
+                    payload=self.choices.pick([None, body({"by": request_id})]),
+                    step_ref=self.choices.pick(["", ref]),
+                    buffer=self.choices.pick([False, True]),
                     request_id=request_id,
                 )
             )
         elif kind < 0.75:
-            delay_ms = self.chance.whole(1, 300)
+            delay_ms = self.choices.whole(1, 300)
             may_time_out = [ref for ref, step in self.graph.steps.items() if "timeout" in step.on]
-            ref = self.chance.pick([*may_time_out, ref])
+            ref = self.choices.pick([*may_time_out, ref])
             self._call(
                 commands.ScheduleResume(at=self.now, step_ref=ref, delay_ms=delay_ms, request_id=request_id)
             )
         elif kind < 0.97:
-            timer = self.chance.pick([*self.state.timers, 99])
-            make = self.chance.pick([commands.CancelTimer, commands.FireTimer])
+            timer = self.choices.pick([*self.state.timers, 99])
+            make = self.choices.pick([commands.CancelTimer, commands.FireTimer])
             if make is commands.FireTimer:
                 self._call(commands.FireTimer(at=self.now, timer=timer, forced=True, request_id=request_id))
             else:
@@ -267,14 +267,14 @@ class World:
     # --- the executor ----------------------------------------------------------------------------------------
 
     def _grant(self) -> Grant:
-        slots = self.chance.pick([0, 1, 2])
+        slots = self.choices.pick([0, 1, 2])
         return Grant(self.process.name, slots, frozenset(self.graph.steps)) if slots else NO_GRANT
 
     def _take(self) -> None:
         """Take what was offered."""
         if not self.process.offered:
             return
-        ref = self.chance.pick(sorted(self.process.offered))
+        ref = self.choices.pick(sorted(self.process.offered))
         self.process.offered.discard(ref)
         self._submit(
             commands.TakeTask(at=self.now, step_ref=ref),
@@ -282,10 +282,10 @@ class World:
         )
 
     def _answer(self) -> None:
-        """An attempt ends somehow, be it one that nobody waits for any more."""
+        """An attempt ends, possibly one whose result no longer counts."""
         if not self.runs:
             return
-        ref, attempt = self.chance.pick(sorted(self.runs))
+        ref, attempt = self.choices.pick(sorted(self.runs))
         command = self._result(ref, attempt)
         try:
             result = self._submit(command, self._grant())
@@ -308,15 +308,17 @@ class World:
                 attempt=attempt,
                 type="ValueError",
                 message="boom",
-                retryable=self.chance.pick([True, True, False]),
+                retryable=self.choices.pick([True, True, False]),
                 jitter=self.rng.random(),
             )
         if kind < 0.25:
             return commands.ReleaseTask(at=at, step_ref=ref, attempt=attempt, reason="drained")
         if step.events and kind < 0.7:
             return commands.SuspendTask(at=at, step_ref=ref, attempt=attempt)
-        event = "undeclared" if kind > 0.98 else self.chance.pick(sorted(set(step.on) - {"error", "timeout"}))
-        output = self.chance.pick([None, body({"attempt": attempt})])
+        event = (
+            "undeclared" if kind > 0.98 else self.choices.pick(sorted(set(step.on) - {"error", "timeout"}))
+        )
+        output = self.choices.pick([None, body({"attempt": attempt})])
         return commands.FinishTask(at=at, step_ref=ref, attempt=attempt, event=event, output=output)
 
     # --- alarms and sweeps -----------------------------------------------------------------------------------
@@ -373,7 +375,7 @@ class World:
         ready = [ref for ref, step in self.state.steps.items() if isinstance(step, st.Queued | st.Running)]
         if not ready:
             return
-        ref, alone = self.chance.pick(ready), self.chance.pick([False, True])
+        ref, alone = self.choices.pick(ready), self.choices.pick([False, True])
         for _ in range(12):
             step = self.state.steps[ref]
             if isinstance(step, st.Queued):
@@ -404,14 +406,14 @@ class World:
             if self.runs:
                 self._answer()
             elif waiting:
-                event = self.chance.pick(sorted(self.graph.steps[waiting[0]].events))
+                event = self.choices.pick(sorted(self.graph.steps[waiting[0]].events))
                 self._submit(commands.Resume(at=self.now, event=event, step_ref=waiting[0]))
             else:
                 self._ring()
         broken("an instance can always be driven to its end", self.state)
 
-    def _judge_ledgers(self) -> None:
-        """What clients were told is in the history, once each and in order; what ended has really run."""
+    def _check_ledgers(self) -> None:
+        """Check that responses are in the history, once each and in order, and that steps that ended have run."""
         at = {entry.request_id: entry.revision for entry in self.entries if entry.request_id}
         times = Counter(entry.request_id for entry in self.entries if entry.request_id)
         if any(count > 1 for count in times.values()):
@@ -442,10 +444,10 @@ class World:
 
 
 def live(seed: int) -> World:
-    """Live through one seed. Raises `Broken`, with the seed, where the design does not hold."""
+    """Live through one seed. Raises `RuleBrokenError`, with the seed, where the design does not hold."""
     world = World(seed)
     try:
         world.live()
-    except Broken as error:
-        raise Broken(error.rule, f"{error} (seed {seed})") from error
+    except RuleBrokenError as error:
+        raise RuleBrokenError(error.rule, f"{error} (seed {seed})") from error
     return world

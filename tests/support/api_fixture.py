@@ -15,10 +15,11 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 
 from perdure import Workflow
+from perdure.model.constants import STATUS_DETAILS_KEY
 from perdure.v1 import instance_service_pb2, runner_service_pb2, timer_service_pb2, workflow_service_pb2
 from perdure_server.api.limits import Limits
 from perdure_server.api.server import ApiServer
-from perdure_server.app import Core
+from perdure_server.core import Core
 from perdure_server.security.addresses import Address
 from perdure_server.store.protocol import Store
 from perdure_server.store.sqlite import SqliteStore
@@ -30,8 +31,6 @@ METHODS: Final[dict[str, MethodDescriptor]] = {
     for method in service.methods
 }
 """Every RPC of perdure.v1 by its name."""
-
-DETAILS_KEY: Final = "grpc-status-details-bin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +55,7 @@ class Refused:
 
 def refused(error: grpc.aio.AioRpcError) -> Refused:
     """Read an error with all its details."""
-    body = dict(error.trailing_metadata() or ()).get(DETAILS_KEY, b"")
+    body = dict(error.trailing_metadata() or ()).get(STATUS_DETAILS_KEY, b"")
     status = status_pb2.Status.FromString(body)
     found: dict[str, Any] = {}
     for packed in status.details:
@@ -127,7 +126,7 @@ async def serving(
     """Serve workflows on a free port of loopback; ``options`` are the client's channel arguments."""
     core = Core(store or SqliteStore(None), workflows)
     await core.start()
-    server = ApiServer(core.runtime, listen=Address("127.0.0.1", 0), limits=limits, **api)
+    server = ApiServer(core.operations, listen=Address("127.0.0.1", 0), limits=limits, **api)
     await server.start_health()
     address = str(await server.start())
     await server.set_ready(ready=True)

@@ -83,7 +83,7 @@ def assert_nothing_left(before: Left, what: str) -> None:
     until = time.monotonic() + SETTLED_SECONDS_MAX
     while (after := Left.now()) != before and time.monotonic() < until:
         gc.collect()  # gRPC closes what belongs to a server or a channel once that is collected
-        time.sleep(0.005)  # no event tells that the kernel has removed a thread
+        time.sleep(0.005)  # no event signals that the kernel has removed a thread
     # Not compared with `==` inside the assertion: a rewritten one of 3.11 fails on deep stacks.
     if after != before:
         raise AssertionError(f"{what}: {before} became {after}")
@@ -103,6 +103,7 @@ def at_every_point(
     """
     uvloop.new_event_loop().close()  # the first one of a process opens a pipe for signals, for good
     for point in range(1, POINTS_MAX):
+        gc.collect()  # what earlier tests left to the collector must not count
         before = Left.now()
         with asyncio.Runner() as runner:
             completed = runner.run(_one_run(work, after, {point, point + 1} if twice else {point}, way))

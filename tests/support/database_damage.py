@@ -25,7 +25,7 @@ from perdure_server.store.protocol import COMMITTED, Change, StoredDefinition, T
 from perdure_server.store.sqlite.migrate import migrations
 from perdure_server.store.sqlite.offline import COLUMNS, OfflineDatabase
 
-JSON_COLUMNS: Final = frozenset({"state", "body", "labels", "answer", "graph"})
+JSON_COLUMNS: Final = frozenset({"state", "body", "labels", "response", "graph"})
 
 
 class Failing(Workflow, name="failing", version=1):
@@ -98,10 +98,10 @@ async def _write_lives(path: Path) -> None:
             await store.put_definition(
                 StoredDefinition(graph.name, graph.version, graph.digest, graph.canonical_json, life.now)
             )
-            first = replace(life.judge.history[0].fact, workflow=name, definition_digest=graph.digest)  # type: ignore[call-arg]
+            first = replace(life.oracle.history[0].fact, workflow=name, definition_digest=graph.digest)  # type: ignore[call-arg]
             entries = [
                 Entry(entry.revision, entry.at, first if entry.revision == 1 else entry.fact)
-                for entry in life.judge.history
+                for entry in life.oracle.history
             ]
             state = fold(name, entries)
             assert state is not None
@@ -265,23 +265,23 @@ PAGE_BYTES: Final = 4096
 Content = dict[str, list[tuple[Any, ...]]]
 
 
-def bytes_damaged(sound: bytes, chance: Random) -> bytes:
+def bytes_damaged(sound: bytes, rng: Random) -> bytes:
     """Return a database file with one piece of damage: a byte, a run of bytes, or a whole page."""
     damaged = bytearray(sound)
     pages = len(sound) // PAGE_BYTES
-    page = chance.randrange(pages) * PAGE_BYTES
-    match chance.randrange(8):
+    page = rng.randrange(pages) * PAGE_BYTES
+    match rng.randrange(8):
         case 0:
             damaged[page : page + PAGE_BYTES] = bytes(PAGE_BYTES)
         case 1:
-            other = chance.randrange(pages) * PAGE_BYTES
+            other = rng.randrange(pages) * PAGE_BYTES
             damaged[page : page + PAGE_BYTES] = sound[other : other + PAGE_BYTES]
         case 2:
-            at, length = chance.randrange(len(sound)), chance.randrange(1, 600)
-            damaged[at : at + length] = chance.randbytes(len(damaged[at : at + length]))
+            at, length = rng.randrange(len(sound)), rng.randrange(1, 600)
+            damaged[at : at + length] = rng.randbytes(len(damaged[at : at + length]))
         case _:
-            at = chance.randrange(len(sound))
-            damaged[at] ^= 1 << chance.randrange(8)
+            at = rng.randrange(len(sound))
+            damaged[at] ^= 1 << rng.randrange(8)
     return bytes(damaged)
 
 
@@ -303,7 +303,7 @@ def content_of(path: Path) -> Content | None:
 def _reads() -> dict[str, str]:
     queries = {"sqlite_schema": "SELECT type, name, tbl_name, sql FROM sqlite_schema"}
     fresh = apsw.Connection(":memory:")
-    for text in migrations():
+    for text in migrations().values():
         fresh.execute(text)
     for table in COLUMNS:
         queries[table] = f"SELECT * FROM {table} NOT INDEXED"
@@ -338,7 +338,7 @@ def changed_fields(before: Content, after: Content) -> set[str]:
 @cache
 def _columns_of(table: str) -> tuple[str, ...]:
     fresh = apsw.Connection(":memory:")
-    for text in migrations():
+    for text in migrations().values():
         fresh.execute(text)
     columns = tuple(str(row[1]) for row in fresh.execute(f"PRAGMA table_info({table})"))
     fresh.close()

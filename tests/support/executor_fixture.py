@@ -1,4 +1,4 @@
-"""A dispatcher over a table of tasks with a real in-process executor, for tests."""
+"""A dispatcher with a real in-process executor, over a task table in memory."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from perdure_server.engine import commands
-from perdure_server.executors.in_process import InProcessExecutor, StepCode
+from perdure_server.executors.in_process import Handler, InProcessExecutor
 from perdure_server.executors.steps_loop import Lifespan
 from support.fake_task_store import FakeTaskStore
 
 
-class House:
-    """A dispatcher over a table, with an executor in it."""
+class ExecutorFixture:
+    """Use an object as a decorator to add handlers of workflow `w` version 1, then `open` it."""
 
     def __init__(self, lifespans: list[Lifespan] | None = None, **options: Any) -> None:
         self.table = FakeTaskStore()
-        self.code: dict[tuple[str, int, str], StepCode] = {}
+        self.handlers: dict[tuple[str, int, str], Handler] = {}
         self.lifespans = lifespans or []
         self.options = options
 
-    def __call__(self, function: StepCode) -> StepCode:
-        self.code["w", 1, getattr(function, "__name__", "work")] = function
+    def __call__(self, function: Handler) -> Handler:
+        self.handlers["w", 1, getattr(function, "__name__", "work")] = function
         return function
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[FakeTaskStore]:
-        self.executor = InProcessExecutor(self.table.dispatcher, self.code, self.lifespans, **self.options)
+        self.executor = InProcessExecutor(
+            self.table.dispatcher, self.handlers, self.lifespans, **self.options
+        )
         await self.executor.start()
         self.table.dispatcher.start()
         try:
@@ -37,7 +39,7 @@ class House:
             await self.executor.stop()
 
     async def run(self, step_ref: str = "work") -> commands.Command:
-        """Run one step of one instance and return the command of its result."""
+        """Run one step of a new instance and return the command with its result."""
         before = len(self.table.results)
         assert self.table.grant(f"i{before}", step_ref)
         await self.table.until_results(before + 1)

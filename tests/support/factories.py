@@ -23,11 +23,11 @@ from perdure_server.store.protocol import (
 )
 
 T0 = 1_700_000_000_000
-"""When tests begin, in milliseconds since the epoch."""
+"""Start time of tests, in milliseconds since the epoch."""
 
 STEPS = frozenset({"validate", "charge", "reserve"})
 ORDER: Code = {("order", 1): STEPS}
-"""What is asked for by somebody with code for the steps that tests make tasks of."""
+"""The steps of the tasks that tests create."""
 
 _numbers = itertools.count(1)
 
@@ -44,7 +44,7 @@ def info(text: str = "{}") -> PayloadInfo:
 def filter_id(where: InstanceFilter) -> str:
     """Return a test id that is the same in every process: sets print in another order in each."""
     parts = (
-        sorted(where.statuses),
+        sorted(where.states),
         where.workflow,
         where.version,
         where.business_key,
@@ -171,6 +171,6 @@ def a_request(
     rpc: str = "StartInstance",
     id: str = "",  # noqa: A002 - a factory's arguments are named like what they make
     digest: str = "fields-1",
-    answer: str = '{"revision":1}',
+    response: str = '{"revision":1}',
 ) -> RequestRecord:
-    return RequestRecord(RequestKey(rpc, id, request_id), digest, answer)
+    return RequestRecord(RequestKey(rpc, id, request_id), digest, response)

@@ -1,23 +1,23 @@
-"""A client of the dispatcher that holds what it is given, for tests."""
+"""An executor that keeps its tasks until the test ends them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
-from perdure_server.runtime.ports import TaskToRun
-from perdure_server.runtime.tasks import (
+from perdure_server.runtime.dispatch.protocol import (
     TaskFinished,
     TaskKey,
     key_of,
 )
+from perdure_server.runtime.ports import TaskToRun
 from support.fake_task_store import FakeTaskStore
 
 DONE = TaskFinished("done", None)
 
 
-class Hands:
-    """A client that holds what it is given until a test says how it ended."""
+class FakeExecutor:
+    """Keeps each task until the test reports its result to the dispatcher."""
 
     def __init__(self) -> None:
         self.tasks: list[TaskToRun] = []
@@ -43,7 +43,8 @@ class Hands:
                 await self._changed.wait()
 
 
-def hire(table: FakeTaskStore, credits_max: int = 10, *step_refs: str) -> Hands:
-    hands = Hands()
-    table.dispatcher.register(hands, {("w", 1): frozenset(step_refs or {"work"})}, credits_max)
-    return hands
+def register(table: FakeTaskStore, max_credits: int = 10, *step_refs: str) -> FakeExecutor:
+    """Register an executor with handlers for ``step_refs`` of workflow `w` version 1, by default `work`."""
+    executor = FakeExecutor()
+    table.dispatcher.register(executor, {("w", 1): frozenset(step_refs or {"work"})}, max_credits)
+    return executor

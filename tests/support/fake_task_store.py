@@ -1,7 +1,7 @@
-"""A table of tasks in memory, with the way in for commands: what the dispatcher sees of a store and a runner.
+"""A task table in memory that also takes commands: the dispatcher's view of the store and the command processor.
 
-It judges by the same rules as the engine: an attempt's result counts once, and a task is taken only when it is free or
-when the attempt that is named as lost is the one that runs.
+It follows the rules of the engine: the result of an attempt counts once, and a task is taken only if it has no owner
+or if the command names its current attempt as lost.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 from perdure_server.engine import commands
 from perdure_server.engine.commands import Command, Grant, TakeTask
 from perdure_server.engine.rejections import AttemptStale
-from perdure_server.runtime.dispatcher import Dispatcher
+from perdure_server.runtime.dispatch.dispatcher import Dispatcher
+from perdure_server.runtime.dispatch.protocol import TaskKey
 from perdure_server.runtime.ports import TaskToRun
-from perdure_server.runtime.tasks import TaskKey
-from perdure_server.store.protocol import Code, StepKey, TaskRow
+from perdure_server.store.protocol import Code, Guard, StepKey, TaskRow
 
 
 class FakeTaskStore:
-    """``results`` and ``released`` hold what counted, in order, by attempt."""
+    """``results`` and ``released`` hold the accepted commands in order, by attempt."""
 
     def __init__(self, *, sweep_ms: int = 20, reconcile_ms: int = 20) -> None:
         self.rows: dict[tuple[str, str], TaskRow] = {}
@@ -29,27 +29,25 @@ class FakeTaskStore:
         self.released: list[TaskKey] = []
         self.taken: list[TaskKey] = []
         self.lost: list[tuple[TaskKey, bool]] = []
-        """The attempts that were released as lost, and whether they ran alone."""
+        """Attempts that were released as lost. True for those that ran alone."""
         self.solo: list[tuple[TaskKey, bool]] = []
         self.cleared: list[list[StepKey] | None] = []
-        self.refused: list[Command] = []
+        self.rejected: list[Command] = []
         self.limits: list[int] = []
-        self.troubles: list[Exception] = []
-        """What the next commands of results raise instead of being looked at."""
-        self.take_troubles: list[Exception] = []
-        self.sweep_troubles: list[Exception] = []
+        self.failures: list[Exception] = []
+        """Errors that the next commands with results raise."""
+        self.take_failures: list[Exception] = []
+        self.sweep_failures: list[Exception] = []
         self.while_reading: list[Callable[[], Awaitable[None]]] = []
-        """What the next reads of a sweep wait for, once they know their rows."""
+        """Functions that the next reads of a sweep await after they have read their rows."""
         self.lose_effects = 0
-        """So many takes are durable, but nobody is told to run the task."""
+        """Number of next takes that are committed without the effect that runs the task."""
         self.attempt_timeout_ms: int | None = None
         self.input = "{}"
         self.outputs: Mapping[str, str] = {}
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.dispatcher = Dispatcher(
-            self, self.submit, self.submit_take, "r1", sweep_ms=sweep_ms, reconcile_ms=reconcile_ms
-        )
+        self.dispatcher = Dispatcher(self, self.submit, "r1", sweep_ms=sweep_ms, reconcile_ms=reconcile_ms)
 
     def add(
         self,
@@ -66,14 +64,14 @@ class FakeTaskStore:
         return row
 
     def grant(self, instance_id: str, step_ref: str = "work", *, workflow: str = "w") -> bool:
-        """Let a commit make a step ready and take it in the same breath, as the runner does. False: nobody took it."""
+        """Make a step ready and take it in one commit, as the command processor does. Returns False if it waits."""
         grant = self.dispatcher.reserve(workflow, 1)
         if not grant.slots or step_ref not in grant.step_refs:
-            self.dispatcher.give_back(grant, grant.slots)
+            self.dispatcher.release(grant, grant.slots)
             self.add(instance_id, step_ref, workflow=workflow)
             self.dispatcher.offer(workflow, 1, step_ref)
             return False
-        self.dispatcher.give_back(grant, grant.slots - 1)
+        self.dispatcher.release(grant, grant.slots - 1)
         row = self.add(instance_id, step_ref, workflow=workflow, attempt=1, owner=grant.owner)
         self.dispatcher.run(self.task(row))
         return True
@@ -102,8 +100,8 @@ class FakeTaskStore:
     async def claimable_tasks(self, *, code: Code, limit: int) -> Sequence[TaskRow]:
         self.limits.append(limit)
         await asyncio.sleep(0)
-        if self.sweep_troubles:
-            raise self.sweep_troubles.pop(0)
+        if self.sweep_failures:
+            raise self.sweep_failures.pop(0)
         free = [
             row
             for row in self.rows.values()
@@ -127,13 +125,23 @@ class FakeTaskStore:
         self.cleared.append(None if steps is None else list(steps))
         self._changed.set()
 
-    # --- the runner ---
+    # --- the command processor ---
 
-    def submit(self, instance_id: str, command: Command) -> asyncio.Future[Any]:
+    def submit(
+        self,
+        instance_id: str,
+        command: Command,
+        *,
+        guards: tuple[Guard, ...] = (),
+        grant: Grant | None = None,
+    ) -> asyncio.Future[Any]:
+        assert not guards, "tasks are guarded by their attempt numbers"
+        if isinstance(command, TakeTask):
+            assert grant is not None
+            assert grant.slots == 1, "a take is granted one slot"
+            return self._spawn(self._take(instance_id, command, grant))
+        assert grant is None
         return self._spawn(self._commit(instance_id, command))
-
-    def submit_take(self, instance_id: str, command: TakeTask, grant: Grant) -> asyncio.Future[Any]:
-        return self._spawn(self._take(instance_id, command, grant))
 
     def _spawn(self, work: Any) -> asyncio.Future[Any]:
         task = asyncio.get_running_loop().create_task(work)
@@ -144,11 +152,11 @@ class FakeTaskStore:
     async def _commit(self, instance_id: str, command: Any) -> None:
         await asyncio.sleep(0)
         try:
-            if self.troubles:
-                raise self.troubles.pop(0)
+            if self.failures:
+                raise self.failures.pop(0)
             row = self.rows.get((instance_id, command.step_ref))
             if row is None or row.attempt != command.attempt or not row.owner:
-                self.refused.append(command)
+                self.rejected.append(command)
                 raise AttemptStale(instance_id, command.step_ref, command.attempt)
             key = TaskKey(instance_id, command.step_ref, command.attempt)
             if isinstance(command, commands.ReleaseTask):
@@ -166,8 +174,8 @@ class FakeTaskStore:
     async def _take(self, instance_id: str, command: TakeTask, grant: Grant) -> None:
         await asyncio.sleep(0)
         try:
-            if self.take_troubles:
-                raise self.take_troubles.pop(0)
+            if self.take_failures:
+                raise self.take_failures.pop(0)
             row = self.rows.get((instance_id, command.step_ref))
             lost = row is not None and bool(row.owner) and row.attempt == command.lost_attempt
             free = row is not None and not row.owner and command.lost_attempt == 0
@@ -188,9 +196,9 @@ class FakeTaskStore:
         finally:
             self._changed.set()
 
-    async def until(self, condition: Callable[[], bool], seconds_max: float = 60) -> None:
-        """Return once the condition holds; it is looked at after each command."""
-        async with asyncio.timeout(seconds_max):
+    async def until(self, condition: Callable[[], bool], max_seconds: float = 60) -> None:
+        """Return when the condition holds. It is checked after each command."""
+        async with asyncio.timeout(max_seconds):
             while not condition():
                 self._changed.clear()
                 await self._changed.wait()
@@ -198,8 +206,8 @@ class FakeTaskStore:
     async def until_results(self, count: int) -> None:
         await self.until(lambda: len(self.results) >= count)
 
-    async def until_true(self, condition: Callable[[], bool], seconds_max: float = 20) -> None:
-        """Return once the condition holds; it is looked at in every turn of the loop, for what no command tells."""
-        async with asyncio.timeout(seconds_max):
-            while not condition():  # noqa: ASYNC110 - no event tells
+    async def until_true(self, condition: Callable[[], bool], max_seconds: float = 20) -> None:
+        """Return when the condition holds. It is checked in every turn of the event loop."""
+        async with asyncio.timeout(max_seconds):
+            while not condition():  # noqa: ASYNC110 - no event signals it
                 await asyncio.sleep(0)

@@ -12,7 +12,7 @@ from support.factories import T0
 
 
 class Clock:
-    """A clock that stands still until a test moves it."""
+    """A clock that only a test moves."""
 
     def __init__(self) -> None:
         self.now = T0
@@ -26,7 +26,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Kind:
-    """How to reach one kind of store: called again with the same directory, ``make`` reaches the same database."""
+    """A kind of store. ``make`` with the same directory returns a store on the same database."""
 
     name: str
     durable: bool

@@ -33,12 +33,12 @@ def acyclic_graphs(
     count = draw(st.integers(1, max_steps))
     refs = [f"s{index}" for index in range(count)]
     kinds = [draw(st.sampled_from(StepKind)) for _ in refs]
-    arrows = [_events(draw, kind) for kind in kinds]
+    transitions = [_events(draw, kind) for kind in kinds]
     for index in range(1, count):
         parent = draw(st.integers(0, index - 1))
-        event = draw(st.sampled_from(sorted(arrows[parent])))
-        arrows[parent][event].append(refs[index])
-    for index, on in enumerate(arrows):
+        event = draw(st.sampled_from(sorted(transitions[parent])))
+        transitions[parent][event].append(refs[index])
+    for index, on in enumerate(transitions):
         later = [*refs[index + 1 :], "end"]
         for targets in on.values():
             least = 0 if targets else 1
@@ -48,7 +48,7 @@ def acyclic_graphs(
         "drawn",
         1,
         refs[0],
-        [_step(draw, ref, kind, on, joins) for ref, kind, on in zip(refs, kinds, arrows, strict=True)],
+        [_step(draw, ref, kind, on, joins) for ref, kind, on in zip(refs, kinds, transitions, strict=True)],
     )
 
 
@@ -90,10 +90,10 @@ def _step(
 
 @st.composite
 def graphs(draw: st.DrawFn, *, max_steps: int = 8) -> WorkflowGraph:
-    """Legal graphs: tasks, waits and sleeps, forks, all joins, ``error`` and ``timeout`` arrows; never a
+    """Legal graphs: tasks, waits and sleeps, forks, all joins, ``error`` and ``timeout`` transitions; never a
     cycle.
 
-    What `validate` says about joins is mended as it says, so every drawn graph passes it.
+    The issues of joins are fixed as `validate` suggests, so every drawn graph passes it.
     """
     drawn = draw(acyclic_graphs(max_steps=max_steps))
     for issue in validate(drawn):
@@ -157,7 +157,7 @@ def _any_steps(junk: st.SearchStrategy[Any]) -> st.SearchStrategy[StepDefinition
 
 
 def any_graphs() -> st.SearchStrategy[WorkflowGraph]:
-    """Graphs with anything in their fields: right types and junk names, cycles, dangling arrows, or plain
+    """Graphs with anything in their fields: right types and junk names, cycles, dangling transitions, or plain
     junk.
     """
     tangled = st.lists(_any_steps(st.nothing()), max_size=6).map(

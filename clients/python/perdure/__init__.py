@@ -1,7 +1,6 @@
 """perdure: durable workflow instances behind a gRPC API.
 
-``import perdure`` is light: writing a workflow needs no gRPC. The clients and their errors are loaded on
-first use.
+``import perdure`` does not import gRPC, because workflows do not need it. Clients and errors are imported on first use.
 """
 
 from __future__ import annotations
@@ -19,13 +18,14 @@ from perdure.authoring import (
     wait_for,
 )
 from perdure.context import SUSPEND, Context, Outcome, StepError, Suspend
+from perdure.model.durations import Duration
 from perdure.model.graph import Join, WorkflowGraph
-from perdure.model.validation import ValidationIssue, WorkflowInvalidError, validate
+from perdure.model.validation import ValidationIssue, validate
 
 if TYPE_CHECKING:
     from perdure import errors
     from perdure.client import AsyncClient, Client
-    from perdure.errors import PerdureError
+    from perdure.errors import PerdureError, WorkflowInvalidError
     from perdure.model.payloads import RawJson
     from perdure.runner import ConflictPolicy, Disposition, Runner
 
@@ -36,26 +36,27 @@ __all__ = [
     "ConflictPolicy",
     "Context",
     "Disposition",
-    "ValidationIssue",
+    "Duration",
     "Join",
-    "RawJson",
     "Outcome",
-    "Suspend",
     "PerdureError",
+    "RawJson",
     "RetryPolicy",
     "Runner",
     "StepError",
+    "Suspend",
+    "ValidationIssue",
     "Workflow",
     "WorkflowGraph",
     "WorkflowInvalidError",
-    "handlers_of",
     "errors",
+    "find_workflows",
     "graph_of",
+    "handlers_of",
     "sleep",
     "step",
     "validate",
     "wait_for",
-    "find_workflows",
 ]
 
 _LAZY = {
@@ -66,6 +67,7 @@ _LAZY = {
     "RawJson": "perdure.model.payloads",
     "PerdureError": "perdure.errors",
     "Runner": "perdure.runner",
+    "WorkflowInvalidError": "perdure.errors",
 }
 
 

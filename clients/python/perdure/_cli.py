@@ -1,4 +1,4 @@
-"""The command ``perdure``. The SDK alone has no commands: they come with the server, which is an extra."""
+"""Entry point of the command ``perdure``. The commands belong to the server, which is an extra of the package."""
 
 from __future__ import annotations
 
@@ -10,23 +10,27 @@ _PIP_LINE: Final = "pip install 'perdure[server]'"
 
 
 def main() -> int | None:
-    """Run the server's command line; without the ``server`` extra, say how to get it and return 2."""
+    """Run the command line of the server.
+
+    Without the ``server`` extra, print the command to install it and return 2.
+    """
     try:
-        # By name: the SDK must not depend on the server, only this command looks for it.
+        # Imported by name, because the SDK must not depend on the server.
         return import_module("perdure_server.cli").main()  # type: ignore[no-any-return]
     except ModuleNotFoundError as missing:
         if not _is_the_extra(missing):
             raise
         print(
-            f"perdure: {missing.name} is not installed; the commands need\n\n    {_PIP_LINE}\n",
+            f"perdure: error: {missing.name} is not installed\nhint: run {_PIP_LINE}",
             file=sys.stderr,
         )
         return 2
 
 
 def _is_the_extra(missing: ModuleNotFoundError) -> bool:
-    """Is this the whole server, or a package that the server's own code asked for? All else is a bug, and
-    must show.
+    """Return True if the server, or a package that its own code imports, is not installed.
+
+    Any other missing module is a bug, and its traceback must be visible.
     """
     name = missing.name or ""
     if name == "perdure_server":
@@ -37,7 +41,7 @@ def _is_the_extra(missing: ModuleNotFoundError) -> bool:
 
 
 def _importer(missing: ModuleNotFoundError) -> str:
-    """The module whose import statement failed: the innermost frame outside the import system."""
+    """Return the module whose import failed: the innermost frame outside the import system."""
     importer, frames = "", missing.__traceback__
     while frames is not None:
         module = frames.tb_frame.f_globals.get("__name__", "")

@@ -1,4 +1,4 @@
-"""Writing a workflow as a Python class, the arrows beside the code.
+"""Workflows as Python classes, with the transitions next to the code.
 
 ::
 
@@ -11,9 +11,9 @@
 
         answer = wait_for("answered", timeout="1h", on={"answered": "end", "timeout": "end"})
 
-What lives here: the declarations and how a class becomes a `WorkflowGraph`. Whether that graph is any good is
-decided in ``perdure.model.validation``, for every language alike; only what has no place in a graph (a duration's
-text, a method's signature) is judged here. Nothing here runs a step.
+Owns: the declarations, and the conversion of a class into a `WorkflowGraph`. ``perdure.model.validation`` validates the
+graph. This module checks only what a graph does not contain: durations and the signatures of methods. It never runs a
+step.
 """
 
 from __future__ import annotations
@@ -26,23 +26,15 @@ from types import FunctionType, ModuleType
 from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar, assert_never
 
 from perdure.context import Context, Outcome, Suspend
-from perdure.model.graph import (
-    DURATION_MS_MAX,
-    EVENT_ELAPSED,
-    Join,
-    RetryDefinition,
-    StepDefinition,
-    StepKind,
-    WorkflowGraph,
-    parse_duration_ms,
-)
-from perdure.model.validation import IssueCode, ValidationIssue, WorkflowInvalidError, validate
+from perdure.model.durations import DURATION_MS_MAX, Duration, duration_ms
+from perdure.model.graph import EVENT_ELAPSED, Join, RetryDefinition, StepDefinition, StepKind, WorkflowGraph
+from perdure.model.validation import IssueCode, ValidationIssue, validate
 
 JoinName: TypeAlias = Literal["auto", "all", "any"]
-"""How ``join=`` is written; see `Join`."""
+"""Value of ``join=``, see `Join`."""
 
 Targets: TypeAlias = str | Sequence[str]
-"""Where an event leads: one step, several (they run in parallel), or ``"end"``."""
+"""Target of an event: one step, several steps that run in parallel, or ``"end"``."""
 
 _Result: TypeAlias = Outcome | Suspend
 _StepFunction = TypeVar("_StepFunction", bound=Callable[[Any, Context], _Result | Awaitable[_Result]])
@@ -50,48 +42,53 @@ _StepFunction = TypeVar("_StepFunction", bound=Callable[[Any, Context], _Result 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often and how far apart a task's failures are retried; durations are text such as ``"200ms"``.
+    """Retry policy of a task.
 
-    The pause after n failures is ``initial_backoff * multiplier**(n-1)``, at most ``max_backoff``, shortened at
-    random by up
-    to the share ``jitter`` (0..1). ``max_attempts=1`` means no retry. Bounds are checked when the workflow's
-    class is created.
+    After n failures the pause is ``initial_backoff * multiplier**(n-1)``, at most ``max_backoff``. It is shortened at
+    random by up to the fraction ``jitter``. Class creation checks the bounds.
+
+    Attributes:
+        max_attempts: Maximum number of attempts, 1 to 1,000,000. 1 means no retry. Default 5.
+        initial_backoff: Pause after the first failure, a `Duration`. Default 200 ms.
+        max_backoff: Maximum pause, a `Duration`. Default 30 s.
+        multiplier: Growth of the pause with each failure, 1 to 1,000. Default 2.
+        jitter: Random fraction of the pause that is removed, 0 to 1. Default 0.2.
     """
 
     max_attempts: int = 5
-    initial_backoff: str = "200ms"
-    max_backoff: str = "30s"
+    initial_backoff: Duration = "200ms"
+    max_backoff: Duration = "30s"
     multiplier: float = 2.0
     jitter: float = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDeclaration:
-    """What `step` notes on a method."""
+    """Declaration that `step` attaches to a method."""
 
     on: Mapping[str, Targets]
     retry: RetryPolicy
-    attempt_timeout: str | None
+    attempt_timeout: Duration | None
     join: Join | JoinName | None
     awaits: str | Collection[str]
-    wait_timeout: str | None
+    wait_timeout: Duration | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitDeclaration:
-    """What `wait_for` returns."""
+    """Result of `wait_for`."""
 
     events: tuple[str, ...]
     on: Mapping[str, Targets]
-    timeout: str | None
+    timeout: Duration | None
     join: Join | JoinName | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SleepDeclaration:
-    """What `sleep` returns."""
+    """Result of `sleep`."""
 
-    duration: str
+    duration: Duration
     then: Targets
     join: Join | JoinName | None
 
@@ -104,23 +101,28 @@ def step(
     *,
     on: Mapping[str, Targets],
     retry: RetryPolicy | None = None,
-    attempt_timeout: str | None = None,
+    attempt_timeout: Duration | None = None,
     join: Join | JoinName | None = None,
     awaits: str | Collection[str] = (),
-    wait_timeout: str | None = None,
+    wait_timeout: Duration | None = None,
 ) -> Callable[[_StepFunction], _StepFunction]:
-    """Make a method, ``async def`` or ``def``, a task of its workflow; the method's name is the step's ref.
+    """Declare a method, ``async def`` or ``def``, as a task of its workflow. The name of the method is the step's ref.
 
-    ``on`` maps each event that the task may return to its targets; the arrows ``error`` (the task failed for
-    good) and ``timeout`` (the waiting took too long, or ScheduleResume says so) are taken by the engine.
-    ``retry`` defaults to ``RetryPolicy()``. ``attempt_timeout`` bounds one run of the code and is a retryable
-    failure. ``awaits`` names the events that may end the step from outside after the code returned `SUSPEND`;
-    ``wait_timeout`` bounds that waiting. ``join`` says when a step with several predecessors starts.
-    Durations are text: ``"500ms"``, ``"30s"``, ``"24h"``.
+    The method stays an ordinary method. You can call it in a unit test and override it in a subclass. An override
+    without `step` keeps the declaration of the method that it overrides.
 
-    The method stays an ordinary method: call it in a unit test, override it in a subclass (without `step` the
-    override keeps the arrows of what it overrides). Raises ``TypeError`` when what is decorated is not a
-    function.
+    Args:
+        on: Targets of each event that the task can return. The engine takes the transition ``error`` if the task fails
+            permanently, and ``timeout`` if the wait times out or a client scheduled a timeout.
+        retry: Retry policy. Default ``RetryPolicy()``.
+        attempt_timeout: Limit for one run of the code, a `Duration`. Exceeding it is a retryable failure. Default: no
+            limit.
+        join: Rule for the start of a step with several predecessors, see `Join`.
+        awaits: Events from outside that can end the step after the code returned `SUSPEND`.
+        wait_timeout: Limit for the wait after `SUSPEND`, a `Duration`. Default: no limit.
+
+    Raises:
+        TypeError: The decorated object is not a function.
     """
     note = TaskDeclaration(
         on=on,
@@ -143,42 +145,48 @@ def step(
 def wait_for(
     *events: str,
     on: Mapping[str, Targets],
-    timeout: str | None = None,
+    timeout: Duration | None = None,
     join: Join | JoinName | None = None,
 ) -> WaitDeclaration:
-    """Declare a step that one of ``events`` ends from outside (Resume), for at most ``timeout``.
+    """Declare a step that waits until a client resumes it with one of ``events``.
 
-    The event's payload becomes the step's output. When ``timeout`` passes, the ``timeout`` arrow is taken, or
-    the ``error`` arrow where there is none; one of them must be declared.
+    The payload of the event becomes the output of the step. When ``timeout`` expires, the instance takes the
+    ``timeout`` transition, or the ``error`` transition if there is no ``timeout``. One of them must be declared.
+
+    Args:
+        events: Events that can end the step.
+        on: Targets of each event.
+        timeout: Limit for the wait, a `Duration`. Default: no limit.
+        join: Rule for the start of a step with several predecessors, see `Join`.
     """
     return WaitDeclaration(events=events, on=on, timeout=timeout, join=join)
 
 
-def sleep(duration: str, *, then: Targets, join: Join | JoinName | None = None) -> SleepDeclaration:
-    """Declare a step that the passing of ``duration`` ends; it leads to ``then``."""
+def sleep(duration: Duration, *, then: Targets, join: Join | JoinName | None = None) -> SleepDeclaration:
+    """Declare a step that ends after ``duration`` and leads to ``then``."""
     return SleepDeclaration(duration=duration, then=then, join=join)
 
 
 class Workflow:
-    """Base of every workflow written in Python.
+    """Base class of workflows.
 
-    ``class OrderFlow(Workflow, name="order", version=1)`` is validated when the class is created and can be
-    served; a subclass without ``name=`` is a mixin or an abstract base that only lends its steps. Steps are
-    collected along the method resolution order, so a subclass overrides one by its name and drops one by
-    setting the name to None.
+    ``class OrderFlow(Workflow, name="order", version=1)`` is validated when the class is created. A server can then run
+    it. A subclass without ``name=`` is a mixin or an abstract base. Steps are collected along the method resolution
+    order: a subclass overrides a step by its name, and removes one by setting the name to None.
 
-    One object per process runs the steps of all instances, many at a time: keep shared clients on it (see
-    `lifespan`), and nothing that belongs to one instance.
+    One object per process runs the steps of all instances concurrently. Keep shared clients on it (see `lifespan`), but
+    no state of a single instance.
 
-    Class creation raises `WorkflowInvalidError`, which lists every issue at once.
+    Raises:
+        WorkflowInvalidError: The class breaks rules. The error lists every issue.
     """
 
     start: ClassVar[str]
-    """The ref of the step that begins."""
+    """Ref of the first step."""
     name: ClassVar[str]
-    """The workflow's name, from the class keyword."""
+    """Name of the workflow, from the class keyword."""
     version: ClassVar[int]
-    """The workflow's version, from the class keyword."""
+    """Version of the workflow, from the class keyword. Default 1."""
     __graph__: ClassVar[WorkflowGraph]
 
     def __init_subclass__(
@@ -188,7 +196,7 @@ class Workflow:
         if name is None:
             if version is not None:
                 raise TypeError(
-                    f"{cls.__qualname__}: version= without name=; only a class with a name is a workflow"
+                    f"{cls.__qualname__} has version= without name=; only a class with a name is a workflow"
                 )
             return
         version = 1 if version is None else version
@@ -197,36 +205,40 @@ class Workflow:
         cls.version = version
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:
-        """Own what the steps share: entered before the first step runs, left after the last one ended.
+        """Return a context for resources that the steps share.
 
-        Override it as an ``@asynccontextmanager`` that opens async clients, keeps them on ``self``, and
-        yields. It runs on the loop that runs the ``async def`` steps.
+        The server enters it before the first step runs and leaves it after the last step ended. Override it as an
+        ``@asynccontextmanager`` that opens async clients, stores them on ``self``, and yields. It runs on the event
+        loop of the ``async def`` steps.
         """
         return nullcontext()
 
 
 def graph_of(workflow: type[Workflow] | Workflow) -> WorkflowGraph:
-    """Return the graph of a named workflow class (or of an object of it).
+    """Return the graph of a workflow class or of its object.
 
-    Raises ``TypeError`` for a class without ``name=``, even when one of its bases has one.
+    Raises:
+        TypeError: The class has no ``name=`` of its own, even if one of its bases has one.
     """
     cls = workflow if isinstance(workflow, type) else type(workflow)
     graph = vars(cls).get("__graph__")
     if not isinstance(graph, WorkflowGraph):
-        raise TypeError(f"{cls.__qualname__} is no workflow of its own; give its class a name=")
+        raise TypeError(f"{cls.__qualname__} is not a workflow; give its class a name=")
     return graph
 
 
 def handlers_of(workflow: Workflow) -> Mapping[str, Callable[[Context], _Result | Awaitable[_Result]]]:
-    """Return the bound method of every task under the step's ref. Raises ``TypeError`` as `graph_of` does."""
+    """Return the bound method of every task, by step ref.
+
+    Raises:
+        TypeError: The class has no ``name=`` of its own.
+    """
     tasks = (step.ref for step in graph_of(workflow).steps.values() if step.kind is StepKind.TASK)
     return {ref: getattr(workflow, ref) for ref in tasks}
 
 
 def find_workflows(module: ModuleType) -> list[type[Workflow]]:
-    """Return the named workflow classes that ``module`` defines or imports, each once, in the order of its
-    names.
-    """
+    """Return the named workflow classes of a module, defined or imported, each once, in the order of the module."""
     found = (
         value
         for value in vars(module).values()
@@ -235,8 +247,8 @@ def find_workflows(module: ModuleType) -> list[type[Workflow]]:
     return list(dict.fromkeys(found))
 
 
-# From a class to a graph. Nothing below raises for what an author wrote: it is noted as a issue, a harmless
-# value takes its place, and the rest is still checked, so that one run shows every mistake.
+# Conversion of a class to a graph. No function below raises for a mistake of the author. It adds an issue, substitutes
+# a harmless value, and checks the rest, so that one run reports every mistake.
 
 
 def _graph(cls: type[Workflow], name: str, version: int) -> WorkflowGraph:
@@ -250,18 +262,21 @@ def _graph(cls: type[Workflow], name: str, version: int) -> WorkflowGraph:
     _check_undecorated(cls, graph, issues)
     issues += validate(graph)
     if issues:
-        raise WorkflowInvalidError(issues, workflow=name)
+        # Imported here, because `import perdure` does not need the exceptions of the API.
+        from perdure.errors import WorkflowInvalidError
+
+        raise WorkflowInvalidError.of_issues(issues, workflow=name)
     return graph
 
 
 def _start_of(cls: type[Workflow]) -> str:
-    # Anything but a ref (a step that is called `start`, a forgotten line) is for validation to name.
+    # Validation reports a start that is not a ref: a step with the name `start`, or a missing line.
     start = getattr(cls, "start", "")
     return start if isinstance(start, str) else ""
 
 
 def _collect(cls: type[Workflow]) -> dict[str, tuple[_Declaration, FunctionType | None]]:
-    """The declared steps by ref, bases first; what overrides a step keeps its place."""
+    """Return the declared steps by ref, bases first. An override keeps the place of the step that it overrides."""
     found: dict[str, tuple[_Declaration, FunctionType | None]] = {}
     for owner in reversed(cls.__mro__):
         for ref, value in vars(owner).items():
@@ -281,7 +296,7 @@ def _collect(cls: type[Workflow]) -> dict[str, tuple[_Declaration, FunctionType 
 def _check_code(ref: str, function: FunctionType, issues: list[ValidationIssue]) -> None:
     problem = None
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        problem = "yields, so it returns no Outcome"
+        problem = "is a generator, so it does not return an Outcome"
     else:
         try:
             inspect.signature(function).bind("self", "ctx")
@@ -299,17 +314,17 @@ def _check_code(ref: str, function: FunctionType, issues: list[ValidationIssue])
 
 
 def _check_undecorated(cls: type[Workflow], graph: WorkflowGraph, issues: list[ValidationIssue]) -> None:
-    """Name the methods that the workflow leads to and that are no steps: their decorator was forgotten."""
+    """Report methods that are targets but not steps, because the decorator is missing."""
     named: list[object] = [graph.start]
-    arrows: list[Any] = [step.on for step in graph.steps.values()]
-    for on in arrows:
+    transitions: list[Any] = [step.on for step in graph.steps.values()]
+    for on in transitions:
         for targets in on.values() if isinstance(on, Mapping) else ():
             named += targets if isinstance(targets, tuple) else ()
     issues += [
         ValidationIssue(
             code=IssueCode.STEP_CODE,
             step_ref=ref,
-            message="the method is no step, but the workflow leads to it",
+            message="the method is not a step, but a transition leads to it",
             hint="write @step(on={...}) above it",
         )
         for ref in dict.fromkeys(name for name in named if isinstance(name, str))
@@ -326,7 +341,7 @@ def _definition(ref: str, declaration: _Declaration, issues: list[ValidationIssu
             return StepDefinition(
                 ref=ref,
                 kind=StepKind.TASK,
-                on=_arrows(declaration.on),
+                on=_transitions(declaration.on),
                 events=_events(declaration.awaits),
                 join=join,
                 retry=_retry(ref, declaration.retry, issues),
@@ -337,7 +352,7 @@ def _definition(ref: str, declaration: _Declaration, issues: list[ValidationIssu
             return StepDefinition(
                 ref=ref,
                 kind=StepKind.WAIT,
-                on=_arrows(declaration.on),
+                on=_transitions(declaration.on),
                 events=_events(declaration.events),
                 join=join,
                 timeout_ms=_duration_ms(ref, "timeout", declaration.timeout, issues),
@@ -346,7 +361,7 @@ def _definition(ref: str, declaration: _Declaration, issues: list[ValidationIssu
             return StepDefinition(
                 ref=ref,
                 kind=StepKind.SLEEP,
-                on=_arrows({EVENT_ELAPSED: declaration.then}),
+                on=_transitions({EVENT_ELAPSED: declaration.then}),
                 join=join,
                 sleep_ms=_duration_given_ms(ref, "duration", declaration.duration, 1, issues),
             )
@@ -354,8 +369,8 @@ def _definition(ref: str, declaration: _Declaration, issues: list[ValidationIssu
             assert_never(declaration)
 
 
-def _arrows(on: Any) -> Any:
-    # What is neither text nor a sequence goes through as it is: validation names it.
+def _transitions(on: Any) -> Any:
+    # Other types pass unchanged. Validation reports them.
     if not isinstance(on, Mapping):
         return on
     return {event: _targets(targets) for event, targets in on.items()}
@@ -368,7 +383,7 @@ def _targets(targets: Any) -> Any:
 
 
 def _events(events: Any) -> Any:
-    # `awaits="reserved"` means one event, not eight letters.
+    # `awaits="reserved"` is one event, not eight letters.
     if isinstance(events, str):
         return frozenset({events})
     try:
@@ -387,8 +402,8 @@ def _join(ref: str, join: Any, issues: list[ValidationIssue]) -> Join | None:
             ValidationIssue(
                 code=IssueCode.JOIN_UNKNOWN,
                 step_ref=ref,
-                message=f"join={join!r:.60} is no join",
-                hint="write join='auto', join='all' or join='any'",
+                message=f"join={join!r:.60} is not a join",
+                hint="use join='auto', join='all' or join='any'",
             )
         )
         return Join.AUTO
@@ -401,7 +416,7 @@ def _retry(ref: str, retry: Any, issues: list[ValidationIssue]) -> RetryDefiniti
                 code=IssueCode.RETRY_INVALID,
                 step_ref=ref,
                 message=f"retry={retry!r:.60} is not a RetryPolicy",
-                hint="write it as in retry=RetryPolicy(max_attempts=5, initial_backoff='200ms', max_backoff='30s')",
+                hint="write retry=RetryPolicy(max_attempts=5, initial_backoff='200ms', max_backoff='30s')",
             )
         )
         return RetryDefinition()
@@ -410,7 +425,7 @@ def _retry(ref: str, retry: Any, issues: list[ValidationIssue]) -> RetryDefiniti
         max_attempts=retry.max_attempts,
         initial_ms=_duration_given_ms(ref, "retry initial_backoff", retry.initial_backoff, 1, issues),
         max_ms=_duration_given_ms(ref, "retry max_backoff", retry.max_backoff, DURATION_MS_MAX, issues),
-        # One spelling per number, or the digest would tell 2 from 2.0.
+        # One representation per number, because the digest distinguishes 2 from 2.0.
         multiplier=_as_float(multiplier),
         jitter=_as_float(jitter),
     )
@@ -419,24 +434,26 @@ def _retry(ref: str, retry: Any, issues: list[ValidationIssue]) -> RetryDefiniti
 def _as_float(value: Any) -> Any:
     try:
         return float(value) if type(value) is int else value
-    except OverflowError:  # left to the validation, which rejects it
+    except OverflowError:  # validation rejects it
         return value
 
 
-def _duration_ms(ref: str, what: str, text: str | None, issues: list[ValidationIssue]) -> int | None:
-    return None if text is None else _duration_given_ms(ref, what, text, 1, issues)
+def _duration_ms(ref: str, what: str, given: Duration | None, issues: list[ValidationIssue]) -> int | None:
+    return None if given is None else _duration_given_ms(ref, what, given, 1, issues)
 
 
-def _duration_given_ms(ref: str, what: str, text: str, instead_ms: int, issues: list[ValidationIssue]) -> int:
+def _duration_given_ms(
+    ref: str, what: str, given: Duration, instead_ms: int, issues: list[ValidationIssue]
+) -> int:
     try:
-        return parse_duration_ms(text)
+        return duration_ms(given)
     except ValueError as problem:
         issues.append(
             ValidationIssue(
                 code=IssueCode.DURATION_INVALID,
                 step_ref=ref,
                 message=f"{what}: {str(problem).partition('; ')[0]}",
-                hint="write digits and one unit of ms, s, m, h, d, as in '30s'; at most ten years",
+                hint="use seconds, a timedelta, or digits and a unit (ms, s, m, h, d), as in '30s'; at most ten years",
             )
         )
         return instead_ms

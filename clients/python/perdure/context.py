@@ -1,7 +1,7 @@
-"""What a step is given and what it gives back: plain values, the same for every executor.
+"""Input and results of a step: `Context`, `Outcome`, `SUSPEND` and `StepError`.
 
-What lives here: `Context`, `Outcome`, `SUSPEND` and `StepError`. What may not: anything about how steps are
-declared (``perdure.authoring``) or how they are run (the server's executors and ``perdure.worker``).
+These are plain values, independent of the declaration of steps (``perdure.authoring``) and of the executor that runs
+them.
 """
 
 from __future__ import annotations
@@ -14,11 +14,19 @@ from typing import Any, Final, Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What one attempt of a step may know of its instance.
+    """Input of one attempt of a step.
 
-    ``input`` is the JSON object that the instance was started with; it never changes. ``steps`` holds the
-    output of every step that had ended when this step began, under its ref; it is the same on every attempt.
-    Both are copies: writing to them changes nothing, a step tells the world something through its `Outcome`.
+    Attributes:
+        input: JSON object that the instance was started with. It never changes.
+        steps: Output of every step that had ended when this step started, by step ref. It is the same on every
+            attempt.
+        instance_id: ID of the instance.
+        workflow: Name of the workflow.
+        version: Version of the workflow.
+        step_ref: Ref of this step. It can carry a suffix such as ``@3.7``. Treat it as opaque.
+        attempt: Number of this attempt, from 1. Redeliveries count, so it can exceed ``max_attempts``.
+
+    ``input`` and ``steps`` are copies. Changing them has no effect. Return an `Outcome` to store a result.
     """
 
     input: Mapping[str, Any]
@@ -28,24 +36,23 @@ class Context:
     version: int
     step_ref: str
     attempt: int = 1
-    """Which run of the step this is, from 1; redeliveries count, so it may exceed the policy's
-    ``max_attempts``.
-    """
 
     @property
     def idempotency_key(self) -> str:
-        """``instance_id/step_ref``: the same on every attempt, so that a payment provider charges once."""
+        """Key for side effects: ``instance_id/step_ref``, the same on every attempt.
+
+        A step runs at least once. Pass the key to external services, for example to charge a card only once.
+        """
         return f"{self.instance_id}/{self.step_ref}"
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class Outcome:
-    """How a task ended: the event, which picks the arrow, and the output, which later steps read in
-    ``ctx.steps``.
+    """Result of a task: an event, which selects the transition, and an output, which later steps read in ``ctx.steps``.
 
     ``Outcome("charged", payment_id="p-1")`` ends the step with the event ``charged`` and the output
-    ``{"payment_id": "p-1"}``. The output must be JSON (no NaN, text keys); anything else, like an event that
-    the step does not declare, fails the step for good.
+    ``{"payment_id": "p-1"}``. The output must be valid JSON. An output that is not (NaN, a key that is not a string),
+    or an event that the step does not declare, fails the step permanently.
     """
 
     event: str
@@ -61,7 +68,7 @@ class Outcome:
 
 
 class Suspend(enum.Enum):
-    """The type of `SUSPEND`, for annotations: ``async def ask(self, ctx: Context) -> Suspend``."""
+    """Type of `SUSPEND`, for annotations: ``async def ask(self, ctx: Context) -> Suspend``."""
 
     SUSPEND = "SUSPEND"
 
@@ -70,15 +77,15 @@ class Suspend(enum.Enum):
 
 
 SUSPEND: Final[Literal[Suspend.SUSPEND]] = Suspend.SUSPEND
-"""Returned by a task that declares ``awaits``: its code is done, the step now waits to be resumed."""
+"""Result of a task that declares ``awaits``. The step then waits for one of these events."""
 
 
 class StepError(Exception):
-    """A failure that a step reports on purpose.
+    """Failure of a step, raised by its code.
 
-    With ``retryable=False`` the step fails at once: the ``error`` arrow is taken, or the instance is FAILED.
-    With ``retryable=True``, as with every other exception, the step's retry policy decides. Subclass it to
-    give the failure a type of its own: the class's name is the ``type`` in the output of the ``error`` event.
+    With ``retryable=False`` the step fails at once: the instance takes the ``error`` transition, or fails if there is
+    none. With ``retryable=True`` the retry policy of the step applies, as for any other exception. Raise a subclass to
+    give the failure its own type: the output of the ``error`` event contains the name of the class as ``type``.
     """
 
     def __init__(self, message: str = "", *, retryable: bool = True) -> None:

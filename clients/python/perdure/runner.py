@@ -1,7 +1,8 @@
-"""The contract of the three verbs, as Python: what starts, resumes and times workflow instances.
+"""The three methods that start, resume and time workflow instances, as a Python protocol.
 
-`perdure.AsyncClient` meets it over gRPC, the server's embedded runner in the same process; code that takes a `Runner`
-does not know which it has. Refusals are the exceptions of ``perdure.errors`` either way. No I/O lives here.
+`perdure.AsyncClient` implements `Runner` over gRPC. The embedded runner of the server implements it in the same
+process. Code that takes a `Runner` works with both. Errors are the exceptions of ``perdure.errors`` in both cases. No
+I/O.
 """
 
 from __future__ import annotations
@@ -9,36 +10,43 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
 from perdure.errors import FieldViolation, InvalidFieldError
-from perdure.model.graph import parse_duration_ms
+from perdure.model.durations import Duration, duration_ms
 
 
 class ConflictPolicy(enum.StrEnum):
-    """What `Runner.start_instance` does when a live instance of the workflow holds the business key."""
+    """Behavior of `Runner.start_instance` if a live instance of the workflow holds the business key."""
 
     FAIL = "fail"
     """Raise `BusinessKeyInUseError`."""
     USE_EXISTING = "use_existing"
-    """Answer with the instance that holds it."""
+    """Return the instance that holds it."""
 
 
 class Disposition(enum.StrEnum):
-    """What became of an accepted event."""
+    """Result of an accepted event."""
 
     DELIVERED = "delivered"
-    """It has ended the step that waited for it."""
+    """The event ended the step that waited for it."""
     BUFFERED = "buffered"
-    """It is stored, and waits for its step."""
+    """The event is stored until a step waits for it."""
     UNKNOWN = "unknown"
-    """The server is newer than this library and did something else with it."""
+    """The server is newer than this library and returned another result."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartedInstance:
-    """The instance is stored. ``created``: whether this call created it."""
+    """A stored instance.
+
+    Attributes:
+        instance_id: ID of the instance.
+        created: True if this call created the instance, False if it existed already.
+        version: Version of the workflow.
+        revision: Revision of the instance after the call.
+    """
 
     instance_id: str
     created: bool
@@ -48,7 +56,14 @@ class StartedInstance:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The event was accepted, at ``revision``. ``step_ref`` is the step that took it or that it is buffered for."""
+    """An accepted event.
+
+    Attributes:
+        disposition: `Disposition.DELIVERED` or `Disposition.BUFFERED`.
+        step_ref: Step that the event ended, or that the event is buffered for. Empty if any step can take it. A ref can
+            carry a suffix such as ``@3.7``. Treat it as opaque.
+        revision: Revision at which the event was accepted.
+    """
 
     disposition: Disposition
     step_ref: str
@@ -57,7 +72,13 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class ScheduledResume:
-    """The timer is stored. It never fires before ``due_time`` (UTC, by the store's clock)."""
+    """A stored timer.
+
+    Attributes:
+        reference: Reference of the timer, for `get_timer`, `cancel_timer` and `fire_timer`.
+        due_time: Time in UTC by the clock of the store. The timer never fires earlier.
+        revision: Revision of the instance after the call.
+    """
 
     reference: str
     due_time: datetime
@@ -66,9 +87,10 @@ class ScheduledResume:
 
 @runtime_checkable
 class Runner(Protocol):
-    """Three verbs. When one of them returns, its effect is durable.
+    """Starts, resumes and times workflow instances. Once a method returns, its effect is durable.
 
-    ``request_id`` makes a call safe to repeat: it takes effect at most once, and a repeat gets the first answer.
+    Every method accepts a ``request_id``. Retrying a call with the same ID is safe: it takes effect once, and a
+    repeated call returns the first response.
     """
 
     async def start_instance(
@@ -76,21 +98,30 @@ class Runner(Protocol):
         workflow: str,
         context: Mapping[str, Any] | None = None,
         *,
-        instance_id: str = "",
-        version: int = 0,
-        business_key: str = "",
+        instance_id: str | None = None,
+        version: int | None = None,
+        business_key: str | None = None,
         conflict_policy: ConflictPolicy = ConflictPolicy.FAIL,
-        start_delay: timedelta | str | None = None,
+        start_delay: Duration | None = None,
         labels: Mapping[str, str] | None = None,
-        request_id: str = "",
+        request_id: str | None = None,
     ) -> StartedInstance:
-        """Store a new instance; it begins to run at once, or after ``start_delay`` (a timedelta, or text: "30s").
+        """Store a new instance and start running it.
 
-        ``context`` is a JSON object that every step can read. Without ``instance_id`` one is chosen; ``version`` 0
-        is the newest. ``business_key`` is unique per workflow among instances that are not final.
+        Args:
+            workflow: Name of the workflow.
+            context: JSON object that every step can read. Default: an empty object.
+            instance_id: ID of the instance. Default: the server generates one.
+            version: Version of the workflow. Default: the newest.
+            business_key: Key that is unique per workflow among instances that have not ended.
+            conflict_policy: Behavior if a live instance holds the business key. Default: raise an error.
+            start_delay: Delay before the first step starts, a `Duration`. Default: none.
+            labels: Labels, to find the instance by.
+            request_id: ID for safe retries. Default: a random one.
 
-        Raises `InvalidFieldError`, `PayloadTooLargeError`, `RequestIdReusedError`, `WorkflowNotFoundError`,
-        `InstanceAlreadyExistsError`, `BusinessKeyInUseError`.
+        Raises:
+            InvalidFieldError, PayloadTooLargeError, RequestIdReusedError, WorkflowNotFoundError,
+            InstanceAlreadyExistsError, BusinessKeyInUseError.
         """
         ...
 
@@ -100,45 +131,54 @@ class Runner(Protocol):
         event: str,
         payload: Any = None,
         *,
-        step_ref: str = "",
+        step_ref: str | None = None,
         buffer: bool = False,
-        request_id: str = "",
+        request_id: str | None = None,
     ) -> Resumed:
-        """Bring an event to the step that waits for it; the payload, any JSON value, becomes the step's output.
+        """Deliver an event to the step that waits for it.
 
-        ``step_ref`` picks the step where several wait for the event; ``buffer`` leaves the event in the instance's
-        inbox where none does yet.
+        Args:
+            instance_id: ID of the instance.
+            event: Name of the event.
+            payload: JSON value that becomes the output of the step. Default: none.
+            step_ref: Step to deliver the event to. Required if several steps wait for it.
+            buffer: Keep the event in the inbox of the instance until a step waits for it. Default: raise an error.
+            request_id: ID for safe retries. Default: a random one.
 
-        Raises `InvalidFieldError`, `PayloadTooLargeError`, `RequestIdReusedError`, `InstanceNotFoundError`,
-        `InstanceEndedError`, `StepNotFoundError`, `EventNeverAcceptedError`, `StepFinishedError`,
-        `StepUnreachableError`, `EventNotAwaitedError`, `AmbiguousEventError`, `InboxFullError`.
+        Raises:
+            InvalidFieldError, PayloadTooLargeError, RequestIdReusedError, InstanceNotFoundError,
+            InstanceEndedError, StepNotFoundError, EventNeverAcceptedError, StepFinishedError,
+            StepUnreachableError, EventNotAwaitedError, AmbiguousEventError, InboxFullError.
         """
         ...
 
     async def schedule_resume(
-        self, instance_id: str, step_ref: str, delay_ms: int, *, request_id: str = ""
+        self, instance_id: str, step_ref: str, delay_ms: int, *, request_id: str | None = None
     ) -> ScheduledResume:
-        """Resume the step with the event ``timeout``, durably, once ``delay_ms`` have passed.
+        """Resume a step with the event ``timeout`` after a delay. The timer is durable.
 
-        Raises `InvalidFieldError`, `RequestIdReusedError`, `InstanceNotFoundError`, `InstanceEndedError`,
-        `StepNotFoundError`, `StepFinishedError`, `StepUnreachableError`, `StepHasNoTimeoutError`,
-        `TooManyTimersError`.
+        Args:
+            instance_id: ID of the instance.
+            step_ref: Step to resume.
+            delay_ms: Delay in milliseconds, at least 1.
+            request_id: ID for safe retries. Default: a random one.
+
+        Raises:
+            InvalidFieldError, RequestIdReusedError, InstanceNotFoundError, InstanceEndedError,
+            StepNotFoundError, StepFinishedError, StepUnreachableError, StepHasNoTimeoutError,
+            TooManyTimersError.
         """
         ...
 
 
-def delay_ms_of(delay: object, *, field: str = "start_delay") -> int:
-    """Return a delay in milliseconds, rounded up: never earlier than asked. Raises `InvalidFieldError`."""
-    match delay:
-        case None:
-            return 0
-        case timedelta():
-            return -(-delay // timedelta(milliseconds=1))
-        case str():
-            try:
-                return parse_duration_ms(delay)
-            except ValueError as error:
-                violation = FieldViolation(field, str(error))
-        case _:
-            violation = FieldViolation(field, f"is a timedelta or text such as '30s', not {delay!r}")
-    raise InvalidFieldError(str(violation), violations=[violation])
+def delay_ms_of(delay: Duration | None, *, field: str = "start_delay") -> int:
+    """Return a delay in milliseconds, rounded up. None is 0.
+
+    Raises:
+        InvalidFieldError: The value is not a `Duration`. The violation names ``field``.
+    """
+    try:
+        return 0 if delay is None else duration_ms(delay)
+    except ValueError as error:
+        violation = FieldViolation(field, str(error))
+        raise InvalidFieldError(str(violation), violations=[violation]) from None

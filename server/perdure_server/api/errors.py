@@ -18,6 +18,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from perdure.model.constants import ERROR_DOMAIN
 from perdure_server.api.suggestions import nearest
 from perdure_server.engine import rejections as reject
 from perdure_server.runtime import errors
@@ -28,13 +29,11 @@ from perdure_server.telemetry.logs import RateLimitedLogger
 log = logging.getLogger(__name__)
 _database_refused: Final = RateLimitedLogger(log, "the database refused a call: %s")
 
-DOMAIN: Final = "perdure"
 STATUS_BYTES_MAX: Final = 4 << 10
 """How large a status is; what does not fit is counted instead. The API promises 6 KiB at most. In base64 and beside the
 message, this stays below the 8 KiB of headers that many clients and proxies take.
 """
 
-DETAILS_KEY: Final = "grpc-status-details-bin"
 RETRY_AFTER_MS: Final = 500
 BACKUP_RETRY_AFTER_MS: Final = 5_000
 """Pause before another backup is tried while one is running."""
@@ -71,7 +70,7 @@ def error_response_of(error: Exception) -> ErrorResponse:
 def status_of(refusal: ErrorResponse) -> status_pb2.Status:
     """Return the rich status, cut to `STATUS_BYTES_MAX`."""
     status = status_pb2.Status(code=refusal.code.value[0], message=_cut(refusal.message, _MESSAGE_BYTES_MAX))
-    info = error_details_pb2.ErrorInfo(reason=refusal.reason, domain=DOMAIN)
+    info = error_details_pb2.ErrorInfo(reason=refusal.reason, domain=ERROR_DOMAIN)
     for key, value in refusal.metadata.items():
         info.metadata[key] = _cut(value, _ITEM_BYTES_MAX)
     _attach(status, info)
@@ -473,9 +472,16 @@ def _unavailable(reason: str, message: str, **metadata: str) -> ErrorResponse:
 
 
 def _database(error: store.StoreError) -> ErrorResponse:
-    _database_refused.tell(error)
+    _database_refused.warning(error)
     return _unavailable(
         "DATABASE_UNAVAILABLE", "the database cannot be used right now; nothing was changed, try again"
+    )
+
+
+def _unreadable(error: store.UnreadableRecordError) -> ErrorResponse:
+    _database_refused.warning(error)
+    return _unavailable(
+        "DATABASE_UNAVAILABLE", f"{error}, so nothing was changed; check the database with `perdure db check`"
     )
 
 
@@ -550,6 +556,7 @@ _TABLE: Final[Mapping[type[Exception], Callable[[Any], ErrorResponse]]] = {
     reject.TooManyTimers: _too_many_timers,
     store.StoreUnavailableError: _database,
     store.NewerFormatError: _database,
+    store.UnreadableRecordError: _unreadable,
     store.CommitUnknownError: _commit_unknown,
     errors.ServerStoppingError: _shutting_down,
     errors.BackupNotConfiguredError: _backup_not_configured,

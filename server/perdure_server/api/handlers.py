@@ -18,9 +18,10 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from perdure.model.constants import STATUS_DETAILS_KEY
 from perdure_server.api.admission import AdmissionController, Peer
 from perdure_server.api.call_counters import CALL_SECONDS, CallCounters
-from perdure_server.api.errors import DETAILS_KEY, error_response_of, status_of
+from perdure_server.api.errors import error_response_of, status_of
 from perdure_server.runtime.errors import ServerOverloadedError
 from perdure_server.runtime.request_validation import InvalidRequestError, Violation
 from perdure_server.telemetry.counters import Histogram
@@ -273,7 +274,7 @@ async def refuse(context: Context, error: Exception, counters: CallCounters | No
     status = status_of(refusal)
     _forget_frames(error)
     await context.abort(
-        refusal.code, status.message, trailing_metadata=((DETAILS_KEY, status.SerializeToString()),)
+        refusal.code, status.message, trailing_metadata=((STATUS_DETAILS_KEY, status.SerializeToString()),)
     )
 
 

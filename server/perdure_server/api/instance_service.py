@@ -11,8 +11,6 @@ from perdure.v1 import instance_service_pb2 as pb
 from perdure_server.api import convert
 from perdure_server.api.handlers import Rpc, Streaming, Unary
 from perdure_server.api.pagination import fill, page_token, read_page_token
-from perdure_server.engine.rejections import InstanceNotFound
-from perdure_server.runtime.errors import UnreachedRevisionError
 from perdure_server.runtime.operations import Operations
 from perdure_server.runtime.request_validation import BUSINESS_KEY_BYTES_MAX, REASON_BYTES_MAX, Violations
 from perdure_server.runtime.watch import WatchEnd, WatchEntry, WatchEvent, WatchHeartbeat, WatchSnapshot
@@ -47,7 +45,7 @@ class InstanceService:
         violations = Violations()
         instance_id = violations.instance_id("instance_id", request.instance_id)
         violations.raise_if_invalid()
-        stored = await self._runtime.get_instance(instance_id)
+        stored = await self._runtime.queries.get_instance(instance_id)
         return pb.GetInstanceResponse(instance=self._instance(stored))
 
     async def list_instances(self, request: pb.ListInstancesRequest) -> pb.ListInstancesResponse:
@@ -61,7 +59,7 @@ class InstanceService:
             if state not in convert.STATUS_OF:
                 violations.add_violation("states", f"must be states of an instance, not {state}")
         where = InstanceFilter(
-            statuses=frozenset(convert.STATUS_OF[s] for s in request.states if s in convert.STATUS_OF),
+            states=frozenset(convert.STATUS_OF[s] for s in request.states if s in convert.STATUS_OF),
             workflow=workflow,
             version=version,
             business_key=business_key,
@@ -72,7 +70,7 @@ class InstanceService:
         cursor = read_page_token(violations, query, request.page_token, (int, str))
         violations.raise_if_invalid()
         after = InstanceCursor(*cursor) if cursor else None
-        page = await self._runtime.store.list_instances(where, limit=limit, after=after)
+        page = await self._runtime.queries.list_instances(where, limit=limit, after=after)
         response = pb.ListInstancesResponse(instances=await fill(page.instances, convert.summary))
         position = page.next
         if len(response.instances) < len(page.instances):
@@ -91,14 +89,7 @@ class InstanceService:
         cursor = read_page_token(violations, query, request.page_token, (int,))
         violations.raise_if_invalid()
         position = cursor[0] if cursor else after_revision
-        store = self._runtime.store
-        found = await store.history(instance_id, after_revision=position, limit=limit + 1)
-        if not found:
-            state = await store.load(instance_id)
-            if state is None:
-                raise InstanceNotFound(instance_id)
-            if after_revision > state.revision:
-                raise UnreachedRevisionError(instance_id, after_revision, state.revision)
+        found = await self._runtime.queries.history(instance_id, after_revision=position, limit=limit + 1)
         entries = await fill(found[:limit], lambda entry: convert.entry(instance_id, entry))
         response = pb.ListHistoryResponse(entries=entries)
         if len(entries) < len(found):
@@ -114,7 +105,7 @@ class InstanceService:
         if request.HasField("after_revision"):
             after_revision = violations.revision("after_revision", request.after_revision)
         violations.raise_if_invalid()
-        async with aclosing(self._runtime.watch(instance_id, after_revision)) as events:
+        async with aclosing(self._runtime.queries.watch(instance_id, after_revision)) as events:
             with suppress(StopAsyncIteration):
                 # Not by `async for`, whose variable would keep a snapshot for as long as nothing follows it.
                 while True:
@@ -155,7 +146,7 @@ class InstanceService:
                 assert_never(event)
 
     def _instance(self, stored: StoredInstance) -> pb.Instance:
-        return convert.instance(stored, self._runtime.has_code)
+        return convert.instance(stored, self._runtime.queries.has_handler)
 
 
 def _version_filter(violations: Violations, request: pb.ListInstancesRequest) -> int:
@@ -176,7 +167,7 @@ def _list_query(where: InstanceFilter) -> tuple[object, ...]:
         where.workflow,
         where.business_key,
         sorted(where.labels.items()),
-        sorted(where.statuses),
+        sorted(where.states),
     )
     if where.version or where.unconsumed:
         query += (where.version, where.unconsumed)

@@ -18,10 +18,10 @@ from perdure_server.api import (
 )
 from perdure_server.api.admission import AdmissionController
 from perdure_server.api.limits import HEALTH_LIMITS, Limits
+from perdure_server.closing import finish
 from perdure_server.runtime.operations import Operations
 from perdure_server.security.addresses import CannotListenError, cannot_be_had
 from perdure_server.security.unix_socket import Endpoint, UnixAddress, remove_stale, restrict
-from perdure_server.store.closing import finish
 
 log = logging.getLogger(__name__)
 

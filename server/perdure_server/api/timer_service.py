@@ -8,7 +8,6 @@ from perdure.v1 import timer_service_pb2 as pb
 from perdure_server.api import convert
 from perdure_server.api.handlers import Rpc, Unary
 from perdure_server.api.pagination import fill, page_token, read_page_token
-from perdure_server.engine.rejections import TimerNotFound
 from perdure_server.runtime.operations import Operations
 from perdure_server.runtime.request_validation import Violations
 from perdure_server.store.protocol import TimerCursor
@@ -35,9 +34,7 @@ class TimerService:
         violations = Violations()
         instance_id, revision = violations.reference("reference", request.reference)
         violations.raise_if_invalid()
-        row = await self._runtime.store.get_timer(instance_id, revision)
-        if row is None:
-            raise TimerNotFound(request.reference)
+        row = await self._runtime.queries.get_timer(instance_id, revision)
         return pb.GetTimerResponse(timer=convert.timer(row))
 
     async def list_timers(self, request: pb.ListTimersRequest) -> pb.ListTimersResponse:
@@ -48,7 +45,7 @@ class TimerService:
         cursor = read_page_token(violations, query, request.page_token, (int, str, int))
         violations.raise_if_invalid()
         after = TimerCursor(*cursor) if cursor else None
-        found = await self._runtime.store.list_timers(instance_id, limit=limit + 1, after=after)
+        found = await self._runtime.queries.list_timers(instance_id, limit=limit + 1, after=after)
         response = pb.ListTimersResponse(timers=await fill(found[:limit], convert.timer))
         if len(response.timers) < len(found):
             last = found[len(response.timers) - 1]

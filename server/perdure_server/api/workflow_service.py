@@ -35,7 +35,7 @@ class WorkflowService:
         workflow = violations.name("workflow", request.workflow)
         version = violations.version("version", request.version)
         violations.raise_if_invalid()
-        stored = await self._runtime.get_definition(workflow, version)
+        stored = await self._runtime.queries.get_definition(workflow, version)
         return pb.GetWorkflowResponse(workflow=convert.workflow(stored, _graph(stored)))
 
     async def list_workflows(self, request: pb.ListWorkflowsRequest) -> pb.ListWorkflowsResponse:
@@ -45,7 +45,7 @@ class WorkflowService:
         cursor = read_page_token(violations, query, request.page_token, (str, int))
         violations.raise_if_invalid()
         after = (cursor[0], cursor[1]) if cursor else None
-        found = await self._runtime.store.list_definitions(limit=limit + 1, after=after)
+        found = await self._runtime.queries.list_definitions(limit=limit + 1, after=after)
         summaries = await fill(found[:limit], convert.workflow_summary)
         response = pb.ListWorkflowsResponse(workflows=summaries)
         if len(summaries) < len(found):

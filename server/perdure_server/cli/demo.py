@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from perdure import Context, Outcome, Workflow, sleep, step, wait_for
-from perdure_server.cli.remote import SERVER_DEFAULT
+from perdure.model.constants import DEFAULT_TARGET
 
 INSTANCE_ID = "demo-1"
 
@@ -42,7 +42,7 @@ def hints(
 
     Which ``client_cert`` the server asks for is not known here: the lines leave room for it.
     """
-    at = "" if address == SERVER_DEFAULT else f" --server {address}"
+    at = "" if address == DEFAULT_TARGET else f" --server {address}"
     if tls_cert is not None and tls_key is not None:
         host, _, port = address.rpartition(":")
         at = f" --server {_dialled(host, tls_cert, tls_key)}:{port} --tls-ca {shlex.quote(str(tls_cert))}"

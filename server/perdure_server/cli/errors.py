@@ -189,7 +189,7 @@ def fail_with(error: errors.PerdureError, *, server: str, tls_options: Sequence[
         "request_id": error.request_id,
     }
     reason = error.reason or (error.code if error.code != "UNKNOWN" else "")
-    text = str(error)
+    text = str(error).partition("\n")[0]  # without the API's detail and hint
     if isinstance(error, errors.UnavailableError) and not error.reason:
         why = " ".join(error.message.rpartition("last error: ")[2].split())
         text, hint = unreached(why, server, tls_options)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from perdure.model.graph import DURATION_MS_MAX, Join, StepDefinition, StepKind, WorkflowGraph
+from perdure.model.durations import DURATION_MS_MAX
+from perdure.model.graph import Join, StepDefinition, StepKind, WorkflowGraph
 
 
 def graph_lines(graph: WorkflowGraph) -> list[str]:

@@ -346,7 +346,7 @@ def _outage_note(session: Session, error: PerdureError | None) -> str:
     return f"the connection to {session.server} is lost; it is waited for, 5 minutes at most"
 
 
-def _note_outage(session: Session, error: PerdureError | None) -> None:
+def _note_outage(session: Session, error: PerdureError | None = None) -> None:
     """Say on stderr that the server is away, or back."""
     note = _outage_note(session, error)
     if session.as_json:
@@ -371,14 +371,15 @@ def _follow(
                     after_revision=after,
                     raw_json=True,
                     timeout=wait_seconds,
-                    on_outage=lambda error: on_outage(_outage_note(session, error) if error else ""),
+                    on_disconnect=lambda error: on_outage(_outage_note(session, error)),
+                    on_reconnect=lambda: on_outage(""),
                 ),
                 instance,
             )
         return
     heard = False
 
-    def on_outage(error: PerdureError | None) -> None:
+    def on_outage(error: PerdureError | None = None) -> None:
         if heard:  # else there was no connection that could be lost
             _note_outage(session, error)
 
@@ -389,7 +390,8 @@ def _follow(
             after_revision=after,
             raw_json=True,
             timeout=wait_seconds,
-            on_outage=on_outage,
+            on_disconnect=on_outage,
+            on_reconnect=on_outage,
         ):
             heard = True
             _print_event(session, event)
@@ -428,7 +430,10 @@ def _follow_to_the_end(session: Session, instance_id: str, wait_timeout: str) ->
     wait_seconds = _wait_seconds(wait_timeout)
     with _bounded(instance_id, wait_timeout), session.connect() as client:
         client.wait_for_end(
-            instance_id, timeout=wait_seconds, on_outage=functools.partial(_note_outage, session)
+            instance_id,
+            timeout=wait_seconds,
+            on_disconnect=functools.partial(_note_outage, session),
+            on_reconnect=functools.partial(_note_outage, session),
         )
     state = _show(session, instance_id)
     if state != "COMPLETED":

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from perdure.model.graph import parse_duration_ms
+from perdure.model.durations import parse_duration_ms
 from perdure.model.payloads import RawJson
 
 

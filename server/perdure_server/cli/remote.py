@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from perdure.model.constants import DEFAULT_TARGET
 from perdure_server.cli.errors import EXIT_HELP, Exit, fail, fail_with
 from perdure_server.cli.param_types import timeout_of
 
@@ -28,8 +29,6 @@ SENDINGS_MAX: Final = 5
 """How often a command sends its call: a server that is not there is reported within two seconds."""
 
 TIMEOUT_DEFAULT: Final = "30s"
-
-SERVER_DEFAULT: Final = "127.0.0.1:7420"
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Session:
         """The connection. Each call is sent a few times at most."""
         return self.connect(sendings_max=SENDINGS_MAX)
 
-    def connect(self, *, sendings_max: int = 0, timeout_seconds: float | None = None) -> Client:
+    def connect(self, *, sendings_max: int | None = None, timeout_seconds: float | None = None) -> Client:
         """Open a connection of its own; ``sendings_max`` 0 leaves only time as the bound."""
         # gRPC logs each failed handshake on stderr; the command tells it in a line.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -108,7 +107,7 @@ _Header = Annotated[
 
 # The defaults stand with the parameters: typer reads both.
 _SHARED: Final[dict[str, tuple[Any, Any]]] = {
-    "server": (_Server, SERVER_DEFAULT),
+    "server": (_Server, DEFAULT_TARGET),
     "as_json": (_Json, False),
     "timeout": (_Timeout, TIMEOUT_DEFAULT),
     "tls": (_Tls, False),

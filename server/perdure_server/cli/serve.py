@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
+from perdure.model.constants import DEFAULT_TARGET
 from perdure_server.cli.errors import CommandError, Exit, fail
 from perdure_server.cli.param_types import seconds_of
 from perdure_server.cli.remote import epilog
@@ -17,7 +18,6 @@ from perdure_server.config import (
     ASYNC_STEPS_MAX,
     DATABASE_DEFAULT,
     DATABASE_MEMORY,
-    LISTEN_DEFAULT,
     SHUTDOWN_TIMEOUT_SECONDS,
     SYNC_STEPS_MAX,
     Config,
@@ -66,7 +66,7 @@ def serve(
             metavar="HOST:PORT|unix:PATH",
             help="Address to listen on; port 0: a free one.",
         ),
-    ] = LISTEN_DEFAULT,
+    ] = DEFAULT_TARGET,
     tls_cert: Annotated[
         Path | None, typer.Option(envvar="PERDURE_TLS_CERT", help="The server's certificate chain (PEM).")
     ] = None,

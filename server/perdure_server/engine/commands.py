@@ -15,14 +15,8 @@ from typing import Final
 from perdure_server.engine.facts import PayloadInfo
 from perdure_server.engine.value_type import value
 
-PAYLOAD_BYTES_MAX: Final = 1 << 20
-"""The largest payload, in bytes of its UTF-8 JSON text."""
-
-INSTANCE_BYTES_MAX: Final = 3 << 20
-"""The most that an instance's context, outputs and inbox may add up to."""
-
 REPORTS_BYTES_MAX: Final = 256 << 10
-"""How much the reports of failed steps may add to that: they are told also where outputs found no room."""
+"""Bytes that reports of failed steps can add to `INSTANCE_BYTES_MAX`, so that a full instance still reports them."""
 
 INBOX_EVENTS_MAX: Final = 1_000
 """The most events that an inbox holds."""

@@ -1,10 +1,9 @@
-"""Decide what a command does to an instance: everything that chooses facts starts here.
+"""Decide which facts a command adds to an instance.
 
-Theory of operation. `start` makes an instance; `decide` looks the command up in `ALLOWED_IN` (the literal table of
-what may happen in which state), lets the command's own rule add its facts to a `DecisionBuilder`, and lets the draft
-settle.
-The answer is a `Decision`, whose first entry is the fact that the command caused, or a `Rejection`, which changes
-nothing. Pure and total: no clock, no ids, no I/O, and a legal command never raises.
+Theory of operation. `start` creates an instance. `decide` looks the command up in `ALLOWED_IN`, the table of the states
+in which each command is allowed. The command's own rule then adds its facts to a `DecisionBuilder`, which adds the
+facts that follow from them. The result is a `Decision`, whose first entry is the fact that the command caused, or a
+`Rejection`, which changes nothing. Pure and total: no clock, no IDs, no I/O, and a legal command never raises.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from perdure.model.constants import INSTANCE_BYTES_MAX, PAYLOAD_BYTES_MAX
 from perdure.model.graph import EVENT_ELAPSED, EVENT_TIMEOUT, RESERVED_EVENTS, WorkflowGraph
 from perdure_server.engine import commands, facts
 from perdure_server.engine import rejections as reject
@@ -19,11 +19,9 @@ from perdure_server.engine.commands import (
     FAILURE_MESSAGE_CHARS_MAX,
     FAILURE_TYPE_CHARS_MAX,
     INBOX_EVENTS_MAX,
-    INSTANCE_BYTES_MAX,
     LOSSES_ALONE_MAX,
     LOSSES_IN_A_ROW_MAX,
     NO_GRANT,
-    PAYLOAD_BYTES_MAX,
     REQUESTED_TIMERS_MAX,
     Command,
     Grant,
@@ -38,7 +36,7 @@ from perdure_server.engine.effects import (
     RunTask,
     StopTask,
 )
-from perdure_server.engine.evolve import begin, own
+from perdure_server.engine.evolve import copy_for_apply, initial_state
 from perdure_server.engine.facts import Entry, Failure, TimerKind
 from perdure_server.engine.reachability import possible_steps
 from perdure_server.engine.rejections import Rejection
@@ -46,8 +44,8 @@ from perdure_server.engine.retry import backoff_ms
 from perdure_server.engine.state import (
     ACTIVE,
     BUSY,
+    ENDED,
     LIVE,
-    OVER,
     BackingOff,
     InstanceState,
     Interrupted,
@@ -64,9 +62,9 @@ from perdure_server.engine.value_type import value
 
 @value(frozen=True, slots=True)
 class Decision:
-    """What a command does: the new entries, the state after them, the bodies that they brought, and the effects.
+    """The effect of a command: new entries, the state after them, the payloads that came with them, and effects.
 
-    ``slots_used`` says how many tasks of the grant were taken.
+    ``slots_used`` is the number of slots of the grant that tasks took.
     """
 
     entries: tuple[Entry, ...]
@@ -77,7 +75,7 @@ class Decision:
 
     @property
     def cause(self) -> Entry:
-        """The entry that the command itself caused: what it is answered with."""
+        """The entry that the command itself caused. The response is made from it."""
         return self.entries[0]
 
 
@@ -94,13 +92,13 @@ ALLOWED_IN: Final[Mapping[type[Command], frozenset[InstanceState]]] = {
     commands.SuspendTask: frozenset({InstanceState.RUNNING}),
     commands.FailTask: frozenset({InstanceState.RUNNING}),
 }
-"""The states in which each command may do something. Elsewhere it is refused, see `_refused`."""
+"""The states in which each command is allowed. In all others it is rejected, see `_not_allowed`."""
 
 
 def start(
     graph: WorkflowGraph, command: commands.StartInstance, grant: Grant = NO_GRANT
 ) -> Decision | Rejection:
-    """Decide the creation of an instance. Whether ids and keys are free is the store's to say."""
+    """Decide the creation of an instance. The store checks that the ID and the business key are free."""
     size_bytes = command.input.info.size_bytes
     if size_bytes > PAYLOAD_BYTES_MAX:
         return reject.PayloadTooLarge("context", size_bytes, PAYLOAD_BYTES_MAX)
@@ -115,7 +113,7 @@ def start(
         start_delay_ms=command.start_delay_ms,
     )
     entry = Entry(1, command.at, fact, command.request_id)
-    draft = DecisionBuilder(graph, begin(command.instance_id, entry), command.at, grant)
+    draft = DecisionBuilder(graph, initial_state(command.instance_id, entry), command.at, grant)
     draft.entries.append(entry)
     draft.payloads[1] = command.input.text
     if command.start_delay_ms:
@@ -127,10 +125,12 @@ def start(
 def decide(
     graph: WorkflowGraph, state: State, command: Command, grant: Grant = NO_GRANT
 ) -> Decision | Rejection:
-    """Decide what a command does to an instance, by the definition that the instance runs on."""
+    """Decide a command for an instance, with the definition that the instance runs on."""
     if state.status not in ALLOWED_IN[type(command)]:
-        return _refused(state, command)
-    draft = DecisionBuilder(graph, own(state), command.at, grant, getattr(command, "request_id", ""))
+        return _not_allowed(state, command)
+    draft = DecisionBuilder(
+        graph, copy_for_apply(state), command.at, grant, getattr(command, "request_id", "")
+    )
     rejection = _RULES[type(command)](draft, command)
     if rejection is not None:
         return rejection
@@ -139,13 +139,15 @@ def decide(
 
 
 def asks_definition(state: State, command: Command) -> bool:
-    """Whether the decision depends on the graph that it is given: neither a refusal by the state alone does, nor a
-    cancel. An instance that is not live may have lost its graph to another one.
+    """Return True if the decision depends on the graph.
+
+    A rejection because of the state does not, and neither does a cancel. Another graph can have replaced the one of an
+    instance that is not live.
     """
     return state.status in ALLOWED_IN[type(command)] and not isinstance(command, commands.CancelInstance)
 
 
-def _refused(state: State, command: Command) -> Rejection:
+def _not_allowed(state: State, command: Command) -> Rejection:
     match command:
         case commands.Resume() | commands.ScheduleResume() | commands.CancelInstance():
             return reject.InstanceEnded(state.instance_id, state.status)
@@ -159,7 +161,7 @@ def _refused(state: State, command: Command) -> Rejection:
             return reject.AttemptStale(state.instance_id, command.step_ref, command.attempt)
 
 
-# --- verbs of clients ----------------------------------------------------------------------------------------
+# --- calls of clients ----------------------------------------------------------------------------------------
 
 
 def _resume(draft: DecisionBuilder, command: commands.Resume) -> Rejection | None:
@@ -180,7 +182,7 @@ def _resume(draft: DecisionBuilder, command: commands.Resume) -> Rejection | Non
             return too_large
         draft.finish(waiting[0], event, command.payload)
         return None
-    # A step that runs or backs off may still return SUSPEND: the event is early, not wrong.
+    # A step that runs or backs off can still return SUSPEND: the event is early, not invalid.
     busy = [ref for ref in accepting if isinstance(state.steps.get(ref), BUSY)]
     if not busy:
         possible = possible_steps(graph, state)
@@ -194,7 +196,7 @@ def _resume(draft: DecisionBuilder, command: commands.Resume) -> Rejection | Non
     if len(state.inbox) >= INBOX_EVENTS_MAX:
         return reject.InboxFull(state.instance_id, INBOX_EVENTS_MAX)
     body = _none_if_empty(command.payload)
-    # An early event is for the step that was busy when it came; no later step may take it away.
+    # An early event belongs to the step that was busy when it came. No later step can take it.
     step_ref = busy[0] if len(busy) == 1 else command.step_ref
     draft.add(
         facts.EventBuffered(event=event, step_ref=step_ref, payload=None if body is None else body.info),
@@ -206,7 +208,7 @@ def _resume(draft: DecisionBuilder, command: commands.Resume) -> Rejection | Non
 def _not_taken(
     graph: WorkflowGraph, state: State, command: commands.Resume, possible: frozenset[str]
 ) -> Rejection:
-    """Why no step takes the event, now or later: for the reason of the step that was named, if one was."""
+    """Return the reason why no step accepts the event now or later, that of the named step if there is one."""
     instance_id, event, step_ref = state.instance_id, command.event, command.step_ref
     open_steps = [
         step
@@ -217,12 +219,12 @@ def _not_taken(
         accepted = {event for step in open_steps for event in step.events}
         return reject.EventNeverAccepted(instance_id, event, tuple(sorted(accepted)))
     takers = tuple(sorted(step.ref for step in open_steps if event in step.events))
-    # What never holds of a step is told first: the answer to a wrong call does not change with time.
+    # A reason that always holds comes first, so that the response to an invalid call does not change with time.
     own_events = graph.steps[step_ref].events
     if event not in own_events:
         return reject.StepNeverAccepts(instance_id, step_ref, event, tuple(sorted(own_events)), takers)
     step = state.steps.get(step_ref)
-    if isinstance(step, OVER):
+    if isinstance(step, ENDED):
         return reject.StepAlreadyFinished(instance_id, step_ref, isinstance(step, Skipped), event, takers)
     return reject.StepUnreachable(instance_id, step_ref, event, takers)
 
@@ -235,7 +237,7 @@ def _schedule_resume(draft: DecisionBuilder, command: commands.ScheduleResume) -
     if EVENT_TIMEOUT not in definition.on:
         return reject.StepHasNoTimeout(state.instance_id, step_ref)
     step = state.steps.get(step_ref)
-    if isinstance(step, OVER):
+    if isinstance(step, ENDED):
         return reject.StepAlreadyFinished(state.instance_id, step_ref, isinstance(step, Skipped))
     if not isinstance(step, ACTIVE) and step_ref not in possible_steps(graph, state):
         return reject.StepUnreachable(state.instance_id, step_ref)
@@ -257,7 +259,7 @@ def _retry_instance(draft: DecisionBuilder, command: commands.RetryInstance) -> 
     timers += draft.state.kept_timers
     draft.add(facts.InstanceRetried())
     for timer in timers:
-        # The original deadline holds; one that has passed fires at once.
+        # The original deadline holds. If it has passed, the timer fires at once.
         draft.add(
             facts.TimerArmed(
                 kind=timer.kind,
@@ -309,7 +311,7 @@ def _fire_timer(draft: DecisionBuilder, command: commands.FireTimer) -> Rejectio
 
 
 def _acts(state: State, timer: Timer) -> bool:
-    """Whether the timer still finds what it was armed for."""
+    """Return True if the step is still in a state that the timer acts on."""
     step = state.steps.get(timer.step_ref)
     match timer.kind:
         case TimerKind.START:
@@ -325,7 +327,7 @@ def _acts(state: State, timer: Timer) -> bool:
 _TIMES_OUT: Final = (*BUSY, Waiting)
 
 ATTEMPT_LOST: Final = "AttemptLost"
-"""The type of the failure that ends a crash loop. Stored in histories."""
+"""Type of the failure that ends a crash loop. Histories have it."""
 
 
 # --- tasks ---------------------------------------------------------------------------------------------------
@@ -342,7 +344,7 @@ def _take_task(draft: DecisionBuilder, command: commands.TakeTask) -> Rejection 
         draft.add(
             facts.AttemptReleased(step_ref=command.step_ref, attempt=step.attempt, reason="its owner is gone")
         )
-    # The task that was asked for comes first; what slots are left go to others.
+    # The requested task comes first. The other slots go to other tasks.
     draft.take(command.step_ref, step.attempt + 1)
     return None
 
@@ -391,7 +393,7 @@ def _finish_task(draft: DecisionBuilder, command: commands.FinishTask) -> Reject
         message = (
             f"the step returned the event {command.event!r}, which is none of "
             f"{sorted(set(definition.on) - RESERVED_EVENTS)}; "
-            "return one of these, or give `on` an arrow for it"
+            "return one of these, or add a transition for it to `on`"
         )
         _fail(draft, command.step_ref, "UndeclaredEvent", message)
     elif too_large is not None:
@@ -439,7 +441,7 @@ def _fail(
     retryable: bool = False,
     jitter: float = 0.0,
 ) -> None:
-    """Count a failed attempt of a step that runs or was lost; retry it by its policy, or let the failure out."""
+    """Count a failed attempt. Retry it if its policy allows that, else fail the step."""
     step = draft.state.steps[step_ref]
     assert isinstance(step, Running | Queued)
     policy = draft.graph.steps[step_ref].retry
@@ -458,7 +460,7 @@ def _fail(
 
 
 def _storable(text: str, chars_max: int) -> str:
-    """Cut a text of anybody's exception, and replace what UTF-8 has no bytes for (half a surrogate pair)."""
+    """Cut the text of an exception, and replace characters that UTF-8 cannot encode (half a surrogate pair)."""
     return text[:chars_max].encode(errors="replace").decode()
 
 
@@ -503,7 +505,7 @@ def _decision(before: State | None, draft: DecisionBuilder, command: Command | N
 
 
 def _effects(before: State | None, after: State, command: Command | None) -> list[Effect]:
-    """What changed that the world must hear of, read off the two states."""
+    """Return the effects that follow from the difference between the two states."""
     effects: list[Effect] = []
     old_steps = before.steps if before else {}
     if after.steps is not old_steps:
@@ -525,7 +527,7 @@ def _effects(before: State | None, after: State, command: Command | None) -> lis
 
 
 def _is_own_result(command: Command | None, step_ref: str) -> bool:
-    """Whether the attempt ended by its own word, so that nobody needs to stop it."""
+    """Return True if the attempt itself reported its end, so that no executor has to stop it."""
     return isinstance(command, _RESULTS) and command.step_ref == step_ref
 
 

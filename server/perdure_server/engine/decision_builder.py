@@ -1,8 +1,8 @@
-"""A decision being written: the facts so far, the state after them, and what always follows from them.
+"""A decision in progress: the facts so far, the state after them, and the facts that always follow.
 
-What lives here: the consequences that no command chooses. Arrivals begin or skip steps, waiting steps take buffered
-events, ready tasks go to a granted executor, an instance without branches completes. What may not: commands (see
-``decide``) or the meaning of a fact (see ``evolve``).
+Owns: the consequences that no command chooses. Arrivals start or skip steps, waiting steps take buffered events, queued
+tasks go to a granted executor, and an instance without branches completes. Must not: know commands (`decide`) or the
+meaning of a fact (`evolve`).
 """
 
 from __future__ import annotations
@@ -10,16 +10,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
+from perdure.model.constants import INSTANCE_BYTES_MAX
 from perdure.model.graph import EVENT_ERROR, EVENT_TIMEOUT, StepKind, WorkflowGraph
 from perdure_server.engine import facts
-from perdure_server.engine.commands import (
-    EMPTY_OBJECT,
-    INSTANCE_BYTES_MAX,
-    REPORTS_BYTES_MAX,
-    Grant,
-    Payload,
-    payload,
-)
+from perdure_server.engine.commands import EMPTY_OBJECT, REPORTS_BYTES_MAX, Grant, Payload, payload
 from perdure_server.engine.evolve import apply
 from perdure_server.engine.facts import Entry, Fact, Failure, TimerKind
 from perdure_server.engine.reachability import ripe_joins
@@ -28,7 +22,7 @@ from perdure_server.engine.state import ACTIVE, Buffered, Queued, State, Waiting
 
 @dataclass(slots=True)
 class DecisionBuilder:
-    """Facts appended at ``at`` to ``state``, which is the draft's own. The first one carries the request id."""
+    """Facts added at the time ``at`` to ``state``, a copy that `apply` changes. The first fact has the request ID."""
 
     graph: WorkflowGraph
     state: State
@@ -48,7 +42,7 @@ class DecisionBuilder:
         return self.state.revision + 1
 
     def add(self, fact: Fact, body: Payload | None = None) -> None:
-        """Append a fact, with the payload that it brings."""
+        """Append a fact, with the payload that comes with it."""
         entry = Entry(self.next_revision, self.at, fact, self.request_id)
         self.request_id = ""
         self.entries.append(entry)
@@ -75,7 +69,7 @@ class DecisionBuilder:
         output: Payload | None = None,
         failure: Failure | None = None,
     ) -> None:
-        """End an active step with an event that it has an arrow for."""
+        """End an active step with an event of its transitions."""
         if output is not None and output.text == EMPTY_OBJECT:
             output = None
         targets = self.graph.steps[step_ref].on[event]
@@ -86,7 +80,7 @@ class DecisionBuilder:
         )
 
     def fail(self, step_ref: str, failure: Failure) -> None:
-        """Take the step's `error` arrow, or fail the instance where there is none."""
+        """Take the step's `error` transition, or fail the instance if it has none."""
         if EVENT_ERROR in self.graph.steps[step_ref].on:
             self.finish(step_ref, EVENT_ERROR, self._report_of(failure), failure)
             return
@@ -104,12 +98,14 @@ class DecisionBuilder:
         )
 
     def time_out(self, step_ref: str) -> None:
-        """End a step whose time is up: by its `timeout` arrow, or as a failure where it has none."""
+        """End a step whose time is up: by its `timeout` transition, or as a failure if it has none."""
         definition = self.graph.steps[step_ref]
         if EVENT_TIMEOUT in definition.on:
             self.finish(step_ref, EVENT_TIMEOUT)
         else:
-            message = f"no event came within {definition.timeout_ms} ms, and the step has no timeout arrow"
+            message = (
+                f"no event came within {definition.timeout_ms} ms, and the step has no timeout transition"
+            )
             self.fail(step_ref, Failure("WaitTimeout", message))
 
     def suspend(self, step_ref: str, attempt: int) -> None:
@@ -120,7 +116,7 @@ class DecisionBuilder:
         self.await_event(step_ref)
 
     def await_event(self, step_ref: str) -> None:
-        """Give a step that has begun to wait the first buffered event that it accepts, else its timeout."""
+        """Give a step that now waits the first buffered event that it accepts, else arm its timeout."""
         definition = self.graph.steps[step_ref]
         buffered = _first_accepted(self.state.inbox, step_ref, definition.events)
         if buffered is not None:
@@ -137,17 +133,17 @@ class DecisionBuilder:
             self.arm(TimerKind.TIMEOUT, step_ref, definition.timeout_ms)
 
     def settle(self) -> None:
-        """Add every fact that follows by itself, until nothing more does."""
+        """Add every fact that follows from the others, until no more do."""
         while self.state.is_live and self.state.started_at is not None:
             joins = ripe_joins(self.graph, self.state) if self.state.arrivals else None
             if joins is None or not (joins.skipped or joins.ripe):
                 break
             for step_ref in joins.skipped:
                 self.add(facts.StepSkipped(step_ref=step_ref))
-            begun = sorted(joins.ripe)
-            for step_ref in begun:
-                self._begin(step_ref)
-            for step_ref in begun:
+            started = sorted(joins.ripe)
+            for step_ref in started:
+                self._start(step_ref)
+            for step_ref in started:
                 if isinstance(self.state.steps[step_ref], Waiting):
                     self.await_event(step_ref)
         if self.state.is_live and self.state.started_at is not None and not self._has_branches():
@@ -156,7 +152,7 @@ class DecisionBuilder:
         self.take_ready()
 
     def take_ready(self) -> None:
-        """Hand ready tasks to the granted executor while it has slots."""
+        """Give queued tasks to the granted executor while it has slots."""
         if not self.slots or not self.state.is_live:
             return
         for step_ref, step in self.state.steps.items():
@@ -164,20 +160,23 @@ class DecisionBuilder:
                 self.take(step_ref, step.attempt + 1)
 
     def take(self, step_ref: str, attempt: int) -> None:
-        """Hand one ready task to the granted executor."""
+        """Give one queued task to the granted executor."""
         self.slots -= 1
         self.taken += 1
         self.add(facts.AttemptStarted(step_ref=step_ref, attempt=attempt, owner=self.grant.owner))
 
     def _report_of(self, failure: Failure) -> Payload:
-        """What the steps behind the `error` arrow are told. Without room for it, the message is left to the history."""
+        """Return the output of a failed step for the steps after its `error` transition.
+
+        If there is no room for it, the message is only in the history.
+        """
         report = {"type": failure.type, "message": failure.message, "attempts": failure.attempts}
         body = payload(json.dumps(report))
         if self.state.payload_bytes + body.info.size_bytes > INSTANCE_BYTES_MAX + REPORTS_BYTES_MAX:
             body = payload(json.dumps(report | {"message": ""}))
         return body
 
-    def _begin(self, step_ref: str) -> None:
+    def _start(self, step_ref: str) -> None:
         definition = self.graph.steps[step_ref]
         events = tuple(sorted(definition.events)) if definition.kind is StepKind.WAIT else ()
         self.add(facts.StepStarted(step_ref=step_ref, kind=definition.kind, events=events))

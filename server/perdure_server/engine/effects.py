@@ -1,6 +1,6 @@
-"""What a decision asks of the world, as values. The runner carries them out, in order, after the commit.
+"""Effects of a decision, as values. The command processor executes them in order after the commit.
 
-Losing an effect loses nothing: tasks and timers are rows, and sweeps find what was not offered or armed.
+A lost effect does no harm: tasks and timers are rows, and polls find those that were not offered or armed.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ class RunTask:
 
 @value(frozen=True, slots=True)
 class OfferTask:
-    """A task is ready and nobody has taken it."""
+    """A task is queued and has no owner."""
 
     step_ref: str
 
 
 @value(frozen=True, slots=True)
 class StopTask:
-    """An attempt's result will be refused from now on: tell it to stop."""
+    """Stop an attempt. Its result is rejected from now on."""
 
     step_ref: str
     attempt: int

@@ -1,7 +1,7 @@
 """Apply facts to a state: `evolve` one, `fold` a whole history.
 
-What lives here: what each fact means for the state, and nothing of why it came about. No definition is asked, no
-choice is made, no fact is refused; a history that was written once can be folded for ever.
+Owns: the meaning of each fact for the state. Must not: read definitions, choose, or reject a fact. A history that was
+written once can always be folded.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ Changes = dict[str, Any]
 
 
 def fold(instance_id: str, entries: Iterable[Entry]) -> State | None:
-    """Return the state that a history adds up to, None for an empty one."""
+    """Return the state that a history folds to, None for an empty one."""
     state: State | None = None
     for entry in entries:
         if state is None:
-            state = begin(instance_id, entry)
+            state = initial_state(instance_id, entry)
         else:
             apply(state, entry)
     return state
 
 
-def begin(instance_id: str, entry: Entry) -> State:
+def initial_state(instance_id: str, entry: Entry) -> State:
     """Return the state after the first entry of a history. Raises ``TypeError`` for any fact but `InstanceStarted`."""
     fact = entry.fact
     if not isinstance(fact, facts.InstanceStarted):
@@ -77,7 +77,7 @@ def begin(instance_id: str, entry: Entry) -> State:
 
 def evolve(state: State, entry: Entry) -> State:
     """Return the state after the next entry."""
-    new = own(state)
+    new = copy_for_apply(state)
     apply(new, entry)
     return new
 
@@ -87,8 +87,8 @@ _COPY: Final = tuple((slot.__get__, slot.__set__) for slot in _SLOTS.values())
 _SET: Final = {name: slot.__set__ for name, slot in _SLOTS.items()}
 
 
-def own(state: State) -> State:
-    """Return a copy for `apply`, which nobody else may have seen yet."""
+def copy_for_apply(state: State) -> State:
+    """Return a copy for `apply` to change. No other code may have a reference to it yet."""
     new = object.__new__(State)
     for get, put in _COPY:
         put(new, get(state))
@@ -96,10 +96,10 @@ def own(state: State) -> State:
 
 
 def apply(state: State, entry: Entry) -> None:
-    """Bring a state of one's own to the next entry, in place.
+    """Apply the next entry to a state of `copy_for_apply` or `initial_state`, in place.
 
-    A decision adds many facts, and a frozen state anew for each of them was more than half of the engine's time. The
-    values inside are never changed, so those of the state that was copied stay as they are.
+    A decision adds many facts, and a new frozen state for each of them took more than half of the engine's time. The
+    values in the state are never changed, so the state that was copied stays the same.
     """
     changes = _APPLY[type(entry.fact)](state, entry, entry.fact)
     if "status" not in changes and "steps" in changes:
@@ -161,7 +161,7 @@ def _step_started(state: State, entry: Entry, fact: facts.StepStarted) -> Change
 
 def _attempt_started(state: State, entry: Entry, fact: facts.AttemptStarted) -> Changes:
     before: Any = state.steps[fact.step_ref]
-    step = Running(before.began, fact.attempt, before.failures, fact.owner, entry.at, before.losses)
+    step = Running(before.started, fact.attempt, before.failures, fact.owner, entry.at, before.losses)
     return {"steps": _set_step(state, fact.step_ref, step)}
 
 
@@ -169,9 +169,11 @@ def _attempt_failed(state: State, entry: Entry, fact: facts.AttemptFailed) -> Ch
     before: Any = state.steps[fact.step_ref]
     step: StepState
     if fact.retrying:
-        step = BackingOff(before.began, fact.attempt, fact.failure.attempts, fact.failure, before.attempt_at)
+        step = BackingOff(
+            before.started, fact.attempt, fact.failure.attempts, fact.failure, before.attempt_at
+        )
     else:
-        step = Failed(before.began, fact.attempt, fact.failure, before.attempt_at)
+        step = Failed(before.started, fact.attempt, fact.failure, before.attempt_at)
     return {"steps": _set_step(state, fact.step_ref, step)}
 
 
@@ -183,13 +185,13 @@ def _attempt_released(state: State, entry: Entry, fact: facts.AttemptReleased) -
             in_a_row=(losses.in_a_row if losses else 0) + 1,
             alone=(losses.alone if losses else 0) + fact.alone,
         )
-    step = Queued(before.began, fact.attempt, before.failures, before.attempt_at, losses)
+    step = Queued(before.started, fact.attempt, before.failures, before.attempt_at, losses)
     return {"steps": _set_step(state, fact.step_ref, step)}
 
 
 def _step_suspended(state: State, entry: Entry, fact: facts.StepSuspended) -> Changes:
     before: Any = state.steps[fact.step_ref]
-    step = Waiting(before.began, fact.events, fact.attempt, before.failures, before.attempt_at)
+    step = Waiting(before.started, fact.events, fact.attempt, before.failures, before.attempt_at)
     return {"steps": _set_step(state, fact.step_ref, step)}
 
 
@@ -198,10 +200,10 @@ def _step_finished(state: State, entry: Entry, fact: facts.StepFinished) -> Chan
     output = None
     if fact.output is not None:
         output = PayloadRef(fact.buffered_revision or entry.revision, fact.output)
-    steps = _set_step(state, fact.step_ref, Finished(before.began, entry.revision, fact.event, output))
+    steps = _set_step(state, fact.step_ref, Finished(before.started, entry.revision, fact.event, output))
     arrivals = dict(state.arrivals)
     for target in fact.targets:
-        # A step that began already absorbs later arrivals; one that was skipped ends them.
+        # A step that has started absorbs later arrivals. A skipped one ends them.
         if target != END and target not in steps:
             arrivals[target] = (*arrivals.get(target, ()), fact.step_ref)
     changes: Changes = {
@@ -244,7 +246,7 @@ def _timer_fired(state: State, entry: Entry, fact: facts.TimerFired) -> Changes:
         changes["started_at"] = entry.at
     elif fact.kind is TimerKind.RETRY and fact.used:
         before: Any = state.steps[fact.step_ref]
-        step = Queued(before.began, before.attempt, before.failures, before.attempt_at)
+        step = Queued(before.started, before.attempt, before.failures, before.attempt_at)
         changes["steps"] = _set_step(state, fact.step_ref, step)
     return changes
 
@@ -266,7 +268,7 @@ def _instance_failed(state: State, entry: Entry, fact: facts.InstanceFailed) -> 
         else:
             steps[ref] = step
     failed: Any = steps[fact.step_ref]
-    steps[fact.step_ref] = Failed(failed.began, failed.attempt, fact.failure, failed.attempt_at)
+    steps[fact.step_ref] = Failed(failed.started, failed.attempt, fact.failure, failed.attempt_at)
     return {
         "steps": steps,
         "timers": {},
@@ -305,12 +307,12 @@ def _instance_retried(state: State, entry: Entry, fact: facts.InstanceRetried) -
 
 
 def _revived(step: StepState) -> StepState:
-    """The failed step starts its retry policy afresh; a interrupted one goes on where it was."""
+    """Return a step after RetryInstance. The failed step gets its retry policy again, interrupted ones continue."""
     match step:
-        case Failed(began=began, attempt=attempt, attempt_at=attempt_at):
-            return Queued(began, attempt, 0, attempt_at)
-        case Interrupted(was=Running(began=began, attempt=attempt, failures=failures) as was):
-            return Queued(began, attempt, failures, was.attempt_at, was.losses)
+        case Failed(started=started, attempt=attempt, attempt_at=attempt_at):
+            return Queued(started, attempt, 0, attempt_at)
+        case Interrupted(was=Running(started=started, attempt=attempt, failures=failures) as was):
+            return Queued(started, attempt, failures, was.attempt_at, was.losses)
         case Interrupted(was=was):
             return was
         case _:

@@ -1,8 +1,8 @@
 """The facts of an instance's history, and nothing else.
 
-A fact says what happened, in the past tense, with everything that `evolve` needs to apply it: folding facts never
-asks a definition and never decides again. Facts are stored for ever. A new field therefore has a default that
-means what its absence meant; a field is never renamed, retyped or removed; a new meaning is a new fact.
+A fact says what happened, in the past tense, with everything that `evolve` needs to apply it. Folding facts never
+reads a definition and never decides again. Facts are stored indefinitely. A field is never renamed, retyped or removed.
+A new field has a default with the meaning that its absence had, and raises `FACT_FORMAT`. A new meaning is a new fact.
 
 Times are integer milliseconds since the Unix epoch, by the store's clock. A timer is named by the revision of the
 `TimerArmed` entry; ``<instance_id>.<revision>`` is its public reference.
@@ -20,7 +20,7 @@ from perdure_server.engine.value_type import value
 
 
 class TimerKind(enum.StrEnum):
-    """What a timer does when it fires: begin the instance, end a wait, end a sleep, or retry an attempt."""
+    """Effect of a timer when it fires: start the instance, end a wait, end a sleep, or retry an attempt."""
 
     START = "start"
     TIMEOUT = "timeout"
@@ -38,7 +38,7 @@ class PayloadInfo:
 
 @value(frozen=True, slots=True)
 class Failure:
-    """Why a step failed. ``attempts`` counts the failed attempts."""
+    """The failure of a step. ``attempts`` is the number of failed attempts."""
 
     type: str
     message: str
@@ -47,7 +47,7 @@ class Failure:
 
 @value(frozen=True, slots=True)
 class Unconsumed:
-    """An accepted event that no step took before the instance ended; ``revision`` names its `EventBuffered`."""
+    """An accepted event that no step took before the instance ended. ``revision`` is that of its `EventBuffered`."""
 
     revision: int
     event: str
@@ -67,7 +67,7 @@ class InstanceStarted:
 
 @value(frozen=True, slots=True, kw_only=True)
 class StepStarted:
-    """A step began. A `WAIT` step waits from here on, a `SLEEP` step sleeps, a `TASK` is ready to be taken."""
+    """A step started. A `WAIT` step now waits, a `SLEEP` step sleeps, and a `TASK` is queued."""
 
     step_ref: str
     kind: StepKind
@@ -85,7 +85,7 @@ class AttemptStarted:
 
 @value(frozen=True, slots=True, kw_only=True)
 class AttemptFailed:
-    """An attempt failed. With ``retrying``, a retry timer follows; else the step's end or the instance's does."""
+    """An attempt failed. With ``retrying``, a retry timer follows. Otherwise the step or the instance ends."""
 
     step_ref: str
     attempt: int
@@ -95,7 +95,7 @@ class AttemptFailed:
 
 @value(frozen=True, slots=True, kw_only=True)
 class AttemptReleased:
-    """An attempt was given back, or taken from an owner that is gone. It counts as no failure.
+    """An attempt was returned, or taken from an owner that is gone. It does not count as a failure.
 
     ``lost``: its process stopped uncleanly while it ran. ``alone``: no other attempt ran in that process.
     """
@@ -118,10 +118,10 @@ class StepSuspended:
 
 @value(frozen=True, slots=True, kw_only=True)
 class StepFinished:
-    """A step ended with ``event``, whose arrow leads to ``targets``.
+    """A step ended with ``event``, whose transition leads to ``targets``.
 
-    ``output`` is None for the empty object. Where the step took a buffered event, ``buffered_revision`` names its
-    `EventBuffered` entry, which holds the body; else the body belongs to this entry.
+    ``output`` is None for the empty object. If the step took a buffered event, ``buffered_revision`` names its
+    `EventBuffered` entry, which has the body. Otherwise the body belongs to this entry.
     """
 
     step_ref: str
@@ -134,14 +134,14 @@ class StepFinished:
 
 @value(frozen=True, slots=True, kw_only=True)
 class StepSkipped:
-    """A `join="all"` step can no longer get every arrival; those it got end here."""
+    """A `join="all"` step can no longer get every arrival. The arrivals that it got end here."""
 
     step_ref: str
 
 
 @value(frozen=True, slots=True, kw_only=True)
 class EventBuffered:
-    """An event was accepted before a step waits for it. An empty ``step_ref`` leaves it to whichever waits first."""
+    """An event was accepted before a step waits for it. An empty ``step_ref`` leaves it to the first one that waits."""
 
     event: str
     step_ref: str = ""
@@ -161,7 +161,10 @@ class TimerArmed:
 
 @value(frozen=True, slots=True, kw_only=True)
 class TimerFired:
-    """The timer of entry ``timer`` acted (``used``) or found its step finished or not begun; either way it is gone."""
+    """The timer of entry ``timer`` acted (``used``) or found its step finished or not started.
+
+    Either way it is gone.
+    """
 
     timer: int
     kind: TimerKind
@@ -185,11 +188,10 @@ class InstanceCompleted:
 
 @value(frozen=True, slots=True, kw_only=True)
 class InstanceFailed:
-    """``step_ref`` failed without an `error` arrow. All timers are cancelled; the other active steps are interrupted.
+    """``step_ref`` failed without an `error` transition.
 
-    ``kept_timers`` names the timers of ScheduleResume on all steps but the interrupted ones. RetryInstance arms them
-    again,
-    and every timer of a interrupted step.
+    All timers are cancelled, and the other active steps are interrupted. ``kept_timers`` names the timers of
+    ScheduleResume on all other steps. RetryInstance arms them again, and every timer of an interrupted step.
     """
 
     step_ref: str
@@ -206,9 +208,7 @@ class InstanceCancelled:
 
 @value(frozen=True, slots=True, kw_only=True)
 class InstanceRetried:
-    """The failed and the interrupted steps are active again; timers that were theirs are armed anew after this
-    entry.
-    """
+    """The failed and the interrupted steps are active again. Their timers are armed again after this entry."""
 
 
 Fact = (
@@ -261,41 +261,76 @@ KIND_OF: Final[Mapping[type[Fact], str]] = {
 }
 """The name of each fact in storage and in the API. Never changed, only added to."""
 
+FACT_FORMAT: Final = 1
+"""Newest format of stored facts that this version knows. A stored fact of a later format says so under `FORMAT_KEY`."""
+
+FORMAT_KEY: Final = "v"
+"""Name of the format in a stored fact. A fact without it has format 1, so no fact has a field of this name."""
+
 _TYPE_OF: Final = {kind: cls for cls, kind in KIND_OF.items()}
-FIELDS_OF: Final = {kind: frozenset(f.name for f in fields(cls)) for kind, cls in _TYPE_OF.items()}
-"""The names of each fact's fields, by its stored name."""
+_FIELDS_OF: Final = {kind: frozenset(f.name for f in fields(cls)) for kind, cls in _TYPE_OF.items()}
 _PART_FIELDS: Final = {
     cls: frozenset(f.name for f in fields(cls)) for cls in (PayloadInfo, Failure, Unconsumed)
 }
 
 
+class UnknownFieldError(ValueError):
+    """A stored fact has a field that its format does not have. ``name`` is its name, such as ``failure.reason``."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"unknown field {name!r}")
+        self.name = name
+
+
+def fact_format(body: Mapping[str, Any]) -> int:
+    """Return the format of a stored fact. Raises ``ValueError`` if it is not a positive number."""
+    found = body.get(FORMAT_KEY, 1)
+    if type(found) is not int or found < 1:
+        raise ValueError("the format of a fact is a positive number")
+    return found
+
+
 def fact_from_json(kind: str, body: Mapping[str, Any]) -> Fact:
-    """Rebuild a fact from its stored name and fields. Fields that this version does not know are left out.
+    """Rebuild a fact from its stored kind and fields.
 
-    Raises ``KeyError`` for a kind that this version does not know: a newer server wrote it.
+    A fact of a newer format can have fields that this version does not know. They are ignored.
+
+    Raises:
+        KeyError: This version does not know the kind. A newer version wrote it.
+        UnknownFieldError: The fact has an unknown field and its format is not newer.
+        TypeError, ValueError: A field is missing or has an unusable value.
     """
-    known = FIELDS_OF[kind]
-    return _TYPE_OF[kind](
-        **{name: _value(kind, name, value) for name, value in body.items() if name in known}
-    )
+    known = _FIELDS_OF[kind]
+    newer = FORMAT_KEY in body and fact_format(body) > FACT_FORMAT
+    if not body.keys() <= known:
+        if not newer:
+            for name in body.keys() - known - {FORMAT_KEY}:
+                raise UnknownFieldError(name)
+        body = {name: value for name, value in body.items() if name in known}
+    return _TYPE_OF[kind](**{name: _value(kind, name, value, newer) for name, value in body.items()})
 
 
-def _value(kind: str, name: str, value: Any) -> Any:
+def _value(kind: str, name: str, value: Any, newer: bool) -> Any:
     if value is None:
         return None
     match name:
         case "input" | "output" | "payload":
-            return _part(PayloadInfo, value)
+            return _part(PayloadInfo, name, value, newer)
         case "failure":
-            return _part(Failure, value)
+            return _part(Failure, name, value, newer)
         case "unconsumed":
-            return tuple(_part(Unconsumed, item) for item in value)
+            return tuple(_part(Unconsumed, name, item, newer) for item in value)
         case "kind":
             return StepKind(value) if kind == "step_started" else TimerKind(value)
         case _:
             return tuple(value) if isinstance(value, list) else value
 
 
-def _part(cls: type[PayloadInfo | Failure | Unconsumed], value: Mapping[str, Any]) -> Any:
+def _part(
+    cls: type[PayloadInfo | Failure | Unconsumed], field_name: str, value: Mapping[str, Any], newer: bool
+) -> Any:
     known = _PART_FIELDS[cls]
+    if not newer:
+        for name in value.keys() - known:
+            raise UnknownFieldError(f"{field_name}.{name}")
     return cls(**{name: item for name, item in value.items() if name in known})

@@ -1,19 +1,18 @@
-"""What can still happen: which steps may yet begin, and which joins are ripe.
+"""Reachability: the steps that can still start, and the joins that are ripe.
 
-Theory of operation. The graph has no cycle, so each step begins at most once in an instance, and one pass over the
-steps in topological order answers everything. A step that has not begun is *possible* while something may still
-begin it:
+Theory of operation. The graph has no cycle, so each step starts at most once in an instance, and one pass over the
+steps in topological order is enough. A step that has not started is *possible* while it can still start:
 
-- by an arrival that it has already, or by an active or possible predecessor (joins `auto` and `any`);
-- for `all`: if every predecessor has arrived, or is active or possible and so may still arrive.
+- `auto` and `any`: it has an arrival, or a predecessor is active or possible;
+- `all`: every predecessor has arrived, or is active or possible and can still arrive.
 
-A step with an arrival is *ripe* when
+A step with an arrival is *ripe*
 
 - `any`: at once;
-- `auto`: when no predecessor is active or possible, so that no branch can still reach it;
-- `all`: when every predecessor has arrived. When one can no more, the step is *skipped*.
+- `auto`: once no predecessor is active or possible, so that no branch can still reach it;
+- `all`: once every predecessor has arrived. If one no longer can, the step is *skipped*.
 
-What lives here: these questions, on values. What may not: facts and choices among them.
+Must not: add facts.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ from perdure_server.engine.value_type import value
 
 @value(frozen=True, slots=True)
 class Joins:
-    """The steps that are to be skipped and to be begun now, in topological order."""
+    """The steps to skip and to start now, in topological order."""
 
     skipped: tuple[str, ...]
     ripe: tuple[str, ...]
 
 
 def possible_steps(graph: WorkflowGraph, state: State) -> frozenset[str]:
-    """Return the steps that have not begun and may still begin."""
+    """Return the steps that have not started and still can."""
     possible, _ = _walk(graph, state.steps, state.arrivals)
     return frozenset(possible)
 
 
 def ripe_joins(graph: WorkflowGraph, state: State) -> Joins:
-    """Return what the pending arrivals lead to now."""
+    """Return the steps that pending arrivals skip or start now."""
     alone = _alone(graph, state.steps, state.arrivals)
     if alone is not None:
         return Joins((), (alone,))
@@ -53,8 +52,8 @@ def _alone(
 ) -> str | None:
     """Return the one step with arrivals if nothing else moves, so that it is ripe by any rule but `all`.
 
-    Most decisions are of this kind, and they need no pass over a graph that may be long. What must hold: an arrival
-    never belongs to a step that has begun.
+    Most decisions are of this kind, and they need no pass over a graph that can be long. This relies on the rule
+    that an arrival never belongs to a step that has started.
     """
     if len(arrivals) != 1:
         return None
@@ -70,7 +69,7 @@ def _alone(
 def _walk(
     graph: WorkflowGraph, steps: Mapping[str, StepState], arrivals: Mapping[str, tuple[str, ...]]
 ) -> tuple[set[str], Joins]:
-    # ``moving`` holds every step that may still send an arrival: active, possible, or ripe in this very pass.
+    # ``moving`` holds every step that can still send an arrival: active, possible, or ripe in this very pass.
     moving = {ref for ref, step in steps.items() if isinstance(step, ACTIVE)}
     possible: set[str] = set()
     skipped: list[str] = []

@@ -1,7 +1,7 @@
-"""Why a command was refused: one class per reason, with the fields that a caller needs to hint the call.
+"""Rejections of commands: one class for each reason, with the fields that the error for the caller needs.
 
-`decide` returns a rejection; the runner raises it. Which status and reason each becomes on the wire is told in one
-table, ``perdure_server.api.errors``. (Not frozen: an exception's traceback must stay settable.)
+`decide` returns a rejection, and the command processor raises it. The table in ``perdure_server.api.errors`` maps each
+to a status and a reason. The classes are not frozen, since the traceback of an exception must be settable.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 
 class Rejection(Exception):
-    """A command that cannot be carried out. Nothing was changed."""
+    """The command was rejected. Nothing was changed."""
 
 
 @dataclass(unsafe_hash=True)
 class WorkflowNotFound(Rejection):
-    """``known`` are the names that there are; ``versions`` are this workflow's, where only the version is missing."""
+    """``known`` are the registered names. ``versions`` are those of this workflow if only the version is missing."""
 
     workflow: str
     version: int = 0
@@ -60,7 +60,7 @@ class BusinessKeyInUse(Rejection):
     business_key: str
     instance_id: str
     retried: str = ""
-    """The FAILED instance that would take the key again; empty at a start."""
+    """The FAILED instance that would take the key again. Empty for a start."""
 
 
 @dataclass(unsafe_hash=True)
@@ -82,7 +82,7 @@ class InstanceNotFailed(Rejection):
 
 @dataclass(unsafe_hash=True)
 class EventNotAwaited(Rejection):
-    """No step waits for the event now; those of ``step_refs`` may later."""
+    """No step waits for the event now. The steps of ``step_refs`` can later."""
 
     instance_id: str
     event: str
@@ -91,7 +91,7 @@ class EventNotAwaited(Rejection):
 
 @dataclass(unsafe_hash=True)
 class EventNeverAccepted(Rejection):
-    """No step that can still be reached accepts the event; ``accepted`` names the events that some step does."""
+    """No step that can still be reached accepts the event. ``accepted`` names the events that are accepted."""
 
     instance_id: str
     event: str
@@ -113,7 +113,7 @@ class StepNeverAccepts(Rejection):
 
 @dataclass(unsafe_hash=True)
 class AmbiguousEvent(Rejection):
-    """Several steps wait for the event; the call must pick one by ``step_ref``."""
+    """Several steps wait for the event. The call must choose one with ``step_ref``."""
 
     instance_id: str
     event: str
@@ -122,7 +122,7 @@ class AmbiguousEvent(Rejection):
 
 @dataclass(unsafe_hash=True)
 class StepAlreadyFinished(Rejection):
-    """The step has ended or was skipped. Where an event was brought, ``step_refs`` are those that still take it."""
+    """The step has ended or was skipped. If the call had an event, ``step_refs`` are the steps that still accept it."""
 
     instance_id: str
     step_ref: str
@@ -133,7 +133,7 @@ class StepAlreadyFinished(Rejection):
 
 @dataclass(unsafe_hash=True)
 class StepUnreachable(Rejection):
-    """The step will never begin. Where an event was brought, ``step_refs`` are those that still take it."""
+    """The step will never start. If the call had an event, ``step_refs`` are the steps that still accept it."""
 
     instance_id: str
     step_ref: str
@@ -163,7 +163,7 @@ class TimerNotDue(Rejection):
 
 @dataclass(unsafe_hash=True)
 class AttemptStale(Rejection):
-    """The step no longer runs this attempt; its result does not count."""
+    """The step no longer runs this attempt. Its result does not count."""
 
     instance_id: str
     step_ref: str
@@ -172,7 +172,7 @@ class AttemptStale(Rejection):
 
 @dataclass(unsafe_hash=True)
 class PayloadTooLarge(Rejection):
-    """``field`` names the payload of the call; with the instance's other payloads it would be ``size_bytes``."""
+    """``field`` names the payload of the call. With it, the payloads would have ``size_bytes``."""
 
     field: str
     size_bytes: int
@@ -181,7 +181,7 @@ class PayloadTooLarge(Rejection):
 
 @dataclass(unsafe_hash=True)
 class TooManyTimers(Rejection):
-    """As many timers as ScheduleResume may arm in one instance are pending."""
+    """The instance has the maximum number of pending ScheduleResume timers."""
 
     instance_id: str
     timers_max: int

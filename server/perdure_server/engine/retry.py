@@ -1,4 +1,4 @@
-"""How long a failed task waits for its next attempt."""
+"""Backoff between the attempts of a failed task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def backoff_ms(policy: RetryDefinition, failures: int, jitter: float) -> int:
     """Return the pause in milliseconds after the ``failures``-th failure (1 or more).
 
     Exponential, capped at ``policy.max_ms``, then shortened by up to the share ``policy.jitter``: ``jitter`` in [0, 1)
-    says how much of it. At least 1.
+    is the part of that share to use. At least 1.
     """
     cap_ms = float(policy.max_ms)
     # The power is compared in logarithms: after a thousand failures it no longer fits a float.

@@ -1,8 +1,8 @@
-"""The state of one instance: what its facts add up to.
+"""The state of one instance, which its facts fold to.
 
-What lives here: frozen values and questions about them. What may not: changes (`evolve` makes them), choices
-(`decide` makes them), definitions, clocks. A step has an entry in ``steps`` from the moment it begins (or is
-skipped); before that it may have ``arrivals``. Each kind of step state carries only its own fields.
+Owns: frozen values. Must not: change them (`evolve` does), choose (`decide` does), or read definitions and clocks. A
+step has an entry in ``steps`` once it starts or is skipped. Before that it can have ``arrivals``. Each kind of step
+state has only its own fields.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from perdure_server.engine.value_type import value
 
 
 class InstanceState(enum.StrEnum):
-    """The states of DESIGN section 1. `COMPLETED` and `CANCELLED` are final; `FAILED` can be retried."""
+    """The states of an instance. `COMPLETED` and `CANCELLED` are final. `FAILED` can be retried."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -33,7 +33,7 @@ LIVE: Final = frozenset({InstanceState.PENDING, InstanceState.RUNNING, InstanceS
 
 @value(frozen=True, slots=True)
 class PayloadRef:
-    """Where a payload's body is: in the row of entry ``revision`` of the same instance."""
+    """A payload whose body is in the row of entry ``revision`` of the same instance."""
 
     revision: int
     info: PayloadInfo
@@ -77,7 +77,7 @@ class Losses:
 class Queued:
     """A task that no executor has taken. ``attempt`` is the last one taken, 0 if none was."""
 
-    began: int
+    started: int
     attempt: int = 0
     failures: int = 0
     attempt_at: int | None = field(default=None, compare=False)
@@ -88,7 +88,7 @@ class Queued:
 class Running:
     """A task that an executor of ``owner`` runs."""
 
-    began: int
+    started: int
     attempt: int
     failures: int
     owner: str
@@ -100,7 +100,7 @@ class Running:
 class BackingOff:
     """A task that failed and waits for its retry timer."""
 
-    began: int
+    started: int
     attempt: int
     failures: int
     failure: Failure
@@ -111,7 +111,7 @@ class BackingOff:
 class Waiting:
     """A step that an event from outside ends. ``attempt`` is 0 for a `wait` step."""
 
-    began: int
+    started: int
     events: tuple[str, ...]
     attempt: int = 0
     failures: int = 0
@@ -120,7 +120,7 @@ class Waiting:
 
 @value(frozen=True, slots=True)
 class Sleeping:
-    began: int
+    started: int
 
 
 ActiveStep = Queued | Running | BackingOff | Waiting | Sleeping
@@ -136,9 +136,9 @@ class Interrupted:
 
 @value(frozen=True, slots=True)
 class Failed:
-    """The step whose failure no arrow took."""
+    """The step whose failure had no `error` transition."""
 
-    began: int
+    started: int
     attempt: int
     failure: Failure
     attempt_at: int | None = field(default=None, compare=False)
@@ -148,7 +148,7 @@ class Failed:
 class Finished:
     """A step that ended with ``event`` at entry ``ended``. ``output`` is None for the empty object."""
 
-    began: int
+    started: int
     ended: int
     event: str
     output: PayloadRef | None
@@ -162,12 +162,12 @@ class Skipped:
 StepState = ActiveStep | Interrupted | Failed | Finished | Skipped
 
 BUSY: Final = (Queued, Running, BackingOff)
-"""Tasks that are to run, run, or will run again."""
+"""Tasks that are queued, run, or will run again."""
 
 RESTING: Final = (Waiting, Sleeping)
 
-OVER: Final = (Finished, Skipped)
-"""Steps that nothing can happen to any more."""
+ENDED: Final = (Finished, Skipped)
+"""Steps that have ended. They never change again."""
 
 ACTIVE: Final = (*BUSY, *RESTING)
 """Tuples, because `isinstance` takes one much faster than a union, and asks for each step at every fact."""
@@ -175,7 +175,7 @@ ACTIVE: Final = (*BUSY, *RESTING)
 
 @value(frozen=True, slots=True, kw_only=True)
 class State:
-    """One instance after entry ``revision``. Times are milliseconds since the epoch; None means not yet."""
+    """One instance after entry ``revision``. Times are milliseconds since the epoch, None if not yet."""
 
     instance_id: str
     workflow: str
@@ -203,12 +203,12 @@ class State:
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing can happen to the instance any more."""
+        """True if the instance can never change again."""
         return self.status in FINAL
 
     @property
     def is_live(self) -> bool:
-        """Whether the instance is under way: it holds its business key and pins its definition."""
+        """True if the instance has not ended: it holds its business key and pins its definition."""
         return self.status in LIVE
 
     def reference(self, timer_revision: int) -> str:

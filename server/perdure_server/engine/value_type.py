@@ -1,9 +1,8 @@
-"""`value`: what the values of the server are declared with.
+"""`value`: the decorator for the values of the server.
 
-To the type checker it is ``dataclass``, so that ``frozen=True`` is checked everywhere and nothing is assigned. At run
-time it leaves the freezing out, which Python pays for with a call per field: of seven hundred nanoseconds that a
-frozen dataclass of five fields takes to make, four hundred, and every decision makes many (docs/performance.md). What
-lives here: that, and nothing else.
+To the type checker it is ``dataclass``, so ``frozen=True`` is checked everywhere. At run time it does not freeze,
+because Python then needs a call for each field: 400 of the 700 nanoseconds that a frozen dataclass of five fields
+takes. Every decision makes many values (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -20,5 +19,5 @@ else:
     def value(*, frozen: bool, slots: bool, kw_only: bool = False) -> Any:
         """Declare a value: equal to another by its fields, hashable where they are, and never assigned to."""
         if not (frozen and slots):
-            raise TypeError("a value is frozen and has slots; take dataclass for anything else")
+            raise TypeError("a value must be frozen and have slots; use dataclass for other classes")
         return dataclasses.dataclass(slots=True, unsafe_hash=True, kw_only=kw_only)

@@ -1,1 +1,1 @@
-"""Executors: what runs the code of steps. ``in_process`` is the first client of the dispatcher's tasks."""
+"""Executors run the handlers of steps. ``in_process`` runs them in the server's process."""

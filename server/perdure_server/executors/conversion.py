@@ -1,7 +1,7 @@
-"""From what a step is given to what it gave: payloads to `Context`, and whatever its code did to a result.
+"""Conversion of payloads to a `Context`, and of the value or exception of a handler to a result.
 
-What lives here: conversion, total over everything that user code may return or raise. What may not: threads,
-loops, commands. These run beside the code of steps, never on the server's loop.
+Total over everything that user code can return or raise. Runs in the threads of steps, never on the server's event
+loop.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import orjson
 from perdure.context import SUSPEND, Context, Outcome
 from perdure_server.engine.commands import Payload, payload
 from perdure_server.executors.failures import clean, failure_from
+from perdure_server.runtime.dispatch.protocol import TaskFailed, TaskFinished, TaskResult, TaskSuspended
 from perdure_server.runtime.ports import TaskToRun
 from perdure_server.runtime.request_validation import shape_problem
-from perdure_server.runtime.tasks import TaskFailed, TaskFinished, TaskResult, TaskSuspended
 
 log = logging.getLogger(__name__)
 
@@ -35,19 +35,19 @@ _STRICT: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACL
 
 
 class NotJsonError(ValueError):
-    """A value that has no JSON form. The message says what is wrong with it."""
+    """A value that has no JSON form. The message says why."""
 
 
 class _Ended(dict[str, Any]):
-    """The outputs of steps that had ended. What is not there is a question of the graph, and the error says so."""
+    """The outputs of steps that had ended. A missing one is due to the graph, and the error says so."""
 
     def __missing__(self, ref: object) -> Any:
-        ended = f"only {', '.join(self)} had" if self else "none had"
-        raise KeyError(f"step {ref!r:.100} had not ended when this step began; {ended}")
+        ended = f"ended steps: {', '.join(self)}" if self else "no step had ended"
+        raise KeyError(f"step {ref!r:.100} had not ended when this step started; {ended}")
 
 
 def context_of(task: TaskToRun) -> Context:
-    """Parse what the step may see; each attempt gets copies of its own."""
+    """Parse the payloads of a task. Each attempt gets its own copies."""
     return Context(
         input=read_json(task.input),
         steps=_Ended({ref: read_json(text) for ref, text in task.steps.items()}),
@@ -60,30 +60,30 @@ def context_of(task: TaskToRun) -> Context:
 
 
 def result_of(task: TaskToRun, value: object) -> TaskResult:
-    """Say what a returned value means. Whether the step declares the event, or `awaits`, is the engine's to check."""
+    """Convert a returned value. The engine checks whether the step declares the event, or `awaits`."""
     if isinstance(value, Outcome):
         event: object = value.event
         if not isinstance(event, str) or len(event) > EVENT_CHARS_MAX or clean(event) != event:
-            return _nonsense(f"step {task.step_ref} returned an Outcome whose event is no name")
+            return _invalid(f"step {task.step_ref} returned an Outcome whose event is not a valid name")
         try:
             return TaskFinished(event, write_json(value.output))
         except NotJsonError as problem:
-            message = f"the output of step {task.step_ref} is no JSON: {problem}"
+            message = f"the output of step {task.step_ref} is not valid JSON: {problem}"
             return TaskFailed("OutputNotJson", clean(message), retryable=False)
     if value is SUSPEND:
         return TaskSuspended()
     if isinstance(value, CoroutineType):
-        return _nonsense(f"step {task.step_ref} returned a coroutine that nobody awaited; return `await ...`")
-    return _nonsense(f"step {task.step_ref} returned {type(value).__name__}; return Outcome(...) or SUSPEND")
+        return _invalid(f"step {task.step_ref} returned a coroutine that was not awaited; return `await ...`")
+    return _invalid(f"step {task.step_ref} returned {type(value).__name__}; return Outcome(...) or SUSPEND")
 
 
 def failure_of(task: TaskToRun, error: BaseException) -> TaskFailed:
-    """Return the failure that a raised exception means, and log its place. `failures` has the rule."""
+    """Convert a raised exception to a failure, and log its place. See `failures` for the rules."""
     found = failure_from(error)
     failure = TaskFailed(type=found.type, message=found.message, retryable=found.retryable)
-    # Where, but not what: the message may hold a payload, and logs hold none. It is in the instance's history.
+    # The place only: the message can contain a payload, which must not be logged. It is in the instance's history.
     log.warning(
-        "a step failed",
+        "step failed",
         extra={
             "instance_id": task.instance_id,
             "step_ref": task.step_ref,
@@ -95,7 +95,7 @@ def failure_of(task: TaskToRun, error: BaseException) -> TaskFailed:
     return failure
 
 
-def _nonsense(message: str) -> TaskFailed:
+def _invalid(message: str) -> TaskFailed:
     return TaskFailed("InvalidOutcome", clean(message), retryable=False)
 
 
@@ -111,33 +111,33 @@ def place_of(error: BaseException) -> str:
 
 
 def read_json(text: str) -> Any:
-    """Parse a stored JSON text, integers exact at any length (orjson makes floats of those beyond 64 bits)."""
+    """Parse a stored JSON text. Integers of any length are exact (orjson turns those beyond 64 bits into floats)."""
     if _LONG_NUMBER.search(text):
         return json.loads(text)
     return orjson.loads(text)
 
 
 def write_json(output: Mapping[str, Any]) -> Payload | None:
-    """Write an output, None for the empty one. Raises `NotJsonError`."""
+    """Encode an output, None for an empty one. Raises `NotJsonError`."""
     if not output:
         return None
     try:
         body = orjson.dumps(output, option=_STRICT)
     except TypeError as problem:
-        # orjson's own recursion limit, foreign types, keys that are no text, lone surrogates.
+        # orjson's recursion limit, unsupported types, keys that are not strings, lone surrogates.
         if "64-bit" not in str(problem):
             raise NotJsonError(f"{problem}{_place_of_problem(output)}") from None
         body = _write_long_integers(output)
     if b"null" in body:
         # orjson writes NaN and the infinities as null.
-        _refuse_nan(output)
+        _reject_nan(output)
     text = body.decode()
-    _refuse_shape(text)
+    _reject_shape(text)
     return payload(text)
 
 
 def _place_of_problem(output: Mapping[str, Any]) -> str:
-    """Where in an output that cannot be written the fault lies, as far as plain dicts and lists lead to it."""
+    """Return the path to the invalid part of an output, as far as plain dicts and lists lead to it."""
     place = ""
     value: Any = output
     for _ in range(10):
@@ -164,11 +164,11 @@ def _is_writable(value: Any) -> bool:
     return True
 
 
-def _refuse_shape(text: str) -> None:
+def _reject_shape(text: str) -> None:
     try:
         wrong = shape_problem(text, lambda: read_json(text))
     except (RecursionError, ValueError) as problem:
-        raise NotJsonError(f"it could not be read back: {problem}") from None
+        raise NotJsonError(f"it cannot be decoded again: {problem}") from None
     if wrong:
         raise NotJsonError(f"it {wrong}")
 
@@ -179,12 +179,12 @@ def _write_long_integers(output: Mapping[str, Any]) -> bytes:
         body = text.encode()
     except (TypeError, ValueError, RecursionError) as problem:
         raise NotJsonError(clean(str(problem))) from None
-    _refuse_foreign_keys(output)
+    _reject_foreign_keys(output)
     return body
 
 
 def _plain(value: object) -> object:
-    """What orjson writes by itself and the standard library does not."""
+    """Encode the types that orjson supports and the standard library does not."""
     match value:
         case enum.Enum():
             return value.value
@@ -194,20 +194,20 @@ def _plain(value: object) -> object:
             raise TypeError(f"Type is not JSON serializable: {type(value).__name__}")
 
 
-def _refuse_nan(value: object) -> None:
+def _reject_nan(value: object) -> None:
     for item in _walk(value):
         if isinstance(item, float) and not math.isfinite(item):
-            raise NotJsonError(f"{item} is no JSON number")
+            raise NotJsonError(f"{item} is not a JSON number")
 
 
-def _refuse_foreign_keys(value: object) -> None:
+def _reject_foreign_keys(value: object) -> None:
     for item in _walk(value):
         if isinstance(item, dict) and not all(isinstance(key, str) for key in item):
             raise NotJsonError("Dict key must be str")
 
 
 def _walk(value: object) -> Any:
-    """Everything inside a value that was written already, so that it has an end."""
+    """Yield everything inside a value. It was encoded before, so it is finite."""
     stack = [value]
     while stack:
         item = stack.pop()

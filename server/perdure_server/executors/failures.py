@@ -1,4 +1,4 @@
-"""The type, the message and the verdict of a failure, out of whatever exception a step or a lifespan raised.
+"""The type, the message and the verdict of a failure, from any exception that a step or a lifespan raised.
 
 Theory of operation. Exceptions form a tree: groups have parts, and an exception can have a cause (``raise ... from``).
 The *leaves* of a failure are the parts of its groups that are not groups themselves, in order, at any depth.
@@ -71,10 +71,10 @@ def failure_from(error: BaseException) -> Failure:
     )
 
 
-def clean(text: str, chars_max: int = FAILURE_MESSAGE_CHARS_MAX) -> str:
-    """Make a text fit to be stored anywhere: bounded, no lone surrogates, no NUL."""
-    if len(text) > chars_max:
-        text = text[: chars_max - 1] + "…"
+def clean(text: str, max_chars: int = FAILURE_MESSAGE_CHARS_MAX) -> str:
+    """Return a text that can be stored: of limited length, without lone surrogates and NUL."""
+    if len(text) > max_chars:
+        text = text[: max_chars - 1] + "…"
     if not text.isascii():
         text = text.encode("utf-8", "replace").decode()
     return text.replace("\0", "\ufffd")
@@ -82,7 +82,7 @@ def clean(text: str, chars_max: int = FAILURE_MESSAGE_CHARS_MAX) -> str:
 
 def type_name(error: BaseException) -> str:
     """Return the name of an exception's class."""
-    # Not by the attribute: a metaclass can have code there.
+    # Read past the attribute, because a metaclass can override it.
     name: str = _TYPE_NAME(type(error))
     return name
 
@@ -165,7 +165,7 @@ def _message(
 def _causes(error: BaseException) -> list[str]:
     """Return a note for each exception that led to this one, the nearest first."""
     notes: list[str] = []
-    told = {_brief(error)}
+    reported = {_brief(error)}
     found, seen = error, {id(error)}
     while len(notes) < CAUSES_MAX and len(seen) < LEAVES_MAX:
         is_explicit = _CAUSE(found) is not None
@@ -175,8 +175,8 @@ def _causes(error: BaseException) -> list[str]:
         seen.add(id(before))
         found = before
         # Deadlines cancel what they end. Wrappers often repeat the text of what they wrap.
-        if not _is_cancellation(found) and (text := _brief_of_tree(found)) not in told:
-            told.add(text)
+        if not _is_cancellation(found) and (text := _brief_of_tree(found)) not in reported:
+            reported.add(text)
             notes.append(f"{'caused by' if is_explicit else 'while handling'} {text}")
     return notes
 
@@ -200,5 +200,5 @@ def text_of(error: BaseException) -> str:
     try:
         # A subclass of str can carry code of its own.
         return "".join(str(error))
-    except BaseException as worse:  # noqa: BLE001 - user code, and nothing must leave a step
-        return f"(its text cannot be had: {type_name(worse)})"
+    except BaseException as worse:  # noqa: BLE001 - user code, and no exception must leave a step
+        return f"(no text: __str__ raised {type_name(worse)})"

@@ -32,7 +32,7 @@ class _Full:
 
 
 class FullPools:
-    """The pools of one executor, looked at once per ping."""
+    """The pools of one executor, checked once per ping."""
 
     def __init__(self) -> None:
         self._full: dict[str, _Full] = {}
@@ -40,7 +40,7 @@ class FullPools:
     def observe(
         self, now: float, pool: str, *, size: int, used: int, holders: Callable[[], Iterable[Holder]]
     ) -> None:
-        """Take note of a pool. ``holders`` is called only to write a log line: one item per attempt."""
+        """Record the state of a pool. ``holders`` is called only to write a log line: one item per attempt."""
         full = self._full.get(pool)
         if used < size:
             if full is not None:
@@ -67,7 +67,7 @@ class FullPools:
 def _named(holders: Iterable[Holder]) -> str:
     """Return the steps with the most slots: ``order v1 charge: 30, report v2 poll: 2``."""
     counts = Counter(holders)
-    # The most first. Among equals, by name, so that two lines can be compared.
+    # The most frequent first, then by name, so that two log events can be compared.
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     named = [
         f"{workflow} v{version} {ref}: {count}" for (workflow, version, ref), count in ordered[:HOLDERS_MAX]

@@ -1,18 +1,17 @@
-"""The in-process executor: the first client of the dispatcher's tasks.
+"""The in-process executor: runs steps in the server's process.
 
-Theory of operation. `async def` steps run on a loop of their own, plain functions in a pool of threads; user
-code never runs on the server's loop. The dispatcher sees two clients with credits of their own, so that
-blocking functions do not use up the room of coroutines. Hand-overs cross by mailboxes, many with one wake-up,
-in both directions.
+Theory of operation. `async def` steps run on an event loop in its own thread, plain functions in a pool of threads.
+User code never runs on the server's event loop. Both register with the dispatcher as executors with separate credits,
+so that blocking functions do not use up the slots of coroutines. Tasks and results cross threads in mailboxes, many
+with one wake-up.
 
-The server's loop keeps the deadlines, since it is the one that user code cannot block: an attempt over its
-time fails at once; its coroutine is cancelled, its thread abandoned, and what it returns later is dropped. A
-loop that stalls is abandoned as a whole and replaced. The attempt whose code blocks it fails. All others are released
-without counting, and time that the loop was blocked by another attempt does not count towards an `attempt_timeout`.
+The server's event loop keeps the deadlines, because user code cannot block it. An attempt that exceeds its timeout
+fails at once: its coroutine is cancelled, its thread is abandoned, and a later result is dropped. A loop that is
+blocked is abandoned and replaced. The attempt that blocks it fails. All others are released without counting as
+failures, and time for which another attempt blocked the loop does not count towards an `attempt_timeout`.
 
-What lives here: who runs where, deadlines, replacing what hangs. What may not: meaning of results
-(``results``), threads and loops themselves. Not contained: ``os._exit``, native crashes, code that holds the
-interpreter's lock.
+Owns: placement of attempts, deadlines, replacing blocked loops. Must not: interpret results (``conversion``). It cannot
+contain ``os._exit``, native crashes, or code that holds the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from perdure.authoring import Workflow, graph_of, handlers_of
+from perdure_server.closing import finish
 from perdure_server.executors.failures import clean
 from perdure_server.executors.full_pools import FullPools, Holder
 from perdure_server.executors.mailbox import Mailbox
@@ -48,60 +48,64 @@ from perdure_server.executors.steps_loop import (
     Run,
     StepsLoop,
 )
-from perdure_server.runtime.dispatcher import Dispatcher
+from perdure_server.runtime.background import BackgroundLoop
+from perdure_server.runtime.dispatch.dispatcher import Dispatcher
+from perdure_server.runtime.dispatch.protocol import TaskFailed, TaskKey, TaskReleased, TaskResult, key_of
 from perdure_server.runtime.ports import TaskToRun
-from perdure_server.runtime.tasks import TaskFailed, TaskKey, TaskReleased, TaskResult, key_of
-from perdure_server.store.closing import finish
 
 log = logging.getLogger(__name__)
 
 ASYNC_STEPS_MAX: Final = 256
-"""How many `async def` steps run at once."""
+"""Default maximum number of `async def` steps that run at the same time."""
 
 OVERDUE_COROUTINES_MAX: Final = 1_000
-"""How many cancelled coroutines may refuse to end before readiness fails."""
+"""Maximum number of cancelled coroutines that have not ended. Beyond it, the server is not ready."""
 
 PING_MS: Final = 250
+"""Interval between pings of the step event loop, in milliseconds."""
+
 STALLED_PINGS: Final = 40
-"""Number of unanswered pings in a row, all with the same owner, after which a steps loop is replaced: 10 s."""
+"""Number of unanswered pings in a row, all with the same owner, after which the step event loop is replaced: 10 s."""
 
 ABANDONED_LOOPS_MAX: Final = 3
-"""How many stalled loops may hang before they are replaced no more, and readiness fails until one ends."""
+"""Maximum number of abandoned loops. Beyond it, the loop is not replaced and the server is not ready until one ends."""
 
 REOPEN_PINGS: Final = 20
-"""After how many pings a lifespan that failed on a new loop is tried again."""
+"""Number of pings until the next try after a lifespan failed on a new loop."""
 
 OWED_SECONDS_MIN: Final = 0.02
-"""Time lost to a blocked loop, in seconds, from which an attempt's deadline is extended."""
+"""Minimum time lost to a blocked loop for which an attempt's deadline is extended, in seconds."""
 
 LIFESPAN_SECONDS_MAX: Final = 60.0
-"""How long the lifespans together have to open."""
+"""Maximum time for all lifespans to open, in seconds."""
 
 SWITCH_INTERVAL_SECONDS: Final = 1e-3
-"""How soon the interpreter's lock changes hands between busy threads, while steps may run.
+"""Interval at which busy threads hand over the interpreter's lock while steps can run, in seconds.
 
-A compromise. With the default of 5 ms, a loop saturated with short callbacks has kept steps waiting for up to 0.75 s
-(each short release starts the wait anew). With 0.1 ms, the writer's many short needs of the lock interrupt the loop so
-often that a server takes fewer calls. docs/performance.md has a later comparison, in which
-the waits differed less.
+A compromise. With the default of 5 ms, a loop saturated with short callbacks kept steps waiting for up to 0.75 s,
+because each short release restarts the wait. With 0.1 ms, the database writer's many short acquisitions interrupt the
+loop so often that a server handles fewer calls. docs/performance.md has a later comparison in which the waits differed
+less.
 """
 
-StepCode: TypeAlias = Callable[[Any], object]
-"""A step's function, bound: it takes a `Context` and is a coroutine function or a plain one."""
+Handler: TypeAlias = Callable[[Any], object]
+"""A step's bound function, coroutine function or plain. It takes a `Context`."""
 
-Bind: TypeAlias = Callable[[Iterable[Workflow]], tuple[dict[tuple[str, int, str], StepCode], list[Lifespan]]]
-"""What `bind` does; a test kit puts something between the engine and the code."""
+Bind: TypeAlias = Callable[[Iterable[Workflow]], tuple[dict[tuple[str, int, str], Handler], list[Lifespan]]]
+"""The signature of `bind`. The test kit replaces it to wrap handlers."""
 
 
-def bind(workflows: Iterable[Workflow]) -> tuple[dict[tuple[str, int, str], StepCode], list[Lifespan]]:
-    """Return the code of workflow objects by (workflow, version, step_ref), and their lifespans."""
-    code: dict[tuple[str, int, str], StepCode] = {}
+def bind(workflows: Iterable[Workflow]) -> tuple[dict[tuple[str, int, str], Handler], list[Lifespan]]:
+    """Return the handlers of workflow objects by (workflow, version, step_ref), and their lifespans."""
+    handlers: dict[tuple[str, int, str], Handler] = {}
     lifespans: list[Lifespan] = []
     for workflow in workflows:
         graph = graph_of(workflow)
-        code.update({(graph.name, graph.version, ref): step for ref, step in handlers_of(workflow).items()})
+        handlers.update(
+            {(graph.name, graph.version, ref): step for ref, step in handlers_of(workflow).items()}
+        )
         lifespans.append((f"workflow {graph.name!r} version {graph.version}", workflow.lifespan))
-    return code, lifespans
+    return handlers, lifespans
 
 
 @dataclass(slots=True, eq=False)
@@ -109,7 +113,7 @@ class _Attempt:
     task: TaskToRun
     in_thread: bool
     deadline: asyncio.TimerHandle | None = None
-    answered: bool = False
+    reported: bool = False
     lost_before: float = 0.0
     """Total time lost to blocked loops when the deadline was set or extended, in seconds."""
     own_stall: float = 0.0
@@ -120,36 +124,35 @@ class _Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Room for steps: how many run at once at most, how many do, and how many are lost to some that outlived their
-    `attempt_timeout`.
-    """
+    """The slots of one kind of steps."""
 
     size: int = 0
     used: int = 0
-    lost: int = 0
+    leaked: int = 0
+    """Number of coroutines or threads that still run after their `attempt_timeout`."""
 
 
 class InProcessExecutor:
-    """Runs steps in this process. Belongs to the server's loop; ``start`` it before the dispatcher."""
+    """Runs steps in this process. Belongs to the server's event loop. Call `start` before the dispatcher's."""
 
     def __init__(
         self,
         dispatcher: Dispatcher,
-        code: Mapping[tuple[str, int, str], StepCode],
+        handlers: Mapping[tuple[str, int, str], Handler],
         lifespans: Sequence[Lifespan] = (),
         *,
         max_async_steps: int = ASYNC_STEPS_MAX,
         max_sync_steps: int = SYNC_STEPS_MAX,
-        abandoned_threads_max: int = ABANDONED_THREADS_MAX,
+        max_abandoned_threads: int = ABANDONED_THREADS_MAX,
         ping_ms: int = PING_MS,
         stalled_pings: int = STALLED_PINGS,
     ) -> None:
         self._dispatcher = dispatcher
-        self._code = dict(code)
+        self._handlers = dict(handlers)
         self._lifespans = list(lifespans)
         self._max_async_steps = max_async_steps
         self._max_sync_steps = max_sync_steps
-        self._abandoned_threads_max = abandoned_threads_max
+        self._max_abandoned_threads = max_abandoned_threads
         self._ping_ms = ping_ms
         self._stalled_pings = stalled_pings
         self._attempts: dict[TaskKey, _Attempt] = {}
@@ -160,44 +163,52 @@ class InProcessExecutor:
         self._full_pools = FullPools()
         self._reopening: asyncio.Task[None] | None = None
         self._pings_to_reopen = 0
-        self._pinger: asyncio.Task[None] | None = None
-        self._loop_client = _AsyncStepExecutor(self)
-        self._thread_client = _SyncStepExecutor(self)
+        self._pings = BackgroundLoop(
+            log,
+            "step event loop check failed",
+            self._ping,
+            name="perdure-steps-ping",
+            interval_seconds=ping_ms / 1000,
+        )
+        self._started = False
+        self._async_executor = _AsyncStepExecutor(self)
+        self._sync_executor = _SyncStepExecutor(self)
         self._stopped = False
-        self.loops_lost = 0
-        """How many loops of `async def` steps were given up."""
+        self.loop_restarts = 0
+        """Number of step event loops that were abandoned and replaced."""
 
     async def start(self) -> None:
-        """Open the lifespans, then offer to run steps. Raises `LifespanError`; then nothing is left running."""
+        """Open the lifespans, then accept steps. Raises `LifespanError`, after which nothing is left running."""
         self._home = asyncio.get_running_loop()
-        self._mailbox: Mailbox[tuple[TaskKey, Any]] = Mailbox(self._home, self._on_told)
+        self._mailbox: Mailbox[tuple[TaskKey, Any]] = Mailbox(self._home, self._on_message)
         self._threads = StepThreads(
-            self._tell, max_sync_steps=self._max_sync_steps, abandoned_max=self._abandoned_threads_max
+            self._send, max_sync_steps=self._max_sync_steps, max_abandoned=self._max_abandoned_threads
         )
         self._steps_loop = await self._open_loop()
         self._switch_interval = sys.getswitchinterval()
         sys.setswitchinterval(min(self._switch_interval, SWITCH_INTERVAL_SECONDS))
         coroutines: dict[tuple[str, int], set[str]] = {}
         functions: dict[tuple[str, int], set[str]] = {}
-        for (workflow, version, ref), step in self._code.items():
+        for (workflow, version, ref), step in self._handlers.items():
             kind = coroutines if _is_coroutine_function(step) else functions
             kind.setdefault((workflow, version), set()).add(ref)
-        self._dispatcher.register(self._loop_client, _frozen(coroutines), self._max_async_steps)
-        self._dispatcher.register(self._thread_client, _frozen(functions), self._max_sync_steps)
-        self._pinger = self._home.create_task(self._ping_for_ever(), name="perdure-steps-ping")
+        self._dispatcher.register(self._async_executor, _frozen(coroutines), self._max_async_steps)
+        self._dispatcher.register(self._sync_executor, _frozen(functions), self._max_sync_steps)
+        self._started = True
+        self._pings.start()
 
     async def stop(self) -> None:
-        """Cancel what still runs, leave the lifespans, end the threads. Drain the dispatcher first."""
+        """Cancel running steps, exit the lifespans, end the threads. Drain the dispatcher first."""
         self._stopped = True
-        if self._pinger is None:
+        if not self._started:
             return
         sys.setswitchinterval(self._switch_interval)
-        for task in (self._pinger, self._reopening):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-        self._dispatcher.unregister(self._loop_client)
-        self._dispatcher.unregister(self._thread_client)
+        await self._pings.stop()
+        if self._reopening is not None:
+            self._reopening.cancel()
+            await asyncio.gather(self._reopening, return_exceptions=True)
+        self._dispatcher.unregister(self._async_executor)
+        self._dispatcher.unregister(self._sync_executor)
         for attempt in self._attempts.values():
             _cancel_deadline(attempt)
         self._threads.close()
@@ -205,45 +216,44 @@ class InProcessExecutor:
             await self._steps_loop.close()
 
     def healthy(self) -> bool:
-        """Whether steps can be run with all the room that was promised."""
+        """Return True if steps can run with all slots."""
         return (
             not self._stopped
             and self._steps_loop is not None
-            and self._pinger is not None
-            and not self._pinger.done()
-            and self._threads.abandoned <= self._abandoned_threads_max
+            and self._pings.alive
+            and self._threads.abandoned <= self._max_abandoned_threads
             and self._overdue_coroutines <= OVERDUE_COROUTINES_MAX
         )
 
     @property
     def loop_lag_seconds(self) -> float:
-        """Longest time that the steps' loop was blocked in the last 30 to 60 seconds. From any thread."""
+        """Maximum time for which the step loop was blocked in the last 30 to 60 seconds. Readable from any thread."""
         return self._stalls.lag_seconds
 
     def pools(self) -> dict[str, Pool]:
-        """Return how the room for steps stands, by what they run on. May be called from any thread."""
-        used, size = self._dispatcher.load(self._loop_client)
-        coroutines = Pool(size=size, used=used, lost=self._overdue_coroutines)
-        used, size = self._dispatcher.load(self._thread_client)
+        """Return the pools ``async`` and ``sync``. Can be called from any thread."""
+        used, size = self._dispatcher.load(self._async_executor)
+        coroutines = Pool(size=size, used=used, leaked=self._overdue_coroutines)
+        used, size = self._dispatcher.load(self._sync_executor)
         return {
             "async": coroutines,
-            "sync": Pool(size=size, used=used, lost=self._threads.abandoned if self._pinger else 0),
+            "sync": Pool(size=size, used=used, leaked=self._threads.abandoned if self._started else 0),
         }
 
-    # --- the dispatcher's side (by the two clients below) -----------------------------------------------------
+    # --- for the dispatcher, through the two executors below --------------------------------------------------
 
     def run_coroutine(self, task: TaskToRun) -> None:
         if self._steps_loop is None:
-            released = TaskReleased("the steps' loop is being replaced")
-            self._home.call_soon(self._dispatcher.done, key_of(task), released)
+            released = TaskReleased("the step event loop is being replaced")
+            self._home.call_soon(self._dispatcher.report, key_of(task), released)
             return
         self._attempts[key_of(task)] = _Attempt(task, in_thread=False)
-        step: Any = self._code[task.workflow, task.version, task.step_ref]
+        step: Any = self._handlers[task.workflow, task.version, task.step_ref]
         self._steps_loop.put(Run(task, step))
 
     def run_function(self, task: TaskToRun) -> None:
         self._attempts[key_of(task)] = _Attempt(task, in_thread=True)
-        self._threads.put(task, self._code[task.workflow, task.version, task.step_ref])
+        self._threads.put(task, self._handlers[task.workflow, task.version, task.step_ref])
 
     def stop_attempt(self, key: TaskKey) -> None:
         attempt = self._attempts.get(key)
@@ -254,25 +264,25 @@ class InProcessExecutor:
         elif self._steps_loop is not None:
             self._steps_loop.put(key)
 
-    # --- what the threads tell -------------------------------------------------------------------------------
+    # --- messages of the threads ------------------------------------------------------------------------------
 
-    def _tell(self, key: TaskKey, what: TaskResult | Began | Probed | Awaiting | ThreadEnded) -> None:
-        self._mailbox.put((key, what))
+    def _send(self, key: TaskKey, message: TaskResult | Began | Probed | Awaiting | ThreadEnded) -> None:
+        self._mailbox.put((key, message))
 
-    def _on_told(self, told: tuple[TaskKey, Any]) -> None:
-        key, what = told
-        match what:
+    def _on_message(self, item: tuple[TaskKey, Any]) -> None:
+        key, message = item
+        match message:
             case ThreadEnded():
-                self._threads.came_back()
+                self._threads.on_thread_ended()
                 self._offer_threads()
             case Began():
                 self._begin_deadline(key)
             case Probed():
                 self._on_probed(key)
             case Awaiting():
-                self._await_on_loop(key, what)
+                self._await_on_loop(key, message)
             case _:
-                self._on_result(key, what)
+                self._on_result(key, message)
 
     def _on_result(self, key: TaskKey, result: TaskResult) -> None:
         attempt = self._attempts.pop(key, None)
@@ -281,24 +291,24 @@ class InProcessExecutor:
         if attempt.in_thread:
             self._threads.ended(key)
         _cancel_deadline(attempt)
-        if not attempt.answered:
-            self._dispatcher.done(key, result)
+        if not attempt.reported:
+            self._dispatcher.report(key, result)
         elif not attempt.in_thread:
             self._overdue_coroutines -= 1
 
-    def _await_on_loop(self, key: TaskKey, what: Awaiting) -> None:
-        """A plain function handed out an awaitable (a decorator does that): the steps' loop goes on with it."""
+    def _await_on_loop(self, key: TaskKey, message: Awaiting) -> None:
+        """Await the awaitable that a plain function returned, for example because of a decorator, on the step loop."""
         attempt = self._attempts.get(key)
         self._threads.ended(key)
-        if attempt is not None and not attempt.answered and self._steps_loop is not None:
+        if attempt is not None and not attempt.reported and self._steps_loop is not None:
             attempt.in_thread = False
-            self._steps_loop.put(Run(attempt.task, None, what.awaitable))
+            self._steps_loop.put(Run(attempt.task, None, message.awaitable))
             return
         if inspect.iscoroutine(
-            what.awaitable
+            message.awaitable
         ):  # of another type, `close` would be user code on the server's loop
-            what.awaitable.close()
-        self._on_result(key, TaskReleased("the steps' loop is being replaced"))
+            message.awaitable.close()
+        self._on_result(key, TaskReleased("the step event loop is being replaced"))
 
     # --- deadlines -------------------------------------------------------------------------------------------
 
@@ -313,18 +323,18 @@ class InProcessExecutor:
 
     def _on_deadline(self, key: TaskKey) -> None:
         attempt = self._attempts.get(key)
-        if attempt is None or attempt.answered:
+        if attempt is None or attempt.reported:
             return
         if attempt.in_thread or self._steps_loop is None:
             self._over_time(key, attempt)
             return
-        # A loop that is blocked by another step would make this one late. Its response decides.
+        # Another step may be blocking the loop. The loop's response decides whether this attempt is over time.
         attempt.probed_at = self._home.time()
         self._steps_loop.put(Probe(key))
 
     def _on_probed(self, key: TaskKey) -> None:
         attempt = self._attempts.get(key)
-        if attempt is None or attempt.answered or attempt.probed_at is None:
+        if attempt is None or attempt.reported or attempt.probed_at is None:
             return
         lost = self._stalls.lost_seconds - attempt.lost_before
         owed = max(lost, self._home.time() - attempt.probed_at) - attempt.own_stall
@@ -334,9 +344,9 @@ class InProcessExecutor:
             self._over_time(key, attempt)
 
     def _over_time(self, key: TaskKey, attempt: _Attempt) -> None:
-        attempt.answered = True
+        attempt.reported = True
         message = f"the attempt took longer than {attempt.task.attempt_timeout_ms} ms"
-        self._dispatcher.done(key, TaskFailed("AttemptTimeout", message, retryable=True, timed_out=True))
+        self._dispatcher.report(key, TaskFailed("AttemptTimeout", message, retryable=True, timed_out=True))
         if attempt.in_thread:
             del self._attempts[key]
             self._threads.abandon(key)
@@ -346,12 +356,12 @@ class InProcessExecutor:
             self.stop_attempt(key)
 
     def _offer_threads(self) -> None:
-        self._dispatcher.set_credits(self._thread_client, self._threads.slots)
+        self._dispatcher.set_credits(self._sync_executor, self._threads.slots)
 
-    # --- the steps' loop -------------------------------------------------------------------------------------
+    # --- the step event loop -----------------------------------------------------------------------------------
 
     async def _open_loop(self) -> StepsLoop:
-        steps_loop = StepsLoop(self._lifespans, self._tell)
+        steps_loop = StepsLoop(self._lifespans, self._send)
         try:
             async with asyncio.timeout(LIFESPAN_SECONDS_MAX):
                 await steps_loop.open()
@@ -359,21 +369,13 @@ class InProcessExecutor:
             place = steps_loop.place()
             await finish(steps_loop.close())
             if isinstance(error, TimeoutError):
-                where = f" (it is at {place})" if place else ""
-                reason = f"it did not open in {LIFESPAN_SECONDS_MAX:g} s{where}"
+                where = f" (now at {place})" if place else ""
+                reason = f"it did not open within {LIFESPAN_SECONDS_MAX:g} s{where}"
                 raise LifespanError(steps_loop.opening, reason) from None
             raise
         return steps_loop
 
-    async def _ping_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(self._ping_ms / 1000)
-            try:
-                self._ping()
-            except Exception:  # the loop must outlive what it meets
-                log.exception("the steps' loop was not looked after")
-
-    def _ping(self) -> None:
+    async def _ping(self) -> None:
         for name, pool in self.pools().items():
             self._full_pools.observe(
                 self._home.time(),
@@ -422,7 +424,7 @@ class InProcessExecutor:
         attempt = self._attempts.get(key)
         if attempt is not None:
             attempt.own_stall += seconds
-            if attempt.probed_at is not None and not attempt.answered:
+            if attempt.probed_at is not None and not attempt.reported:
                 self._over_time(key, attempt)
 
     def _on_stalled(self, steps_loop: StepsLoop, owner: Owner | None) -> None:
@@ -430,9 +432,7 @@ class InProcessExecutor:
         fields = {} if owner is None else owner.fields()
         log.error("step event loop blocked, replacing it", extra={**fields, "where": place})
         at = f" at {place}" if place else ""
-        message = (
-            f"the step blocked the event loop of all steps{at}; use a plain function or asyncio.to_thread"
-        )
+        message = f"the step blocked the step event loop{at}; use a plain function or asyncio.to_thread"
         if isinstance(owner, StepOwner):
             charged = {owner.key}
         elif owner is None:
@@ -448,38 +448,38 @@ class InProcessExecutor:
     def _replace_loop(
         self, steps_loop: StepsLoop, end_of: Callable[[TaskKey], TaskFailed | TaskReleased]
     ) -> None:
-        """Abandon the loop and end all attempts on it. Only those that caused it fail, the others are released."""
+        """Abandon the loop and end all its attempts. Only those that caused it fail, the others are released."""
         steps_loop.abandon()
         self._stalls.on_replaced()
-        self.loops_lost += 1
+        self.loop_restarts += 1
         self._stalled.append(steps_loop)
         self._steps_loop = None
-        self._dispatcher.set_credits(self._loop_client, 0)
+        self._dispatcher.set_credits(self._async_executor, 0)
         lost = [(key, attempt) for key, attempt in self._attempts.items() if not attempt.in_thread]
         for key, attempt in lost:
             del self._attempts[key]
             _cancel_deadline(attempt)
-            if not attempt.answered:
-                self._dispatcher.done(key, end_of(key))
+            if not attempt.reported:
+                self._dispatcher.report(key, end_of(key))
         self._overdue_coroutines = 0
         self._pings_to_reopen = 0
 
     async def _reopen(self) -> None:
         try:
             self._steps_loop = await self._open_loop()
-            self._dispatcher.set_credits(self._loop_client, self._max_async_steps)
+            self._dispatcher.set_credits(self._async_executor, self._max_async_steps)
         except LifespanError as error:
-            log.error("the steps' loop was not replaced yet: %s", error)
+            log.error("step event loop not replaced yet", extra={"reason": str(error)})
             self._pings_to_reopen = REOPEN_PINGS
-        except Exception:  # no thread or no descriptor may be left in the system
-            log.exception("step event loop not replaced yet")
+        except Exception:  # for example, the system has no threads or file descriptors left
+            log.exception("unhandled error while the step event loop was replaced")
             self._pings_to_reopen = REOPEN_PINGS
         finally:
             self._reopening = None
 
 
 class _AsyncStepExecutor:
-    """The executor as the client that runs `async def` steps."""
+    """The executor of `async def` steps."""
 
     def __init__(self, executor: InProcessExecutor) -> None:
         self.run = executor.run_coroutine
@@ -487,7 +487,7 @@ class _AsyncStepExecutor:
 
 
 class _SyncStepExecutor:
-    """The executor as the client that runs plain functions."""
+    """The executor of plain functions."""
 
     def __init__(self, executor: InProcessExecutor) -> None:
         self.run = executor.run_function
@@ -499,10 +499,10 @@ def _cancel_deadline(attempt: _Attempt) -> None:
         attempt.deadline.cancel()
 
 
-def _is_coroutine_function(step: StepCode) -> bool:
-    # An object with an `async def __call__` counts too. What hides it better is found out by what it returns.
+def _is_coroutine_function(step: Handler) -> bool:
+    # An object with an `async def __call__` counts too. Better hidden ones are detected when they return an awaitable.
     return inspect.iscoroutinefunction(step) or inspect.iscoroutinefunction(type(step).__call__)
 
 
-def _frozen(code: Mapping[tuple[str, int], set[str]]) -> dict[tuple[str, int], frozenset[str]]:
-    return {key: frozenset(refs) for key, refs in code.items()}
+def _frozen(handlers: Mapping[tuple[str, int], set[str]]) -> dict[tuple[str, int], frozenset[str]]:
+    return {key: frozenset(refs) for key, refs in handlers.items()}

@@ -1,7 +1,7 @@
-"""The crossing from any thread to a loop: a deque, and one wake-up for all that is in it.
+"""A mailbox from any thread to an event loop: a deque, and one wake-up for all its items.
 
-``run_coroutine_threadsafe`` costs a future, a task and a wake-up per call (some 50 us); this costs a fifth of
-it, and less the more there is to carry.
+``run_coroutine_threadsafe`` costs a future, a task and a wake-up a call (about 50 us). A mailbox costs a fifth, and
+less under load.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Final, Generic, TypeVar
 log = logging.getLogger(__name__)
 
 ITEMS_PER_TURN_MAX: Final = 200
-"""How many items one turn of the receiving loop handles, so that other callbacks have theirs."""
+"""Maximum number of items that one turn of the receiving loop handles, so that other callbacks run too."""
 
 T = TypeVar("T")
 
 
 class Mailbox(Generic[T]):
-    """Hands items to ``receive`` on a loop, in the order of `put`. What it holds is bounded by the credits of tasks."""
+    """Passes items to ``receive`` on a loop, in the order of `put`. Its size is bounded by the credits of tasks."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, receive: Callable[[T], None]) -> None:
         self._loop = loop
@@ -31,10 +31,10 @@ class Mailbox(Generic[T]):
         self._woken = False
 
     def put(self, item: T) -> None:
-        """Hand over an item. From any thread. Lost if the loop is closed: nobody is left to want it."""
+        """Pass an item. Can be called from any thread. The item is dropped if the loop is closed."""
         self._items.append(item)
-        # Appended first, asked second; the receiver clears first, looks second. So no item is left asleep; two
-        # threads that ask at once may wake the loop twice, which does no harm.
+        # Append first, then check. The receiver clears first, then reads. So no item stays undelivered. Two threads
+        # that check at the same time can wake the loop twice, which is harmless.
         if not self._woken:
             self._woken = True
             with suppress(RuntimeError):
@@ -46,8 +46,8 @@ class Mailbox(Generic[T]):
         for _ in range(min(len(items), ITEMS_PER_TURN_MAX)):
             try:
                 self._receive(items.popleft())
-            except Exception:  # one item's trouble is not the next one's
-                log.exception("a hand-over failed")
+            except Exception:  # the next item must be delivered
+                log.exception("unhandled error in executor mailbox")
         if items and not self._woken:
             self._woken = True
             self._loop.call_soon(self._deliver)

@@ -1,4 +1,4 @@
-"""Ownership of code on the steps' event loop: every task and callback belongs to one attempt or one lifespan.
+"""Ownership of code on the step event loop: every task and callback belongs to one attempt or one lifespan.
 
 A context variable carries the owner, so sub-tasks, callbacks and tasks that libraries create for a step inherit it.
 Another thread cannot read that variable. Tasks therefore keep a reference to their owner, and the loop notes the owner
@@ -23,8 +23,8 @@ from types import FrameType
 from typing import Any, Final, TypeAlias, cast
 
 from perdure_server.engine.value_type import value
+from perdure_server.runtime.dispatch.protocol import TaskKey
 from perdure_server.runtime.ports import TaskToRun
-from perdure_server.runtime.tasks import TaskKey
 from perdure_server.telemetry.logs import RateLimitedLogger
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class OwnedTask(asyncio.Task[Any]):
     """
 
     # Slots for what each task has, set by `create_owned_task` and `create_root_task`: an `__init__` would double the
-    # cost of a task, and an attribute that is no slot costs it a dict. Class attributes for what few tasks have.
+    # cost of a task, and an attribute without a slot costs it a dict. Class attributes for what few tasks have.
     __slots__ = ("is_root", "owner")
     owner: Owner | None
     is_root: bool
@@ -91,7 +91,7 @@ class OwnedTask(asyncio.Task[Any]):
         caller = OWNER.get()
         if isinstance(caller, StepOwner):
             if getattr(self, "is_root", False) and caller != self.owner:
-                _FOREIGN_CANCEL.tell()
+                _FOREIGN_CANCEL.warning()
                 return False
             self.cancelled_by = caller
         return super().cancel(msg)
@@ -108,7 +108,7 @@ _FOREIGN_CANCEL: Final = RateLimitedLogger(log, "step tried to cancel code of an
 def create_owned_task(
     loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any
 ) -> OwnedTask:
-    """Create a task that keeps its owner: the task factory of the steps' loop."""
+    """Create a task that keeps its owner: the task factory of the step event loop."""
     task = OwnedTask(coro, loop=loop, **options)
     context: Context | None = options.get("context")
     task.owner = OWNER.get() if context is None else context.get(OWNER)
@@ -147,7 +147,7 @@ class _OwnedCallbacks:
         if owner is None or isinstance(getattr(callback, "__self__", None), asyncio.Task):
             if self.task_step is _UNKNOWN and type(callback).__name__ == "TaskStepMethWrapper":
                 _OwnedCallbacks.task_step = type(callback)
-            if len(args) == 1:  # a task that tells its end; spelled out, it costs a third
+            if len(args) == 1:  # a task that reports its end; without unpacking, it costs a third
                 return self.base_call_soon(callback, args[0], context=context)
             return self.base_call_soon(callback, *args, context=context)
         return self.base_call_soon(self._run_owned, owner, callback, args, context=context)

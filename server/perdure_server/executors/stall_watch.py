@@ -1,4 +1,4 @@
-"""Stalls of the steps' event loop: their duration, their owner, and the time that other attempts lost to them.
+"""Stalls of the step event loop: their duration, their owner, and the time that other attempts lost to them.
 
 Fed once per ping by the executor. Time is an argument and counts in pings, so a suspended process is not a stall.
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from perdure_server.executors.ownership import Owner
-from perdure_server.runtime.tasks import TaskKey
+from perdure_server.runtime.dispatch.protocol import TaskKey
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +60,11 @@ class StallWatch:
 
     @property
     def lag_seconds(self) -> float:
-        """Longest time that the loop took to run a callback in the last 30 to 60 seconds. From any thread."""
+        """Longest time that the loop took to run a callback in the last 30 to 60 seconds. Readable from any thread."""
         return max(self._lag_max, self._lag_max_before)
 
     def observe(self, now: float, ping: Ping, owner: Owner | None, place: Callable[[], str]) -> int:
-        """Take note of one ping. ``owner`` and ``place`` describe the code that the loop runs.
+        """Record one ping. ``owner`` and ``place`` describe the code that the loop runs.
 
         Returns the number of pings in a row that found the loop blocked by the same owner.
         """
@@ -97,10 +97,10 @@ class StallWatch:
         self._owner, self._pings, self._is_logged = None, 0, False
 
     def unexplained(self, keys: list[TaskKey]) -> set[TaskKey]:
-        """Take note of a stall with an unknown owner. Returns the attempts to charge.
+        """Record a stall with an unknown owner. Returns the attempts to charge.
 
         An attempt is charged if its step was on the loop in `UNEXPLAINED_STALLS_MAX` such stalls in a row. Otherwise
-        a step that hides itself could block loops without end.
+        a step that hides itself could block loops indefinitely.
         """
         before = self._unexplained
         self._unexplained = {key[:2]: before.get(key[:2], 0) + 1 for key in keys}

@@ -1,11 +1,10 @@
-"""A bounded pool of threads for plain functions, from which a thread that does not come back can be taken
-out.
+"""A bounded pool of threads for plain functions. A thread that does not return can be removed from it.
 
-Theory of operation. Threads are daemons: one that hangs in user code must not keep the process from ending
-(those of `concurrent.futures` do). An attempt that is over its time is *abandoned*: its thread ends as soon
-as the code returns, and until then another one has its slot, up to a cap; beyond, the pool shrinks.
+Theory of operation. Threads are daemons, because one that hangs in user code must not keep the process from ending
+(those of `concurrent.futures` do). An attempt that exceeds its timeout is *abandoned*: its thread ends when the code
+returns, and another thread replaces it, up to a limit. Beyond the limit, the pool shrinks.
 
-Counts change on the server's loop only. Threads share nothing but a queue and ``tell``.
+Counts change on the server's event loop only. Threads share only a queue and ``send``.
 """
 
 from __future__ import annotations
@@ -22,39 +21,39 @@ from typing import Any, Final
 from perdure_server.executors.conversion import context_of, failure_of, result_of
 from perdure_server.executors.steps_loop import BEGAN, Began
 from perdure_server.process.forks import end_if_child
+from perdure_server.runtime.dispatch.protocol import TaskFailed, TaskKey, TaskResult, TaskStopped, key_of
 from perdure_server.runtime.ports import TaskToRun
-from perdure_server.runtime.tasks import TaskFailed, TaskKey, TaskResult, TaskStopped, key_of
 
 log = logging.getLogger(__name__)
 
 SYNC_STEPS_MAX: Final = 32
-"""How many plain functions run at once."""
+"""Default maximum number of plain functions that run at the same time."""
 
 ABANDONED_THREADS_MAX: Final = 32
-"""How many threads may hang in code that is over its time before their slots are missed."""
+"""Default maximum number of abandoned threads that are replaced. Further ones reduce the slots of the pool."""
 
 
 @dataclass(frozen=True, slots=True)
 class Awaiting:
-    """A plain function returned an awaitable: the steps' loop has to go on with it."""
+    """A plain function returned an awaitable, which the step event loop must await."""
 
     awaitable: Awaitable[object]
 
 
 class ThreadEnded:
-    """An abandoned thread came back and ended."""
+    """An abandoned thread has ended."""
 
 
 THREAD_ENDED: Final = ThreadEnded()
 _NO_KEY: Final = TaskKey("", "", 0)
 
-TellThread = Callable[[TaskKey, TaskResult | Began | Awaiting | ThreadEnded], None]
+SendFromThread = Callable[[TaskKey, TaskResult | Began | Awaiting | ThreadEnded], None]
 
 
 @dataclass(slots=True, eq=False)
 class _Item:
     task: TaskToRun
-    code: Callable[[Any], object]
+    handler: Callable[[Any], object]
     stopped: bool = False
     worker: _Worker | None = None
 
@@ -65,47 +64,47 @@ class _Worker:
 
 
 class StepThreads:
-    """The pool. Its methods belong to the server's loop; ``tell`` is called from its threads."""
+    """The pool. Call its methods on the server's event loop. It calls ``send`` from its threads."""
 
     def __init__(
         self,
-        tell: TellThread,
+        send: SendFromThread,
         *,
         max_sync_steps: int = SYNC_STEPS_MAX,
-        abandoned_max: int = ABANDONED_THREADS_MAX,
+        max_abandoned: int = ABANDONED_THREADS_MAX,
     ) -> None:
-        self._tell = tell
+        self._send = send
         self._max_sync_steps = max_sync_steps
-        self._abandoned_max = abandoned_max
+        self._max_abandoned = max_abandoned
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._items: dict[TaskKey, _Item] = {}
         self._live = 0
         self.abandoned = 0
-        """How many threads hang in code that is over its time."""
+        """Number of threads whose attempt exceeded its timeout and still runs."""
 
     @property
     def slots(self) -> int:
-        """How many attempts can run at once, now."""
-        return max(0, self._max_sync_steps - max(0, self.abandoned - self._abandoned_max))
+        """Number of attempts that can run at the same time now."""
+        return max(0, self._max_sync_steps - max(0, self.abandoned - self._max_abandoned))
 
-    def put(self, task: TaskToRun, code: Callable[[Any], object]) -> None:
+    def put(self, task: TaskToRun, handler: Callable[[Any], object]) -> None:
         """Run an attempt as soon as a thread is free."""
-        item = self._items[key_of(task)] = _Item(task, code)
+        item = self._items[key_of(task)] = _Item(task, handler)
         self._queue.put(item)
         self._grow()
 
     def stop(self, key: TaskKey) -> None:
-        """Do not begin the attempt. One that has begun goes on: a thread cannot be stopped."""
+        """Do not start the attempt. A running one continues, because a thread cannot be stopped."""
         item = self._items.get(key)
         if item is not None:
             item.stopped = True
 
     def ended(self, key: TaskKey) -> None:
-        """Take note that the attempt's code was told to have ended."""
+        """Record that the attempt has ended."""
         self._items.pop(key, None)
 
     def abandon(self, key: TaskKey) -> None:
-        """Give the attempt's thread up."""
+        """Abandon the attempt's thread."""
         item = self._items.pop(key, None)
         if item is None or item.worker is None or item.worker.abandoned:
             return
@@ -114,13 +113,13 @@ class StepThreads:
         self.abandoned += 1
         self._grow()
 
-    def came_back(self) -> None:
-        """Take note that an abandoned thread has ended."""
+    def on_thread_ended(self) -> None:
+        """Record that an abandoned thread has ended."""
         self.abandoned -= 1
         self._grow()
 
     def close(self) -> None:
-        """Let the threads end after what they are doing. Those that hang die with the process."""
+        """Let each thread end after its attempt. Those that hang end with the process."""
         for item in self._items.values():
             item.stopped = True
         for _ in range(self._live):
@@ -133,7 +132,7 @@ class StepThreads:
             try:
                 threading.Thread(target=self._work, args=(worker,), name="perdure-step", daemon=True).start()
             except RuntimeError as error:
-                log.error("no thread for steps: %s", error)
+                log.error("step thread not started", extra={"reason": str(error)})
                 break
             self._live += 1
 
@@ -145,16 +144,16 @@ class StepThreads:
             item.worker = worker
             key = key_of(item.task)
             try:
-                # In a context of its own, so that nothing set by one step is seen by the next.
+                # In its own context, so that context variables of one step are not visible to the next.
                 result = contextvars.Context().run(self._run, key, item)
-            except BaseException as error:  # noqa: BLE001 - saying what the code raised ran more of its code
+            except BaseException as error:  # noqa: BLE001 - reading an exception can run user code
                 result = TaskFailed(
-                    type(error).__name__, "the step's failure could not be told", retryable=True
+                    type(error).__name__, "the failure of the step could not be read", retryable=True
                 )
-            self._tell(key, result)
-            # Until the next attempt, which may be long, nothing of this one is kept.
+            self._send(key, result)
+            # Keep no reference while the thread waits for the next attempt, which can take long.
             del item, result
-        self._tell(_NO_KEY, THREAD_ENDED)
+        self._send(_NO_KEY, THREAD_ENDED)
 
     def _run(self, key: TaskKey, item: _Item) -> TaskResult | Awaiting:
         task = item.task
@@ -162,10 +161,10 @@ class StepThreads:
             return TaskStopped()
         try:
             if task.attempt_timeout_ms is not None:
-                self._tell(key, BEGAN)
-            value = item.code(context_of(task))
+                self._send(key, BEGAN)
+            value = item.handler(context_of(task))
             end_if_child(failed=False)
             return Awaiting(value) if inspect.isawaitable(value) else result_of(task, value)
-        except BaseException as error:  # noqa: BLE001 - nothing leaves a step
+        except BaseException as error:  # noqa: BLE001 - no exception leaves a step
             end_if_child(failed=True)
             return failure_of(task, error)

@@ -1,12 +1,12 @@
-"""A thread with an event loop of its own, on which `async def` steps run and lifespans are held open.
+"""The step event loop: a thread with its own event loop that runs `async def` steps and keeps lifespans open.
 
-Theory of operation. The server's loop hands over by a `Mailbox` and is told each end through ``tell``, which
-may be called from any thread. A loop that does not respond to pings is stalled: some step blocks it, and `ownership`
-knows the attempt. Nothing can be done to that thread, so it is abandoned: its further reports are dropped, and it
-ends once the blocking code returns. One whose lifespans end before their time has ended as well, and is replaced, too.
+Theory of operation. The server's loop passes attempts in a `Mailbox` and gets results through ``send``, which can be
+called from any thread. A loop that does not respond to pings is blocked by a step, and `ownership` knows the attempt.
+The thread cannot be interrupted, so it is abandoned: its later messages are dropped, and it ends when the blocking code
+returns. A loop whose lifespans end early has ended as well, and is replaced too.
 
-Whatever user code raises, the loop goes on: inside a step everything is caught there; out of a background
-task of a step, `SystemExit` and `KeyboardInterrupt` end ``run_forever``, which is then entered again.
+The loop survives any exception of user code. Exceptions inside a step are caught there. A `SystemExit` or
+`KeyboardInterrupt` from a background task of a step ends ``run_forever``, which is then entered again.
 """
 
 from __future__ import annotations
@@ -39,21 +39,28 @@ from perdure_server.executors.ownership import (
 )
 from perdure_server.executors.stall_watch import Ping
 from perdure_server.process.forks import end_if_child
+from perdure_server.runtime.dispatch.protocol import (
+    TaskFailed,
+    TaskKey,
+    TaskReleased,
+    TaskResult,
+    TaskStopped,
+    key_of,
+)
 from perdure_server.runtime.ports import TaskToRun
-from perdure_server.runtime.tasks import TaskFailed, TaskKey, TaskReleased, TaskResult, TaskStopped, key_of
 
 log = logging.getLogger(__name__)
 
 Lifespan: TypeAlias = tuple[str, Callable[[], AbstractAsyncContextManager[None]]]
-"""Whose it is, for messages, and how to open it."""
+"""The name of its workflow for messages, and the function that opens it."""
 
-_LOOP_ENDED: Final = TaskReleased("the event loop of all steps has ended")
+_LOOP_ENDED: Final = TaskReleased("the step event loop has ended")
 _ENDED_LOOP: Final = TaskFailed(
-    "StepsLoopEnded", "the step cancelled the lifespans on the event loop of all steps", retryable=True
+    "StepsLoopEnded", "the step cancelled the lifespans on the step event loop", retryable=True
 )
 
 LEAVE_SECONDS_MAX: Final = 5.0
-"""How long steps that were cancelled, and then the lifespans, have to come to their end."""
+"""Maximum time for cancelled steps to end, and for the lifespans to exit after them, in seconds."""
 
 
 class LifespanError(Exception):
@@ -65,7 +72,7 @@ class LifespanError(Exception):
 
 
 class Began:
-    """Told when an attempt's code begins, if its time is bounded."""
+    """Sent when an attempt with a timeout starts."""
 
 
 BEGAN: Final = Began()
@@ -73,38 +80,38 @@ BEGAN: Final = Began()
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Report `Probed` for an attempt as soon as the loop responds."""
+    """Send `Probed` for an attempt as soon as the loop responds."""
 
     key: TaskKey
 
 
 class Probed:
-    """Told when the loop has handled a `Probe`."""
+    """Sent when the loop has handled a `Probe`."""
 
 
 PROBED: Final = Probed()
 
-Tell: TypeAlias = Callable[[TaskKey, TaskResult | Began | Probed], None]
-"""Takes what became of an attempt. From any thread."""
+Send: TypeAlias = Callable[[TaskKey, TaskResult | Began | Probed], None]
+"""Takes a message about an attempt. Can be called from any thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Run an attempt by its coroutine function, or (``awaitable``) go on with what its plain function returned."""
+    """Run an attempt by its coroutine function, or await the ``awaitable`` that its plain function returned."""
 
     task: TaskToRun
-    code: Callable[[Any], Awaitable[object]] | None
+    handler: Callable[[Any], Awaitable[object]] | None
     awaitable: Awaitable[object] | None = None
 
 
 class StepsLoop:
-    """One loop in one daemon thread. Made, closed and abandoned by the server's loop."""
+    """One event loop in one daemon thread. Created, closed and abandoned on the server's event loop."""
 
-    def __init__(self, lifespans: Sequence[Lifespan], tell: Tell) -> None:
+    def __init__(self, lifespans: Sequence[Lifespan], send: Send) -> None:
         self._loop = new_steps_loop()
         self._loop.set_exception_handler(_on_stray_exception)
         self._lifespans = lifespans
-        self._tell = tell
+        self._send_message = send
         self._tasks: dict[TaskKey, OwnedTask] = {}
         self._stopping: set[TaskKey] = set()
         self._inbox: Mailbox[Run | TaskKey | Probe] = Mailbox(self._loop, self._receive)
@@ -121,7 +128,7 @@ class StepsLoop:
         self._ended_by: StepOwner | None = None
         self._thread = threading.Thread(target=self._main, name="perdure-steps", daemon=True)
 
-    # --- the server's side -----------------------------------------------------------------------------------
+    # --- on the server's event loop --------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Start the thread and enter the lifespans. Raises `LifespanError`."""
@@ -129,13 +136,13 @@ class StepsLoop:
         await asyncio.shield(asyncio.wrap_future(self._opened))
 
     def put(self, item: Run | TaskKey | Probe) -> None:
-        """Run an attempt, (a key) cancel it, or respond to a probe."""
+        """Run an attempt, cancel it (a key), or respond to a probe."""
         self._inbox.put(item)
 
     async def close(self) -> None:
-        """Cancel what runs, leave the lifespans, end the thread; abandon it if that takes too long.
+        """Cancel running steps, exit the lifespans, and end the thread. Abandon it if that takes too long.
 
-        While the lifespans still open, cancel the one that does.
+        If the lifespans are still being opened, cancel that.
         """
         if not self._thread.is_alive():
             if self._thread.ident is None:
@@ -150,7 +157,7 @@ class StepsLoop:
             async with asyncio.timeout(seconds):
                 await asyncio.shield(asyncio.wrap_future(self._ended))
         except TimeoutError:
-            log.error("the steps' loop did not end and is abandoned")
+            log.error("step event loop did not stop, abandoning it")
             self.abandon()
 
     def ping(self, ping_seconds: float) -> Ping:
@@ -171,14 +178,14 @@ class StepsLoop:
         return Ping(0, lag)
 
     def abandon(self) -> None:
-        """Hear nothing from this loop any more. Should it come to itself, it ends."""
+        """Ignore this loop from now on. It ends when the blocking code returns."""
         self._abandoned = True
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._closing.set)
 
     @property
     def has_ended(self) -> bool:
-        """Whether the thread is gone."""
+        """True if the thread has ended."""
         return self._ended.done()
 
     @property
@@ -204,7 +211,7 @@ class StepsLoop:
         """Name of the lifespan that is being opened."""
         return self._opening
 
-    # --- the thread's side -----------------------------------------------------------------------------------
+    # --- in the thread ----------------------------------------------------------------------------------------
 
     def _main(self) -> None:
         self._live_task = create_owned_task(self._loop, self._live(), name="perdure-lifespans")
@@ -213,14 +220,17 @@ class StepsLoop:
                 try:
                     self._loop.run_forever()
                 except BaseException as error:  # noqa: BLE001 - see the module
-                    log.error("code raised %s out of the steps' loop, which goes on", type(error).__name__)
+                    log.error(
+                        "exception stopped the step event loop, restarting it",
+                        extra={"error": type(error).__name__},
+                    )
             _wind_up(self._loop)
         finally:
             del self._live_task
             self._ended.set_result(None)
 
     async def _live(self) -> None:
-        """Hold the lifespans open, all in one task, as their authors may expect."""
+        """Keep all lifespans open in one task, as their authors can expect."""
         try:
             async with AsyncExitStack() as stack:
                 for owner, enter in self._lifespans:
@@ -238,7 +248,7 @@ class StepsLoop:
                 await self._cancel_steps()
         except BaseException as error:
             if self._opened.done():
-                log.error("a lifespan was not left cleanly", exc_info=error)
+                log.error("lifespan exit failed", exc_info=error)
             elif self._closing.is_set():
                 self._opened.cancel()
             else:
@@ -266,7 +276,7 @@ class StepsLoop:
             self._stop(item)
             return
         if isinstance(item, Probe):
-            self._say(item.key, PROBED)
+            self._send(item.key, PROBED)
             return
         key = key_of(item.task)
         owner = step_owner(item.task, key)
@@ -285,13 +295,13 @@ class StepsLoop:
         try:
             if item.awaitable is not None:
                 return result_of(task, await item.awaitable)
-            assert item.code is not None
+            assert item.handler is not None
             if task.attempt_timeout_ms is not None:
-                self._say(key, BEGAN)
-            value = await item.code(context_of(task))
+                self._send(key, BEGAN)
+            value = await item.handler(context_of(task))
             end_if_child(failed=False)
             return result_of(task, value)
-        except BaseException as error:  # noqa: BLE001 - nothing leaves a step
+        except BaseException as error:  # noqa: BLE001 - no exception leaves a step
             end_if_child(failed=True)
             if key in self._stopping:
                 return TaskStopped()
@@ -309,46 +319,49 @@ class StepsLoop:
         was_stopped = key in self._stopping
         self._stopping.discard(key)
         if done.cancelled():
-            # Before its first line, or behind its last: then by other code of a step, which is a failure like any.
+            # Cancelled before its first line or after its last, by code of another step. This counts as a failure.
             message = "the step was cancelled by code outside of it"
             failed = TaskFailed("CancelledError", message, retryable=True)
             is_lost = isinstance(done, OwnedTask) and done.is_ended_by_loop
-            self._say(key, TaskStopped() if was_stopped else self.end_of(key) if is_lost else failed)
+            self._send(key, TaskStopped() if was_stopped else self.end_of(key) if is_lost else failed)
         elif (error := done.exception()) is not None:
-            self._say(key, TaskFailed(type(error).__name__, "the step could not be run", retryable=True))
+            self._send(key, TaskFailed(type(error).__name__, "the step could not be started", retryable=True))
         else:
-            self._say(key, done.result())
+            self._send(key, done.result())
 
-    def _say(self, key: TaskKey, what: TaskResult | Began | Probed) -> None:
+    def _send(self, key: TaskKey, message: TaskResult | Began | Probed) -> None:
         if not self._abandoned:
-            self._tell(key, what)
+            self._send_message(key, message)
 
     def _pong(self) -> None:
         self._ponged_at = time.monotonic()
         self._pongs += 1
 
 
-_FIXED_WORDS: Final = frozenset(
+_FIXED_MESSAGES: Final = frozenset(
     {
         "Task was destroyed but it is pending!",
         "Task exception was never retrieved",
         "Future exception was never retrieved",
     }
 )
-"""What a loop says without quoting anything. Its other messages hold what a callback prints as, its arguments too."""
+"""Messages of an event loop that quote nothing. Other messages contain a callback with its arguments."""
 
 
 def _on_stray_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error, message = context.get("exception"), context.get("message")
     log.warning(
-        "on the steps' loop, outside of any step: %s",
-        message if message in _FIXED_WORDS else "a callback failed",
-        extra={"error": type(error).__name__ if error else "", "where": place_of(error) if error else ""},
+        "error on the step event loop outside of any step",
+        extra={
+            "reason": message if message in _FIXED_MESSAGES else "callback failed",
+            "error": type(error).__name__ if error else "",
+            "where": place_of(error) if error else "",
+        },
     )
 
 
 def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
-    """End what steps left behind on their loop, and close it."""
+    """Cancel the tasks that steps left on their loop, and close it."""
     try:
         left = asyncio.all_tasks(loop)
         for task in left:
@@ -357,5 +370,5 @@ def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
             loop.run_until_complete(asyncio.wait(left, timeout=LEAVE_SECONDS_MAX))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
-    except BaseException as error:  # noqa: BLE001 - the thread ends here, whatever they left
-        log.warning("the steps' loop was not closed cleanly: %s", type(error).__name__)
+    except BaseException as error:  # noqa: BLE001 - the thread ends here in any case
+        log.warning("step event loop close failed", extra={"error": type(error).__name__})

@@ -1,6 +1,6 @@
 """The three standard descriptors, which a parent process can have closed.
 
-Owns: making descriptors 0 to 2 safe to have. Must not: write to them.
+Owns: making descriptors 0 to 2 usable. Must not: write to them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 STANDARD: Final = (0, 1, 2)
 
 _CONTRARY: Final = {0: os.O_WRONLY, 1: os.O_RDONLY, 2: os.O_RDONLY}
-"""The wrong mode for each descriptor, so that using one that was closed still fails with EBADF."""
+"""The wrong mode for each descriptor, with which its use fails with EBADF, as that of a closed one."""
 
 
 def reserve_closed() -> None:

@@ -1,10 +1,10 @@
-"""Children that code of steps forks: they hold nothing of the server's, and never become a second server.
+"""Children that steps fork: they keep no resources of the server, and never become a second server.
 
 A child of `os.fork` or of `multiprocessing` starts as a copy of the whole process. Here it loses the server's signal
 handlers, its sockets and its threads' queues. Native code that calls ``fork()`` without Python's hooks is not
 covered, unless it calls ``exec`` next: every descriptor of the server is closed then.
 
-Owns: the at-fork hooks. Must not: touch sockets of steps. The store's files have a hook of their own.
+Owns: the at-fork hooks. Must not: touch sockets of steps. The store's files have their own hook.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Forks:
     def _after_in_child(self) -> None:
         self.is_child = True
         for undo in self._undo:
-            with contextlib.suppress(Exception):  # the others must run all the same
+            with contextlib.suppress(Exception):  # the others must run too
                 undo()
         with contextlib.suppress(Exception):
             _close_sockets(self._names)
@@ -70,7 +70,7 @@ class Forks:
 
 
 FORKS: Final = Forks()
-"""Those of this process."""
+"""The hooks of this process."""
 
 
 def end_if_child(*, failed: bool) -> None:
@@ -88,7 +88,7 @@ def _close_sockets(names: set[Name]) -> None:
             if stat.S_ISSOCK(os.fstat(descriptor).st_mode) and _name_of(descriptor) in names:
                 os.close(descriptor)
         except OSError:
-            continue  # the listing's own descriptor, say
+            continue  # for example, the descriptor of the listing
 
 
 def _name_of(descriptor: int) -> Name | None:

@@ -1,4 +1,4 @@
-"""A server's process from its first moment to its last: output, logs, signals and children in one place.
+"""A server's process from start to end: output, logs, signals and children.
 
 Owns: the order in which these are set up, and the end. Must not: know what is served.
 """
@@ -34,13 +34,13 @@ server's time."""
 
 
 class Host:
-    """The process of one server. Made by the main thread, once, before any code of users is loaded.
+    """The process of one server. Made by the main thread, once, before any user code is loaded.
 
-    Until `signals.on_stop` is replaced there is nothing to drain, and a signal ends the process with exit code 0.
+    Until `signals.on_stop` is replaced, a signal ends the process at once, with exit code 0.
     """
 
     def __init__(self, *, owns_process: bool = True) -> None:
-        """``owns_process`` is False where a test runs the command: then nothing is taken over."""
+        """``owns_process`` is False if a test runs the command. The process is not changed in that case."""
         self._owns_process = owns_process
         if owns_process:
             reserve_closed()
@@ -74,12 +74,12 @@ class Host:
         gc.freeze()  # modules and classes stay for good
         gc.set_threshold(*GC_THRESHOLDS)
 
-    def end(self, code: int, *, seconds_max: float = FLUSH_SECONDS_MAX) -> NoReturn:
+    def end(self, code: int, *, max_seconds: float = FLUSH_SECONDS_MAX) -> NoReturn:
         """End the process now. Threads and children of steps do not delay it, and no exit handler runs."""
         with contextlib.suppress(Exception):
             _terminate_daemons()
         with contextlib.suppress(Exception):
-            self.output.flush(seconds_max)
+            self.output.flush(max_seconds)
         os._exit(code)
 
     def _stop_before_start(self) -> None:
@@ -87,8 +87,8 @@ class Host:
         self.end(EXIT_STOPPED)
 
     def _stop_at_once(self) -> None:
-        log.warning("second signal: stopping at once")
-        self.end(EXIT_STOPPED_AT_ONCE, seconds_max=SECOND_SIGNAL_SECONDS_MAX)
+        log.warning("second signal, stopping at once")
+        self.end(EXIT_STOPPED_AT_ONCE, max_seconds=SECOND_SIGNAL_SECONDS_MAX)
 
     def _on_early_hangup(self, terminal_closed: bool) -> None:
         if terminal_closed or not self.signals.ignores_hangup:
@@ -96,11 +96,11 @@ class Host:
 
 
 def _report_dropped(stream: str, lines: int) -> None:
-    log.warning("output dropped: not read, or not writable", extra={"stream": stream, "lines": lines})
+    log.warning("output dropped, not read or not writable", extra={"stream": stream, "lines": lines})
 
 
 def _terminate_daemons() -> None:
-    """Keep the promise of `multiprocessing` that daemonic children end with their parent, without waiting for them."""
+    """Terminate daemonic children of `multiprocessing`, which must end with their parent. Does not wait for them."""
     multiprocessing = sys.modules.get("multiprocessing")
     if multiprocessing is None:
         return

@@ -1,11 +1,11 @@
-"""Standard output and standard error of a server, which do not have to be read.
+"""Standard output and standard error of a server, whose writers never wait for a reader.
 
-Theory of operation. A `Sink` owns a copy of a descriptor and a thread that writes to it. Everybody else only puts
-bytes into its bounded queue: a pipe that is full, a terminal that is stopped, a disk that is full and a reader that
-is gone cost the bytes, and never make a caller wait or fail. `sys.stdout` and `sys.stderr` become `SinkStream`
+Theory of operation. A `Sink` owns a copy of a descriptor and a thread that writes to it. All other code only puts bytes
+into its bounded queue. If a pipe is full, a terminal is stopped, a disk is full or a reader is gone, bytes are dropped,
+but no caller waits or fails. `sys.stdout` and `sys.stderr` become `SinkStream`
 objects. Descriptor 1 itself becomes a pipe that a thread empties into the sink, unless it is a terminal, so that
-subprocesses of steps and native code are covered as well. Descriptor 2 stays what it was, because the last words of a
-crashing process go there.
+subprocesses of steps and native code are covered as well. Descriptor 2 stays what it was, because a crashing process
+writes its last messages there.
 
 A forked child starts with empty queues and, once it writes, with threads of its own.
 
@@ -30,7 +30,7 @@ from perdure_server.telemetry.logs import LOG_BYTES_MAX
 
 STREAM_BYTES_MAX: Final = 1 << 20
 """Maximum number of queued bytes at which a stream still accepts a text. Beyond it, the text is dropped. The
-difference to `LOG_BYTES_MAX` is room that the output of steps cannot take."""
+difference to `LOG_BYTES_MAX` is reserved for log lines."""
 
 WRITE_BYTES_MAX: Final = 64 << 10
 """Maximum number of bytes that one write gathers from the queue."""
@@ -47,7 +47,7 @@ hangs."""
 
 
 class Sink:
-    """Writes bytes to a copy of a descriptor from a thread of its own. `put` can be called from any thread."""
+    """Writes bytes to a copy of a descriptor in its own thread. `put` can be called from any thread."""
 
     def __init__(self, descriptor: int, name: str) -> None:
         self.descriptor = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
@@ -55,8 +55,9 @@ class Sink:
         self.dropped = 0
         """Number of lines that were dropped, because they were not read or because writing failed."""
         self.on_recovered: Callable[[str, int], None] | None = None
-        """Called with the sink's name and the number of lines dropped, once a write succeeds again. By the sink's
-        thread."""
+        """Called with the sink's name and the number of dropped lines when a write succeeds again, in the sink's
+        thread.
+        """
         self._clear()
 
     def _clear(self) -> None:
@@ -68,10 +69,10 @@ class Sink:
         self._bytes_taken = 0
         self._unreported = 0
 
-    def put(self, data: bytes, *, bytes_max: int = STREAM_BYTES_MAX) -> None:
-        """Queue the data, or drop it if more than ``bytes_max`` bytes would be queued."""
+    def put(self, data: bytes, *, max_bytes: int = STREAM_BYTES_MAX) -> None:
+        """Queue the data, or drop it if more than ``max_bytes`` bytes would be queued."""
         with self._lock:
-            if self._bytes_queued - self._bytes_taken + len(data) > bytes_max:
+            if self._bytes_queued - self._bytes_taken + len(data) > max_bytes:
                 self._drop(data)
                 return
             self._bytes_queued += len(data)
@@ -79,17 +80,17 @@ class Sink:
             if self._thread is None:
                 self._start()
 
-    def flush(self, seconds_max: float = FLUSH_SECONDS_MAX) -> bool:
-        """Wait until everything queued so far was written or dropped. Returns False if that took too long."""
+    def flush(self, max_seconds: float = FLUSH_SECONDS_MAX) -> bool:
+        """Wait until everything queued so far was written or dropped. Returns False after ``max_seconds``."""
         with self._lock:
             if self._thread is None:
                 return True
             done = threading.Event()
             self._queue.put(done)
-        return done.wait(seconds_max)
+        return done.wait(max_seconds)
 
     def after_fork(self) -> None:
-        """Forget the queue, which the parent writes, and the thread, which the child does not have."""
+        """Reset the queue, which the parent writes, and the thread, which the child does not have."""
         self._clear()
 
     def _start(self) -> None:
@@ -154,7 +155,7 @@ class Sink:
 
 
 class SinkStream(io.TextIOBase):
-    """A text stream that writes whole lines to a sink. No write blocks, and no state of the sink makes one fail."""
+    """A text stream that writes whole lines to a sink. Writes never block, and never fail because of the sink."""
 
     def __init__(self, sink: Sink, number: int, name: str) -> None:
         super().__init__()
@@ -187,11 +188,11 @@ class SinkStream(io.TextIOBase):
         return False
 
     def close(self) -> None:
-        """Write what is held back. The stream stays open."""
+        """Queue a partial line. The stream stays open."""
         self.flush()
 
     def write(self, text: str, /) -> int:
-        """Queue a text and return its length. Raises ``TypeError`` for anything but a text."""
+        """Queue a text and return its length. Raises ``TypeError`` for other types."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         with self._lock:
@@ -207,21 +208,20 @@ class SinkStream(io.TextIOBase):
             self.write(line)
 
     def write_bytes(self, data: bytes) -> None:
-        """Queue bytes behind the text so far."""
+        """Queue bytes after the text so far."""
         with self._lock:
             self._push()
             self._sink.put(data)
 
     def flush(self) -> None:
-        """Queue what is held back. In a forked child, also wait a moment for it to be written: the child may end
-        next."""
+        """Queue a partial line. In a forked child, also wait for it to be written, because the child can end next."""
         with self._lock:
             self._push()
         if os.getpid() != self._pid:
             self._sink.flush()
 
     def drain(self) -> None:
-        """Wait a moment for everything to be written: the process ends next."""
+        """Wait for everything to be written, because the process ends next."""
         with self._lock:
             self._push()
         self._sink.flush()
@@ -231,7 +231,7 @@ class SinkStream(io.TextIOBase):
         return self._number
 
     def isatty(self) -> bool:
-        """Return whether the descriptor was a terminal when the server started."""
+        """Return True if the descriptor was a terminal when the server started."""
         return self._is_a_terminal
 
     def writable(self) -> bool:
@@ -242,7 +242,7 @@ class SinkStream(io.TextIOBase):
         """Change nothing: all steps share the stream."""
 
     def after_fork(self) -> None:
-        """Forget the lock and the text of threads that the child does not have."""
+        """Reset the lock and the text of threads that the child does not have."""
         self._lock = threading.RLock()
         self._partial, self._partial_chars = [], 0
 
@@ -310,21 +310,21 @@ class Output:
         self.restore()
 
     def restore(self) -> None:
-        """Put the streams in place again, after code of users was loaded."""
+        """Install the streams again, after user code was loaded."""
         sys.stdout = sys.__stdout__ = self._streams[0]  # type: ignore[misc,assignment]
         sys.stderr = sys.__stderr__ = self._streams[1]  # type: ignore[misc,assignment]
 
     def print_line(self, line: str) -> None:
-        """Write a line of the server's own to standard output, however much output of steps is queued."""
-        self.stdout.put(f"{line}\n".encode(), bytes_max=LOG_BYTES_MAX)
+        """Write a line of the server to standard output, even if the output of steps fills its queue."""
+        self.stdout.put(f"{line}\n".encode(), max_bytes=LOG_BYTES_MAX)
 
-    def flush(self, seconds_max: float = FLUSH_SECONDS_MAX) -> None:
-        """Wait until what was printed so far was written or dropped, for ``seconds_max`` at most."""
+    def flush(self, max_seconds: float = FLUSH_SECONDS_MAX) -> None:
+        """Wait until everything printed so far was written or dropped, at most ``max_seconds``."""
         for stream in self._streams:
             stream.flush()
         for sink in (self.stderr, self.stdout):
-            if not sink.flush(seconds_max):
-                return  # not read: the other one is not worth a second wait
+            if not sink.flush(max_seconds):
+                return  # not read, so do not wait for the other one too
 
     def after_fork(self) -> None:
         """Make the child independent of the parent's threads and of the pipe that the parent empties."""

@@ -1,4 +1,4 @@
-"""The signals that stop a server, obeyed from its first moment to its last.
+"""The signals that stop a server, handled from its start to its end.
 
 Theory of operation. The interpreter's own handler writes the number of each signal into a pipe (the wake-up
 descriptor), at once, whatever the main thread is doing. A thread reads the pipe and acts, so that neither an import

@@ -1,4 +1,4 @@
-"""Backups that a server takes of its own database: one at a time, into one directory, until the server stops."""
+"""Backups of the server's own database: one at a time, into one directory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from perdure_server.store.protocol import Backup, Store
 
 
 class BackupDirectoryError(ValueError):
-    """A directory for backups that cannot be used. ``hint`` says what to do about it."""
+    """A backup directory that cannot be used. ``hint`` says how to fix it."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(f"{message}; {hint}")
@@ -21,7 +21,7 @@ class BackupDirectoryError(ValueError):
 
 
 def backup_directory(directory: str | Path) -> str:
-    """Return the absolute path of a directory for backups. Raises `BackupDirectoryError` if it cannot be used."""
+    """Return the absolute path of a backup directory. Raises `BackupDirectoryError` if it cannot be used."""
     path = os.path.realpath(directory)
     try:
         mode = os.stat(path).st_mode
@@ -32,7 +32,7 @@ def backup_directory(directory: str | Path) -> str:
         ) from None
     if not stat.S_ISDIR(mode):
         raise BackupDirectoryError(
-            f"backup directory {str(directory)!r} is not a directory", "name a directory, not a file in it"
+            f"backup directory {str(directory)!r} is not a directory", "pass a directory, not a file"
         )
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise BackupDirectoryError(
@@ -45,8 +45,9 @@ def backup_directory(directory: str | Path) -> str:
 class Backups:
     """Takes backups of a store.
 
-    ``directory`` is what `backup_directory` returned. With None, backups are rejected until the database's files
-    changed under the server. Then they go into the directory of the database, because a restart would lose data.
+    ``directory`` is a result of `backup_directory`. With None, backups are rejected, unless the database's files were
+    changed while the server runs. In that case, backups go into the directory of the database, because a restart would
+    lose data.
     """
 
     def __init__(self, store: Store, directory: str | None = None) -> None:
@@ -56,13 +57,13 @@ class Backups:
         self._stopped = asyncio.Event()
 
     async def take(self, file_name: str) -> Backup:
-        """Take a backup. Cancelling the caller cancels it and removes what is incomplete.
+        """Take a backup. Cancelling the caller cancels the backup and removes the incomplete file.
 
         Raises:
-            BackupNotConfiguredError: The server has no directory for backups.
+            BackupNotConfiguredError: The server has no backup directory.
             BackupRunningError: Another backup is running.
             ServerStoppingError: The server is stopping, or stopped during the backup.
-            StoreError: What `Store.back_up` raises.
+            StoreError: The backup failed.
         """
         directory = self._directory or self._store.rescue_directory()
         if directory is None:
@@ -85,7 +86,7 @@ class Backups:
             self._task = None
 
     async def stop(self) -> None:
-        """Cancel a backup that is running, and return once nothing remains of it. Later ones are rejected."""
+        """Cancel a running backup, and return when its file is removed. Later backups are rejected."""
         self._stopped.set()
         if self._task is not None:
             self._task.cancel()

@@ -1,7 +1,6 @@
-"""From a decision to the rows that it changes: a pure projection of the states before and after.
+"""The change of a decision: a pure projection of the states before and after to rows of tasks and timers.
 
-What lives here: which rows of tasks and timers follow from a state. What may not: the encoding of rows (the store's)
-and any choice but who owns a new timer, which the caller makes.
+Must not: encode rows (the store's).
 """
 
 from __future__ import annotations
@@ -14,21 +13,23 @@ from perdure_server.engine.state import Queued, Running, State, StepState
 from perdure_server.store.protocol import Change, Guard, RequestRecord, TaskRow, TimerRow
 
 _TASKS: Final = (Running, Queued)
-"""The states of a step that has a row of tasks."""
+"""The states of a step that has a task row."""
 
 
 def change_of(
     before: State | None,
     decision: Decision,
     *,
-    adopt: Callable[[int], str],
+    assign_owner: Callable[[int], str],
     request: RequestRecord | None = None,
     guards: tuple[Guard, ...] = (),
 ) -> Change:
-    """Return what a decision writes. ``adopt`` names the owner of a timer by its due time, empty for none."""
+    """Return the change of a decision. ``assign_owner`` returns the owner of a new timer by its due time, '' for
+    none.
+    """
     after = decision.state
     tasks, tasks_removed = _tasks(before, after)
-    timers, timers_removed = _timers(before, after, adopt)
+    timers, timers_removed = _timers(before, after, assign_owner)
     return Change(
         state=after,
         expected_revision=before.revision if before else 0,
@@ -44,7 +45,7 @@ def change_of(
 
 
 def task_row(state: State, step_ref: str, step: StepState) -> TaskRow | None:
-    """Return the row that stands for a step which code must run, None for a step in any other state."""
+    """Return the row of a step that a handler must run, None for a step in any other state."""
     if isinstance(step, _TASKS):
         owner = step.owner if isinstance(step, Running) else ""
         return TaskRow(state.instance_id, step_ref, state.workflow, state.version, step.attempt, owner)
@@ -70,13 +71,13 @@ def _tasks(before: State | None, after: State) -> tuple[tuple[TaskRow, ...], tup
 
 
 def _timers(
-    before: State | None, after: State, adopt: Callable[[int], str]
+    before: State | None, after: State, assign_owner: Callable[[int], str]
 ) -> tuple[tuple[TimerRow, ...], tuple[int, ...]]:
     old_timers = before.timers if before else {}
     if after.timers is old_timers:
         return (), ()
     rows = tuple(
-        TimerRow(after.instance_id, timer, adopt(timer.due_at))
+        TimerRow(after.instance_id, timer, assign_owner(timer.due_at))
         for revision, timer in after.timers.items()
         if revision not in old_timers
     )

@@ -1,8 +1,6 @@
-"""This process's clocks, and chance, as arguments: what waits, measures or draws is given one, so that tests can give
-another.
+"""Clocks and random numbers of this process, as arguments, so that tests can pass their own.
 
-The clock that counts for due times is the store's (`Store.now_ms`). This one only says how long to wait and
-how long something took.
+Due times are measured by the store's clock (`Store.now_ms`). The clocks here only measure pauses and durations.
 """
 
 from __future__ import annotations
@@ -12,24 +10,24 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol, TypeAlias
 
-Chance: TypeAlias = Callable[[], float]
-"""Draws a number in [0, 1): how much of its jitter a retry's pause is shortened by."""
+Rng: TypeAlias = Callable[[], float]
+"""Returns a random number in [0, 1). It is the part of its jitter by which a retry's pause is shortened."""
 
 
 class Clock(Protocol):
-    """Two readings in milliseconds."""
+    """Two clocks, in milliseconds."""
 
     def now_ms(self) -> int:
-        """Return this machine's time of day since the Unix epoch. It may jump."""
+        """Return this machine's time since the Unix epoch. It can jump."""
         ...
 
     def monotonic_ms(self) -> int:
-        """Return a time that only grows, from an arbitrary start."""
+        """Return a time that never decreases, from an arbitrary start."""
         ...
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """The machine's clocks."""
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
@@ -39,4 +37,4 @@ class SystemClock:
 
 
 SYSTEM_CLOCK: Final = SystemClock()
-SYSTEM_CHANCE: Final[Chance] = random.random
+SYSTEM_RNG: Final[Rng] = random.random

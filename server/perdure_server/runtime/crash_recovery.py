@@ -27,8 +27,9 @@ from perdure_server.engine import commands
 from perdure_server.engine.decide import Decision
 from perdure_server.engine.facts import AttemptFailed
 from perdure_server.engine.rejections import Rejection
-from perdure_server.runtime.clock import Chance
-from perdure_server.runtime.tasks import SubmitTask, TaskStore
+from perdure_server.runtime.clock import Rng
+from perdure_server.runtime.dispatch.protocol import TaskStore
+from perdure_server.runtime.ports import SubmitCommand
 from perdure_server.store.protocol import Code, CrashReport, LostAttempt, StepKey, StoreError, TaskRow
 from perdure_server.telemetry.counters import CountersByName
 
@@ -59,12 +60,12 @@ EXCUSED_REASON: Final = (
 LOST_ALONE_REASON: Final = "the server process stopped uncleanly while this attempt ran alone in it"
 
 
-class Floor(Protocol):
-    """The dispatcher, as far as suspects need it."""
+class SuspectRunner(Protocol):
+    """The part of the dispatcher that runs suspects."""
 
     @property
-    def code(self) -> Code:
-        """The steps that an executor of this process has code for."""
+    def handlers(self) -> Code:
+        """The steps that an executor of this process has a handler for."""
         ...
 
     @property
@@ -84,10 +85,10 @@ class CrashRecovery:
         self,
         report: CrashReport,
         store: TaskStore,
-        submit: SubmitTask,
-        floor: Floor,
+        submit: SubmitCommand,
+        runner: SuspectRunner,
         *,
-        chance: Chance,
+        rng: Rng,
         lost: CountersByName[str],
         alone_seconds: float = ALONE_SECONDS_MAX,
         suspects_seconds: float = SUSPECTS_SECONDS_MAX,
@@ -95,8 +96,8 @@ class CrashRecovery:
         self._report = report
         self._store = store
         self._submit = submit
-        self._floor = floor
-        self._chance = chance
+        self._runner = runner
+        self._rng = rng
         self._lost = lost
         self._alone_seconds = alone_seconds
         self._suspects_seconds = suspects_seconds
@@ -107,7 +108,7 @@ class CrashRecovery:
         return bool(self._report.suspects)
 
     async def run(self) -> None:
-        """Release what was lost, then run the suspects one at a time."""
+        """Release lost attempts, then run the suspects one at a time."""
         report = self._report
         if report.lost:
             log.warning("unclean stop detected", extra={"lost_attempts": len(report.lost)})
@@ -115,12 +116,12 @@ class CrashRecovery:
             await self._release_all(report.lost[first : first + RELEASES_AT_ONCE_MAX])
         if not report.suspects:
             return
-        log.warning("suspect steps run alone before other work", extra={"steps": _names(report.suspects)})
+        log.warning("running suspect steps alone before other work", extra={"steps": _names(report.suspects)})
         try:
             await self._run_suspects()
             await self._store.clear_suspects()
         except StoreError as error:
-            log.warning("suspect steps did not run alone: %s", error)
+            log.warning("suspect run failed", extra={"reason": str(error)})
 
     # --- lost attempts ---------------------------------------------------------------------------------------
 
@@ -141,14 +142,15 @@ class CrashRecovery:
             reason=_reason(lost),
             lost=not lost.excused,
             alone=lost.alone,
-            jitter=self._chance(),
+            jitter=self._rng(),
         )
         try:
             decision = await self._submit(task.instance_id, command)
         except Rejection:
             return True  # the instance was cancelled, or the step timed out
         except StoreError as error:
-            log.warning("lost attempt not released: %s", error, extra={"instance_id": task.instance_id})
+            extra = {"instance_id": task.instance_id, "reason": str(error)}
+            log.warning("lost attempt not released, retrying", extra=extra)
             return False
         self._lost.of(task.workflow)["lost"] += 1
         if isinstance(decision, Decision):
@@ -160,29 +162,29 @@ class CrashRecovery:
             if isinstance(entry.fact, AttemptFailed):
                 extra = {"workflow": task.workflow, "version": task.version, "step_ref": task.step_ref}
                 extra |= {"instance_id": task.instance_id, "attempt": task.attempt}
-                log.error("step failed with AttemptLost: it keeps stopping the server", extra=extra)
+                log.error("step failed with AttemptLost, it stops the server repeatedly", extra=extra)
 
     # --- suspects --------------------------------------------------------------------------------------------
 
     async def _run_suspects(self) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._suspects_seconds
-        code = self._code_of_suspects()
-        rows = await self._store.claimable_tasks(code=code, limit=SUSPECT_TASKS_MAX)
+        handlers = self._handlers_of_suspects()
+        rows = await self._store.claimable_tasks(code=handlers, limit=SUSPECT_TASKS_MAX)
         queue = self._in_order(rows)
         left = Counter(map(_key, queue))
         for row in queue:
             seconds = min(self._alone_seconds, deadline - loop.time())
             if seconds <= 0:
-                log.warning("time for suspect steps is over", extra={"attempts_left": left.total()})
+                log.warning("time limit for suspect steps reached", extra={"attempts_left": left.total()})
                 return
             await self._run_alone(row, seconds)
             left[_key(row)] -= 1
             if not left[_key(row)]:
                 await self._store.clear_suspects([_key(row)])
 
-    def _code_of_suspects(self) -> Code:
-        here = self._floor.code
+    def _handlers_of_suspects(self) -> Code:
+        here = self._runner.handlers
         steps: dict[tuple[str, int], set[str]] = {}
         for workflow, version, step_ref in self._report.suspects:
             if step_ref in here.get((workflow, version), ()):
@@ -205,11 +207,11 @@ class CrashRecovery:
 
     async def _run_alone(self, row: TaskRow, seconds: float) -> None:
         attempt = row.attempt + 1
-        if not self._floor.tasks:
+        if not self._runner.tasks:
             await self._store.mark_solo(row.instance_id, row.step_ref, attempt, alone=True)
         try:
             async with asyncio.timeout(seconds):
-                await self._floor.run_alone(row)
+                await self._runner.run_alone(row)
         except TimeoutError:
             # It is not alone from here on.
             await self._store.mark_solo(row.instance_id, row.step_ref, attempt, alone=False)

@@ -1,7 +1,7 @@
-"""The definitions that instances run on: stored graphs, parsed once and kept while the process lives.
+"""The definitions that instances run on: stored graphs, parsed once and cached.
 
-The engine uses the stored graph only, so what code declares is first stored here. A graph is cached by name, version
-*and* digest: a version that was replaced is another graph.
+The engine uses stored graphs only, so a graph that code declares is stored here first. The cache key includes the
+digest, because a version can be replaced by another graph.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Final
 from perdure.model.graph import WorkflowGraph, from_json
 from perdure_server.engine.rejections import DefinitionReplaced, WorkflowNotFound
 from perdure_server.engine.state import State
-from perdure_server.store.protocol import DefinitionOutcome, Store, StoredDefinition
+from perdure_server.store.protocol import DefinitionResult, Store, StoredDefinition
 
 GRAPHS_CACHED_MAX: Final = 1_000
 NEWEST_FRESH_MS: Final = 1_000
-"""How long the answer to "which version is the newest" is believed on a store that others write to."""
+"""Time for which the newest version is cached on a shared store, in milliseconds."""
 
 KNOWN_MAX: Final = 500
-"""How many definitions are looked through to say which workflows there are."""
+"""Maximum number of definitions that are read to list the known workflows in an error."""
 
 KNOWN_FRESH_MS: Final = 1_000
-"""How long that is remembered: calls with wrong names must not read them each."""
+"""Time for which that list is cached, in milliseconds, so that calls with unknown names do not each read it."""
 
 
 class DefinitionInUseError(Exception):
-    """A version was declared anew with another graph while live instances run on the stored one."""
+    """A version was declared with another graph while live instances run on the stored one."""
 
     def __init__(self, workflow: str, version: int) -> None:
         super().__init__(
@@ -48,13 +48,13 @@ class Definitions:
         self._known_until = 0
         self._known_read = asyncio.Lock()
 
-    async def register(self, graph: WorkflowGraph) -> DefinitionOutcome:
+    async def register(self, graph: WorkflowGraph) -> DefinitionResult:
         """Store a graph that code declares. Raises `DefinitionInUseError`."""
         definition = StoredDefinition(
             graph.name, graph.version, graph.digest, graph.canonical_json, self._store.now_ms()
         )
         outcome = await self._store.put_definition(definition)
-        if outcome is DefinitionOutcome.IN_USE:
+        if outcome is DefinitionResult.IN_USE:
             raise DefinitionInUseError(graph.name, graph.version)
         self._remember(graph)
         self._current.clear()
@@ -76,7 +76,7 @@ class Definitions:
         return graph
 
     def current(self, workflow: str, version: int) -> WorkflowGraph | None:
-        """Return the graph to start instances on, if it is cached and fresh; version 0 asks for the newest."""
+        """Return the graph to start instances on, if it is cached and fresh. Version 0 means the newest."""
         found = self._current.get((workflow, version))
         if found is None:
             return None
@@ -96,14 +96,14 @@ class Definitions:
         return graph
 
     async def get(self, workflow: str, version: int) -> StoredDefinition:
-        """Return a graph as it is stored; version 0 asks for the newest. Raises `WorkflowNotFound`."""
+        """Return a stored graph. Version 0 means the newest. Raises `WorkflowNotFound`."""
         stored = await self._store.get_definition(workflow, version)
         if stored is None:
             raise await self._not_found(workflow, version)
         return stored
 
     async def _not_found(self, workflow: str, version: int) -> WorkflowNotFound:
-        """Return the rejection for a workflow that is not stored: it tells what is."""
+        """Return the rejection for a workflow that is not stored. It names similar workflows and versions."""
         async with self._known_read:
             now = self._store.now_ms()
             if not self._known_until - KNOWN_FRESH_MS <= now < self._known_until:
@@ -113,13 +113,13 @@ class Definitions:
                 self._known_until = now + KNOWN_FRESH_MS
         versions = tuple(self._known.get(workflow, ()))
         if version and not versions:
-            # Among more than are looked through there may be other versions of it.
+            # The list is limited, so the workflow can have versions that are not in it.
             newest = await self._store.get_definition(workflow, 0)
             versions = (newest.version,) if newest is not None else ()
         return WorkflowNotFound(workflow, version, tuple(self._known), versions)
 
     def forget_current(self, workflow: str) -> None:
-        """Read the workflow's definitions anew: a start met another one than it was decided on."""
+        """Read the workflow's definitions again, because a start found another one than it was decided on."""
         self._current = {key: value for key, value in self._current.items() if key[0] != workflow}
 
     def _parse(self, stored: StoredDefinition) -> WorkflowGraph:

@@ -1,7 +1,8 @@
-"""Check a database against itself: its structure, then every stored column against the history it follows from.
+"""The integrity check of a database: its structure, then every stored column against the history it follows from.
 
-A issue is a broken promise (number 4: an instance's history is gapless and folds to its state), or a damaged file.
-Owns: the comparison. Must not: repair. The history is the truth, and nothing should change it by guesswork.
+An issue is a broken promise (number 4: an instance's history is gapless and folds to its state), or a damaged file.
+
+Owns: the comparison. Must not: repair. The history is authoritative, and a guess must not change it.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from perdure_server.engine.state import Interrupted, State, StepState
 from perdure_server.runtime.change_builder import task_row
 from perdure_server.runtime.integrity_history import Folded, entry_of, fold_checked
 from perdure_server.runtime.integrity_requests import expected_request, request_problems
-from perdure_server.store.codec import decode_state, state_names_unknown
-from perdure_server.store.protocol import Change, TimerRow
+from perdure_server.store.codec import decode_state
+from perdure_server.store.protocol import Change, TimerRow, UnreadableRecordError
 from perdure_server.store.sqlite.offline import OfflineDatabase, expected_rows, readable
 
-FINDINGS_PER_INSTANCE_MAX: Final = 20
-"""Maximum number of issues that are reported of one instance. One more line counts the others."""
+ISSUES_PER_INSTANCE_MAX: Final = 20
+"""Maximum number of issues that are reported for one instance. One more line has the number of the others."""
 
-STRUCTURE_FINDINGS_MAX: Final = 100
+STRUCTURE_ISSUES_MAX: Final = 100
 """Maximum number of issues of each structural check."""
 
 _TEXT_CHARS_MAX: Final = 80
@@ -48,17 +49,17 @@ class Checked:
 
 
 def check_database(database: OfflineDatabase) -> Iterator[Checked]:
-    """Violations everything: first what belongs to no instance, in one or more `Checked`, then each instance."""
-    for problem in database.structure_problems(STRUCTURE_FINDINGS_MAX):
+    """Check everything: first the data that does not belong to an instance, then each instance."""
+    for problem in database.structure_problems(STRUCTURE_ISSUES_MAX):
         yield Checked("", 0, (problem,))
     problems, graphs = read_definitions(database)
     yield from (Checked("", 0, (problem,)) for problem in problems)
-    yield from _rest(request_problems(database, STRUCTURE_FINDINGS_MAX), "requests")
+    yield from _rest(request_problems(database, STRUCTURE_ISSUES_MAX), "requests")
     try:
         for instance_id in database.instance_ids():
             yield check_instance(database, instance_id, graphs)
     except Exception as error:  # noqa: BLE001 - damage can raise anything
-        yield Checked("", 0, (f"table instances: cannot be read to its end: {_told(error)}",))
+        yield Checked("", 0, (f"table instances: cannot be read to its end: {_text_of(error)}",))
 
 
 def check_instance(database: OfflineDatabase, instance_id: bytes, graphs: Graphs) -> Checked:
@@ -68,12 +69,12 @@ def check_instance(database: OfflineDatabase, instance_id: bytes, graphs: Graphs
     issues: list[str] = []
     try:
         for issue in check.run():
-            issues.append(issue)  # noqa: PERF402 - what was found before an error counts
-    except Exception as error:  # noqa: BLE001 - damage can raise anything, and the next instance is checked all the same
-        issues.append(f"cannot be read: {_told(error)}")
+            issues.append(issue)  # noqa: PERF402 - issues found before an error count
+    except Exception as error:  # noqa: BLE001 - damage can raise anything, and the next instance must be checked too
+        issues.append(f"cannot be read: {_text_of(error)}")
     issues = list(dict.fromkeys(issues))
-    if (more := len(issues) - FINDINGS_PER_INSTANCE_MAX) > 0:
-        issues = [*issues[:FINDINGS_PER_INSTANCE_MAX], f"and {more} more"]
+    if (more := len(issues) - ISSUES_PER_INSTANCE_MAX) > 0:
+        issues = [*issues[:ISSUES_PER_INSTANCE_MAX], f"and {more} more"]
     return Checked(name, check.entries, tuple(issues))
 
 
@@ -87,7 +88,7 @@ class _InstanceCheck:
         self.entries = 0
 
     def run(self) -> Iterator[str]:
-        """Yield what is wrong."""
+        """Yield the issues."""
         history: list[Entry] = []
         for row in self._database.rows("history", self._id):
             self.entries += 1
@@ -113,6 +114,8 @@ class _InstanceCheck:
         for table, expected in expected_rows(_change_of(state)).items():
             if table == "instance_labels":
                 found = self._database.labels(self._id, state.created_at, state.labels)
+            elif table == "live_instances":
+                found = [row for want in expected for row in self._database.live_rows(want, self._id)]
             else:
                 found = self._database.rows(table, self._id)
             keys = _KEYS[table]
@@ -155,6 +158,7 @@ class _InstanceCheck:
 
 _KEYS: Final = {
     "instances": ("instance_id",),
+    "live_instances": ("instance_id",),
     "instance_labels": ("key", "value"),
     "timers": ("revision",),
     "tasks": ("step_ref",),
@@ -182,14 +186,16 @@ def _column_problems(
 
 
 def _state_problems(text: str, folded: State) -> Iterator[str]:
-    stored = decode_state(text)
+    try:
+        stored = decode_state(text)
+    except UnreadableRecordError as error:
+        yield f"instances: the state {error.problem}"
+        return
     if stored != folded:
         names = [f.name for f in fields(State) if getattr(folded, f.name) != getattr(stored, f.name)]
         yield f"its history does not fold to its state: {', '.join(names)} differ"
     else:
         yield from _attempt_time_problems(stored, folded)
-    for name in state_names_unknown(text):
-        yield f"instances: the state has the unknown field {_short(name)}"
 
 
 def _attempt_time_problems(stored: State, folded: State) -> Iterator[str]:
@@ -219,7 +225,7 @@ def _change_of(state: State) -> Change:
 
 
 def read_definitions(database: OfflineDatabase) -> tuple[list[str], Graphs]:
-    """Return what is wrong with definitions, and the graphs of the sound ones."""
+    """Return the problems of definitions, and the graphs of the valid ones."""
     problems: list[str] = []
     graphs: dict[tuple[str, int, str], WorkflowGraph] = {}
     try:
@@ -229,14 +235,14 @@ def read_definitions(database: OfflineDatabase) -> tuple[list[str], Graphs]:
                 graph = from_json(orjson.loads(row["graph"]))
                 digest = graph.digest
             except Exception as error:  # noqa: BLE001 - damage can raise anything
-                problems.append(f"{label}: the graph cannot be read: {_told(error)}")
+                problems.append(f"{label}: the graph cannot be read: {_text_of(error)}")
                 continue
             if digest != row["digest"] or (graph.name, graph.version) != (row["workflow"], row["version"]):
                 problems.append(f"{label}: the graph differs from its name, version or digest")
             else:
                 graphs[graph.name, graph.version, digest] = graph
     except Exception as error:  # noqa: BLE001 - damage can raise anything
-        problems.append(f"table definitions: cannot be read to its end: {_told(error)}")
+        problems.append(f"table definitions: cannot be read to its end: {_text_of(error)}")
     return problems, graphs
 
 
@@ -245,7 +251,7 @@ def _rest(problems: Iterator[str], name: str) -> Iterator[Checked]:
         for problem in problems:
             yield Checked("", 0, (problem,))
     except Exception as error:  # noqa: BLE001 - damage can raise anything
-        yield Checked("", 0, (f"table {name}: cannot be read to its end: {_told(error)}",))
+        yield Checked("", 0, (f"table {name}: cannot be read to its end: {_text_of(error)}",))
 
 
 def _short(value: object) -> str:
@@ -253,7 +259,7 @@ def _short(value: object) -> str:
     return text if len(text) <= _TEXT_CHARS_MAX else f"{text[:_TEXT_CHARS_MAX]}..."
 
 
-def _told(error: Exception) -> str:
+def _text_of(error: Exception) -> str:
     """Return an error in one line, without a payload's text."""
     text = " ".join(str(error).split())
     return _short(f"{type(error).__name__}: {text}" if text else type(error).__name__)

@@ -1,4 +1,4 @@
-"""Fold a stored history with suspicion: each entry must fit the state before it, and the graph if that is stored."""
+"""Folds a stored history and checks each entry against the state before it, and against the graph if that is stored."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Any
 
 from perdure.model.graph import StepKind, WorkflowGraph
 from perdure_server.engine import facts
-from perdure_server.engine.evolve import apply, begin
+from perdure_server.engine.evolve import apply, initial_state
 from perdure_server.engine.facts import Entry, PayloadInfo, TimerKind
 from perdure_server.engine.state import ACTIVE, Queued, Running, State
-from perdure_server.store.codec import decode_fact, fact_names_unknown
+from perdure_server.store.codec import decode_fact, is_newer_fact
+from perdure_server.store.protocol import UnreadableRecordError
 
 Graphs = Mapping[tuple[str, int, str], WorkflowGraph]
 
 
 @dataclass(slots=True)
 class Folded:
-    """A history, the state that it folds to (None if it does not), the payloads that it names, and its problems."""
+    """A history, its folded state (None if it cannot be folded), the payloads that it references, and its problems."""
 
     history: list[Entry]
     state: State | None = None
@@ -28,15 +29,16 @@ class Folded:
 
 
 def entry_of(row: Mapping[str, Any]) -> Entry | str:
-    """Return the entry of a row of `history`, or what is wrong with the row."""
+    """Return the entry of a row of `history`, or the problem of the row."""
     revision = row["revision"]
     try:
         fact = decode_fact(row["kind"], row["body"])
-        unknown = fact_names_unknown(row["kind"], row["body"])
+    except UnreadableRecordError as error:
+        return f"history revision {revision}: {error.problem}"
     except Exception as error:  # noqa: BLE001 - damage can raise anything
         return f"history revision {revision}: cannot be read: {type(error).__name__}"
-    if unknown:
-        return f"history revision {revision}: has the unknown field {unknown[0]!r}"
+    if is_newer_fact(row["body"]):
+        return f"history revision {revision}: has a newer format, which this version cannot check"
     return Entry(revision, row["at"], fact, row["request_id"])
 
 
@@ -54,7 +56,7 @@ def fold_checked(instance_id: str, history: list[Entry], graphs: Graphs) -> Fold
         label = f"history revision {entry.revision}"
         try:
             if state is None:
-                state = begin(instance_id, entry)
+                state = initial_state(instance_id, entry)
                 graph = graphs.get((state.workflow, state.version, state.definition_digest))
                 if graph is not None and state.start_step != graph.start:
                     folded.problems.append(f"{label}: the start step differs from the definition")
@@ -76,7 +78,7 @@ def fold_checked(instance_id: str, history: list[Entry], graphs: Graphs) -> Fold
 
 
 def _payload_of(fact: facts.Fact) -> PayloadInfo | None:
-    """Return what is known of the body that came with an entry."""
+    """Return the digest and size of the payload that was stored with an entry."""
     match fact:
         case facts.InstanceStarted(input=info):
             return info
@@ -89,7 +91,7 @@ def _payload_of(fact: facts.Fact) -> PayloadInfo | None:
 
 
 def _misfits(state: State, fact: facts.Fact, follower: facts.Fact | None) -> Iterator[str]:
-    """Yield where a fact differs from the state before it or from the fact that follows it."""
+    """Yield differences of a fact from the state before it or from the fact that follows it."""
     if isinstance(fact, facts.AttemptFailed):
         retry = isinstance(follower, facts.TimerArmed) and follower.kind is TimerKind.RETRY
         if fact.retrying is not (retry and getattr(follower, "step_ref", "") == fact.step_ref):
@@ -128,7 +130,7 @@ def _misfits(state: State, fact: facts.Fact, follower: facts.Fact | None) -> Ite
                 for rev, timer in state.timers.items()
                 if timer.client_requested and timer.step_ref not in active
             }
-            if kept and set(kept) != asked_for:  # earlier versions kept none
+            if kept and set(kept) != asked_for:  # earlier versions did not keep any
                 yield "its kept timers are not those that clients requested"
         case facts.InstanceCompleted(unconsumed=unconsumed) | facts.InstanceCancelled(unconsumed=unconsumed):
             if [(u.revision, u.event) for u in unconsumed] != [(b.revision, b.event) for b in state.inbox]:
@@ -138,7 +140,7 @@ def _misfits(state: State, fact: facts.Fact, follower: facts.Fact | None) -> Ite
 
 
 def _off_graph(graph: WorkflowGraph, fact: facts.Fact) -> Iterator[str]:
-    """Yield where a fact differs from the definition."""
+    """Yield differences of a fact from the definition."""
     match fact:
         case facts.StepStarted(step_ref=ref, kind=kind, events=events):
             step = graph.steps[ref]

@@ -1,6 +1,4 @@
-"""Check the stored request IDs: each belongs to the history entry that it caused, with its response and its
-digest.
-"""
+"""Checks stored request IDs: each must belong to the history entry that it caused, with its response and digest."""
 
 from __future__ import annotations
 
@@ -36,7 +34,7 @@ class ExpectedRequest:
 def expected_request(instance_id: str, entry: Entry) -> ExpectedRequest | None:
     """Return the request that caused an entry, None if a request cannot cause such an entry.
 
-    What the history does not keep of a request (an option that made no difference, say) is tried with every value.
+    Fields of a request that the history does not keep (options that made no difference) are tried with every value.
     """
     revision = entry.revision
     match entry.fact:
@@ -110,7 +108,7 @@ def _one(values: tuple[Any, ...]) -> frozenset[str]:
 
 
 def request_problems(database: OfflineDatabase, limit: int) -> Iterator[str]:
-    """Yield requests that differ from the entry that they caused, at most ``limit`` and the number of the others."""
+    """Yield requests that differ from the entry that they caused, at most ``limit``, then the number of the others."""
     problems = 0
     for row in database.every_row("requests"):
         try:
@@ -126,12 +124,12 @@ def request_problems(database: OfflineDatabase, limit: int) -> Iterator[str]:
 
 
 def _problem(database: OfflineDatabase, row: Mapping[str, Any]) -> str:
-    answer = orjson.loads(row["answer"])
+    answer = orjson.loads(row["response"])
     if not isinstance(answer, dict) or type(answer.get("revision")) is not int:
         return "the response cannot be read"
     instance_id = answer.get("instance_id") if row["rpc"] == RPC_START else row["instance_id"]
     if not isinstance(instance_id, str):
-        return "the response names no instance"
+        return "the response does not name an instance"
     history = database.history_at(instance_id, (1, answer["revision"]))
     first, entry = history.get(1), history.get(answer["revision"])
     if first is None or entry is None:
@@ -154,7 +152,7 @@ def _problem(database: OfflineDatabase, row: Mapping[str, Any]) -> str:
 
 
 def _existing_problem(row: Mapping[str, Any], answer: Mapping[str, Any], first: Entry | str) -> str:
-    """Check a start that returned an instance that existed. No entry repeats its digest and its revision."""
+    """Check a start that returned an existing instance. No entry repeats its digest and its revision."""
     if isinstance(first, str):
         return first
     fact = first.fact

@@ -7,13 +7,13 @@ instances of each that lacks code, so its cost does not grow with the number of 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from perdure.model.graph import StepKind
 from perdure_server.engine.rejections import WorkflowNotFound
+from perdure_server.runtime.background import BackgroundLoop
 from perdure_server.runtime.definitions import Definitions
 from perdure_server.store.protocol import LiveDefinition, Store, StoreError
 
@@ -36,12 +36,18 @@ class MissingCode:
     """Counts of live instances by workflow version that lacks code. Belongs to one event loop."""
 
     def __init__(
-        self, store: Store, definitions: Definitions, has_code: Callable[[str, int, str], bool]
+        self, store: Store, definitions: Definitions, has_handler: Callable[[str, int, str], bool]
     ) -> None:
         self._store = store
         self._definitions = definitions
-        self._has_code = has_code
-        self._task: asyncio.Task[None] | None = None
+        self._has_handler = has_handler
+        self._loop = BackgroundLoop(
+            log,
+            "unhandled error in the check for instances without code",
+            self.check,
+            name="perdure-missing-code",
+            interval_seconds=CHECK_SECONDS,
+        )
         self._logged: set[LiveDefinition] = set()
         self._served: tuple[LiveDefinition, ...] = ()
         self._counts: Mapping[LiveDefinition, int] = {}
@@ -57,23 +63,20 @@ class MissingCode:
             self._served += (LiveDefinition(workflow, version),)
 
     async def start(self) -> None:
-        """Violations once, then periodically until `stop`."""
+        """Check once, then periodically until `stop`."""
         await self.check()
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="perdure-missing-code")
+        self._loop.start()
 
     async def stop(self) -> None:
         """Stop checking. Can be called twice."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await self._loop.stop()
 
     async def check(self) -> None:
         """Count again, and log each definition that was not missing code before."""
         try:
             counts = await self._count()
         except StoreError as error:
-            log.warning("check for instances without code failed: %s", error)
+            log.warning("check for instances without code failed", extra={"reason": str(error)})
             return
         for definition, count in counts.items():
             if definition not in self._logged:
@@ -82,14 +85,6 @@ class MissingCode:
                 log.warning("live instances without code", extra=extra | {"instances": instances})
         self._logged = set(counts)
         self._counts = counts
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(CHECK_SECONDS)
-            try:
-                await self.check()
-            except Exception:  # the next check must come
-                log.exception("unhandled error in the check for instances without code")
 
     async def _count(self) -> dict[LiveDefinition, int]:
         counts: dict[LiveDefinition, int] = {}
@@ -107,6 +102,6 @@ class MissingCode:
             except WorkflowNotFound:
                 return True
         return any(
-            step.kind is StepKind.TASK and not self._has_code(workflow, version, step.ref)
+            step.kind is StepKind.TASK and not self._has_handler(workflow, version, step.ref)
             for step in graph.steps.values()
         )

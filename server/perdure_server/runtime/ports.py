@@ -1,21 +1,22 @@
-"""What the runner needs of the world around it, as protocols: executors and timers stand above it and plug in."""
+"""Ports of the command processor: executors and timers are in higher layers and plug in here."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
-from perdure_server.engine.commands import Grant
+from perdure_server.engine.commands import Command, Grant
 from perdure_server.engine.value_type import value
-from perdure_server.store.protocol import TimerRow
+from perdure_server.store.protocol import Guard, TimerRow
 
 
 @value(frozen=True, slots=True)
 class TaskToRun:
-    """One attempt of one step, with everything that its code may see. Payloads are JSON texts.
+    """One attempt of one step, with everything that its handler can read. Payloads are JSON texts.
 
-    ``steps`` holds the outputs up to the revision at which the step began. ``attempt_timeout_ms`` bounds this
-    attempt, None leaves it unbounded.
+    ``steps`` holds the outputs up to the revision at which the step started. ``attempt_timeout_ms`` limits this
+    attempt; None means no limit.
     """
 
     instance_id: str
@@ -30,14 +31,18 @@ class TaskToRun:
 
 
 class TaskPort(Protocol):
-    """Where tasks go: credits before a decision, tasks after its commit."""
+    """The command processor's side of task dispatch: slots before a decision, tasks after its commit."""
 
     def reserve(self, workflow: str, version: int) -> Grant:
-        """Set aside free slots of executors that have code of this version; `NO_GRANT` where there are none."""
+        """Reserve free slots of executors that can run this workflow version.
+
+        Returns `NO_GRANT` if no slot is free. Pass every reserved slot to `run` or `release`. Unused slots are released
+        after `RESERVATION_SECONDS_MAX`.
+        """
         ...
 
-    def give_back(self, grant: Grant, unused: int) -> None:
-        """Free ``unused`` slots of a grant."""
+    def release(self, grant: Grant, unused: int) -> None:
+        """Release ``unused`` slots of a grant."""
         ...
 
     def run(self, task: TaskToRun) -> None:
@@ -45,25 +50,38 @@ class TaskPort(Protocol):
         ...
 
     def offer(self, workflow: str, version: int, step_ref: str) -> None:
-        """Say that a task of this step is ready and unowned."""
+        """Announce a task of this step that is ready and has no owner."""
         ...
 
     def stop(self, instance_id: str, step_ref: str, attempt: int) -> None:
-        """Tell an attempt that its result no longer counts. Unknown attempts are ignored."""
+        """Stop an attempt whose result no longer counts. Unknown attempts are ignored."""
         ...
 
 
 class TimerPort(Protocol):
-    """Where timers go: an owner before the commit, an alarm after it."""
+    """The command processor's side of the timer window."""
 
-    def adopt(self, due_at: int) -> str:
-        """Return this replica's id if a timer due then belongs in its window now, else the empty string."""
+    def assign_owner(self, due_at: int) -> str:
+        """Return this replica's ID if a timer due at ``due_at`` belongs in its window now, else the empty string."""
         ...
 
     def arm(self, row: TimerRow) -> None:
-        """Arm a timer that was born owned, or (unowned) look whether the window must be filled sooner."""
+        """Arm a timer that was claimed at creation. For one without an owner, claim it soon if it is due soon."""
         ...
 
     def disarm(self, reference: str) -> None:
-        """Forget a timer that is gone. Unknown ones, and one whose body runs right now, are ignored."""
+        """Remove a timer that no longer exists. Unknown timers and those that are firing are ignored."""
         ...
+
+
+class SubmitCommand(Protocol):
+    """The command processor's entry point; see `CommandProcessor.submit`."""
+
+    def __call__(
+        self,
+        instance_id: str,
+        command: Command,
+        *,
+        guards: tuple[Guard, ...] = (),
+        grant: Grant | None = None,
+    ) -> asyncio.Future[Any]: ...

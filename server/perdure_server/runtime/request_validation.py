@@ -1,9 +1,9 @@
-"""The rules for what a caller may send, for every face of the server.
+"""Validation of the fields of calls, for every API of the server.
 
-A call's fields are checked together: `Violations` gathers every violation, each under the path of its field in the API,
-and `Violations.done` raises them at once. What lives here: patterns, bounds and JSON. What may not: anything that
-needs the
-store.
+All fields of a call are checked together: `Violations` collects every violation under the path of its field, and
+`Violations.raise_if_invalid` raises them at once.
+
+Owns: patterns, limits and JSON. Must not: read the store.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import Any, Final
 
 import orjson
 
-from perdure.model.graph import DURATION_MS_MAX, NAME_PATTERN, RESERVED_EVENTS
+from perdure.model.constants import NESTING_MAX, PAYLOAD_BYTES_MAX
+from perdure.model.durations import DURATION_MS_MAX
+from perdure.model.graph import NAME_PATTERN, RESERVED_EVENTS
 from perdure.model.validation import VERSION_MAX
-from perdure_server.engine.commands import PAYLOAD_BYTES_MAX, Payload, payload
+from perdure_server.engine.commands import Payload, payload
 from perdure_server.engine.rejections import PayloadTooLarge
 
 INSTANCE_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
@@ -31,14 +33,13 @@ LABELS_MAX: Final = 32
 REASON_BYTES_MAX: Final = 1_024
 PAGE_SIZE_DEFAULT: Final = 50
 PAGE_SIZE_MAX: Final = 1_000
-NESTING_MAX: Final = 100
 LARGE_PAYLOAD_BYTES: Final = 64 << 10
 """Size in bytes above which a payload is validated off the event loop, one at a time."""
 VIOLATIONS_MAX: Final = 100
-"""How many violations of one call are told."""
+"""Maximum number of violations that are reported for one call."""
 
 # Control characters, line separators, direction marks, invisible spaces and operators, and surrogates. The joiners
-# U+200C and U+200D are not among them: Persian, the languages of India and emoji are spelled with them.
+# U+200C and U+200D are allowed, because Persian, the languages of India and emoji need them.
 _UNPRINTABLE: Final = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
@@ -46,14 +47,14 @@ _UNPRINTABLE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """What is wrong with the field at ``path``, and how to hint it."""
+    """An invalid field: its path in the API, and a description of the valid values."""
 
     path: str
     description: str
 
 
 class InvalidRequestError(Exception):
-    """A call has fields that no call may have. Nothing was done."""
+    """A call has invalid fields. It had no effect."""
 
     def __init__(self, violations: tuple[Violation, ...]) -> None:
         super().__init__("; ".join(f"{v.path}: {v.description}" for v in violations))
@@ -61,7 +62,7 @@ class InvalidRequestError(Exception):
 
 
 class Violations:
-    """Gathers the violations of one call. Each method returns the value to go on with."""
+    """Collects the violations of one call. Each method checks a field and returns its value."""
 
     __slots__ = ("_too_large", "_violations")
 
@@ -70,14 +71,14 @@ class Violations:
         self._too_large: PayloadTooLarge | None = None
 
     def add_violation(self, path: str, description: str) -> None:
-        """Note a violation."""
+        """Record a violation."""
         if self._violations is None:
             self._violations = []
         if len(self._violations) < VIOLATIONS_MAX:
             self._violations.append(Violation(path, description))
 
     def raise_if_invalid(self) -> None:
-        """Raise `InvalidRequestError` or `PayloadTooLarge` if anything was wrong."""
+        """Raise `InvalidRequestError` or `PayloadTooLarge` if a field is invalid."""
         if self._violations is not None:
             raise InvalidRequestError(tuple(self._violations))
         if self._too_large is not None:
@@ -92,26 +93,26 @@ class Violations:
         return value
 
     def event(self, path: str, value: str) -> str:
-        """Check the name of an event from outside."""
+        """Check the name of an event that a client sends."""
         if not NAME_PATTERN.fullmatch(value):
             self.add_violation(path, f"must match ^{NAME_PATTERN.pattern}$, like 'approved'{_given(value)}")
         elif value in RESERVED_EVENTS:
             self.add_violation(
-                path, f"{value!r} is reserved: only the server raises it; send an event that a step names"
+                path, f"{value!r} is reserved for the server; send an event that a step declares"
             )
         return value
 
     def instance_id(self, path: str, value: str, *, optional: bool = False) -> str:
-        """Violations an instance's id."""
+        """Check an instance ID."""
         if not (optional and not value) and not INSTANCE_ID_PATTERN.fullmatch(value):
             self.add_violation(
                 path,
-                f"must be 1 to 128 letters, digits or _ . : - and begin with a letter or digit{_given(value)}",
+                f"must be 1 to 128 letters, digits or _ . : - and start with a letter or digit{_given(value)}",
             )
         return value
 
     def request_id(self, path: str, value: str) -> str:
-        """Violations an optional request id."""
+        """Check an optional request ID."""
         if value and not REQUEST_ID_PATTERN.fullmatch(value):
             self.add_violation(
                 path, f"must be at most 128 visible ASCII characters, like a UUID{_given(value)}"
@@ -129,27 +130,27 @@ class Violations:
         return value
 
     def reference(self, path: str, value: str) -> tuple[str, int]:
-        """Check a timer's reference and return its parts: the instance's id and the revision."""
+        """Check a timer's reference and return its parts: the instance ID and the revision."""
         instance_id, _, revision = value.rpartition(".")
-        sound = INSTANCE_ID_PATTERN.fullmatch(instance_id) and _REVISION_PATTERN.fullmatch(revision)
-        if not sound:
+        valid = INSTANCE_ID_PATTERN.fullmatch(instance_id) and _REVISION_PATTERN.fullmatch(revision)
+        if not valid:
             self.add_violation(
                 path,
-                "must be a timer's reference as ScheduleResume or ListTimers gave it, '<instance_id>.<n>'",
+                "must be a timer's reference from ScheduleResume or ListTimers, like '<instance_id>.<n>'",
             )
             return "", 0
         return instance_id, int(revision)
 
-    def text(self, path: str, value: str, bytes_max: int) -> str:
-        """Violations an optional text for people."""
-        if value and (len(value.encode(errors="replace")) > bytes_max or _UNPRINTABLE.search(value)):
+    def text(self, path: str, value: str, max_bytes: int) -> str:
+        """Check an optional text for people."""
+        if value and (len(value.encode(errors="replace")) > max_bytes or _UNPRINTABLE.search(value)):
             self.add_violation(
-                path, f"must be at most {bytes_max} bytes of UTF-8 without control or direction characters"
+                path, f"must be at most {max_bytes} bytes of UTF-8 without control or direction characters"
             )
         return value
 
     def labels(self, path: str, labels: Mapping[str, str]) -> dict[str, str]:
-        """Violations labels."""
+        """Check labels."""
         if not labels:
             return {}
         if len(labels) > LABELS_MAX:
@@ -172,31 +173,32 @@ class Violations:
         return value
 
     def version(self, path: str, value: int) -> int:
-        """Check a workflow's version; 0 stands for the newest."""
+        """Check a workflow's version. 0 means the newest."""
         if not 0 <= value <= VERSION_MAX:
             self.add_violation(path, f"must be 0 (the newest) to {VERSION_MAX}, not {value}")
         return value
 
     def revision(self, path: str, value: int) -> int:
-        """Check a revision to go on after."""
+        """Check a revision to continue after."""
         if value < 0:
             self.add_violation(
-                path, f"must be 0 (from the first entry) or a revision that was seen, not {value}"
+                path, f"must be 0 (from the first entry) or a revision of the instance, not {value}"
             )
         return value
 
     def page_size(self, path: str, value: int) -> int:
-        """Return how many items a page has: the default for 0, and never more than the most."""
+        """Check a page size and return it: the default for 0, and at most `PAGE_SIZE_MAX`."""
         if value < 0:
             self.add_violation(
-                path, f"must be 0 (for {PAGE_SIZE_DEFAULT}) or more; more than {PAGE_SIZE_MAX} is cut to it"
+                path,
+                f"must be 0 (for {PAGE_SIZE_DEFAULT}) or more; values above {PAGE_SIZE_MAX} mean {PAGE_SIZE_MAX}",
             )
         return min(value or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
 
     # --- JSON ------------------------------------------------------------------------------------------------
 
     def payload(self, path: str, text: str, *, must_be_object: bool = False) -> Payload | None:
-        """Check a JSON text. Returns None where it is not sound, or where it is too large (`done` raises that)."""
+        """Check a JSON text. Returns None if it is invalid or too large."""
         try:
             found = payload(text)
         except UnicodeEncodeError:
@@ -231,17 +233,20 @@ _KINDS: Final[Mapping[type, str]] = {
 
 
 def _given(value: str) -> str:
-    """Repeat a bad value, as far as that is safe."""
+    """Quote an invalid value, shortened and escaped."""
     return f", not {value[:64]!a}" if value else "; it is empty"
 
 
 def _where(error: orjson.JSONDecodeError) -> str:
-    # orjson's own text may quote nothing of the document; only the place is added.
+    # The part of orjson's message before the colon does not quote the document. Only the place is added.
     return f"{error.msg.split(':')[0]} (line {error.lineno}, column {error.colno})"
 
 
 def shape_problem(text: str, value: Callable[[], Any]) -> str:
-    """Say what is wrong with the shape of a JSON text's value, which few texts need to be asked for. Empty: nothing."""
+    """Return a problem with the structure of a JSON text, '' if there is none.
+
+    ``value`` parses the text. It is called only if the text can have a problem.
+    """
     if text.count("[") + text.count("{") > NESTING_MAX and _nests_deeper(value(), NESTING_MAX):
         return f"must not nest deeper than {NESTING_MAX} levels"
     if "\\u0000" in text and _has_nul_key(value()):
@@ -252,10 +257,10 @@ def shape_problem(text: str, value: Callable[[], Any]) -> str:
 _CONTAINERS: Final = (dict, list)
 
 
-def _nests_deeper(value: Any, levels_max: int) -> bool:
-    """Whether containers nest deeper than that; without recursion, and looking at each of them once."""
+def _nests_deeper(value: Any, max_levels: int) -> bool:
+    """Return True if containers nest deeper. Works without recursion, and visits each container once."""
     level = [value] if isinstance(value, _CONTAINERS) else []
-    for _ in range(levels_max):
+    for _ in range(max_levels):
         level = [
             inner
             for outer in level

@@ -1,4 +1,4 @@
-"""What the verbs answer: values that every face of the server converts, and nothing else."""
+"""Results of methods: plain values that every API of the server converts."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from perdure_server.engine.value_type import value
 
 
 class ConflictPolicy(enum.StrEnum):
-    """What StartInstance does when a live instance of the workflow holds its business key."""
+    """The effect of StartInstance if a live instance of the workflow holds its business key."""
 
     FAIL = "fail"
     USE_EXISTING = "use_existing"
 
 
 class Disposition(enum.StrEnum):
-    """Where Resume brought the event: to a step, or into the inbox."""
+    """The destination of an event that Resume accepted: a step, or the inbox."""
 
     DELIVERED = "delivered"
     BUFFERED = "buffered"
 
 
 @value(frozen=True, slots=True)
-class StartAnswer:
-    """``created``: whether this request created the instance. ``revision``: of the entry that started it."""
+class StartResult:
+    """``created`` is True if this request created the instance. ``revision`` is that of the entry that started it."""
 
     instance_id: str
     created: bool
@@ -32,8 +32,8 @@ class StartAnswer:
 
 
 @value(frozen=True, slots=True)
-class ResumeAnswer:
-    """``step_ref`` is the step that took the event; for a buffered one, the step that it is kept for, if any."""
+class ResumeResult:
+    """``step_ref`` is the step that took the event. For a buffered event, it is the step it is kept for, if any."""
 
     disposition: Disposition
     step_ref: str
@@ -41,8 +41,8 @@ class ResumeAnswer:
 
 
 @value(frozen=True, slots=True)
-class ScheduleAnswer:
-    """``reference`` names the timer; ``due_at`` is in milliseconds since the epoch by the store's clock."""
+class ScheduleResult:
+    """``reference`` is the timer's ID. ``due_at`` is in milliseconds since the Unix epoch, by the store's clock."""
 
     reference: str
     due_at: int
@@ -50,15 +50,15 @@ class ScheduleAnswer:
 
 
 @value(frozen=True, slots=True)
-class RevisionAnswer:
+class RevisionResult:
     """The revision of the entry that the call caused."""
 
     revision: int
 
 
 @value(frozen=True, slots=True)
-class FireAnswer:
-    """``used`` is False where the timer found its step finished or not begun."""
+class FireResult:
+    """``used`` is False if the timer's step was finished or had not started."""
 
     used: bool
     revision: int

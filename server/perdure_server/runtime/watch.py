@@ -1,9 +1,9 @@
-"""Watching an instance: an ordered, gap-free, resumable stream of its entries.
+"""Watches: an ordered, gap-free, resumable stream of an instance's entries.
 
-Theory of operation. The hub tells each subscription what was committed in this process, through a bounded queue. A
-watcher knows the last revision that it gave out: an entry that follows directly is passed on, an older one dropped,
-and at a gap (the queue overflowed, another process wrote) the watcher reads on from the store. The queue is thus only
-a short cut; the store is what is watched.
+Theory of operation. The hub passes entries that were committed in this process to each subscription, through a bounded
+queue. A watch remembers the last revision that it returned. It returns the entry that follows directly, and drops older
+ones. At a gap (the queue overflowed, or another process wrote) it continues by reading the store. The queue is only an
+optimization: the store is authoritative.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from perdure_server.runtime.errors import UnreachedRevisionError
 from perdure_server.store.protocol import Store, StoredInstance
 
 ENTRIES_QUEUED_MAX: Final = 256
-"""How many entries a subscription holds before it falls back to reading the store."""
+"""Maximum number of queued entries of a subscription. Beyond it, the watch reads the store."""
 
 ENTRIES_PAGE: Final = 256
 
@@ -31,7 +31,7 @@ _ENDS: Final = (facts.InstanceCompleted, facts.InstanceFailed, facts.InstanceCan
 
 @value(frozen=True, slots=True)
 class WatchSnapshot:
-    """The instance as it stood when the watch began."""
+    """The instance at the start of the watch."""
 
     instance: StoredInstance
 
@@ -43,14 +43,14 @@ class WatchEntry:
 
 @value(frozen=True, slots=True)
 class WatchHeartbeat:
-    """Nothing happened for a while; ``revision`` is the last one that was given out."""
+    """No entry for one heartbeat interval. ``revision`` is the last one that the watch returned."""
 
     revision: int
 
 
 @value(frozen=True, slots=True)
 class WatchEnd:
-    """The last message: the instance ended, or the server drains and ``revision`` is where to resume."""
+    """The last message: the instance has ended, or the server is shutting down. Resume after ``revision``."""
 
     revision: int
     reason: Literal["finished", "draining"]
@@ -60,7 +60,7 @@ WatchEvent = WatchSnapshot | WatchEntry | WatchHeartbeat | WatchEnd
 
 
 class Subscription:
-    """The entries of one instance that were committed here and not yet looked at."""
+    """The entries of one instance that were committed here and not yet read."""
 
     __slots__ = ("_entries", "_wake", "draining")
 
@@ -70,7 +70,7 @@ class Subscription:
         self.draining = False
 
     def put(self, entries: Sequence[Entry]) -> None:
-        # The oldest ones fall out when the reader is slow: it sees the gap and reads the store.
+        # A slow reader loses the oldest entries, finds the gap, and reads the store.
         self._entries.extend(entries)
         self._wake.set()
 
@@ -85,7 +85,7 @@ class Subscription:
         self._wake.set()
 
     async def wait(self, timeout_s: float) -> bool:
-        """Return whether something came within the time."""
+        """Return True if an entry arrived or the hub drains, False after ``timeout_s`` seconds."""
         if self._wake.is_set():
             return True
         try:
@@ -97,7 +97,7 @@ class Subscription:
 
 
 class WatchHub:
-    """Tells the watchers of this process what it commits."""
+    """Passes the commits of this process to its watches."""
 
     def __init__(self, store: Store, *, heartbeat_s: float = 15.0, poll_s: float = 1.0) -> None:
         self._store = store
@@ -108,16 +108,16 @@ class WatchHub:
 
     @property
     def watchers(self) -> int:
-        """How many watches are open."""
+        """Number of open watches."""
         return sum(len(found) for found in self._subscriptions.values())
 
     def publish(self, instance_id: str, entries: Sequence[Entry]) -> None:
-        """Pass on what was just committed. Called in the order of commits of each instance."""
+        """Pass on committed entries. Must be called in the order of each instance's commits."""
         for subscription in self._subscriptions.get(instance_id, ()):
             subscription.put(entries)
 
     def drain(self) -> None:
-        """End every watch, and each new one, with where to resume."""
+        """End all open and future watches."""
         self._draining = True
         for found in self._subscriptions.values():
             for subscription in found:
@@ -126,17 +126,17 @@ class WatchHub:
     async def watch(
         self, instance_id: str, after_revision: int | None = None
     ) -> AsyncGenerator[WatchEvent, None]:
-        """Yield a snapshot (where ``after_revision`` is None), then each later entry, then the end.
+        """Yield a snapshot (if ``after_revision`` is None), then each later entry, then the end.
 
-        Raises `InstanceNotFound` and `UnreachedRevisionError`, and what the store raises.
+        Raises `InstanceNotFound`, `UnreachedRevisionError`, and a `StoreError`.
         """
         subscription = Subscription()
         subscription.draining = self._draining
         self._subscriptions.setdefault(instance_id, set()).add(subscription)
         try:
-            # The subscription stands before the read, so nothing falls between the two.
+            # The subscription starts before the read, so no entry is lost between the two.
             if after_revision is None:
-                # A watch lasts for hours: from here on, nothing of it keeps the payloads that it began with.
+                # A watch lasts for hours and must not keep the payloads of its snapshot in memory.
                 first = [await self._snapshot(instance_id)]
                 head, is_live = first[0].instance.state.revision, first[0].instance.state.is_live
                 position = head
@@ -197,7 +197,7 @@ class WatchHub:
             entries = ()
             pause_s = min(self._heartbeat_s, self._poll_s) if self._store.shared else self._heartbeat_s
             if not await subscription.wait(pause_s):
-                # Also on a store of our own: a commit whose outcome was unknown was not published.
+                # Also on a store that is not shared: a commit whose result was unknown was not published.
                 behind = True
                 silent_s += pause_s
                 if silent_s >= self._heartbeat_s:

@@ -1,15 +1,17 @@
-"""How states and facts are written down as JSON texts, the same in every database.
+"""Encode states and facts as JSON texts, and decode them.
 
-What lives here: texts and back. What may not: SQL, and any meaning of a field.
+A *fact* is an object with the names of its fields. History is kept indefinitely and people read it. A *state* is what
+the history folds to. Every commit writes it again, so it is short: an object without its empty fields, in which small
+values are arrays whose elements are known by position.
 
-A *fact* is an object with its fields' names: history is the truth, is kept for ever and read by people. A *state* is
-what folding its history gives, and is rewritten by every commit, so it is short: an object whose empty fields are
-left out, and in which the small values are arrays that are told by position. The rules that let old and new versions
-share a database:
+Stored names are frozen from 0.1.0 on: the names in states, the kinds and the fields of facts, and the positions in
+arrays. Old and new versions can share a database under these rules:
 
-* an object's unknown names, and an array's further elements, are ignored;
-* new elements go to the end of an array, with a default for when they are missing;
-* what an older version would misread raises ``v``, and an older version then refuses with `NewerFormatError`.
+* Decoding rejects a name that the record's format does not have. A renamed field is an error, not lost data.
+* A fact of a newer format is decoded without the names that this version does not know. Its format is under the key
+  ``v``. A fact without that key has format 1.
+* A state of a newer format is rejected with `NewerFormatError`. Every state has its format under the key ``v``.
+* A new element goes to the end of an array, with a default for arrays without it. Older versions ignore it.
 """
 
 from __future__ import annotations
@@ -20,13 +22,14 @@ from typing import Any, Final
 import orjson
 
 from perdure_server.engine.facts import (
-    FIELDS_OF,
+    FACT_FORMAT,
     KIND_OF,
-    Entry,
     Fact,
     Failure,
     PayloadInfo,
     TimerKind,
+    UnknownFieldError,
+    fact_format,
     fact_from_json,
 )
 from perdure_server.engine.state import (
@@ -48,10 +51,10 @@ from perdure_server.engine.state import (
     Timer,
     Waiting,
 )
-from perdure_server.store.protocol import NewerFormatError
+from perdure_server.store.protocol import NewerFormatError, UnreadableRecordError
 
 STATE_FORMAT: Final = 1
-"""The format of states that this version writes, and the newest that it reads."""
+"""Format of states that this version writes, and the newest that it reads."""
 
 _STATE_NAMES: Final = frozenset(
     """
@@ -60,6 +63,7 @@ _STATE_NAMES: Final = frozenset(
     """.split()
 )
 
+_KINDS: Final = frozenset(KIND_OF.values())
 _TIMER_KIND: Final = {kind.value: kind for kind in TimerKind}
 _STATUS: Final = {status.value: status for status in InstanceState}
 
@@ -68,47 +72,38 @@ _STATUS: Final = {status.value: status for status in InstanceState}
 
 
 def encode_fact(fact: Fact) -> str:
-    """Return a fact's fields as a JSON object. Its kind is stored beside it (`facts.KIND_OF`)."""
+    """Return a fact's fields as a JSON object. Its kind is stored in another column (`facts.KIND_OF`)."""
     return orjson.dumps(fact, default=_plain).decode()
 
 
-def decode_fact(kind: str, body: str) -> Fact:
-    """Return the fact that was stored. Raises `NewerFormatError` for a kind that this version does not know."""
+def decode_fact(kind: str, body: str, *, instance_id: str = "", revision: int = 0) -> Fact:
+    """Return the fact that was stored. ``instance_id`` and ``revision`` are for the error's message.
+
+    Raises:
+        NewerFormatError: A newer version wrote the fact in a way that this version cannot read.
+        UnreadableRecordError: The fact has an unknown field or is damaged.
+    """
+    fields: Any = None
     try:
-        return fact_from_json(kind, orjson.loads(body))
-    except KeyError:
-        raise NewerFormatError(f"the history holds a fact of the unknown kind {kind!r}") from None
+        fields = orjson.loads(body)
+        return fact_from_json(kind, fields)
+    except _DAMAGE as error:
+        record = (
+            f"history revision {revision} of instance {instance_id!r}" if revision else f"a {kind!r} fact"
+        )
+        if kind not in _KINDS:
+            raise NewerFormatError(f"{record} has the unknown kind {kind!r}") from error
+        if isinstance(fields, dict) and is_newer_fact(body):
+            raise NewerFormatError(f"{record} has a newer format, which this version cannot read") from error
+        raise UnreadableRecordError(record, _problem(error)) from error
 
 
-def fact_names_unknown(kind: str, body: str) -> list[str]:
-    """Return the names in a stored fact that this version does not read: of a newer version, or damaged."""
-    return [name for name in orjson.loads(body) if name not in FIELDS_OF[kind]]
-
-
-def encode_entry(entry: Entry) -> str:
-    """Return a whole entry as one JSON object (for exports; a store keeps the parts in columns)."""
-    return orjson.dumps(
-        {
-            "revision": entry.revision,
-            "at": entry.at,
-            "kind": KIND_OF[type(entry.fact)],
-            "fact": entry.fact,
-            "request_id": entry.request_id,
-        },
-        default=_plain,
-    ).decode()
-
-
-def decode_entry(text: str) -> Entry:
-    """Return the entry of `encode_entry`. Raises `NewerFormatError` for an unknown kind of fact."""
-    entry = orjson.loads(text)
+def is_newer_fact(body: str) -> bool:
+    """Return True if a stored fact has a newer format, so that it can have fields that decoding ignores."""
     try:
-        fact = fact_from_json(entry["kind"], entry["fact"])
-    except KeyError:
-        raise NewerFormatError(
-            f"the history holds a fact of the unknown kind {entry.get('kind')!r}"
-        ) from None
-    return Entry(entry["revision"], entry["at"], fact, entry.get("request_id", ""))
+        return fact_format(orjson.loads(body)) > FACT_FORMAT
+    except ValueError:
+        return False
 
 
 def encode_labels(labels: Mapping[str, str]) -> str:
@@ -117,10 +112,10 @@ def encode_labels(labels: Mapping[str, str]) -> str:
 
 
 def _plain(value: object) -> object:
-    """Return what orjson can write for a mapping that is no dict."""
+    """Return a mapping that is not a dict as one, since orjson writes only those."""
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"{type(value).__name__} is no part of a fact")
+    raise TypeError(f"{type(value).__name__} cannot be a part of a fact or a state")
 
 
 # --- states ----------------------------------------------------------------------------------------------------
@@ -171,11 +166,31 @@ def encode_state(state: State) -> str:
     return orjson.dumps(body, default=_plain).decode()
 
 
-def decode_state(text: str) -> State:
-    """Return the state that was stored. Raises `NewerFormatError` where this version cannot read it."""
-    body = orjson.loads(text)
+def decode_state(text: str, *, instance_id: str = "") -> State:
+    """Return the state that was stored. ``instance_id`` is for the error's message.
+
+    Raises:
+        NewerFormatError: A newer version wrote the state in a way that this version cannot read.
+        UnreadableRecordError: The state has an unknown name or is damaged.
+    """
+    try:
+        return _state_of(orjson.loads(text))
+    except NewerFormatError as error:
+        raise NewerFormatError(f"{_state_record(instance_id)}: {error}") from error
+    except _DAMAGE as error:
+        raise UnreadableRecordError(_state_record(instance_id), _problem(error)) from error
+
+
+def _state_record(instance_id: str) -> str:
+    return f"the state of instance {instance_id!r}" if instance_id else "a state"
+
+
+def _state_of(body: Any) -> State:
     if body["v"] > STATE_FORMAT:
-        raise NewerFormatError(f"a state has the format {body['v']}; this version reads up to {STATE_FORMAT}")
+        raise NewerFormatError(f"format {body['v']} is newer than {STATE_FORMAT}, which this version reads")
+    if not body.keys() <= _STATE_NAMES:
+        for name in body.keys() - _STATE_NAMES:
+            raise UnknownFieldError(name)
     failure = body.get("failure")
     return State(
         instance_id=body["id"],
@@ -203,9 +218,19 @@ def decode_state(text: str) -> State:
     )
 
 
-def state_names_unknown(text: str) -> list[str]:
-    """Return the names in a stored state that this version does not read: of a newer version, or damaged."""
-    return [name for name in orjson.loads(text) if name not in _STATE_NAMES]
+_DAMAGE: Final = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""Errors that decoding a damaged record raises. Invalid JSON is a ``ValueError``."""
+
+
+def _problem(error: Exception) -> str:
+    """Describe an error of `_DAMAGE` without a value of the record, which can be a user's text."""
+    match error:
+        case UnknownFieldError(name=name):
+            return f"has the unknown field {name!r}"
+        case KeyError(args=(str(name),)):
+            return f"lacks the field {name!r}"
+        case _:
+            return f"cannot be decoded: {type(error).__name__}"
 
 
 def instance_state(text: str) -> InstanceState:
@@ -278,31 +303,31 @@ def _with_attempt(row: Row, step: _Attempted, losses: Losses | None = None) -> R
 _STEP_ROW: Final[Mapping[type[StepState], Callable[[Any], Row]]] = {
     # The usual rows of a commit are made in place: a call more for each was seen in the server's time.
     Queued: lambda s: (
-        ["queued", s.began, s.attempt, s.failures]
+        ["queued", s.started, s.attempt, s.failures]
         if s.attempt_at is None and s.losses is None
-        else _with_attempt(["queued", s.began, s.attempt, s.failures], s, s.losses)
+        else _with_attempt(["queued", s.started, s.attempt, s.failures], s, s.losses)
     ),
     Running: lambda s: (
-        ["running", s.began, s.attempt, s.failures, s.owner, s.attempt_at]
+        ["running", s.started, s.attempt, s.failures, s.owner, s.attempt_at]
         if s.losses is None and s.attempt_at is not None
-        else _with_attempt(["running", s.began, s.attempt, s.failures, s.owner], s, s.losses)
+        else _with_attempt(["running", s.started, s.attempt, s.failures, s.owner], s, s.losses)
     ),
     BackingOff: lambda s: _with_attempt(
-        ["backing_off", s.began, s.attempt, s.failures, _failure_row(s.failure)], s
+        ["backing_off", s.started, s.attempt, s.failures, _failure_row(s.failure)], s
     ),
     Waiting: lambda s: (
-        ["waiting", s.began, s.events, s.attempt, s.failures]
+        ["waiting", s.started, s.events, s.attempt, s.failures]
         if s.attempt_at is None
-        else _with_attempt(["waiting", s.began, s.events, s.attempt, s.failures], s)
+        else _with_attempt(["waiting", s.started, s.events, s.attempt, s.failures], s)
     ),
-    Sleeping: lambda s: ["sleeping", s.began],
+    Sleeping: lambda s: ["sleeping", s.started],
     Interrupted: lambda s: [
         "interrupted",
         _STEP_ROW[type(s.was)](s.was),
         [_timer_row(timer) for timer in s.timers],
     ],
-    Failed: lambda s: _with_attempt(["failed", s.began, s.attempt, _failure_row(s.failure)], s),
-    Finished: lambda s: ["finished", s.began, s.ended, s.event, _output_row(s.output)],
+    Failed: lambda s: _with_attempt(["failed", s.started, s.attempt, _failure_row(s.failure)], s),
+    Finished: lambda s: ["finished", s.started, s.ended, s.event, _output_row(s.output)],
     Skipped: lambda s: ["skipped", s.ended],
 }
 """Each kind of step state under its stored name, its fields by position. Names are never changed."""
@@ -312,10 +337,10 @@ def _step_of(row: Row) -> StepState:
     match row:
         case ["interrupted", was, timers, *_]:
             return Interrupted(_active_of(was), tuple(_timer_of(timer) for timer in timers))
-        case ["failed", began, attempt, failure, *rest]:
-            return Failed(began, attempt, _failure_of(failure), _at(rest))
-        case ["finished", began, ended, event, output, *_]:
-            return Finished(began, ended, event, _output_of(output))
+        case ["failed", started, attempt, failure, *rest]:
+            return Failed(started, attempt, _failure_of(failure), _at(rest))
+        case ["finished", started, ended, event, output, *_]:
+            return Finished(started, ended, event, _output_of(output))
         case ["skipped", ended, *_]:
             return Skipped(ended)
         case _:
@@ -324,18 +349,18 @@ def _step_of(row: Row) -> StepState:
 
 def _active_of(row: Row) -> ActiveStep:
     match row:
-        case ["queued", began, attempt, failures, *rest]:
-            return Queued(began, attempt, failures, _at(rest), _losses_of(rest))
-        case ["running", began, attempt, failures, owner, *rest]:
-            return Running(began, attempt, failures, owner, _at(rest), _losses_of(rest))
-        case ["backing_off", began, attempt, failures, failure, *rest]:
-            return BackingOff(began, attempt, failures, _failure_of(failure), _at(rest))
-        case ["waiting", began, events, attempt, failures, *rest]:
-            return Waiting(began, tuple(events), attempt, failures, _at(rest))
-        case ["sleeping", began, *_]:
-            return Sleeping(began)
+        case ["queued", started, attempt, failures, *rest]:
+            return Queued(started, attempt, failures, _at(rest), _losses_of(rest))
+        case ["running", started, attempt, failures, owner, *rest]:
+            return Running(started, attempt, failures, owner, _at(rest), _losses_of(rest))
+        case ["backing_off", started, attempt, failures, failure, *rest]:
+            return BackingOff(started, attempt, failures, _failure_of(failure), _at(rest))
+        case ["waiting", started, events, attempt, failures, *rest]:
+            return Waiting(started, tuple(events), attempt, failures, _at(rest))
+        case ["sleeping", started, *_]:
+            return Sleeping(started)
         case _:
-            raise NewerFormatError(f"a state holds a step of the unknown kind {row[:1]!r}")
+            raise NewerFormatError(f"a step has the unknown kind {row[:1]!r}")
 
 
 def _at(rest: Row) -> int | None:

@@ -1,4 +1,4 @@
-"""From a database URL to its store."""
+"""The store that a database URL names."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _FORMS: Final = "use sqlite:///relative/path.db, sqlite:////absolute/path.db or 
 
 
 class DatabaseUrlError(ValueError):
-    """A database URL that names no database. The part of the text after "; " is the hint."""
+    """A database URL that is invalid. The part of the text after "; " is the hint."""
 
 
 def open_store(url: str, *, clock: Callable[[], int] | None = None) -> Store:
-    """Return the store that a URL names; `Store.open` then opens it.
+    """Return the store that a URL names. Open it with `Store.open`.
 
     ``clock`` returns milliseconds since the epoch, by default this machine's. Raises `DatabaseUrlError`.
     """
@@ -64,7 +64,7 @@ def path_of(url: str) -> str | None:
             f"database URL {url!r} has a percent-escape, which perdure does not decode; write the path as it is"
         )
     if not path.strip("/") or path.endswith("/"):
-        raise DatabaseUrlError(f"database URL {url!r} names no file; {_FORMS}")
+        raise DatabaseUrlError(f"database URL {url!r} does not name a file; {_FORMS}")
     if path.startswith("//"):
         raise DatabaseUrlError(
             f"database URL {url!r} has more than four slashes; use {_SQLITE + '/' + path.lstrip('/')!r}"
@@ -79,7 +79,7 @@ def _hint(url: str) -> str:
     if not url.strip():
         return _FORMS
     if scheme is None:
-        # As far as it is a file's name at all; other errors are reported with the URL.
+        # This assumes a file name. If it is not one, the URL with it is rejected in its turn.
         return f"use '{_SQLITE}{url}' for the file {url}"
     if scheme[1].lower() == "sqlite":
         rest = url[scheme.end() :]

@@ -1,9 +1,9 @@
-"""Group commit: many changes, one transaction.
+"""Group commit: many changes in one transaction.
 
-While the store makes one batch durable, changes gather for the next; so the more there is to do, the cheaper each
-becomes, and an idle server answers at once. Works on any store. There is no task per change, only callbacks.
+While the store commits one batch, the changes for the next one queue. A busy server therefore pays less for each
+change, and an idle server commits at once. This works on any store. A change has callbacks and no task of its own.
 
-What lives here: which changes go together, and who hears of it. What may not: what a change means.
+Owns: the queue, and the choice of the changes that share a transaction. Must not: interpret a change.
 """
 
 from __future__ import annotations
@@ -19,86 +19,89 @@ from perdure_server.store.protocol import (
     COMMITTED,
     Change,
     CommitQueueFullError,
+    CommitResult,
     CommitUnknownError,
     Conflict,
+    InvalidChange,
     InvalidChangeError,
-    Outcome,
-    Refused,
     Store,
     StoreUnavailableError,
 )
 from perdure_server.telemetry.counters import Histogram
 
 BATCH_CHANGES_MAX: Final = 256
-"""How many changes one transaction makes."""
+"""Maximum number of changes in one transaction."""
 
 BATCH_BYTES_MAX: Final = 8 << 20
-"""How many bytes of payloads, as they lie in memory, one transaction writes, unless its first change brings more."""
+"""Maximum size of the payloads in one transaction, as bytes of memory, unless its first change alone has more."""
 
 QUEUE_CHANGES_MAX: Final = 10_000
-"""How many changes may wait."""
+"""Maximum number of queued changes. Further changes are rejected with `CommitQueueFullError`."""
 
 QUEUE_BYTES_MAX: Final = 64 << 20
-"""How many bytes of memory the payloads may take that wait: a text takes up to four for each of its characters. One
-that is not ASCII takes up to as much again from when it is written on, since it then keeps its UTF-8 too."""
+"""Maximum size of the payloads of queued changes, as bytes of memory. A text takes up to four bytes for each character.
+Once it is written, a text that is not ASCII keeps its UTF-8 as well, which takes up to as much again."""
 
-GATHER_SECONDS: Final = 0.006
-"""How long a batch waits at the most for company when the one before it had some and it has less. A transaction costs
-a hand-over to another thread and a sync, whatever it holds: 64 callers got a fifth more starts a second by it. Who
-pays is a server that is busy but not full: at 2,000 starts a second the median took two milliseconds longer than
-without waiting (docs/performance.md)."""
+BATCH_FILL_SECONDS_MAX: Final = 0.006
+"""Maximum time to wait for a batch to become as large as the previous one. A transaction costs a thread switch and a
+sync, whatever its size. With the wait, 64 callers got a fifth more starts per second. The cost is higher latency on
+servers that are busy but not saturated: at 2,000 starts per second the median was two milliseconds longer
+(docs/performance.md)."""
 
-GATHER_CHANGES_MIN: Final = 4
-"""The size of a batch from which on the next one waits for company. A lone caller waits once, behind a crowd."""
+BATCH_FILL_CHANGES_MIN: Final = 4
+"""Minimum size of a batch for the next one to wait. A single caller therefore waits at most once, after many others."""
 
 PASSED_OVER_MAX: Final = BATCH_CHANGES_MAX
-"""How many changes one batch may leave for a later one because they fight with its own, before it stops looking."""
+"""Maximum number of changes that one batch leaves for a later one because they conflict with its own."""
 
 BATCH_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
-"""The bounds between which batches are counted by how long the store took."""
+"""Bucket bounds of the commit time in seconds."""
 
 
-class _Waiting:
-    """A change that waits for its batch."""
+class _QueuedChange:
+    """A change that is queued for a batch."""
 
     __slots__ = ("change", "future", "size_bytes")
 
-    def __init__(self, change: Change, future: asyncio.Future[Outcome], size_bytes: int) -> None:
+    def __init__(self, change: Change, future: asyncio.Future[CommitResult], size_bytes: int) -> None:
         self.change = change
         self.future = future
         self.size_bytes = size_bytes
 
 
 class GroupCommitter:
-    """Gathers changes into batches for one store, one batch at a time. Belongs to one event loop."""
+    """Commits changes to one store in batches, one batch at a time. Belongs to one event loop."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[_QueuedChange] = deque()
         self._queue_bytes = 0
         self._busy = False
         self._closed = False
-        self._commit: asyncio.Task[Sequence[Outcome | Refused]] | None = None
+        self._commit: asyncio.Task[Sequence[CommitResult | InvalidChange]] | None = None
         self._idle: asyncio.Future[None] | None = None
-        self._company = 0
-        self._gathering: asyncio.TimerHandle | None = None
+        self._fill_target = 0
+        self._fill_timer: asyncio.TimerHandle | None = None
         self.seconds = Histogram(BATCH_SECONDS)
-        """How long the store took for each batch, whatever became of it."""
-        self.outcomes = dict.fromkeys(
+        """Time to commit a batch, in seconds (all results)."""
+        self.results = dict.fromkeys(
             ("committed", "conflict", "refused", "unavailable", "unknown", "overloaded"), 0
         )
-        """What became of changes; those that were overloaded were not taken."""
+        """Number of changes by result. Changes counted as ``overloaded`` were not queued."""
 
     @property
     def queue_length(self) -> int:
-        """How many changes wait for a batch."""
+        """Number of queued changes."""
         return len(self._queue)
 
-    def submit(self, change: Change) -> asyncio.Future[Outcome]:
-        """Have a change made durable. The future tells what became of it, or raises a `StoreError`.
+    def submit(self, change: Change) -> asyncio.Future[CommitResult]:
+        """Queue a change. The future returns its result or raises a `StoreError`.
 
-        Cancelling the future withdraws a change that still waits; one that has gone to the database goes on.
-        Raises `CommitQueueFullError` when too much waits, `StoreUnavailableError` when closed.
+        If the future is cancelled, a queued change is dropped. One that is already at the store is not.
+
+        Raises:
+            CommitQueueFullError: The queue is full.
+            StoreUnavailableError: The committer is closed.
         """
         if self._closed:
             raise StoreUnavailableError("the store is closing")
@@ -106,24 +109,24 @@ class GroupCommitter:
         if len(self._queue) >= QUEUE_CHANGES_MAX or (
             self._queue and self._queue_bytes + size_bytes > QUEUE_BYTES_MAX
         ):
-            self.outcomes["overloaded"] += 1
-            raise CommitQueueFullError(f"{len(self._queue)} changes wait for the database")
+            self.results["overloaded"] += 1
+            raise CommitQueueFullError(f"{len(self._queue)} changes are queued for the database")
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Outcome] = loop.create_future()
-        self._queue.append(_Waiting(change, future, size_bytes))
+        future: asyncio.Future[CommitResult] = loop.create_future()
+        self._queue.append(_QueuedChange(change, future, size_bytes))
         self._queue_bytes += size_bytes
         if not self._busy:
-            # Not at once: whatever else is ready in this turn of the loop comes along.
+            # Not at once, so that changes of the same turn of the loop share the batch.
             self._busy = True
             loop.call_soon(self._next)
-        elif self._gathering is not None and len(self._queue) >= self._company:
-            self._stop_gathering()
+        elif self._fill_timer is not None and len(self._queue) >= self._fill_target:
+            self._stop_filling()
         return future
 
     async def close(self) -> None:
-        """Refuse new changes and return when those that were accepted are answered."""
+        """Reject new changes and return once the queued ones have results."""
         self._closed = True
-        self._stop_gathering()
+        self._stop_filling()
         if self._busy:
             if self._idle is None:
                 self._idle = asyncio.get_running_loop().create_future()
@@ -137,107 +140,112 @@ class GroupCommitter:
                 self._idle.set_result(None)
             return
         commit = asyncio.get_running_loop().create_task(
-            self._commit_on_store([waiting.change for waiting in batch])
+            self._commit_on_store([queued.change for queued in batch])
         )
         self._commit = commit
-        began = perf_counter()
-        commit.add_done_callback(lambda done: self._done(batch, began, done))
+        started = perf_counter()
+        commit.add_done_callback(lambda done: self._committed(batch, started, done))
 
-    async def _commit_on_store(self, changes: Sequence[Change]) -> Sequence[Outcome | Refused]:
+    async def _commit_on_store(self, changes: Sequence[Change]) -> Sequence[CommitResult | InvalidChange]:
         return await self._store.commit(changes)
 
-    def _take(self) -> list[_Waiting]:
-        """Take the next batch: in order, but for changes that would fight inside it."""
+    def _take(self) -> list[_QueuedChange]:
+        """Take the next batch: in order, except for changes that would conflict with another one in it."""
         queue = self._queue
-        batch: list[_Waiting] = []
-        passed_over: list[_Waiting] = []
+        batch: list[_QueuedChange] = []
+        passed_over: list[_QueuedChange] = []
         taken: set[Hashable] = set()
         size_bytes = 0
         while queue and len(batch) < BATCH_CHANGES_MAX and len(passed_over) < PASSED_OVER_MAX:
-            waiting = queue[0]
-            if batch and size_bytes + waiting.size_bytes > BATCH_BYTES_MAX:
+            queued = queue[0]
+            if batch and size_bytes + queued.size_bytes > BATCH_BYTES_MAX:
                 break
             queue.popleft()
-            if waiting.future.cancelled():
-                self._queue_bytes -= waiting.size_bytes
+            if queued.future.cancelled():
+                self._queue_bytes -= queued.size_bytes
                 continue
-            wanted = _wanted(waiting.change)
-            if taken.isdisjoint(wanted):
-                taken.update(wanted)
-                batch.append(waiting)
-                size_bytes += waiting.size_bytes
+            keys = _exclusive_keys(queued.change)
+            if taken.isdisjoint(keys):
+                taken.update(keys)
+                batch.append(queued)
+                size_bytes += queued.size_bytes
             else:
-                # What it wants stays in order too: nobody behind it may overtake it.
-                taken.update(wanted)
-                passed_over.append(waiting)
+                # A later change with the same keys must not overtake it.
+                taken.update(keys)
+                passed_over.append(queued)
         queue.extendleft(reversed(passed_over))
         self._queue_bytes -= size_bytes
         return batch
 
-    def _done(
-        self, batch: Sequence[_Waiting], began: float, done: asyncio.Task[Sequence[Outcome | Refused]]
+    def _committed(
+        self,
+        batch: Sequence[_QueuedChange],
+        started: float,
+        done: asyncio.Task[Sequence[CommitResult | InvalidChange]],
     ) -> None:
         self._commit = None
-        self.seconds.add(perf_counter() - began)
+        self.seconds.add(perf_counter() - started)
         if done.cancelled():
             error: BaseException | None = CommitUnknownError("the commit was cancelled")
         else:
             error = done.exception()
         if error is not None:
-            self.outcomes["unavailable" if isinstance(error, StoreUnavailableError) else "unknown"] += len(
+            self.results["unavailable" if isinstance(error, StoreUnavailableError) else "unknown"] += len(
                 batch
             )
-            for waiting in batch:
-                if not waiting.future.done():
-                    waiting.future.set_exception(error)
+            for queued in batch:
+                if not queued.future.done():
+                    queued.future.set_exception(error)
         else:
             self._count(done.result())
-            for waiting, outcome in zip(batch, done.result(), strict=True):
-                if waiting.future.done():
+            for queued, result in zip(batch, done.result(), strict=True):
+                if queued.future.done():
                     continue
-                if isinstance(outcome, Refused):
-                    waiting.future.set_exception(InvalidChangeError(outcome.reason))
+                if isinstance(result, InvalidChange):
+                    queued.future.set_exception(InvalidChangeError(result.reason))
                 else:
-                    waiting.future.set_result(outcome)
-        # Behind the futures' callbacks, so that what those submit is in the next batch.
-        asyncio.get_running_loop().call_soon(self._gather, len(batch))
+                    queued.future.set_result(result)
+        # After the futures' callbacks, so that what those submit is in the next batch.
+        asyncio.get_running_loop().call_soon(self._fill_next, len(batch))
 
-    def _count(self, outcomes: Sequence[Outcome | Refused]) -> None:
-        committed = outcomes.count(COMMITTED)
-        self.outcomes["committed"] += committed
-        if committed < len(outcomes):
-            conflicts = sum(isinstance(outcome, Conflict) for outcome in outcomes)
-            self.outcomes["conflict"] += conflicts
-            self.outcomes["refused"] += len(outcomes) - committed - conflicts
+    def _count(self, results: Sequence[CommitResult | InvalidChange]) -> None:
+        committed = results.count(COMMITTED)
+        self.results["committed"] += committed
+        if committed < len(results):
+            conflicts = sum(isinstance(result, Conflict) for result in results)
+            self.results["conflict"] += conflicts
+            self.results["refused"] += len(results) - committed - conflicts
 
-    def _gather(self, company: int) -> None:
-        """Begin the next batch, at once or when it has as much company as the last one had."""
-        if company < GATHER_CHANGES_MIN or len(self._queue) >= company or self._closed:
+    def _fill_next(self, previous: int) -> None:
+        """Start the next batch, at once or when it is as large as the previous one."""
+        if previous < BATCH_FILL_CHANGES_MIN or len(self._queue) >= previous or self._closed:
             self._next()
         else:
-            self._company = company
-            self._gathering = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._gathered)
+            self._fill_target = previous
+            self._fill_timer = asyncio.get_running_loop().call_later(
+                BATCH_FILL_SECONDS_MAX, self._fill_time_over
+            )
 
-    def _gathered(self) -> None:
-        self._gathering = None
+    def _fill_time_over(self) -> None:
+        self._fill_timer = None
         self._next()
 
-    def _stop_gathering(self) -> None:
-        if self._gathering is not None:
-            self._gathering.cancel()
-            self._gathering = None
+    def _stop_filling(self) -> None:
+        if self._fill_timer is not None:
+            self._fill_timer.cancel()
+            self._fill_timer = None
             asyncio.get_running_loop().call_soon(self._next)
 
 
-def _wanted(change: Change) -> tuple[Hashable, ...]:
-    """Return what only one change of a batch can have."""
+def _exclusive_keys(change: Change) -> tuple[Hashable, ...]:
+    """Return the keys that only one change of a batch can have."""
     state = change.state
     request = change.request
     if request is None and not state.business_key:
         return (state.instance_id,)
-    wanted: list[Hashable] = [state.instance_id]
+    keys: list[Hashable] = [state.instance_id]
     if request is not None:
-        wanted.append((request.key.rpc, request.key.instance_id, request.key.request_id))
+        keys.append((request.key.rpc, request.key.instance_id, request.key.request_id))
     if state.business_key:
-        wanted.append((state.workflow, state.business_key))
-    return tuple(wanted)
+        keys.append((state.workflow, state.business_key))
+    return tuple(keys)

@@ -1,14 +1,12 @@
-"""What a store is: the protocol that every database behind perdure meets, and the values that cross it.
+"""The `Store` protocol, which every database of perdure implements, and its values.
 
-A store keeps what it is given and decides nothing. Its one writing verb for instances is `Store.commit`: a batch of
-changes, each of one instance, each atomic and conditional on the instance's revision and on its guards; one loser
-never fails its neighbours. `tests/contract` is the exported suite that every store passes.
+A store decides nothing. Its one method that changes instances is `Store.commit`: a batch of changes, each of one
+instance, each atomic and conditional on the instance's revision and on its guards. A change that conflicts does not
+affect the others. `tests/contract` is the suite that every store passes.
 
-Drivers' errors end here: a store raises `StoreUnavailableError` (nothing happened), `CommitUnknownError` (a commit
-may or may
-not have happened), `CommitQueueFullError` (it is asked faster than it answers), `NewerFormatError` (a newer version
-wrote the row),
-`CannotOpenError` from `Store.open`, `BackupExistsError` and `BackupFailedError` from `Store.back_up`, and nothing else.
+Errors of drivers end here. A store raises `StoreUnavailableError`, `CommitUnknownError`, `CommitQueueFullError`,
+`NewerFormatError`, `UnreadableRecordError`, `CannotOpenError` from `Store.open`, `BackupExistsError` and
+`BackupFailedError` from `Store.back_up`, and no other error.
 """
 
 from __future__ import annotations
@@ -24,35 +22,47 @@ from perdure_server.engine.value_type import value
 
 
 class StoreError(Exception):
-    """The database did not do what was asked. The message is for operators and carries no payload."""
+    """A failure of the database. The message is for operators and has no payload in it."""
 
 
 class StoreUnavailableError(StoreError):
-    """The database cannot be reached or refused the work. Nothing was changed; trying again is safe."""
+    """The database cannot be reached or rejected the work. Nothing was changed. A retry is safe."""
 
 
 class CommitUnknownError(StoreError):
-    """The database went away during a commit. It may have happened; only a read or a request id can tell."""
+    """A commit failed and may or may not have been applied. A read, or a retry with the request ID, finds out."""
 
 
 class CommitQueueFullError(StoreError):
-    """More waits for the database than is let wait. Nothing was changed; trying again later is safe."""
+    """The queue of changes is full. Nothing was changed. A later retry is safe."""
 
 
 class NewerFormatError(StoreError):
-    """A newer version of the server wrote this row, in a way that this version cannot read."""
+    """A newer version of the server wrote this record in a way that this version cannot read."""
+
+
+class UnreadableRecordError(StoreError):
+    """A stored record cannot be decoded: it has an unknown field, lacks one, or is damaged.
+
+    ``record`` names the record, ``problem`` describes the problem.
+    """
+
+    def __init__(self, record: str, problem: str) -> None:
+        super().__init__(f"{record} {problem}")
+        self.record = record
+        self.problem = problem
 
 
 class InvalidChangeError(StoreError):
-    """The database refused this one change for what is in it (see `Refused`). Trying again as it is will not help."""
+    """The database rejected this one change because of its values (see `InvalidChange`). A retry does not help."""
 
 
 class CannotOpenError(StoreError):
-    """The database cannot be opened as it is. The message says what to do about it."""
+    """The database cannot be opened as it is. The message says how to fix that."""
 
 
 class DatabaseInUseError(CannotOpenError):
-    """Another process has the database, which only one may have. ``path`` says which."""
+    """Another process has the database at ``path`` open, and only one can."""
 
     def __init__(self, path: str) -> None:
         super().__init__(
@@ -111,11 +121,11 @@ class RequestKey:
 
 @value(frozen=True, slots=True)
 class RequestRecord:
-    """A request that took effect: the digest of its canonical fields, and the first answer as JSON."""
+    """A request that took effect: the digest of its canonical fields and the first response, as JSON."""
 
     key: RequestKey
     digest: str
-    answer: str
+    response: str
 
 
 @value(frozen=True, slots=True)
@@ -149,7 +159,7 @@ class TaskRow:
 
 
 Code: TypeAlias = Mapping[tuple[str, int], frozenset[str]]
-"""The steps that somebody has code for, by (workflow, version)."""
+"""Steps that an executor has code for, by (workflow, version)."""
 
 
 class StepKey(NamedTuple):
@@ -207,7 +217,7 @@ class Change:
 
     ``expected_revision`` is the revision that the decision was made on, 0 to create the instance. ``payloads`` maps
     the revision of an entry to the body that came with it. ``tasks`` and ``timers`` are the rows to insert or
-    replace; the ``_removed`` fields name the rows to delete.
+    replace. The ``_removed`` fields name the rows to delete.
     """
 
     state: State
@@ -228,7 +238,7 @@ class Change:
 
 
 class ConflictKind(enum.StrEnum):
-    """What a change lost against."""
+    """The reason of a conflict."""
 
     REVISION = "revision"
     """Another change came first (or the instance exists already, for an ``expected_revision`` of 0)."""
@@ -249,31 +259,33 @@ class Committed:
 
 @value(frozen=True, slots=True)
 class Conflict:
-    """The change was not made. Where several kinds hold, the first in the order of REQUEST, REVISION, BUSINESS_KEY,
-    DEFINITION, GUARD is told (that is the order in which StartInstance is checked).
+    """The change was not applied.
+
+    If several kinds apply, ``kind`` is the first of REQUEST, REVISION, BUSINESS_KEY, DEFINITION, GUARD. StartInstance
+    is checked in this order.
     """
 
     kind: ConflictKind
 
 
 @value(frozen=True, slots=True)
-class Refused:
-    """The change alone was refused for what is in it, by a rule of the database that no other kind names.
+class InvalidChange:
+    """The database rejected this change alone because of its values.
 
-    It is a defect of the server, never a race. ``reason`` carries no payload.
+    This is a defect of the server, never a race. ``reason`` has no payload in it.
     """
 
     reason: str
 
 
-Outcome = Committed | Conflict
-"""What can become of a sound change."""
+CommitResult = Committed | Conflict
+"""Result of a valid change."""
 COMMITTED: Final = Committed()
 
 
 @value(frozen=True, slots=True)
 class StoredInstance:
-    """An instance as it stands in the database, with the bodies of its payloads by revision.
+    """An instance as it is in the database, with the bodies of its payloads by revision.
 
     Both are read in one snapshot. ``payloads[1]`` is the input context.
     """
@@ -304,14 +316,14 @@ class DefinitionSummary:
     created_at: int
 
 
-class DefinitionOutcome(enum.StrEnum):
-    """What `Store.put_definition` did."""
+class DefinitionResult(enum.StrEnum):
+    """Result of `Store.put_definition`."""
 
     STORED = "stored"
     UNCHANGED = "unchanged"
     REPLACED = "replaced"
     IN_USE = "in_use"
-    """Refused: live instances run on the stored graph, which has another digest."""
+    """InvalidChange: live instances run on the stored graph, which has another digest."""
 
 
 @value(frozen=True, slots=True, kw_only=True)
@@ -322,7 +334,7 @@ class InstanceFilter:
     with events in their inbox.
     """
 
-    statuses: frozenset[InstanceState] = frozenset()
+    states: frozenset[InstanceState] = frozenset()
     workflow: str = ""
     version: int = 0
     business_key: str = ""
@@ -376,7 +388,7 @@ class LiveDefinition:
 
 @value(frozen=True, slots=True)
 class TimerCursor:
-    """The place in a list of timers, soonest first."""
+    """Position in a list of timers, soonest first."""
 
     due_at: int
     instance_id: str
@@ -384,14 +396,14 @@ class TimerCursor:
 
 
 class Store(Protocol):
-    """Durable storage of instances. All methods may be called from one event loop at once.
+    """Durable storage of instances. The methods can be called concurrently from one event loop.
 
-    Every read sees every commit that was answered before it. Methods raise `StoreUnavailableError`; `commit` also
+    Every read sees every commit that returned before it. Methods raise `StoreUnavailableError`, and `commit` also
     `CommitUnknownError`.
     """
 
     shared: bool
-    """Whether other processes may write at the same time: a cached state may be stale."""
+    """True if other processes can write at the same time, so that a cached state can be stale."""
 
     def now_ms(self) -> int:
         """Return the clock that counts for every due time, in milliseconds since the epoch."""
@@ -402,7 +414,7 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None:
-        """Finish what was accepted and disconnect. May be called twice."""
+        """Finish the accepted work and disconnect. Can be called twice."""
         ...
 
     def healthy(self) -> bool:
@@ -433,11 +445,11 @@ class Store(Protocol):
 
     # --- instances -------------------------------------------------------------------------------------------
 
-    async def commit(self, changes: Sequence[Change]) -> Sequence[Outcome | Refused]:
-        """Make the changes durable, each for itself; the outcomes stand in the same order.
+    async def commit(self, changes: Sequence[Change]) -> Sequence[CommitResult | InvalidChange]:
+        """Make the changes durable, each on its own. Returns the results in the same order.
 
-        At most one change of a batch belongs to an instance. Where two changes of a batch want the same request key
-        or business key, the first one gets it. When this returns, the winners survive a crash.
+        At most one change of a batch belongs to an instance. If two changes of a batch have the same request key or
+        business key, the first one gets it. Once this returns, the committed changes survive a crash.
 
         A change that creates an instance, or retries one, is a Conflict of kind `DEFINITION` unless the stored
         definition has the digest in its state.
@@ -471,11 +483,11 @@ class Store(Protocol):
         ...
 
     async def history(self, instance_id: str, *, after_revision: int, limit: int) -> Sequence[Entry]:
-        """Return entries by rising revision; none for an unknown instance."""
+        """Return entries in order of revision, none for an unknown instance."""
         ...
 
     async def payloads(self, instance_id: str, revisions: Sequence[int]) -> Mapping[int, str]:
-        """Return the bodies that entries of these revisions brought; those that brought none are left out."""
+        """Return the bodies of entries by revision. Entries without a body are left out."""
         ...
 
     async def find_request(self, key: RequestKey) -> RequestRecord | None: ...
@@ -489,7 +501,7 @@ class Store(Protocol):
     async def claim_timers(self, owner: str, *, due_before: int, limit: int) -> Sequence[TimerRow]:
         """Give up to ``limit`` timers due before then to ``owner``, soonest first, and return them.
 
-        Timers that belong to ``owner`` already are returned too; those of another replica are left, unless its
+        Timers that ``owner`` already has are returned too. Those of another replica are not, unless its
         lease has ended or it never registered.
         """
         ...
@@ -499,11 +511,11 @@ class Store(Protocol):
     async def list_timers(
         self, instance_id: str, *, limit: int, after: TimerCursor | None = None
     ) -> Sequence[TimerRow]:
-        """Return pending timers, soonest first; of every instance where ``instance_id`` is empty."""
+        """Return pending timers, soonest first, of all instances if ``instance_id`` is empty."""
         ...
 
     async def next_timer_due_at(self) -> int | None:
-        """Return when the soonest pending timer is due."""
+        """Return the due time of the soonest pending timer, None if there is none."""
         ...
 
     # --- tasks -----------------------------------------------------------------------------------------------
@@ -517,7 +529,7 @@ class Store(Protocol):
         ...
 
     async def owned_tasks(self, owner: str) -> Sequence[TaskRow]:
-        """Return the tasks that ``owner`` runs, by the database's word."""
+        """Return the tasks that ``owner`` runs according to the database."""
         ...
 
     # --- crash loops -----------------------------------------------------------------------------------------
@@ -540,12 +552,12 @@ class Store(Protocol):
 
     # --- definitions -----------------------------------------------------------------------------------------
 
-    async def put_definition(self, definition: StoredDefinition) -> DefinitionOutcome:
-        """Store a graph; replace one with another digest only if no live instance runs on it, in one transaction."""
+    async def put_definition(self, definition: StoredDefinition) -> DefinitionResult:
+        """Store a graph, in one transaction. Replace one with another digest only if no live instance runs on it."""
         ...
 
     async def get_definition(self, workflow: str, version: int) -> StoredDefinition | None:
-        """Return a definition; version 0 asks for the newest."""
+        """Return a definition, the newest version if ``version`` is 0."""
         ...
 
     async def list_definitions(
@@ -561,9 +573,12 @@ class Store(Protocol):
         ...
 
     async def heartbeat(self, replica_id: str, *, lease_ms: int) -> bool:
-        """Prolong the lease. False: it had ended already; the process must go on under a new id."""
+        """Extend the lease. Returns False if it has ended. The process must then continue under a new ID."""
         ...
 
     async def end_replica(self, replica_id: str) -> None:
-        """Give up the lease at once: what the replica owns is free. This makes the stop of its process a clean one."""
+        """End the lease at once, which frees everything that the replica owns.
+
+        The stop of its process is then a clean one.
+        """
         ...

@@ -1,1 +1,1 @@
-"""What the server tells its operators. A leaf: it knows no floor of the server."""
+"""Logs and metrics. A leaf package: it does not import any layer of the server."""

@@ -1,10 +1,10 @@
-"""Tallies: plain counts that the parts of a server keep, which cost a call next to nothing.
+"""Counters and histograms of the parts of a server, with almost no cost per call.
 
-Each is written by one thread, that of its part's loop, and read by another, that of whoever scrapes, without a lock:
-a number is replaced as a whole, and ``copy`` of a list or of a dict is one step of the interpreter. A reading may thus
-be one event ahead of another, and is never torn.
+One thread writes each of them, and the metrics thread reads it without a lock: a number is replaced as a whole, and
+``copy`` of a list or a dict is one step of the interpreter. Values of one scrape can differ by an event, and are never
+torn.
 
-What lives here: counts. What may not: their public names (``perdure_server.metrics``), and any library for metrics.
+Must not: know public names (``perdure_server.metrics``), or import a metrics library.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from collections.abc import Iterable, Iterator
 from typing import Final, Generic, TypeVar
 
 NAMES_MAX: Final = 100
-"""How many names are told apart: each is a label, and whoever stores the series pays for every one."""
+"""Maximum number of counted names. Each is a label value, and each costs a time series."""
 
-OTHERS: Final = "(others)"
-"""Stands for the names beyond. No workflow can be called so."""
+OTHER: Final = "other"
+"""The label value of all further names. The counts of a workflow with this name are added to it."""
 
 Kind = TypeVar("Kind")
 
 
 class Histogram:
-    """How many values were at most each of ``bounds``, which rise, or beyond them all; and their sum."""
+    """Counts of values by bucket, and their sum. ``bounds`` are the upper bounds of the buckets, in ascending order."""
 
     __slots__ = ("_counts", "bounds", "total")
 
@@ -38,24 +38,24 @@ class Histogram:
         self.total += value
 
     def counts(self) -> list[int]:
-        """Return how many values fell between each two bounds, and beyond the last one."""
+        """Return the number of values in each bucket, and beyond the last bound."""
         return self._counts.copy()
 
 
 class CountersByName(Generic[Kind]):
-    """Counts of a closed set of ``kinds``, for each of up to ``names_max`` names."""
+    """Counts of a closed set of ``kinds``, for each of up to ``max_names`` names."""
 
-    def __init__(self, kinds: Iterable[Kind], *, names_max: int = NAMES_MAX) -> None:
+    def __init__(self, kinds: Iterable[Kind], *, max_names: int = NAMES_MAX) -> None:
         self._none: Final = dict.fromkeys(kinds, 0)
-        self._names_max = names_max
+        self._max_names = max_names
         self._by_name: dict[str, dict[Kind, int]] = {}
 
     def of(self, name: str) -> dict[Kind, int]:
-        """Return the counts of a name, to add to. From then on it is told, be it with zeros."""
+        """Return the counts of a name, for counting. The name is exported from now on, with zeros at first."""
         found = self._by_name.get(name)
         if found is None:
-            if len(self._by_name) >= self._names_max:
-                name = OTHERS
+            if len(self._by_name) >= self._max_names:
+                name = OTHER
             found = self._by_name.setdefault(name, self._none.copy())
         return found
 
@@ -66,5 +66,5 @@ class CountersByName(Generic[Kind]):
                 yield name, kind, count
 
     def sum(self, kind: Kind) -> int:
-        """Return the count of a kind for all names together."""
+        """Return the total count of a kind."""
         return sum(counts[kind] for counts in self._by_name.copy().values())

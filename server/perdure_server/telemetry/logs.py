@@ -1,11 +1,9 @@
-"""Logs: one JSON document a line, over the standard library's logging, and no payload in any of them.
+"""Logs: one JSON document a line, on the standard library's logging, without payloads.
 
 A line has ``time`` (UTC), ``level``, ``logger``, ``message``, the record's ``extra`` fields, and for an error its
-``error`` (type) and ``stack`` (places). The text of an exception is left out, because nobody knows what it quotes: a
-``KeyError`` names a customer's key. Only the types given as ``plain_errors``, whose texts are written for operators,
-keep theirs. Of what other libraries say, the first line is kept (asyncio prints whole tasks behind it).
-
-What lives here: the format and the set-up. What may not: what is logged, which each floor decides.
+``error`` (type) and ``stack`` (places). The text of an exception is omitted, because it can quote anything: a
+``KeyError`` contains a customer's key. Only the types passed as ``plain_errors`` keep their text, because it is written
+for operators. Of other libraries' messages, the first line is kept (asyncio prints whole tasks after it).
 """
 
 from __future__ import annotations
@@ -22,19 +20,19 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, Protocol, TextIO
 
-MESSAGE_CHARS_MAX: Final = 2_000
 log = logging.getLogger(__name__)
 
+MESSAGE_CHARS_MAX: Final = 2_000
 FRAMES_MAX: Final = 30
 CAUSES_MAX: Final = 5
 OWN: Final = ("perdure", "perdure_server")
-"""The loggers whose messages are known to carry no payloads."""
+"""The loggers whose messages never contain payloads."""
 
 _SERVERS: Final = (*OWN, "apscheduler", "grpc")
-"""The loggers that speak of the server, whatever code of users does to `logging`."""
+"""The loggers that log regardless of how user code configures `logging`."""
 
 LOG_BYTES_MAX: Final = 4 << 20
-"""Maximum number of bytes of log lines and other output that wait for their reader. Further lines are dropped."""
+"""Maximum size of queued log lines and other output. Further lines are dropped."""
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SCALARS: Final = (str, int, float, bool, type(None))
@@ -48,7 +46,7 @@ class JsonLines(logging.Formatter):
         self._plain_errors = plain_errors
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return the record as a line."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -60,7 +58,7 @@ class JsonLines(logging.Formatter):
                 line[name] = value if isinstance(value, _SCALARS) else type(value).__name__
         if record.exc_info and record.exc_info[1] is not None:
             line |= self._error(record.exc_info[1])
-        # ASCII only: a log holds no character that could move a terminal's cursor or end a line.
+        # ASCII only, so that no character moves a terminal's cursor or ends a line.
         return json.dumps(line)
 
     def _message(self, record: logging.LogRecord) -> str:
@@ -71,7 +69,7 @@ class JsonLines(logging.Formatter):
         try:
             text = str(record.msg) % args if args else str(record.msg)
         except (TypeError, ValueError, KeyError):
-            # A wrong format string is a defect, and no reason to lose the line.
+            # A wrong format string is a bug, but the line must not be lost.
             text = str(record.msg)
         if not own:
             text = text.split("\n", 1)[0]
@@ -94,63 +92,62 @@ class JsonLines(logging.Formatter):
 
 
 class RateLimitedLogger:
-    """A warning that is told at most once a second, with how many there were: an outage must not fill the disk."""
+    """A warning that is logged at most once a second, with its count, so that an outage does not fill the disk."""
 
     def __init__(self, log: logging.Logger, message: str, *, seconds: float = 1.0) -> None:
         self._log = log
         self._message = message
         self._seconds = seconds
-        self._told_at = -math.inf
+        self._logged_at = -math.inf
         self._count = 0
 
-    def tell(self, *arguments: object) -> None:
-        """Count it, and tell it if it was not told a moment ago."""
+    def warning(self, *arguments: object) -> None:
+        """Count the event, and log it if it was not logged a moment ago."""
         self._count += 1
         now = time.monotonic()
-        if now - self._told_at >= self._seconds:
+        if now - self._logged_at >= self._seconds:
             self._log.warning(self._message, *arguments, extra={"times": self._count})
-            self._told_at, self._count = now, 0
+            self._logged_at, self._count = now, 0
 
 
 def _is_no_lost_client(record: logging.LogRecord) -> bool:
-    """Leave out what grpc calls an error, with a stack: a client was gone before its answer was."""
+    """Filter an error that grpc logs with a stack if a client is gone before its response."""
     kind = record.exc_info[0] if record.exc_info else None
     return kind is None or kind.__name__ != "ExecuteBatchError"
 
 
 class LineSink(Protocol):
-    """Takes the lines of a log without ever blocking."""
+    """Takes log lines without blocking."""
 
-    def put(self, data: bytes, *, bytes_max: int = ...) -> None: ...
+    def put(self, data: bytes, *, max_bytes: int = ...) -> None: ...
 
 
 class SinkHandler(logging.Handler):
     """Formats each record in the calling thread and hands the line to a sink. It cannot be closed."""
 
-    def __init__(self, sink: LineSink, bytes_max: int) -> None:
+    def __init__(self, sink: LineSink, max_bytes: int) -> None:
         super().__init__()
         self._sink = sink
-        self._bytes_max = bytes_max
+        self._max_bytes = max_bytes
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the record's line."""
         try:
-            self._sink.put(f"{self.format(record)}\n".encode(), bytes_max=self._bytes_max)
-        except Exception:  # noqa: BLE001 - an argument whose text cannot be made costs its line, and nothing else
+            self._sink.put(f"{self.format(record)}\n".encode(), max_bytes=self._max_bytes)
+        except Exception:  # noqa: BLE001 - an argument whose text raises must only lose its own line
             self.handleError(record)
 
 
 class ServerLogger(logging.Logger):
-    """A logger of the server, which code of users cannot silence.
+    """A logger of the server, which user code cannot silence.
 
-    `logging.config.dictConfig` disables the loggers that it finds, `logging.basicConfig(force=True)` removes the
-    root's handlers, and `logging.disable` applies to everybody. None of it reaches this logger: it has a handler of
-    its own, it hands nothing on, so that no handler of users runs on the server's event loop, and it makes plain
-    records.
+    `logging.config.dictConfig` disables existing loggers, `logging.basicConfig(force=True)` removes the root's
+    handlers, and `logging.disable` applies to all loggers. This logger is not affected: it has its own handler, and it
+    makes plain records. It does not propagate, so that no user handler runs on the server's event loop.
     """
 
     server_handler: ClassVar[logging.Handler | None] = None
-    """Destination of the lines. None leaves the logger an ordinary one."""
+    """The handler of all lines. None means that the logger behaves like an ordinary one."""
 
     @property
     def disabled(self) -> bool:
@@ -182,7 +179,7 @@ class ServerLogger(logging.Logger):
         extra: Mapping[str, object] | None = None,
         sinfo: str | None = None,
     ) -> logging.LogRecord:
-        """Return a record of the standard library's class, whatever factory was set."""
+        """Return a record of the standard library's class, regardless of the configured factory."""
         record = logging.LogRecord(name, level, fn, lno, msg, args, exc_info, func, sinfo)
         vars(record).update(extra or {})
         return record
@@ -201,7 +198,7 @@ def _is_the_servers(name: str) -> bool:
 
 
 def _keep_loggers(handler: logging.Handler) -> None:
-    """Make `ServerLogger` objects of the server's loggers: those there are, and those that will be made."""
+    """Make the server's existing and future loggers `ServerLogger` objects."""
     ServerLogger.server_handler = handler
     manager = logging.Logger.manager
 
@@ -213,7 +210,7 @@ def _keep_loggers(handler: logging.Handler) -> None:
         logging.getLogger(name)
     for name, logger in list(manager.loggerDict.items()):
         if _is_the_servers(name) and type(logger) is logging.Logger:
-            # The flag is an attribute so far, which the property would hide.
+            # The attribute would be hidden by the property.
             vars(logger).pop("disabled", None)
             logger.__class__ = ServerLogger
 
@@ -224,10 +221,10 @@ def log_to_stderr(
     plain_errors: tuple[type[BaseException], ...] = (OSError,),
     sink: LineSink | None = None,
 ) -> None:
-    """Send every log line of this process to standard error, as JSON.
+    """Write every log line of this process to standard error, as JSON.
 
-    ``plain_errors`` are exceptions whose texts are written for operators and quote no payload. With a ``sink``, lines
-    go there instead, and code of users can no longer silence the server's loggers.
+    ``plain_errors`` are exceptions whose texts are written for operators and do not quote payloads. With a ``sink``,
+    lines go there instead, and user code can no longer silence the server's loggers.
     """
     handler: logging.Handler
     if sink is None:
@@ -243,24 +240,24 @@ def log_to_stderr(
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
-    # These tell every job and every connection at INFO.
+    # These log every job and every connection at INFO.
     for chatty in ("apscheduler", "grpc", "asyncio"):
         logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_lost_client)
-    # Python's own way of telling, once the handler fails, prints the record with its arguments.
+    # If the handler fails, Python would print the record with its arguments.
     logging.raiseExceptions = False
     _log_what_python_prints()
 
 
 def _log_what_python_prints() -> None:
-    """Make lines, without texts, of what Python would print as it is: it may be of steps' code, and quote anything."""
+    """Log what Python would print, without its text, because it can come from the code of steps and quote anything."""
 
     def in_thread(failure: Any) -> None:
         if failure.exc_type is not SystemExit:
-            log.warning("a thread has failed", exc_info=failure.exc_value)
+            log.warning("thread failed", exc_info=failure.exc_value)
 
     def in_passing(failure: Any) -> None:
-        log.warning("an error that could not be raised", exc_info=failure.exc_value)
+        log.warning("unraisable exception", exc_info=failure.exc_value)
 
     def show_warning(
         message: Warning | str,
@@ -270,7 +267,8 @@ def _log_what_python_prints() -> None:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        log.warning("a warning of Python: %s", category.__name__, extra={"where": f"{filename}:{lineno}"})
+        extra = {"category": category.__name__, "where": f"{filename}:{lineno}"}
+        log.warning("Python warning", extra=extra)
 
     threading.excepthook = in_thread
     sys.unraisablehook = in_passing

@@ -1,6 +1,6 @@
-"""Metrics: what a name means, and a collector that reads the call_counters when somebody scrapes.
+"""Prometheus metrics: their definitions, and a collector that reads the counters at each scrape.
 
-Nothing is counted here: a `Metric` says where its figures are read. Loaded only where metrics are served.
+Must not: count. Imported only if metrics are enabled.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from perdure_server.telemetry.counters import Histogram
 
 Labels: TypeAlias = tuple[str, ...]
 Figures: TypeAlias = Mapping[Labels, float | Histogram]
-"""What a metric reads: a figure for the values of its labels; the empty tuple where it has none."""
+"""The values of a metric by label values, an empty tuple if it has no labels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One metric. ``name`` is the public one, ``labels`` the names of its labels.
+    """One metric: its public name, type, help text and label names.
 
-    ``read`` is called by the thread of whoever scrapes.
+    ``read`` returns its values. It is called in the metrics thread.
     """
 
     name: str
@@ -41,8 +41,8 @@ class Metric:
     read: Callable[[], Figures]
 
 
-class Readings(Collector):
-    """Reads every metric anew for each scrape."""
+class MetricsCollector(Collector):
+    """Reads every metric at each scrape."""
 
     def __init__(self, metrics: Sequence[Metric]) -> None:
         self._metrics = metrics
@@ -58,12 +58,12 @@ class Readings(Collector):
 
 
 def registry_of(metrics: Sequence[Metric]) -> CollectorRegistry:
-    """Return what is scraped: the metrics, and those of the process and of Python that the library has.
+    """Return a registry of these metrics, and of the library's metrics of the process and of Python.
 
-    It is a registry of its own: what the code of steps registers elsewhere is not the server's to publish.
+    It is separate from the library's default registry, in which the code of steps can register metrics.
     """
     registry = CollectorRegistry()
-    registry.register(Readings(metrics))
+    registry.register(MetricsCollector(metrics))
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
     return registry
@@ -85,6 +85,6 @@ def _family(metric: Metric, figures: Figures) -> Family:
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    """Return the buckets as the format has them: each counts what the ones before it do, and the last counts all."""
+    """Return cumulative buckets, as the format requires."""
     bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
     return list(zip(bounds, accumulate(histogram.counts()), strict=True))

@@ -7,11 +7,10 @@ What may not live here: time, scripts, anything of the engine.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
 from itertools import pairwise
 from typing import Any, Final, TypeVar
 
-from perdure import AsyncClient
+from perdure import AsyncClient, Duration
 from perdure.client import facts
 from perdure.client.facts import Fact, HistoryEntry
 from perdure.client.types import ActiveStep, Instance, InstanceFailure, InstanceState, StepState, Timer
@@ -77,9 +76,9 @@ class InstanceHandle:
         event: str,
         payload: Any = None,
         *,
-        step_ref: str = "",
+        step_ref: str | None = None,
         buffer: bool = False,
-        request_id: str = "",
+        request_id: str | None = None,
     ) -> Resumed:
         """Send an event, and return when what it caused is done. Raises as `perdure.AsyncClient.resume` does."""
         return await self._do(
@@ -89,7 +88,7 @@ class InstanceHandle:
         )
 
     async def schedule_resume(
-        self, step_ref: str, delay: timedelta | str, *, request_id: str = ""
+        self, step_ref: str, delay: Duration, *, request_id: str | None = None
     ) -> ScheduledResume:
         """Arm a timer that resumes the step with ``timeout``; `WorkflowTest.advance` fires it."""
         delay_ms = delay_ms_of(delay, field="delay")
@@ -97,7 +96,7 @@ class InstanceHandle:
             self._client.schedule_resume(self.id, step_ref, delay_ms, request_id=request_id)
         )
 
-    async def cancel(self, reason: str = "") -> None:
+    async def cancel(self, reason: str | None = None) -> None:
         """Cancel the instance."""
         await self._do(self._client.cancel_instance(self.id, reason=reason))
 

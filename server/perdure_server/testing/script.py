@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from perdure import SUSPEND, Context, Outcome, StepError, Suspend, Workflow, WorkflowGraph, graph_of
 from perdure.model.graph import StepKind
-from perdure_server.executors.in_process import StepCode, bind
+from perdure_server.executors.in_process import Handler, bind
 from perdure_server.executors.steps_loop import Lifespan
 
 
@@ -139,14 +139,14 @@ class Scripts:
 
     def bind(
         self, workflows: Iterable[Workflow]
-    ) -> tuple[dict[tuple[str, int, str], StepCode], list[Lifespan]]:
+    ) -> tuple[dict[tuple[str, int, str], Handler], list[Lifespan]]:
         """Return the code of workflow objects as the executor wants it, each step behind its script."""
         code, lifespans = bind(workflows)
         return {key: self._behind_script(key[0], step) for key, step in code.items()}, lifespans
 
     # --- on the steps' threads -------------------------------------------------------------------------------
 
-    def _behind_script(self, workflow: str, step: StepCode) -> StepCode:
+    def _behind_script(self, workflow: str, step: Handler) -> Handler:
         # Coroutine functions stay such, so that each step runs where it would without a script.
         if inspect.iscoroutinefunction(step):
 
@@ -191,7 +191,7 @@ class Scripts:
         return found
 
 
-def _play(turn: Turn, step: StepCode, context: Context) -> Any:
+def _play(turn: Turn, step: Handler, context: Context) -> Any:
     match turn:
         case Outcome() | Suspend():
             return turn

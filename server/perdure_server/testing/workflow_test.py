@@ -17,12 +17,12 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Self
 
-from perdure import AsyncClient, Workflow, graph_of
-from perdure.model.graph import DURATION_MS_MAX
+from perdure import AsyncClient, Duration, Workflow, graph_of
+from perdure.model.durations import DURATION_MS_MAX
 from perdure.runner import ConflictPolicy, delay_ms_of
-from perdure_server.app import Core
+from perdure_server.closing import finish
+from perdure_server.core import Core
 from perdure_server.embedded import InProcessClient
-from perdure_server.store.closing import finish
 from perdure_server.store.sqlite import SqliteStore
 from perdure_server.testing.instance import InstanceHandle
 from perdure_server.testing.script import REAL, Call, Scripts, Turn
@@ -78,13 +78,13 @@ class WorkflowTest:
         self._core = Core(
             SqliteStore(None, clock=self._clock.now_ms),
             workflows,
-            alarm=self._alarm,
+            scheduler=self._alarm,
             clock=self._clock,
-            chance=lambda: jitter,
+            rng=lambda: jitter,
             bind=self._scripts.bind,
             lease_ms=FOR_EVER_MS,
             window_ms=FOR_EVER_MS,
-            claim_ms_max=FOR_EVER_MS,
+            max_claim_ms=FOR_EVER_MS,
         )
         self._handles: dict[str, InstanceHandle] = {}
         self._client: InProcessClient | None = None
@@ -95,7 +95,7 @@ class WorkflowTest:
         await self._core.start()
         self._exit.push_async_callback(self._core.stop, 0)
         try:
-            self._client = await self._exit.enter_async_context(InProcessClient(self._core.runtime))
+            self._client = await self._exit.enter_async_context(InProcessClient(self._core.operations))
             await self._quiesce()
         except BaseException:
             await finish(self._exit.aclose())
@@ -127,14 +127,14 @@ class WorkflowTest:
         self,
         context: Mapping[str, Any] | None = None,
         *,
-        workflow: type[Workflow] | str = "",
-        instance_id: str = "",
-        version: int = 0,
-        business_key: str = "",
+        workflow: type[Workflow] | str | None = None,
+        instance_id: str | None = None,
+        version: int | None = None,
+        business_key: str | None = None,
         conflict_policy: ConflictPolicy = ConflictPolicy.FAIL,
-        start_delay: timedelta | str | None = None,
+        start_delay: Duration | None = None,
         labels: Mapping[str, str] | None = None,
-        request_id: str = "",
+        request_id: str | None = None,
     ) -> InstanceHandle:
         """Start an instance, and return it when it waits, sleeps, backs off or has ended.
 
@@ -177,7 +177,7 @@ class WorkflowTest:
     # --- steps -----------------------------------------------------------------------------------------------
 
     def script(
-        self, step_ref: str, *turns: Turn, then: Turn = REAL, workflow: type[Workflow] | str = ""
+        self, step_ref: str, *turns: Turn, then: Turn = REAL, workflow: type[Workflow] | str | None = None
     ) -> None:
         """Say what the next calls of a step do, one turn each, and ``then`` what every later one does.
 
@@ -185,8 +185,9 @@ class WorkflowTest:
         function of the `Context`, plain or async, that returns an outcome or raises. Raises ``ValueError`` for a
         step that has no code, or a turn that the step could never take.
         """
-        name = workflow if isinstance(workflow, str) else graph_of(workflow).name
-        self._scripts.script(step_ref, turns, then, name)
+        if workflow is not None and not isinstance(workflow, str):
+            workflow = graph_of(workflow).name
+        self._scripts.script(step_ref, turns, then, workflow or "")
 
     def calls(self, step_ref: str) -> list[Call]:
         """Return the runs of a step's code, of all instances, in the order in which they began."""
@@ -199,7 +200,7 @@ class WorkflowTest:
         """The virtual time, in UTC."""
         return datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
 
-    async def advance(self, duration: timedelta | str) -> None:
+    async def advance(self, duration: Duration) -> None:
         """Let time pass: ``"24h"``. Each timer that comes due on the way acts at its time, in order of (due time,
         reference), and what it causes is done before the next.
         """
@@ -231,11 +232,11 @@ class WorkflowTest:
 
     async def _quiesce(self) -> None:
         """Return when nothing is under way. Each part alone may be quiet and still be about to hear from another."""
-        runner, dispatcher, timers = self._core.runner, self._core.dispatcher, self._core.timers
+        processor, dispatcher, timers = self._core.processor, self._core.dispatcher, self._core.timers
         try:
             async with asyncio.timeout(self._settle_seconds_max):
-                while not (runner.quiet and dispatcher.quiet and timers.quiet):
-                    await runner.quiesce()
+                while not (processor.quiet and dispatcher.quiet and timers.quiet):
+                    await processor.quiesce()
                     await dispatcher.quiesce()
                     await timers.quiesce()
         except TimeoutError:

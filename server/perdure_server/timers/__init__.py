@@ -1,3 +1,1 @@
-"""Timers: from rows that are due soon to one firing each. See ``window``; `TimerScheduler` is the port to what keeps
-time.
-"""
+"""Timers: the window of timers that are due soon, and the scheduler that keeps time for it."""

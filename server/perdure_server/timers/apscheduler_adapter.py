@@ -1,16 +1,16 @@
-"""`TimerScheduler` over APScheduler 3.11, by its public interface only.
+"""A `TimerScheduler` over APScheduler 3.11. It uses the public interface only.
 
-Theory of operation. Each job is a date job in a memory store, in UTC. APScheduler's own executors run a job's body
-some time after the job has left its store, drop without a word one that is a second late or comes due while a body of
-the same id still runs, and on asyncio each costs a task. So the executor here runs a body where the job is submitted,
-however late it is. A body does nothing but note that its job is due: what is to be called is called once the round is
-over, in order, and until then it can be replaced and cancelled like a job that is pending.
+Theory of operation. Each job is a date job in a memory store, in UTC. APScheduler's own executors run a job's function
+some time after the job has left its store. They silently drop a job that is a second late, or that is due while a
+function of the same ID still runs, and on asyncio each job costs a task. So the executor here runs the function at
+once, however late the job is. The function only records that its job is due. The callbacks run after the round, in
+order, and until then a job can be replaced and cancelled like a pending one.
 
-A round of APScheduler that meets an exception never plans the next one. Hence the `wakeup` that the window
-calls every second, and the ticking job by which silence is noticed.
+If a round of APScheduler raises an exception, it never schedules the next one. Therefore the window calls `wakeup`
+every second, and a ticking job makes silence visible.
 
-Jobs are handed over in batches, one per turn of the loop, between ``pause`` and ``resume``: each ``add_job``
-on a running scheduler would start a round of its own.
+Jobs are added in batches, one for each turn of the event loop, between ``pause`` and ``resume``, because each
+``add_job`` on a running scheduler would start a round.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ from perdure_server.timers.scheduler import TICK_MS, OnDue
 log = logging.getLogger(__name__)
 
 TICK_JOB_ID: Final = "perdure.tick"
-"""No timer has this id: theirs end in a revision."""
+"""Job ID of the ticking job. It cannot be a timer's, which ends in a revision."""
 
 JUMP_MS: Final = 500
-"""A time of day that moved this much against the monotonic clock has jumped: the ticking job is planned anew."""
+"""If the system clock differs this much from the monotonic one, it has jumped, and the ticking job is rescheduled."""
 
 
 JOBS_PER_TURN_MAX: Final = 250
-"""How many jobs are handed over, and how many called, in one turn of the loop: some ten milliseconds."""
+"""Maximum number of jobs that are added, and that are called, in one turn of the event loop. It takes about 10 ms."""
 
 
 @value(frozen=True, slots=True)
-class _Wanted:
+class _PendingJob:
     run_at: datetime
     on_due: OnDue
 
 
 class ApschedulerAdapter:
-    """See the module. ``jobstore`` is for tests that plant faults; there is no sharing it."""
+    """See the module. ``jobstore`` is for tests that inject faults."""
 
     def __init__(
         self, clock: Clock = SYSTEM_CLOCK, *, jobstore: Callable[[], BaseJobStore] = MemoryJobStore
@@ -64,7 +64,7 @@ class ApschedulerAdapter:
         self._jobstore = jobstore
         self._scheduler: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiting: dict[str, _Wanted] = {}
+        self._waiting: dict[str, _PendingJob] = {}
         self._flushing = False
         self._due: dict[str, OnDue] = {}
         self._calling = False
@@ -82,7 +82,7 @@ class ApschedulerAdapter:
         )
         self._scheduler.start()
         self._ticked_at = self._clock.monotonic_ms()
-        self._plan_tick()
+        self._schedule_tick()
         self._flush_soon()
 
     async def stop(self) -> None:
@@ -100,12 +100,12 @@ class ApschedulerAdapter:
     def schedule(self, job_id: str, delay_ms: int, on_due: OnDue) -> None:
         run_at = datetime.now(UTC) + timedelta(milliseconds=delay_ms)
         self._due.pop(job_id, None)
-        self._waiting[job_id] = _Wanted(run_at, on_due)
+        self._waiting[job_id] = _PendingJob(run_at, on_due)
         self._flush_soon()
 
     def cancel(self, job_id: str) -> None:
         self._due.pop(job_id, None)
-        # It may be handed over already, too: what waits then only replaces it.
+        # The job can also have been added already, if the waiting one only replaces it.
         self._waiting.pop(job_id, None)
         if self._scheduler is not None:
             with suppress(JobLookupError):
@@ -116,19 +116,19 @@ class ApschedulerAdapter:
         self._due.clear()
         if self._scheduler is not None:
             self._scheduler.remove_all_jobs()
-            self._plan_tick()
+            self._schedule_tick()
 
     def wakeup(self) -> None:
         if self._scheduler is None:
             return
         if abs(self._offset() - self._offset_ms) > JUMP_MS:
-            self._plan_tick()
+            self._schedule_tick()
         self._scheduler.wakeup()
 
     def silent_ms(self) -> int:
         return self._clock.monotonic_ms() - self._ticked_at
 
-    # --- handing over ----------------------------------------------------------------------------------------
+    # --- adding jobs -----------------------------------------------------------------------------------------
 
     def _flush_soon(self) -> None:
         if self._loop is not None and self._waiting and not self._flushing:
@@ -156,7 +156,7 @@ class ApschedulerAdapter:
             self._scheduler.resume()
             self._flush_soon()
 
-    def _plan_tick(self) -> None:
+    def _schedule_tick(self) -> None:
         self._offset_ms = self._offset()
         self._scheduler.add_job(
             self._tick,
@@ -172,11 +172,11 @@ class ApschedulerAdapter:
     def _offset(self) -> int:
         return self._clock.now_ms() - self._clock.monotonic_ms()
 
-    # --- calling (on the loop; in a round of APScheduler, and behind it) --------------------------------------
+    # --- callbacks (on the event loop, in a round of APScheduler and after it) --------------------------------
 
     def _note_due(self, job_id: str, on_due: OnDue) -> None:
         if job_id in self._waiting:
-            return  # replaced, and not handed over yet
+            return  # replaced by a job that was not added yet
         self._due[job_id] = on_due
         self._call_soon()
 
@@ -189,7 +189,7 @@ class ApschedulerAdapter:
         self._calling = False
         try:
             for job_id in tuple(islice(self._due, JOBS_PER_TURN_MAX)):
-                # One call may cancel or replace what was to be called after it.
+                # A callback can cancel or replace later ones.
                 on_due = self._due.pop(job_id, None)
                 if on_due is not None:
                     on_due(job_id)
@@ -198,20 +198,20 @@ class ApschedulerAdapter:
 
 
 class _AtOnce(BaseExecutor):  # type: ignore[misc]
-    """Runs a job's body, which only takes note of it, in the round of APScheduler that finds it due."""
+    """Runs a job's function in the round of APScheduler that finds it due. The function only records that."""
 
     def submit_job(self, job: Any, _run_times: Any) -> None:
         job.func(*job.args)
 
     def _do_submit_job(self, job: Any, run_times: Any) -> None:
-        raise AssertionError("nothing is submitted to be run later")
+        raise AssertionError("jobs run in submit_job")
 
 
 class _EveryTick(BaseTrigger):  # type: ignore[misc]
-    """Fires a tick from now, whenever it fired last.
+    """Fires one tick interval from now, regardless of the last time it fired.
 
-    APScheduler asks for every time that has passed since then. Its own interval names each of them, which for a clock
-    that was set forward by a month are thirteen million.
+    APScheduler asks for all due times since the last one. Its own interval trigger returns each of them, which is
+    thirteen million times for a clock that was set forward by a month.
     """
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:

@@ -1,7 +1,6 @@
-"""The port between the timer window and whatever calls back when time has passed.
+"""The port between the timer window and a scheduler that keeps time.
 
-What lives here: the protocol. What may not: rows, commands, retries (the window's), or a scheduler's own
-types.
+Must not: know rows, commands or retries (the window's), or a scheduler library's types.
 """
 
 from __future__ import annotations
@@ -10,49 +9,52 @@ from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
 OnDue: TypeAlias = Callable[[str], None]
-"""What an alarm calls, on the loop that started it, with the job's id. It returns at once and does not raise."""
+"""Called with the job's ID on the scheduler's event loop. Returns at once and does not raise."""
 
 
 class TimerScheduler(Protocol):
-    """Calls back once per scheduled job, never before its delay has passed by the clock that it keeps.
+    """Calls back once for each scheduled job, never before its delay has passed by the scheduler's clock.
 
-    Belongs to one event loop. An alarm keeps nothing: whoever schedules holds the truth elsewhere.
+    Belongs to one event loop. A scheduler stores nothing durably.
     """
 
     def start(self) -> None:
-        """Begin to call back. Needs a running event loop."""
+        """Start to call back. Needs a running event loop."""
         ...
 
     async def stop(self) -> None:
-        """Drop all jobs, wait for calls that are under way, and end. May be called twice."""
+        """Drop all jobs, wait for callbacks in progress, and end. Can be called twice."""
         ...
 
     def schedule(self, job_id: str, delay_ms: int, on_due: OnDue) -> None:
-        """Call ``on_due(job_id)`` after ``delay_ms`` (0 or less: as soon as may be, the longest overdue first).
+        """Call ``on_due(job_id)`` after ``delay_ms``.
 
-        A pending job of the same id is replaced. One whose call is under way stays as it is, and this one follows it.
+        With 0 or less, call it as soon as possible, the longest overdue job first. Replaces a pending job of the same
+        ID. A job whose callback is in progress is not affected, and the new one follows it.
         """
         ...
 
     def cancel(self, job_id: str) -> None:
-        """Forget the job. Unknown ids, and calls that are under way, are ignored."""
+        """Remove a job. Unknown IDs and jobs whose callback is in progress are ignored."""
         ...
 
     def clear(self) -> None:
-        """Forget all jobs."""
+        """Remove all jobs."""
         ...
 
     def wakeup(self) -> None:
-        """Look at the clock now: it may have jumped, or the alarm may have stopped without a word."""
+        """Compare the jobs with the clock now. The clock can have jumped, or the scheduler can have stopped
+        silently.
+        """
         ...
 
     def silent_ms(self) -> int:
-        """Return how long ago the alarm last proved that it runs. Beyond `SILENT_MS_MAX` it counts as stopped."""
+        """Return the time since the scheduler last proved that it runs. It counts as stopped after `SILENT_MS_MAX`."""
         ...
 
 
 TICK_MS = 200
-"""How often an alarm proves that it runs."""
+"""Interval at which a scheduler proves that it runs, in milliseconds."""
 
 SILENT_MS_MAX = 900
-"""The longest silence of a healthy alarm: what stops is noticed within a second."""
+"""Maximum silence of a healthy scheduler, in milliseconds. A stopped one is noticed within a second."""

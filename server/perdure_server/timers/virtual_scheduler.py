@@ -1,7 +1,6 @@
-"""`TimerScheduler` over virtual time: nothing happens until a test says how far time goes on, and then in one order.
+"""A `TimerScheduler` over virtual time, for tests: time moves only in `VirtualScheduler.advance`, in a fixed order.
 
-What lives here: a clock that stands still, and an alarm that moves it from job to job by (time, id). Give the
-same clock to the store, so that due times and waiting agree.
+Pass the same clock to the store, so that due times and waits agree.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from typing import Final
 from perdure_server.timers.scheduler import OnDue
 
 EPOCH_MS: Final = 1_767_225_600_000
-"""Where virtual time begins unless told otherwise: the start of 2026."""
+"""Default start of virtual time: 2026-01-01, in milliseconds since the Unix epoch."""
 
 
 class VirtualClock:
-    """A clock that stands still. A `Clock`; its `now_ms` can be a store's as well."""
+    """A `Clock` that moves only by `set`. A store can use its `now_ms` too."""
 
     def __init__(self, now_ms: int = EPOCH_MS) -> None:
         self._now_ms = now_ms
@@ -29,14 +28,17 @@ class VirtualClock:
         return self._now_ms
 
     def set(self, now_ms: int) -> None:
-        """Move to a time that is not before now. Raises ``ValueError`` otherwise."""
+        """Set the time, in milliseconds since the Unix epoch. Raises ``ValueError`` if it is in the past."""
         if now_ms < self._now_ms:
-            raise ValueError(f"virtual time cannot go back from {self._now_ms} to {now_ms}")
+            raise ValueError(f"virtual time cannot move back from {self._now_ms} to {now_ms}")
         self._now_ms = now_ms
 
 
 class VirtualScheduler:
-    """Calls back while `advance` runs. ``quiesce`` returns when nothing that a call began is still under way."""
+    """Calls back while `advance` runs, in the order of (time, job ID).
+
+    ``quiesce`` returns when all work that a callback started has ended.
+    """
 
     def __init__(self, clock: VirtualClock, quiesce: Callable[[], Awaitable[None]]) -> None:
         self._clock = clock
@@ -65,15 +67,15 @@ class VirtualScheduler:
         self._heap.clear()
 
     def wakeup(self) -> None:
-        """Nothing to look at: virtual time moves by `advance` only."""
+        """Does nothing: virtual time moves only in `advance`."""
 
     def silent_ms(self) -> int:
         return 0
 
     async def advance(self, delta_ms: int) -> None:
-        """Let ``delta_ms`` pass, with everything that comes due on the way, and return when all is quiet."""
+        """Advance time by ``delta_ms``, call everything that is due until then, and return when all work has ended."""
         if not self._started:
-            raise RuntimeError("the alarm is not started")
+            raise RuntimeError("the scheduler is not started")
         until = self._clock.now_ms() + delta_ms
         await self._quiesce()
         while (job := self._next(until)) is not None:
@@ -87,7 +89,7 @@ class VirtualScheduler:
         while self._heap and self._heap[0][0] <= until:
             at, job_id = heapq.heappop(self._heap)
             planned = self._jobs.get(job_id)
-            # A job that was cancelled, replaced or fired leaves its place in the heap behind.
+            # A job that was cancelled, replaced or fired leaves its entry in the heap.
             if planned is not None and planned[0] == at:
                 del self._jobs[job_id]
                 return at, job_id, planned[1]

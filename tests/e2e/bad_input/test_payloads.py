@@ -8,10 +8,10 @@ from typing import Final
 import pytest
 
 from e2e.bad_input.calls import blamed, resume, sound, start
+from perdure.model.constants import PAYLOAD_BYTES_MAX
 from perdure.v1 import common_pb2
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import runner_service_pb2 as runner
-from perdure_server.engine.commands import PAYLOAD_BYTES_MAX
 from support.api_fixture import ApiWorld
 
 BAD_JSON: Final = {

@@ -13,9 +13,9 @@ from typing import Any, Final
 import apsw
 
 from chaos.flows import Ask, Brittle, Choice, Fan, Slow
-from perdure_server.app import Core
+from perdure_server.core import Core
 from perdure_server.runtime.replica import Replica
-from perdure_server.store.sqlite import store
+from perdure_server.store.sqlite import database
 
 __all__ = ["Ask", "Brittle", "Choice", "Fan", "Slow"]
 
@@ -69,9 +69,9 @@ class _Layer(apsw.VFS):
 
 if FAULT_VARIABLE in os.environ:
     LAYER: Final = _Layer("failing", "")
-    _connect_writer, _connect_reader = store.connect_writer, store.connect_reader
-    store.connect_writer = lambda path, vfs=None: _connect_writer(path, "failing")
-    store.connect_reader = lambda path, vfs=None: _connect_reader(path, "failing")
+    _connect_writer, _connect_reader = database.connect_writer, database.connect_reader
+    database.connect_writer = lambda path, vfs=None: _connect_writer(path, "failing")
+    database.connect_reader = lambda path, vfs=None: _connect_reader(path, "failing")
     assert Core.__init__.__kwdefaults__ is not None
     assert Replica.__init__.__kwdefaults__ is not None
     Core.__init__.__kwdefaults__["lease_ms"] = LEASE_MS

@@ -16,12 +16,12 @@ import pytest
 import time_machine
 
 from perdure import Context, Outcome, RetryPolicy, StepError, Workflow, sleep, step, wait_for
-from perdure_server.app import Core
+from perdure_server.core import Core
 from perdure_server.engine import facts
 from perdure_server.engine.commands import payload
 from perdure_server.engine.facts import Entry
 from perdure_server.engine.state import InstanceState
-from perdure_server.runtime.dispatcher import Dispatcher
+from perdure_server.runtime.dispatch.dispatcher import Dispatcher
 from perdure_server.runtime.replica import Replica
 from perdure_server.runtime.watch import WatchEntry
 from perdure_server.store.sqlite import SqliteStore
@@ -100,7 +100,7 @@ async def core(clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def start(core: Core, workflow: str, name: str) -> None:
-    await core.runtime.start_instance(workflow=workflow, context=payload("{}"), instance_id=name)
+    await core.operations.start_instance(workflow=workflow, context=payload("{}"), instance_id=name)
 
 
 async def history(core: Core, name: str) -> list[Entry]:
@@ -110,7 +110,7 @@ async def history(core: Core, name: str) -> list[Entry]:
 async def seen(core: Core, name: str, what: Callable[[Entry], bool], within_s: float = SOON_S) -> Entry:
     """Return the first entry that is so, once it is there."""
     async with asyncio.timeout(within_s):
-        async for event in core.runtime.watch(name, 0):
+        async for event in core.operations.queries.watch(name, 0):
             if isinstance(event, WatchEntry) and what(event.entry):
                 return event.entry
     raise AssertionError(f"{name} ended without it")
@@ -156,7 +156,7 @@ async def until_healthy(core: Core) -> None:
 async def test_a_jump_forward_fires_what_is_due_by_then_and_nothing_else(core: Core, clock: Clock) -> None:
     for name, hours in (("one", 1), ("three", 3)):
         await start(core, "hours", name)
-        await core.runtime.schedule_resume(name, step_ref="wait", delay_ms=hours * HOUR_MS)
+        await core.operations.schedule_resume(name, step_ref="wait", delay_ms=hours * HOUR_MS)
     await start(core, "nap", "nap")
     await start(core, "long", "long")
     replica_id = core.replica.id
@@ -181,14 +181,14 @@ async def test_a_jump_backward_makes_timers_late_and_never_early_and_hinders_not
     core: Core, clock: Clock
 ) -> None:
     await start(core, "hours", "before")
-    await core.runtime.schedule_resume("before", step_ref="wait", delay_ms=MINUTE_MS)
+    await core.operations.schedule_resume("before", step_ref="wait", delay_ms=MINUTE_MS)
 
     clock.jump(-JUMP_S)
 
     await start(core, "nap", "after")
     await ended(core, "after")
     await until_healthy(core)
-    assert (await core.runtime.get_instance("before")).state.status is InstanceState.WAITING
+    assert (await core.operations.queries.get_instance("before")).state.status is InstanceState.WAITING
     assert not any(fired(entry) for entry in await history(core, "before"))
 
     clock.jump(JUMP_S + 60)
@@ -222,7 +222,7 @@ async def test_a_server_that_starts_with_its_clock_set_back_still_fires_later_wh
     before = Core(SqliteStore(path), [Hours, Nap])
     await before.start()
     await start(before, "hours", "old")
-    await before.runtime.schedule_resume("old", step_ref="wait", delay_ms=MINUTE_MS)
+    await before.operations.schedule_resume("old", step_ref="wait", delay_ms=MINUTE_MS)
     await before.stop(0)
 
     clock.jump(-JUMP_S)

@@ -30,10 +30,10 @@ LISTS: Final = Limits().calls_max + 32
 
 FILL: Final = """
 INSERT INTO instances (namespace, instance_id, workflow, version, status, revision, business_key, labels, created_at,
-                       updated_at, ended_at, state)
+                       updated_at, ended_at, inbox_size, state)
 WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < :count)
 SELECT '', printf('filler-%08d', n), 'filler', 1, 'completed', 1, '', '{"team":"web"}', 1700000000000 + n,
-       1700000000000 + n, 1700000000000 + n, '{}' FROM n;
+       1700000000000 + n, 1700000000000 + n, 0, '{}' FROM n;
 INSERT INTO instance_labels (namespace, key, value, created_at, instance_id, workflow)
 SELECT '', 'team', 'web', created_at, instance_id, workflow FROM instances;
 """

@@ -25,13 +25,14 @@ from chaos.ledger import Recording
 from chaos.walk import walks_of
 from e2e.faults.power import Disk
 from perdure import Context, Outcome, Workflow, step, wait_for
-from perdure_server.app import Core
+from perdure_server.core import Core
 from perdure_server.engine.commands import payload
 from perdure_server.engine.rejections import Rejection
-from perdure_server.runtime import dispatcher
+from perdure_server.runtime.dispatch import dispatcher
 from perdure_server.runtime.operations import Operations
 from perdure_server.store.protocol import RequestKey, StoreError
-from perdure_server.store.sqlite import SqliteStore, store
+from perdure_server.store.sqlite import SqliteStore
+from perdure_server.store.sqlite import database as database_module
 
 CUTS: Final = int(os.environ.get("PERDURE_POWER_CUTS", "40"))
 FIRST_SEED: Final = int(os.environ.get("PERDURE_POWER_SEED", "1"))
@@ -154,8 +155,12 @@ async def cut_power(
     after.mkdir()
     # Small enough that the log is copied into the database, and begun anew, many times in each round.
     # With ``loses_unsynced`` it is copied rarely: each copy syncs, and only what follows a sync can be lost.
-    monkeypatch.setattr(store, "WAL_PAGES_MAX", 4_000 if loses_unsynced else chance.choice([10, 50, 4_000]))
-    monkeypatch.setattr(store, "WAL_REST_SECONDS", 0.5 if loses_unsynced else chance.choice([0.005, 0.5]))
+    monkeypatch.setattr(
+        database_module, "WAL_PAGES_MAX", 4_000 if loses_unsynced else chance.choice([10, 50, 4_000])
+    )
+    monkeypatch.setattr(
+        database_module, "WAL_IDLE_SECONDS", 0.5 if loses_unsynced else chance.choice([0.005, 0.5])
+    )
     # A drain gives results some time to be stored, which these have no use for.
     monkeypatch.setattr(dispatcher, "RELEASE_SECONDS_MAX", 0.0)
     load: Load | None = None
@@ -174,10 +179,10 @@ async def cut_power(
         on_sync=on_sync,
         can_cut=lambda: not loses_unsynced or (load is not None and load.has_unsynced()),
     )
-    monkeypatch.setattr(store, "sync_directory", lambda _path: disk.names_synced())
+    monkeypatch.setattr(database_module, "sync_directory", lambda _path: disk.names_synced())
     core = Core(SqliteStore(str(before / "p.db"), vfs=disk.name), [Loaded])
     await core.start()
-    load = Load(core.runtime, chance)
+    load = Load(core.operations, chance)
     disk.cut_after = disk.operations + int(OPERATIONS_MAX * chance.random() ** 2)
     async with asyncio.timeout(240):
         await load.run()
@@ -226,14 +231,14 @@ async def test_no_acknowledged_effect_is_lost_with_the_power(
 async def test_a_store_that_does_not_sync_each_commit_is_caught(
     synchronous: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = store.connect_writer
+    real = database_module.connect_writer
 
     def connect(path: str, vfs: str | None = None) -> apsw.Connection:
         connection = real(path, vfs)
         connection.execute(f"PRAGMA synchronous = {synchronous}").fetchall()
         return connection
 
-    monkeypatch.setattr(store, "connect_writer", connect)
+    monkeypatch.setattr(database_module, "connect_writer", connect)
     for seed in range(PLANTED_CUTS):
         try:
             wrong: Any = await cut_power(seed, tmp_path, monkeypatch, loses_unsynced=True)

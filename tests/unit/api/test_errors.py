@@ -151,7 +151,14 @@ def test_a_graph_that_was_replaced_is_told_apart_from_a_workflow_that_never_was(
     assert "ran on another graph of workflow 'w' version 3" in refusal.message
 
 
-@pytest.mark.parametrize("error", [store.CommitQueueFullError("full"), store.NewerFormatError("row of 9")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        store.CommitQueueFullError("full"),
+        store.NewerFormatError("row of 9"),
+        store.UnreadableRecordError("row of 9", "has the unknown field 'x'"),
+    ],
+)
 def test_what_else_a_store_raises_has_a_row_too(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     assert error_response_of(error).reason in {"OVERLOADED", "DATABASE_UNAVAILABLE"}
     assert not [record for record in caplog.records if record.exc_info]

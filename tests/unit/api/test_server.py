@@ -393,7 +393,7 @@ async def test_calls_beyond_the_deadlines_that_the_server_gives_are_counted() ->
 
 async def test_a_second_server_on_the_port_is_refused(world: ApiWorld) -> None:
     port = int(world.address.rpartition(":")[2])
-    second = ApiServer(world.core.runtime, listen=Address("127.0.0.1", port))
+    second = ApiServer(world.core.operations, listen=Address("127.0.0.1", port))
 
     with pytest.raises(CannotListenError, match=str(port)):
         await second.start()

@@ -57,7 +57,7 @@ def test_a_history_shows_which_attempts_were_lost() -> None:
     instance = played()
     released = [
         entry_of(convert.entry("i1", entry)).fact
-        for entry in instance.judge.history
+        for entry in instance.oracle.history
         if "Released" in type(entry.fact).__name__
     ]
 

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from contract.runner_flows import FLOWS
-from perdure_server.app import Core
 from perdure_server.cli.root import app
+from perdure_server.core import Core
 from perdure_server.engine.commands import payload
 from perdure_server.store.factory import open_store
 
@@ -20,7 +20,7 @@ from perdure_server.store.factory import open_store
 async def _write(url: str) -> str:
     core = Core(open_store(url), FLOWS)
     await core.start()
-    started = await core.runtime.start_instance(
+    started = await core.operations.start_instance(
         workflow="approval", context=payload('{"name":"Ada"}'), instance_id="checked-1"
     )
     await core.stop(0)

@@ -277,7 +277,7 @@ NONSENSE: Final = [
     (["list", "--limit", "-1"], "Invalid value for '--limit'", "see perdure list --help"),
     (["start", "order", "--context", "{"], "--context holds no JSON", "write it as in"),
     (["start", "order", "--context", "{\n"], "--context holds no JSON", "see perdure start --help"),
-    (["get", "i1", "--timeout", "10"], "'10' is no duration", "write digits and a unit"),
+    (["get", "i1", "--timeout", "10"], "'10' is not a duration", "write digits and a unit"),
     (["get", "i1", "--header", "k"], "'k' is no KEY=VALUE", "see perdure get --help"),
     (["workflows", "validate", "no_such.py"], "there is no file no_such.py", "see the command's --help"),
     (["get", "i1", "--server", "http://here"], "'http://here' is a URL", "--server"),
@@ -380,7 +380,7 @@ def test_a_version_without_a_workflow_is_rejected_before_the_call() -> None:
 
 @pytest.mark.parametrize(
     ("server", "said"),
-    [("http://127.0.0.1:7420", "is a URL; write HOST:PORT"), ("127.0.0.1", "names no port; write HOST:PORT")],
+    [("http://127.0.0.1:7420", "is a URL; write HOST:PORT"), ("127.0.0.1", "has no port; write HOST:PORT")],
 )
 def test_a_server_that_is_no_host_and_port_is_said_to_be_none(server: str, said: str) -> None:
     result = CliRunner().invoke(app, ["get", "one", "--server", server])
@@ -393,4 +393,4 @@ def test_a_time_limit_without_a_unit_is_refused() -> None:
     result = CliRunner().invoke(app, ["get", "one", "--timeout", "10"])
 
     assert result.exit_code == 2
-    assert "'10' is no duration (write digits and a unit" in " ".join(result.stderr.split())
+    assert "'10' is not a duration (write digits and a unit" in " ".join(result.stderr.split())

@@ -1,4 +1,4 @@
-"""Arguments that a client rejects before it sends anything, and limits that mean no limit."""
+"""Arguments that a client rejects before it sends a call, and limits that mean no limit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from perdure.model.payloads import decode, encode
 from perdure.v1 import common_pb2, instance_service_pb2, runner_service_pb2
 from support.stub_server import HANG, ErrorResponse, StubServer
 
-ENDLESS: Final = [math.inf, 1e300, 2.0**63, 2**63, 10**400, SECONDS_MAX * 1.5]
+INFINITE: Final = [math.inf, 1e300, 2.0**63, 2**63, 10**400, SECONDS_MAX * 1.5]
 INVALID: Final = [
     -(10**5_000),
     0,
@@ -30,8 +30,11 @@ INVALID: Final = [
     -math.inf,
     math.nan,
     True,
-    "30s",
-    timedelta(seconds=1),
+    "0s",
+    "30",
+    "11000d",
+    timedelta(0),
+    timedelta(days=-1),
     b"1",
 ]
 
@@ -45,7 +48,7 @@ END: Final = instance_service_pb2.WatchInstanceResponse(
 )
 
 
-def blamed(error: errors.InvalidFieldError) -> list[str]:
+def fields_of(error: errors.InvalidFieldError) -> list[str]:
     return [violation.field for violation in error.violations]
 
 
@@ -55,8 +58,8 @@ async def outcome_of(call: Callable[[], Any]) -> Any:
     return await outcome if inspect.isawaitable(outcome) else outcome
 
 
-@pytest.mark.parametrize("timeout", ENDLESS, ids=repr)
-async def test_an_endless_timeout_is_no_deadline(server: StubServer, timeout: float) -> None:
+@pytest.mark.parametrize("timeout", INFINITE, ids=repr)
+async def test_an_infinite_timeout_sends_no_deadline(server: StubServer, timeout: float) -> None:
     server.answers["StartInstance"] += [STARTED]
     server.answers["WatchInstance"] += [[SNAPSHOT, END]]
     server.answers["GetInstance"] += [GOT]
@@ -64,15 +67,40 @@ async def test_an_endless_timeout_is_no_deadline(server: StubServer, timeout: fl
     async with AsyncClient(server.target, timeout=timeout) as client:
         await client.start_instance("order")
         await client.start_instance("order", timeout=timeout)
-        watched = [event async for event in client.watch_instance("i1", timeout=timeout, outage=timeout)]
+        watched = [
+            event async for event in client.watch_instance("i1", timeout=timeout, reconnect_timeout=timeout)
+        ]
     with Client(server.target, timeout=timeout) as blocking:
         await asyncio.to_thread(blocking.start_instance, "order", timeout=timeout)
-        await asyncio.to_thread(lambda: list(blocking.watch_instance("i1", timeout=timeout, outage=timeout)))
+        await asyncio.to_thread(
+            lambda: list(blocking.watch_instance("i1", timeout=timeout, reconnect_timeout=timeout))
+        )
 
     assert len(watched) == 2
 
 
-async def test_without_a_limit_the_deadline_of_the_server_ends_nothing(server: StubServer) -> None:
+@pytest.mark.parametrize("timeout", [0.05, "50ms", timedelta(milliseconds=50)], ids=repr)
+async def test_a_timeout_is_seconds_a_timedelta_or_text(server: StubServer, timeout: Any) -> None:
+    server.answers["GetInstance"] += [HANG]
+    async with AsyncClient(server.target) as client:
+        with pytest.raises(errors.DeadlineExceededError):
+            await client.get_instance("i1", timeout=timeout)
+    with Client(server.target, timeout=timeout) as blocking:
+        assert blocking.timeout == 0.05
+        with pytest.raises(errors.DeadlineExceededError):
+            await asyncio.to_thread(blocking.get_instance, "i1")
+
+
+def test_the_pauses_of_a_retry_policy_are_durations() -> None:
+    policy = CallRetryPolicy(initial_backoff="200ms", max_backoff=timedelta(seconds=1))
+    attempts = Attempts(policy, 100, clock=lambda: 0.0, rng=lambda: 0.0)
+
+    pauses = [attempts.pause_after(errors.UnavailableError("no")) for _ in range(4)]
+
+    assert pauses == [0.2, 0.4, 0.8, 1.0]
+
+
+async def test_without_a_limit_a_deadline_of_the_server_is_retried(server: StubServer) -> None:
     server.answers["StartInstance"] += [ErrorResponse(grpc.StatusCode.DEADLINE_EXCEEDED), STARTED]
     quick = CallRetryPolicy(initial_backoff=0.001, max_backoff=0.001)
 
@@ -86,20 +114,20 @@ async def test_without_a_limit_the_deadline_of_the_server_ends_nothing(server: S
     "value", INVALID, ids=lambda value: f"{value}"[:20] if value != INVALID[0] else "huge"
 )
 @pytest.mark.parametrize("kind", [AsyncClient, Client])
-async def test_a_limit_that_is_no_time_is_rejected_by_name(kind: Any, value: Any) -> None:
+async def test_an_invalid_limit_is_rejected_by_name(kind: Any, value: Any) -> None:
     client = kind("127.0.0.1:1")
     calls: list[tuple[str, Callable[[], Any]]] = [
         ("timeout", lambda: kind("127.0.0.1:1", timeout=value)),
         ("timeout", lambda: client.get_instance("i1", timeout=value)),
         ("timeout", lambda: client.check_health(timeout=value)),
         ("timeout", lambda: client.watch_instance("i1", timeout=value)),
-        ("outage", lambda: client.watch_instance("i1", outage=value)),
+        ("reconnect_timeout", lambda: client.watch_instance("i1", reconnect_timeout=value)),
         ("timeout", lambda: client.wait_for_end("i1", timeout=value)),
     ]
     for name, call in calls:
         with pytest.raises(errors.InvalidFieldError, match=f"{name}: must be ") as caught:
             await outcome_of(call)
-        assert blamed(caught.value) == [name]
+        assert fields_of(caught.value) == [name]
         assert isinstance(caught.value, ValueError)
 
 
@@ -112,21 +140,22 @@ async def test_a_limit_that_is_no_time_is_rejected_by_name(kind: Any, value: Any
         ({"initial_backoff": math.inf}, "retries.initial_backoff"),
         ({"max_backoff": 0}, "retries.max_backoff"),
         ({"max_backoff": 1e300}, "retries.max_backoff"),
-        ({"max_backoff": "5s"}, "retries.max_backoff"),
+        ({"max_backoff": "5"}, "retries.max_backoff"),
         ({"multiplier": 0.5}, "retries.multiplier"),
         ({"multiplier": math.nan}, "retries.multiplier"),
         ({"multiplier": math.inf}, "retries.multiplier"),
         ({"multiplier": None}, "retries.multiplier"),
         ({"max_attempts": -1}, "retries.max_attempts"),
+        ({"max_attempts": 0}, "retries.max_attempts"),
         ({"max_attempts": 1.5}, "retries.max_attempts"),
         ({"max_attempts": True}, "retries.max_attempts"),
     ],
 )
-def test_retry_settings_that_cannot_work_are_rejected(settings: dict[str, Any], field: str) -> None:
+def test_invalid_retry_settings_are_rejected(settings: dict[str, Any], field: str) -> None:
     with pytest.raises(errors.InvalidFieldError) as caught:
         CallRetryPolicy(**settings)
 
-    assert blamed(caught.value) == [field]
+    assert fields_of(caught.value) == [field]
 
 
 @pytest.mark.parametrize(
@@ -145,27 +174,25 @@ def test_retry_settings_that_cannot_work_are_rejected(settings: dict[str, Any], 
     ],
 )
 @pytest.mark.parametrize("kind", [AsyncClient, Client])
-def test_settings_of_the_wrong_kind_are_rejected_at_once(
+def test_settings_of_the_wrong_type_are_rejected_at_once(
     kind: Any, settings: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(errors.InvalidFieldError) as caught:
         kind("127.0.0.1:1", **settings)
 
-    assert blamed(caught.value) == [field]
+    assert fields_of(caught.value) == [field]
 
 
 @pytest.mark.parametrize(
     "target", [None, 5, b"127.0.0.1:1", "", "localhost", "127.0.0.1:99999", "127.0.0.1:0"]
 )
-def test_a_target_that_cannot_be_dialled_is_rejected(target: Any) -> None:
+def test_an_invalid_target_is_rejected(target: Any) -> None:
     with Client(target) as client, pytest.raises(ValueError, match="target"):
         client.get_instance("i1")
 
 
-def test_no_pause_is_longer_than_a_sleep_can_be() -> None:
-    attempts = Attempts(
-        CallRetryPolicy(max_backoff=SECONDS_MAX, multiplier=1_000), math.inf, chance=lambda: 0.0
-    )
+def test_a_pause_is_at_most_a_day() -> None:
+    attempts = Attempts(CallRetryPolicy(max_backoff=SECONDS_MAX, multiplier=1_000), math.inf, rng=lambda: 0.0)
 
     for _ in range(100):
         pause = attempts.pause_after(errors.UnavailableError("no", retry_after=1e11))
@@ -209,23 +236,23 @@ def test_no_pause_is_longer_than_a_sleep_can_be() -> None:
         (lambda c: anext(c.list_instances(page_size=2**31)), "page_size"),
         (lambda c: anext(c.list_instances(page_size=math.inf)), "page_size"),
         (lambda c: anext(c.list_instances(labels={"a": None})), "labels['a']"),
-        (lambda c: anext(c.list_timers(None)), "instance_id"),
+        (lambda c: anext(c.list_timers(7)), "instance_id"),
         (lambda c: anext(c.list_history("i1", after_revision=2**63)), "after_revision"),
         (lambda c: c.watch_instance("i1", after_revision="1"), "after_revision"),
         (lambda c: c.watch_instance(None), "instance_id"),
     ],
 )
-async def test_an_argument_of_the_wrong_kind_is_named(call: Callable[[AsyncClient], Any], field: str) -> None:
+async def test_an_argument_of_the_wrong_type_is_named(call: Callable[[AsyncClient], Any], field: str) -> None:
     client = AsyncClient("127.0.0.1:1")
 
     with pytest.raises(errors.InvalidFieldError) as caught:
         await outcome_of(lambda: call(client))
 
-    assert blamed(caught.value) == [field]
+    assert fields_of(caught.value) == [field]
     assert "<class" not in str(caught.value)
 
 
-async def test_revision_zero_is_not_the_absence_of_a_revision(server: StubServer) -> None:
+async def test_revision_0_is_sent_and_none_is_not(server: StubServer) -> None:
     server.answers["WatchInstance"] += [[SNAPSHOT, END]]
     async with AsyncClient(server.target) as client:
         _ = [event async for event in client.watch_instance("i1")]
@@ -236,7 +263,7 @@ async def test_revision_zero_is_not_the_absence_of_a_revision(server: StubServer
     assert zero.HasField("after_revision")
 
 
-def test_an_integer_too_long_for_python_crosses_as_text() -> None:
+def test_an_integer_too_long_for_python_travels_as_raw_json() -> None:
     digits = "1" * 5_000
 
     assert encode(RawJson(digits), field="payload") == digits
@@ -244,7 +271,7 @@ def test_an_integer_too_long_for_python_crosses_as_text() -> None:
         decode(digits)
 
 
-async def test_a_call_without_an_answer_still_ends_at_its_timeout(server: StubServer) -> None:
+async def test_a_call_without_a_response_ends_at_its_timeout(server: StubServer) -> None:
     server.answers["StartInstance"] += [HANG]
     async with AsyncClient(server.target) as client:
         with pytest.raises(errors.DeadlineExceededError):

@@ -1,9 +1,10 @@
-"""What a client sends, what it gives back, and how it fails, over a real channel to a server with canned answers."""
+"""Requests, results and errors of the clients, over a real channel to a server with scripted answers."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import pickle
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -61,10 +62,10 @@ async def client(server: StubServer) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-# --- the verbs ---------------------------------------------------------------------------------------------------
+# --- start, resume, schedule -------------------------------------------------------------------------------------
 
 
-async def test_start_instance_sends_every_option_and_returns_the_answer(
+async def test_start_instance_sends_every_option_and_returns_the_result(
     server: StubServer, client: AsyncClient
 ) -> None:
     server.answers["StartInstance"].append(STARTED)
@@ -98,9 +99,7 @@ async def test_start_instance_sends_every_option_and_returns_the_answer(
     )
 
 
-async def test_resume_sends_the_payload_as_json_and_names_the_disposition(
-    server: StubServer, client: AsyncClient
-) -> None:
+async def test_resume_sends_the_payload_as_json(server: StubServer, client: AsyncClient) -> None:
     server.answers["Resume"].append(RESUMED)
 
     resumed = await client.resume("i1", "approved", [1, "é"], step_ref="approval", buffer=True)
@@ -119,9 +118,7 @@ async def test_a_resume_without_a_payload_sends_none(server: StubServer, client:
     assert not server.requests["Resume"][0].opts.HasField("payload")
 
 
-async def test_schedule_resume_returns_when_the_timer_is_due_in_utc(
-    server: StubServer, client: AsyncClient
-) -> None:
+async def test_schedule_resume_returns_the_due_time_in_utc(server: StubServer, client: AsyncClient) -> None:
     answer = runner_service_pb2.ScheduleResumeResponse(reference="i1.5", revision=5)
     answer.due_time.FromMilliseconds(1_700_000_000_123)
     server.answers["ScheduleResume"].append(answer)
@@ -136,7 +133,7 @@ def test_an_async_client_is_a_runner() -> None:
     assert isinstance(AsyncClient(), Runner)
 
 
-async def test_metadata_goes_with_every_call(server: StubServer) -> None:
+async def test_metadata_is_sent_with_every_call(server: StubServer) -> None:
     server.answers["StartInstance"].append(STARTED)
     async with AsyncClient(server.target, metadata={"Authorization": "Bearer x"}) as client:
         await client.start_instance("order")
@@ -162,7 +159,7 @@ MUTATING: list[tuple[str, Any, Callable[[AsyncClient], Awaitable[object]]]] = [
 
 
 @pytest.mark.parametrize(("method", "answer", "call"), MUTATING, ids=[name for name, _, _ in MUTATING])
-async def test_a_mutating_call_is_sent_again_with_the_request_id_that_it_was_given(
+async def test_a_retry_has_the_same_request_id(
     server: StubServer,
     client: AsyncClient,
     method: str,
@@ -182,7 +179,7 @@ async def test_a_mutating_call_is_sent_again_with_the_request_id_that_it_was_giv
     assert len(first) == 32
 
 
-async def test_two_calls_have_two_request_ids(server: StubServer, client: AsyncClient) -> None:
+async def test_two_calls_have_different_request_ids(server: StubServer, client: AsyncClient) -> None:
     server.answers["StartInstance"].append(STARTED)
 
     await asyncio.gather(client.start_instance("order"), client.start_instance("order"))
@@ -191,37 +188,37 @@ async def test_two_calls_have_two_request_ids(server: StubServer, client: AsyncC
 
 
 @pytest.mark.parametrize(
-    "refusal",
+    "response",
     [
         ErrorResponse(grpc.StatusCode.UNAVAILABLE),
         ErrorResponse(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN"),
         ErrorResponse(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", retry_after_ms=1),
         ErrorResponse(grpc.StatusCode.CANCELLED),
     ],
-    ids=lambda refusal: refusal.reason or refusal.code.name,
+    ids=lambda response: response.reason or response.code.name,
 )
-async def test_what_passes_is_tried_again(
-    server: StubServer, client: AsyncClient, refusal: ErrorResponse
+async def test_a_temporary_error_is_retried(
+    server: StubServer, client: AsyncClient, response: ErrorResponse
 ) -> None:
-    server.answers["StartInstance"] += [refusal, STARTED]
+    server.answers["StartInstance"] += [response, STARTED]
 
     assert (await client.start_instance("order")).instance_id == "i1"
 
 
 @pytest.mark.parametrize(
-    "refusal",
+    "response",
     [
         ErrorResponse(grpc.StatusCode.RESOURCE_EXHAUSTED, "PAYLOAD_TOO_LARGE"),
         ErrorResponse(grpc.StatusCode.RESOURCE_EXHAUSTED),
         ErrorResponse(grpc.StatusCode.FAILED_PRECONDITION, "INSTANCE_ENDED"),
         ErrorResponse(grpc.StatusCode.INTERNAL),
     ],
-    ids=lambda refusal: refusal.reason or refusal.code.name,
+    ids=lambda response: response.reason or response.code.name,
 )
-async def test_what_does_not_pass_is_sent_once(
-    server: StubServer, client: AsyncClient, refusal: ErrorResponse
+async def test_a_permanent_error_is_not_retried(
+    server: StubServer, client: AsyncClient, response: ErrorResponse
 ) -> None:
-    server.answers["Resume"].append(refusal)
+    server.answers["Resume"].append(response)
 
     with pytest.raises(errors.PerdureError):
         await client.resume("i1", "approved")
@@ -229,7 +226,7 @@ async def test_what_does_not_pass_is_sent_once(
     assert len(server.requests["Resume"]) == 1
 
 
-async def test_the_last_error_is_raised_when_the_timeout_leaves_no_room_for_another_sending(
+async def test_the_last_error_is_raised_if_no_time_is_left_for_a_retry(
     server: StubServer, client: AsyncClient
 ) -> None:
     server.answers["Resume"].append(
@@ -244,7 +241,7 @@ async def test_the_last_error_is_raised_when_the_timeout_leaves_no_room_for_anot
     assert len(server.requests["Resume"]) == 1
 
 
-async def test_no_answer_in_time_is_a_timeout_error(server: StubServer, client: AsyncClient) -> None:
+async def test_a_missing_response_raises_timeout_error(server: StubServer, client: AsyncClient) -> None:
     server.answers["Resume"].append(HANG)
 
     with pytest.raises(TimeoutError) as caught:
@@ -254,13 +251,13 @@ async def test_no_answer_in_time_is_a_timeout_error(server: StubServer, client: 
     assert caught.value.request_id
 
 
-async def test_a_server_that_is_not_there_is_unavailable() -> None:
+async def test_an_unreachable_server_is_unavailable() -> None:
     async with AsyncClient("127.0.0.1:1", timeout=5, retries=NO_RETRIES) as client:
         with pytest.raises(errors.UnavailableError):
             await client.get_instance("i1")
 
 
-async def test_a_call_survives_a_server_that_comes_back_at_the_same_address() -> None:
+async def test_a_call_survives_a_restart_of_the_server() -> None:
     async with StubServer() as first:
         port = int(first.target.rpartition(":")[2])
         first.answers["StartInstance"].append(STARTED)
@@ -273,8 +270,8 @@ async def test_a_call_survives_a_server_that_comes_back_at_the_same_address() ->
         assert (await call).instance_id == "i1"
 
 
-def test_pauses_grow_up_to_their_maximum_and_give_way_to_the_servers_wish() -> None:
-    attempts = Attempts(CallRetryPolicy(), 100, clock=lambda: 0.0, chance=lambda: 0.0)
+def test_pauses_grow_to_the_maximum_unless_the_server_asks_for_more() -> None:
+    attempts = Attempts(CallRetryPolicy(), 100, clock=lambda: 0.0, rng=lambda: 0.0)
     passing = errors.UnavailableError("no")
 
     pauses = [attempts.pause_after(passing) for _ in range(8)]
@@ -283,16 +280,16 @@ def test_pauses_grow_up_to_their_maximum_and_give_way_to_the_servers_wish() -> N
     assert attempts.pause_after(errors.OverloadedError("no", retry_after=9.0)) == 9.0
 
 
-def test_chance_takes_away_up_to_half_of_a_pause() -> None:
-    attempts = Attempts(CallRetryPolicy(), 100, clock=lambda: 0.0, chance=lambda: 1.0)
+def test_a_pause_is_shortened_at_random_by_up_to_half() -> None:
+    attempts = Attempts(CallRetryPolicy(), 100, clock=lambda: 0.0, rng=lambda: 1.0)
 
     assert attempts.pause_after(errors.UnavailableError("no")) == 0.05
 
 
-# --- refusals ----------------------------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------------------------------
 
 
-def test_every_reason_of_the_api_has_an_exception_of_its_own() -> None:
+def test_every_reason_of_the_api_has_its_own_exception() -> None:
     of_the_api = {
         name.removeprefix("ERROR_REASON_") for name in errors_pb2.ErrorReason.DESCRIPTOR.values_by_name
     }
@@ -300,7 +297,7 @@ def test_every_reason_of_the_api_has_an_exception_of_its_own() -> None:
     assert of_the_api - {"UNSPECIFIED"} == errors.REASONS
 
 
-async def test_a_refusal_carries_everything_that_the_server_said(
+async def test_an_error_contains_everything_that_the_server_sent(
     server: StubServer, client: AsyncClient
 ) -> None:
     violation = error_details_pb2.BadRequest.FieldViolation(field="event", description="is not a name")
@@ -333,7 +330,70 @@ async def test_a_refusal_carries_everything_that_the_server_said(
     assert ambiguous.value.step_refs == ("a", "b")
 
 
-async def test_a_reason_of_a_newer_server_is_told_by_its_status(
+async def test_detail_and_hint_of_the_server_are_fields_of_the_error(
+    server: StubServer, client: AsyncClient
+) -> None:
+    server.answers["Resume"].append(
+        ErrorResponse(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "EVENT_NEVER_ACCEPTED",
+            "event 'approved' is not accepted by instance 'i1'",
+            metadata={
+                "event": "approved",
+                "detail": "the remaining steps accept: cancelled",
+                "hint": "show the instance with GetInstance",
+            },
+        )
+    )
+
+    with pytest.raises(errors.EventNeverAcceptedError) as caught:
+        await client.resume("i1", "approved")
+
+    error = caught.value
+    assert error.message == "event 'approved' is not accepted by instance 'i1'"
+    assert error.detail == "the remaining steps accept: cancelled"
+    assert error.hint == "show the instance with GetInstance"
+    assert error.metadata == {"event": "approved"}
+    assert str(error).splitlines() == [
+        "event 'approved' is not accepted by instance 'i1'",
+        "detail: the remaining steps accept: cancelled",
+        "hint: show the instance with GetInstance",
+    ]
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.detail, copy.hint) == (str(error), error.detail, error.hint)
+
+
+async def test_an_invalid_workflow_of_the_server_has_violations_and_no_issues(
+    server: StubServer, client: AsyncClient
+) -> None:
+    violation = error_details_pb2.BadRequest.FieldViolation(field="steps.a", description="is unreachable")
+    server.answers["Resume"].append(
+        ErrorResponse(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "WORKFLOW_INVALID",
+            "the workflow has 1 issue",
+            details=(error_details_pb2.BadRequest(field_violations=[violation]),),
+        )
+    )
+
+    with pytest.raises(perdure.WorkflowInvalidError) as caught:
+        await client.resume("i1", "approved")
+
+    assert type(caught.value) is errors.WorkflowInvalidError
+    assert caught.value.violations == (errors.FieldViolation("steps.a", "is unreachable"),)
+    assert caught.value.issues == ()
+
+
+async def test_an_error_without_a_class_keeps_its_status(server: StubServer, client: AsyncClient) -> None:
+    server.answers["Resume"].append(ErrorResponse(grpc.StatusCode.DATA_LOSS))
+
+    with pytest.raises(errors.PerdureError) as caught:
+        await client.resume("i1", "approved")
+
+    assert caught.value.code == "DATA_LOSS"
+
+
+async def test_an_unknown_reason_raises_the_class_of_its_status(
     server: StubServer, client: AsyncClient
 ) -> None:
     server.answers["Resume"].append(ErrorResponse(grpc.StatusCode.FAILED_PRECONDITION, "MOON_IS_FULL"))
@@ -352,7 +412,7 @@ async def test_a_reason_of_a_newer_server_is_told_by_its_status(
     [2**63 - 1, -(2**63), 2**64 + 1, "\u0001é\U0001f600", [None, True, 0.1], {"ключ": {"": []}}],
     ids=repr,
 )
-async def test_a_value_comes_back_exactly_as_it_was_sent(
+async def test_a_value_is_returned_exactly_as_it_was_sent(
     server: StubServer, client: AsyncClient, value: object
 ) -> None:
     server.answers["StartInstance"].append(STARTED)
@@ -372,17 +432,17 @@ CYCLE.append(CYCLE)
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ({"a": [1, float("nan")]}, "context.a[1]: JSON has no nan"),
-        ({"a": float("inf")}, "context.a: JSON has no inf"),
+        ({"a": [1, float("nan")]}, "context.a[1]: JSON cannot represent nan"),
+        ({"a": float("inf")}, "context.a: JSON cannot represent inf"),
         ({"a": {1: 2}}, "context.a: has the key 1"),
-        ({"a": {1, 2}}, "context.a: JSON has no set"),
-        ({"a": "\ud800"}, "context.a: holds a lone surrogate"),
-        ({"a": CYCLE}, "nested more than 100 deep"),
+        ({"a": {1, 2}}, "context.a: JSON cannot represent a set"),
+        ({"a": "\ud800"}, "context.a: contains a lone surrogate"),
+        ({"a": CYCLE}, "nested more than 100 levels deep"),
         ([1], "context: must be a JSON object"),
         ("{}", "context: must be a JSON object"),
     ],
 )
-async def test_what_is_no_json_is_refused_by_its_place_before_it_is_sent(value: Any, problem: str) -> None:
+async def test_a_value_that_is_not_json_is_rejected_with_its_place(value: Any, problem: str) -> None:
     with pytest.raises(errors.InvalidFieldError) as caught:
         await AsyncClient().start_instance("order", value)
 
@@ -396,11 +456,12 @@ async def test_what_is_no_json_is_refused_by_its_place_before_it_is_sent(value: 
         (lambda c: c.schedule_resume("i1", "a", "1h"), "delay_ms"),
         (lambda c: c.start_instance("order", version=-1), "opts.version"),
         (lambda c: c.start_instance("order", start_delay="soon"), "start_delay"),
-        (lambda c: c.start_instance("order", start_delay=5), "start_delay"),
+        (lambda c: c.start_instance("order", start_delay=True), "start_delay"),
+        (lambda c: c.start_instance("order", start_delay=float("nan")), "start_delay"),
         (lambda c: c.resume("\ud800", "a"), "instance_id"),
     ],
 )
-async def test_a_field_that_no_message_can_hold_is_named(
+async def test_an_invalid_field_is_named(
     call: Callable[[AsyncClient], Awaitable[object]], field: str
 ) -> None:
     with pytest.raises(errors.InvalidFieldError) as caught:
@@ -471,16 +532,14 @@ async def test_an_instance_is_returned_as_values(server: StubServer, client: Asy
     assert found.error is None
 
 
-async def test_a_state_of_a_newer_server_is_unknown_and_no_error(
-    server: StubServer, client: AsyncClient
-) -> None:
+async def test_a_state_of_a_newer_server_is_unknown(server: StubServer, client: AsyncClient) -> None:
     instance = instance_service_pb2.Instance(state=7)  # type: ignore[arg-type]
     server.answers["GetInstance"].append(instance_service_pb2.GetInstanceResponse(instance=instance))
 
     assert (await client.get_instance("i1")).state is InstanceState.UNKNOWN
 
 
-async def test_a_list_goes_on_over_its_pages(server: StubServer, client: AsyncClient) -> None:
+async def test_a_list_fetches_all_pages(server: StubServer, client: AsyncClient) -> None:
     def page(token: str, *ids: str) -> instance_service_pb2.ListInstancesResponse:
         return instance_service_pb2.ListInstancesResponse(
             instances=[instance_service_pb2.InstanceSummary(instance_id=i) for i in ids],
@@ -498,14 +557,14 @@ async def test_a_list_goes_on_over_its_pages(server: StubServer, client: AsyncCl
     assert second.workflow == "order"
 
 
-async def test_a_state_that_does_not_exist_is_refused_with_those_that_do(client: AsyncClient) -> None:
+async def test_an_unknown_state_is_rejected_with_the_list_of_states(client: AsyncClient) -> None:
     with pytest.raises(
-        errors.InvalidFieldError, match="'asleep' is not a state; the states are PENDING, RUNNING"
+        errors.InvalidFieldError, match="'asleep' is not a state; use one of PENDING, RUNNING"
     ):
         await anext(client.list_instances(states=["asleep"]))
 
 
-async def test_timers_are_values_too(server: StubServer, client: AsyncClient) -> None:
+async def test_timers_are_returned_as_values(server: StubServer, client: AsyncClient) -> None:
     timer = timer_service_pb2.Timer(reference="i1.3", kind=common_pb2.TIMER_KIND_SLEEP, step_ref="nap")
     server.answers["GetTimer"].append(timer_service_pb2.GetTimerResponse(timer=timer))
     server.answers["ListTimers"].append(timer_service_pb2.ListTimersResponse(timers=[timer]))
@@ -518,9 +577,7 @@ async def test_timers_are_values_too(server: StubServer, client: AsyncClient) ->
     assert (await client.fire_timer("i1.3")).used
 
 
-async def test_a_workflow_comes_back_as_the_graph_that_was_written(
-    server: StubServer, client: AsyncClient
-) -> None:
+async def test_a_workflow_is_returned_with_its_graph(server: StubServer, client: AsyncClient) -> None:
     workflow = workflow_service_pb2.Workflow(name="order", version=1, start="a")
     task = workflow.steps.add(step_ref="a", kind=common_pb2.STEP_KIND_TASK)
     task.transitions.add(event="done", targets=["b", "end"])
@@ -541,7 +598,7 @@ async def test_a_workflow_comes_back_as_the_graph_that_was_written(
     assert graph.steps["b"].sleep_ms == 500
 
 
-def test_the_keepalive_and_the_sizes_fit_the_servers_limits() -> None:
+def test_the_keepalive_and_the_sizes_match_the_limits_of_the_server() -> None:
     limits = Limits()
 
     assert 2 * limits.ping_interval_ms_min < _channel.KEEPALIVE_MS
@@ -552,7 +609,7 @@ def test_the_keepalive_and_the_sizes_fit_the_servers_limits() -> None:
 # --- the clients themselves --------------------------------------------------------------------------------------
 
 
-async def test_a_blocking_client_makes_the_same_calls_from_many_threads(server: StubServer) -> None:
+async def test_many_threads_share_a_blocking_client(server: StubServer) -> None:
     server.answers["StartInstance"] += [UNAVAILABLE, STARTED]
     with Client(server.target, retries=QUICK) as client:
         started = await asyncio.gather(
@@ -563,7 +620,7 @@ async def test_a_blocking_client_makes_the_same_calls_from_many_threads(server: 
     assert len({request.opts.request_id for request in server.requests["StartInstance"]}) == 8
 
 
-async def test_a_blocking_client_lists_and_raises_like_the_other(server: StubServer) -> None:
+async def test_a_blocking_client_lists_and_raises_like_the_async_one(server: StubServer) -> None:
     timers = [timer_service_pb2.Timer(reference="i1.3")]
     server.answers["ListTimers"] += [
         timer_service_pb2.ListTimersResponse(timers=timers, next_page_token="t"),
@@ -580,7 +637,7 @@ async def test_a_blocking_client_lists_and_raises_like_the_other(server: StubSer
     assert await asyncio.to_thread(use) == ["i1.3", "i1.3"]
 
 
-async def test_a_closed_client_says_so(server: StubServer) -> None:
+async def test_a_closed_client_raises_runtime_error(server: StubServer) -> None:
     client = AsyncClient(server.target)
     await client.close()
     await client.close()
@@ -593,7 +650,7 @@ async def test_a_closed_client_says_so(server: StubServer) -> None:
         blocking.get_instance("i1")
 
 
-async def test_a_call_under_way_is_told_that_its_client_was_closed(server: StubServer) -> None:
+async def test_closing_the_client_ends_a_call_with_runtime_error(server: StubServer) -> None:
     server.answers["GetInstance"].append(HANG)
     client = AsyncClient(server.target)
     call = asyncio.create_task(client.get_instance("i1"))
@@ -613,7 +670,7 @@ async def test_a_cancelled_task_cancels_its_call(server: StubServer, client: Asy
             await client.get_instance("i1")
 
 
-async def test_an_async_client_refuses_a_second_loop(server: StubServer, client: AsyncClient) -> None:
+async def test_an_async_client_rejects_a_second_loop(server: StubServer, client: AsyncClient) -> None:
     server.answers["StartInstance"].append(STARTED)
     await client.start_instance("order")
     raised: list[BaseException] = []
@@ -631,14 +688,14 @@ async def test_an_async_client_refuses_a_second_loop(server: StubServer, client:
     assert "one per loop" in str(raised[0])
 
 
-def test_a_client_shows_where_it_is_connected_and_no_secret() -> None:
+def test_the_repr_of_a_client_shows_no_secret() -> None:
     tls = TlsOptions(ca=b"CA", cert=b"CERT", key=b"SECRET")
 
     assert repr(Client("h:1", tls=tls, timeout=5)) == "Client('h:1', tls=True, timeout=5)"
     assert "SECRET" not in repr(tls)
 
 
-def test_half_a_client_certificate_is_refused() -> None:
+def test_a_client_certificate_without_its_key_is_rejected() -> None:
     with pytest.raises(ValueError, match="both cert= and key="):
         TlsOptions(cert=b"CERT")
 
@@ -655,11 +712,11 @@ def test_half_a_client_certificate_is_refused() -> None:
         ("perdure.example:443", False),
     ],
 )
-def test_a_proxy_is_never_asked_for_this_machine(target: str, expected: bool) -> None:
+def test_a_proxy_is_not_used_for_loopback(target: str, expected: bool) -> None:
     assert is_loopback(target) is expected
 
 
-def test_an_error_that_lists_all_that_is_wrong_announces_no_more() -> None:
+def test_an_error_that_lists_all_violations_does_not_count_them() -> None:
     violations = [errors.FieldViolation(field, f"{field} is bad") for field in ("a", "b", "c")]
     error = errors.InvalidFieldError("a: a is bad (and 2 more)", violations=violations)
 

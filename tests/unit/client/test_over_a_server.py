@@ -1,4 +1,4 @@
-"""Both clients over a real server in this process: an order from its start to its end, and a restart in between."""
+"""Both clients with a real server in this process: an order from start to end, and a restart."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def watched_until(client: AsyncClient, instance_id: str, step_ref: str) ->
             assert not isinstance(event, WatchEnd)
 
 
-async def test_a_json_text_goes_and_comes_back_byte_for_byte() -> None:
+async def test_raw_json_is_returned_byte_for_byte() -> None:
     context = RawJson('{"price": 1.10, "id": 9223372036854775807, "a": "\\u00e4", "a": "ä 🚀"}')
     server = Server(config())
     address = str(await server.start())
@@ -61,7 +61,7 @@ async def test_a_json_text_goes_and_comes_back_byte_for_byte() -> None:
     assert isinstance(instance.input, RawJson)
 
 
-async def test_an_order_is_started_followed_resumed_and_read() -> None:
+async def test_an_order_is_started_watched_resumed_and_read() -> None:
     server = Server(config())
     address = str(await server.start())
     async with AsyncClient(address) as client:
@@ -99,7 +99,7 @@ async def watched_timer(client: AsyncClient, instance_id: str, kind: TimerKind) 
                 return
 
 
-async def test_a_watch_and_a_call_go_on_when_the_server_is_stopped_and_started_again(tmp_path: Path) -> None:
+async def test_a_watch_and_a_call_survive_a_restart_of_the_server(tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path}/orders.db"
     server = Server(config(database))
     address = str(await server.start())
@@ -123,7 +123,7 @@ async def test_a_watch_and_a_call_go_on_when_the_server_is_stopped_and_started_a
     await server.stop()
 
 
-async def test_a_blocking_client_does_the_same() -> None:
+async def test_a_blocking_client_runs_an_order() -> None:
     server = Server(config())
     address = str(await server.start())
 
@@ -146,7 +146,7 @@ async def test_a_blocking_client_does_the_same() -> None:
     await server.stop()
 
 
-async def test_a_workflow_is_read_as_it_was_written() -> None:
+async def test_a_workflow_is_read_as_it_was_declared() -> None:
     server = Server(config())
     async with AsyncClient(str(await server.start())) as client:
         [summary] = [workflow async for workflow in client.list_workflows()]
@@ -157,13 +157,13 @@ async def test_a_workflow_is_read_as_it_was_written() -> None:
 
     written = graph_of(OrderFlow)
     assert (found.digest, summary.digest) == (written.digest, written.digest)
-    # The API says `auto` where an author said nothing.
+    # The API returns `auto` for a join without a declaration.
     steps = {ref: replace(step, join=step.join or Join.AUTO) for ref, step in written.steps.items()}
     assert found.graph.steps == steps
     assert found.graph.start == written.start
 
 
-async def test_a_watch_from_the_future_is_refused() -> None:
+async def test_a_watch_after_a_future_revision_is_rejected() -> None:
     server = Server(config())
     async with AsyncClient(str(await server.start())) as client:
         started = await client.start_instance("order", {"items": []})

@@ -1,4 +1,4 @@
-"""The clients over TLS, with certificates made for the test."""
+"""The clients over TLS, with certificates generated for the test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.stub_server import StubServer
 
 @dataclass(frozen=True)
 class Pems:
-    """What the parties hold."""
+    """Certificate, key and authority of one party, as PEM."""
 
     ca: bytes
     cert: bytes
@@ -39,7 +39,7 @@ def ca() -> trustme.CA:
 
 @pytest.fixture
 async def server(ca: trustme.CA) -> AsyncIterator[StubServer]:
-    """A server for the name perdure.test, which lets in only clients of its own authority."""
+    """A server with the name perdure.test that accepts only clients of its own authority."""
     own = issued(ca, "perdure.test")
     credentials = grpc.ssl_server_credentials([(own.key, own.cert)], own.ca, require_client_auth=True)
     async with StubServer(credentials=credentials) as server:
@@ -47,7 +47,7 @@ async def server(ca: trustme.CA) -> AsyncIterator[StubServer]:
         yield server
 
 
-async def test_both_clients_know_the_server_and_are_known_by_it(
+async def test_both_clients_authenticate_with_mutual_tls(
     server: StubServer, ca: trustme.CA, tmp_path: Path
 ) -> None:
     pems = issued(ca, "client.test")
@@ -68,7 +68,9 @@ async def test_both_clients_know_the_server_and_are_known_by_it(
 
 
 @pytest.mark.parametrize("case", ["no client certificate", "another authority", "another name", "no tls"])
-async def test_who_is_not_known_gets_no_answer(server: StubServer, ca: trustme.CA, case: str) -> None:
+async def test_a_party_that_is_not_trusted_gets_no_response(
+    server: StubServer, ca: trustme.CA, case: str
+) -> None:
     known = issued(ca, "client.test")
     stranger = issued(trustme.CA(), "client.test")
     tls = {

@@ -1,4 +1,4 @@
-"""Following an instance: what a watch yields, how it goes on where it was, when it gives up."""
+"""Watching an instance: events, reconnects, and limits."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def client(server: StubServer) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-def told(event: WatchEvent) -> object:
+def shown(event: WatchEvent) -> object:
     match event:
         case Snapshot():
             return ("snapshot", event.instance.revision)
@@ -77,14 +77,14 @@ def asked(server: StubServer) -> list[int | None]:
     return [request.after_revision if request.HasField("after_revision") else None for request in requests]
 
 
-async def test_a_watch_gives_the_snapshot_the_entries_and_the_end_and_swallows_heartbeats(
+async def test_a_watch_yields_snapshot_entries_and_end_but_no_heartbeats(
     server: StubServer, client: AsyncClient
 ) -> None:
     server.answers["WatchInstance"].append([snapshot(3), HEARTBEAT, entry(4), HEARTBEAT, entry(5), end(5)])
 
     seen = [event async for event in client.watch_instance("i1")]
 
-    assert [told(event) for event in seen] == [("snapshot", 3), 4, 5, ("end", 5)]
+    assert [shown(event) for event in seen] == [("snapshot", 3), 4, 5, ("end", 5)]
     assert seen[-1] == WatchEnd(revision=5, reason=WatchEndReason.INSTANCE_ENDED)
     assert isinstance(seen[1], HistoryEntry)
     assert seen[1].fact == StepFinished(
@@ -92,7 +92,7 @@ async def test_a_watch_gives_the_snapshot_the_entries_and_the_end_and_swallows_h
     )
 
 
-async def test_a_watch_that_breaks_goes_on_after_the_last_revision_that_it_gave(
+async def test_a_broken_watch_continues_after_its_last_revision(
     server: StubServer, client: AsyncClient
 ) -> None:
     server.answers["WatchInstance"] += [
@@ -103,7 +103,7 @@ async def test_a_watch_that_breaks_goes_on_after_the_last_revision_that_it_gave(
         [entry(6), end(6)],
     ]
 
-    seen = [told(event) async for event in client.watch_instance("i1")]
+    seen = [shown(event) async for event in client.watch_instance("i1")]
 
     assert seen == [("snapshot", 3), 4, 5, 6, ("end", 6)]
     assert asked(server) == [None, None, 3, 5, 5]
@@ -112,40 +112,40 @@ async def test_a_watch_that_breaks_goes_on_after_the_last_revision_that_it_gave(
 async def test_a_draining_server_does_not_end_a_watch(server: StubServer, client: AsyncClient) -> None:
     server.answers["WatchInstance"] += [[snapshot(3), end(3, DRAINING)], [entry(4), end(4)]]
 
-    seen = [told(event) async for event in client.watch_instance("i1")]
+    seen = [shown(event) async for event in client.watch_instance("i1")]
 
     assert seen == [("snapshot", 3), 4, ("end", 4)]
     assert asked(server) == [None, 3]
 
 
-async def test_a_watch_survives_a_server_that_restarts() -> None:
+async def test_a_watch_survives_a_restart_of_the_server() -> None:
     async with StubServer() as first:
         port = int(first.target.rpartition(":")[2])
         first.answers["WatchInstance"].append([snapshot(3), HANG])
         client = AsyncClient(first.target, timeout=20, retries=QUICK)
         events = client.watch_instance("i1")
-        assert told(await anext(events)) == ("snapshot", 3)
+        assert shown(await anext(events)) == ("snapshot", 3)
         following = asyncio.create_task(anext(events))
     async with client, StubServer(port) as second, aclosing(events):
         second.answers["WatchInstance"].append([entry(4), end(4)])
 
-        assert told(await following) == 4
+        assert shown(await following) == 4
         assert asked(second) == [3]
 
 
-async def test_a_watch_from_revision_0_asks_for_the_whole_history(
+async def test_a_watch_from_revision_0_requests_the_whole_history(
     server: StubServer, client: AsyncClient
 ) -> None:
     server.answers["WatchInstance"].append([entry(1), entry(2), end(2)])
 
-    seen = [told(event) async for event in client.watch_instance("i1", after_revision=0)]
+    seen = [shown(event) async for event in client.watch_instance("i1", after_revision=0)]
 
     assert seen == [1, 2, ("end", 2)]
     assert asked(server) == [0]
 
 
 @pytest.mark.parametrize("revision", [2, 3, 5])
-async def test_a_revision_out_of_order_is_told_aloud(
+async def test_a_revision_out_of_order_raises_an_error(
     server: StubServer, client: AsyncClient, revision: int
 ) -> None:
     server.answers["WatchInstance"].append([snapshot(3), entry(revision)])
@@ -160,12 +160,12 @@ async def test_an_entry_of_a_newer_server_is_an_unknown_fact(server: StubServer,
 
     seen = [event async for event in client.watch_instance("i1")]
 
-    assert [told(event) for event in seen] == [("snapshot", 3), 4, ("end", 4)]
+    assert [shown(event) for event in seen] == [("snapshot", 3), 4, ("end", 4)]
     assert isinstance(seen[1], HistoryEntry)
     assert (seen[1].kind, seen[1].fact) == ("", UnknownFact())
 
 
-async def test_a_refused_watch_raises_and_does_not_come_back(server: StubServer, client: AsyncClient) -> None:
+async def test_a_rejected_watch_raises_and_is_not_retried(server: StubServer, client: AsyncClient) -> None:
     server.answers["WatchInstance"].append([ErrorResponse(grpc.StatusCode.NOT_FOUND, "INSTANCE_NOT_FOUND")])
 
     with pytest.raises(errors.InstanceNotFoundError):
@@ -174,16 +174,14 @@ async def test_a_refused_watch_raises_and_does_not_come_back(server: StubServer,
     assert len(server.requests["WatchInstance"]) == 1
 
 
-async def test_a_watch_gives_up_when_the_server_stays_away_for_too_long(
-    server: StubServer, client: AsyncClient
-) -> None:
+async def test_a_watch_fails_after_its_reconnect_timeout(server: StubServer, client: AsyncClient) -> None:
     server.answers["WatchInstance"] += [[snapshot(3), CUT], [CUT]]
 
     with pytest.raises(errors.UnavailableError):
-        _ = [event async for event in client.watch_instance("i1", outage=0.05)]
+        _ = [event async for event in client.watch_instance("i1", reconnect_timeout="50ms")]
 
 
-async def test_a_watch_that_nobody_ever_answers_gives_up_after_the_clients_timeout(
+async def test_a_watch_without_a_first_response_fails_after_the_timeout(
     server: StubServer,
 ) -> None:
     server.answers["WatchInstance"].append([CUT])
@@ -192,27 +190,27 @@ async def test_a_watch_that_nobody_ever_answers_gives_up_after_the_clients_timeo
             await anext(client.watch_instance("i1"))
 
 
-async def test_a_watch_with_a_timeout_ends_in_time(server: StubServer, client: AsyncClient) -> None:
+async def test_a_watch_ends_at_its_timeout(server: StubServer, client: AsyncClient) -> None:
     server.answers["WatchInstance"].append([snapshot(3), HANG])
 
     with pytest.raises(errors.DeadlineExceededError):
         _ = [event async for event in client.watch_instance("i1", timeout=0.1)]
 
 
-async def test_a_stream_that_reaches_the_servers_own_time_bound_is_renewed(
+async def test_a_stream_that_reaches_the_limit_of_the_server_is_replaced(
     server: StubServer, client: AsyncClient
 ) -> None:
     late = ErrorResponse(grpc.StatusCode.DEADLINE_EXCEEDED)
     server.answers["WatchInstance"] += [[snapshot(3), late], [entry(4), end(4)]]
 
-    assert [told(event) async for event in client.watch_instance("i1")] == [("snapshot", 3), 4, ("end", 4)]
+    assert [shown(event) async for event in client.watch_instance("i1")] == [("snapshot", 3), 4, ("end", 4)]
 
 
-async def test_wait_for_end_returns_the_instance_as_it_ended(server: StubServer, client: AsyncClient) -> None:
+async def test_wait_for_end_returns_the_ended_instance(server: StubServer, client: AsyncClient) -> None:
     running = instance_service_pb2.Instance(state=instance_service_pb2.INSTANCE_STATE_RUNNING)
     completed = instance_service_pb2.Instance(state=instance_service_pb2.INSTANCE_STATE_COMPLETED)
     server.answers["WatchInstance"].append([snapshot(3), end(3)])
-    # Somebody retries the failed instance between the watch and the read: it is waited for again.
+    # A retry between the watch and the read starts the instance again, so the wait continues.
     server.answers["GetInstance"] += [
         instance_service_pb2.GetInstanceResponse(instance=instance) for instance in (running, completed)
     ]
@@ -221,16 +219,14 @@ async def test_wait_for_end_returns_the_instance_as_it_ended(server: StubServer,
     assert len(server.requests["WatchInstance"]) == 2
 
 
-async def test_wait_for_end_is_a_timeout_error_when_the_instance_goes_on(
-    server: StubServer, client: AsyncClient
-) -> None:
+async def test_wait_for_end_raises_timeout_error(server: StubServer, client: AsyncClient) -> None:
     server.answers["WatchInstance"].append([snapshot(3), HANG])
 
     with pytest.raises(TimeoutError):
         await client.wait_for_end("i1", timeout=0.1)
 
 
-async def test_a_blocking_watch_does_all_of_it_too(server: StubServer) -> None:
+async def test_a_blocking_watch_reconnects_too(server: StubServer) -> None:
     server.answers["WatchInstance"] += [
         [CUT],
         [snapshot(3), HEARTBEAT, entry(4), CUT],
@@ -240,19 +236,19 @@ async def test_a_blocking_watch_does_all_of_it_too(server: StubServer) -> None:
 
     def use() -> list[object]:
         with Client(server.target, timeout=10, retries=QUICK) as client:
-            return [told(event) for event in client.watch_instance("i1")]
+            return [shown(event) for event in client.watch_instance("i1")]
 
     assert await asyncio.to_thread(use) == [("snapshot", 3), 4, 5, ("end", 5)]
     assert asked(server) == [None, None, 4, 5]
 
 
-async def test_a_blocking_watch_that_is_left_early_ends_its_stream(server: StubServer) -> None:
+async def test_closing_a_blocking_watch_ends_its_stream(server: StubServer) -> None:
     server.answers["WatchInstance"].append([snapshot(3), HANG])
 
     def use() -> object:
         with Client(server.target) as client:
             events = client.watch_instance("i1")
-            first = told(next(events))
+            first = shown(next(events))
             events.close()
             return first
 
@@ -284,7 +280,7 @@ def test_every_kind_of_fact_has_a_class() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(_convert.ENUM_CLASSES))
-def test_an_enum_has_every_value_of_the_apis(name: str) -> None:
+def test_an_enum_has_every_value_of_the_api(name: str) -> None:
     enums = [
         enum
         for module in (common_pb2, instance_service_pb2)
@@ -297,13 +293,37 @@ def test_an_enum_has_every_value_of_the_apis(name: str) -> None:
     assert members == {value.name.removeprefix(prefix) for value in of_the_api.values if value.number}
 
 
-async def test_an_outage_is_told_once_and_so_is_its_end(server: StubServer) -> None:
+async def test_a_disconnect_and_its_end_are_each_reported_once(server: StubServer) -> None:
     server.answers["WatchInstance"] += [[snapshot(3), CUT], [CUT], [CUT], [entry(4), CUT], [end(4)]]
-    heard: list[type | None] = []
+    heard: list[object] = []
 
     async with AsyncClient(server.target, timeout=20, retries=QUICK) as client:
-        events = client.watch_instance("i1", on_outage=lambda error: heard.append(error and type(error)))
-        seen = [told(event) async for event in events]
+        events = client.watch_instance(
+            "i1",
+            on_disconnect=lambda error: heard.append(type(error)),
+            on_reconnect=lambda: heard.append("reconnected"),
+        )
+        seen = [shown(event) async for event in events]
 
     assert seen == [("snapshot", 3), 4, ("end", 4)]
-    assert heard == [errors.UnavailableError, None]  # the last cut was mended at once, and is no outage
+    # The last cut is repaired at once, so it is not a disconnect.
+    assert heard == [errors.UnavailableError, "reconnected"]
+
+
+async def test_a_blocking_wait_reports_a_disconnect_and_its_end(server: StubServer) -> None:
+    server.answers["WatchInstance"] += [[snapshot(3), CUT], [CUT], [CUT], [end(3)]]
+    completed = instance_service_pb2.Instance(state=instance_service_pb2.INSTANCE_STATE_COMPLETED)
+    server.answers["GetInstance"].append(instance_service_pb2.GetInstanceResponse(instance=completed))
+    heard: list[object] = []
+
+    def use() -> InstanceState:
+        with Client(server.target, timeout=20, retries=QUICK) as client:
+            return client.wait_for_end(
+                "i1",
+                reconnect_timeout="1m",
+                on_disconnect=lambda error: heard.append(type(error)),
+                on_reconnect=lambda: heard.append("reconnected"),
+            ).state
+
+    assert await asyncio.to_thread(use) is InstanceState.COMPLETED
+    assert heard == [errors.UnavailableError, "reconnected"]

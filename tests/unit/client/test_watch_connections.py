@@ -1,4 +1,4 @@
-"""Watches on connections of their own: 1,000 of them never delay the unary calls of the same client.
+"""Watches on separate connections: 1,000 of them never delay the unary calls of the same client.
 
 The servers here accept 128 streams per connection, so a client that puts its watches and calls on one connection hangs.
 """
@@ -59,7 +59,7 @@ async def first(events: AsyncGenerator[Any, None]) -> Any:
     return await anext(events)
 
 
-async def test_unary_calls_are_served_beside_1000_watches(world: ApiWorld) -> None:
+async def test_1000_watches_do_not_block_unary_calls(world: ApiWorld) -> None:
     async with AsyncClient(world.address, timeout=CALL_SECONDS_MAX) as client, AsyncExitStack() as stack:
         started = await client.start_instance("approval")
         watches = [
@@ -67,7 +67,7 @@ async def test_unary_calls_are_served_beside_1000_watches(world: ApiWorld) -> No
             for _ in range(WATCHES)
         ]
         snapshots = await asyncio.gather(*(first(events) for events in watches))
-        per_connection = client._watch_connections.watches
+        per_connection = client._transport.watch_connections.watches
 
         for _ in range(20):
             await client.get_instance(started.instance_id)
@@ -83,7 +83,7 @@ async def last(events: AsyncGenerator[Any, None]) -> Any:
     return [event async for event in events][-1]
 
 
-async def test_blocking_calls_are_served_beside_1000_watches(world: ApiWorld) -> None:
+async def test_1000_blocking_watches_do_not_block_unary_calls(world: ApiWorld) -> None:
     def run() -> tuple[list[Any], list[int], list[Any]]:
         with Client(world.address, timeout=CALL_SECONDS_MAX) as client, ExitStack() as stack:
             started = client.start_instance("approval")
@@ -92,7 +92,7 @@ async def test_blocking_calls_are_served_beside_1000_watches(world: ApiWorld) ->
                 for _ in range(WATCHES)
             ]
             snapshots = [next(events) for events in watches]
-            per_connection = client._watch_connections.watches
+            per_connection = client._transport.watch_connections.watches
             for _ in range(20):
                 client.get_instance(started.instance_id)
             client.resume(started.instance_id, "approved")
@@ -105,7 +105,7 @@ async def test_blocking_calls_are_served_beside_1000_watches(world: ApiWorld) ->
     assert all(isinstance(end, WatchEnd) for end in ends)
 
 
-async def test_unused_connections_are_closed_but_one(world: ApiWorld) -> None:
+async def test_all_but_one_unused_connections_are_closed(world: ApiWorld) -> None:
     async with AsyncClient(world.address) as client:
         started = await client.start_instance("approval")
         async with AsyncExitStack() as stack:
@@ -114,9 +114,9 @@ async def test_unused_connections_are_closed_but_one(world: ApiWorld) -> None:
                 for _ in range(3 * WATCHES_PER_CONNECTION)
             ]
             await asyncio.gather(*(first(events) for events in watches))
-            full = client._watch_connections.watches
-        unused = client._watch_connections.watches
-    closed = client._watch_connections.watches
+            full = client._transport.watch_connections.watches
+        unused = client._transport.watch_connections.watches
+    closed = client._transport.watch_connections.watches
 
     assert full == [WATCHES_PER_CONNECTION] * 3
     assert unused == [0] * IDLE_CONNECTIONS_MAX
@@ -138,7 +138,7 @@ async def test_a_lost_watch_connection_loses_no_event(world: ApiWorld) -> None:
             await asyncio.to_thread(proxy.cut)
             await client.resume(started.instance_id, "approved")
             rest = await asyncio.gather(*(rest_of(events) for events in watches))
-            per_connection = client._watch_connections.watches
+            per_connection = client._transport.watch_connections.watches
 
     assert rest == [[2, 3, 4]] * len(watches)
     assert sum(per_connection) == 0
@@ -190,7 +190,7 @@ async def test_closing_the_client_ends_its_watches(world: ApiWorld) -> None:
     with pytest.raises((RuntimeError, asyncio.CancelledError)):
         await waiting
 
-    assert client._watch_connections.watches == []
+    assert client._transport.watch_connections.watches == []
 
 
 FORKING_CLIENT: Final = """
@@ -231,7 +231,7 @@ with Client(sys.argv[1]) as client:
 support a fork of a process that also has a grpc.aio server, as this one does."""
 
 
-async def test_a_forked_child_leaves_the_connections_of_its_parent_alone(world: ApiWorld) -> None:
+async def test_a_forked_child_does_not_use_the_connections_of_its_parent(world: ApiWorld) -> None:
     program = await asyncio.create_subprocess_exec(
         sys.executable, "-c", FORKING_CLIENT, world.address, stderr=asyncio.subprocess.PIPE
     )
@@ -240,7 +240,7 @@ async def test_a_forked_child_leaves_the_connections_of_its_parent_alone(world: 
     assert program.returncode == 0, errors.decode()
 
 
-def test_a_watch_takes_the_first_connection_with_room() -> None:
+def test_a_watch_uses_the_first_connection_with_room() -> None:
     channels = iter(range(100))
     pool = WatchConnections(lambda: next(channels))
     seats: list[WatchConnection[int]] = [pool.acquire() for _ in range(2 * WATCHES_PER_CONNECTION)]
@@ -251,7 +251,7 @@ def test_a_watch_takes_the_first_connection_with_room() -> None:
     assert pool.watches == [WATCHES_PER_CONNECTION, WATCHES_PER_CONNECTION, 1]
 
 
-def test_a_seat_of_a_closed_client_closes_nothing_again() -> None:
+def test_a_release_after_close_closes_nothing_twice() -> None:
     pool = WatchConnections(object)
     seat = pool.acquire()
 
@@ -260,7 +260,7 @@ def test_a_seat_of_a_closed_client_closes_nothing_again() -> None:
     assert pool.clear() == []
 
 
-def test_a_connection_that_cannot_be_made_takes_no_place() -> None:
+def test_a_failed_connection_is_not_kept() -> None:
     def fail() -> object:
         raise OSError("no such file")
 

@@ -20,7 +20,7 @@ from perdure_server.app import Server
 from perdure_server.cli.errors import Exit
 from perdure_server.cli.root import app
 from perdure_server.config import DATABASE_DEFAULT, DATABASE_MEMORY, Config
-from perdure_server.runtime import command_processor, definitions
+from perdure_server.runtime import definitions, state_cache
 from perdure_server.store.sqlite import connection, queries, store
 from perdure_server.timers import window
 from support.doc_pages import REPOSITORY, table, text_of
@@ -114,9 +114,9 @@ def test_every_cache_is_documented_with_its_maximum() -> None:
         "CACHE_KIB": shown("kept_bytes_max", connection.CACHE_KIB << 10),
         "READER_CACHE_KIB": shown("kept_bytes_max", connection.READER_CACHE_KIB << 10),
         "TEXT_BYTES_KEPT": shown("kept_bytes_max", queries.TEXT_BYTES_KEPT),
-        "LANES_MAX": shown("", command_processor.LANES_MAX),
-        "STATE_PARTS_MAX": shown("", command_processor.STATE_PARTS_MAX),
-        "BODIES_BYTES_MAX": shown("kept_bytes_max", command_processor.BODIES_BYTES_MAX),
+        "STATES_MAX": shown("", state_cache.STATES_MAX),
+        "STATE_PARTS_MAX": shown("", state_cache.STATE_PARTS_MAX),
+        "PAYLOAD_BYTES_MAX": shown("kept_bytes_max", state_cache.PAYLOAD_BYTES_MAX),
         "GRAPHS_CACHED_MAX": shown("", definitions.GRAPHS_CACHED_MAX),
         "WINDOW_TIMERS_MAX": shown("", window.WINDOW_TIMERS_MAX),
     }
@@ -169,7 +169,9 @@ async def test_the_table_of_metrics_has_every_metric_of_a_server() -> None:
 
 
 def message_of(node: ast.AST) -> ast.expr | None:
-    """Return the message of ``log.warning("...")`` and its like, and of ``RateLimitedLogger(log, "...")``."""
+    """Return the message of ``log.warning("...")`` and its like, and of ``RateLimitedLogger(log, "...")``
+    and ``BackgroundLoop(log, "...")``.
+    """
     match node:
         case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr="log"), args=[_, message, *_]):
             return message
@@ -177,7 +179,9 @@ def message_of(node: ast.AST) -> ast.expr | None:
             method in LEVELS
         ):
             return message
-        case ast.Call(func=ast.Name(id="RateLimitedLogger"), args=[ast.Name(id="log"), message, *_]):
+        case ast.Call(
+            func=ast.Name(id="RateLimitedLogger" | "BackgroundLoop"), args=[ast.Name(id="log"), message, *_]
+        ):
             return message
         case _:
             return None

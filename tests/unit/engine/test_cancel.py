@@ -45,7 +45,7 @@ def test_a_cancel_ends_everything_in_one_entry() -> None:
     assert instance.active == set()
 
 
-def test_running_steps_are_told_to_stop_and_timers_are_disarmed() -> None:
+def test_running_steps_are_stopped_and_timers_are_disarmed() -> None:
     instance = busy()
     timers = set(instance.state.timers)
 
@@ -90,7 +90,7 @@ def test_a_cancelled_instance_takes_nothing_any_more(make: object) -> None:
     ended = instance.state
     command: Command = make(instance)
 
-    instance.refused(reject.Rejection, command, Grant("e2", 9, frozenset(BUSY.steps)))
+    instance.rejected(reject.Rejection, command, Grant("e2", 9, frozenset(BUSY.steps)))
 
     assert instance.state is ended
 
@@ -110,8 +110,8 @@ def test_a_failed_instance_can_be_cancelled_for_good() -> None:
     assert instance.state.failed_step == "runs"
 
 
-def test_what_is_cancelled_twice_is_refused_the_second_time() -> None:
+def test_what_is_cancelled_twice_is_rejected_the_second_time() -> None:
     instance = busy()
     instance.do(instance.cancel())
 
-    assert instance.refused(reject.InstanceEnded, instance.cancel()).status == "cancelled"
+    assert instance.rejected(reject.InstanceEnded, instance.cancel()).status == "cancelled"

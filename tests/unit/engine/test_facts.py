@@ -1,24 +1,27 @@
-"""Facts in storage: each survives its JSON, old ones are read for ever, and what is unknown is told."""
+"""Facts in storage: each survives JSON, defaults fill in absent fields, and unknown fields are rejected."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import MISSING, fields
-from typing import get_args
+from typing import Any, get_args
 
 import orjson
 import pytest
 
 from perdure.model.graph import StepKind
 from perdure_server.engine import facts
-from perdure_server.engine.evolve import begin, fold
+from perdure_server.engine.evolve import fold, initial_state
 from perdure_server.engine.facts import (
+    FACT_FORMAT,
+    FORMAT_KEY,
     KIND_OF,
     Entry,
     Failure,
     PayloadInfo,
     TimerKind,
     Unconsumed,
+    UnknownFieldError,
     fact_from_json,
 )
 
@@ -99,16 +102,50 @@ def test_a_fact_without_what_has_a_default_is_read_with_the_default(fact: facts.
             assert getattr(again, field.name) == field.default
 
 
-@pytest.mark.parametrize("fact", FULL, ids=lambda fact: KIND_OF[type(fact)])
-def test_fields_of_a_newer_version_are_left_out(fact: facts.Fact) -> None:
-    body = json.loads(orjson.dumps(fact))
-    body["of_a_newer_version"] = {"any": "thing"}
-    for inner in body.values():
-        for item in inner if isinstance(inner, list) else [inner]:
-            if isinstance(item, dict) and inner is not body.get("labels"):
-                item["of_a_newer_version"] = 1
+def with_unknown_fields(fact: facts.Fact) -> dict[str, dict[str, Any]]:
+    """Return the stored fact with one unknown field, by the name of that field: at the top and in each part."""
+    plain = orjson.dumps(fact)
+    found = {"unknown": {**json.loads(plain), "unknown": {"any": "thing"}}}
+    for name, inner in json.loads(plain).items():
+        parts = inner if isinstance(inner, list) else [inner]
+        if name != "labels" and parts and isinstance(parts[0], dict):
+            parts[0]["unknown"] = 1
+            found[f"{name}.unknown"] = {**json.loads(plain), name: inner}
+    return found
 
-    assert fact_from_json(KIND_OF[type(fact)], body) == fact
+
+@pytest.mark.parametrize("fact", FULL, ids=lambda fact: KIND_OF[type(fact)])
+def test_an_unknown_field_of_a_fact_is_rejected_by_name(fact: facts.Fact) -> None:
+    for name, body in with_unknown_fields(fact).items():
+        for format_of in ({}, {FORMAT_KEY: FACT_FORMAT}):
+            with pytest.raises(UnknownFieldError) as caught:
+                fact_from_json(KIND_OF[type(fact)], body | format_of)
+            assert caught.value.name == name
+
+
+@pytest.mark.parametrize("fact", FULL, ids=lambda fact: KIND_OF[type(fact)])
+def test_unknown_fields_of_a_newer_format_are_ignored(fact: facts.Fact) -> None:
+    for body in with_unknown_fields(fact).values():
+        assert fact_from_json(KIND_OF[type(fact)], body | {FORMAT_KEY: FACT_FORMAT + 1}) == fact
+
+
+@pytest.mark.parametrize("fact", FULL, ids=lambda fact: KIND_OF[type(fact)])
+def test_a_renamed_field_is_never_dropped(fact: facts.Fact) -> None:
+    body = json.loads(orjson.dumps(fact))
+    for name in body:
+        renamed = {(f"{key}x" if key == name else key): value for key, value in body.items()}
+        with pytest.raises(UnknownFieldError, match=f"'{name}x'"):
+            fact_from_json(KIND_OF[type(fact)], renamed)
+
+
+@pytest.mark.parametrize("format_of", [0, -1, True, 1.5, "2", None])
+def test_a_format_that_is_not_a_positive_number_is_rejected(format_of: object) -> None:
+    with pytest.raises(ValueError, match="positive number"):
+        fact_from_json("step_skipped", {"step_ref": "a", FORMAT_KEY: format_of})
+
+
+def test_no_fact_has_a_field_with_the_name_of_the_format() -> None:
+    assert not [cls for cls in KIND_OF if FORMAT_KEY in {f.name for f in fields(cls)}]
 
 
 def test_a_fact_of_an_unknown_kind_is_a_key_error() -> None:
@@ -122,4 +159,4 @@ def test_a_history_of_nothing_folds_to_nothing() -> None:
 
 def test_a_history_starts_with_its_start() -> None:
     with pytest.raises(TypeError, match="starts with InstanceStarted, not StepSkipped"):
-        begin("i1", Entry(1, 1, facts.StepSkipped(step_ref="a")))
+        initial_state("i1", Entry(1, 1, facts.StepSkipped(step_ref="a")))

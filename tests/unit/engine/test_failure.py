@@ -1,4 +1,4 @@
-"""Failure: retries and their end, the `error` arrow, FAILED instances with their interrupted steps, and
+"""Failure: retries and their end, the `error` transition, FAILED instances with their interrupted steps, and
 RetryInstance.
 """
 
@@ -138,11 +138,11 @@ def test_a_retry_timer_cannot_be_cancelled() -> None:
     instance = running(WORK)
     instance.do(instance.fail("work"))
 
-    refusal = instance.refused(
+    rejection = instance.rejected(
         reject.TimerNotCancellable, instance.cancel_timer(instance.timer_of("work").revision)
     )
 
-    assert refusal.kind == "retry"
+    assert rejection.kind == "retry"
 
 
 def test_a_retry_may_be_forced() -> None:
@@ -154,10 +154,10 @@ def test_a_retry_may_be_forced() -> None:
     assert isinstance(instance.step("work"), Queued)
 
 
-# The `error` arrow
+# The `error` transition
 
 
-def test_the_error_arrow_is_taken_when_retries_are_exhausted() -> None:
+def test_the_error_transition_is_taken_when_retries_are_exhausted() -> None:
     instance = running(MENDED)
     for _ in range(2):
         instance.do(instance.fail("work"))
@@ -172,7 +172,7 @@ def test_the_error_arrow_is_taken_when_retries_are_exhausted() -> None:
     assert instance.active == {"hint"}
 
 
-def test_the_fact_of_an_error_arrow_says_what_failed() -> None:
+def test_the_fact_of_an_error_transition_says_what_failed() -> None:
     instance = running(MENDED)
 
     instance.do(instance.fail("work", "at once", retryable=False))
@@ -190,7 +190,7 @@ def test_a_failure_text_is_cut_to_what_a_history_may_hold() -> None:
     assert len(instance.output("work")["message"]) == 2_000
 
 
-def test_a_failure_text_that_utf8_cannot_hold_is_mended() -> None:
+def test_a_failure_text_that_utf8_cannot_hold_is_repaired() -> None:
     instance = running(MENDED)
 
     instance.do(instance.fail("work", "a file called \udcff", retryable=False))
@@ -217,7 +217,7 @@ def test_the_other_active_steps_of_a_failed_instance_are_interrupted() -> None:
     }
 
 
-def test_interrupted_steps_are_told_in_the_order_of_their_refs() -> None:
+def test_interrupted_steps_are_reported_in_the_order_of_their_refs() -> None:
     graph = flow(
         wait("go", go="z m"),
         wait("z", ok="end"),
@@ -237,7 +237,7 @@ def test_interrupted_steps_are_told_in_the_order_of_their_refs() -> None:
     assert fact.interrupted == ("b", "z")
 
 
-def test_the_timers_of_a_failed_instance_are_cancelled_and_its_running_steps_stopped() -> None:
+def test_a_failed_instance_cancels_its_timers_and_stops_running_steps() -> None:
     instance = interrupted()
 
     assert instance.state.timers == {}
@@ -245,20 +245,20 @@ def test_the_timers_of_a_failed_instance_are_cancelled_and_its_running_steps_sto
     assert sum(isinstance(effect, DisarmTimer) for effect in instance.last.effects) == 3
 
 
-def test_results_that_come_after_the_failure_are_refused() -> None:
+def test_results_that_come_after_the_failure_are_rejected() -> None:
     instance = interrupted()
 
-    instance.refused(reject.AttemptStale, instance.finish("runs", "done", attempt=2))
-    instance.refused(reject.AttemptStale, instance.fail("runs", attempt=2))
+    instance.rejected(reject.AttemptStale, instance.finish("runs", "done", attempt=2))
+    instance.rejected(reject.AttemptStale, instance.fail("runs", attempt=2))
 
 
 def test_a_failed_instance_fires_no_timer_and_schedules_none() -> None:
     instance = interrupted()
 
     for revision in range(instance.state.revision + 1):
-        instance.refused(reject.TimerNotFound, instance.fire(revision, forced=True))
-        instance.refused(reject.TimerNotFound, instance.cancel_timer(revision))
-    instance.refused(reject.InstanceEnded, instance.schedule("runs", 1))
+        instance.rejected(reject.TimerNotFound, instance.fire(revision, forced=True))
+        instance.rejected(reject.TimerNotFound, instance.cancel_timer(revision))
+    instance.rejected(reject.InstanceEnded, instance.schedule("runs", 1))
 
 
 def test_arrivals_at_a_join_outlast_the_failure() -> None:
@@ -280,7 +280,7 @@ def test_arrivals_at_a_join_outlast_the_failure() -> None:
 # RetryInstance
 
 
-def test_the_failed_task_gets_a_new_attempt_and_its_policy_anew() -> None:
+def test_the_failed_task_gets_a_new_attempt_and_its_policy_again() -> None:
     instance = running(WORK)
     instance.do(instance.fail("work", retryable=False))
 
@@ -300,10 +300,10 @@ def test_a_interrupted_task_gets_a_new_attempt_and_keeps_its_count_of_failures()
 
     instance.do(instance.retry())
 
-    began = instance.state.steps["runs"]
-    assert isinstance(began, Queued)
-    assert (began.attempt, began.failures) == (2, 1)
-    instance.refused(reject.AttemptStale, instance.finish("runs", "done", attempt=2))
+    started = instance.state.steps["runs"]
+    assert isinstance(started, Queued)
+    assert (started.attempt, started.failures) == (2, 1)
+    instance.rejected(reject.AttemptStale, instance.finish("runs", "done", attempt=2))
     instance.take("runs")
     instance.do(instance.finish("runs", "done", attempt=3))
 
@@ -370,7 +370,7 @@ def test_finished_steps_never_run_again() -> None:
 
     assert isinstance(finished, Finished)
     assert instance.state.steps["fork"] is finished
-    assert sorted(instance.begun) == sorted(SIBLINGS.steps)
+    assert sorted(instance.started) == sorted(SIBLINGS.steps)
     assert instance.status is InstanceState.COMPLETED
 
 
@@ -399,9 +399,9 @@ def test_an_instance_whose_interrupted_steps_only_wait_waits_after_the_retry() -
 
 def test_only_a_failed_instance_can_be_retried() -> None:
     instance = running(WORK)
-    assert instance.refused(reject.InstanceNotFailed, instance.retry()).status == "running"
+    assert instance.rejected(reject.InstanceNotFailed, instance.retry()).status == "running"
     instance.do(instance.finish("work", "done"))
-    assert instance.refused(reject.InstanceNotFailed, instance.retry()).status == "completed"
+    assert instance.rejected(reject.InstanceNotFailed, instance.retry()).status == "completed"
 
 
 def test_a_cancelled_instance_cannot_be_retried() -> None:
@@ -409,7 +409,7 @@ def test_a_cancelled_instance_cannot_be_retried() -> None:
     instance.do(instance.fail("work", retryable=False))
     instance.do(instance.cancel())
 
-    assert instance.refused(reject.InstanceNotFailed, instance.retry()).status == "cancelled"
+    assert instance.rejected(reject.InstanceNotFailed, instance.retry()).status == "cancelled"
 
 
 TIMED = flow(

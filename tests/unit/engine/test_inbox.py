@@ -43,7 +43,7 @@ def test_one_step_takes_one_event_and_leaves_the_rest() -> None:
     assert fact == facts.InstanceCompleted(unconsumed=(Unconsumed(6, "ok"),))
 
 
-def test_steps_that_begin_together_take_events_in_the_order_of_their_refs() -> None:
+def test_steps_that_start_together_take_events_in_the_order_of_their_refs() -> None:
     instance = Instance(TOGETHER)
     instance.do(instance.resume("ok", "first", buffer=True))
     instance.do(instance.resume("ok", "second", buffer=True))
@@ -121,12 +121,12 @@ def test_a_failed_instance_keeps_its_inbox_for_the_retry() -> None:
     assert instance.output("one") == 7
 
 
-def test_a_full_inbox_refuses_the_next_event() -> None:
+def test_a_full_inbox_rejects_the_next_event() -> None:
     instance = Instance(CHAIN)
     for _ in range(INBOX_EVENTS_MAX):
         instance.do(instance.resume("ok", buffer=True))
 
-    assert instance.refused(reject.InboxFull, instance.resume("ok", buffer=True)) == reject.InboxFull(
+    assert instance.rejected(reject.InboxFull, instance.resume("ok", buffer=True)) == reject.InboxFull(
         "i1", 1_000
     )
 

@@ -16,7 +16,7 @@ from simulation.instance import Instance
 
 
 def fork(*steps: str, join: Join | None = None, **more: str) -> WorkflowGraph:
-    """A fork into ``steps``, each of which goes on to ``both`` by `ok`, or to the end by `no`."""
+    """A fork into ``steps``, each of which leads to ``both`` by `ok`, or to the end by `no`."""
     branches = [task(ref, ok="both", no=more.get(ref, "end")) for ref in steps]
     return flow(task("fork", done=" ".join(steps)), *branches, task("both", ok="end", join=join))
 
@@ -36,14 +36,14 @@ def test_a_fan_in_waits_for_every_branch_in_any_order(join: Join, order: tuple[s
     instance = forked(fork("a", "b", "c", join=join))
 
     for ref in order:
-        assert "both" not in instance.begun
+        assert "both" not in instance.started
         instance.run(ref, "ok")
 
     assert instance.active == {"both"}
     assert instance.facts[-1] == "StepStarted"
 
 
-def test_arrivals_are_in_the_state_until_the_join_begins() -> None:
+def test_arrivals_are_in_the_state_until_the_join_starts() -> None:
     instance = forked(fork("a", "b", join=Join.ALL))
     instance.run("b", "ok")
     assert instance.state.arrivals == {"both": ("b",)}
@@ -56,7 +56,7 @@ def test_arrivals_are_in_the_state_until_the_join_begins() -> None:
 # auto
 
 
-def test_an_auto_join_begins_once_no_branch_can_reach_it_any_more() -> None:
+def test_an_auto_join_starts_once_no_branch_can_reach_it_any_more() -> None:
     instance = forked(fork("a", "b", join=Join.AUTO))
     instance.run("a", "ok")
 
@@ -65,7 +65,7 @@ def test_an_auto_join_begins_once_no_branch_can_reach_it_any_more() -> None:
     assert instance.active == {"both"}
 
 
-def test_an_auto_join_that_nobody_reaches_never_begins() -> None:
+def test_an_auto_join_that_no_branch_reaches_never_starts() -> None:
     instance = forked(fork("a", "b", join=Join.AUTO))
     instance.run("a", "no")
 
@@ -88,7 +88,7 @@ def test_an_auto_join_waits_for_a_branch_that_is_still_far_away() -> None:
     instance.run("near", "ok")
     for ref in ("far1", "far2"):
         instance.run(ref, "ok")
-        assert "both" not in instance.begun
+        assert "both" not in instance.started
 
     instance.run("far3", "ok")
 
@@ -109,7 +109,7 @@ def test_an_exclusive_choice_merges_without_waiting() -> None:
         assert instance.active == {"merge"}
 
 
-def test_a_failed_branch_that_takes_its_error_arrow_no_longer_holds_the_join() -> None:
+def test_a_branch_that_leaves_by_its_error_transition_no_longer_holds_the_join() -> None:
     graph = flow(
         task("fork", done="a b"),
         task("a", ok="both"),
@@ -159,10 +159,10 @@ def test_a_skipped_step_ends_later_arrivals() -> None:
     instance.run("c", "ok")
 
     assert instance.status is InstanceState.COMPLETED
-    assert "both" not in instance.begun
+    assert "both" not in instance.started
 
 
-def test_skipping_one_join_lets_the_next_one_begin() -> None:
+def test_skipping_one_join_lets_the_next_one_start() -> None:
     graph = flow(
         task("fork", done="a b c"),
         task("a", ok="inner", no="end"),
@@ -203,7 +203,7 @@ def test_skipping_one_all_join_skips_the_next_one() -> None:
 # any
 
 
-def test_an_any_join_begins_at_the_first_arrival() -> None:
+def test_an_any_join_starts_at_the_first_arrival() -> None:
     instance = forked(fork("a", "b", join=Join.ANY))
 
     instance.run("b", "ok")
@@ -219,7 +219,7 @@ def test_what_arrives_at_an_any_join_later_is_absorbed() -> None:
     assert instance.active == {"both"}
     instance.run("both", "ok")
 
-    assert instance.begun.count("both") == 1
+    assert instance.started.count("both") == 1
     assert instance.status is InstanceState.COMPLETED
 
 
@@ -232,7 +232,7 @@ def test_an_arrival_at_an_any_join_that_has_ended_is_absorbed_too() -> None:
     instance.run("a", "ok")
 
     assert instance.status is InstanceState.COMPLETED
-    assert instance.begun.count("both") == 1
+    assert instance.started.count("both") == 1
 
 
 # Nested and chained
@@ -255,7 +255,7 @@ def test_a_diamond_in_a_diamond_joins_inside_out(order: tuple[str, ...]) -> None
     instance.run("inner_fork", "ok")
 
     for ref in order:
-        assert "outer" not in instance.begun
+        assert "outer" not in instance.started
         instance.run(ref, "ok")
 
     assert instance.active == {"inner"}
@@ -263,7 +263,7 @@ def test_a_diamond_in_a_diamond_joins_inside_out(order: tuple[str, ...]) -> None
     assert instance.active == {"outer"}
 
 
-def test_chained_joins_begin_one_after_the_other() -> None:
+def test_chained_joins_start_one_after_the_other() -> None:
     graph = flow(
         task("fork", done="a b c d"),
         task("a", ok="first"),
@@ -278,10 +278,10 @@ def test_chained_joins_begin_one_after_the_other() -> None:
     for ref in ("d", "c", "b", "a", "first", "second"):
         instance.run(ref, "ok")
 
-    assert instance.begun[-3:] == ["first", "second", "third"]
+    assert instance.started[-3:] == ["first", "second", "third"]
 
 
-def test_two_arrows_of_one_event_that_meet_again_arrive_once_each() -> None:
+def test_two_transitions_of_one_event_that_meet_again_arrive_once_each() -> None:
     graph = flow(task("fork", done="both a"), task("a", ok="both"), task("both", ok="end"))
     instance = forked(graph)
     assert instance.active == {"a"}
@@ -292,10 +292,10 @@ def test_two_arrows_of_one_event_that_meet_again_arrive_once_each() -> None:
     assert instance.active == {"both"}
 
 
-def test_steps_that_begin_together_begin_in_the_order_of_their_refs() -> None:
+def test_steps_that_start_together_start_in_the_order_of_their_refs() -> None:
     graph = flow(task("fork", done="m z a"), *(wait(ref, ok="end") for ref in ("z", "m", "a")))
 
-    assert forked(graph).begun == ["fork", "a", "m", "z"]
+    assert forked(graph).started == ["fork", "a", "m", "z"]
 
 
 def test_the_instance_completes_with_its_last_branch_and_not_before() -> None:
@@ -310,7 +310,7 @@ def test_the_instance_completes_with_its_last_branch_and_not_before() -> None:
     assert instance.state.ended_at == instance.now
 
 
-def test_an_arrow_to_the_end_and_to_a_step_ends_only_one_branch() -> None:
+def test_an_transition_to_the_end_and_to_a_step_ends_only_one_branch() -> None:
     graph = flow(task("fork", done="end a"), task("a", ok="end"))
 
     assert forked(graph).active == {"a"}
@@ -361,9 +361,9 @@ def test_a_declined_order_never_ships_and_every_other_way_ends_too() -> None:
     declined = [end for end in ends if _event(end, "charge") == "declined"]
     assert declined
     for end in declined:
-        assert not {"approval", "cooldown", "ship", "refund", "escalate"} & set(end.begun)
+        assert not {"approval", "cooldown", "ship", "refund", "escalate"} & set(end.started)
         assert _event(end, "release") == "released"
-    shipped = [end for end in ends if "ship" in end.begun]
+    shipped = [end for end in ends if "ship" in end.started]
     assert shipped
     for end in shipped:
         assert [_event(end, ref) for ref in ("charge", "reserve", "approval")] == [

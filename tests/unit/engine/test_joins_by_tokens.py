@@ -1,8 +1,8 @@
-"""Joins against tokens that walk the graph: which steps begin, which are skipped, in which order.
+"""Joins against tokens that walk the graph: which steps start, which are skipped, in which order.
 
 ``simulation.join_oracle`` knows nothing of the engine. The judge asks it after every commit: for the rounds of that
 commit,
-the arrivals, and the steps that may still begin.
+the arrivals, and the steps that may still start.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from simulation.instance import Instance
 from support.strategies import graphs
 
 RUNS_MAX = 300
-"""How many states of one graph are looked at; a graph of five steps has fewer."""
+"""Maximum number of states of one graph that are compared. A graph of five steps has fewer."""
 
 
 def end(instance: Instance, ref: str, event: str) -> None:
@@ -58,7 +58,7 @@ def ends(instance: Instance) -> list[tuple[str, str]]:
 
 def compare_reach(instance: Instance) -> None:
     possible = possible_steps(instance.graph, instance.state)
-    assert possible == {ref for ref in instance.graph.steps if instance.judge.book.tokens.can_begin(ref)}
+    assert possible == {ref for ref in instance.graph.steps if instance.oracle.model.tokens.can_start(ref)}
 
 
 def run_at_random(graph: WorkflowGraph, rng: Random) -> None:

@@ -30,17 +30,17 @@ STILL: tuple[states.StepState, ...] = (
 
 @st.composite
 def steps_of(draw: st.DrawFn, graph: WorkflowGraph) -> dict[str, states.StepState]:
-    """Steps that have begun. Seldom one of them moves, since the short way is for when none does."""
+    """Steps that have started. Seldom one of them moves, since the short way is for when none does."""
     kinds = draw(st.sampled_from([STILL, STILL, STILL + MOVING]))
-    begun = draw(st.lists(st.sampled_from(graph.order), unique=True))
-    return {ref: draw(st.sampled_from(kinds)) for ref in begun}
+    started = draw(st.lists(st.sampled_from(graph.order), unique=True))
+    return {ref: draw(st.sampled_from(kinds)) for ref in started}
 
 
 @st.composite
 def arrivals_at(
     draw: st.DrawFn, graph: WorkflowGraph, steps: dict[str, states.StepState]
 ) -> dict[str, tuple[str, ...]]:
-    """Arrivals at steps that have not begun, mostly at one."""
+    """Arrivals at steps that have not started, mostly at one."""
     free = sorted(graph.steps.keys() - steps.keys())
     size = min(len(free), draw(st.sampled_from([1, 1, 1, 2])))
     found: dict[str, tuple[str, ...]] = {}
@@ -65,7 +65,7 @@ def test_the_short_way_finds_what_the_pass_over_the_graph_finds(
         assert joins == reachability.Joins((), (alone,))
 
 
-def test_the_short_way_is_there_when_nothing_moves_and_one_step_that_needs_not_all_has_arrivals() -> None:
+def test_a_single_step_with_arrivals_takes_the_short_way() -> None:
     fork = flow(
         task("fork", done="a b c"),
         task("a", ok="both"),

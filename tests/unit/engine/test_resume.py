@@ -1,4 +1,4 @@
-"""Resume: delivered, buffered, or refused for its own reason."""
+"""Resume: delivered, buffered, or rejected for its own reason."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_an_event_without_a_payload_leaves_no_output() -> None:
     assert instance.last.payloads == {}
 
 
-def test_the_empty_object_is_as_good_as_no_payload() -> None:
+def test_the_empty_object_equals_an_absent_payload() -> None:
     instance = Instance(ANSWER)
 
     instance.do(instance.resume("no", {}))
@@ -83,16 +83,16 @@ def test_an_event_that_two_steps_wait_for_is_ambiguous() -> None:
     instance = Instance(TWO_WAIT)
     instance.do(instance.resume("go"))
 
-    refusal = instance.refused(reject.AmbiguousEvent, instance.resume("ok"))
+    rejection = instance.rejected(reject.AmbiguousEvent, instance.resume("ok"))
 
-    assert refusal.step_refs == ("left", "right")
+    assert rejection.step_refs == ("left", "right")
 
 
 def test_an_ambiguous_event_is_not_buffered_either() -> None:
     instance = Instance(TWO_WAIT)
     instance.do(instance.resume("go"))
 
-    instance.refused(reject.AmbiguousEvent, instance.resume("ok", buffer=True))
+    instance.rejected(reject.AmbiguousEvent, instance.resume("ok", buffer=True))
 
 
 def test_a_step_ref_picks_one_of_several() -> None:
@@ -194,12 +194,12 @@ def test_an_early_event_for_two_busy_steps_goes_to_whichever_waits_first() -> No
 # Not awaited yet
 
 
-def test_an_event_that_may_be_awaited_later_is_refused_without_buffer() -> None:
+def test_an_event_that_may_be_awaited_later_is_rejected_without_buffer() -> None:
     instance = Instance(LATER)
 
-    refusal = instance.refused(reject.EventNotAwaited, instance.resume("ok"))
+    rejection = instance.rejected(reject.EventNotAwaited, instance.resume("ok"))
 
-    assert refusal.step_refs == ("second",)
+    assert rejection.step_refs == ("second",)
 
 
 def test_an_event_that_may_be_awaited_later_is_buffered_when_asked() -> None:
@@ -231,16 +231,16 @@ def test_an_event_of_a_step_that_is_out_of_reach_is_never_accepted() -> None:
     instance.run("choose", "left")
     instance.do(instance.resume("ok"))
 
-    refusal = instance.refused(reject.EventNeverAccepted, instance.resume("ok", buffer=True))
+    rejection = instance.rejected(reject.EventNeverAccepted, instance.resume("ok", buffer=True))
 
-    assert refusal.accepted == ("bye",)
+    assert rejection.accepted == ("bye",)
 
 
 @pytest.mark.parametrize("event", ["timeout", "error", "elapsed", "done", "bogus"])
 def test_only_events_of_waits_and_awaits_come_from_outside(event: str) -> None:
     instance = busy_asking()
 
-    instance.refused(reject.EventNeverAccepted, instance.resume(event, buffer=True))
+    instance.rejected(reject.EventNeverAccepted, instance.resume(event, buffer=True))
 
 
 def test_an_event_for_a_skipped_step_is_never_accepted() -> None:
@@ -254,38 +254,40 @@ def test_an_event_for_a_skipped_step_is_never_accepted() -> None:
     instance.run("fork", "done")
     instance.run("a", "no")
 
-    instance.refused(reject.EventNeverAccepted, instance.resume("ok", buffer=True))
+    instance.rejected(reject.EventNeverAccepted, instance.resume("ok", buffer=True))
 
 
-# Refused by the step that was named
+# Rejected by the step that was named
 
 
 @pytest.mark.parametrize("buffer", [False, True])
 def test_a_step_that_never_takes_the_event_says_what_it_takes_and_who_takes_it(buffer: bool) -> None:
     instance = Instance(TWO_WAIT)
 
-    refusal = instance.refused(reject.StepNeverAccepts, instance.resume("ok", step_ref="go", buffer=buffer))
+    rejection = instance.rejected(
+        reject.StepNeverAccepts, instance.resume("ok", step_ref="go", buffer=buffer)
+    )
 
-    assert (refusal.step_ref, refusal.accepted, refusal.step_refs) == ("go", ("go",), ("left", "right"))
+    assert (rejection.step_ref, rejection.accepted, rejection.step_refs) == ("go", ("go",), ("left", "right"))
 
 
 @pytest.mark.parametrize("buffer", [False, True])
 def test_a_task_without_awaits_takes_no_event_from_outside(buffer: bool) -> None:
     instance = Instance(LATER)
 
-    refusal = instance.refused(
+    rejection = instance.rejected(
         reject.StepNeverAccepts, instance.resume("ok", step_ref="first", buffer=buffer)
     )
 
-    assert (refusal.accepted, refusal.step_refs) == ((), ("second",))
+    assert (rejection.accepted, rejection.step_refs) == ((), ("second",))
 
 
-def test_what_a_step_never_takes_is_told_alike_before_and_after_its_end() -> None:
+def test_what_a_step_never_takes_is_reported_alike_before_and_after_its_end() -> None:
     instance = Instance(LATER)
-    before = instance.refused(reject.StepNeverAccepts, instance.resume("ok", step_ref="first"))
+    before = instance.rejected(reject.StepNeverAccepts, instance.resume("ok", step_ref="first"))
     instance.run("first", "on_")
 
-    assert instance.refused(reject.StepNeverAccepts, instance.resume("ok", step_ref="first")) == before
+    assert instance.rejected(reject.StepNeverAccepts, instance.resume("ok", step_ref="first")) == before
 
 
 @pytest.mark.parametrize("buffer", [False, True])
@@ -294,12 +296,12 @@ def test_a_finished_step_takes_no_event_and_names_those_that_still_do(buffer: bo
     instance.do(instance.resume("go"))
     instance.do(instance.resume("ok", step_ref="left"))
 
-    refusal = instance.refused(
+    rejection = instance.rejected(
         reject.StepAlreadyFinished, instance.resume("ok", step_ref="left", buffer=buffer)
     )
 
-    assert (refusal.step_ref, refusal.event, refusal.step_refs) == ("left", "ok", ("right",))
-    assert not refusal.skipped
+    assert (rejection.step_ref, rejection.event, rejection.step_refs) == ("left", "ok", ("right",))
+    assert not rejection.skipped
 
 
 def test_a_finished_step_names_also_those_that_may_take_the_event_later() -> None:
@@ -307,9 +309,9 @@ def test_a_finished_step_names_also_those_that_may_take_the_event_later() -> Non
     instance = Instance(graph)
     instance.do(instance.resume("ok"))
 
-    refusal = instance.refused(reject.StepAlreadyFinished, instance.resume("ok", step_ref="first"))
+    rejection = instance.rejected(reject.StepAlreadyFinished, instance.resume("ok", step_ref="first"))
 
-    assert refusal.step_refs == ("last",)
+    assert rejection.step_refs == ("last",)
 
 
 def test_a_skipped_step_takes_no_event_and_is_said_to_be_skipped() -> None:
@@ -325,12 +327,12 @@ def test_a_skipped_step_takes_no_event_and_is_said_to_be_skipped() -> None:
     instance.run("b", "done")
     instance.run("a", "no")
 
-    refusal = instance.refused(
+    rejection = instance.rejected(
         reject.StepAlreadyFinished, instance.resume("ok", step_ref="both", buffer=True)
     )
 
-    assert refusal.skipped
-    assert refusal.step_refs == ("c",)
+    assert rejection.skipped
+    assert rejection.step_refs == ("c",)
 
 
 def test_a_step_that_is_out_of_reach_takes_no_event() -> None:
@@ -338,9 +340,9 @@ def test_a_step_that_is_out_of_reach_takes_no_event() -> None:
     instance = Instance(graph)
     instance.run("choose", "left")
 
-    refusal = instance.refused(reject.StepUnreachable, instance.resume("ok", step_ref="b", buffer=True))
+    rejection = instance.rejected(reject.StepUnreachable, instance.resume("ok", step_ref="b", buffer=True))
 
-    assert (refusal.step_ref, refusal.step_refs) == ("b", ("a",))
+    assert (rejection.step_ref, rejection.step_refs) == ("b", ("a",))
 
 
 @pytest.mark.parametrize("step_ref", ["left", "right"])
@@ -355,26 +357,26 @@ def test_a_waiting_step_that_is_named_takes_the_event_whatever_the_others_did(st
     assert instance.status is InstanceState.COMPLETED
 
 
-# Refused for other reasons
+# Rejected for other reasons
 
 
 def test_an_unknown_step_is_not_found() -> None:
     instance = Instance(ANSWER)
 
-    refusal = instance.refused(reject.StepNotFound, instance.resume("yes", step_ref="nobody"))
+    rejection = instance.rejected(reject.StepNotFound, instance.resume("yes", step_ref="nobody"))
 
-    assert refusal.known == ("answer",)
+    assert rejection.known == ("answer",)
 
 
 def test_a_completed_instance_takes_no_event() -> None:
     instance = Instance(ANSWER)
     instance.do(instance.resume("yes"))
 
-    assert instance.refused(reject.InstanceEnded, instance.resume("yes")).status == "completed"
+    assert instance.rejected(reject.InstanceEnded, instance.resume("yes")).status == "completed"
 
 
 def test_a_failed_instance_takes_no_event() -> None:
     instance = busy_asking()
     instance.do(instance.fail("ask", retryable=False))
 
-    assert instance.refused(reject.InstanceEnded, instance.resume("answered")).status == "failed"
+    assert instance.rejected(reject.InstanceEnded, instance.resume("answered")).status == "failed"

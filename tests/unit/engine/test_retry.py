@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.model.graph import DURATION_MS_MAX, RetryDefinition
+from perdure.model.durations import DURATION_MS_MAX
+from perdure.model.graph import RetryDefinition
 from perdure_server.engine.retry import backoff_ms
 
 POLICY = RetryDefinition(initial_ms=200, max_ms=30_000, multiplier=2.0, jitter=0.2)

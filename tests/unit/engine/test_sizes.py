@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+from perdure.model.constants import INSTANCE_BYTES_MAX, PAYLOAD_BYTES_MAX
 from perdure_server.engine import commands, facts
 from perdure_server.engine import rejections as reject
-from perdure_server.engine.commands import INSTANCE_BYTES_MAX, PAYLOAD_BYTES_MAX, REPORTS_BYTES_MAX, Payload
+from perdure_server.engine.commands import REPORTS_BYTES_MAX, Payload
 from perdure_server.engine.decide import Decision, decide
 from perdure_server.engine.state import InstanceState
 from simulation.flows import flow, task, wait
@@ -52,10 +53,10 @@ def test_bytes_are_counted_and_not_characters() -> None:
     assert commands.payload('"ü"').info.size_bytes == 4
 
 
-def test_a_payload_of_one_mebibyte_is_taken_and_one_byte_more_is_refused() -> None:
+def test_a_payload_of_one_mebibyte_is_taken_and_one_byte_more_is_rejected() -> None:
     instance = Instance(LINE)
-    refusal = instance.refused(reject.PayloadTooLarge, event(instance, MIB + 1))
-    assert refusal == reject.PayloadTooLarge("opts.payload", MIB + 1, MIB)
+    rejection = instance.rejected(reject.PayloadTooLarge, event(instance, MIB + 1))
+    assert rejection == reject.PayloadTooLarge("opts.payload", MIB + 1, MIB)
 
     instance.do(event(instance, MIB))
 
@@ -65,15 +66,15 @@ def test_what_is_too_large_is_not_buffered_either() -> None:
     instance.do(event(instance, 10))
     instance.do(event(instance, 10))
 
-    instance.refused(reject.PayloadTooLarge, event(instance, MIB + 1, buffer=True))
+    instance.rejected(reject.PayloadTooLarge, event(instance, MIB + 1, buffer=True))
 
 
 def test_an_instance_holds_three_mebibytes_and_not_a_byte_more() -> None:
     instance = full()
 
-    refusal = instance.refused(reject.PayloadTooLarge, event(instance, 2, buffer=True))
+    rejection = instance.rejected(reject.PayloadTooLarge, event(instance, 2, buffer=True))
 
-    assert refusal == reject.PayloadTooLarge("opts.payload", INSTANCE_BYTES_MAX + 1, INSTANCE_BYTES_MAX)
+    assert rejection == reject.PayloadTooLarge("opts.payload", INSTANCE_BYTES_MAX + 1, INSTANCE_BYTES_MAX)
 
 
 def test_a_full_instance_still_takes_events_without_a_payload() -> None:
@@ -129,7 +130,7 @@ def test_an_error_report_that_finds_no_room_leaves_its_message_to_the_history() 
     }
 
 
-def test_an_output_that_is_too_large_fails_the_instance_without_an_error_arrow() -> None:
+def test_a_too_large_output_without_an_error_transition_fails_the_instance() -> None:
     instance = Instance(flow(task("work", ok="end")))
     instance.take("work")
     big = commands.FinishTask(

@@ -15,7 +15,7 @@ ONE_TASK = flow(task("work", done="end"))
 ONE_WAIT = flow(wait("answer", answered="end"))
 
 
-def test_an_instance_begins_with_its_first_step_in_the_same_decision() -> None:
+def test_an_instance_starts_with_its_first_step_in_the_same_decision() -> None:
     instance = Instance(ONE_TASK)
 
     assert instance.facts == ["InstanceStarted", "StepStarted"]
@@ -35,13 +35,13 @@ def test_an_instance_that_only_sleeps_is_waiting() -> None:
 def test_the_first_entry_alone_holds_the_request_id() -> None:
     instance = Instance(ONE_TASK, request_id="r1", start_delay_ms=5)
 
-    assert [entry.request_id for entry in instance.judge.history] == ["r1", ""]
+    assert [entry.request_id for entry in instance.oracle.history] == ["r1", ""]
 
 
 def test_what_was_asked_for_is_in_the_first_fact() -> None:
     instance = Instance(ONE_TASK, business_key="order-7", labels={"team": "blue"})
 
-    fact = instance.judge.history[0].fact
+    fact = instance.oracle.history[0].fact
     assert isinstance(fact, facts.InstanceStarted)
     assert (fact.business_key, fact.labels, fact.definition_digest) == (
         "order-7",
@@ -80,16 +80,16 @@ def test_a_grant_with_one_slot_takes_one_of_two_ready_tasks() -> None:
 # The start delay
 
 
-def test_a_delayed_instance_is_pending_and_no_step_begins() -> None:
+def test_a_delayed_instance_is_pending_and_no_step_starts() -> None:
     instance = Instance(ONE_TASK, start_delay_ms=50, grant=Grant("e1", 4, frozenset({"work"})))
 
     assert instance.status is InstanceState.PENDING
     assert instance.state.started_at is None
-    assert instance.begun == []
+    assert instance.started == []
     assert instance.timer_of("work", TimerKind.START).due_at == START_MS + 50
 
 
-def test_a_delayed_instance_begins_when_its_timer_fires() -> None:
+def test_a_delayed_instance_starts_when_its_timer_fires() -> None:
     instance = Instance(ONE_TASK, start_delay_ms=50)
     instance.now += 50
 
@@ -104,9 +104,9 @@ def test_a_start_timer_does_not_fire_before_its_time() -> None:
     instance = Instance(ONE_TASK, start_delay_ms=50)
     instance.now += 49
 
-    refusal = instance.refused(reject.TimerNotDue, instance.fire(2))
+    rejection = instance.rejected(reject.TimerNotDue, instance.fire(2))
 
-    assert refusal == reject.TimerNotDue("i1.2", START_MS + 50)
+    assert rejection == reject.TimerNotDue("i1.2", START_MS + 50)
 
 
 def test_a_client_may_force_the_start() -> None:
@@ -121,12 +121,12 @@ def test_a_client_may_force_the_start() -> None:
 def test_a_start_timer_cannot_be_cancelled() -> None:
     instance = Instance(ONE_TASK, start_delay_ms=50)
 
-    assert instance.refused(reject.TimerNotCancellable, instance.cancel_timer(2)).kind == "start"
+    assert instance.rejected(reject.TimerNotCancellable, instance.cancel_timer(2)).kind == "start"
 
 
 def test_a_pending_instance_buffers_events_for_when_it_runs() -> None:
     instance = Instance(ONE_WAIT, start_delay_ms=50)
-    instance.refused(reject.EventNotAwaited, instance.resume("answered"))
+    instance.rejected(reject.EventNotAwaited, instance.resume("answered"))
     instance.do(instance.resume("answered", {"by": "ann"}, buffer=True))
     assert instance.status is InstanceState.PENDING
     instance.now += 50
@@ -142,9 +142,9 @@ def test_a_pending_instance_can_be_cancelled_and_never_starts() -> None:
     instance.do(instance.cancel())
     instance.now += 50
 
-    instance.refused(reject.TimerNotFound, instance.fire(2))
+    instance.rejected(reject.TimerNotFound, instance.fire(2))
 
-    assert instance.begun == []
+    assert instance.started == []
 
 
 def test_a_timeout_that_fires_before_the_start_is_unused() -> None:
@@ -161,7 +161,7 @@ def test_a_timeout_that_fires_before_the_start_is_unused() -> None:
     assert instance.status is InstanceState.PENDING
 
 
-def test_a_context_that_is_too_large_is_refused() -> None:
+def test_a_context_that_is_too_large_is_rejected() -> None:
     from perdure_server.engine import commands
     from perdure_server.engine import decide as engine
 

@@ -37,7 +37,7 @@ def running(graph: WorkflowGraph = WORK, ref: str = "work") -> Instance:
 # Attempts
 
 
-def test_an_outcome_ends_the_step_along_its_arrow() -> None:
+def test_an_outcome_ends_the_step_along_its_transition() -> None:
     instance = running()
 
     instance.do(instance.finish("work", "other", {"n": 1}))
@@ -55,7 +55,7 @@ def test_each_dispatch_takes_the_next_attempt() -> None:
         instance.take("work")
 
 
-def test_a_released_attempt_is_offered_again_and_counts_as_no_failure() -> None:
+def test_a_released_attempt_is_offered_again_and_is_not_a_failure() -> None:
     instance = running()
 
     instance.do(instance.release("work"), Grant("e1", 5, frozenset({"work"})))
@@ -65,7 +65,7 @@ def test_a_released_attempt_is_offered_again_and_counts_as_no_failure() -> None:
 
 
 @pytest.mark.parametrize("attempt", [0, 1, 3])
-def test_the_result_of_another_attempt_is_refused(attempt: int) -> None:
+def test_the_result_of_another_attempt_is_rejected(attempt: int) -> None:
     instance = running()
     instance.do(instance.release("work"))
     instance.take("work")
@@ -76,7 +76,7 @@ def test_the_result_of_another_attempt_is_refused(attempt: int) -> None:
         instance.fail("work", attempt=attempt),
         instance.release("work", attempt),
     ):
-        assert instance.refused(reject.AttemptStale, command).attempt == attempt
+        assert instance.rejected(reject.AttemptStale, command).attempt == attempt
 
 
 def test_a_result_counts_once() -> None:
@@ -84,17 +84,17 @@ def test_a_result_counts_once() -> None:
     result = instance.finish("work", "done")
     instance.do(result)
 
-    instance.refused(reject.AttemptStale, result)
+    instance.rejected(reject.AttemptStale, result)
 
 
-def test_the_result_of_a_step_that_nobody_took_is_refused() -> None:
+def test_the_result_of_a_task_without_an_owner_is_rejected() -> None:
     instance = Instance(WORK)
 
-    instance.refused(reject.AttemptStale, instance.finish("work", "done", attempt=0))
-    instance.refused(reject.AttemptStale, instance.finish("nobody", "done", attempt=1))
+    instance.rejected(reject.AttemptStale, instance.finish("work", "done", attempt=0))
+    instance.rejected(reject.AttemptStale, instance.finish("nobody", "done", attempt=1))
 
 
-def test_an_attempt_of_a_lost_owner_is_taken_over_and_the_old_one_is_told_to_stop() -> None:
+def test_an_attempt_of_a_lost_owner_is_taken_over_and_the_old_one_is_stopped() -> None:
     instance = running()
 
     instance.take("work", owner="e2", lost_attempt=1)
@@ -102,7 +102,7 @@ def test_an_attempt_of_a_lost_owner_is_taken_over_and_the_old_one_is_told_to_sto
     assert instance.facts == ["AttemptReleased", "AttemptStarted"]
     assert instance.step("work") == Running(2, 2, 0, "e2")
     assert instance.last.effects == (StopTask("work", 1, "e1"), RunTask("work", 2, "e2"))
-    instance.refused(reject.AttemptStale, instance.finish("work", "done", attempt=1))
+    instance.rejected(reject.AttemptStale, instance.finish("work", "done", attempt=1))
 
 
 def test_an_attempt_that_is_not_the_lost_one_is_not_taken_over() -> None:
@@ -111,7 +111,7 @@ def test_an_attempt_that_is_not_the_lost_one_is_not_taken_over() -> None:
 
     for lost in (0, 2):
         command = commands.TakeTask(at=instance.now, step_ref="work", lost_attempt=lost)
-        instance.refused(reject.AttemptStale, command, grant)
+        instance.rejected(reject.AttemptStale, command, grant)
 
 
 @pytest.mark.parametrize("grant", [NO_GRANT, Grant("e1", 0, frozenset("a")), Grant("e1", 1, frozenset("b"))])
@@ -119,7 +119,7 @@ def test_a_task_is_not_taken_without_a_slot_for_it(grant: Grant) -> None:
     instance = Instance(FORK)
     instance.do(instance.resume("go"))
 
-    instance.refused(reject.AttemptStale, commands.TakeTask(at=instance.now, step_ref="a"), grant)
+    instance.rejected(reject.AttemptStale, commands.TakeTask(at=instance.now, step_ref="a"), grant)
 
 
 def test_the_task_that_was_asked_for_comes_before_others_that_are_ready() -> None:
@@ -187,8 +187,8 @@ def test_a_suspended_step_has_no_attempt_that_could_end_it() -> None:
     instance = running(ASK, "ask")
     instance.do(instance.suspend("ask"))
 
-    instance.refused(reject.AttemptStale, instance.finish("ask", "done", attempt=1))
-    instance.refused(reject.AttemptStale, instance.fail("ask", attempt=1))
+    instance.rejected(reject.AttemptStale, instance.finish("ask", "done", attempt=1))
+    instance.rejected(reject.AttemptStale, instance.fail("ask", attempt=1))
 
 
 def test_pending_without_awaits_is_a_failure_that_is_not_retried() -> None:
@@ -216,7 +216,7 @@ def test_an_undeclared_event_is_a_failure_that_is_not_retried(event: str) -> Non
     assert len(instance.state.failure.message) <= 2_000
 
 
-def test_a_task_cannot_return_the_reserved_events_that_it_has_arrows_for() -> None:
+def test_a_task_cannot_return_the_reserved_events_that_it_has_transitions_for() -> None:
     instance = running(flow(task("work", done="end", timeout="end", error="end")))
 
     instance.do(instance.finish("work", "timeout"))
@@ -225,7 +225,7 @@ def test_a_task_cannot_return_the_reserved_events_that_it_has_arrows_for() -> No
     assert instance.output("work") == {
         "type": "UndeclaredEvent",
         "message": "the step returned the event 'timeout', which is none of ['done']; "
-        "return one of these, or give `on` an arrow for it",
+        "return one of these, or add a transition for it to `on`",
         "attempts": 1,
     }
 
@@ -284,7 +284,7 @@ def test_the_retry_policy_ends_a_crash_loop() -> None:
     assert instance.state.failure.type == "AttemptLost"
 
 
-def test_a_lost_attempt_takes_the_error_arrow_when_its_policy_ends() -> None:
+def test_a_lost_attempt_takes_the_error_transition_when_its_policy_ends() -> None:
     once = RetryDefinition(max_attempts=1)
     instance = Instance(flow(task("work", done="end", error="end", retry=once)))
     for _ in range(3):

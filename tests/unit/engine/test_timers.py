@@ -60,7 +60,7 @@ def test_an_instance_takes_no_more_requested_timers_than_its_state_can_bear() ->
     for _ in range(REQUESTED_TIMERS_MAX - 1):
         scheduled(instance, "answer")
 
-    assert instance.refused(reject.TooManyTimers, instance.schedule("answer", 1)).timers_max == 1_000
+    assert instance.rejected(reject.TooManyTimers, instance.schedule("answer", 1)).timers_max == 1_000
     instance.do(instance.cancel_timer(first))
     scheduled(instance, "answer")
 
@@ -72,15 +72,15 @@ def test_an_instance_takes_no_more_requested_timers_than_its_state_can_bear() ->
         ("late", reject.StepHasNoTimeout),
     ],
 )
-def test_a_timeout_needs_a_step_with_a_timeout_arrow(ref: str, reason: type[reject.Rejection]) -> None:
-    Instance(WORK).refused(reason, Instance(WORK).schedule(ref, 1))
+def test_a_timeout_needs_a_step_with_a_timeout_transition(ref: str, reason: type[reject.Rejection]) -> None:
+    Instance(WORK).rejected(reason, Instance(WORK).schedule(ref, 1))
 
 
 def test_a_finished_step_gets_no_timeout() -> None:
     instance = Instance(flow(wait("first", ok="then", timeout="end"), wait("then", ok="end")))
     instance.do(instance.resume("ok"))
 
-    assert instance.refused(reject.StepAlreadyFinished, instance.schedule("first", 1)).step_ref == "first"
+    assert instance.rejected(reject.StepAlreadyFinished, instance.schedule("first", 1)).step_ref == "first"
 
 
 def test_a_step_out_of_reach_gets_no_timeout() -> None:
@@ -89,7 +89,7 @@ def test_a_step_out_of_reach_gets_no_timeout() -> None:
     assert isinstance(scheduled(instance, "b"), int)
     instance.run("choose", "left")
 
-    assert instance.refused(reject.StepUnreachable, instance.schedule("b", 1)).step_ref == "b"
+    assert instance.rejected(reject.StepUnreachable, instance.schedule("b", 1)).step_ref == "b"
 
 
 def test_a_skipped_step_gets_no_timeout() -> None:
@@ -106,7 +106,7 @@ def test_a_skipped_step_gets_no_timeout() -> None:
     instance.do(instance.resume("no"))
 
     assert instance.status is InstanceState.COMPLETED
-    instance.refused(reject.TimerNotFound, instance.fire(kept, forced=True))
+    instance.rejected(reject.TimerNotFound, instance.fire(kept, forced=True))
 
 
 def test_the_timers_of_a_skipped_step_go_with_it() -> None:
@@ -126,13 +126,13 @@ def test_the_timers_of_a_skipped_step_go_with_it() -> None:
 
     assert instance.facts == ["StepFinished", "StepSkipped"]
     assert instance.last.effects == (DisarmTimer(timer),)
-    assert instance.refused(reject.StepAlreadyFinished, instance.schedule("both", 1)).skipped
+    assert instance.rejected(reject.StepAlreadyFinished, instance.schedule("both", 1)).skipped
 
 
 # Firing, by what the step does
 
 
-def test_a_waiting_step_takes_its_timeout_arrow() -> None:
+def test_a_waiting_step_takes_its_timeout_transition() -> None:
     instance = Instance(ANSWER)
 
     fire_when_due(instance, scheduled(instance, "answer"))
@@ -142,7 +142,7 @@ def test_a_waiting_step_takes_its_timeout_arrow() -> None:
     assert instance.output("answer") == {}
 
 
-def test_a_running_step_takes_its_timeout_arrow_and_its_result_is_refused_from_then_on() -> None:
+def test_a_step_that_timed_out_while_running_rejects_its_result() -> None:
     instance = Instance(WORK)
     timer = scheduled(instance, "work")
     instance.take("work")
@@ -153,10 +153,10 @@ def test_a_running_step_takes_its_timeout_arrow_and_its_result_is_refused_from_t
     assert StopTask("work", 1, "e1") in instance.last.effects
     assert OfferTask("late") in instance.last.effects
     for command in (instance.finish("work", "done", attempt=1), instance.fail("work", attempt=1)):
-        instance.refused(reject.AttemptStale, command)
+        instance.rejected(reject.AttemptStale, command)
 
 
-def test_a_ready_task_takes_its_timeout_arrow() -> None:
+def test_a_ready_task_takes_its_timeout_transition() -> None:
     instance = Instance(WORK)
 
     fire_when_due(instance, scheduled(instance, "work"))
@@ -164,7 +164,7 @@ def test_a_ready_task_takes_its_timeout_arrow() -> None:
     assert instance.event("work") == "timeout"
 
 
-def test_a_step_that_backs_off_takes_its_timeout_arrow_and_is_not_retried() -> None:
+def test_a_step_that_backs_off_takes_its_timeout_transition_and_is_not_retried() -> None:
     instance = Instance(WORK)
     timer = scheduled(instance, "work")
     instance.take("work")
@@ -174,10 +174,10 @@ def test_a_step_that_backs_off_takes_its_timeout_arrow_and_is_not_retried() -> N
     fire_when_due(instance, timer)
 
     assert instance.event("work") == "timeout"
-    instance.refused(reject.TimerNotFound, instance.fire(retry))
+    instance.rejected(reject.TimerNotFound, instance.fire(retry))
 
 
-def test_a_firing_that_finds_its_step_not_begun_is_unused() -> None:
+def test_a_firing_that_finds_its_step_not_started_is_unused() -> None:
     instance = Instance(AHEAD)
 
     fire_when_due(instance, scheduled(instance, "later"))
@@ -190,7 +190,7 @@ def test_a_firing_that_finds_its_step_not_begun_is_unused() -> None:
     assert instance.active == {"later"}
 
 
-def test_a_timer_that_was_armed_before_its_step_began_ends_it() -> None:
+def test_a_timer_that_was_armed_before_its_step_started_ends_it() -> None:
     instance = Instance(AHEAD)
     timer = scheduled(instance, "later")
     instance.run("first", "done")
@@ -205,9 +205,9 @@ def test_a_timer_of_a_finished_step_is_gone() -> None:
     timer = scheduled(instance, "answer")
     instance.do(instance.resume("ok"))
 
-    refusal = instance.refused(reject.TimerNotFound, instance.fire(timer))
+    rejection = instance.rejected(reject.TimerNotFound, instance.fire(timer))
 
-    assert refusal.reference == f"i1.{timer}"
+    assert rejection.reference == f"i1.{timer}"
 
 
 def test_a_timer_fires_once() -> None:
@@ -215,14 +215,14 @@ def test_a_timer_fires_once() -> None:
     timer = scheduled(instance, "later")
     fire_when_due(instance, timer)
 
-    instance.refused(reject.TimerNotFound, instance.fire(timer))
+    instance.rejected(reject.TimerNotFound, instance.fire(timer))
 
 
 def test_a_timer_never_fires_early_and_always_late() -> None:
     instance = Instance(ANSWER)
     timer = scheduled(instance, "answer", 100)
     instance.now += 99
-    instance.refused(reject.TimerNotDue, instance.fire(timer))
+    instance.rejected(reject.TimerNotDue, instance.fire(timer))
     instance.now += 10**12
 
     instance.do(instance.fire(timer))
@@ -243,7 +243,7 @@ def test_a_forced_firing_does_not_wait_for_its_time() -> None:
 # wait_timeout
 
 
-def test_a_wait_that_times_out_takes_its_timeout_arrow() -> None:
+def test_a_wait_that_times_out_takes_its_timeout_transition() -> None:
     instance = Instance(flow(wait("answer", ok="end", timeout="late", timeout_ms=50), wait("late", ok="end")))
 
     fire_when_due(instance, instance.timer_of("answer").revision)
@@ -252,7 +252,7 @@ def test_a_wait_that_times_out_takes_its_timeout_arrow() -> None:
     assert instance.active == {"late"}
 
 
-def test_a_wait_that_times_out_without_a_timeout_arrow_fails() -> None:
+def test_a_wait_that_times_out_without_a_timeout_transition_fails() -> None:
     instance = Instance(flow(wait("answer", ok="end", error="late", timeout_ms=50), wait("late", ok="end")))
 
     fire_when_due(instance, instance.timer_of("answer").revision)
@@ -260,7 +260,7 @@ def test_a_wait_that_times_out_without_a_timeout_arrow_fails() -> None:
     assert instance.event("answer") == "error"
     assert instance.output("answer") == {
         "type": "WaitTimeout",
-        "message": "no event came within 50 ms, and the step has no timeout arrow",
+        "message": "no event came within 50 ms, and the step has no timeout transition",
         "attempts": 0,
     }
 
@@ -286,9 +286,9 @@ def test_the_wait_timeout_of_a_task_bounds_its_waiting_and_not_its_attempts() ->
 def test_a_sleep_ends_by_time_and_by_nothing_else() -> None:
     instance = Instance(flow(nap("rest", 50, "then"), wait("then", ok="end")))
     timer = instance.timer_of("rest", TimerKind.SLEEP).revision
-    assert instance.refused(reject.TimerNotCancellable, instance.cancel_timer(timer)).kind == "sleep"
-    instance.refused(reject.EventNeverAccepted, instance.resume("elapsed"))
-    instance.refused(reject.StepHasNoTimeout, instance.schedule("rest", 1))
+    assert instance.rejected(reject.TimerNotCancellable, instance.cancel_timer(timer)).kind == "sleep"
+    instance.rejected(reject.EventNeverAccepted, instance.resume("elapsed"))
+    instance.rejected(reject.StepHasNoTimeout, instance.schedule("rest", 1))
 
     fire_when_due(instance, timer)
 
@@ -308,8 +308,8 @@ def test_a_cancelled_timer_does_not_fire() -> None:
     assert instance.last.cause.fact == facts.TimerCancelled(timer=timer, step_ref="answer")
     assert instance.last.effects == (DisarmTimer(timer),)
     instance.now += 1_000
-    instance.refused(reject.TimerNotFound, instance.fire(timer))
-    instance.refused(reject.TimerNotFound, instance.cancel_timer(timer))
+    instance.rejected(reject.TimerNotFound, instance.fire(timer))
+    instance.rejected(reject.TimerNotFound, instance.cancel_timer(timer))
 
 
 def test_the_deadline_of_a_wait_is_a_timeout_and_can_be_cancelled() -> None:
@@ -325,5 +325,5 @@ def test_an_entry_that_armed_no_timer_names_none() -> None:
     instance = Instance(ANSWER)
 
     for revision in (-1, 0, 1, 2, 99):
-        instance.refused(reject.TimerNotFound, instance.cancel_timer(revision))
-        instance.refused(reject.TimerNotFound, instance.fire(revision, forced=True))
+        instance.rejected(reject.TimerNotFound, instance.cancel_timer(revision))
+        instance.rejected(reject.TimerNotFound, instance.fire(revision, forced=True))

@@ -1,4 +1,4 @@
-"""What steps return and raise, and what becomes of it. Nothing that user code does may leave the conversion."""
+"""Conversion of values and exceptions of steps. No exception of user code leaves the conversion."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from perdure_server.executors.conversion import (
     write_json,
 )
 from perdure_server.executors.failures import clean
+from perdure_server.runtime.dispatch.protocol import TaskFailed, TaskFinished, TaskSuspended
 from perdure_server.runtime.ports import TaskToRun
-from perdure_server.runtime.tasks import TaskFailed, TaskFinished, TaskSuspended
 
 
 def task(**changes: Any) -> TaskToRun:
@@ -89,7 +89,7 @@ def test_pending_suspends_the_task() -> None:
 @pytest.mark.parametrize(
     "value", [None, "charged", 7, {"event": "charged"}, type(SUSPEND), Outcome, ("a", {})]
 )
-def test_anything_else_fails_the_task_for_good_and_says_what_to_return(value: object) -> None:
+def test_any_other_value_fails_permanently_and_says_what_to_return(value: object) -> None:
     result = result_of(task(), value)
 
     assert isinstance(result, TaskFailed)
@@ -98,7 +98,7 @@ def test_anything_else_fails_the_task_for_good_and_says_what_to_return(value: ob
 
 
 @pytest.mark.parametrize("event", [7, None, "\ud800", "a\0b", "x" * 201])
-def test_an_event_that_is_no_name_fails_the_task_for_good(event: Any) -> None:
+def test_an_invalid_event_name_fails_permanently(event: Any) -> None:
     result = result_of(task(), Outcome(event))
 
     assert isinstance(result, TaskFailed)
@@ -158,12 +158,12 @@ def circular() -> list[Any]:
         (1j, "complex"),
     ],
 )
-def test_an_output_that_is_no_json_fails_the_task_for_good(value: object, said: str) -> None:
+def test_an_output_that_is_not_json_fails_permanently(value: object, said: str) -> None:
     result = result_of(task(), Outcome("charged", value=value))
 
     assert isinstance(result, TaskFailed)
     assert (result.type, result.retryable) == ("OutputNotJson", False)
-    assert result.message.startswith("the output of step charge is no JSON: ")
+    assert result.message.startswith("the output of step charge is not valid JSON: ")
     assert said in result.message
 
 
@@ -175,14 +175,14 @@ def test_an_output_that_is_no_json_fails_the_task_for_good(value: object, said: 
         ({"by_id": {7: "x"}}, "(by_id)"),
     ],
 )
-def test_an_output_that_is_no_json_is_told_where(output: dict[str, Any], place: str) -> None:
+def test_the_place_of_invalid_json_in_an_output_is_reported(output: dict[str, Any], place: str) -> None:
     result = result_of(task(), Outcome("charged", **output))
 
     assert isinstance(result, TaskFailed)
     assert result.message.endswith(place)
 
 
-async def test_a_coroutine_in_place_of_an_outcome_is_called_one() -> None:
+async def test_a_returned_coroutine_is_named_in_the_failure() -> None:
     async def charge() -> Outcome:
         return Outcome("charged")
 
@@ -191,15 +191,15 @@ async def test_a_coroutine_in_place_of_an_outcome_is_called_one() -> None:
     coroutine.close()
 
     assert isinstance(result, TaskFailed)
-    assert result.message == "step charge returned a coroutine that nobody awaited; return `await ...`"
+    assert result.message == "step charge returned a coroutine that was not awaited; return `await ...`"
 
 
-def test_an_output_that_is_not_there_is_missed_by_name() -> None:
+def test_a_missing_output_is_named_in_the_error() -> None:
     steps = context_of(task(steps={"book": "{}"})).steps
 
     assert steps == {"book": {}}
     assert "bok" not in steps
-    with pytest.raises(KeyError, match="step 'bok' had not ended when this step began; only book had"):
+    with pytest.raises(KeyError, match="step 'bok' had not ended when this step started; ended steps: book"):
         steps["bok"]
 
 
@@ -277,7 +277,7 @@ class Unprintable(Exception):
 
 
 class Trapped(type):
-    """A metaclass that leaves no question about its classes unpunished."""
+    """A metaclass that raises for every question about its classes."""
 
     @property
     def __name__(cls) -> str:  # type: ignore[override]
@@ -313,8 +313,8 @@ class Hostile(Exception, metaclass=Trapped):
         (StopIteration(7), "StopIteration", "7", True),
         (RecursionError("deep"), "RecursionError", "deep", True),
         (MemoryError(), "MemoryError", "", True),
-        (Unprintable(), "Unprintable", "(its text cannot be had: SystemExit)", True),
-        (Hostile(), "Hostile", "(its text cannot be had: KeyboardInterrupt)", True),
+        (Unprintable(), "Unprintable", "(no text: __str__ raised SystemExit)", True),
+        (Hostile(), "Hostile", "(no text: __str__ raised KeyboardInterrupt)", True),
         (ValueError("\ud800 and \0"), "ValueError", "? and \ufffd", True),
         (BaseExceptionGroup("many", [ValueError("a")]), "ValueError", "a", True),
     ],
@@ -332,7 +332,7 @@ def test_a_long_message_is_cut() -> None:
     assert failure.message.endswith("x…")
 
 
-def test_the_log_says_where_a_step_failed_and_not_what_it_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_names_the_place_of_a_failure_without_its_message(caplog: pytest.LogCaptureFixture) -> None:
     def step() -> None:
         raise ValueError("card 4111 1111 1111 1111")
 

@@ -1,4 +1,4 @@
-"""The failure behind exception groups and causes: verdict, type and message, for whatever code raises."""
+"""Failures from exception groups and causes: verdict, type and message, for any exception."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from perdure_server.engine.commands import FAILURE_MESSAGE_CHARS_MAX
 from perdure_server.executors.failures import LEAVES_MAX, failure_from
 from perdure_server.executors.steps_loop import LifespanError
 from perdure_server.testing import WorkflowTest
-from support.executor_fixture import House
+from support.executor_fixture import ExecutorFixture
 
 NEVER = "the bank said no"
 
@@ -70,11 +70,11 @@ CASES: list[tuple[str, Callable[[], BaseException], tuple[str, str, bool]]] = [
         ("ValueError", "a (and 1 more: StepError: busy)", True),
     ),
     ("nested groups", lambda: group(group(group(never()))), ("StepError", NEVER, False)),
-    ("a cancellation is no reason", lambda: group(asyncio.CancelledError(), ValueError("a")),
+    ("a cancellation does not count", lambda: group(asyncio.CancelledError(), ValueError("a")),
      ("ValueError", "a (and 1 more: CancelledError)", True)),
     ("only cancellations", lambda: group(asyncio.CancelledError()), ("CancelledError", "", True)),
     (
-        "an exit beside a decision",
+        "an exit together with a decision",
         lambda: group(SystemExit(3), KeyboardInterrupt(), never()),
         ("StepError", f"{NEVER} (and 2 more: SystemExit: 3; KeyboardInterrupt)", False),
     ),
@@ -168,7 +168,7 @@ def test_causes_in_a_circle_end() -> None:
 
 
 class Liar(ExceptionGroup[Exception]):
-    """A group that lies about its parts."""
+    """A group that overrides its parts."""
 
     exceptions = ()
 
@@ -188,7 +188,7 @@ class Mute(Exception):
 
 def test_attributes_are_read_past_overridden_ones() -> None:
     assert failure_from(Liar("x", [never()])).message == NEVER
-    hidden = "(its text cannot be had: KeyboardInterrupt)"
+    hidden = "(no text: __str__ raised KeyboardInterrupt)"
     assert failure_from(group(Mute(), Mute())).message == f"{hidden} (and 1 more: Mute: {hidden})"
 
 
@@ -205,7 +205,7 @@ errors = st.deferred(
 
 
 def decides(error: BaseException) -> bool:
-    """The rule again, recursively: whether the exception makes a failure non-retryable."""
+    """A second, recursive implementation of the rule. Returns True if the failure is non-retryable."""
     if isinstance(error, StepError):
         return not error.retryable
     parts = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
@@ -233,7 +233,7 @@ async def fail_in_a_group() -> None:
 
 
 async def test_a_step_that_fails_in_a_task_group_is_not_retried() -> None:
-    house = House()
+    house = ExecutorFixture()
 
     @house
     async def work(_ctx: Context) -> Outcome:
@@ -248,7 +248,7 @@ async def test_a_step_that_fails_in_a_task_group_is_not_retried() -> None:
 
 
 async def test_a_text_that_blocks_stalls_only_its_own_step() -> None:
-    house = House(ping_ms=10, stalled_pings=10)
+    house = ExecutorFixture(ping_ms=10, stalled_pings=10)
     release = threading.Event()
 
     class Slow(Exception):
@@ -274,7 +274,7 @@ async def test_a_lifespan_that_fails_in_a_task_group_says_what_failed() -> None:
         await fail_in_a_group()
         yield
 
-    house = House([("workflow 'w' version 1", lifespan)])
+    house = ExecutorFixture([("workflow 'w' version 1", lifespan)])
     with pytest.raises(LifespanError, match=f"workflow 'w' version 1 failed: StepError: {NEVER}$"):
         async with house.open():
             pass

@@ -1,4 +1,4 @@
-"""Pools that stay full: logged once per period with the steps that hold the slots, and once when it is over."""
+"""Pools that stay full: logged once per period with the steps that hold the slots, and once at its end."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 from perdure import Context, Outcome
 from perdure_server.executors import full_pools
 from perdure_server.executors.full_pools import FULL_SECONDS, FullPools, Holder
-from support.executor_fixture import House
+from support.executor_fixture import ExecutorFixture
 
 FULL = "step pool is full, steps wait for a slot"
 FREE = "step pool has free slots again"
 
 
 class Clock:
-    """Pools of four slots, looked at four times a second of a clock that the test moves."""
+    """Pools of four slots, observed four times a second of a clock that the test moves."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO)
@@ -37,7 +37,7 @@ class Clock:
         return [record.getMessage() for record in self.records]
 
 
-def test_a_full_pool_is_logged_once_per_period_and_when_it_is_over(
+def test_a_full_pool_is_logged_once_per_period_and_at_its_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = Clock(caplog)
@@ -57,7 +57,7 @@ def test_a_full_pool_is_logged_once_per_period_and_when_it_is_over(
     assert clock.said() == [FULL] * 4 + [FREE]
 
 
-def test_a_pool_that_is_full_for_a_moment_again_and_again_is_not_logged(
+def test_a_pool_that_is_full_repeatedly_but_briefly_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = Clock(caplog)
@@ -103,7 +103,7 @@ async def test_the_executor_names_the_steps_that_hold_its_pools(
 ) -> None:
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(full_pools, "FULL_SECONDS", 0.0)
-    house = House(max_async_steps=2, max_sync_steps=2, ping_ms=10)
+    house = ExecutorFixture(max_async_steps=2, max_sync_steps=2, ping_ms=10)
     release = threading.Event()
 
     @house

@@ -1,4 +1,4 @@
-"""Steps in this process: on a loop and threads of their own, contained whatever they do. Real threads throughout."""
+"""Steps in the server's process, on their own event loop and threads. All tests use real threads."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from perdure_server.engine import commands
 from perdure_server.executors import in_process
 from perdure_server.executors.in_process import (
     SWITCH_INTERVAL_SECONDS,
+    Handler,
     Pool,
-    StepCode,
     bind,
 )
 from perdure_server.executors.steps_loop import LifespanError
-from perdure_server.runtime.tasks import TaskKey
-from support.executor_fixture import House
+from perdure_server.runtime.dispatch.protocol import TaskKey
+from support.executor_fixture import ExecutorFixture
 
 
 @pytest.fixture
-def house() -> House:
-    return House()
+def house() -> ExecutorFixture:
+    return ExecutorFixture()
 
 
-def both(body: Callable[[Context], Any]) -> list[StepCode]:
+def both(body: Callable[[Context], Any]) -> list[Handler]:
     """The same body as a coroutine function and as a plain one."""
 
     async def work(ctx: Context) -> Any:
@@ -45,7 +45,9 @@ def both(body: Callable[[Context], Any]) -> list[StepCode]:
     return [work, work_plain]
 
 
-async def test_an_async_step_and_a_plain_one_run_and_their_outcomes_are_stored(house: House) -> None:
+async def test_outcomes_of_async_and_plain_steps_are_stored(
+    house: ExecutorFixture,
+) -> None:
     @house
     async def slow(ctx: Context) -> Outcome:
         await asyncio.sleep(0)
@@ -67,7 +69,7 @@ async def test_an_async_step_and_a_plain_one_run_and_their_outcomes_are_stored(h
     assert second.output.text == '{"attempt":1,"key":"i1/quick"}'
 
 
-async def test_pending_suspends(house: House) -> None:
+async def test_pending_suspends(house: ExecutorFixture) -> None:
     @house
     async def work(_ctx: Context) -> Suspend:
         return SUSPEND
@@ -76,7 +78,7 @@ async def test_pending_suspends(house: House) -> None:
         assert isinstance(await house.run(), commands.SuspendTask)
 
 
-async def test_user_code_never_runs_on_the_servers_loop_or_thread(house: House) -> None:
+async def test_user_code_never_runs_on_the_servers_loop_or_thread(house: ExecutorFixture) -> None:
     where: dict[str, tuple[int, object]] = {}
     here = (threading.get_ident(), asyncio.get_running_loop())
 
@@ -126,7 +128,7 @@ def recurse(_ctx: Context) -> Any:
     ids=lambda error: type(error).__name__,
 )
 @pytest.mark.parametrize("kind", [0, 1], ids=["async", "plain"])
-async def test_no_exception_leaves_a_step(house: House, error: BaseException, kind: int) -> None:
+async def test_no_exception_leaves_a_step(house: ExecutorFixture, error: BaseException, kind: int) -> None:
     house(both(leave_with(error))[kind])
     house(good)
 
@@ -134,7 +136,7 @@ async def test_no_exception_leaves_a_step(house: House, error: BaseException, ki
         failed = await house.run("work")
         assert isinstance(failed, commands.FailTask)
         assert failed.retryable
-        # A StopIteration cannot leave a coroutine as what it is.
+        # A coroutine converts StopIteration to RuntimeError.
         assert failed.type in {type(error).__name__, "RuntimeError"}
         assert isinstance(await house.run("good"), commands.FinishTask), "and the next step runs as ever"
         assert house.executor.healthy()
@@ -145,7 +147,7 @@ async def good(_ctx: Context) -> Outcome:
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["async", "plain"])
-async def test_endless_recursion_is_a_failure(house: House, kind: int) -> None:
+async def test_endless_recursion_is_a_failure(house: ExecutorFixture, kind: int) -> None:
     house(both(recurse)[kind])
 
     async with house.open():
@@ -155,7 +157,7 @@ async def test_endless_recursion_is_a_failure(house: House, kind: int) -> None:
     assert failed.type == "RecursionError"
 
 
-async def test_a_step_error_says_whether_a_retry_may_help(house: House) -> None:
+async def test_a_step_error_says_whether_a_retry_may_help(house: ExecutorFixture) -> None:
     @house
     async def work(_ctx: Context) -> Outcome:
         raise StepError("never", retryable=False)
@@ -167,7 +169,7 @@ async def test_a_step_error_says_whether_a_retry_may_help(house: House) -> None:
     assert (failed.type, failed.message, failed.retryable) == ("StepError", "never", False)
 
 
-async def test_nonsense_is_a_failure_for_good_that_says_what_to_return(house: House) -> None:
+async def test_an_invalid_value_fails_permanently_and_says_what_to_return(house: ExecutorFixture) -> None:
     @house
     async def work(_ctx: Context) -> str:
         return "done"
@@ -182,7 +184,7 @@ async def test_nonsense_is_a_failure_for_good_that_says_what_to_return(house: Ho
     )
 
 
-async def test_a_background_task_that_exits_does_not_take_the_loop_with_it(house: House) -> None:
+async def test_a_background_task_that_exits_does_not_take_the_loop_with_it(house: ExecutorFixture) -> None:
     @house
     async def work(_ctx: Context) -> Outcome:
         async def leave() -> None:
@@ -198,7 +200,7 @@ async def test_a_background_task_that_exits_does_not_take_the_loop_with_it(house
         assert isinstance(await house.run(), commands.FinishTask)
 
 
-async def test_a_step_that_stops_its_loop_does_not_stop_the_others(house: House) -> None:
+async def test_a_step_that_stops_its_loop_does_not_stop_the_others(house: ExecutorFixture) -> None:
     @house
     async def work(_ctx: Context) -> Outcome:
         asyncio.get_running_loop().stop()
@@ -210,7 +212,7 @@ async def test_a_step_that_stops_its_loop_does_not_stop_the_others(house: House)
         assert isinstance(await house.run(), commands.FinishTask)
 
 
-async def test_a_plain_function_that_hands_out_a_coroutine_is_awaited(house: House) -> None:
+async def test_a_coroutine_returned_by_a_plain_function_is_awaited(house: ExecutorFixture) -> None:
     async def inner(ctx: Context) -> Outcome:
         await asyncio.sleep(0)
         return Outcome("done", instance=ctx.instance_id)
@@ -228,7 +230,7 @@ async def test_a_plain_function_that_hands_out_a_coroutine_is_awaited(house: Hou
     assert isinstance(finished, commands.FinishTask)
 
 
-async def test_steps_do_not_see_each_others_context_variables(house: House) -> None:
+async def test_steps_do_not_see_each_others_context_variables(house: ExecutorFixture) -> None:
     variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
 
     def body(_ctx: Context) -> Outcome:
@@ -238,7 +240,7 @@ async def test_steps_do_not_see_each_others_context_variables(house: House) -> N
 
     work, plain = both(body)
     house(work)
-    house.code["w", 1, "plain"] = plain
+    house.handlers["w", 1, "plain"] = plain
     async with house.open():
         for ref in ("work", "work", "plain", "plain"):
             finished = await house.run(ref)
@@ -247,7 +249,7 @@ async def test_steps_do_not_see_each_others_context_variables(house: House) -> N
             assert finished.output.text == '{"seen":0}'
 
 
-async def test_many_steps_at_once_all_end(house: House) -> None:
+async def test_many_steps_at_once_all_end(house: ExecutorFixture) -> None:
     @house
     async def on_loop(_ctx: Context) -> Outcome:
         await asyncio.sleep(0)
@@ -264,10 +266,10 @@ async def test_many_steps_at_once_all_end(house: House) -> None:
         await table.until_results(2_000)
 
     assert len({key for key, _ in table.results}) == 2_000
-    assert table.refused == []
+    assert table.rejected == []
 
 
-async def test_a_saturated_server_does_not_starve_the_steps(house: House) -> None:
+async def test_a_saturated_server_does_not_starve_the_steps(house: ExecutorFixture) -> None:
     @house
     async def work(_ctx: Context) -> Outcome:
         return Outcome("done", total=sum(range(1_000)))
@@ -290,8 +292,8 @@ async def test_a_saturated_server_does_not_starve_the_steps(house: House) -> Non
     assert sys.getswitchinterval() == default
 
 
-async def test_a_callback_that_a_step_left_behind_is_logged_without_what_it_was_to_be_called_with(
-    house: House, caplog: pytest.LogCaptureFixture
+async def test_a_failed_callback_of_a_step_is_logged_without_its_arguments(
+    house: ExecutorFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
     def charge(_number: str) -> None:
         raise KeyError("4111-1111")
@@ -306,7 +308,7 @@ async def test_a_callback_that_a_step_left_behind_is_logged_without_what_it_was_
         await house.run()
 
     [record] = [record for record in caplog.records if "outside of any step" in record.getMessage()]
-    assert record.getMessage() == "on the steps' loop, outside of any step: a callback failed"
+    assert record.reason == "callback failed"  # type: ignore[attr-defined]
     assert (record.error, "4111" in str(vars(record))) == ("KeyError", False)  # type: ignore[attr-defined]
     assert __file__ in record.where  # type: ignore[attr-defined]
 
@@ -314,8 +316,8 @@ async def test_a_callback_that_a_step_left_behind_is_logged_without_what_it_was_
 # --- deadlines -----------------------------------------------------------------------------------------------
 
 
-async def test_an_async_attempt_over_its_time_fails_is_cancelled_and_its_late_result_is_dropped(
-    house: House,
+async def test_an_async_attempt_over_its_timeout_fails_and_is_cancelled(
+    house: ExecutorFixture,
 ) -> None:
     cancelled = threading.Event()
 
@@ -338,8 +340,8 @@ async def test_an_async_attempt_over_its_time_fails_is_cancelled_and_its_late_re
     assert len(table.results) == 1
 
 
-async def test_a_thread_over_its_time_is_abandoned_and_its_slot_is_given_back() -> None:
-    house = House(max_sync_steps=1, abandoned_threads_max=1)
+async def test_the_slot_of_a_thread_over_its_timeout_is_replaced() -> None:
+    house = ExecutorFixture(max_sync_steps=1, max_abandoned_threads=1)
     release = threading.Event()
 
     @house
@@ -362,18 +364,18 @@ async def test_a_thread_over_its_time_is_abandoned_and_its_slot_is_given_back() 
         await house.run("hang")
         assert not house.executor.healthy(), "beyond the cap the slot is missed"
         assert not table.grant("waits", "quick")
-        assert house.executor.pools()["sync"] == Pool(size=0, used=0, lost=2)
+        assert house.executor.pools()["sync"] == Pool(size=0, used=0, leaked=2)
 
         release.set()
         await table.until(lambda: table.results[-1][0].instance_id == "waits")
         assert house.executor.healthy()
-        assert house.table.dispatcher.ended.sum("timed_out") == 2
+        assert house.table.dispatcher.finished.sum("timed_out") == 2
     assert [type(command) for command in table.commands()].count(commands.FailTask) == 2
-    assert table.refused == []
+    assert table.rejected == []
 
 
-async def test_the_time_of_an_attempt_begins_with_its_code_and_not_in_a_queue() -> None:
-    house = House(max_sync_steps=1)
+async def test_the_timeout_of_an_attempt_does_not_include_its_time_in_a_queue() -> None:
+    house = ExecutorFixture(max_sync_steps=1)
     began, release = threading.Event(), threading.Event()
 
     @house
@@ -390,7 +392,7 @@ async def test_the_time_of_an_attempt_begins_with_its_code_and_not_in_a_queue() 
         table.grant("a", "first")
         assert await asyncio.to_thread(began.wait, 10)
         table.attempt_timeout_ms = 1
-        # One more than there are credits, as a commit that was decided before may bring it.
+        # One more than the credits, as a commit that was decided earlier can bring it.
         table.dispatcher.run(table.task(table.add("b", "second", attempt=1, owner="r1")))
         await asyncio.to_thread(release.wait, 0.05)
         release.set()
@@ -400,7 +402,7 @@ async def test_the_time_of_an_attempt_begins_with_its_code_and_not_in_a_queue() 
 
 
 async def test_a_stopped_coroutine_is_cancelled_and_frees_its_credit() -> None:
-    house = House(max_async_steps=1)
+    house = ExecutorFixture(max_async_steps=1)
     began = threading.Event()
 
     @house
@@ -420,8 +422,8 @@ async def test_a_stopped_coroutine_is_cancelled_and_frees_its_credit() -> None:
     assert table.results == []
 
 
-async def test_a_step_that_is_stopped_before_its_first_line_frees_its_credit() -> None:
-    house = House(max_async_steps=1)
+async def test_a_step_stopped_before_its_first_line_frees_its_credit() -> None:
+    house = ExecutorFixture(max_async_steps=1)
 
     @house
     async def work(_ctx: Context) -> Outcome:
@@ -463,12 +465,12 @@ class Shop(Workflow, name="shop", version=3):
         return Outcome("bought")
 
 
-async def test_a_lifespan_is_open_on_the_steps_loop_from_before_the_first_task_until_after_the_last() -> None:
+async def test_a_lifespan_is_open_on_the_step_loop_around_all_tasks() -> None:
     shop = Shop()
     code, lifespans = bind([shop])
     assert list(code) == [("shop", 3, "buy")]
-    house = House(lifespans)
-    house.code["w", 1, "work"] = code["shop", 3, "buy"]
+    house = ExecutorFixture(lifespans)
+    house.handlers["w", 1, "work"] = code["shop", 3, "buy"]
 
     async with house.open():
         assert shop.log == ["open"]
@@ -478,7 +480,7 @@ async def test_a_lifespan_is_open_on_the_steps_loop_from_before_the_first_task_u
 
 
 @pytest.mark.parametrize("error", [ValueError("no database"), SystemExit("no database")])
-async def test_a_lifespan_that_fails_refuses_the_start_and_leaves_those_that_were_open(
+async def test_a_failed_lifespan_fails_the_start_and_exits_the_open_ones(
     error: BaseException,
 ) -> None:
     shop = Shop()
@@ -488,7 +490,7 @@ async def test_a_lifespan_that_fails_refuses_the_start_and_leaves_those_that_wer
         raise error
         yield
 
-    house = House([*bind([shop])[1], ("workflow 'broken' version 1", fail)])
+    house = ExecutorFixture([*bind([shop])[1], ("workflow 'broken' version 1", fail)])
     with pytest.raises(LifespanError, match=r"workflow 'broken' version 1 failed: .*no database"):
         async with house.open():
             pass
@@ -497,7 +499,7 @@ async def test_a_lifespan_that_fails_refuses_the_start_and_leaves_those_that_wer
     await house.executor.stop()
 
 
-async def test_a_lifespan_that_does_not_open_in_time_is_named_with_its_place(
+async def test_a_lifespan_that_opens_too_slowly_is_named_with_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(in_process, "LIFESPAN_SECONDS_MAX", 0.05)
@@ -509,17 +511,19 @@ async def test_a_lifespan_that_does_not_open_in_time_is_named_with_its_place(
         release.wait(30)
         yield
 
-    house = House([*bind([Shop()])[1], ("workflow 'slow' version 1", block)])
+    house = ExecutorFixture([*bind([Shop()])[1], ("workflow 'slow' version 1", block)])
     expected = (
-        r"the lifespan of workflow 'slow' version 1 failed: it did not open in 0\.05 s "
-        r"\(it is at .*test_in_process.* in .*block\)"
+        r"the lifespan of workflow 'slow' version 1 failed: it did not open within 0\.05 s "
+        r"\(now at .*test_in_process.* in .*block\)"
     )
     with pytest.raises(LifespanError, match=expected):
         async with house.open():
             pass
 
 
-async def test_a_lifespan_that_does_not_leave_cleanly_does_not_hold_up_the_stop(house: House) -> None:
+async def test_a_lifespan_that_fails_on_exit_does_not_delay_the_stop(
+    house: ExecutorFixture,
+) -> None:
     @asynccontextmanager
     async def fail() -> AsyncIterator[None]:
         yield
@@ -536,7 +540,7 @@ async def test_a_lifespan_that_does_not_leave_cleanly_does_not_hold_up_the_stop(
 # --- draining ------------------------------------------------------------------------------------------------
 
 
-async def test_a_drain_commits_what_ends_in_time_and_releases_the_rest(house: House) -> None:
+async def test_a_drain_stores_results_until_the_timeout_and_releases_the_rest(house: ExecutorFixture) -> None:
     began = threading.Barrier(3, timeout=60)
 
     @house

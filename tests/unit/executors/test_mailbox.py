@@ -1,4 +1,4 @@
-"""The crossing between threads: everything arrives, in order, with few wake-ups."""
+"""Mailboxes between threads: every item arrives, in order, with few wake-ups."""
 
 from __future__ import annotations
 

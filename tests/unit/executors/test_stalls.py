@@ -1,4 +1,4 @@
-"""Steps that block the event loop of all steps: only the blocking attempt is charged, whatever its code looks like."""
+"""Steps that block the step event loop: only the blocking attempt is charged, however it blocks."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from perdure import Context, Outcome
 from perdure_server.engine import commands
 from perdure_server.executors.ownership import LifespanOwner, StepOwner, _place
 from perdure_server.executors.stall_watch import LAG_WINDOW_SECONDS, Ping, StallWatch
-from perdure_server.runtime.tasks import TaskKey
-from support.executor_fixture import House
+from perdure_server.runtime.dispatch.protocol import TaskKey
+from support.executor_fixture import ExecutorFixture
 
 Body = Callable[[threading.Event, threading.Event], Awaitable[None]]
 
@@ -140,7 +140,7 @@ BODIES: list[Body] = [
 
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
 async def test_only_the_blocking_attempt_is_charged(body: Body, caplog: pytest.LogCaptureFixture) -> None:
-    house = House(ping_ms=10, stalled_pings=10)
+    house = ExecutorFixture(ping_ms=10, stalled_pings=10)
     blocked, release = threading.Event(), threading.Event()
 
     @house
@@ -167,7 +167,7 @@ async def test_only_the_blocking_attempt_is_charged(body: Body, caplog: pytest.L
     assert sorted(table.released) == [TaskKey(f"innocent{number}", "wait", 1) for number in range(3)]
     finished = [key for key, command in table.results if isinstance(command, commands.FinishTask)]
     assert sorted(finished) == [TaskKey(f"innocent{number}", "wait", 2) for number in range(3)]
-    assert house.executor.loops_lost == 1
+    assert house.executor.loop_restarts == 1
     [record] = [r for r in caplog.records if r.getMessage() == "step event loop blocked, replacing it"]
     assert (record.workflow, record.step_ref, record.instance_id) == ("w", "block", "guilty")  # type: ignore[attr-defined]
 
@@ -175,7 +175,7 @@ async def test_only_the_blocking_attempt_is_charged(body: Body, caplog: pytest.L
 async def test_the_failure_and_the_log_name_the_place_in_user_code(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    house = House(ping_ms=10, stalled_pings=10)
+    house = ExecutorFixture(ping_ms=10, stalled_pings=10)
     blocked, release = threading.Event(), threading.Event()
 
     @house
@@ -197,7 +197,7 @@ async def test_the_failure_and_the_log_name_the_place_in_user_code(
 
 
 async def test_a_stall_without_user_code_names_no_place(caplog: pytest.LogCaptureFixture) -> None:
-    house = House(ping_ms=10, stalled_pings=10)
+    house = ExecutorFixture(ping_ms=10, stalled_pings=10)
     release = threading.Event()
 
     @house
@@ -214,7 +214,7 @@ async def test_a_stall_without_user_code_names_no_place(caplog: pytest.LogCaptur
     [command] = table.commands()
     assert isinstance(command, commands.FailTask)
     assert command.message == (
-        "the step blocked the event loop of all steps; use a plain function or asyncio.to_thread"
+        "the step blocked the step event loop; use a plain function or asyncio.to_thread"
     )
 
 
@@ -234,7 +234,7 @@ async def test_a_loop_is_replaced_with_its_lifespans_opened_again() -> None:
         opened.append(threading.get_ident())
         yield
 
-    house = House([("workflow 'w'", lifespan)], ping_ms=10, stalled_pings=10)
+    house = ExecutorFixture([("workflow 'w'", lifespan)], ping_ms=10, stalled_pings=10)
     release = threading.Event()
 
     @house
@@ -257,7 +257,7 @@ async def test_a_loop_is_replaced_with_its_lifespans_opened_again() -> None:
         assert len(set(opened)) == 2
         release.set()
     assert len(table.results) == 2, "the abandoned loop reports nothing"
-    assert table.refused == []
+    assert table.rejected == []
 
 
 async def test_a_lifespan_that_blocks_the_loop_charges_no_attempt() -> None:
@@ -273,7 +273,7 @@ async def test_a_lifespan_that_blocks_the_loop_charges_no_attempt() -> None:
         yield
         task.cancel()
 
-    house = House([("workflow 'w' version 1", lifespan)], ping_ms=10, stalled_pings=10)
+    house = ExecutorFixture([("workflow 'w' version 1", lifespan)], ping_ms=10, stalled_pings=10)
 
     @house
     async def work(ctx: Context) -> Outcome:
@@ -293,7 +293,7 @@ async def test_a_lifespan_that_blocks_the_loop_charges_no_attempt() -> None:
 
 
 async def test_a_step_that_blocks_after_its_timeout_is_charged_once() -> None:
-    house = House(ping_ms=10, stalled_pings=10)
+    house = ExecutorFixture(ping_ms=10, stalled_pings=10)
     release = threading.Event()
 
     @house
@@ -323,7 +323,7 @@ async def test_a_step_that_blocks_after_its_timeout_is_charged_once() -> None:
 
 
 async def test_a_blocked_loop_does_not_time_out_other_attempts() -> None:
-    house = House(ping_ms=10, stalled_pings=10_000)
+    house = ExecutorFixture(ping_ms=10, stalled_pings=10_000)
     blocked, release, began = threading.Event(), threading.Event(), threading.Event()
 
     @house
@@ -345,7 +345,7 @@ async def test_a_blocked_loop_does_not_time_out_other_attempts() -> None:
         table.attempt_timeout_ms = None
         table.grant("guilty", "block")
         assert await asyncio.to_thread(blocked.wait, 10)
-        # Far past the deadline of the innocent attempt, by the executor's own count.
+        # Long after the deadline of the other attempt, by the executor's clock.
         stalls = house.executor._stalls
         await table.until_true(lambda: stalls.lost_seconds > 1.0)
         release.set()
@@ -355,7 +355,7 @@ async def test_a_blocked_loop_does_not_time_out_other_attempts() -> None:
 
 
 async def test_a_step_that_blocks_past_its_own_timeout_fails_at_once() -> None:
-    house = House(ping_ms=10, stalled_pings=10_000)
+    house = ExecutorFixture(ping_ms=10, stalled_pings=10_000)
     release = threading.Event()
 
     @house
@@ -375,7 +375,7 @@ async def test_a_step_that_blocks_past_its_own_timeout_fails_at_once() -> None:
 
 
 async def test_a_step_cannot_cancel_its_neighbours(caplog: pytest.LogCaptureFixture) -> None:
-    house = House()
+    house = ExecutorFixture()
     began, go = threading.Event(), threading.Event()
 
     @house
@@ -404,7 +404,7 @@ async def test_a_step_cannot_cancel_its_neighbours(caplog: pytest.LogCaptureFixt
 
 
 async def test_attempts_on_a_loop_that_ended_are_released() -> None:
-    house = House(ping_ms=10)
+    house = ExecutorFixture(ping_ms=10)
     began = threading.Event()
 
     @house
@@ -434,7 +434,7 @@ async def test_attempts_on_a_loop_that_ended_are_released() -> None:
 
 @pytest.mark.parametrize(("others", "error"), [(True, "StepsLoopEnded"), (False, "CancelledError")])
 async def test_the_step_that_ends_the_loop_is_charged(others: bool, error: str) -> None:
-    house = House(ping_ms=10)
+    house = ExecutorFixture(ping_ms=10)
 
     @house
     async def work(_ctx: Context) -> Outcome:
@@ -452,14 +452,14 @@ async def test_the_step_that_ends_the_loop_is_charged(others: bool, error: str) 
     assert failed.type == error
 
 
-async def test_a_step_may_cancel_and_time_out_its_own_tasks(house_with_timeouts: House) -> None:
+async def test_a_step_may_cancel_and_time_out_its_own_tasks(house_with_timeouts: ExecutorFixture) -> None:
     async with house_with_timeouts.open():
         assert isinstance(await house_with_timeouts.run(), commands.FinishTask)
 
 
 @pytest.fixture
-def house_with_timeouts() -> House:
-    house = House()
+def house_with_timeouts() -> ExecutorFixture:
+    house = ExecutorFixture()
 
     @house
     async def work(_ctx: Context) -> Outcome:

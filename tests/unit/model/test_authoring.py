@@ -1,13 +1,15 @@
-"""A workflow as a class: what becomes of it, and what is said about mistakes."""
+"""Workflows as classes: the graph that a class becomes, and the issues of a class with mistakes."""
 
 from __future__ import annotations
 
 import asyncio
+import pickle
 import subprocess
 import sys
 import types
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +46,10 @@ def codes(error: pytest.ExceptionInfo[WorkflowInvalidError]) -> set[tuple[str, s
     return {(issue.code.value, issue.step_ref) for issue in error.value.issues}
 
 
-# The order example is the class form of the design, and refunds whatever it does not ship.
+# The order example.
 
 
-def test_the_order_becomes_the_graph_of_the_design() -> None:
+def test_the_order_example_becomes_the_graph_of_the_design() -> None:
     graph = graph_of(order.OrderFlow)
     assert (graph.name, graph.version, graph.start) == ("order", 1, "validate")
     assert {ref: dict(step.on) for ref, step in graph.steps.items()} == {
@@ -69,7 +71,7 @@ def test_the_order_becomes_the_graph_of_the_design() -> None:
     assert graph.steps["charge"].retry == RetryDefinition(max_attempts=5, initial_ms=200, max_ms=30_000)
 
 
-def test_the_order_without_its_join_is_a_finding() -> None:
+def test_the_order_without_its_join_has_an_issue() -> None:
     with pytest.raises(WorkflowInvalidError) as error:
 
         class Silent(order.OrderFlow, name="order", version=2):
@@ -92,7 +94,7 @@ async def test_an_order_of_nothing_is_invalid(items: Any) -> None:
     assert (await order.OrderFlow().validate(context(items=items))).event == "invalid"
 
 
-# What becomes of a class
+# Classes and their graphs
 
 
 class Small(Workflow, name="small"):
@@ -105,7 +107,7 @@ class Small(Workflow, name="small"):
     rest = sleep("5m", then=["end"], join=Join.AUTO)
 
 
-def test_version_one_is_the_default_and_the_class_knows_its_name() -> None:
+def test_version_1_is_the_default_and_the_class_has_its_name() -> None:
     assert (Small.name, Small.version, graph_of(Small).version) == ("small", 1, 1)
     assert graph_of(Small()) is graph_of(Small)
 
@@ -115,8 +117,29 @@ def test_a_task_without_a_policy_has_the_default_one_in_its_graph() -> None:
     assert graph_of(Small).steps["rest"].retry is None
 
 
-def test_one_event_may_be_awaited_without_braces() -> None:
+def test_a_single_awaited_event_can_be_a_string() -> None:
     assert graph_of(Small).steps["ask"].events == {"answered"}
+
+
+def test_durations_are_seconds_timedeltas_or_text() -> None:
+    class Timed(Workflow, name="timed"):
+        start = "work"
+
+        @step(
+            on={"done": "rest"},
+            attempt_timeout=1.5,
+            retry=RetryPolicy(initial_backoff=0.2, max_backoff=timedelta(minutes=1)),
+        )
+        def work(self, ctx: Context) -> Outcome:
+            return Outcome("done")
+
+        rest = sleep(timedelta(hours=1), then="gate")
+        gate = wait_for("open", timeout=60, on={"open": "end", "timeout": "end"})
+
+    steps = graph_of(Timed).steps
+    assert steps["work"].attempt_timeout_ms == 1_500
+    assert steps["work"].retry == RetryDefinition(initial_ms=200, max_ms=60_000)
+    assert (steps["rest"].sleep_ms, steps["gate"].timeout_ms) == (3_600_000, 60_000)
 
 
 def test_an_authored_graph_survives_json() -> None:
@@ -124,7 +147,7 @@ def test_an_authored_graph_survives_json() -> None:
         assert from_json(to_json(graph_of(flow))) == graph_of(flow)
 
 
-def test_code_is_bound_for_tasks_only() -> None:
+def test_only_tasks_have_handlers() -> None:
     flow = order.OrderFlow()
     code = handlers_of(flow)
     assert set(code) == {
@@ -151,13 +174,13 @@ class Audited:
         return Outcome("ok")
 
 
-def test_a_class_without_a_name_is_no_workflow() -> None:
+def test_a_class_without_a_name_is_not_a_workflow() -> None:
     for unnamed in (Base, type("Plain", (order.OrderFlow,), {})):
         with pytest.raises(TypeError, match="give its class a name="):
             graph_of(unnamed)
 
 
-def test_steps_come_from_bases_and_mixins_and_overriding_replaces_them_in_place() -> None:
+def test_an_override_takes_the_place_of_the_inherited_step() -> None:
     class Full(Audited, Base, name="full", version=3):
         @step(on={"ok": "audit"})
         def second(self, ctx: Context) -> Outcome:
@@ -167,7 +190,7 @@ def test_steps_come_from_bases_and_mixins_and_overriding_replaces_them_in_place(
     assert graph_of(Full).steps["second"].targets == {"audit"}
 
 
-def test_an_override_without_the_decorator_keeps_the_arrows() -> None:
+def test_an_override_without_the_decorator_keeps_the_transitions() -> None:
     class Stubbed(Base, name="stubbed"):
         def first(self, ctx: Context) -> Outcome:
             return Outcome("ok", by="stub")
@@ -188,7 +211,7 @@ def test_a_step_set_to_none_is_dropped() -> None:
     assert list(graph_of(Short).steps) == ["second"]
 
 
-def test_a_wait_may_take_the_place_of_a_task() -> None:
+def test_a_wait_can_override_a_task() -> None:
     class Manual(Base, name="manual"):
         first = wait_for("done", on={"done": "second"})  # type: ignore[assignment]  # the point of the test
 
@@ -196,7 +219,7 @@ def test_a_wait_may_take_the_place_of_a_task() -> None:
     assert set(handlers_of(Manual())) == {"second"}
 
 
-def test_two_versions_live_side_by_side_and_each_is_found_once() -> None:
+def test_two_versions_in_one_module_are_each_found_once() -> None:
     class Newer(Small, name="small", version=2):
         rest = sleep("1s", then="end")
 
@@ -224,7 +247,7 @@ async def test_a_lifespan_does_nothing_unless_it_is_overridden() -> None:
     assert flow.client == "closed"
 
 
-# What is said about mistakes
+# Mistakes
 
 
 def test_every_mistake_of_a_class_is_reported_at_once() -> None:
@@ -267,7 +290,7 @@ def test_every_mistake_of_a_class_is_reported_at_once() -> None:
         ("step_code", "third"),
         ("event_reserved", "gate"),
         ("duration_invalid", "gate"),
-        ("timeout_without_arrow", "gate"),
+        ("timeout_without_transition", "gate"),
         ("duration_invalid", "nap"),
         ("name_reserved", "lifespan"),
         ("name_reserved", "end"),
@@ -276,7 +299,7 @@ def test_every_mistake_of_a_class_is_reported_at_once() -> None:
     assert all(f"[{code}]" in str(error.value) for code, _ in codes(error))
 
 
-def test_what_beginners_get_wrong_is_named_with_its_mend() -> None:
+def test_common_mistakes_have_a_hint() -> None:
     with pytest.raises(WorkflowInvalidError) as error:
 
         class Slips(Workflow, name="slips"):
@@ -309,12 +332,12 @@ def test_what_beginners_get_wrong_is_named_with_its_mend() -> None:
         (IssueCode.TARGET_UNKNOWN, "third"),
         (IssueCode.DURATION_INVALID, "gate"),
     }
-    assert str(error.value).count("ms, s, m, h, d") == 1, "a hint is said once"
+    assert str(error.value).count("ms, s, m, h, d") == 1, "the hint appears once"
 
 
-def test_a_start_that_is_nearly_a_step_is_offered_that_step() -> None:
+def test_a_misspelt_start_gets_a_suggestion() -> None:
     with pytest.raises(
-        WorkflowInvalidError, match=r"start is 'frist', which is no step .*; did you mean 'first'"
+        WorkflowInvalidError, match=r"start is 'frist', which is not a step .*; did you mean 'first'"
     ):
 
         class Typo(Workflow, name="typo"):
@@ -325,8 +348,8 @@ def test_a_start_that_is_nearly_a_step_is_offered_that_step() -> None:
                 return Outcome("ok")
 
 
-@pytest.mark.parametrize("ref", ["start", "name", "version", "lifespan", "_private"])
-def test_an_attribute_of_workflow_is_no_step(ref: str) -> None:
+@pytest.mark.parametrize("ref", ["start", "name", "version", "lifespan", "exit", "again", "_private"])
+def test_an_attribute_of_workflow_cannot_be_a_step(ref: str) -> None:
     with pytest.raises(WorkflowInvalidError) as error:
         type(
             "Odd",
@@ -338,19 +361,28 @@ def test_an_attribute_of_workflow_is_no_step(ref: str) -> None:
     assert any(code in {"name_reserved", "name_invalid"} and where == ref for code, where in codes(error))
 
 
+def test_the_error_of_a_class_survives_pickling() -> None:
+    with pytest.raises(WorkflowInvalidError) as error:
+        type("Odd", (Workflow,), {"start": "a"}, name="odd")  # type: ignore[call-overload]  # class keywords through type()
+
+    copy = pickle.loads(pickle.dumps(error.value))
+    assert copy.issues == error.value.issues
+    assert str(copy) == str(error.value)
+
+
 def test_every_public_attribute_of_workflow_is_reserved() -> None:
     public = {name for name in {*dir(Workflow), *Workflow.__annotations__} if not name.startswith("_")}
-    assert public | {"end"} == RESERVED_REFS
+    assert public | {"end", "exit", "again"} == RESERVED_REFS
 
 
 @pytest.mark.parametrize("on", [None, "end", {"ok": 3}, {"ok": None}, {3: "end"}, {"ok": [["end"]]}])
-def test_arrows_of_the_wrong_type_are_a_finding(on: Any) -> None:
+def test_transitions_of_the_wrong_type_are_an_issue(on: Any) -> None:
     with pytest.raises(WorkflowInvalidError, match=r"\[malformed\]"):
         type("Odd", (Workflow,), {"start": "a", "a": wait_for("ok", on=on)}, name="odd")  # type: ignore[call-overload]  # class keywords through type()
 
 
 @pytest.mark.parametrize("awaits", [3, [["ok"]], {"ok": 1}.items()])
-def test_awaits_of_the_wrong_type_is_a_finding(awaits: Any) -> None:
+def test_awaits_of_the_wrong_type_is_an_issue(awaits: Any) -> None:
     def ask(self: Any, ctx: Context) -> Suspend:
         return SUSPEND
 
@@ -359,22 +391,22 @@ def test_awaits_of_the_wrong_type_is_a_finding(awaits: Any) -> None:
         type("Odd", (Workflow,), members, name="odd")  # type: ignore[call-overload]  # class keywords through type()
 
 
-def test_a_version_without_a_name_is_refused() -> None:
+def test_a_version_without_a_name_is_rejected() -> None:
     with pytest.raises(TypeError, match="only a class with a name"):
 
         class Nameless(Workflow, version=2):
             pass
 
 
-def test_only_functions_are_decorated() -> None:
+def test_only_functions_can_be_decorated() -> None:
     with pytest.raises(TypeError, match="def or async def"):
         step(on={"ok": "end"})(staticmethod(lambda ctx: Outcome("ok")))  # type: ignore[type-var]  # the point of the test
 
 
-# What a step is given and gives back
+# Context and results of a step
 
 
-def test_an_outcome_takes_any_name_as_output() -> None:
+def test_an_outcome_accepts_any_name_as_output() -> None:
     outcome = Outcome("done", event="launch", self=1)
     assert (outcome.event, outcome.output) == ("done", {"event": "launch", "self": 1})
     assert outcome == Outcome("done", event="launch", self=1) != Outcome("done")
@@ -385,13 +417,13 @@ def test_the_idempotency_key_is_the_same_on_every_attempt() -> None:
     assert context().idempotency_key == "i-1/charge"
 
 
-def test_a_step_error_is_retryable_unless_it_says_otherwise() -> None:
+def test_a_step_error_is_retryable_by_default() -> None:
     assert StepError("later").retryable
     assert str(StepError("never", retryable=False)) == "never"
     assert repr(SUSPEND) == "SUSPEND"
 
 
-# The package and its command
+# The package and the command
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
@@ -410,7 +442,7 @@ def test_importing_perdure_and_writing_a_workflow_loads_no_grpc() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_every_public_name_is_there_and_listed() -> None:
+def test_every_public_name_exists_and_is_listed() -> None:
     assert sorted(perdure.__all__) == sorted(set(perdure.__all__))
     assert set(perdure.__all__) <= set(dir(perdure))
     for name in perdure.__all__:
@@ -430,7 +462,7 @@ sys.exit(_cli.main())
 """
 
 
-def test_without_the_server_the_command_prints_the_pip_line() -> None:
+def test_without_the_server_the_command_prints_the_pip_command() -> None:
     sdk = str(Path(perdure.__file__).parents[1])
     code = f"import sys; sys.path.append({sdk!r}); from perdure import _cli; sys.exit(_cli.main())"
     # -I -S: no site-packages, so nothing but the standard library and the SDK's source.
@@ -441,7 +473,7 @@ def test_without_the_server_the_command_prints_the_pip_line() -> None:
     assert "pip install 'perdure[server]'" in done.stderr
 
 
-def test_without_what_the_server_needs_the_command_prints_the_pip_line() -> None:
+def test_without_a_package_of_the_server_it_prints_the_pip_command() -> None:
     done = run_python(
         CLI.format(
             body="import apscheduler_of_old", modules='{"perdure_server": server, "perdure_server.cli": cli}'
@@ -451,7 +483,7 @@ def test_without_what_the_server_needs_the_command_prints_the_pip_line() -> None
     assert "apscheduler_of_old is not installed" in done.stderr
 
 
-def test_a_bug_inside_the_server_is_not_taken_for_a_missing_package() -> None:
+def test_a_bug_in_the_server_is_not_reported_as_a_missing_package() -> None:
     done = run_python(
         CLI.format(
             body="import perdure_server.gone", modules='{"perdure_server": server, "perdure_server.cli": cli}'
@@ -461,19 +493,19 @@ def test_a_bug_inside_the_server_is_not_taken_for_a_missing_package() -> None:
     assert "Traceback" in done.stderr
 
 
-def test_a_module_that_an_app_misses_is_the_apps_affair() -> None:
+def test_a_missing_module_of_an_app_has_a_traceback() -> None:
     body = "exec('import lost', {'__name__': 'app'})"
     done = run_python(CLI.format(body=body, modules='{"perdure_server": server, "perdure_server.cli": cli}'))
     assert done.returncode == 1
     assert "No module named 'lost'" in done.stderr
 
 
-def test_validation_agrees_with_the_class() -> None:
+def test_the_graph_of_a_class_is_valid() -> None:
     assert validate(graph_of(order.OrderFlow)) == []
     assert asyncio.iscoroutinefunction(order.OrderFlow.validate)
 
 
-def test_a_number_too_large_for_a_float_is_a_finding() -> None:
+def test_a_number_too_large_for_a_float_is_an_issue() -> None:
     with pytest.raises(WorkflowInvalidError, match="multiplier"):
 
         class Huge(Workflow, name="huge", version=1):

@@ -1,4 +1,4 @@
-"""The two questions about joins, asked again by brute force over small graphs."""
+"""The two questions about joins, answered by brute force over small graphs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.strategies import acyclic_graphs, graphs, with_join
 
 
 def task(ref: str, join: Join | None = None, **on: str) -> StepDefinition:
-    """A task; ``on`` is written as in ``go="a b"``."""
+    """Return a task. Write ``on`` as in ``go="a b"``."""
     return StepDefinition(
         ref=ref, kind=StepKind.TASK, join=join, on={event: tuple(to.split()) for event, to in on.items()}
     )
@@ -35,7 +35,7 @@ def found(whole: WorkflowGraph, code: IssueCode) -> set[str | None]:
 def paths(
     whole: WorkflowGraph, origin: str, goal: str, without: str | None = None
 ) -> Iterator[tuple[str, ...]]:
-    """Every path from ``origin`` to ``goal`` (a step or `end`), both included."""
+    """Yield every path from ``origin`` to ``goal`` (a step or `end`), including both."""
     if origin == goal:
         yield (origin,)
     elif origin not in {END, without}:
@@ -45,7 +45,7 @@ def paths(
 
 
 def may_meet_at(whole: WorkflowGraph, join: str, one: str, other: str) -> bool:
-    """Can two branches that begin at ``one`` and ``other`` reach ``join`` without meeting before?"""
+    """Return True if branches from ``one`` and ``other`` can reach ``join`` without meeting before."""
     return any(
         set(here) & set(there) == {join}
         for here in paths(whole, one, join)
@@ -54,7 +54,7 @@ def may_meet_at(whole: WorkflowGraph, join: str, one: str, other: str) -> bool:
 
 
 def missed_joins(whole: WorkflowGraph) -> set[str]:
-    """The steps that some run begins without one of the parallel branches that another run brings there."""
+    """Return the steps that some run starts without a parallel branch that arrives in another run."""
     missed = set()
     branches = [
         (step.ref, event, join, one)
@@ -83,7 +83,7 @@ def choices_and_runs(whole: WorkflowGraph) -> Iterator[tuple[dict[str, str], dic
 
 
 def run(whole: WorkflowGraph, chosen: dict[str, str]) -> dict[str, set[str]]:
-    """The begun steps with the arrivals that each had: tokens are moved until none can move."""
+    """Return the started steps with their arrivals. Tokens move until none can move."""
     arrivals: dict[str, set[str]] = {whole.start: set()}
     begun: dict[str, set[str]] = {}
     moved = True
@@ -123,13 +123,13 @@ ENOUGH = settings(max_examples=150)
 
 @ENOUGH
 @given(acyclic_graphs(max_steps=6, joins=st.none()).filter(few_runs))
-def test_a_join_must_be_declared_exactly_where_a_parallel_branch_may_leave_it(whole: WorkflowGraph) -> None:
+def test_a_join_must_be_declared_exactly_if_a_branch_can_leave_it(whole: WorkflowGraph) -> None:
     assert found(whole, IssueCode.JOIN_UNDECLARED) == missed_joins(whole)
 
 
 @ENOUGH
 @given(acyclic_graphs(max_steps=6).filter(few_runs))
-def test_a_join_that_is_called_impossible_starts_in_no_run(whole: WorkflowGraph) -> None:
+def test_a_join_reported_as_impossible_never_starts(whole: WorkflowGraph) -> None:
     impossible = found(whole, IssueCode.JOIN_UNSATISFIABLE)
     if impossible:
         assert not any(impossible & begun.keys() for _, begun in choices_and_runs(whole))
@@ -137,7 +137,7 @@ def test_a_join_that_is_called_impossible_starts_in_no_run(whole: WorkflowGraph)
 
 @ENOUGH
 @given(st.data(), acyclic_graphs(max_steps=6, joins=st.just(Join.AUTO)).filter(few_runs))
-def test_every_impossible_join_of_two_is_found_when_it_is_the_only_one(
+def test_an_impossible_join_of_two_is_found_if_it_is_the_only_one(
     data: st.DataObject, whole: WorkflowGraph
 ) -> None:
     pairs = [ref for ref, sources in whole.predecessors.items() if len(sources) == 2]
@@ -150,7 +150,7 @@ def test_every_impossible_join_of_two_is_found_when_it_is_the_only_one(
 
 @ENOUGH
 @given(acyclic_graphs(max_steps=6, joins=st.none()))
-def test_every_join_that_is_offered_for_one_to_be_declared_passes(whole: WorkflowGraph) -> None:
+def test_every_join_that_a_hint_offers_passes_validation(whole: WorkflowGraph) -> None:
     for issue in validate(whole):
         if issue.code is IssueCode.JOIN_UNDECLARED:
             assert issue.step_ref is not None
@@ -165,14 +165,14 @@ def test_every_join_that_is_offered_for_one_to_be_declared_passes(whole: Workflo
 
 
 @given(graphs())
-def test_every_graph_of_the_strategy_passes(whole: WorkflowGraph) -> None:
+def test_every_graph_of_the_strategy_is_valid(whole: WorkflowGraph) -> None:
     assert validate(whole) == []
 
 
 # By example
 
 
-def test_an_exclusive_choice_that_merges_again_needs_no_word() -> None:
+def test_an_exclusive_choice_that_merges_needs_no_declaration() -> None:
     whole = flow(
         task("check", left="a", right="b"),
         task("a", ok="merge"),
@@ -182,7 +182,7 @@ def test_an_exclusive_choice_that_merges_again_needs_no_word() -> None:
     assert validate(whole) == []
 
 
-def test_an_exclusive_branch_may_leave_without_a_word() -> None:
+def test_an_exclusive_branch_can_leave_without_a_declaration() -> None:
     whole = flow(
         task("check", left="a", right="b"),
         task("a", ok="merge", no="end"),
@@ -192,7 +192,7 @@ def test_an_exclusive_branch_may_leave_without_a_word() -> None:
     assert validate(whole) == []
 
 
-def test_a_fan_in_that_no_branch_can_leave_needs_no_word() -> None:
+def test_a_join_that_no_branch_can_leave_needs_no_declaration() -> None:
     whole = flow(
         task("fork", go="a b"), task("a", ok="merge"), task("b", ok="merge"), task("merge", ok="end")
     )
@@ -200,7 +200,7 @@ def test_a_fan_in_that_no_branch_can_leave_needs_no_word() -> None:
 
 
 @pytest.mark.parametrize("event", ["declined", "error", "timeout"])
-def test_a_fan_in_that_a_parallel_branch_may_leave_must_be_declared(event: str) -> None:
+def test_a_join_that_a_branch_can_leave_must_be_declared(event: str) -> None:
     whole = flow(
         task("fork", go="a b"),
         task("a", ok="merge", **{event: "end"}),
@@ -212,7 +212,7 @@ def test_a_fan_in_that_a_parallel_branch_may_leave_must_be_declared(event: str) 
         assert validate(with_join(whole, "merge", join)) == []
 
 
-def test_an_arrow_straight_from_the_fork_is_a_branch_too() -> None:
+def test_a_transition_from_the_fork_to_the_join_is_a_branch() -> None:
     whole = flow(task("fork", go="a merge"), task("a", ok="merge", no="end"), task("merge", ok="end"))
     assert found(whole, IssueCode.JOIN_UNDECLARED) == {"merge"}
 
@@ -227,7 +227,7 @@ def test_a_choice_before_the_fork_is_not_a_branch_that_leaves() -> None:
     assert validate(whole) == []
 
 
-def test_branches_that_met_before_do_not_meet_again() -> None:
+def test_branches_that_joined_before_do_not_join_again() -> None:
     whole = flow(
         task("fork", go="a b"),
         task("a", ok="first"),
@@ -240,7 +240,7 @@ def test_branches_that_met_before_do_not_meet_again() -> None:
     assert validate(whole) == []
 
 
-def test_a_branch_that_leaves_and_comes_back_later_has_left() -> None:
+def test_a_branch_that_leaves_and_returns_later_has_left() -> None:
     whole = flow(
         task("fork", go="a b"),
         task("a", ok="merge", late="last"),
@@ -262,7 +262,7 @@ def test_a_branch_that_forks_to_the_join_and_elsewhere_always_arrives() -> None:
     assert validate(whole) == []
 
 
-def test_all_over_an_exclusive_choice_can_never_start() -> None:
+def test_join_all_over_an_exclusive_choice_never_starts() -> None:
     whole = flow(
         task("check", left="a", right="b"),
         task("a", ok="merge"),
@@ -272,7 +272,7 @@ def test_all_over_an_exclusive_choice_can_never_start() -> None:
     assert found(whole, IssueCode.JOIN_UNSATISFIABLE) == {"merge"}
 
 
-def test_all_over_a_choice_inside_a_branch_can_never_start() -> None:
+def test_join_all_over_a_choice_inside_a_branch_never_starts() -> None:
     whole = flow(
         task("fork", go="a b"),
         task("a", left="x", right="y"),
@@ -285,17 +285,17 @@ def test_all_over_a_choice_inside_a_branch_can_never_start() -> None:
     assert validate(with_join(whole, "merge", None)) == []
 
 
-def test_all_over_a_step_and_what_it_begins_beside_the_join_can_start() -> None:
+def test_join_all_over_a_step_and_its_parallel_target_can_start() -> None:
     whole = flow(task("a", go="merge b"), task("b", ok="merge"), task("merge", Join.ALL, ok="end"))
     assert validate(whole) == []
 
 
-def test_all_over_a_step_and_what_it_begins_instead_of_the_join_can_never_start() -> None:
+def test_join_all_over_a_step_and_its_alternative_target_never_starts() -> None:
     whole = flow(task("a", go="merge", no="b"), task("b", ok="merge"), task("merge", Join.ALL, ok="end"))
     assert found(whole, IssueCode.JOIN_UNSATISFIABLE) == {"merge"}
 
 
-def test_joins_are_judged_beside_a_cycle_and_not_behind_one() -> None:
+def test_joins_next_to_a_cycle_are_checked_and_behind_one_are_not() -> None:
     whole = flow(
         task("fork", go="a b c"),
         task("a", ok="merge", no="end"),

@@ -1,6 +1,7 @@
-"""The protos are the source of truth: the committed stubs are theirs, and their changes break no client."""
+"""Generated code is up to date: the stubs of the protos, and the blocking client. Proto changes break no client."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ TOOLS = ROOT / ".venv-tools/bin"
 HAND_WRITTEN = {"__init__.py"}
 
 
-@pytest.fixture(autouse=True)
-def _tools_are_installed() -> None:
+@pytest.fixture
+def _tools() -> None:
     assert (TOOLS / "buf").exists(), "the protos' tools are not installed: run `make tools`"
 
 
@@ -28,6 +29,10 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in files}
 
 
+needs_tools = pytest.mark.usefixtures("_tools")
+
+
+@needs_tools
 def test_the_committed_stubs_are_what_the_protos_generate(tmp_path: Path) -> None:
     run("bash", "proto/generate.sh", tmp_path)
 
@@ -45,10 +50,39 @@ def test_every_proto_has_its_stubs() -> None:
     assert protos == {name.removesuffix("_pb2.py") for name in stubs}
 
 
+@needs_tools
 def test_the_protos_are_clean_and_formatted() -> None:
     run(TOOLS / "buf", "lint", "proto")
     run(TOOLS / "buf", "format", "--diff", "--exit-code", "proto")
 
 
+@needs_tools
 def test_the_protos_break_no_client_of_the_last_release() -> None:
     run(TOOLS / "buf", "breaking", "proto", "--against", "proto/baseline.binpb")
+
+
+GENERATOR = "clients/python/generate_sync.py"
+BLOCKING_CLIENT = Path("perdure/client/_sync_client.py")
+
+
+def test_the_blocking_client_is_generated_from_the_async_client(tmp_path: Path) -> None:
+    run(sys.executable, GENERATOR, tmp_path)
+
+    generated = (tmp_path / BLOCKING_CLIENT).read_text()
+    assert (ROOT / "clients/python" / BLOCKING_CLIENT).read_text() == generated, "run `make generate`"
+
+
+@pytest.mark.parametrize("leftover", ["asyncio_only = 1", "x = await_me", "import aio"])
+def test_the_generator_rejects_async_code_that_it_does_not_know(tmp_path: Path, leftover: str) -> None:
+    copy = tmp_path / "generate_sync.py"
+    copy.write_text((ROOT / GENERATOR).read_text())
+    source = tmp_path / "perdure/client/_async_client.py"
+    source.parent.mkdir(parents=True)
+    committed = (ROOT / "clients/python/perdure/client/_async_client.py").read_text()
+    source.write_text(f"{committed}\n\n{leftover}\n")
+
+    done = subprocess.run([sys.executable, copy], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert f"asynchronous code is left over: {leftover}" in done.stderr
+    assert not (tmp_path / BLOCKING_CLIENT).exists()

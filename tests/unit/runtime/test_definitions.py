@@ -1,4 +1,4 @@
-"""What is told about definitions that are not stored."""
+"""Errors for definitions that are not stored."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def refused(definitions: Definitions, workflow: str, version: int) -> Work
     return caught.value
 
 
-async def test_a_wrong_version_is_told_the_versions_that_there_are(store: SqliteStore) -> None:
+async def test_an_unknown_version_names_the_existing_versions(store: SqliteStore) -> None:
     for version in (1, 2):
         await store.put_definition(a_definition("order", version))
     definitions = Definitions(store)
@@ -36,7 +36,7 @@ async def test_a_wrong_version_is_told_the_versions_that_there_are(store: Sqlite
     assert (await refused(definitions, "ordr", 0)).known == ("order",)
 
 
-async def test_a_wrong_version_of_a_workflow_beyond_those_that_are_looked_through_is_told_the_newest(
+async def test_an_unknown_version_of_an_unlisted_workflow_names_the_newest(
     store: SqliteStore,
 ) -> None:
     for number in range(KNOWN_MAX):

@@ -1,4 +1,4 @@
-"""The dispatcher: credits, the fast way, reports, the drain, and what it counts."""
+"""The dispatcher: credits, granted tasks, results, the drain, and its counters."""
 
 from __future__ import annotations
 
@@ -9,48 +9,50 @@ import pytest
 from perdure_server.engine import commands
 from perdure_server.engine.commands import NO_GRANT
 from perdure_server.engine.rejections import AttemptStale, PayloadTooLarge
-from perdure_server.runtime import dispatcher
-from perdure_server.runtime.dispatcher import GRANT_SLOTS_MAX, REPORT_TRIES_MAX, WITHOUT_CODE_MAX
-from perdure_server.runtime.ports import TaskToRun
-from perdure_server.runtime.reservations import RESERVATION_SECONDS_MAX, Reservations
-from perdure_server.runtime.tasks import (
+from perdure_server.runtime.dispatch import result_reporter
+from perdure_server.runtime.dispatch.credits import GRANT_SLOTS_MAX
+from perdure_server.runtime.dispatch.dispatcher import MISSING_HANDLERS_LOGGED_MAX
+from perdure_server.runtime.dispatch.protocol import (
     TaskFailed,
     TaskKey,
     TaskReleased,
     TaskStopped,
     TaskSuspended,
 )
+from perdure_server.runtime.dispatch.reservations import RESERVATION_SECONDS_MAX, Reservations
+from perdure_server.runtime.dispatch.result_reporter import REPORT_TRIES_MAX
+from perdure_server.runtime.ports import TaskToRun
 from perdure_server.store.protocol import CommitUnknownError, StoreUnavailableError
-from support.fake_executor import DONE, hire
+from support.fake_executor import DONE, register
 from support.fake_task_store import FakeTaskStore
 
 # --- credits -------------------------------------------------------------------------------------------------
 
 
-async def test_no_slots_are_granted_without_code_or_credit(table: FakeTaskStore) -> None:
+async def test_no_slots_are_granted_without_a_handler_or_a_credit(table: FakeTaskStore) -> None:
     assert table.dispatcher.reserve("w", 1) is NO_GRANT
-    hire(table, 2)
+    register(table, 2)
 
     assert table.dispatcher.reserve("w", 2) is NO_GRANT
     assert table.dispatcher.reserve("other", 1) is NO_GRANT
     grant = table.dispatcher.reserve("w", 1)
     assert (grant.owner, grant.slots, grant.step_refs) == ("r1", 2, {"work"})
     assert table.dispatcher.reserve("w", 1) is NO_GRANT
-    table.dispatcher.give_back(grant, 2)
+    table.dispatcher.release(grant, 2)
     assert table.dispatcher.reserve("w", 1).slots == 2
 
 
 async def test_one_commit_gets_a_bounded_number_of_slots(table: FakeTaskStore) -> None:
-    hire(table, 100)
+    register(table, 100)
 
     assert table.dispatcher.reserve("w", 1).slots == GRANT_SLOTS_MAX
 
 
 async def test_a_credit_is_in_use_until_the_result_is_stored(table: FakeTaskStore) -> None:
-    hands = hire(table, 1)
+    executor = register(table, 1)
     assert table.grant("a")
     assert table.dispatcher.reserve("w", 1) is NO_GRANT
-    table.dispatcher.done(hands.keys[0], DONE)
+    table.dispatcher.report(executor.keys[0], DONE)
     assert table.dispatcher.reserve("w", 1) is NO_GRANT
 
     await table.until_results(1)
@@ -59,27 +61,27 @@ async def test_a_credit_is_in_use_until_the_result_is_stored(table: FakeTaskStor
     assert table.dispatcher.reserve("w", 1).slots == 1
 
 
-async def test_a_grant_covers_the_steps_of_every_client_with_room(table: FakeTaskStore) -> None:
-    first, second = hire(table, 1, "a"), hire(table, 1, "b")
+async def test_a_grant_covers_the_steps_of_every_executor_with_room(table: FakeTaskStore) -> None:
+    first, second = register(table, 1, "a"), register(table, 1, "b")
     grant = table.dispatcher.reserve("w", 1)
     assert grant.step_refs == {"a", "b"}
-    table.dispatcher.give_back(grant, grant.slots)
+    table.dispatcher.release(grant, grant.slots)
     assert table.grant("i", "a")
 
     assert table.dispatcher.reserve("w", 1).step_refs == {"b"}
     assert [len(first.tasks), len(second.tasks)] == [1, 0]
 
 
-async def test_work_goes_to_the_client_with_most_room(table: FakeTaskStore) -> None:
-    first, second = hire(table, 2), hire(table, 5)
+async def test_work_goes_to_the_executor_with_the_most_room(table: FakeTaskStore) -> None:
+    first, second = register(table, 2), register(table, 5)
     for name in "abc":
         assert table.grant(name)
 
     assert [len(first.tasks), len(second.tasks)] == [0, 3]
 
 
-async def test_tasks_that_wait_keep_half_of_the_credits(table: FakeTaskStore) -> None:
-    hire(table, 4)
+async def test_waiting_tasks_keep_half_of_the_credits(table: FakeTaskStore) -> None:
+    register(table, 4)
     table.dispatcher.offer("w", 1, "work")
 
     grants = [table.dispatcher.reserve("w", 1).slots for _ in range(3)]
@@ -87,18 +89,18 @@ async def test_tasks_that_wait_keep_half_of_the_credits(table: FakeTaskStore) ->
     assert grants == [2, 0, 0]
 
 
-def told_without_code(caplog: pytest.LogCaptureFixture) -> list[tuple[str, int, str]]:
+def logged_without_handler(caplog: pytest.LogCaptureFixture) -> list[tuple[str, int, str]]:
     return [
         (vars(record)["workflow"], vars(record)["version"], vars(record)["step_ref"])
         for record in caplog.records
-        if record.message == "a step is ready that this server has no code for"
+        if record.message == "no handler for ready step"
     ]
 
 
-async def test_a_ready_step_that_nobody_has_code_for_is_told_once(
+async def test_a_ready_step_without_a_handler_is_logged_once(
     table: FakeTaskStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hire(table, 1, "work")
+    register(table, 1, "work")
 
     for _ in range(3):
         table.dispatcher.offer("w", 1, "work")
@@ -106,19 +108,19 @@ async def test_a_ready_step_that_nobody_has_code_for_is_told_once(
         table.dispatcher.offer("w", 2, "work")
         table.dispatcher.offer("stranger", 1, "work")
 
-    assert told_without_code(caplog) == [("w", 1, "other"), ("w", 2, "work"), ("stranger", 1, "work")]
+    assert logged_without_handler(caplog) == [("w", 1, "other"), ("w", 2, "work"), ("stranger", 1, "work")]
 
 
-async def test_of_many_steps_without_code_a_thousand_are_told(
+async def test_at_most_a_thousand_steps_without_a_handler_are_logged(
     table: FakeTaskStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for number in range(WITHOUT_CODE_MAX + 10):
+    for number in range(MISSING_HANDLERS_LOGGED_MAX + 10):
         table.dispatcher.offer(f"w{number}", 1, "work")
 
-    assert len(told_without_code(caplog)) == WITHOUT_CODE_MAX
+    assert len(logged_without_handler(caplog)) == MISSING_HANDLERS_LOGGED_MAX
 
 
-def test_a_reservation_that_nobody_came_back_for_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reservation_that_is_never_returned_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     second = 100.0
     monkeypatch.setattr("time.monotonic", lambda: second)
     reserved = Reservations()
@@ -141,35 +143,35 @@ def test_a_reservation_that_nobody_came_back_for_expires(monkeypatch: pytest.Mon
 
 
 async def test_an_attempt_is_never_run_twice(table: FakeTaskStore) -> None:
-    hands = hire(table)
+    executor = register(table)
     table.grant("a")
 
-    table.dispatcher.run(hands.tasks[0])
+    table.dispatcher.run(executor.tasks[0])
 
-    assert len(hands.tasks) == 1
+    assert len(executor.tasks) == 1
 
 
 async def test_only_the_first_result_of_an_attempt_counts(table: FakeTaskStore) -> None:
-    hands = hire(table)
+    executor = register(table)
     table.grant("a")
-    table.dispatcher.done(hands.keys[0], TaskSuspended())
-    table.dispatcher.done(hands.keys[0], DONE)
-    table.dispatcher.done(TaskKey("never", "seen", 1), DONE)
+    table.dispatcher.report(executor.keys[0], TaskSuspended())
+    table.dispatcher.report(executor.keys[0], DONE)
+    table.dispatcher.report(TaskKey("never", "seen", 1), DONE)
 
     await table.until_results(1)
 
     assert isinstance(table.commands()[0], commands.SuspendTask)
-    assert table.refused == []
+    assert table.rejected == []
 
 
 async def test_each_kind_of_result_becomes_its_command(table: FakeTaskStore) -> None:
-    hands = hire(table)
+    executor = register(table)
     for name in "abc":
         table.grant(name)
-    first, second, third = hands.keys
-    table.dispatcher.done(first, DONE)
-    table.dispatcher.done(second, TaskSuspended())
-    table.dispatcher.done(third, TaskFailed("Boom", "why", retryable=True))
+    first, second, third = executor.keys
+    table.dispatcher.report(first, DONE)
+    table.dispatcher.report(second, TaskSuspended())
+    table.dispatcher.report(third, TaskFailed("Boom", "why", retryable=True))
 
     await table.until_results(3)
 
@@ -188,23 +190,23 @@ async def test_each_kind_of_result_becomes_its_command(table: FakeTaskStore) -> 
 async def test_a_result_is_submitted_until_the_store_answers(
     table: FakeTaskStore, trouble: Exception
 ) -> None:
-    hands = hire(table)
+    executor = register(table)
     table.grant("a")
-    table.troubles = [trouble] * 3
-    table.dispatcher.done(hands.keys[0], DONE)
+    table.failures = [trouble] * 3
+    table.dispatcher.report(executor.keys[0], DONE)
 
     await table.until_results(1)
 
-    assert table.troubles == []
+    assert table.failures == []
 
 
 async def test_a_result_that_is_stale_is_dropped(table: FakeTaskStore) -> None:
-    hands = hire(table, 1)
+    executor = register(table, 1)
     table.grant("a")
     del table.rows["a", "work"]
-    table.dispatcher.done(hands.keys[0], DONE)
+    table.dispatcher.report(executor.keys[0], DONE)
 
-    await table.until(lambda: bool(table.refused))
+    await table.until(lambda: bool(table.rejected))
     await asyncio.sleep(0)
 
     assert table.dispatcher.tasks == 0
@@ -212,10 +214,10 @@ async def test_a_result_that_is_stale_is_dropped(table: FakeTaskStore) -> None:
 
 
 async def test_a_result_that_can_never_be_stored_becomes_a_failure(table: FakeTaskStore) -> None:
-    hands = hire(table)
+    executor = register(table)
     table.grant("a")
-    table.troubles = [PayloadTooLarge("output", 2, 1)]
-    table.dispatcher.done(hands.keys[0], DONE)
+    table.failures = [PayloadTooLarge("output", 2, 1)]
+    table.dispatcher.report(executor.keys[0], DONE)
 
     await table.until_results(1)
 
@@ -224,30 +226,30 @@ async def test_a_result_that_can_never_be_stored_becomes_a_failure(table: FakeTa
     assert (fail.type, fail.retryable) == ("PayloadTooLarge", False)
 
 
-async def test_a_stopped_attempt_holds_its_credit_until_it_ends_and_its_result_is_dropped(
+async def test_a_stopped_attempt_keeps_its_credit_until_it_ends(
     table: FakeTaskStore,
 ) -> None:
-    hands = hire(table, 1)
+    executor = register(table, 1)
     table.grant("a")
-    key = hands.keys[0]
+    key = executor.keys[0]
     table.dispatcher.stop(*key)
     table.dispatcher.stop(*key)
     table.dispatcher.stop("unknown", "work", 1)
-    assert hands.stopped == [key]
+    assert executor.stopped == [key]
     assert table.dispatcher.reserve("w", 1) is NO_GRANT
 
-    table.dispatcher.done(key, DONE)
+    table.dispatcher.report(key, DONE)
 
     assert table.dispatcher.reserve("w", 1).slots == 1
     assert table.results == []
 
 
-async def test_a_task_whose_taking_was_refused_is_tried_again_though_the_stores_clock_stands_still(
+async def test_a_rejected_take_is_retried_although_the_store_clock_stopped(
     table: FakeTaskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("perdure_server.runtime.dispatcher.REFUSED_MS", 20)
-    hire(table)
-    table.take_troubles = [AttemptStale("a", "work", 0)]
+    monkeypatch.setattr("perdure_server.runtime.dispatch.sweeper.REJECTED_MS", 20)
+    register(table)
+    table.take_failures = [AttemptStale("a", "work", 0)]
     table.add("a")
     table.dispatcher.start()
 
@@ -256,27 +258,27 @@ async def test_a_task_whose_taking_was_refused_is_tried_again_though_the_stores_
     assert table.taken == [TaskKey("a", "work", 1)]
 
 
-async def test_a_task_that_its_executor_refuses_is_released_and_taken_anew(table: FakeTaskStore) -> None:
-    hands = hire(table)
-    run, refusals = hands.run, [RuntimeError("a bug")]
+async def test_a_task_that_its_executor_rejects_is_taken_again(table: FakeTaskStore) -> None:
+    executor = register(table)
+    run, refusals = executor.run, [RuntimeError("a bug")]
 
     def refuse_once(task: TaskToRun) -> None:
         if refusals:
             raise refusals.pop()
         run(task)
 
-    hands.run = refuse_once  # type: ignore[method-assign]
+    executor.run = refuse_once  # type: ignore[method-assign]
     table.grant("a")
     table.dispatcher.start()
 
-    await hands.until(lambda: hands.keys == [TaskKey("a", "work", 2)])
+    await executor.until(lambda: executor.keys == [TaskKey("a", "work", 2)])
 
 
-async def test_what_a_client_that_is_gone_held_is_released_and_run_by_another(table: FakeTaskStore) -> None:
-    gone = hire(table)
+async def test_attempts_of_a_removed_executor_are_run_by_another(table: FakeTaskStore) -> None:
+    gone = register(table)
     table.grant("a")
     table.dispatcher.start()
-    other = hire(table)
+    other = register(table)
 
     table.dispatcher.unregister(gone)
     await other.until(lambda: bool(other.tasks))
@@ -285,12 +287,12 @@ async def test_what_a_client_that_is_gone_held_is_released_and_run_by_another(ta
     assert table.released == [TaskKey("a", "work", 1)]
 
 
-async def test_the_dispatcher_knows_which_steps_have_code(table: FakeTaskStore) -> None:
-    hire(table, 1, "a", "b")
+async def test_the_dispatcher_knows_which_steps_have_handlers(table: FakeTaskStore) -> None:
+    register(table, 1, "a", "b")
 
-    assert table.dispatcher.has_code("w", 1, "b")
-    assert not table.dispatcher.has_code("w", 1, "c")
-    assert not table.dispatcher.has_code("w", 2, "a")
+    assert table.dispatcher.has_handler("w", 1, "b")
+    assert not table.dispatcher.has_handler("w", 1, "c")
+    assert not table.dispatcher.has_handler("w", 2, "a")
 
 
 # --- draining ------------------------------------------------------------------------------------------------
@@ -298,7 +300,7 @@ async def test_the_dispatcher_knows_which_steps_have_code(table: FakeTaskStore) 
 
 async def test_a_drain_takes_nothing_new_and_waits_for_results() -> None:
     table = FakeTaskStore()
-    hands = hire(table)
+    executor = register(table)
     table.dispatcher.start()
     table.grant("a")
     draining = asyncio.create_task(table.dispatcher.drain(10))
@@ -306,55 +308,55 @@ async def test_a_drain_takes_nothing_new_and_waits_for_results() -> None:
     assert table.dispatcher.reserve("w", 1) is NO_GRANT
     assert not draining.done()
 
-    table.dispatcher.done(hands.keys[0], DONE)
+    table.dispatcher.report(executor.keys[0], DONE)
     await draining
 
-    assert [key for key, _ in table.results] == hands.keys
+    assert [key for key, _ in table.results] == executor.keys
     assert table.released == []
 
 
-async def test_what_does_not_end_within_the_grace_time_is_released_in_a_commit() -> None:
+async def test_attempts_that_exceed_the_shutdown_timeout_are_released() -> None:
     table = FakeTaskStore()
-    hands = hire(table)
+    executor = register(table)
     table.dispatcher.start()
     table.grant("a")
 
     await table.dispatcher.drain(0.01)
 
-    assert table.released == hands.keys
-    assert hands.stopped == hands.keys
-    table.dispatcher.done(hands.keys[0], DONE)
+    assert table.released == executor.keys
+    assert executor.stopped == executor.keys
+    table.dispatcher.report(executor.keys[0], DONE)
     assert table.results == []
 
 
-async def test_a_task_that_is_handed_over_during_the_drain_is_released() -> None:
+async def test_a_task_that_arrives_during_the_drain_is_released() -> None:
     table = FakeTaskStore()
-    hands = hire(table)
+    executor = register(table)
     row = table.add("a", attempt=1, owner="r1")
     await table.dispatcher.drain(0.01)
 
     table.dispatcher.run(table.task(row))
     await table.until(lambda: bool(table.released))
 
-    assert hands.tasks == []
+    assert executor.tasks == []
 
 
-async def test_an_attempt_given_back_by_its_executor_is_taken_anew(table: FakeTaskStore) -> None:
-    hands = hire(table)
+async def test_an_attempt_released_by_its_executor_is_taken_again(table: FakeTaskStore) -> None:
+    executor = register(table)
     table.dispatcher.start()
     table.grant("a")
-    table.dispatcher.done(hands.keys[0], TaskReleased("not now"))
+    table.dispatcher.report(executor.keys[0], TaskReleased("not now"))
 
-    await hands.until(lambda: len(hands.tasks) == 2)
+    await executor.until(lambda: len(executor.tasks) == 2)
 
-    assert hands.keys[1] == TaskKey("a", "work", 2)
+    assert executor.keys[1] == TaskKey("a", "work", 2)
 
 
 # --- counts --------------------------------------------------------------------------------------------------
 
 
 async def test_attempts_are_counted_by_how_they_ended(table: FakeTaskStore) -> None:
-    hands = hire(table)
+    executor = register(table)
     results = [
         DONE,
         TaskSuspended(),
@@ -364,38 +366,38 @@ async def test_attempts_are_counted_by_how_they_ended(table: FakeTaskStore) -> N
     ]
     for name in "abcdef":
         assert table.grant(name)
-    table.dispatcher.stop("f", "work", hands.keys[5].attempt)
-    for key, result in zip(hands.keys, [*results, DONE], strict=True):
-        table.dispatcher.done(key, result)
-        table.dispatcher.done(key, DONE)  # does not count
+    table.dispatcher.stop("f", "work", executor.keys[5].attempt)
+    for key, result in zip(executor.keys, [*results, DONE], strict=True):
+        table.dispatcher.report(key, result)
+        table.dispatcher.report(key, DONE)  # does not count
 
-    counts = table.dispatcher.ended.of("w")
+    counts = table.dispatcher.finished.of("w")
     assert counts == {"ok": 2, "failed": 1, "timed_out": 1, "released": 1, "cancelled": 1}
 
 
 def ended(table: FakeTaskStore) -> dict[str, int]:
-    """How attempts ended, without what never happened."""
-    return {outcome: count for outcome, count in table.dispatcher.ended.of("w").items() if count}
+    """Return the counts of results above zero."""
+    return {outcome: count for outcome, count in table.dispatcher.finished.of("w").items() if count}
 
 
-async def test_what_a_drain_gives_back_is_counted_once_as_released() -> None:
+async def test_attempts_released_by_a_drain_are_counted_once() -> None:
     table = FakeTaskStore()
-    hands = hire(table)
+    executor = register(table)
     for name in "abc":
         assert table.grant(name)
-    table.dispatcher.stop(*hands.keys[1])
-    table.dispatcher.done(hands.keys[2], DONE)
+    table.dispatcher.stop(*executor.keys[1])
+    table.dispatcher.report(executor.keys[2], DONE)
     await table.until_results(1)
 
     await table.dispatcher.drain(0.01)
     assert ended(table) == {"ok": 1, "released": 1}
-    for key in hands.keys:
-        table.dispatcher.done(key, TaskStopped())
+    for key in executor.keys:
+        table.dispatcher.report(key, TaskStopped())
 
     assert ended(table) == {"ok": 1, "released": 1, "cancelled": 1}
 
 
-async def test_what_is_handed_over_and_cannot_run_is_counted_as_released(table: FakeTaskStore) -> None:
+async def test_an_attempt_that_cannot_run_is_counted_as_released(table: FakeTaskStore) -> None:
     row = table.add("a", attempt=1, owner="r1")
     table.dispatcher.run(table.task(row))
     table.dispatcher.run(table.task(row))
@@ -405,35 +407,35 @@ async def test_what_is_handed_over_and_cannot_run_is_counted_as_released(table: 
     assert ended(table) == {"released": 1}
 
 
-async def test_what_nobody_ran_is_counted_once_as_released_however_often_that_is_tried(
+async def test_an_orphaned_attempt_is_counted_once_as_released(
     table: FakeTaskStore,
 ) -> None:
     table.lose_effects = 1
-    table.troubles = [StoreUnavailableError("away")] * 3
+    table.failures = [StoreUnavailableError("away")] * 3
     table.add("a")
-    hands = hire(table)
+    executor = register(table)
     table.dispatcher.start()
 
-    await hands.until(lambda: bool(hands.tasks))
-    table.dispatcher.done(hands.keys[0], DONE)
+    await executor.until(lambda: bool(executor.tasks))
+    table.dispatcher.report(executor.keys[0], DONE)
     await table.until_results(1)
 
-    assert table.troubles == []
+    assert table.failures == []
     assert ended(table) == {"released": 1, "ok": 1}
-    assert sum(ended(table).values()) == len(table.taken), "as many as began"
+    assert sum(ended(table).values()) == len(table.taken), "as many as started"
 
 
-async def test_a_result_that_was_given_up_is_not_counted_again_when_its_attempt_is_released(
+async def test_a_dropped_result_is_counted_once(
     table: FakeTaskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "REPORT_TRIES_MAX", 1)
-    hands = hire(table)
+    monkeypatch.setattr(result_reporter, "REPORT_TRIES_MAX", 1)
+    executor = register(table)
     assert table.grant("a")
-    table.troubles = [StoreUnavailableError("away")]
-    table.dispatcher.done(hands.keys[0], DONE)
+    table.failures = [StoreUnavailableError("away")]
+    table.dispatcher.report(executor.keys[0], DONE)
     table.dispatcher.start()
 
-    await hands.until(lambda: len(hands.tasks) == 2)
+    await executor.until(lambda: len(executor.tasks) == 2)
 
     assert table.released == [TaskKey("a", "work", 1)]
     assert ended(table) == {"ok": 1}
@@ -442,18 +444,18 @@ async def test_a_result_that_was_given_up_is_not_counted_again_when_its_attempt_
 async def test_results_that_are_stored_late_or_never_are_counted(
     table: FakeTaskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "REPORT_BACKOFF_MS_MAX", 1)
-    hands = hire(table)
-    table.troubles = [StoreUnavailableError("away")] * 3
+    monkeypatch.setattr(result_reporter, "REPORT_BACKOFF_MS_MAX", 1)
+    executor = register(table)
+    table.failures = [StoreUnavailableError("away")] * 3
     assert table.grant("late")
-    table.dispatcher.done(hands.keys[0], DONE)
+    table.dispatcher.report(executor.keys[0], DONE)
     await table.until_results(1)
-    assert (table.dispatcher.report_retries, table.dispatcher.reports_given_up) == (3, 0)
+    assert (table.dispatcher.result_retries, table.dispatcher.results_dropped) == (3, 0)
 
-    table.troubles = [StoreUnavailableError("away")] * REPORT_TRIES_MAX
+    table.failures = [StoreUnavailableError("away")] * REPORT_TRIES_MAX
     assert table.grant("never")
-    table.dispatcher.done(hands.keys[1], DONE)
+    table.dispatcher.report(executor.keys[1], DONE)
     await table.dispatcher.quiesce()
 
-    assert table.dispatcher.reports_given_up == 1
-    assert table.dispatcher.report_retries == 3 + REPORT_TRIES_MAX - 1
+    assert table.dispatcher.results_dropped == 1
+    assert table.dispatcher.result_retries == 3 + REPORT_TRIES_MAX - 1

@@ -1,4 +1,4 @@
-"""The dispatcher: sweeps, for tasks that nobody took, and reconciliation with the database's word."""
+"""The dispatcher: sweeps for waiting tasks, and reconciliation with the database."""
 
 from __future__ import annotations
 
@@ -7,113 +7,111 @@ import asyncio
 import pytest
 
 from perdure_server.engine.rejections import AttemptStale
-from perdure_server.runtime import dispatcher
-from perdure_server.runtime.ports import TaskToRun
-from perdure_server.runtime.tasks import (
+from perdure_server.runtime.dispatch import sweeper
+from perdure_server.runtime.dispatch.protocol import (
     TaskKey,
     TaskStopped,
     key_of,
 )
+from perdure_server.runtime.ports import TaskToRun
 from perdure_server.store.protocol import CommitUnknownError, StoreUnavailableError
-from support.fake_executor import DONE, Hands, hire
+from support.fake_executor import DONE, FakeExecutor, register
 from support.fake_task_store import FakeTaskStore
 
 # --- sweeping ------------------------------------------------------------------------------------------------
 
 
-async def test_recovery_is_the_first_sweep(table: FakeTaskStore) -> None:
+async def test_the_first_sweep_is_the_recovery(table: FakeTaskStore) -> None:
     table.add("new")
     table.add("released", attempt=3)
     table.add("lost", attempt=2, owner="gone")
     table.add("foreign", attempt=1, owner="r2")
     table.add("uncoded", workflow="other")
     table.live_owners.add("r2")
-    hands = hire(table)
+    executor = register(table)
 
     table.dispatcher.start()
-    await hands.until(lambda: len(hands.tasks) == 3)
+    await executor.until(lambda: len(executor.tasks) == 3)
 
-    assert set(hands.keys) == {
+    assert set(executor.keys) == {
         TaskKey("new", "work", 1),
         TaskKey("released", "work", 4),
         TaskKey("lost", "work", 3),
     }
 
 
-async def test_more_tasks_than_credits_are_all_run_and_never_too_many_at_once(table: FakeTaskStore) -> None:
+async def test_more_tasks_than_credits_all_run_within_the_credits(table: FakeTaskStore) -> None:
     for number in range(200):
         table.add(f"i{number}")
-    hands = hire(table, 7)
+    executor = register(table, 7)
     table.dispatcher.start()
     held_max = 0
     for count in range(200):
-        await hands.until(lambda count=count: len(hands.tasks) > count)
+        await executor.until(lambda count=count: len(executor.tasks) > count)
         held_max = max(held_max, table.dispatcher.tasks)
-        table.dispatcher.done(hands.keys[count], DONE)
+        table.dispatcher.report(executor.keys[count], DONE)
     await table.until_results(200)
 
-    assert len(set(hands.keys)) == 200
+    assert len(set(executor.keys)) == 200
     assert held_max <= 7
 
 
-async def test_an_offered_task_is_taken_when_a_credit_comes_free(table: FakeTaskStore) -> None:
-    hands = hire(table, 1)
+async def test_an_offered_task_is_taken_when_a_credit_is_freed(table: FakeTaskStore) -> None:
+    executor = register(table, 1)
     table.dispatcher.start()
     assert table.grant("a")
     assert not table.grant("b")
 
-    table.dispatcher.done(hands.keys[0], DONE)
-    await hands.until(lambda: len(hands.tasks) == 2)
+    table.dispatcher.report(executor.keys[0], DONE)
+    await executor.until(lambda: len(executor.tasks) == 2)
 
-    assert hands.keys[1] == TaskKey("b", "work", 1)
+    assert executor.keys[1] == TaskKey("b", "work", 1)
 
 
-async def test_tasks_without_code_do_not_hide_those_behind_them(table: FakeTaskStore) -> None:
+async def test_tasks_without_a_handler_do_not_hide_later_ones(table: FakeTaskStore) -> None:
     for number in range(500):
         table.add(f"i{number}", "uncoded")
     table.add("last")
-    hands = hire(table, 2)
+    executor = register(table, 2)
     table.dispatcher.start()
 
-    await hands.until(lambda: bool(hands.tasks))
+    await executor.until(lambda: bool(executor.tasks))
 
-    assert hands.keys == [TaskKey("last", "work", 1)]
+    assert executor.keys == [TaskKey("last", "work", 1)]
 
 
-async def test_tasks_that_wait_for_one_client_are_taken_as_its_credits_come_free_though_another_has_room() -> (
-    None
-):
+async def test_waiting_tasks_are_taken_when_their_own_executor_has_credits() -> None:
     table = FakeTaskStore(sweep_ms=60_000)
     for number in range(50):
         table.add(f"i{number}", "slow")
-    idle, busy = hire(table, 100, "quick"), hire(table, 2, "slow")
+    idle, busy = register(table, 100, "quick"), register(table, 2, "slow")
     table.dispatcher.start()
 
     for count in range(50):
         await busy.until(lambda count=count: len(busy.tasks) > count)
-        table.dispatcher.done(busy.keys[count], DONE)
+        table.dispatcher.report(busy.keys[count], DONE)
     await table.until_results(50)
 
     assert idle.tasks == []
     await table.dispatcher.drain(0)
 
 
-async def test_tasks_whose_client_has_no_credit_do_not_hide_those_behind_them(table: FakeTaskStore) -> None:
+async def test_tasks_of_an_executor_without_credits_do_not_hide_later_ones(table: FakeTaskStore) -> None:
     for number in range(500):
         table.add(f"i{number}", "slow")
     table.add("last", "quick")
-    idle, busy = hire(table, 3, "quick"), hire(table, 2, "slow")
+    idle, busy = register(table, 3, "quick"), register(table, 2, "slow")
     table.dispatcher.start()
 
     await idle.until(lambda: bool(idle.tasks))
     await busy.until(lambda: len(busy.tasks) == 2)
 
 
-async def test_tasks_that_wait_for_one_client_cost_another_no_credits() -> None:
+async def test_waiting_tasks_of_one_executor_cost_another_no_credits() -> None:
     table = FakeTaskStore(sweep_ms=60_000)
     for number in range(100):
         table.add(f"i{number}", "slow")
-    quick, slow = hire(table, 10, "quick"), hire(table, 2, "slow")
+    quick, slow = register(table, 10, "quick"), register(table, 2, "slow")
     table.dispatcher.start()
     await slow.until(lambda: len(slow.tasks) == 2)
 
@@ -124,29 +122,29 @@ async def test_tasks_that_wait_for_one_client_cost_another_no_credits() -> None:
     await table.dispatcher.drain(0)
 
 
-async def test_a_task_behind_those_of_a_client_without_credit_is_taken_when_its_own_has_one() -> None:
+async def test_tasks_of_a_full_executor_do_not_block_tasks_of_another() -> None:
     table = FakeTaskStore(sweep_ms=60_000)
     for number in range(1_000):
         table.add(f"i{number}", "slow")
-    quick, slow = hire(table, 3, "quick"), hire(table, 2, "slow")
+    quick, slow = register(table, 3, "quick"), register(table, 2, "slow")
     table.dispatcher.start()
     await slow.until(lambda: len(slow.tasks) == 2)
     assert [table.grant(f"q{number}", "quick") for number in range(5)] == [True, True, True, False, False]
 
     for count in range(5):
         await quick.until(lambda count=count: len(quick.tasks) > count)
-        table.dispatcher.done(quick.keys[count], DONE)
+        table.dispatcher.report(quick.keys[count], DONE)
     await table.until_results(5)
 
     assert len(slow.tasks) == 2
     await table.dispatcher.drain(0)
 
 
-async def test_what_ends_wakes_no_sweep_while_only_another_clients_tasks_wait() -> None:
+async def test_a_free_credit_starts_no_sweep_if_only_other_tasks_wait() -> None:
     table = FakeTaskStore(sweep_ms=60_000)
     for number in range(10):
         table.add(f"i{number}", "slow")
-    quick, _ = hire(table, 4, "quick"), hire(table, 0, "slow")
+    quick, _ = register(table, 4, "quick"), register(table, 0, "slow")
     table.dispatcher.start()
     table.dispatcher.offer("w", 1, "slow")
     await table.dispatcher.quiesce()
@@ -154,67 +152,69 @@ async def test_what_ends_wakes_no_sweep_while_only_another_clients_tasks_wait() 
 
     for count in range(10):
         assert table.grant(f"q{count}", "quick")
-        table.dispatcher.done(quick.keys[count], DONE)
+        table.dispatcher.report(quick.keys[count], DONE)
         await table.dispatcher.quiesce()
 
     assert len(table.limits) == sweeps
     await table.dispatcher.drain(0)
 
 
-async def test_two_clients_whose_tasks_wait_are_both_served_as_their_credits_come_free() -> None:
+async def test_two_executors_with_waiting_tasks_are_both_served() -> None:
     table = FakeTaskStore(sweep_ms=60_000)
     for number in range(100):
         table.add(f"s{number}", "slow")
     for number in range(100):
         table.add(f"q{number}", "quick")
-    quick, slow = hire(table, 20, "quick"), hire(table, 2, "slow")
+    quick, slow = register(table, 20, "quick"), register(table, 2, "slow")
     run = quick.run
 
     def run_and_end(task: TaskToRun) -> None:
         run(task)
-        asyncio.get_running_loop().call_soon(table.dispatcher.done, key_of(task), DONE)
+        asyncio.get_running_loop().call_soon(table.dispatcher.report, key_of(task), DONE)
 
     quick.run = run_and_end  # type: ignore[method-assign]
     table.dispatcher.start()
 
     for count in range(100):
         await slow.until(lambda count=count: len(slow.tasks) > count)
-        table.dispatcher.done(slow.keys[count], DONE)
+        table.dispatcher.report(slow.keys[count], DONE)
     await table.until_results(200)
 
     assert len(quick.tasks) == 100
     await table.dispatcher.drain(0)
 
 
-async def test_two_clients_with_code_for_a_step_share_its_tasks_within_their_credits() -> None:
+async def test_two_executors_of_a_step_share_its_tasks_within_their_credits() -> None:
     table = FakeTaskStore(sweep_ms=60_000)
     for number in range(40):
         table.add(f"i{number}")
-    hired = hire(table, 3), hire(table, 5)
+    hired = register(table, 3), register(table, 5)
     table.dispatcher.start()
-    for hands, credits_max in zip(hired, (3, 5), strict=True):
-        await hands.until(lambda hands=hands, credits_max=credits_max: len(hands.tasks) == credits_max)
+    for executor, max_credits in zip(hired, (3, 5), strict=True):
+        await executor.until(
+            lambda executor=executor, max_credits=max_credits: len(executor.tasks) == max_credits
+        )
 
     ended: set[TaskKey] = set()
 
-    def held(hands: Hands) -> list[TaskKey]:
-        return [key for key in hands.keys if key not in ended]
+    def held(executor: FakeExecutor) -> list[TaskKey]:
+        return [key for key in executor.keys if key not in ended]
 
     while len(ended) < 40:
         assert len(held(hired[0])) <= 3
         assert len(held(hired[1])) <= 5
         for key in held(hired[0]) + held(hired[1]):
             ended.add(key)
-            table.dispatcher.done(key, DONE)
+            table.dispatcher.report(key, DONE)
         await table.until(lambda: len(ended) == 40 or bool(held(hired[0]) + held(hired[1])))
 
     assert len({*hired[0].keys, *hired[1].keys}) == 40
     await table.dispatcher.drain(0)
 
 
-async def test_a_task_that_becomes_ready_while_a_sweep_reads_is_taken_by_the_next() -> None:
+async def test_a_task_that_becomes_ready_during_a_sweep_is_taken_by_the_next() -> None:
     table = FakeTaskStore(sweep_ms=60_000)
-    hands = hire(table, 1)
+    executor = register(table, 1)
 
     async def offer() -> None:
         table.add("late")
@@ -223,98 +223,98 @@ async def test_a_task_that_becomes_ready_while_a_sweep_reads_is_taken_by_the_nex
     table.while_reading = [offer]
     table.dispatcher.start()
 
-    await hands.until(lambda: bool(hands.tasks))
+    await executor.until(lambda: bool(executor.tasks))
     await table.dispatcher.drain(0)
 
 
 @pytest.mark.parametrize("ends_meanwhile", [True, False])
-async def test_a_task_whose_credit_was_used_while_a_sweep_read_is_taken_by_the_next(
+async def test_a_task_whose_credit_was_used_during_a_read_is_taken_later(
     ends_meanwhile: bool,
 ) -> None:
     table = FakeTaskStore(sweep_ms=60_000)
-    hands = hire(table, 1)
+    executor = register(table, 1)
     table.add("first")
 
     async def use_the_credit() -> None:
         assert table.grant("second")
         if ends_meanwhile:
-            table.dispatcher.done(hands.keys[0], DONE)
+            table.dispatcher.report(executor.keys[0], DONE)
             await table.until_results(1)
 
     table.while_reading = [use_the_credit]
     table.dispatcher.start()
-    await hands.until(lambda: bool(hands.tasks))
+    await executor.until(lambda: bool(executor.tasks))
     await table.until(lambda: not table.while_reading)
     if not ends_meanwhile:
-        table.dispatcher.done(hands.keys[0], DONE)
+        table.dispatcher.report(executor.keys[0], DONE)
 
-    await hands.until(lambda: len(hands.tasks) == 2)
+    await executor.until(lambda: len(executor.tasks) == 2)
 
-    assert hands.keys[1] == TaskKey("first", "work", 1)
+    assert executor.keys[1] == TaskKey("first", "work", 1)
     await table.dispatcher.drain(0)
 
 
-async def test_tasks_that_were_there_before_their_client_had_credits_are_taken_when_it_has() -> None:
+async def test_waiting_tasks_are_taken_when_an_executor_gets_its_first_credit() -> None:
     table = FakeTaskStore(sweep_ms=60_000)
     table.add("a")
-    hands = hire(table, 0)
+    executor = register(table, 0)
     table.dispatcher.start()
     await table.dispatcher.quiesce()
 
-    table.dispatcher.set_credits(hands, 1)
-    await hands.until(lambda: bool(hands.tasks))
+    table.dispatcher.set_credits(executor, 1)
+    await executor.until(lambda: bool(executor.tasks))
 
     await table.dispatcher.drain(0)
 
 
-async def test_under_a_new_id_the_tasks_of_the_old_one_are_looked_for_at_once() -> None:
+async def test_under_a_new_id_tasks_of_the_old_one_are_taken_at_once() -> None:
     table = FakeTaskStore(sweep_ms=60_000, reconcile_ms=60_000)
-    hands = hire(table)
+    executor = register(table)
     table.add("lost", attempt=1, owner="r1")
     table.dispatcher.start()
     await table.dispatcher.quiesce()
-    assert hands.tasks == []
+    assert executor.tasks == []
 
     table.live_owners = {"r9"}
     table.dispatcher.replica_changed("r9")
-    await hands.until(lambda: bool(hands.tasks))
+    await executor.until(lambda: bool(executor.tasks))
 
-    assert hands.keys == [TaskKey("lost", "work", 2)]
+    assert executor.keys == [TaskKey("lost", "work", 2)]
     await table.dispatcher.drain(0)
 
 
-async def test_rows_that_cannot_be_used_are_passed_and_keep_no_sweep_awake() -> None:
+async def test_unusable_rows_are_skipped_and_do_not_keep_sweeps_running() -> None:
     table = FakeTaskStore(sweep_ms=60_000)
     refusals = 40
-    table.take_troubles = [AttemptStale("i", "work", 0)] * refusals
+    table.take_failures = [AttemptStale("i", "work", 0)] * refusals
     for number in range(refusals):
         table.add(f"i{number}")
-    hands = hire(table, 2)
+    executor = register(table, 2)
     table.dispatcher.start()
     await table.dispatcher.quiesce()
-    assert table.take_troubles == []
+    assert table.take_failures == []
     sweeps = len(table.limits)
 
     table.add("last")
     table.dispatcher.offer("w", 1, "work")
-    await hands.until(lambda: bool(hands.tasks))
-    table.dispatcher.done(hands.keys[0], DONE)
+    await executor.until(lambda: bool(executor.tasks))
+    table.dispatcher.report(executor.keys[0], DONE)
     await table.dispatcher.quiesce()
 
-    assert hands.keys == [TaskKey("last", "work", 1)]
+    assert executor.keys == [TaskKey("last", "work", 1)]
     assert len(table.limits) <= sweeps + 2
     await table.dispatcher.drain(0)
 
 
-async def test_with_more_rows_that_cannot_be_used_than_a_sweep_reads_time_wakes_the_next(
+async def test_unusable_rows_beyond_the_read_limit_wait_for_the_next_poll(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dispatcher, "SWEEP_ROWS_MAX", 20)
+    monkeypatch.setattr(sweeper, "SWEEP_ROWS_MAX", 20)
     table = FakeTaskStore(sweep_ms=60_000)
-    table.take_troubles = [AttemptStale("i", "work", 0)] * 60
+    table.take_failures = [AttemptStale("i", "work", 0)] * 60
     for number in range(60):
         table.add(f"i{number}")
-    hire(table, 2)
+    register(table, 2)
     table.dispatcher.start()
 
     await table.dispatcher.quiesce()
@@ -323,42 +323,42 @@ async def test_with_more_rows_that_cannot_be_used_than_a_sweep_reads_time_wakes_
     await table.dispatcher.drain(0)
 
 
-async def test_sweeps_outlive_a_store_that_is_away_and_bugs(table: FakeTaskStore) -> None:
-    table.sweep_troubles = [
+async def test_sweeps_survive_an_unavailable_store_and_bugs(table: FakeTaskStore) -> None:
+    table.sweep_failures = [
         StoreUnavailableError("away"),
         RuntimeError("a bug"),
         StoreUnavailableError("away"),
     ]
-    table.take_troubles = [StoreUnavailableError("away"), CommitUnknownError("away")]
+    table.take_failures = [StoreUnavailableError("away"), CommitUnknownError("away")]
     table.add("a")
-    hands = hire(table, 1)
+    executor = register(table, 1)
     table.dispatcher.start()
 
-    await hands.until(lambda: bool(hands.tasks))
+    await executor.until(lambda: bool(executor.tasks))
 
     assert table.dispatcher.healthy()
-    assert table.troubles == []
+    assert table.failures == []
 
 
-async def test_an_attempt_whose_hand_over_was_lost_is_released_and_taken_anew(table: FakeTaskStore) -> None:
+async def test_an_attempt_with_a_lost_effect_is_released_and_taken_again(table: FakeTaskStore) -> None:
     table.lose_effects = 1
     table.add("a")
-    hands = hire(table)
+    executor = register(table)
     table.dispatcher.start()
 
-    await hands.until(lambda: bool(hands.tasks))
+    await executor.until(lambda: bool(executor.tasks))
 
     assert table.taken == [TaskKey("a", "work", 1), TaskKey("a", "work", 2)]
     assert table.released == [TaskKey("a", "work", 1)]
-    assert hands.keys == [TaskKey("a", "work", 2)]
+    assert executor.keys == [TaskKey("a", "work", 2)]
 
 
-async def test_a_hand_over_that_comes_after_its_release_is_not_run(table: FakeTaskStore) -> None:
+async def test_an_effect_after_the_release_of_its_attempt_is_not_run(table: FakeTaskStore) -> None:
     table.lose_effects = 1
     table.add("a")
-    hands = hire(table)
+    executor = register(table)
     table.dispatcher.start()
-    await hands.until(lambda: bool(hands.tasks))
+    await executor.until(lambda: bool(executor.tasks))
 
     late = TaskKey("a", "work", 1)
     table.dispatcher.run(
@@ -375,23 +375,23 @@ async def test_a_hand_over_that_comes_after_its_release_is_not_run(table: FakeTa
         )
     )
 
-    assert late not in hands.keys
+    assert late not in executor.keys
 
 
 async def test_an_attempt_that_the_database_no_longer_knows_is_stopped(table: FakeTaskStore) -> None:
-    hands = hire(table)
+    executor = register(table)
     table.grant("a")
     del table.rows["a", "work"]
     table.dispatcher.start()
 
-    await hands.until(lambda: bool(hands.stopped))
+    await executor.until(lambda: bool(executor.stopped))
 
-    table.dispatcher.done(hands.keys[0], TaskStopped())
+    table.dispatcher.report(executor.keys[0], TaskStopped())
     assert table.dispatcher.tasks == 0
 
 
-async def test_under_a_new_id_what_runs_goes_on_and_counts_unless_it_was_taken(table: FakeTaskStore) -> None:
-    hands = hire(table)
+async def test_under_a_new_id_running_attempts_count_unless_they_were_taken(table: FakeTaskStore) -> None:
+    executor = register(table)
     table.grant("mine")
     table.grant("taken")
     table.live_owners = {"r9", "r2"}
@@ -400,8 +400,8 @@ async def test_under_a_new_id_what_runs_goes_on_and_counts_unless_it_was_taken(t
     table.dispatcher.start()
     assert table.dispatcher.reserve("w", 1).owner == "r9"
 
-    for key in hands.keys:
-        table.dispatcher.done(key, DONE)
-    await table.until(lambda: bool(table.refused) and bool(table.results))
+    for key in executor.keys:
+        table.dispatcher.report(key, DONE)
+    await table.until(lambda: bool(table.rejected) and bool(table.results))
 
     assert [key for key, _ in table.results] == [TaskKey("mine", "work", 1)]

@@ -1,4 +1,4 @@
-"""Clocks at, before and just after the Unix epoch: 0 is a time like any other, in the engine, the store and the API."""
+"""Clocks before, at and just after the Unix epoch. The engine, the store and the API accept time 0."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from perdure import AsyncClient, Context, Outcome, StepError, Workflow, sleep, step, wait_for
 from perdure.client import HistoryEntry, Instance, InstanceState
-from perdure_server.app import Core
+from perdure_server.core import Core
 from support.api_fixture import serving
 from support.stores import KINDS, Clock, Kind
 

@@ -13,7 +13,7 @@ import apsw
 import pytest
 
 from perdure_server.runtime import integrity_check, integrity_history
-from perdure_server.runtime.integrity_check import FINDINGS_PER_INSTANCE_MAX, check_database
+from perdure_server.runtime.integrity_check import ISSUES_PER_INSTANCE_MAX, check_database
 from perdure_server.store.protocol import StoreError
 from perdure_server.store.sqlite.offline import COLUMNS, OfflineDatabase, open_offline
 from support.database_damage import (
@@ -41,7 +41,7 @@ DOCUMENTED: Final = frozenset(
 """The fields without a second copy, as the documentation lists them."""
 
 
-PARTLY: Final = frozenset(("requests.digest", "requests.answer.revision"))
+PARTLY: Final = frozenset(("requests.digest", "requests.response.revision"))
 """Documented fields that `damage_field` always changes in a way that is noticed."""
 
 EMPTY: Final = frozenset(("replicas", "left_attempts", "crashed_steps", "solo_attempts"))
@@ -66,7 +66,7 @@ def is_documented(name: str) -> bool:
     return any(name == known or name.startswith(f"{known}.") for known in DOCUMENTED)
 
 
-def test_a_sound_database_with_every_kind_of_row_has_no_findings(copy: apsw.Connection) -> None:
+def test_an_intact_database_with_every_kind_of_row_has_no_issues(copy: apsw.Connection) -> None:
     assert issues(copy) == []
     rows = {table: copy.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0] for table in COLUMNS}
     assert {table for table, count in rows.items() if not count} == EMPTY
@@ -82,7 +82,7 @@ def test_every_column_of_every_table_is_compared_or_documented(copy: apsw.Connec
 
 @pytest.fixture(scope="module")
 def missed(sound: Path) -> dict[str, set[bool]]:
-    """For each field, in which cases the check found no damage."""
+    """The cases in which the check found no damage, by field."""
     connection = in_memory(sound)
     try:
         return missed_fields(connection, fields_of(connection, SAMPLES))
@@ -108,7 +108,7 @@ def test_every_documented_field_has_no_second_copy(missed: dict[str, set[bool]])
 
 
 @pytest.mark.parametrize("part", range(3))
-def test_damaged_bytes_are_found_unless_nothing_reads_them(sound: Path, tmp_path: Path, part: int) -> None:
+def test_damaged_bytes_are_found_unless_they_are_unused(sound: Path, tmp_path: Path, part: int) -> None:
     original, before = sound.read_bytes(), content_of(sound)
     assert before is not None
     reported = 0
@@ -139,7 +139,7 @@ COMPARISONS: Final = (
     (integrity_history, "_misfits", r"history\.(attempt|timer|instance)_"),
     (OfflineDatabase, "_namespace_problems", r"\w+\.namespace"),
 )
-"""Parts that are left out of the check, and the fields that then go unnoticed."""
+"""Parts that are left out of the check, and the fields whose damage is then not found."""
 
 
 @pytest.mark.parametrize("where", COMPARISONS, ids=lambda where: where[1])
@@ -199,14 +199,19 @@ def test_a_check_without_sqlites_own_check_misses_damage(
         "UPDATE history SET body = CAST(x'ff22' AS TEXT) WHERE instance_id = 'asked-a' AND revision = 2",
         "UPDATE instances SET instance_id = CAST(x'fffe' AS TEXT) WHERE instance_id = 'asked-a'",
         "UPDATE payloads SET body = CAST(x'ff' AS TEXT) WHERE instance_id = 'asked-a' AND revision = 1",
-        "UPDATE requests SET answer = '7' WHERE request_id = 'start-a'",
-        "UPDATE requests SET answer = '{}' WHERE request_id = 'go'",
+        "UPDATE requests SET response = '7' WHERE request_id = 'start-a'",
+        "UPDATE requests SET response = '{}' WHERE request_id = 'go'",
         "UPDATE definitions SET graph = '[]' WHERE workflow = 'waits'",
         "DELETE FROM definitions WHERE workflow = 'waits'",
         "DELETE FROM instances WHERE instance_id = 'asked-a'",
         "DELETE FROM history WHERE instance_id = 'asked-a'",
         "DELETE FROM requests WHERE request_id = 'start-a'",
         "DELETE FROM instance_labels WHERE instance_id = 'asked-a'",
+        "DELETE FROM live_instances WHERE instance_id = 'asked-b'",
+        "UPDATE live_instances SET version = 2 WHERE instance_id = 'asked-b'",
+        "INSERT INTO live_instances VALUES ('', 'waits', 1, 1, 'asked-c')",
+        "INSERT INTO live_instances VALUES ('', 'waits', 2, 1, 'asked-b')",
+        "INSERT INTO live_instances VALUES ('', 'waits', 1, 1, 'unknown')",
         "DELETE FROM tasks",
         "UPDATE timers SET revision = revision + 90",
         "UPDATE instance_labels SET key = 'new' WHERE instance_id = 'asked-a' AND key = 'team'",
@@ -214,12 +219,26 @@ def test_a_check_without_sqlites_own_check_misses_damage(
         "CREATE TABLE foreign_table (x)",
     ],
 )
-def test_unreadable_and_missing_rows_are_findings_and_no_tracebacks(
-    copy: apsw.Connection, statement: str
-) -> None:
+def test_unreadable_and_missing_rows_are_reported_as_issues(copy: apsw.Connection, statement: str) -> None:
     copy.execute(statement)
 
     assert issues(copy)
+
+
+def test_an_unknown_field_is_reported_with_its_record(copy: apsw.Connection) -> None:
+    copy.execute("UPDATE instances SET state = json_set(state, '$.new', 1) WHERE instance_id = 'asked-a'")
+    copy.execute(
+        "UPDATE history SET body = json_set(body, '$.new', 1) WHERE instance_id = 'asked-b' AND revision = 2"
+    )
+    copy.execute(
+        "UPDATE history SET body = json_set(body, '$.new', 1, '$.v', 2) WHERE instance_id = 'asked-d' AND revision = 2"
+    )
+
+    assert {checked.instance_id: checked.issues for checked in issues(copy)} == {
+        "asked-a": ("instances: the state has the unknown field 'new'",),
+        "asked-b": ("history revision 2: has the unknown field 'new'",),
+        "asked-d": ("history revision 2: has a newer format, which this version cannot check",),
+    }
 
 
 def test_the_findings_of_one_instance_are_bounded(copy: apsw.Connection) -> None:
@@ -227,7 +246,7 @@ def test_the_findings_of_one_instance_are_bounded(copy: apsw.Connection) -> None
 
     (found,) = [checked for checked in issues(copy) if checked.instance_id == "order_shipped"]
 
-    assert len(found.issues) == FINDINGS_PER_INSTANCE_MAX + 1
+    assert len(found.issues) == ISSUES_PER_INSTANCE_MAX + 1
     assert re.fullmatch(r"and \d+ more", found.issues[-1])
 
 

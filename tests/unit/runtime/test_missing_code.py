@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 from perdure import Context, Outcome, Workflow, step, wait_for
-from perdure_server.app import Core
+from perdure_server.core import Core
 from perdure_server.engine.commands import payload
 from perdure_server.runtime import missing_code
 from perdure_server.store.protocol import LiveDefinition
@@ -69,8 +69,8 @@ async def test_a_forgotten_version_is_logged_once_and_exported(
 ) -> None:
     core = await cores(Shipping, Pure)
     for _ in range(3):
-        await core.runtime.start_instance(workflow="shipping", context=NO_CONTEXT)
-    await core.runtime.start_instance(workflow="pure", context=NO_CONTEXT)
+        await core.operations.start_instance(workflow="shipping", context=NO_CONTEXT)
+    await core.operations.start_instance(workflow="pure", context=NO_CONTEXT)
     assert core.missing_code.counts == {LiveDefinition("shipping", 1): 0, LiveDefinition("pure", 1): 0}
 
     core = await cores(ShippingNext)
@@ -91,7 +91,7 @@ async def test_a_count_stops_at_its_maximum(
     monkeypatch.setattr(missing_code, "COUNT_MAX", 2)
     core = await cores(Shipping)
     for _ in range(3):
-        await core.runtime.start_instance(workflow="shipping", context=NO_CONTEXT)
+        await core.operations.start_instance(workflow="shipping", context=NO_CONTEXT)
     core = await cores(ShippingNext)
     assert core.missing_code.counts[LiveDefinition("shipping", 1)] == 2
     assert logged(caplog, "live instances without code")[0]["instances"] == "2 or more"
@@ -101,34 +101,34 @@ async def test_events_left_at_the_end_are_logged_and_counted(
     cores: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     core = await cores(Pure)
-    await core.runtime.start_instance(workflow="pure", context=NO_CONTEXT, instance_id="left")
+    await core.operations.start_instance(workflow="pure", context=NO_CONTEXT, instance_id="left")
     for event in ("late", "late", "go"):
-        await core.runtime.resume("left", event=event, buffer=True, payload=payload('{"card": "4111"}'))
+        await core.operations.resume("left", event=event, buffer=True, payload=payload('{"card": "4111"}'))
 
-    state = (await core.runtime.get_instance("left")).state
+    state = (await core.operations.queries.get_instance("left")).state
     assert state.status.value == "completed"
     (line,) = logged(caplog, "instance ended with unconsumed events")
     assert (line["instance_id"], line["workflow"], line["count"]) == ("left", "pure", 1)
     assert (line["events"], line["state"]) == ("late", "completed")
-    assert list(core.runner.unconsumed.counts()) == [("pure", "unconsumed", 1)]
+    assert list(core.processor.counters.unconsumed.counts()) == [("pure", "unconsumed", 1)]
 
 
 async def test_a_cancelled_instance_leaves_its_events(cores: Any, caplog: pytest.LogCaptureFixture) -> None:
     core = await cores(Pure)
-    await core.runtime.start_instance(workflow="pure", context=NO_CONTEXT, instance_id="gone")
-    await core.runtime.resume("gone", event="late", buffer=True)
-    await core.runtime.cancel_instance("gone")
+    await core.operations.start_instance(workflow="pure", context=NO_CONTEXT, instance_id="gone")
+    await core.operations.resume("gone", event="late", buffer=True)
+    await core.operations.cancel_instance("gone")
     assert [line["state"] for line in logged(caplog, "instance ended with unconsumed events")] == [
         "cancelled"
     ]
-    assert list(core.runner.unconsumed.counts()) == [("pure", "unconsumed", 1)]
+    assert list(core.processor.counters.unconsumed.counts()) == [("pure", "unconsumed", 1)]
 
 
 async def test_consumed_events_leave_no_trace(cores: Any, caplog: pytest.LogCaptureFixture) -> None:
     core = await cores(Pure)
-    await core.runtime.start_instance(workflow="pure", context=NO_CONTEXT, instance_id="whole")
-    await core.runtime.resume("whole", event="late", buffer=True)
-    await core.runtime.resume("whole", event="go")
-    assert (await core.runtime.get_instance("whole")).state.status.value == "completed"
+    await core.operations.start_instance(workflow="pure", context=NO_CONTEXT, instance_id="whole")
+    await core.operations.resume("whole", event="late", buffer=True)
+    await core.operations.resume("whole", event="go")
+    assert (await core.operations.queries.get_instance("whole")).state.status.value == "completed"
     assert not logged(caplog, "instance ended with unconsumed events")
-    assert list(core.runner.unconsumed.counts()) == [("pure", "unconsumed", 0)]
+    assert list(core.processor.counters.unconsumed.counts()) == [("pure", "unconsumed", 0)]

@@ -1,4 +1,4 @@
-"""A server that comes back with other code: what the store holds goes on, and what was answered stays answered."""
+"""A server that restarts with other code: stored instances continue, and stored responses are repeated."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def found(world: ApiWorld, instance_id: str) -> Any:
 
 
 async def ended(world: ApiWorld, instance_id: str) -> Any:
-    """Return the instance once its watch says that it is over."""
+    """Return the instance after its watch has ended."""
     async with asyncio.timeout(60):
         await world.call(
             "WatchInstance", instances.WatchInstanceRequest(instance_id=instance_id, after_revision=0)
@@ -82,14 +82,14 @@ async def ended(world: ApiWorld, instance_id: str) -> Any:
 
 
 async def failed(world: ApiWorld, instance_id: str, request_id: str = "") -> Any:
-    """Let an instance fail; return the answer of the Resume that led there."""
+    """Let an instance fail. Returns the response to the Resume that caused it."""
     await start(world, instance_id, context='{"bad": true}')
     answer = await resume(world, instance_id, request_id)
     assert (await ended(world, instance_id)).state == instances.INSTANCE_STATE_FAILED
     return answer
 
 
-async def test_a_step_that_nobody_has_code_for_says_so_and_runs_once_somebody_has(database: str) -> None:
+async def test_a_step_without_code_says_so_and_runs_once_code_is_served(database: str) -> None:
     async with serving([Ship], store=SqliteStore(database)) as world:
         await start(world, "s1")
     async with serving([], store=SqliteStore(database)) as world:
@@ -104,7 +104,7 @@ async def test_a_step_that_nobody_has_code_for_says_so_and_runs_once_somebody_ha
     assert done.state == instances.INSTANCE_STATE_COMPLETED
 
 
-async def test_a_graph_that_live_instances_run_on_keeps_its_version(database: str) -> None:
+async def test_a_graph_of_live_instances_cannot_be_replaced(database: str) -> None:
     async with serving([Ship], store=SqliteStore(database)) as world:
         await start(world, "s1")
     with pytest.raises(DefinitionInUseError, match="bump the version"):
@@ -119,7 +119,7 @@ async def test_a_graph_that_live_instances_run_on_keeps_its_version(database: st
     assert (old.version, old.state) == (1, instances.INSTANCE_STATE_COMPLETED)
 
 
-async def test_a_first_answer_outlives_the_graph_that_it_was_decided_by(database: str) -> None:
+async def test_a_stored_response_survives_the_replacement_of_its_graph(database: str) -> None:
     async with serving([Ship], store=SqliteStore(database)) as world:
         first = await failed(world, "s1", "r1")
         retried = await retry(world, "s1", "t1")
@@ -130,7 +130,7 @@ async def test_a_first_answer_outlives_the_graph_that_it_was_decided_by(database
         assert (await resume(world, "s1", "r2")).reason == "INSTANCE_ENDED"
 
 
-async def test_a_failed_instance_whose_graph_was_replaced_can_be_cancelled_but_not_retried(
+async def test_a_failed_instance_with_a_replaced_graph_can_only_be_cancelled(
     database: str,
 ) -> None:
     async with serving([Ship], store=SqliteStore(database)) as world:
@@ -146,7 +146,7 @@ async def test_a_failed_instance_whose_graph_was_replaced_can_be_cancelled_but_n
     assert (over.state, over.revision) == (instances.INSTANCE_STATE_CANCELLED, cancelled.revision)
 
 
-async def test_an_instance_of_a_workflow_whose_code_is_gone_starts_and_the_log_says_so(
+async def test_a_ready_step_of_a_removed_workflow_is_logged(
     database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving([Ship], store=SqliteStore(database)):
@@ -160,5 +160,5 @@ async def test_an_instance_of_a_workflow_whose_code_is_gone_starts_and_the_log_s
 
     assert step.state == instances.STEP_STATE_NO_WORKER
     (told,) = [vars(record) for record in caplog.records]
-    assert told["message"] == "a step is ready that this server has no code for"
+    assert told["message"] == "no handler for ready step"
     assert (told["workflow"], told["version"], told["step_ref"]) == ("ship", 1, "send")

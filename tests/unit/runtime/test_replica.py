@@ -1,4 +1,4 @@
-"""A process among its peers: what becomes of one whose lease has ended."""
+"""A replica whose lease has ended."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from perdure_server.runtime.replica import Replica
 from perdure_server.store.sqlite import SqliteStore
 
 
-async def test_a_process_whose_lease_has_ended_goes_on_under_a_new_id_which_is_counted() -> None:
+async def test_a_process_whose_lease_has_ended_continues_under_a_new_id() -> None:
     store = SqliteStore(None)
     await store.open()
     replica = Replica(store, heartbeat_ms=1)

@@ -1,4 +1,4 @@
-"""The rules for what a caller may send, one at a time. Over a channel: ``tests/e2e/bad_input``."""
+"""Each rule of request validation. ``tests/e2e/bad_input`` tests them over a connection."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.model.graph import DURATION_MS_MAX
+from perdure.model.constants import NESTING_MAX, PAYLOAD_BYTES_MAX
+from perdure.model.durations import DURATION_MS_MAX
 from perdure.model.validation import VERSION_MAX
-from perdure_server.engine.commands import PAYLOAD_BYTES_MAX
 from perdure_server.engine.rejections import PayloadTooLarge
 from perdure_server.runtime.request_validation import (
-    NESTING_MAX,
     PAGE_SIZE_DEFAULT,
     PAGE_SIZE_MAX,
     VIOLATIONS_MAX,
@@ -53,7 +52,7 @@ def test_nothing_is_raised_for_sound_fields() -> None:
     violations.raise_if_invalid()
 
 
-def test_all_violations_come_in_the_order_in_which_they_were_found() -> None:
+def test_violations_keep_the_order_in_which_they_were_added() -> None:
     violations = Violations()
     violations.name("workflow", "")
     violations.event("event", "timeout")
@@ -62,7 +61,7 @@ def test_all_violations_come_in_the_order_in_which_they_were_found() -> None:
     assert blamed(violations) == ["workflow", "event", "delay_ms"]
 
 
-def test_no_call_makes_the_server_keep_more_violations_than_it_tells() -> None:
+def test_the_number_of_violations_is_limited() -> None:
     violations = Violations()
     for number in range(VIOLATIONS_MAX + 50):
         violations.name(f"states[{number}]", "")
@@ -70,7 +69,7 @@ def test_no_call_makes_the_server_keep_more_violations_than_it_tells() -> None:
     assert len(blamed(violations)) == VIOLATIONS_MAX
 
 
-def test_a_bad_field_is_told_before_a_large_payload() -> None:
+def test_an_invalid_field_is_reported_before_a_large_payload() -> None:
     violations = Violations()
     violations.payload("context", json.dumps("x" * PAYLOAD_BYTES_MAX))
     violations.name("workflow", "")
@@ -134,7 +133,7 @@ def test_names_and_ids_take_no_joiners(joiner: str) -> None:
 
 
 @given(st.text(max_size=200))
-def test_an_instance_id_holds_nothing_that_a_shell_a_path_or_a_log_line_could_misread(text: str) -> None:
+def test_an_instance_id_is_safe_in_a_shell_a_path_and_a_log_line(text: str) -> None:
     if not refuses(lambda violations: violations.instance_id("instance_id", text)):
         assert 1 <= len(text) <= 128
         assert text.isascii()
@@ -199,7 +198,7 @@ def test_no_text_breaks_the_rule_for_json(text: str) -> None:
     violations = Violations()
     found = violations.payload("p", text)
 
-    # Whatever is taken can be read by the strict reader too.
+    # Every accepted text can be read by the strict reader too.
     assert (found is None) == bool(blamed(violations))
     if found is not None:
         json.loads(found.text)
@@ -215,6 +214,6 @@ def test_a_violation_quotes_nothing_of_a_payload(text: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_every_version_that_may_be_declared_may_be_asked_for() -> None:
+def test_every_version_that_can_be_declared_can_be_requested() -> None:
     assert not refuses(lambda violations: violations.version("opts.version", VERSION_MAX))
     assert refuses(lambda violations: violations.version("opts.version", VERSION_MAX + 1))

@@ -1,4 +1,4 @@
-"""What the runner keeps of instances at rest: bounded in number and in size, and never more than a short cut."""
+"""The state cache: bounded in number and in size, and never more than an optimization."""
 
 from __future__ import annotations
 
@@ -7,56 +7,58 @@ import sys
 import pytest
 
 from contract.runner_flows import FLOWS
-from perdure_server.app import Core
+from perdure_server.core import Core
 from perdure_server.engine.commands import payload
-from perdure_server.runtime import command_processor
+from perdure_server.runtime.state_cache import PAYLOAD_BYTES_MAX, STATE_PARTS_MAX, STATES_MAX
 from perdure_server.store.sqlite import SqliteStore
 
 
-@pytest.mark.parametrize(("bound", "value"), [("LANES_MAX", 3), ("STATE_PARTS_MAX", 12), ("LANES_MAX", 0)])
-async def test_states_beyond_the_bound_are_read_anew_and_nothing_else_changes(
-    bound: str, value: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(command_processor, bound, value)
+@pytest.mark.parametrize(
+    ("max_states", "max_parts"), [(3, STATE_PARTS_MAX), (STATES_MAX, 12), (0, STATE_PARTS_MAX)]
+)
+async def test_states_beyond_a_bound_are_read_again(max_states: int, max_parts: int) -> None:
     core = Core(SqliteStore(None), FLOWS)
+    cache = core.processor.cache
+    cache.max_states, cache.max_parts = max_states, max_parts
     await core.start()
     names = [f"i{number}" for number in range(8)]
     for name in names:
-        await core.runtime.start_instance(workflow="chain", context=payload("{}"), instance_id=name)
+        await core.operations.start_instance(workflow="chain", context=payload("{}"), instance_id=name)
     for round_ in range(5):
         for name in names:
-            # A state of a step, and one buffered event more in each round.
-            await core.runtime.resume(name, event="three", payload=payload(str(round_)), buffer=True)
-            assert len(core.runner._lanes) <= command_processor.LANES_MAX
-            assert core.runner._parts <= command_processor.STATE_PARTS_MAX
+            # A step, and one more buffered event in each round.
+            await core.operations.resume(name, event="three", payload=payload(str(round_)), buffer=True)
+            assert len(cache) <= max_states
+            assert cache.parts <= max_parts
     for name in names:
-        await core.runtime.resume(name, event="skip")
-        stored = await core.runtime.get_instance(name)
+        await core.operations.resume(name, event="skip")
+        stored = await core.operations.queries.get_instance(name)
         assert stored.state.status.value == "completed"
         assert stored.payloads[stored.state.steps["third"].output.revision] == "0"  # type: ignore[union-attr]
 
-    assert core.runner._parts == 0, "what has ended is not kept"
-    assert len(core.runner._lanes) == 0
+    assert cache.parts == 0, "ended instances are not cached"
+    assert len(cache) == 0
     await core.stop(0)
 
 
-async def test_payloads_are_kept_for_tasks_to_come_within_a_bound_of_memory(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(command_processor, "BODIES_BYTES_MAX", 20_000)
+async def test_cached_payloads_stay_within_their_memory_bound() -> None:
     core = Core(SqliteStore(None), FLOWS)
+    cache = core.processor.cache
+    cache.max_payload_bytes = 20_000
+    assert cache.max_payload_bytes < PAYLOAD_BYTES_MAX
     await core.start()
-    # Characters that take four bytes each, in memory as on the wire.
+    # Characters of four bytes, in memory and in the message.
     context = payload('{"faces": "' + "😀" * 1_000 + '"}')
     for number in range(20):
-        await core.runtime.start_instance(workflow="chain", context=context, instance_id=f"i{number}")
+        await core.operations.start_instance(workflow="chain", context=context, instance_id=f"i{number}")
 
-    kept = [text for lane in core.runner._lanes.values() for text in (lane.bodies or {}).values()]
-    assert 0 < sum(map(sys.getsizeof, kept)) <= command_processor.BODIES_BYTES_MAX
+    cached = [text for entry in cache for text in (entry.payloads or {}).values()]
+    assert 0 < sum(map(sys.getsizeof, cached)) <= cache.max_payload_bytes
     for number in range(20):
-        await core.runtime.resume(f"i{number}", event="three", payload=payload("3"), buffer=True)
-        await core.runtime.resume(f"i{number}", event="skip")
-        assert (await core.runtime.get_instance(f"i{number}")).state.status.value == "completed"
+        await core.operations.resume(f"i{number}", event="three", payload=payload("3"), buffer=True)
+        await core.operations.resume(f"i{number}", event="skip")
+        stored = await core.operations.queries.get_instance(f"i{number}")
+        assert stored.state.status.value == "completed"
 
-    assert core.runner._bodies_bytes == 0, "what has ended is not kept"
+    assert cache.payload_bytes == 0, "ended instances are not cached"
     await core.stop(0)

@@ -16,7 +16,7 @@ import pytest
 
 from contract.runner_flows import FLOWS
 from perdure import Context, Outcome, Workflow, errors, step
-from perdure_server.app import Core
+from perdure_server.core import Core
 from perdure_server.embedded import EmbeddedRunner
 from perdure_server.engine.commands import payload
 from perdure_server.runtime.backups import BackupDirectoryError, backup_directory
@@ -85,7 +85,7 @@ async def core(tmp_path: Path, backups: Path, layer: CopyLayer) -> AsyncIterator
 
 
 async def start(core: Core, name: str) -> None:
-    await core.runtime.start_instance(
+    await core.operations.start_instance(
         workflow="approval", context=payload('{"name":"Ada"}'), instance_id=name
     )
 
@@ -97,13 +97,15 @@ def instances_in(path: Path) -> set[str]:
     return {one.instance_id for one in checked}
 
 
-async def test_commits_and_reads_go_on_during_a_backup(core: Core, backups: Path, layer: CopyLayer) -> None:
+async def test_commits_and_reads_continue_during_a_backup(
+    core: Core, backups: Path, layer: CopyLayer
+) -> None:
     await start(core, "before")
     running = asyncio.create_task(core.backups.take("copy.db"))
     await layer.until_reached()
 
     await start(core, "meanwhile")
-    assert (await core.runtime.get_instance("meanwhile")).state.instance_id == "meanwhile"
+    assert (await core.operations.queries.get_instance("meanwhile")).state.instance_id == "meanwhile"
     layer.resume.set()
     backup = await running
 

@@ -15,9 +15,9 @@ import pytest
 
 from perdure import AsyncClient, Context, Outcome, Workflow, step
 from perdure_server.app import Server
+from perdure_server.closing import finish
 from perdure_server.config import Config
 from perdure_server.embedded import EmbeddedRunner
-from perdure_server.store.closing import finish
 from perdure_server.store.sqlite import SqliteStore
 from perdure_server.testing import WorkflowTest
 from support import cancel_points
@@ -47,7 +47,7 @@ class Shop(Workflow, name="shop", version=1):
 
 
 def assert_unlocked(database: Path) -> None:
-    """Take the database's lock, which nobody may hold."""
+    """Take the database's lock, which must be free."""
     lock = database.with_name(f"{database.name}.lock")
     if lock.exists():
         descriptor = os.open(lock, os.O_RDWR)
@@ -140,7 +140,7 @@ def test_a_client_can_be_cancelled_at_any_point(grpc_running: None, way: str) ->
         client = AsyncClient("127.0.0.1:1")
         try:
             await client.get_instance("x", timeout=0.05)
-        except Exception:  # nobody listens there
+        except Exception:  # no server listens there
             pass
         finally:
             await client.close()
@@ -194,7 +194,7 @@ def test_the_harness_sees_a_leak(way: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 class Slow(Workflow, name="slow", version=1):
     start = "wait"
-    began = threading.Event()
+    started = threading.Event()
     opening: threading.Event | None = None
 
     @asynccontextmanager
@@ -206,7 +206,7 @@ class Slow(Workflow, name="slow", version=1):
 
     @step(on={"done": "end"})
     async def wait(self, ctx: Context) -> Outcome:
-        self.began.set()
+        self.started.set()
         await asyncio.sleep(3_600 if ctx.attempt == 1 else 0)
         return Outcome("done")
 
@@ -236,7 +236,7 @@ def test_a_cancelled_close_ends_the_grace_time_and_closes(database: Path) -> Non
         runner = EmbeddedRunner([Slow], database=f"sqlite:///{database}", shutdown_timeout_seconds=3_600)
         await runner.__aenter__()
         started = await runner.start_instance("slow", {})
-        assert await asyncio.to_thread(Slow.began.wait, 20)
+        assert await asyncio.to_thread(Slow.started.wait, 20)
         closing = asyncio.create_task(runner.close())
         await asyncio.sleep(0)
         closing.cancel()

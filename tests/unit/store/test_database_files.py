@@ -1,6 +1,6 @@
 """The proof before each response that the files of a database are still the open ones, in one process."""
 
-# ruff: noqa: ASYNC220, ASYNC221, ASYNC222, ASYNC230, ASYNC240, SIM115 - a test may look at its own few files while its loop stands still
+# ruff: noqa: ASYNC220, ASYNC221, ASYNC222, ASYNC230, ASYNC240, SIM115 - a test may look at its own few files while its loop does not run
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def test_a_clean_stop_copies_the_log_and_reports_no_fault(
     assert await store.load(state.instance_id) == state
     if lock_removed:
         remove(f"{path}.lock")
-        store._files._look_at = 0.0  # type: ignore[union-attr]
+        store._database._files._look_at = 0.0  # type: ignore[union-attr]
         assert list(await store.commit([a_change(a_state())])) == [COMMITTED]
         assert Path(f"{path}.lock").exists()
 
@@ -121,7 +121,7 @@ async def test_a_commit_that_went_into_another_file_is_unknown(
             os.dup2(file.fileno(), number)
     if suffix in ("", "-shm"):
         # No commit writes to these, so they are looked at once a second.
-        store._files._look_at = 0.0  # type: ignore[union-attr]
+        store._database._files._look_at = 0.0  # type: ignore[union-attr]
 
     with pytest.raises((CommitUnknownError, StoreUnavailableError)):
         await store.commit([a_change(a_state())])
@@ -199,8 +199,8 @@ async def test_a_database_that_was_overwritten_in_place_takes_no_more_commits(
 
 
 async def copy_log(store: SqliteStore) -> None:
-    assert store._writer is not None
-    await store._writer.submit(store._copy_log)
+    assert store._database._writer is not None
+    await store._database._writer.submit(store._database._copy_log)
 
 
 @pytest.mark.parametrize("mode", ["PASSIVE", "FULL", "RESTART", "TRUNCATE"])
@@ -234,7 +234,7 @@ async def test_a_readers_descriptor_that_was_taken_over_is_noticed(
     await store.commit([a_change(a_state())])
     with (tmp_path / "other").open("w+b") as file:
         os.dup2(file.fileno(), descriptors_of(f"{path}-wal")[-1])
-    store._files._look_at = 0.0  # type: ignore[union-attr]
+    store._database._files._look_at = 0.0  # type: ignore[union-attr]
 
     with pytest.raises(CommitUnknownError, match="restart the server"):
         await store.commit([a_change(a_state())])
@@ -286,7 +286,7 @@ async def test_a_lost_lock_is_seen_although_another_process_holds_one_too(
         for _ in range(3):
             assert list(await store.commit([a_change(a_state())])) == [COMMITTED]
         drop_locks(path)
-        store._files._look_at = 0.0  # type: ignore[union-attr]
+        store._database._files._look_at = 0.0  # type: ignore[union-attr]
         with pytest.raises(CommitUnknownError, match="lock on"):
             await store.commit([a_change(a_state())])
         other.kill()
@@ -301,7 +301,7 @@ async def test_a_foreign_reader_that_comes_and_goes_disturbs_nothing(store: Sqli
 
 async def test_a_lock_file_that_cannot_be_written_stops_nothing(store: SqliteStore, path: str) -> None:
     """As on a disk that has become read-only, or has no room for the record."""
-    lock = store._files._lock  # type: ignore[union-attr]
+    lock = store._database._files._lock  # type: ignore[union-attr]
     locked, lock._descriptor = lock._descriptor, os.open("/dev/full", os.O_WRONLY)
     for _ in range(3):
         assert list(await store.commit([a_change(a_state())])) == [COMMITTED]
@@ -315,12 +315,12 @@ async def test_a_lock_file_that_cannot_be_written_stops_nothing(store: SqliteSto
 async def test_a_failed_commit_does_not_count(
     store: SqliteStore, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = store._files
+    files = store._database._files
     assert files is not None
     number = files._number
     with monkeypatch.context() as patch:
         patch.setattr(
-            "perdure_server.store.sqlite.writer._LOST.statements", lambda _: [("SELECT broken", ())]
+            "perdure_server.store.sqlite.writer._CONFLICTING.statements", lambda _: [("SELECT broken", ())]
         )
         with pytest.raises(StoreUnavailableError):
             await store.commit([a_change(a_state())])

@@ -14,12 +14,12 @@ from perdure_server.store.protocol import (
     COMMITTED,
     Change,
     CommitQueueFullError,
+    CommitResult,
     CommitUnknownError,
     Conflict,
     ConflictKind,
+    InvalidChange,
     InvalidChangeError,
-    Outcome,
-    Refused,
     StoreError,
     StoreUnavailableError,
 )
@@ -28,7 +28,7 @@ from support.factories import a_change, a_definition, a_request, a_state
 
 
 class GatedStore(SqliteStore):
-    """A store whose commits wait for the test to let them through, and may be told to fail."""
+    """A store whose commits wait for the test to let them through, and can be made to fail."""
 
     def __init__(self) -> None:
         super().__init__(None)
@@ -38,7 +38,7 @@ class GatedStore(SqliteStore):
         self.gate.set()
         self.errors: list[StoreError] = []
 
-    async def commit(self, changes: Sequence[Change]) -> Sequence[Outcome | Refused]:
+    async def commit(self, changes: Sequence[Change]) -> Sequence[CommitResult | InvalidChange]:
         self.batches.append(changes)
         self.entered.set()
         await self.gate.wait()
@@ -64,8 +64,8 @@ async def store() -> AsyncIterator[GatedStore]:
     await made.close()
 
 
-async def held(store: GatedStore, committer: GroupCommitter) -> asyncio.Future[Outcome]:
-    """Put one change into a commit that stands at the gate, so that all others gather."""
+async def held(store: GatedStore, committer: GroupCommitter) -> asyncio.Future[CommitResult]:
+    """Put one change into a commit that is held at the gate, so that all others queue."""
     store.hold()
     first = committer.submit(a_change(a_state()))
     await store.entered.wait()
@@ -93,7 +93,7 @@ async def test_what_comes_during_a_commit_goes_together_after_it(store: GatedSto
 async def test_under_load_a_batch_waits_for_the_company_that_the_last_one_had(
     store: GatedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "GATHER_SECONDS", 3_600)
+    monkeypatch.setattr(group_commit, "BATCH_FILL_SECONDS_MAX", 3_600)
     committer = GroupCommitter(store)
     await asyncio.gather(*(committer.submit(a_change(a_state())) for _ in range(5)))
     early = [committer.submit(a_change(a_state())) for _ in range(4)]
@@ -114,7 +114,7 @@ async def test_a_batch_does_not_wait_for_company_for_long(store: GatedStore) -> 
 async def test_a_lone_caller_never_waits_for_company(
     store: GatedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "GATHER_SECONDS", 3_600)
+    monkeypatch.setattr(group_commit, "BATCH_FILL_SECONDS_MAX", 3_600)
     committer = GroupCommitter(store)
     for _ in range(3):
         assert await committer.submit(a_change(a_state())) == COMMITTED
@@ -176,7 +176,7 @@ async def test_a_failing_commit_fails_its_batch_and_no_other(store: GatedStore, 
     assert await later == COMMITTED
 
 
-async def test_a_refused_change_fails_alone(store: GatedStore) -> None:
+async def test_a_rejected_change_fails_alone(store: GatedStore) -> None:
     committer = GroupCommitter(store)
     broken = committer.submit(a_change(a_state(workflow="\ud800")))
     neighbour = committer.submit(a_change(a_state()))
@@ -185,7 +185,9 @@ async def test_a_refused_change_fails_alone(store: GatedStore) -> None:
     assert await neighbour == COMMITTED
 
 
-async def test_a_cancelled_future_that_waits_is_withdrawn_and_its_neighbours_go_on(store: GatedStore) -> None:
+async def test_a_cancelled_future_that_waits_is_withdrawn_and_its_neighbours_continue(
+    store: GatedStore,
+) -> None:
     committer = GroupCommitter(store)
     first = await held(store, committer)
     withdrawn_state = a_state()
@@ -197,7 +199,7 @@ async def test_a_cancelled_future_that_waits_is_withdrawn_and_its_neighbours_go_
     assert await store.load(withdrawn_state.instance_id) is None
 
 
-async def test_a_cancelled_future_whose_commit_is_under_way_disturbs_nobody(store: GatedStore) -> None:
+async def test_a_cancelled_future_whose_commit_is_running_does_not_affect_others(store: GatedStore) -> None:
     committer = GroupCommitter(store)
     store.hold()
     cancelled_state = a_state()
@@ -210,7 +212,7 @@ async def test_a_cancelled_future_whose_commit_is_under_way_disturbs_nobody(stor
     assert await store.load(cancelled_state.instance_id) == cancelled_state
 
 
-async def test_a_full_queue_refuses_more_and_recovers(
+async def test_a_full_queue_rejects_more_and_recovers(
     store: GatedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group_commit, "QUEUE_CHANGES_MAX", 3)
@@ -225,7 +227,7 @@ async def test_a_full_queue_refuses_more_and_recovers(
 
 
 @pytest.mark.parametrize(("letter", "count"), [("x", 6_000), ("😀", 1_500)])
-async def test_a_queue_full_of_bytes_refuses_more_and_recovers(
+async def test_a_queue_full_of_bytes_rejects_more_and_recovers(
     letter: str, count: int, store: GatedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group_commit, "QUEUE_BYTES_MAX", 10_000)
@@ -240,7 +242,7 @@ async def test_a_queue_full_of_bytes_refuses_more_and_recovers(
     assert await committer.submit(a_change(a_state(), payloads={1: large})) == COMMITTED
 
 
-async def test_closing_answers_what_was_accepted_and_refuses_more(store: GatedStore) -> None:
+async def test_closing_answers_what_was_accepted_and_rejects_more(store: GatedStore) -> None:
     committer = GroupCommitter(store)
     accepted = [await held(store, committer), committer.submit(a_change(a_state()))]
     closing = asyncio.ensure_future(committer.close())
@@ -286,7 +288,7 @@ async def test_batches_and_what_became_of_their_changes_are_counted(store: Gated
         with pytest.raises(type(error)):
             await committer.submit(a_change(a_state()))
 
-    told = {outcome: count for outcome, count in committer.outcomes.items() if count}
+    told = {outcome: count for outcome, count in committer.results.items() if count}
     assert told == {"committed": 2, "conflict": 1, "unavailable": 1, "unknown": 1}
     assert sum(committer.seconds.counts()) == len(store.batches)
 
@@ -301,5 +303,5 @@ async def test_changes_that_find_no_room_are_counted_and_take_none(
     with pytest.raises(CommitQueueFullError):
         committer.submit(a_change(a_state()))
 
-    assert committer.outcomes["overloaded"] == 1
+    assert committer.results["overloaded"] == 1
     await committer.close()

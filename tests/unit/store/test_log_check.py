@@ -41,25 +41,25 @@ def connect(path: Path) -> apsw.Connection:
     return connection
 
 
-def write(connection: apsw.Connection, chance: random.Random) -> None:
+def write(connection: apsw.Connection, rng: random.Random) -> None:
     with connection:
-        for _ in range(chance.randrange(1, 6)):
-            connection.execute("INSERT INTO t VALUES (randomblob(?))", (chance.randrange(100, 9_000),))
+        for _ in range(rng.randrange(1, 6)):
+            connection.execute("INSERT INTO t VALUES (randomblob(?))", (rng.randrange(100, 9_000),))
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Log:
-    chance = random.Random(7)
+    rng = random.Random(7)
     path = tmp_path / "p.db"
     connection = connect(path)
     connection.execute("CREATE TABLE t (x)")
     # A first generation, whose frames stay behind those of the second.
     for _ in range(3 * TRANSACTIONS):
-        write(connection, chance)
+        write(connection, rng)
     connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
     ends, frames = [], 0
     for _ in range(TRANSACTIONS):
-        write(connection, chance)
+        write(connection, rng)
         frames = connection.execute("PRAGMA wal_checkpoint(NOOP)").fetchall()[0][1]  # type: ignore[assignment]
         ends.append(32 + int(frames) * FRAME_BYTES)
     connection.close()
@@ -95,44 +95,44 @@ def test_a_sound_log_is_sound(made: Log) -> None:
 
 
 def test_damage_before_two_more_transactions_is_found_wherever_it_is(made: Log, tmp_path: Path) -> None:
-    chance = random.Random(1)
+    rng = random.Random(1)
     for _ in range(60):
         with copied(made, tmp_path / "copy") as log:
-            at = chance.randrange(32, made.ends[-4])
+            at = rng.randrange(32, made.ends[-4])
             with log.open("r+b") as file:
                 file.seek(at)
                 old = file.read(1)
                 file.seek(at)
-                file.write(bytes([old[0] ^ chance.randrange(1, 256)]))
+                file.write(bytes([old[0] ^ rng.randrange(1, 256)]))
             assert is_damaged(log), f"a byte at {at} of {made.ends}"
 
 
-def test_a_torn_last_transaction_is_no_damage(made: Log, tmp_path: Path) -> None:
-    chance = random.Random(2)
-    begin, end = made.ends[-2], made.ends[-1]
+def test_a_torn_last_transaction_is_not_damage(made: Log, tmp_path: Path) -> None:
+    rng = random.Random(2)
+    first, end = made.ends[-2], made.ends[-1]
     old = random.Random(3).randbytes(end)
     for _ in range(60):
         with copied(made, tmp_path / "copy") as log:
             content = bytearray(log.read_bytes())
-            share = chance.random()
-            for sector in range(begin // SECTOR_BYTES, end // SECTOR_BYTES + 1):
-                start, stop = max(begin, sector * SECTOR_BYTES), min(end, (sector + 1) * SECTOR_BYTES)
-                if chance.random() < share:
-                    filling = chance.choice([bytes(stop - start), old[start:stop]])
+            share = rng.random()
+            for sector in range(first // SECTOR_BYTES, end // SECTOR_BYTES + 1):
+                start, stop = max(first, sector * SECTOR_BYTES), min(end, (sector + 1) * SECTOR_BYTES)
+                if rng.random() < share:
+                    filling = rng.choice([bytes(stop - start), old[start:stop]])
                     content[start:stop] = filling
-            log.write_bytes(content[: chance.choice([end, len(content)])])
+            log.write_bytes(content[: rng.choice([end, len(content)])])
             assert not is_damaged(log)
 
 
-def test_a_log_that_was_cut_off_is_no_damage(made: Log, tmp_path: Path) -> None:
-    chance = random.Random(4)
+def test_a_log_that_was_cut_off_is_not_damage(made: Log, tmp_path: Path) -> None:
+    rng = random.Random(4)
     for _ in range(30):
         with copied(made, tmp_path / "copy") as log:
-            os.truncate(log, chance.randrange(0, made.ends[-1]))
+            os.truncate(log, rng.randrange(0, made.ends[-1]))
             assert not is_damaged(log)
 
 
-def test_frames_that_failed_commits_left_behind_are_no_damage(tmp_path: Path) -> None:
+def test_frames_that_failed_commits_left_behind_are_not_damage(tmp_path: Path) -> None:
     """A commit that failed in its sync leaves whole transactions that the next, shorter ones overwrite in part."""
 
     class Failing(apsw.VFS):

@@ -1,6 +1,6 @@
 """`perdure db restore`: a verified copy takes the place of a database, and the old files are kept."""
 
-# ruff: noqa: ASYNC240 - a test may look at its own few files while its loop stands still
+# ruff: noqa: ASYNC240 - a test may look at its own few files while its loop does not run
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from contract.runner_flows import FLOWS
-from perdure_server.app import Core
 from perdure_server.cli.root import app
+from perdure_server.core import Core
 from perdure_server.engine.commands import payload
 from perdure_server.store.protocol import LostCommitsError
 from perdure_server.store.sqlite import SqliteStore
@@ -34,7 +34,7 @@ async def filled(path: str, count: int) -> list[str]:
     core = Core(SqliteStore(path), FLOWS)
     await core.start()
     started = [
-        await core.runtime.start_instance(workflow="approval", context=payload("{}")) for _ in range(count)
+        await core.operations.start_instance(workflow="approval", context=payload("{}")) for _ in range(count)
     ]
     await core.stop(0)
     return [instance.instance_id for instance in started]
@@ -83,7 +83,7 @@ async def test_a_copy_with_the_name_of_the_unfinished_file_is_kept(path: str, tm
     assert copy.read_bytes() == before
 
 
-async def test_the_old_file_is_refused_after_a_restore(path: str, tmp_path: Path) -> None:
+async def test_the_old_file_is_rejected_after_a_restore(path: str, tmp_path: Path) -> None:
     await filled(path, 1)
     copy = copied(path, tmp_path / "copy.db")
     await filled(path, 5)
@@ -95,7 +95,7 @@ async def test_the_old_file_is_refused_after_a_restore(path: str, tmp_path: Path
         await SqliteStore(path).open()
 
 
-async def test_a_copy_that_was_moved_in_is_refused_and_restored(path: str, tmp_path: Path) -> None:
+async def test_a_copy_that_was_moved_in_is_rejected_and_restored(path: str, tmp_path: Path) -> None:
     early = await filled(path, 1)
     copy = copied(path, tmp_path / "copy.db")
     await filled(path, 1)
@@ -120,7 +120,7 @@ async def test_a_restore_needs_no_database_at_the_place(path: str, tmp_path: Pat
     assert await found(path, early) == [True, True]
 
 
-async def test_a_log_beside_the_copy_is_restored_too(path: str, tmp_path: Path) -> None:
+async def test_a_log_next_to_the_copy_is_restored_too(path: str, tmp_path: Path) -> None:
     early = await filled(path, 1)
     copy = copied(path, tmp_path / "copy.db")
     # Kept in the log, as after a crash.
@@ -181,7 +181,7 @@ async def test_a_history_that_does_not_fold_is_not_restored(path: str, tmp_path:
 
 
 @pytest.mark.parametrize("step", ["sync_directory", "rename", "unlink"])
-async def test_an_interrupted_restore_is_refused_or_whole_and_can_be_repeated(
+async def test_an_interrupted_restore_is_rejected_or_whole_and_can_be_repeated(
     step: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     early = await filled(path, 1)

@@ -1,4 +1,4 @@
-"""When the disk fails: real SQLite on a file layer that is told to fail, one call at a time."""
+"""Disk failures: real SQLite on a file layer that fails on request, one call at a time."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def test_a_sync_that_fails_leaves_the_commit_unknown(store: SqliteStore, f
     assert list(await store.commit([a_change(replace(found, revision=found.revision + 1))])) == [COMMITTED]
 
 
-async def test_a_full_disk_fails_whoever_waits_in_the_batch_and_nobody_after(
+async def test_a_full_disk_fails_the_changes_of_its_batch_and_no_later_ones(
     store: SqliteStore, faults: Faults
 ) -> None:
     committer = GroupCommitter(store)
@@ -143,12 +143,12 @@ async def test_every_writing_method_says_unavailable(store: SqliteStore, faults:
 
 async def test_a_log_that_cannot_be_copied_is_copied_later(store: SqliteStore, faults: Faults) -> None:
     state = await started(store)
-    writer = store._writer
+    writer = store._database._writer
     assert writer is not None
     faults.on_write = faults.on_sync = full()
-    await writer.submit(store._copy_log)
+    await writer.submit(store._database._copy_log)
     faults.on_write = faults.on_sync = None
-    await writer.submit(store._copy_log)
+    await writer.submit(store._database._copy_log)
     assert await store.load(state.instance_id) == state
 
 

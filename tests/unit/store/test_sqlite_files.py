@@ -1,6 +1,6 @@
-"""The SQLite file: taking it, refusing what is not ours, and bringing its schema up to date."""
+"""The SQLite file: taking it, rejecting foreign files, and bringing its schema up to date."""
 
-# ruff: noqa: ASYNC220, ASYNC240 - a test may look at its own few files while its loop stands still
+# ruff: noqa: ASYNC220, ASYNC240 - a test may look at its own few files while its loop does not run
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import apsw
 import pytest
 
-from perdure_server.engine.state import LIVE, InstanceState
+from perdure_server.engine.state import InstanceState
 from perdure_server.store.factory import open_store
 from perdure_server.store.protocol import (
     COMMITTED,
@@ -24,16 +24,18 @@ from perdure_server.store.protocol import (
     InstanceFilter,
 )
 from perdure_server.store.sqlite import SqliteStore, migrate
-from perdure_server.store.sqlite import store as store_module
+from perdure_server.store.sqlite import database as database_module
 from perdure_server.store.sqlite.connection import connect_writer
-from perdure_server.store.sqlite.list_query import fetch_page, list_query
+from perdure_server.store.sqlite.list_query import list_query
+from perdure_server.store.sqlite.offline import open_offline
 from perdure_server.store.sqlite.queries import ROWS_SIZES, Rows, rows, texts
+from perdure_server.store.sqlite.restore import restore
 from support.factories import a_change, a_state, filter_id
 
-# --- who may have it ---------------------------------------------------------------------------------------------
+# --- ownership ---------------------------------------------------------------------------------------------
 
 
-async def test_a_second_store_on_a_file_is_refused_until_the_first_closes(
+async def test_a_second_store_on_a_file_is_rejected_until_the_first_closes(
     store: SqliteStore, path: str
 ) -> None:
     second = SqliteStore(path)
@@ -45,7 +47,7 @@ async def test_a_second_store_on_a_file_is_refused_until_the_first_closes(
     await second.close()
 
 
-async def test_a_second_process_is_refused_and_a_dead_one_leaves_nothing_behind(path: str) -> None:
+async def test_a_second_process_is_rejected_and_a_dead_one_leaves_nothing_behind(path: str) -> None:
     program = (
         "import asyncio, sys\n"
         "from perdure_server.store.sqlite import SqliteStore\n"
@@ -79,7 +81,7 @@ async def test_a_link_to_the_file_is_the_same_file(store: SqliteStore, path: str
 # --- what cannot be opened -----------------------------------------------------------------------------------------
 
 
-async def refused(path: str) -> str:
+async def rejected(path: str) -> str:
     store = SqliteStore(path)
     with pytest.raises(CannotOpenError) as caught:
         await store.open()
@@ -87,23 +89,25 @@ async def refused(path: str) -> str:
     return str(caught.value)
 
 
-async def test_a_directory_is_refused_by_name(tmp_path: Path) -> None:
-    assert f"{tmp_path} is a directory" in await refused(str(tmp_path))
+async def test_a_directory_is_rejected_by_name(tmp_path: Path) -> None:
+    assert f"{tmp_path} is a directory" in await rejected(str(tmp_path))
 
 
 async def test_a_missing_directory_is_named(tmp_path: Path) -> None:
-    assert f"{tmp_path / 'no'} of the database does not exist" in await refused(str(tmp_path / "no" / "p.db"))
+    assert f"{tmp_path / 'no'} of the database does not exist" in await rejected(
+        str(tmp_path / "no" / "p.db")
+    )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 async def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    assert "Permission denied" in await refused(str(tmp_path / "p.db"))
+    assert "Permission denied" in await rejected(str(tmp_path / "p.db"))
 
 
-async def test_a_file_that_is_no_database_is_left_as_it_was(path: str) -> None:
+async def test_a_file_that_is_not_a_database_is_left_as_it_was(path: str) -> None:
     Path(path).write_text("dear diary, " * 100)
-    assert "is no SQLite database" in await refused(path)
+    assert "is not an SQLite database" in await rejected(path)
     assert Path(path).read_text() == "dear diary, " * 100
 
 
@@ -112,22 +116,47 @@ async def test_another_programs_database_is_left_as_it_was(path: str) -> None:
         connection.execute("CREATE TABLE bookmarks (url TEXT)")
     connection.close()
     before = Path(path).read_bytes()
-    assert "another program" in await refused(path)
+    assert "another program" in await rejected(path)
     assert Path(path).read_bytes() == before
 
 
 async def test_a_newer_servers_database_is_left_as_it_was(store: SqliteStore, path: str) -> None:
     await store.close()
-    newer = len(migrate.migrations()) + 1
+    newer = migrate.newest_schema() + 1
     connection = apsw.Connection(path)
     connection.execute(f"PRAGMA user_version = {newer}")
     connection.close()
-    assert f"newer version of perdure (schema {newer}; this one knows {newer - 1})" in await refused(path)
+    assert (
+        f"newer version of perdure (schema {newer}; this version supports up to {newer - 1})"
+        in await rejected(path)
+    )
+
+
+@pytest.mark.parametrize("schema_number", [1, 2])
+async def test_a_database_of_a_development_version_is_rejected_unchanged(
+    path: str, schema_number: int
+) -> None:
+    with apsw.Connection(path) as connection:
+        connection.execute(f"CREATE TABLE instances (namespace TEXT); PRAGMA user_version = {schema_number}")
+        connection.execute(f"PRAGMA application_id = {migrate.APPLICATION_ID}")
+    connection.close()
+    before = Path(path).read_bytes()
+
+    message = await rejected(path)
+
+    assert f"development version of perdure (schema {schema_number})" in message
+    assert "start with a new file" in message
+    assert Path(path).read_bytes() == before
+    with pytest.raises(CannotOpenError, match="development version"), open_offline(path):
+        pass
+    with pytest.raises(CannotOpenError, match="development version"):
+        restore(path, f"{path}.restored", suffix=".old", verify=lambda _: None)
+    assert Path(path).read_bytes() == before
 
 
 async def test_a_store_that_could_not_be_opened_holds_no_lock(path: str) -> None:
     Path(path).write_text("dear diary, " * 100)
-    await refused(path)
+    await rejected(path)
     Path(path).unlink()
     store = SqliteStore(path)
     await store.open()
@@ -145,44 +174,15 @@ def schema(connection: apsw.Connection) -> dict[str, str]:
 def test_the_migrations_give_the_schema_of_their_files(path: str) -> None:
     migrated, documented = connect_writer(path), apsw.Connection(":memory:")
     migrate.migrate(migrated)
-    for text in migrate.migrations():
+    for text in migrate.migrations().values():
         documented.execute(text)
     assert schema(migrated) == schema(documented)
-    assert migrated.pragma("user_version") == len(migrate.migrations())
+    assert migrated.pragma("user_version") == migrate.newest_schema()
     assert set(schema(migrated)) >= {
-        "instances", "instance_labels", "history", "payloads", "requests", "timers", "tasks", "definitions", "replicas",
-        "database_identity",
+        "instances", "live_instances", "instance_labels", "history", "payloads", "requests", "timers", "tasks",
+        "definitions", "replicas", "database_identity",
     }  # fmt: skip
     migrated.close()
-
-
-def test_the_second_migration_fills_what_lists_need(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    connection = connect_writer(path)
-    with monkeypatch.context() as first_only:
-        first = migrate.migrations()[:1]
-        first_only.setattr(migrate, "migrations", lambda: first)
-        migrate.migrate(connection)
-    for number, state in enumerate(("{}", '{"inbox":[["a"],["b"]]}', '{"inbox":[["a"]]}')):
-        connection.execute(
-            "INSERT INTO instances VALUES ('', ?, 'order', 1, ?, 1, '', NULL, '{}', 1, 1, ?, ?)",
-            (f"i-{number}", "waiting" if number < 2 else "completed", 0 if number < 2 else 9, state),
-        )
-    connection.execute("INSERT INTO instance_labels VALUES ('', 'region', 'eu', 1, 'i-1')")
-
-    migrate.migrate(connection)
-
-    rows_ = connection.execute(
-        "SELECT instance_id, inbox_size FROM instances ORDER BY instance_id"
-    ).fetchall()
-    assert rows_ == [("i-0", 0), ("i-1", 2), ("i-2", 1)]
-    for where, expected in (
-        (InstanceFilter(unconsumed=True), ["i-2"]),
-        (InstanceFilter(labels={"region": "eu"}, workflow="order"), ["i-1"]),
-        (InstanceFilter(workflow="order", version=1, statuses=LIVE), ["i-1", "i-0"]),
-    ):
-        found, _ = fetch_page(connection, list_query(where, limit=9, after=None))
-        assert [row[0] for row in found] == expected
-    connection.close()
 
 
 def test_every_unique_index_but_the_replicas_starts_with_the_namespace(path: str) -> None:
@@ -212,12 +212,13 @@ def test_a_migration_that_fails_leaves_the_schema_before_it(
     migrate.migrate(connection)
     before = schema(connection)
     good, bad = "CREATE TABLE second (x)", "CREATE TABLE third (x); SELECT no_such_function()"
-    more = (*migrate.migrations(), good, bad)
+    newest = migrate.newest_schema()
+    more = {**migrate.migrations(), newest + 1: good, newest + 2: bad}
     monkeypatch.setattr(migrate, "migrations", lambda: more)
     with pytest.raises(apsw.SQLError):
         migrate.migrate(connection)
     assert set(schema(connection)) == {*before, "second"}
-    assert connection.pragma("user_version") == len(more) - 1
+    assert connection.pragma("user_version") == newest + 1
     connection.close()
 
 
@@ -251,7 +252,9 @@ def steps_of(sql: str) -> list[str]:
 
 
 def scanned(steps: list[str]) -> list[str]:
-    tables = "instances|instance_labels|history|payloads|requests|timers|tasks|definitions|[a-z]"
+    tables = (
+        "instances|live_instances|instance_labels|history|payloads|requests|timers|tasks|definitions|[a-z]"
+    )
     return [step for step in steps if re.fullmatch(rf"SCAN ({tables})( USING .*)?", step)]
 
 
@@ -260,17 +263,21 @@ def test_no_statement_scans_a_table_but_that_of_the_replicas(name: str) -> None:
     assert not scanned(steps_of(texts()[name]))
 
 
-OWNED = {"instances", "history", "payloads", "requests", "timers", "tasks"}
+OWNED = {"instances", "live_instances", "history", "payloads", "requests", "timers", "tasks"}
 """The tables whose rows belong to one instance each."""
 
 ACROSS = {
-    "lost": {
+    "conflicting": {
         ("instances", "workflow, live_business_key")
     },  # a business key is one among all instances of a workflow
     "find_business_key": {("instances", "workflow, live_business_key")},
-    "definition_in_use": {("instances", "workflow, version")},
-    "live_definitions": {("instances", ""), ("instances", "workflow"), ("instances", "workflow, version")},
-    "count_live": {("instances", "workflow, version")},
+    "definition_in_use": {("live_instances", "workflow, version")},
+    "live_definitions": {
+        ("live_instances", ""),
+        ("live_instances", "workflow"),
+        ("live_instances", "workflow, version"),
+    },
+    "count_live": {("live_instances", "workflow, version")},
     "add_left_attempts": {("tasks", "owner")},
     "claimable_timers": {("timers", "due_at")},
     "list_timers": {("timers", "(due_at,instance_id,revision)")},
@@ -284,8 +291,8 @@ are global: their rows have no instance (an empty one), which no plan shows.
 """
 
 
-def test_every_statement_names_its_instances_but_those_that_claim_list_or_keep_names_unique() -> None:
-    # docs/scaling.md tells what these mean for a database that is cut by instance.
+def test_statements_that_reach_across_instances_are_known() -> None:
+    # docs/scaling.md explains these for a database that is partitioned by instance.
     across: dict[str, set[tuple[str, str]]] = {}
     for name, sql in texts().items():
         tables = {
@@ -311,19 +318,19 @@ def test_the_timers_of_one_instance_are_found_by_its_id() -> None:
     "where",
     [
         InstanceFilter(),
-        InstanceFilter(statuses=frozenset({InstanceState.FAILED, InstanceState.WAITING})),
+        InstanceFilter(states=frozenset({InstanceState.FAILED, InstanceState.WAITING})),
         InstanceFilter(workflow="order"),
-        InstanceFilter(workflow="order", statuses=frozenset({InstanceState.FAILED})),
-        InstanceFilter(business_key="b", statuses=frozenset({InstanceState.FAILED})),
+        InstanceFilter(workflow="order", states=frozenset({InstanceState.FAILED})),
+        InstanceFilter(business_key="b", states=frozenset({InstanceState.FAILED})),
         InstanceFilter(labels={"a": "1", "b": "2"}, workflow="order"),
         InstanceFilter(labels={"a": "1", "b": "2"}),
         InstanceFilter(workflow="order", version=2),
-        InstanceFilter(workflow="order", version=2, statuses=frozenset({InstanceState.WAITING})),
+        InstanceFilter(workflow="order", version=2, states=frozenset({InstanceState.WAITING})),
         InstanceFilter(unconsumed=True, workflow="order"),
     ],
     ids=filter_id,
 )
-def test_a_page_of_a_list_begins_at_its_cursor(where: InstanceFilter) -> None:
+def test_a_page_of_a_list_starts_at_its_cursor(where: InstanceFilter) -> None:
     """Every range is entered by the filter and the cursor together, and nothing is sorted."""
     query = list_query(where, limit=5, after=InstanceCursor(1, "x"))
     for statement in (query.matches, query.position):
@@ -358,7 +365,7 @@ def test_rows_are_cut_into_statements_and_padded() -> None:
 async def test_the_log_does_not_grow_without_bound(
     store: SqliteStore, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "WAL_PAGES_MAX", 100)
+    monkeypatch.setattr(database_module, "WAL_PAGES_MAX", 100)
     largest = 0
     for _ in range(60):
         states = [a_state() for _ in range(20)]
@@ -413,6 +420,6 @@ async def test_three_slashes_are_relative_and_four_absolute(
         "a\0b",
     ],
 )
-def test_any_other_url_is_refused_with_those_that_are_allowed(url: str) -> None:
+def test_any_other_url_is_rejected_with_those_that_are_allowed(url: str) -> None:
     with pytest.raises(ValueError, match=r"use .*sqlite:///"):
         open_store(url)

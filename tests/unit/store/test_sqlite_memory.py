@@ -1,4 +1,4 @@
-"""What the connections keep in memory between two pieces of work."""
+"""Memory that connections keep between two pieces of work."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ async def test_statements_that_wrote_large_payloads_keep_none_of_them(store: Sql
         changes = [a_change(a_state(), payloads={1: body}) for _ in range(size)]
         assert list(await store.commit(changes)) == [COMMITTED] * size
 
-    assert store._writer is not None
-    used = await store._writer.submit(lambda connection: connection.status(apsw.SQLITE_DBSTATUS_STMT_USED)[0])
+    assert store._database._writer is not None
+    used = await store._database._writer.submit(
+        lambda connection: connection.status(apsw.SQLITE_DBSTATUS_STMT_USED)[0]
+    )
     assert used < STATEMENTS_BYTES_MAX
 
 

@@ -1,4 +1,4 @@
-"""Who reads when: slow lists hold up nobody else, and what nobody waits for any more is not read."""
+"""Order of reads: a slow list does not delay other reads, and a cancelled read does not run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Busy:
 
 async def test_a_list_that_takes_long_holds_up_no_other_read_and_no_commit(store: SqliteStore) -> None:
     state = a_state()
-    list_under_way = Busy(store._lister)
+    list_under_way = Busy(store._database._lister)
     await list_under_way.reached()
 
     async with asyncio.timeout(60):
@@ -47,16 +47,16 @@ async def test_a_list_that_takes_long_holds_up_no_other_read_and_no_commit(store
     assert [found.instance_id for found in (await waiting).instances] == [state.instance_id]
 
 
-async def test_a_read_that_nobody_waits_for_any_more_is_not_begun(store: SqliteStore) -> None:
-    began = []
-    list_under_way = Busy(store._lister)
+async def test_a_cancelled_read_does_not_run(store: SqliteStore) -> None:
+    started = []
+    list_under_way = Busy(store._database._lister)
     await list_under_way.reached()
-    assert store._lister is not None
-    left = store._lister.submit(lambda _connection: began.append("left"))
-    kept = store._lister.submit(lambda _connection: began.append("kept"))
+    assert store._database._lister is not None
+    left = store._database._lister.submit(lambda _connection: started.append("left"))
+    kept = store._database._lister.submit(lambda _connection: started.append("kept"))
 
     left.cancel()
     await list_under_way.let_go()
     await kept
 
-    assert began == ["kept"]
+    assert started == ["kept"]

@@ -1,4 +1,4 @@
-"""Logs: one JSON document a line, and no payload in any of them."""
+"""Logs: one JSON document a line, without payloads."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def raised(error: BaseException, cause: BaseException | None = None) -> BaseExce
         return caught
 
 
-def test_a_line_tells_when_how_bad_where_and_what() -> None:
+def test_a_line_has_time_level_logger_and_message() -> None:
     line = line_of("claimed %d timers", 3, replica="r-1", seconds=0.5)
 
     assert line["message"] == "claimed 3 timers"
@@ -53,8 +53,8 @@ def test_a_line_is_one_line_whatever_is_in_it() -> None:
     assert line_of("a\nb\u2028\x1b[2J %s", "\ud800")["message"] == "a\nb\u2028\x1b[2J \ud800"
 
 
-def test_an_error_is_told_by_its_type_and_its_places_and_not_by_its_text() -> None:
-    line = line_of("a step failed", error=raised(KeyError(SECRET), ValueError(SECRET)))
+def test_an_error_is_logged_with_its_type_and_places_without_its_text() -> None:
+    line = line_of("step failed", error=raised(KeyError(SECRET), ValueError(SECRET)))
 
     assert line["error"] == "KeyError < ValueError"
     assert any(place.endswith(" raised") for place in line["stack"])
@@ -74,7 +74,7 @@ def test_a_chain_of_errors_that_never_ends_is_cut() -> None:
     assert line_of("round", error=first)["error"].count("<") == 4
 
 
-def test_what_another_library_prints_behind_its_first_line_is_left_out() -> None:
+def test_only_the_first_line_of_other_libraries_messages_is_logged() -> None:
     line = line_of(f"Task exception was never retrieved\nfuture: <Task exception={SECRET}>", name="asyncio")
 
     assert line["message"] == "Task exception was never retrieved"
@@ -83,15 +83,15 @@ def test_what_another_library_prints_behind_its_first_line_is_left_out() -> None
     )
 
 
-def test_an_extra_that_is_no_plain_value_is_told_by_its_type() -> None:
+def test_an_extra_of_another_type_is_logged_by_its_type() -> None:
     assert line_of("x", context={"card": SECRET})["context"] == "dict"
 
 
-def test_an_extra_cannot_replace_what_a_line_tells() -> None:
+def test_an_extra_cannot_replace_a_standard_field() -> None:
     assert line_of("x", level="debug", logger="other")["level"] == "error"
 
 
-def test_a_format_string_that_does_not_fit_loses_no_line() -> None:
+def test_a_wrong_format_string_loses_no_line() -> None:
     assert line_of("%d timers", "three")["message"] == "%d timers"
 
 
@@ -113,7 +113,7 @@ def root() -> Iterator[logging.Logger]:
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
-def test_logs_go_to_stderr_and_libraries_only_speak_up_when_it_matters(
+def test_logs_go_to_stderr_and_libraries_log_warnings_only(
     root: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log_to_stderr()
@@ -145,7 +145,7 @@ warnings.warn("4111-1111")
 """
 
 
-def test_what_python_prints_by_itself_becomes_lines_without_its_text() -> None:
+def test_messages_that_python_prints_are_logged_without_their_text() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PRINTS_BY_ITSELF], capture_output=True, text=True, check=True, timeout=60
     )
@@ -153,22 +153,22 @@ def test_what_python_prints_by_itself_becomes_lines_without_its_text() -> None:
     assert "4111" not in done.stdout + done.stderr
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert [(line["message"], line.get("error")) for line in lines] == [
-        ("a thread has failed", "KeyError"),
-        ("an error that could not be raised", "ValueError"),
-        ("a warning of Python: UserWarning", None),
+        ("thread failed", "KeyError"),
+        ("unraisable exception", "ValueError"),
+        ("Python warning", None),
     ]
 
 
-def test_a_warning_that_comes_by_the_thousand_is_told_once_a_second_with_its_count(
+def test_a_rate_limited_warning_is_logged_once_a_second_with_its_count(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    sparing = RateLimitedLogger(logging.getLogger("perdure_server.x"), "the disk is full: %s")
+    limited = RateLimitedLogger(logging.getLogger("perdure_server.x"), "the disk is full: %s")
     for _ in range(1_000):
-        sparing.tell("no room")
+        limited.warning("no room")
     now += 1.0
-    sparing.tell("still none")
+    limited.warning("still none")
 
     assert [(record.getMessage(), record.times) for record in caplog.records] == [  # type: ignore[attr-defined]
         ("the disk is full: no room", 1),

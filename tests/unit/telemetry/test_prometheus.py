@@ -1,4 +1,4 @@
-"""Metrics: plain counts that are read when somebody scrapes, and an endpoint that bad clients do not hurt."""
+"""Metrics: counters that are read at each scrape, and an endpoint that withstands bad clients."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from perdure_server.telemetry.counters import OTHERS, CountersByName, Histogram
-from perdure_server.telemetry.metrics_server import CONNECTIONS_MAX, KEPT_SECONDS_MAX, MetricsEndpoint
+from perdure_server.telemetry.counters import OTHER, CountersByName, Histogram
+from perdure_server.telemetry.metrics_server import CACHE_SECONDS_MAX, CONNECTIONS_MAX, MetricsEndpoint
 from perdure_server.telemetry.prometheus import Metric, registry_of
 from support.prometheus_scrape import Scrape, fetch, read
 
@@ -24,7 +24,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 # -----------------------------------------------------------------------------------------------------
 
 
-def test_a_value_counts_up_to_the_first_bound_that_it_does_not_pass() -> None:
+def test_a_value_is_counted_in_the_first_bucket_that_includes_it() -> None:
     histogram = Histogram((1.0, 2.0))
     for value in (0.5, 1.0, 1.5, 7.0):
         histogram.add(value)
@@ -34,14 +34,14 @@ def test_a_value_counts_up_to_the_first_bound_that_it_does_not_pass() -> None:
 
 
 def test_names_beyond_the_bound_are_counted_together() -> None:
-    counters = CountersByName(["good", "bad"], names_max=2)
+    counters = CountersByName(["good", "bad"], max_names=2)
     for name in ("a", "b", "c", "d", "c"):
         counters.of(name)["good"] += 1
 
     assert {name: count for name, kind, count in counters.counts() if kind == "good"} == {
         "a": 1,
         "b": 1,
-        OTHERS: 3,
+        OTHER: 3,
     }
     assert (counters.sum("good"), counters.sum("bad")) == (5, 0)
 
@@ -50,7 +50,7 @@ def test_names_beyond_the_bound_are_counted_together() -> None:
 
 
 class Counted:
-    """Something with a count, a histogram, and a level; ``broken`` makes it unreadable."""
+    """A counter, a histogram and a gauge. ``broken`` makes reading them fail."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -83,7 +83,7 @@ def counted() -> Counted:
 
 @pytest.fixture
 def always_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("perdure_server.telemetry.metrics_server.KEPT_FACTOR", 0)
+    monkeypatch.setattr("perdure_server.telemetry.metrics_server.CACHE_FACTOR", 0)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def scraped(endpoint: MetricsEndpoint) -> Scrape:
     return read(fetch(address(endpoint)))
 
 
-def test_figures_are_those_of_the_moment(counted: Counted, endpoint: MetricsEndpoint) -> None:
+def test_metrics_are_read_at_each_scrape(counted: Counted, endpoint: MetricsEndpoint) -> None:
     assert scraped(endpoint)("t_done_total") == 0
 
     counted.count = 2**40
@@ -118,7 +118,7 @@ def test_figures_are_those_of_the_moment(counted: Counted, endpoint: MetricsEndp
     assert found("t_work_seconds_sum", kind="any") == 5.55
 
 
-def test_the_process_and_its_collector_of_cycles_are_told_too(endpoint: MetricsEndpoint) -> None:
+def test_metrics_of_the_process_and_the_garbage_collector_are_exported(endpoint: MetricsEndpoint) -> None:
     found = scraped(endpoint)
 
     assert found("process_resident_memory_bytes") > 1 << 20
@@ -136,7 +136,7 @@ def test_a_scraper_may_have_openmetrics(counted: Counted, endpoint: MetricsEndpo
     assert families["t_work_seconds"].type == "histogram"
 
 
-def test_a_reading_that_fails_is_logged_without_its_text_and_the_next_scrape_is_answered(
+def test_a_failed_read_of_metrics_is_logged_and_the_next_scrape_works(
     counted: Counted, endpoint: MetricsEndpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
     counted.broken = True
@@ -148,7 +148,7 @@ def test_a_reading_that_fails_is_logged_without_its_text_and_the_next_scrape_is_
     caught.value.close()
     counted.broken = False
 
-    assert [record.getMessage() for record in caplog.records] == ["the metrics could not be read"]
+    assert [record.getMessage() for record in caplog.records] == ["reading metrics failed"]
     assert scraped(endpoint)("t_level") == 7
 
 
@@ -167,7 +167,7 @@ def send_for_ever(client: socket.socket, what: bytes) -> None:
 
 
 def rest_of(client: socket.socket) -> bytes:
-    """Return what comes until the server ends the connection."""
+    """Return all data until the server closes the connection."""
     found = b""
     try:
         while part := client.recv(65_536):
@@ -191,7 +191,7 @@ def rest_of(client: socket.socket) -> bytes:
     ],
     ids=["tls", "http2", "empty line", "no path", "many headers", "long path", "no headers", "post"],
 )
-def test_garbage_is_answered_or_cut_and_printed_nowhere(
+def test_invalid_requests_get_an_error_or_are_closed(
     endpoint: MetricsEndpoint, garbage: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with connected(endpoint) as client:
@@ -213,16 +213,16 @@ def test_garbage_is_answered_or_cut_and_printed_nowhere(
         ";;,,=",
     ],
 )
-def test_whatever_format_is_asked_for_there_is_an_answer(endpoint: MetricsEndpoint, accept: str) -> None:
+def test_every_requested_format_gets_a_response(endpoint: MetricsEndpoint, accept: str) -> None:
     assert "t_level 7.0" in fetch(address(endpoint), Accept=accept)
 
 
 @pytest.mark.parametrize("formats", [("",), ("", OPENMETRICS)], ids=["one format", "two formats"])
-def test_a_crowd_of_scrapers_gets_figures_that_were_read_once(
+def test_many_scrapers_share_one_read_of_the_metrics(
     formats: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("perdure_server.telemetry.metrics_server.KEPT_FACTOR", 1_000_000)
-    monkeypatch.setattr("perdure_server.telemetry.metrics_server.KEPT_SECONDS_MAX", 60)
+    monkeypatch.setattr("perdure_server.telemetry.metrics_server.CACHE_FACTOR", 1_000_000)
+    monkeypatch.setattr("perdure_server.telemetry.metrics_server.CACHE_SECONDS_MAX", 60)
     under_way, all_there = threading.Event(), threading.Event()
     readings = 0
 
@@ -255,7 +255,7 @@ def test_a_crowd_of_scrapers_gets_figures_that_were_read_once(
 
 
 class Slow:
-    """A clock, and a metric that tells when it was read, which takes some time."""
+    """A clock, and a metric whose value is the time of its read, which takes a while."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -272,8 +272,8 @@ class Slow:
         return {(): self.now}
 
 
-@pytest.mark.parametrize(("takes", "kept"), [(0.02, 0.18), (10.0, KEPT_SECONDS_MAX)])
-def test_figures_are_kept_for_nine_times_as_long_as_they_took(
+@pytest.mark.parametrize(("takes", "kept"), [(0.02, 0.18), (10.0, CACHE_SECONDS_MAX)])
+def test_a_response_is_cached_for_nine_times_as_long_as_it_took(
     takes: float, kept: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = Slow(takes)
@@ -291,7 +291,7 @@ def test_figures_are_kept_for_nine_times_as_long_as_they_took(
         endpoint.close()
 
 
-def test_where_all_places_are_taken_by_silent_clients_the_oldest_is_cut(endpoint: MetricsEndpoint) -> None:
+def test_the_oldest_silent_connection_is_closed_if_all_are_taken(endpoint: MetricsEndpoint) -> None:
     silent = [connected(endpoint, b"GET /metrics HT") for _ in range(CONNECTIONS_MAX)]
 
     assert scraped(endpoint)("t_level") == 7
@@ -301,7 +301,7 @@ def test_where_all_places_are_taken_by_silent_clients_the_oldest_is_cut(endpoint
         client.close()
 
 
-def test_a_crowd_of_silent_clients_does_not_keep_a_scraper_out(endpoint: MetricsEndpoint) -> None:
+def test_many_silent_clients_do_not_block_a_scraper(endpoint: MetricsEndpoint) -> None:
     threads = threading.active_count()
     crowd = [connected(endpoint, b"G") for _ in range(2 * CONNECTIONS_MAX)]
 
@@ -311,7 +311,7 @@ def test_a_crowd_of_silent_clients_does_not_keep_a_scraper_out(endpoint: Metrics
         client.close()
 
 
-def test_a_client_that_sends_byte_by_byte_is_cut_in_time(counted: Counted) -> None:
+def test_a_client_that_sends_byte_by_byte_is_closed_in_time(counted: Counted) -> None:
     endpoint = MetricsEndpoint(registry_of(counted.metrics()), "127.0.0.1", 0, connection_seconds=0.1)
     endpoint.start()
     try:
@@ -321,7 +321,7 @@ def test_a_client_that_sends_byte_by_byte_is_cut_in_time(counted: Counted) -> No
         endpoint.close()
 
 
-def test_a_closed_endpoint_cuts_its_clients_and_leaves_its_port(counted: Counted) -> None:
+def test_a_closed_endpoint_closes_connections_and_frees_its_port(counted: Counted) -> None:
     endpoint = MetricsEndpoint(registry_of(counted.metrics()), "127.0.0.1", 0)
     endpoint.start()
     with connected(endpoint, b"GET /metrics HT") as client:
@@ -339,7 +339,7 @@ def test_two_endpoints_do_not_share_a_port(endpoint: MetricsEndpoint, counted: C
 
 
 @pytest.mark.parametrize("host", ["localhost", "::1"])
-def test_a_host_may_be_a_name_or_an_address_of_either_kind(counted: Counted, host: str) -> None:
+def test_a_host_can_be_a_name_or_an_address_of_either_kind(counted: Counted, host: str) -> None:
     try:
         endpoint = MetricsEndpoint(registry_of(counted.metrics()), host, 0)
     except OSError:

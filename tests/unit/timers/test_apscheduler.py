@@ -1,4 +1,4 @@
-"""APScheduler behind the alarm: each of its traps, tried. Real time, a fraction of a second each."""
+"""The APScheduler adapter: known pitfalls of APScheduler, in real time of less than a second each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.fake_timer_store import FakeTimerStore
 
 
 class Calls:
-    """Takes an alarm's calls and lets a test await them."""
+    """Records the callbacks of a scheduler and lets a test await them."""
 
     def __init__(self) -> None:
         self.made: list[tuple[str, float]] = []
@@ -43,17 +43,17 @@ class Calls:
 
 
 @pytest.fixture
-async def alarm() -> AsyncIterator[ApschedulerAdapter]:
-    alarm = ApschedulerAdapter()
-    alarm.start()
-    yield alarm
-    await alarm.stop()
+async def scheduler() -> AsyncIterator[ApschedulerAdapter]:
+    scheduler = ApschedulerAdapter()
+    scheduler.start()
+    yield scheduler
+    await scheduler.stop()
 
 
-async def test_a_job_is_called_once_after_its_delay_and_not_before(alarm: ApschedulerAdapter) -> None:
+async def test_a_job_is_called_once_after_its_delay_and_not_before(scheduler: ApschedulerAdapter) -> None:
     calls, began = Calls(), time.monotonic()
-    alarm.schedule("a.1", 50, calls)
-    alarm.schedule("b.1", 150, calls)
+    scheduler.schedule("a.1", 50, calls)
+    scheduler.schedule("b.1", 150, calls)
 
     await calls.until(lambda: len(calls.made) == 2)
 
@@ -61,42 +61,44 @@ async def test_a_job_is_called_once_after_its_delay_and_not_before(alarm: Apsche
     assert calls.made[0][1] - began >= 0.05
 
 
-async def test_a_job_that_is_far_too_late_is_called_all_the_same(alarm: ApschedulerAdapter) -> None:
-    # The default grace drops what is a second late.
+async def test_a_job_that_is_very_late_is_still_called(scheduler: ApschedulerAdapter) -> None:
+    # By default, APScheduler drops jobs that are a second late.
     calls = Calls()
-    alarm.schedule("a.1", -3_600_000, calls)
-    alarm.schedule("b.1", -7_200_000, calls)
+    scheduler.schedule("a.1", -3_600_000, calls)
+    scheduler.schedule("b.1", -7_200_000, calls)
 
     await calls.until(lambda: len(calls.made) == 2)
 
     assert calls.ids == ["b.1", "a.1"], "the longest overdue first"
 
 
-async def test_a_job_that_is_planned_anew_by_its_own_body_is_not_dropped(alarm: ApschedulerAdapter) -> None:
-    # APScheduler takes the job out before its body runs, and drops one that is due while the body still runs.
+async def test_a_job_that_its_own_callback_schedules_again_is_not_dropped(
+    scheduler: ApschedulerAdapter,
+) -> None:
+    # APScheduler removes a job before its function runs, and drops one that is due while the function runs.
     calls = Calls()
 
     def again(job_id: str) -> None:
         calls(job_id)
         if len(calls.made) < 20:
-            alarm.schedule(job_id, 0, again)
-            alarm.wakeup()
+            scheduler.schedule(job_id, 0, again)
+            scheduler.wakeup()
 
-    alarm.schedule("a.1", 0, again)
+    scheduler.schedule("a.1", 0, again)
 
     await calls.until(lambda: len(calls.made) == 20)
 
 
-async def test_cancelled_and_replaced_jobs_are_not_called(alarm: ApschedulerAdapter) -> None:
+async def test_cancelled_and_replaced_jobs_are_not_called(scheduler: ApschedulerAdapter) -> None:
     calls, replaced = Calls(), Calls()
-    alarm.schedule("a.1", 30, calls)
-    alarm.schedule("b.1", 30, replaced)
+    scheduler.schedule("a.1", 30, calls)
+    scheduler.schedule("b.1", 30, replaced)
     await asyncio.sleep(0)
-    alarm.cancel("a.1")
-    alarm.cancel("unknown.1")
-    alarm.schedule("b.1", 60, calls)
-    alarm.schedule("c.1", 10, replaced)
-    alarm.cancel("c.1")
+    scheduler.cancel("a.1")
+    scheduler.cancel("unknown.1")
+    scheduler.schedule("b.1", 60, calls)
+    scheduler.schedule("c.1", 10, replaced)
+    scheduler.cancel("c.1")
 
     await calls.until(lambda: len(calls.made) == 1)
 
@@ -104,25 +106,25 @@ async def test_cancelled_and_replaced_jobs_are_not_called(alarm: ApschedulerAdap
     assert replaced.made == []
 
 
-async def test_a_job_that_is_replaced_behind_thousands_is_not_called_at_its_old_time(
-    alarm: ApschedulerAdapter,
+async def test_a_replaced_job_behind_thousands_is_not_called_at_its_old_time(
+    scheduler: ApschedulerAdapter,
 ) -> None:
-    # It is handed over with its old time, and its new one waits its turn when that comes.
+    # The job was added with its old time, and its new time waits in the queue when the old one is due.
     calls, moved = Calls(), Calls()
-    alarm.schedule("moved.1", 30, moved)
+    scheduler.schedule("moved.1", 30, moved)
     await asyncio.sleep(0)
     for number in range(5_000):
-        alarm.schedule(f"t{number}.1", 3_600_000, calls)
-    alarm.schedule("moved.1", 3_600_000, moved)
+        scheduler.schedule(f"t{number}.1", 3_600_000, calls)
+    scheduler.schedule("moved.1", 3_600_000, moved)
     time.sleep(0.05)  # noqa: ASYNC251 - the loop comes back to a job that is due, and to thousands
-    alarm.schedule("after.1", 0, calls)
+    scheduler.schedule("after.1", 0, calls)
 
     await calls.until(lambda: calls.ids == ["after.1"])
 
     assert moved.made == []
 
 
-async def test_the_calls_of_one_turn_are_bounded(alarm: ApschedulerAdapter) -> None:
+async def test_the_calls_of_one_turn_are_bounded(scheduler: ApschedulerAdapter) -> None:
     loop, turns = asyncio.get_running_loop(), [0]
     calls: list[int] = []
 
@@ -132,8 +134,8 @@ async def test_the_calls_of_one_turn_are_bounded(alarm: ApschedulerAdapter) -> N
 
     done = Calls()
     for number in range(2_000):
-        alarm.schedule(f"t{number}.1", 300, lambda _job_id: calls.append(1))
-    alarm.schedule("last.1", 301, done)
+        scheduler.schedule(f"t{number}.1", 300, lambda _job_id: calls.append(1))
+    scheduler.schedule("last.1", 301, done)
     loop.call_soon(turn)
 
     await done.until(lambda: bool(done.made))
@@ -143,19 +145,19 @@ async def test_the_calls_of_one_turn_are_bounded(alarm: ApschedulerAdapter) -> N
 
 
 async def test_jobs_that_are_scheduled_before_the_start_are_called_after_it() -> None:
-    calls, alarm = Calls(), ApschedulerAdapter()
-    alarm.schedule("a.1", 0, calls)
-    alarm.start()
+    calls, scheduler = Calls(), ApschedulerAdapter()
+    scheduler.schedule("a.1", 0, calls)
+    scheduler.start()
 
     await calls.until(lambda: calls.ids == ["a.1"])
 
-    await alarm.stop()
+    await scheduler.stop()
 
 
-async def test_ten_thousand_jobs_of_one_instant_are_all_called(alarm: ApschedulerAdapter) -> None:
+async def test_ten_thousand_jobs_of_one_instant_are_all_called(scheduler: ApschedulerAdapter) -> None:
     calls = Calls()
     for number in range(10_000):
-        alarm.schedule(f"t{number}.1", 300, calls)
+        scheduler.schedule(f"t{number}.1", 300, calls)
 
     await calls.until(lambda: len(calls.made) == 10_000)
 
@@ -163,7 +165,7 @@ async def test_ten_thousand_jobs_of_one_instant_are_all_called(alarm: Apschedule
 
 
 class FaultyJobStore(MemoryJobStore):  # type: ignore[misc]
-    """Raises out of the round that removes a job, as often as it is told."""
+    """A job store that raises an exception when a job is removed, ``faults`` times."""
 
     faults = 0
 
@@ -174,40 +176,38 @@ class FaultyJobStore(MemoryJobStore):  # type: ignore[misc]
         super().remove_job(job_id)
 
 
-async def test_a_scheduler_that_a_fault_stopped_is_noticed_within_a_second_and_goes_on_at_the_next_wakeup() -> (
-    None
-):
+async def test_a_stopped_scheduler_is_noticed_and_continues_at_the_next_wakeup() -> None:
     loop, stray = asyncio.get_running_loop(), asyncio.Event()
     loop.set_exception_handler(lambda _loop, _context: stray.set())
     FaultyJobStore.faults = 1
-    calls, alarm = Calls(), ApschedulerAdapter(jobstore=FaultyJobStore)
-    alarm.start()
-    alarm.schedule("a.1", 0, calls)
-    alarm.schedule("b.1", 100, calls)
+    calls, scheduler = Calls(), ApschedulerAdapter(jobstore=FaultyJobStore)
+    scheduler.start()
+    scheduler.schedule("a.1", 0, calls)
+    scheduler.schedule("b.1", 100, calls)
     await stray.wait()
     assert SILENT_MS_MAX < 1_000
     async with asyncio.timeout(60):
-        while alarm.silent_ms() <= SILENT_MS_MAX:  # noqa: ASYNC110 - silence gives no signal
+        while scheduler.silent_ms() <= SILENT_MS_MAX:  # noqa: ASYNC110 - silence gives no signal
             await asyncio.sleep(0.02)
     assert "b.1" not in calls.ids, "a round that meets an exception never plans the next one"
 
-    alarm.wakeup()
+    scheduler.wakeup()
     await calls.until(lambda: "b.1" in calls.ids)
     async with asyncio.timeout(60):
-        while alarm.silent_ms() >= SILENT_MS_MAX:  # noqa: ASYNC110 - the end of silence gives no signal
+        while scheduler.silent_ms() >= SILENT_MS_MAX:  # noqa: ASYNC110 - the end of silence gives no signal
             await asyncio.sleep(0.02)
-    await alarm.stop()
+    await scheduler.stop()
 
 
-async def test_stopping_lets_bodies_end_and_calls_nothing_afterwards() -> None:
-    calls, alarm = Calls(), ApschedulerAdapter()
-    alarm.start()
-    alarm.schedule("a.1", 0, calls)
+async def test_stop_waits_for_callbacks_and_calls_nothing_afterwards() -> None:
+    calls, scheduler = Calls(), ApschedulerAdapter()
+    scheduler.start()
+    scheduler.schedule("a.1", 0, calls)
     await calls.until(lambda: calls.ids == ["a.1"])
-    alarm.schedule("b.1", 0, calls)
+    scheduler.schedule("b.1", 0, calls)
 
-    await alarm.stop()
-    await alarm.stop()
+    await scheduler.stop()
+    await scheduler.stop()
 
     assert calls.ids == ["a.1"]
 
@@ -223,7 +223,7 @@ async def fire_all(table: FakeTimerStore, count: int) -> tuple[TimerWindow, floa
     return window, time.monotonic() - began
 
 
-async def test_ten_thousand_timers_of_one_instant_fire_once_and_none_early() -> None:
+async def test_ten_thousand_timers_due_at_once_fire_once_and_not_early() -> None:
     table = FakeTimerStore(SYSTEM_CLOCK.now_ms)
     due_at = table.now_ms() + 200
     for number in range(10_000):
@@ -233,41 +233,41 @@ async def test_ten_thousand_timers_of_one_instant_fire_once_and_none_early() -> 
 
     assert len(table.submitted) == 10_000
     assert min(at for _, at in table.fired) >= due_at
-    assert table.under_way_max <= FIRINGS_MAX
+    assert table.in_progress_max <= FIRINGS_MAX
     await window.stop()
 
 
 class SteadyTable(FakeTimerStore):
-    """A table whose clock is not this machine's time of day."""
+    """A table whose clock is not the system clock."""
 
     def __init__(self) -> None:
         super().__init__(lambda: 1_000_000_000_000 + time.monotonic_ns() // 1_000_000)
 
 
 @pytest.mark.parametrize("jump_seconds", [-3_600, 3_600])
-async def test_a_jump_of_the_time_of_day_neither_hurries_nor_delays_a_timer(jump_seconds: int) -> None:
+async def test_a_jump_of_the_system_clock_does_not_change_due_times(jump_seconds: int) -> None:
     table = SteadyTable()
     due_at = table.now_ms() + 400
     window = TimerWindow(table, ApschedulerAdapter(), table.submit, "r1")
     await window.start()
     await window.quiesce()
-    row = table.add(due_at, name="a", owner=window.adopt(due_at))
+    row = table.add(due_at, name="a", owner=window.assign_owner(due_at))
     window.arm(row)
     await asyncio.sleep(0)
 
     with time_machine.travel(time.time() + jump_seconds, tick=True):
-        window.beat()
+        window.tick()
         await table.until(lambda: bool(table.fired))
         assert table.fired[0][1] >= due_at
         assert window.healthy()
-    window.beat()
+    window.tick()
     await window.stop()
 
 
 async def test_a_clock_set_forward_by_fifty_years_costs_no_more_than_one_tick() -> None:
-    calls, alarm = Calls(), ApschedulerAdapter()
-    alarm.start()
-    alarm.schedule("a.1", 3_600_000, calls)
+    calls, scheduler = Calls(), ApschedulerAdapter()
+    scheduler.start()
+    scheduler.schedule("a.1", 3_600_000, calls)
     await asyncio.sleep(0)
 
     tracemalloc.start()
@@ -279,17 +279,17 @@ async def test_a_clock_set_forward_by_fifty_years_costs_no_more_than_one_tick() 
         tracemalloc.stop()
 
     assert peak_bytes < 10 << 20
-    await alarm.stop()
+    await scheduler.stop()
 
 
-async def test_a_timer_that_fires_early_by_a_jump_of_its_store_is_refused_and_fires_later() -> None:
+async def test_an_early_firing_after_a_clock_jump_is_rejected_and_repeated() -> None:
     skew_ms = 0
     table = FakeTimerStore(lambda: SYSTEM_CLOCK.now_ms() + skew_ms)
     window = TimerWindow(table, ApschedulerAdapter(), table.submit, "r1")
     await window.start()
     await window.quiesce()
     due_at = table.now_ms() + 100
-    window.arm(table.add(due_at, name="a", owner=window.adopt(due_at)))
+    window.arm(table.add(due_at, name="a", owner=window.assign_owner(due_at)))
     skew_ms = -300
 
     await table.until(lambda: bool(table.fired))
@@ -299,18 +299,18 @@ async def test_a_timer_that_fires_early_by_a_jump_of_its_store_is_refused_and_fi
     await window.stop()
 
 
-async def test_a_window_whose_alarm_went_silent_is_unhealthy_until_its_beat_wakes_it(
+async def test_a_window_with_a_silent_scheduler_is_unhealthy_until_a_tick(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     table = FakeTimerStore(SYSTEM_CLOCK.now_ms)
-    alarm = ApschedulerAdapter()
-    window = TimerWindow(table, alarm, table.submit, "r1")
+    scheduler = ApschedulerAdapter()
+    window = TimerWindow(table, scheduler, table.submit, "r1")
     await window.start()
     await window.quiesce()
     assert window.healthy()
 
-    silent_ms = alarm.silent_ms
-    monkeypatch.setattr(alarm, "silent_ms", lambda: silent_ms() + 5_000)
+    silent_ms = scheduler.silent_ms
+    monkeypatch.setattr(scheduler, "silent_ms", lambda: silent_ms() + 5_000)
     assert not window.healthy()
     assert window.late_ms() > 3_000
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""Virtual time goes on by request only, from job to job in the order of (time, id)."""
+"""Virtual time advances on request only, from job to job in the order of (time, ID)."""
 
 from __future__ import annotations
 
@@ -17,61 +17,61 @@ def clock() -> VirtualClock:
 
 
 @pytest.fixture
-def alarm(clock: VirtualClock) -> VirtualScheduler:
-    alarm = VirtualScheduler(clock, quiet)
-    alarm.start()
-    return alarm
+def scheduler(clock: VirtualClock) -> VirtualScheduler:
+    scheduler = VirtualScheduler(clock, quiet)
+    scheduler.start()
+    return scheduler
 
 
 async def test_jobs_are_called_in_the_order_of_time_and_then_of_ids(
-    alarm: VirtualScheduler, clock: VirtualClock
+    scheduler: VirtualScheduler, clock: VirtualClock
 ) -> None:
     calls: list[tuple[int, str]] = []
     for job_id, delay_ms in (("b", 5), ("c", 1), ("a", 5), ("d", 9)):
-        alarm.schedule(job_id, delay_ms, lambda job: calls.append((clock.now_ms(), job)))
+        scheduler.schedule(job_id, delay_ms, lambda job: calls.append((clock.now_ms(), job)))
 
-    await alarm.advance(8)
+    await scheduler.advance(8)
 
     assert calls == [(1, "c"), (5, "a"), (5, "b")]
     assert clock.now_ms() == 8
 
 
-async def test_a_job_that_is_scheduled_on_the_way_is_called_on_the_way(
-    alarm: VirtualScheduler, clock: VirtualClock
+async def test_a_job_that_a_callback_schedules_is_called_in_the_same_advance(
+    scheduler: VirtualScheduler, clock: VirtualClock
 ) -> None:
     calls: list[int] = []
 
     def again(job_id: str) -> None:
         calls.append(clock.now_ms())
-        alarm.schedule(job_id, 10, again)
+        scheduler.schedule(job_id, 10, again)
 
-    alarm.schedule("a", 10, again)
-    await alarm.advance(35)
+    scheduler.schedule("a", 10, again)
+    await scheduler.advance(35)
 
     assert calls == [10, 20, 30]
 
 
-async def test_the_last_plan_of_a_job_counts(alarm: VirtualScheduler) -> None:
+async def test_the_last_plan_of_a_job_counts(scheduler: VirtualScheduler) -> None:
     calls: list[str] = []
-    alarm.schedule("a", 5, lambda _: calls.append("first"))
-    alarm.schedule("a", 7, lambda _: calls.append("second"))
-    alarm.schedule("b", 1, calls.append)
-    alarm.cancel("b")
+    scheduler.schedule("a", 5, lambda _: calls.append("first"))
+    scheduler.schedule("a", 7, lambda _: calls.append("second"))
+    scheduler.schedule("b", 1, calls.append)
+    scheduler.cancel("b")
 
-    await alarm.advance(100)
+    await scheduler.advance(100)
 
     assert calls == ["second"]
 
 
-async def test_an_alarm_that_is_stopped_has_no_time(alarm: VirtualScheduler) -> None:
-    await alarm.stop()
+async def test_an_alarm_that_is_stopped_has_no_time(scheduler: VirtualScheduler) -> None:
+    await scheduler.stop()
 
     with pytest.raises(RuntimeError, match="not started"):
-        await alarm.advance(1)
+        await scheduler.advance(1)
 
 
 def test_virtual_time_does_not_go_back(clock: VirtualClock) -> None:
     clock.set(10)
 
-    with pytest.raises(ValueError, match="cannot go back"):
+    with pytest.raises(ValueError, match="cannot move back"):
         clock.set(9)

@@ -1,14 +1,14 @@
-"""The clients: `AsyncClient` and `Client`, and what they take and return.
+"""The clients `AsyncClient` and `Client`, and the types of their arguments and results.
 
-Importing this package imports gRPC; ``import perdure`` does not, and gets the two clients from here on first use.
+Importing this package imports gRPC. ``import perdure`` imports this package on first use of a client.
 """
 
 from __future__ import annotations
 
-from perdure.client._aio import AsyncClient
-from perdure.client._channel import DEFAULT_TARGET, TlsOptions
+from perdure.client._async_client import AsyncClient
+from perdure.client._channel import TlsOptions
 from perdure.client._retry import NO_RETRIES, CallRetryPolicy
-from perdure.client._sync import Client
+from perdure.client._sync_client import Client
 from perdure.client.facts import (
     AttemptFailed,
     AttemptReleased,
@@ -56,6 +56,8 @@ from perdure.client.types import (
     WorkflowSummary,
     WorkflowVersion,
 )
+from perdure.model.constants import DEFAULT_TARGET
+from perdure.model.durations import Duration
 from perdure.model.payloads import RawJson
 from perdure.runner import ConflictPolicy, Disposition, Resumed, Runner, ScheduledResume, StartedInstance
 
@@ -74,6 +76,7 @@ __all__ = [
     "Client",
     "ConflictPolicy",
     "Disposition",
+    "Duration",
     "EventBuffered",
     "Fact",
     "FiredTimer",

@@ -1,18 +1,20 @@
-"""Checks of arguments before anything is sent. Every failure is an `InvalidFieldError` that names the argument."""
+"""Validation of arguments before a call is sent. Every failure is an `InvalidFieldError` that names the argument."""
 
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 from typing import Any, Final
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from perdure.errors import FieldViolation, InvalidFieldError
+from perdure.model.durations import Duration, parse_duration_ms
 from perdure.model.issues import show
 
 SECONDS_MAX: Final = 10 * 366 * 86_400
-"""Ten years. gRPC cannot represent much longer deadlines, so a longer timeout is the same as none."""
+"""Ten years, in seconds. gRPC cannot represent much longer deadlines, so a longer timeout means no limit."""
 
 _INTEGERS: Final = {
     FieldDescriptor.CPPTYPE_INT32: (-(1 << 31), (1 << 31) - 1),
@@ -28,26 +30,36 @@ def invalid(field: str, description: str) -> InvalidFieldError:
     return InvalidFieldError(str(violation), violations=[violation])
 
 
-def seconds(name: str, value: object) -> float:
-    """Return a time limit in seconds, ``math.inf`` for one of more than `SECONDS_MAX`.
+def seconds(name: str, value: Duration) -> float:
+    """Return a time limit in seconds. ``math.inf``, or more than `SECONDS_MAX`, means no limit.
 
     Raises:
-        InvalidFieldError: not a number, NaN, zero or negative.
+        InvalidFieldError: The value is not a `Duration`, or it is NaN, zero or negative.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise invalid(name, f"must be a number of seconds, not {_kind(value)}")
-    if not value > 0:  # NaN, too
+    given: object = value
+    if isinstance(given, timedelta):
+        given = given.total_seconds()
+    elif isinstance(given, str):
+        try:
+            given = parse_duration_ms(given) / 1_000
+        except ValueError:
+            raise invalid(
+                name, f"must be a duration such as '30s', at most ten years, not {show(given)}"
+            ) from None
+    elif isinstance(given, bool) or not isinstance(given, (int, float)):
+        raise invalid(name, f"must be seconds, a timedelta, or text such as '30s', not {_kind(given)}")
+    if not given > 0:  # also rejects NaN
         raise invalid(name, f"must be more than 0 seconds (math.inf for no limit), not {show(value)}")
-    return math.inf if value > SECONDS_MAX else float(value)
+    return math.inf if given > SECONDS_MAX else float(given)
 
 
 def deadline(seconds_left: float) -> float | None:
-    """Return a time limit as gRPC takes it: None for none."""
+    """Return a time limit in the form that gRPC expects: None means no limit."""
     return None if math.isinf(seconds_left) else seconds_left
 
 
 def field_violation(field: FieldDescriptor, value: Any, path: str) -> FieldViolation | None:
-    """Return what makes a value unfit for a field of a message, None for a value that fits."""
+    """Return the violation if a field of a message cannot hold a value, else None."""
     if field.message_type is not None or field.is_repeated:
         return None
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
@@ -68,7 +80,7 @@ def field_violation(field: FieldDescriptor, value: Any, path: str) -> FieldViola
 
 
 def labels_violations(path: str, value: object) -> list[FieldViolation]:
-    """Return what is wrong with a mapping of labels."""
+    """Return the violations of a mapping of labels."""
     if value is None:
         return []
     try:
@@ -83,7 +95,7 @@ def labels_violations(path: str, value: object) -> list[FieldViolation]:
 
 
 def is_labels(message: type[Message], name: str) -> bool:
-    """Return if a field is a map of strings."""
+    """Return True if a field is a map of strings."""
     field = message.DESCRIPTOR.fields_by_name[name]
     return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
 
@@ -95,7 +107,7 @@ def _text_violation(path: str, value: object, prefix: str = "") -> FieldViolatio
         try:
             value.encode()
         except UnicodeEncodeError:
-            return FieldViolation(path, f"{prefix}holds a lone surrogate, which is not valid Unicode text")
+            return FieldViolation(path, f"{prefix}contains a lone surrogate, which is not valid Unicode text")
     return None
 
 

@@ -1,7 +1,6 @@
-"""Every RPC as a value: which method, which message, what its answer becomes. Neither client knows a message.
+"""RPCs as values: the method, the request message, and the conversion of the response. No I/O.
 
-The asyncio and the blocking client differ in how they send a `Call`; what a call is, they share. Request ids are
-given here, so that no mutating call leaves without one. No I/O.
+The clients know no messages, and this module does not send any. It adds a request ID to every call that writes.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from perdure.client import _convert, facts, types
 from perdure.client._arguments import field_violation, invalid, is_labels, labels_violations
 from perdure.errors import FieldViolation, InvalidFieldError, PerdureError
 from perdure.model import payloads
+from perdure.model.durations import Duration
 from perdure.model.issues import show
 from perdure.runner import (
     ConflictPolicy,
@@ -40,28 +40,28 @@ from perdure.v1 import (
 A = TypeVar("A")
 
 PAGE_SIZE: Final = 100
-"""How many items a list asks for at a time, unless told otherwise."""
+"""Default number of items that a list requests per call."""
 
 BACKUP_SECONDS: Final = 3_600.0
-"""Default timeout of `backup_database`, in seconds. Its duration depends on the size of the database."""
+"""Default timeout of `backup_database`, in seconds. The duration of a backup depends on the size of the database."""
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """An RPC's path and the message that answers it."""
+    """Path of an RPC and the class of its response."""
 
     path: str
     response: type[Message]
 
     @property
     def name(self) -> str:
-        """The method's short name, for messages to people."""
+        """Short name of the method, for messages."""
         return self.path.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[A]):
-    """One call: ``answer`` turns the response into what the caller gets."""
+    """One call. ``answer`` converts the response to the value that the client returns."""
 
     method: Method
     request: Message
@@ -89,28 +89,28 @@ _GET_WORKFLOW = _method("WorkflowService", "GetWorkflow", workflow_service_pb2.G
 _LIST_WORKFLOWS = _method("WorkflowService", "ListWorkflows", workflow_service_pb2.ListWorkflowsResponse)
 _BACKUP = _method("ServerService", "BackupDatabase", server_service_pb2.BackupDatabaseResponse)
 WATCH = _method("InstanceService", "WatchInstance", instance_service_pb2.WatchInstanceResponse)
-# grpc.health.v1's messages, {string service = 1} and {enum status = 1}, have the bytes of these two: the SDK needs no
-# package for them.
+# The messages of grpc.health.v1, {string service = 1} and {enum status = 1}, have the encoding of these two. So the SDK
+# does not need a package for them.
 _HEALTH = Method("/grpc.health.v1.Health/Check", Int32Value)
 METHODS: Final = tuple(
     value for value in list(globals().values()) if isinstance(value, Method) and value is not _HEALTH
 )
 
 
-# --- the three verbs ---------------------------------------------------------------------------------------------
+# --- start, resume, schedule -------------------------------------------------------------------------------------
 
 
 def start_instance(
     workflow: str,
     context: Mapping[str, Any] | payloads.RawJson | None,
     *,
-    instance_id: str,
-    version: int,
-    business_key: str,
+    instance_id: str | None,
+    version: int | None,
+    business_key: str | None,
     conflict_policy: ConflictPolicy,
-    start_delay: timedelta | str | None,
+    start_delay: Duration | None,
     labels: Mapping[str, str] | None,
-    request_id: str,
+    request_id: str | None,
 ) -> Call[StartedInstance]:
     request_id = request_id or new_request_id()
     request = _built(
@@ -134,7 +134,7 @@ def start_instance(
 
 
 def resume(
-    instance_id: str, event: str, payload: Any, *, step_ref: str, buffer: bool, request_id: str
+    instance_id: str, event: str, payload: Any, *, step_ref: str | None, buffer: bool, request_id: str | None
 ) -> Call[Resumed]:
     request_id = request_id or new_request_id()
     body = None if payload is None else common_pb2.Payload(json=payloads.encode(payload, field="payload"))
@@ -157,12 +157,12 @@ def resume(
 
 
 def schedule_resume(
-    instance_id: str, step_ref: str, delay_ms: int, *, request_id: str
+    instance_id: str, step_ref: str, delay_ms: int, *, request_id: str | None
 ) -> Call[ScheduledResume]:
     request_id = request_id or new_request_id()
     opts = _built(runner_service_pb2.ScheduleOptions, path="opts.", request_id=request_id)
     given: object = delay_ms
-    if isinstance(given, str | timedelta):  # as `start_delay` takes them
+    if isinstance(given, str | timedelta):  # valid for `start_delay`
         raise invalid("delay_ms", f"must be a whole number of milliseconds, not {given!r}")
     request = _built(
         runner_service_pb2.ScheduleResumeRequest,
@@ -203,10 +203,10 @@ def get_instance(instance_id: str, *, raw_json: bool) -> Call[types.Instance]:
 def list_instances(
     *,
     states: Collection[types.InstanceState | str],
-    workflow: str,
-    version: int,
+    workflow: str | None,
+    version: int | None,
     labels: Mapping[str, str] | None,
-    business_key: str,
+    business_key: str | None,
     unconsumed_events: bool,
     page_size: int,
     page_token: str,
@@ -241,7 +241,9 @@ def list_history(
     return Call(_HISTORY, request, _page("entries", _convert.entry_of))
 
 
-def cancel_instance(instance_id: str, *, reason: str, request_id: str) -> Call[types.CancelledInstance]:
+def cancel_instance(
+    instance_id: str, *, reason: str | None, request_id: str | None
+) -> Call[types.CancelledInstance]:
     request_id = request_id or new_request_id()
     opts = _built(
         instance_service_pb2.CancelInstanceOptions, path="opts.", request_id=request_id, reason=reason
@@ -255,7 +257,7 @@ def cancel_instance(instance_id: str, *, reason: str, request_id: str) -> Call[t
     return Call(_CANCEL, request, lambda response: types.CancelledInstance(response.revision), request_id)
 
 
-def retry_instance(instance_id: str, *, request_id: str) -> Call[types.RetriedInstance]:
+def retry_instance(instance_id: str, *, request_id: str | None) -> Call[types.RetriedInstance]:
     request_id = request_id or new_request_id()
     opts = _built(instance_service_pb2.RetryInstanceOptions, path="opts.", request_id=request_id)
     request = _built(
@@ -275,10 +277,9 @@ def get_timer(reference: str) -> Call[types.Timer]:
     return Call(_GET_TIMER, request, lambda response: _convert.value_of(response.timer, types.Timer))
 
 
-def list_timers(instance_id: str, *, page_size: int, page_token: str) -> Call[types.Page[types.Timer]]:
+def list_timers(instance_id: str | None, *, page_size: int, page_token: str) -> Call[types.Page[types.Timer]]:
     request = _built(
         timer_service_pb2.ListTimersRequest,
-        required=("instance_id",),
         instance_id=instance_id,
         page_size=page_size,
         page_token=page_token,
@@ -286,7 +287,7 @@ def list_timers(instance_id: str, *, page_size: int, page_token: str) -> Call[ty
     return Call(_LIST_TIMERS, request, _page("timers", lambda item: _convert.value_of(item, types.Timer)))
 
 
-def cancel_timer(reference: str, *, request_id: str) -> Call[types.CancelledTimer]:
+def cancel_timer(reference: str, *, request_id: str | None) -> Call[types.CancelledTimer]:
     request_id = request_id or new_request_id()
     opts = _built(timer_service_pb2.CancelTimerOptions, path="opts.", request_id=request_id)
     request = _built(
@@ -295,7 +296,7 @@ def cancel_timer(reference: str, *, request_id: str) -> Call[types.CancelledTime
     return Call(_CANCEL_TIMER, request, lambda response: types.CancelledTimer(response.revision), request_id)
 
 
-def fire_timer(reference: str, *, request_id: str) -> Call[types.FiredTimer]:
+def fire_timer(reference: str, *, request_id: str | None) -> Call[types.FiredTimer]:
     request_id = request_id or new_request_id()
     opts = _built(timer_service_pb2.FireTimerOptions, path="opts.", request_id=request_id)
     request = _built(
@@ -309,7 +310,7 @@ def fire_timer(reference: str, *, request_id: str) -> Call[types.FiredTimer]:
 # --- workflows, server -------------------------------------------------------------------------------------------
 
 
-def get_workflow(workflow: str, *, version: int) -> Call[types.WorkflowVersion]:
+def get_workflow(workflow: str, *, version: int | None) -> Call[types.WorkflowVersion]:
     request = _built(
         workflow_service_pb2.GetWorkflowRequest, required=("workflow",), workflow=workflow, version=version
     )
@@ -337,7 +338,7 @@ _HEALTH_BY_NUMBER: Final = {
 }
 
 
-def check_health(service: str) -> Call[types.Health]:
+def check_health(service: str | None) -> Call[types.Health]:
     request = _built(StringValue, value=service)
     return Call(
         _HEALTH, request, lambda response: _HEALTH_BY_NUMBER.get(response.value, types.Health.UNKNOWN)
@@ -348,7 +349,7 @@ def check_health(service: str) -> Call[types.Health]:
 
 
 class Watching:
-    """Where one watch stands, across all its connections."""
+    """Position of one watch, across all its connections."""
 
     __slots__ = ("_after", "_read", "ended", "instance_id")
 
@@ -357,10 +358,10 @@ class Watching:
         self._read = _instance_with_texts if raw_json else _instance
         self._after = after_revision
         self.ended = False
-        self.request()  # raises for what no request can hold
+        self.request()  # raises for an invalid argument
 
     def request(self) -> Message:
-        """Return what to send to go on from here: at first without a revision, if none was given."""
+        """Return the request that continues the watch from its position."""
         return _built(
             instance_service_pb2.WatchInstanceRequest,
             required=("instance_id",),
@@ -369,7 +370,11 @@ class Watching:
         )
 
     def take(self, response: instance_service_pb2.WatchInstanceResponse) -> types.WatchEvent | None:
-        """Return what the caller gets to see of a message, if anything. Raises `PerdureError` at a gap."""
+        """Return the event of a response, or None if the caller does not see it.
+
+        Raises:
+            PerdureError: The server skipped a revision.
+        """
         match response.WhichOneof("event"):
             case "snapshot":
                 self._after = response.snapshot.revision
@@ -377,9 +382,10 @@ class Watching:
             case "entry":
                 entry = _convert.entry_of(response.entry)
                 if self._after is not None and entry.revision != self._after + 1:
-                    # The server promises better; told aloud, because who folds the entries would be wrong from here.
+                    # A gap breaks the guarantees of the server. Code that folds the entries would be wrong from here
+                    # on.
                     raise PerdureError(
-                        f"the watch of {self.instance_id} gave revision {entry.revision} after {self._after}"
+                        f"the watch of {self.instance_id!r} received revision {entry.revision} after {self._after}"
                     )
                 self._after = entry.revision
                 return entry
@@ -387,7 +393,7 @@ class Watching:
                 end = _convert.value_of(response.end, types.WatchEnd)
                 self.ended = end.reason is not types.WatchEndReason.SERVER_DRAINING
                 return end if self.ended else None
-            case _:  # a heartbeat, or something new
+            case _:  # a heartbeat, or an event of a newer server
                 return None
 
 
@@ -397,19 +403,20 @@ M = TypeVar("M", bound=Message)
 
 
 def serialize(message: Message) -> bytes:
-    """Return a message's bytes: what both kinds of channel ask for."""
+    """Return the bytes of a message."""
     return message.SerializeToString()
 
 
 def new_request_id() -> str:
-    """Return an id that no other call has."""
+    """Return a random request ID."""
     return uuid.uuid4().hex
 
 
 def _built(message: type[M], *, path: str = "", required: Collection[str] = (), **fields: Any) -> M:
-    """Fill a message. None means absent, except in ``required`` fields.
+    """Return a message with the given fields. None means absent, except in ``required`` fields.
 
-    Raises `InvalidFieldError` with every value that the message cannot hold, each under ``path``.
+    Raises:
+        InvalidFieldError: The message cannot hold some values. The error names each of them, below ``path``.
     """
     violations: list[FieldViolation] = []
     by_name = message.DESCRIPTOR.fields_by_name
@@ -440,7 +447,7 @@ def _state_number(state: types.InstanceState | str) -> int:
         return _convert.number_of(instance_service_pb2.InstanceState.DESCRIPTOR, member)
     except (KeyError, ValueError):
         known = ", ".join(s.value for s in types.InstanceState if s is not types.InstanceState.UNKNOWN)
-        raise invalid("states", f"{show(state)} is not a state; the states are {known}") from None
+        raise invalid("states", f"{show(state)} is not a state; use one of {known}") from None
 
 
 def _instance(message: instance_service_pb2.Instance) -> types.Instance:
@@ -450,7 +457,7 @@ def _instance(message: instance_service_pb2.Instance) -> types.Instance:
 def _instance_with_texts(message: instance_service_pb2.Instance) -> types.Instance:
     context = payloads.RawJson(message.input.json)
     outputs = {ref: payloads.RawJson(output.json) for ref, output in message.outputs.items()}
-    # Taken out before the walk, which would read them: not every sound text is a value that Python takes.
+    # Removed before the conversion, which would decode them. Python cannot represent every valid JSON text.
     message.ClearField("input")
     message.ClearField("outputs")
     return replace(_instance(message), input=context, outputs=outputs)

@@ -1,4 +1,4 @@
-"""How a channel is opened: TLS, keepalive, limits. The same for both clients."""
+"""Settings of gRPC channels: target, TLS, keepalive, limits. Both transports use them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ import grpc
 from perdure.client._arguments import invalid
 from perdure.model.issues import show
 
-DEFAULT_TARGET: Final = "127.0.0.1:7420"
-
 KEEPALIVE_MS: Final = 30_000
-"""After how long a silence a connection with open calls is pinged. Servers allow one ping each 10 s (a test)."""
+"""Idle time in milliseconds after which a connection with open calls is pinged. Servers allow one ping per 10 s."""
 KEEPALIVE_TIMEOUT_MS: Final = 10_000
-"""How long the answer to a ping may take before the connection counts as lost."""
+"""Time in milliseconds to wait for the response to a ping before the connection counts as lost."""
 RECONNECT_MS_MIN: Final = 100
+"""Minimum pause before a lost connection is opened again, in milliseconds."""
 RECONNECT_MS_MAX: Final = 5_000
-"""Between which pauses a lost connection is dialled again."""
+"""Maximum pause before a lost connection is opened again, in milliseconds."""
 RECEIVE_BYTES_MAX: Final = 16 << 20
-"""Above anything that a server sends: an instance's payloads are at most 3 MiB."""
+"""Maximum size of a response: 16 MiB. The payloads of an instance are at most 3 MiB."""
 
 SOCKET_PATH_BYTES_MAX: Final = 107
-"""Longest path of a Unix socket, in bytes, that the system allows."""
+"""Maximum length of the path of a Unix socket, in bytes."""
 PORT_MAX: Final = 65_535
 _METADATA_KEY: Final = re.compile(r"[0-9A-Za-z_.-]+")
 _METADATA_VALUE: Final = re.compile(r"[\x20-\x7e]*")
@@ -37,43 +36,57 @@ Pem = bytes | str | Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsOptions:
-    """How to know the server and to be known by it. Each PEM is given as bytes or as a file's path.
+    """TLS settings of a client. Each PEM is given as bytes, or as the path of a file.
 
-    ``ca`` are the authorities to trust (default: gRPC's own roots). ``cert`` and ``key``, together, are for servers
-    that ask for client certificates. ``server_name`` is the name in the server's certificate, where the target differs.
+    Attributes:
+        ca: Certificate authorities to trust. Default: gRPC's own roots.
+        cert: Client certificate, for servers that require one. Needs ``key``.
+        key: Private key of the client certificate.
+        server_name: Name in the server's certificate, if it differs from the target.
+
+    Raises:
+        ValueError: Only one of ``cert`` and ``key`` is given.
     """
 
     ca: Pem | None = None
     cert: Pem | None = None
     key: Pem | None = None
-    server_name: str = ""
+    server_name: str | None = None
 
     def __post_init__(self) -> None:
         if (self.cert is None) != (self.key is None):
             raise ValueError("a client certificate needs both cert= and key=")
 
     def __repr__(self) -> str:
-        # A key given as bytes belongs into no log.
+        # The key can be given as bytes and must not appear in logs.
         given = [name for name in ("ca", "cert", "key") if getattr(self, name) is not None]
         return f"TlsOptions({', '.join([*(f'{name}=...' for name in given), f'server_name={self.server_name!r}'])})"
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Read the files and return what a channel takes. Raises ``OSError`` for a file that cannot be read."""
+        """Read the files and return the credentials of a channel.
+
+        Raises:
+            OSError: A file cannot be read.
+        """
         return grpc.ssl_channel_credentials(
             root_certificates=_pem(self.ca), private_key=_pem(self.key), certificate_chain=_pem(self.cert)
         )
 
 
 def check_target(target: str) -> None:
-    """Raise ``ValueError`` for what people write instead of HOST:PORT and gRPC would look up as a name."""
+    """Check that a target is HOST:PORT or unix:PATH. gRPC would look up anything else as a host name.
+
+    Raises:
+        ValueError: The target has another form.
+    """
     hint = "write HOST:PORT, like 127.0.0.1:7420, or unix:PATH"
     given: object = target
     if not isinstance(given, str):
         raise invalid("target", f"must be a string such as 127.0.0.1:7420, not {type(given).__name__}")
     if target.startswith(("http://", "https://")):
-        raise ValueError(f"the target {target!r} is a URL; {hint}, and ask for TLS apart from it")
+        raise ValueError(f"the target {target!r} is a URL; {hint}, and pass tls= for TLS")
     if ":" not in target:
-        raise ValueError(f"the target {target!r} names no port; {hint}")
+        raise ValueError(f"the target {target!r} has no port; {hint}")
     port = target.rpartition(":")[2]
     if (
         port.isascii()
@@ -94,7 +107,11 @@ def check_target(target: str) -> None:
 
 
 def channel_options(target: str, tls: TlsOptions | None) -> list[tuple[str, str | int]]:
-    """Return a channel's arguments. Raises ``ValueError`` as `check_target` does."""
+    """Return the arguments of a channel.
+
+    Raises:
+        ValueError: The target is invalid.
+    """
     check_target(target)
     options: list[tuple[str, str | int]] = [
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
@@ -111,7 +128,7 @@ def channel_options(target: str, tls: TlsOptions | None) -> list[tuple[str, str 
         ("grpc.use_local_subchannel_pool", 1),
     ]
     if is_loopback(target):
-        # An http_proxy in the environment is not meant for this machine.
+        # An http_proxy in the environment does not apply to this machine.
         options.append(("grpc.enable_http_proxy", 0))
     if tls is not None and tls.server_name:
         options.append(("grpc.ssl_target_name_override", tls.server_name))
@@ -119,7 +136,7 @@ def channel_options(target: str, tls: TlsOptions | None) -> list[tuple[str, str 
 
 
 def is_loopback(target: str) -> bool:
-    """Whether a target names this machine."""
+    """Return True if a target is on this machine."""
     if target.startswith(("unix:", "unix-abstract:")):
         return True
     host = target.rpartition("/")[2].rpartition(":")[0].strip("[]")
@@ -132,7 +149,11 @@ def is_loopback(target: str) -> bool:
 def metadata_of(
     metadata: Mapping[str, str] | Iterable[tuple[str, str]] | None,
 ) -> tuple[tuple[str, str], ...]:
-    """Return the headers of every call, with lower-case keys as gRPC requires. Raises `InvalidFieldError`."""
+    """Return the gRPC metadata of every call, with lower-case keys as gRPC requires.
+
+    Raises:
+        InvalidFieldError: A key or a value is not valid gRPC metadata.
+    """
     try:
         pairs = list(metadata.items() if isinstance(metadata, Mapping) else metadata or ())
         given: list[tuple[object, object]] = [(key, value) for key, value in pairs]

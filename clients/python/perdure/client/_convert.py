@@ -1,7 +1,7 @@
-"""The API's messages as the values of ``perdure.client.types`` and ``facts``.
+"""Conversion of the API's messages to the values of ``perdure.client.types`` and ``facts``.
 
-One walk over a message's fields serves every class: a value class has the fields of its message, by the same names
-(a test holds the two together). Only a workflow's graph, which has a class of its own in the SDK, is built by hand.
+One walk over the fields of a message serves every class, because a value class has the fields of its message, with the
+same names (a test checks this). Only the graph of a workflow is built by hand, because it has its own class in the SDK.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ VALUE_CLASSES: Final[Mapping[str, type]] = {
         *(fact for fact in facts.Fact.__args__ if fact is not facts.UnknownFact),
     )
 }
-"""The class of each message that has one, by the message's name."""
+"""Value class of each message, by the name of the message."""
 
 ENUM_CLASSES: Final[Mapping[str, type[enum.StrEnum]]] = {
     "InstanceState": types.InstanceState,
@@ -52,16 +52,16 @@ ENUM_CLASSES: Final[Mapping[str, type[enum.StrEnum]]] = {
     "WatchEndReason": types.WatchEndReason,
     "StepKind": StepKind,
 }
-"""The class of each enum, by the enum's name."""
+"""Class of each enum, by the name of the enum."""
 
 
 def value_of(message: Message, cls: type[T]) -> T:
-    """Return a message as its value class."""
+    """Convert a message to its value class."""
     return cls(**{name: convert(message) for name, convert in _fields_of(message, cls)})
 
 
 def entry_of(message: history_pb2.HistoryEntry) -> facts.HistoryEntry:
-    """Return one line of a history; an unknown fact is an `UnknownFact`."""
+    """Convert a history entry. An unknown fact becomes an `UnknownFact`."""
     kind = message.WhichOneof("fact") or ""
     fact: facts.Fact = facts.UnknownFact()
     if kind:
@@ -77,7 +77,7 @@ def entry_of(message: history_pb2.HistoryEntry) -> facts.HistoryEntry:
 
 
 def enum_of(descriptor: EnumDescriptor, number: int, cls: type[E]) -> E | None:
-    """Return an enum's value; UNKNOWN, or None where the class has no such member, for one that is new."""
+    """Convert an enum value. A new value becomes UNKNOWN, or None if the class has no such member."""
     found = descriptor.values_by_number.get(number)
     name = found.name.removeprefix(_prefix(descriptor)) if found is not None else "UNKNOWN"
     members = cls.__members__
@@ -85,12 +85,16 @@ def enum_of(descriptor: EnumDescriptor, number: int, cls: type[E]) -> E | None:
 
 
 def number_of(descriptor: EnumDescriptor, member: enum.Enum) -> int:
-    """Return the API's number for an enum's value."""
+    """Return the number of an enum value in the API."""
     return descriptor.values_by_name[_prefix(descriptor) + member.name].number
 
 
 def workflow_of(message: workflow_service_pb2.Workflow) -> types.WorkflowVersion:
-    """Return a workflow with its graph. Raises `PerdureError` for a graph that only a newer version understands."""
+    """Convert a workflow with its graph.
+
+    Raises:
+        PerdureError: The graph has a kind of step that this version does not know.
+    """
     return types.WorkflowVersion(
         name=message.name,
         version=message.version,
@@ -109,7 +113,7 @@ _converters: Final[dict[type, tuple[tuple[str, _Converter], ...]]] = {}
 def _fields_of(message: Message, cls: type) -> tuple[tuple[str, _Converter], ...]:
     found = _converters.get(cls)
     if found is None:
-        # Two threads may both build it; they build the same.
+        # Two threads can both build it, with the same result.
         found = tuple(
             (field.name, _reader(field)) for field in message.DESCRIPTOR.fields if field.name in _names(cls)
         )
@@ -153,7 +157,7 @@ def _converter(field: Any) -> _Converter:
 
 
 def payload_of(message: common_pb2.Payload) -> Any:
-    """Return a payload's value; None for one without a body."""
+    """Return the value of a payload. A payload without a body is None."""
     return payloads.decode(message.json) if message.WhichOneof("body") == "json" else None
 
 
@@ -170,7 +174,7 @@ def _timedelta(message: Duration) -> timedelta:
 
 
 def _prefix(descriptor: EnumDescriptor) -> str:
-    # Every value of an enum begins with the enum's name, and number 0 is X_UNSPECIFIED (buf's rule).
+    # Every value of an enum starts with the name of the enum, and number 0 is X_UNSPECIFIED (a rule of buf).
     return descriptor.values_by_number[0].name.removesuffix("UNSPECIFIED")
 
 
@@ -184,11 +188,14 @@ def _graph(message: workflow_service_pb2.Workflow) -> WorkflowGraph:
 def _step(message: workflow_service_pb2.StepDefinition) -> StepDefinition:
     kind = enum_of(common_pb2.StepKind.DESCRIPTOR, message.kind, StepKind)
     if kind is None:
-        raise PerdureError(f"step {message.step_ref} is of a kind that this version of perdure does not know")
+        raise PerdureError(
+            f"step {message.step_ref!r} has a kind that this version of perdure does not know",
+            hint="upgrade the perdure package of the client",
+        )
     return StepDefinition(
         ref=message.step_ref,
         kind=kind,
-        on={arrow.event: tuple(arrow.targets) for arrow in message.transitions},
+        on={transition.event: tuple(transition.targets) for transition in message.transitions},
         events=frozenset(message.events),
         join=enum_of(workflow_service_pb2.JoinRule.DESCRIPTOR, message.join, Join),
         retry=_retry(message.retry) if message.HasField("retry") else None,

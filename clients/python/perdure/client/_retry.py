@@ -1,6 +1,6 @@
-"""When a call is sent again: which errors are worth it, after which pause, for how long. No I/O, no clock of its own.
+"""Retries of calls and watches: which errors are retried, after which pause, for how long. No I/O.
 
-Every call is safe to send again: reads change nothing, and every mutating call carries a request id.
+Every call is safe to retry. Reads change nothing, and every call that writes carries a request ID.
 """
 
 from __future__ import annotations
@@ -14,28 +14,32 @@ from typing import Final
 
 from perdure.client._arguments import SECONDS_MAX, invalid, seconds
 from perdure.errors import DeadlineExceededError, PerdureError, UnavailableError
+from perdure.model.durations import Duration
 from perdure.model.issues import show
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRetryPolicy:
-    """How a client sends calls again that failed for a moment's reason.
+    """Retry policy of a client for calls that fail for a temporary reason.
 
-    The pause after n failures is ``initial_backoff * multiplier**(n-1)`` seconds, at most ``max_backoff``, or what
-    the server asks for
-    where that is more; chance shortens it by up to a half so that clients do not come back in step. A call's timeout
-    bounds all of it; ``max_attempts`` (0: no bound) the number of sendings.
+    After n failures the pause is ``initial_backoff * multiplier**(n-1)``, at most ``max_backoff``, or longer if the
+    server asks for it. It is shortened at random by up to a half, so that clients do not retry together. The timeout
+    of a call limits all its attempts.
+
+    Attributes:
+        initial_backoff: Pause after the first failure, a `Duration`. Default 100 ms.
+        max_backoff: Maximum pause, a `Duration`. Default 5 s.
+        multiplier: Growth of the pause with each failure, 1 to 1,000. Default 2.
+        max_attempts: Maximum number of attempts. Default: no limit.
 
     Raises:
-        InvalidFieldError: ``initial_backoff`` or ``max_backoff`` is not a positive, finite number of seconds,
-        ``multiplier`` is not a
-            finite number of at least 1, or ``max_attempts`` is not an integer of at least 0.
+        InvalidFieldError: A value is out of range.
     """
 
-    initial_backoff: float = 0.1
-    max_backoff: float = 5.0
+    initial_backoff: Duration = 0.1
+    max_backoff: Duration = 5.0
     multiplier: float = 2.0
-    max_attempts: int = 0
+    max_attempts: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("initial_backoff", "max_backoff"):
@@ -48,9 +52,12 @@ class CallRetryPolicy:
                 "retries.multiplier", f"must be a number from 1 to {MULTIPLIER_MAX}, not {show(multiplier)}"
             )
         max_attempts: object = self.max_attempts
-        if isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 0:
+        if max_attempts is not None and (
+            isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1
+        ):
             raise invalid(
-                "retries.max_attempts", f"must be an integer of at least 0, not {show(max_attempts)}"
+                "retries.max_attempts",
+                f"must be None or an integer of at least 1, not {show(max_attempts)}",
             )
 
 
@@ -58,10 +65,15 @@ MULTIPLIER_MAX: Final = 1_000
 """Maximum growth of the pause from one failure to the next."""
 
 NO_RETRIES: Final = CallRetryPolicy(max_attempts=1)
+"""Retry policy that sends each call once."""
 
 
 def retries_of(given: object) -> CallRetryPolicy:
-    """Return the settings of a client, the default ones for None. Raises `InvalidFieldError`."""
+    """Return the retry policy of a client. None means the default.
+
+    Raises:
+        InvalidFieldError: The value is not a `CallRetryPolicy`.
+    """
     if given is None:
         return CallRetryPolicy()
     if not isinstance(given, CallRetryPolicy):
@@ -69,24 +81,27 @@ def retries_of(given: object) -> CallRetryPolicy:
     return given
 
 
-OnOutage = Callable[[PerdureError | None], None]
-"""Is told an outage's error, and None once the server has answered again."""
+OnDisconnect = Callable[[PerdureError], None]
+"""Called with the error when a watch has lost the server."""
+
+OnReconnect = Callable[[], None]
+"""Called when the server responds again."""
 
 PAUSE_SECONDS_MAX: Final = 86_400.0
-"""Longest pause between two sendings, whatever the settings or the server ask for."""
+"""Maximum pause between two attempts, in seconds, even if the policy or the server asks for more."""
 
-OUTAGE_FAILURES_MIN: Final = 2
-"""From how many failures in a row on a watch counts as cut off: one is what a renewal or a hand-over looks like."""
+DISCONNECT_FAILURES_MIN: Final = 2
+"""Number of failures in a row that count as a disconnect. A single failure is typical of a rolling restart."""
 
-OUTAGE_SECONDS: Final = 300.0
-"""Default limit of an outage that a watch survives, in seconds."""
+RECONNECT_SECONDS: Final = 300.0
+"""Default of ``reconnect_timeout``, in seconds."""
 
 STREAM_SECONDS_MAX: Final = 600.0
-"""How long one stream of a watch lives before the next takes over: a bound on what a hung server can hide."""
+"""Maximum lifetime of a watch stream, in seconds. The watch then opens a new stream, so a hung server is noticed."""
 
 
 class Attempts:
-    """The sendings of one call, or the connections of one watch."""
+    """The attempts of one call, or the connections of one watch."""
 
     def __init__(
         self,
@@ -94,61 +109,66 @@ class Attempts:
         timeout: float,
         *,
         clock: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
+        rng: Callable[[], float] = random.random,
     ) -> None:
-        self._retries = retries
+        self._initial_seconds = seconds("retries.initial_backoff", retries.initial_backoff)
+        self._max_seconds = seconds("retries.max_backoff", retries.max_backoff)
+        self._multiplier = retries.multiplier
+        self._max_attempts = retries.max_attempts
         self._clock = clock
-        self._chance = chance
+        self._rng = rng
         self._failures = 0
         self._deadline = clock() + timeout
 
     @property
     def seconds_left(self) -> float:
-        """How long it may still take; never negative."""
+        """Remaining time in seconds, never negative."""
         return max(0.0, self._deadline - self._clock())
 
-    def answered(self, on_outage: OnOutage | None = None) -> None:
-        """Note that the server answered: failures from now on are counted anew, and bounded by `outage`."""
-        if on_outage is not None and self._failures >= OUTAGE_FAILURES_MIN:
-            on_outage(None)
+    def succeeded(self, on_reconnect: OnReconnect | None = None) -> None:
+        """Record a response of the server. The next failure counts as the first, and starts a new reconnect period."""
+        if on_reconnect is not None and self._failures >= DISCONNECT_FAILURES_MIN:
+            on_reconnect()
         self._failures = 0
         self._deadline = math.inf
 
-    def failed(self, error: PerdureError, on_outage: OnOutage | None) -> None:
-        """Tell the failure that makes an outage."""
-        if on_outage is not None and self._failures == OUTAGE_FAILURES_MIN:
-            on_outage(error)
+    def failed(self, error: PerdureError, on_disconnect: OnDisconnect | None) -> None:
+        """Report the failure that makes a disconnect."""
+        if on_disconnect is not None and self._failures == DISCONNECT_FAILURES_MIN:
+            on_disconnect(error)
 
-    def pause_after(self, error: PerdureError, *, outage: float = math.inf) -> float | None:
-        """Return the seconds to wait before the next sending, or None where ``error`` is the answer.
+    def pause_after(self, error: PerdureError, *, reconnect_seconds: float = math.inf) -> float | None:
+        """Return the pause before the next attempt in seconds, or None if there is no further attempt.
 
-        ``outage`` bounds the failures in a row that follow an answer, in seconds from the first of them.
+        ``reconnect_seconds`` limits the failures in a row that follow a response, from the first of them.
         """
         self._failures += 1
-        if not error.retryable or self._failures == self._retries.max_attempts:
+        if not error.retryable or self._failures == self._max_attempts:
             return None
         if self._failures == 1:
-            self._deadline = min(self._deadline, self._clock() + outage)
-        retries = self._retries
-        # Bounded before the power is taken: a watch may fail for days.
+            self._deadline = min(self._deadline, self._clock() + reconnect_seconds)
+        # The exponent is bounded, because a watch can fail for days.
         ceiling = min(
-            retries.max_backoff,
+            self._max_seconds,
             PAUSE_SECONDS_MAX,
-            retries.initial_backoff * retries.multiplier ** min(self._failures - 1, 32),
+            self._initial_seconds * self._multiplier ** min(self._failures - 1, 32),
         )
-        pause = max(ceiling * (1 - self._chance() / 2), min(error.retry_after or 0.0, PAUSE_SECONDS_MAX))
+        pause = max(ceiling * (1 - self._rng() / 2), min(error.retry_after or 0.0, PAUSE_SECONDS_MAX))
         return pause if pause < self.seconds_left else None
 
 
 def call_error(error: PerdureError, seconds_left: float) -> PerdureError:
-    """Return the meaning of a failed call: without a limit of its own, a deadline was the server's and ends nothing."""
+    """Return the error of a failed call.
+
+    In a call without a limit, DEADLINE_EXCEEDED is the server's, and retryable.
+    """
     if isinstance(error, DeadlineExceededError) and math.isinf(seconds_left):
         return UnavailableError(error.message, request_id=error.request_id)
     return error
 
 
 def watch_error(error: PerdureError, seconds_left: float) -> PerdureError:
-    """Return what a watch's broken stream means: one that reached its own time bound is only due for renewal."""
+    """Return the error of a broken watch stream. A stream that reached its maximum lifetime is replaced."""
     if isinstance(error, DeadlineExceededError) and seconds_left > 0:
-        return UnavailableError("the stream reached its time bound")
+        return UnavailableError("the watch stream reached its maximum lifetime")
     return error

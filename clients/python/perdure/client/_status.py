@@ -1,4 +1,4 @@
-"""gRPC's errors as the exceptions of ``perdure.errors``: the only place that knows both."""
+"""Conversion of gRPC errors to the exceptions of ``perdure.errors``."""
 
 from __future__ import annotations
 
@@ -9,28 +9,40 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from perdure.errors import FieldViolation, PerdureError, Resource, from_reason
-
-_DETAILS_KEY: Final = "grpc-status-details-bin"
-_DOMAIN: Final = "perdure"
+from perdure.model.constants import DETAIL_KEY, ERROR_DOMAIN, HINT_KEY, STATUS_DETAILS_KEY
 
 
 class _Ended(Protocol):
-    """What a failed call tells, asyncio or not."""
+    """Common interface of the errors of ``grpc`` and ``grpc.aio``."""
 
     def code(self) -> grpc.StatusCode | None: ...
     def details(self) -> str | None: ...
     def trailing_metadata(self) -> object: ...
 
 
-def error_of(ended: _Ended, *, request_id: str = "") -> PerdureError:
-    """Return the exception for a failed call: by its reason, else by its status."""
+def error_of(ended: _Ended) -> PerdureError:
+    """Return the exception for a failed gRPC call."""
     code = ended.code() or grpc.StatusCode.UNKNOWN
-    message = ended.details() or code.name
-    reason, metadata, resource, retry_after = "", {}, None, None
+    pairs = ended.trailing_metadata() or ()
+    body = next((value for key, value in pairs if key == STATUS_DETAILS_KEY), b"")  # type: ignore[attr-defined]
+    try:
+        status = status_pb2.Status.FromString(body)
+    except DecodeError:
+        # A proxy may have truncated it. The code and the message are still valid.
+        status = status_pb2.Status()
+    return error_of_status(code.name, ended.details() or code.name, status)
+
+
+def error_of_status(code: str, message: str, status: status_pb2.Status) -> PerdureError:
+    """Return the exception for a status: by its reason, or by its code if the reason is unknown.
+
+    ``detail`` and ``hint`` of the ``ErrorInfo`` metadata become fields of the exception.
+    """
+    reason, metadata, resource, retry_after = "", dict[str, str](), None, None
     violations: list[FieldViolation] = []
-    for detail in _details(ended):
+    for detail in _details(status):
         match detail:
-            case error_details_pb2.ErrorInfo() if detail.domain == _DOMAIN:
+            case error_details_pb2.ErrorInfo() if detail.domain == ERROR_DOMAIN:
                 reason, metadata = detail.reason, dict(detail.metadata)
             case error_details_pb2.BadRequest():
                 violations += (FieldViolation(v.field, v.description) for v in detail.field_violations)
@@ -46,11 +58,12 @@ def error_of(ended: _Ended, *, request_id: str = "") -> PerdureError:
         reason,
         message,
         metadata,
-        code=code.name,
+        detail=metadata.pop(DETAIL_KEY, ""),
+        hint=metadata.pop(HINT_KEY, ""),
+        code=code,
         violations=violations,
         resource=resource,
         retry_after=retry_after,
-        request_id=request_id,
     )
 
 
@@ -70,19 +83,14 @@ _DETAIL_TYPES: Final[tuple[type[_Detail], ...]] = (
 )
 
 
-def _details(ended: _Ended) -> list[_Detail]:
-    pairs = ended.trailing_metadata() or ()
-    body = next((value for key, value in pairs if key == _DETAILS_KEY), None)  # type: ignore[attr-defined]
-    if body is None:
-        return []
+def _details(status: status_pb2.Status) -> list[_Detail]:
     found: list[_Detail] = []
-    try:
-        for packed in status_pb2.Status.FromString(body).details:
-            for cls in _DETAIL_TYPES:
-                detail = cls()
+    for packed in status.details:
+        for cls in _DETAIL_TYPES:
+            detail = cls()
+            try:
                 if packed.Unpack(detail):
                     found.append(detail)
-    except DecodeError:
-        # A proxy may have cut it. The status and its message still stand.
-        pass
+            except DecodeError:  # truncated, as above
+                break
     return found

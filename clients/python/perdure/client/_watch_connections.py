@@ -1,4 +1,4 @@
-"""Connections that carry only watches, shared by both clients. Decides which one a stream uses. No I/O.
+"""Connections that carry only watches. Assigns each stream to one of them. No I/O.
 
 A server accepts a limited number of streams per connection (256 by default). A connection that is full of watches
 makes every further call wait until a watch ends, so watches never share a connection with other calls.
@@ -55,7 +55,7 @@ class WatchConnections(Generic[C]):
             return found
 
     def release(self, connection: WatchConnection[C]) -> C | None:
-        """Give up a watch's place. Returns a channel to close if too many are unused now."""
+        """Release the place of a watch. Returns a channel to close if too many are unused now."""
         with self._lock:
             connection.watches -= 1
             if connection.watches or connection not in self._open:

@@ -1,7 +1,7 @@
-"""What a history says: one class per kind of fact, with the fields of the API's message of the same name.
+"""Facts of a history: one class for each kind, with the fields of the API's message of the same name.
 
-Values only; `perdure.client._convert` fills them. A fact of a kind that this version does not know is an `UnknownFact`,
-and a client that folds a history passes over it.
+A fact of a kind that this version does not know is an `UnknownFact`. Ignore it when you fold a history. A
+``step_ref`` can carry a suffix such as ``@3.7``: treat it as opaque.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from perdure.model.graph import StepKind
 
 
 class TimerKind(enum.StrEnum):
-    """What a timer does when it is due."""
+    """Effect of a timer when it is due."""
 
     START = "start"
     TIMEOUT = "timeout"
     SLEEP = "sleep"
     RETRY = "retry"
     UNKNOWN = "unknown"
-    """Something that this version does not know."""
+    """A kind that this version does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadInfo:
-    """A payload without its body: bytes of its JSON text, and BLAKE2b-128 of them in hexadecimal."""
+    """A payload without its body: the size of its JSON text in bytes, and the hexadecimal BLAKE2b-128 digest."""
 
     size_bytes: int
     digest: str
@@ -35,7 +35,7 @@ class PayloadInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepFailure:
-    """Why a step failed. ``attempts`` counts the failed ones."""
+    """Failure of a step. ``attempts`` is the number of failed attempts."""
 
     type: str
     message: str
@@ -44,7 +44,10 @@ class StepFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferedEvent:
-    """An accepted event that no step has consumed. An empty ``step_ref``: any step that accepts it may."""
+    """An accepted event that no step has consumed.
+
+    With an empty ``step_ref``, any step that accepts it can consume it.
+    """
 
     event: str
     step_ref: str
@@ -54,6 +57,8 @@ class BufferedEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceStarted:
+    """An instance was created. ``start_delay`` is None if it started at once."""
+
     workflow: str
     version: int
     definition_digest: str
@@ -66,7 +71,7 @@ class InstanceStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepStarted:
-    """A step became active. ``kind`` is None for one that this version does not know."""
+    """A step became active. ``kind`` is None for a kind that this version does not know."""
 
     step_ref: str
     kind: StepKind | None
@@ -75,6 +80,8 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptStarted:
+    """An attempt of a task started. ``owner`` is the replica that runs it."""
+
     step_ref: str
     attempt: int
     owner: str
@@ -82,7 +89,7 @@ class AttemptStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptFailed:
-    """An attempt failed. ``retrying``: another one follows. ``failures`` counts the failed ones of the step."""
+    """An attempt failed. ``retrying`` is True if another one follows. ``failures`` is the number of failed attempts."""
 
     step_ref: str
     attempt: int
@@ -94,10 +101,10 @@ class AttemptFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptReleased:
-    """An attempt was given back without a result. It does not count as a failure.
+    """An attempt was released without a result. It does not count as a failure.
 
-    ``lost``: the process that ran it stopped uncleanly. Too many losses in a row are followed by an `AttemptFailed` of
-    type ``AttemptLost``.
+    ``lost`` is True if the process that ran it stopped uncleanly. After too many losses in a row, an `AttemptFailed` of
+    type ``AttemptLost`` follows.
     """
 
     step_ref: str
@@ -117,7 +124,10 @@ class StepSuspended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepFinished:
-    """A step ended with ``event``, which leads to ``targets``. ``buffered_revision`` 0: no buffered event did it."""
+    """A step ended with ``event``, which leads to ``targets``.
+
+    ``buffered_revision`` is the revision of the buffered event that ended it, or 0 if no buffered event did.
+    """
 
     step_ref: str
     event: str
@@ -129,11 +139,15 @@ class StepFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepSkipped:
+    """A step will never start."""
+
     step_ref: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventBuffered:
+    """An event was stored until a step waits for it."""
+
     event: str
     step_ref: str
     payload: PayloadInfo | None
@@ -141,7 +155,7 @@ class EventBuffered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimerArmed:
-    """``client_requested``: ScheduleResume asked for it, not the workflow's definition."""
+    """A timer was armed. ``client_requested`` is True if ScheduleResume armed it, False if the workflow did."""
 
     reference: str
     kind: TimerKind
@@ -153,7 +167,11 @@ class TimerArmed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimerFired:
-    """A timer acted. Not ``used``: its step had finished or not begun. ``forced``: FireTimer did it."""
+    """A timer fired.
+
+    ``used`` is False if it had no effect, because its step had finished or not started. ``forced`` is True if FireTimer
+    fired it.
+    """
 
     reference: str
     kind: TimerKind
@@ -164,20 +182,22 @@ class TimerFired:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimerCancelled:
+    """A timer was cancelled."""
+
     reference: str
     step_ref: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceCompleted:
-    """``unconsumed``: accepted events that no step took."""
+    """The instance completed. ``unconsumed`` are accepted events that no step consumed."""
 
     unconsumed: tuple[BufferedEvent, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceFailed:
-    """``step_ref`` failed without an ``error`` arrow; the other active steps are interrupted."""
+    """The step ``step_ref`` failed and has no ``error`` transition. The other active steps were interrupted."""
 
     step_ref: str
     failure: StepFailure | None
@@ -186,18 +206,20 @@ class InstanceFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceCancelled:
+    """The instance was cancelled. ``unconsumed`` are accepted events that no step consumed."""
+
     reason: str
     unconsumed: tuple[BufferedEvent, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceRetried:
-    """The failed and the interrupted steps are active again."""
+    """The instance was retried. Its failed and interrupted steps are active again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownFact:
-    """Something happened that a newer version of this library can tell."""
+    """A fact that this version does not know."""
 
 
 Fact = (
@@ -223,7 +245,10 @@ Fact = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry:
-    """One line of a history. ``kind`` is the fact's name in the API ("step_finished"), empty for an unknown one."""
+    """One entry of a history.
+
+    ``kind`` is the name of the fact in the API ("step_finished"), or empty if it is unknown.
+    """
 
     revision: int
     time: datetime

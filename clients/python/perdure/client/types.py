@@ -1,6 +1,7 @@
-"""What the clients return: frozen values with the fields of the API's messages, times as UTC datetimes.
+"""Values that the clients return: frozen dataclasses with the fields of the API's messages.
 
-No protobuf here, and no I/O. Enums have a member UNKNOWN for what a newer server may say.
+Times are datetimes in UTC. Enums have a member UNKNOWN for the values of newer servers. A ``step_ref`` can carry a
+suffix such as ``@3.7``: treat it as opaque. No protobuf, no I/O.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ T = TypeVar("T")
 
 
 class InstanceState(enum.StrEnum):
-    """Where an instance stands."""
+    """State of an instance."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -27,21 +28,21 @@ class InstanceState(enum.StrEnum):
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
     UNKNOWN = "UNKNOWN"
-    """One that this version does not know."""
+    """A state that this version does not know."""
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing can happen to the instance any more (a FAILED one can still be retried)."""
+        """True for COMPLETED and CANCELLED. A FAILED instance is not final, because it can be retried."""
         return self in {InstanceState.COMPLETED, InstanceState.CANCELLED}
 
     @property
     def has_ended(self) -> bool:
-        """Whether the instance stands still for good or until it is retried."""
+        """True for COMPLETED, CANCELLED and FAILED."""
         return self.is_final or self is InstanceState.FAILED
 
 
 class StepState(enum.StrEnum):
-    """Where a step of an instance stands."""
+    """State of a step of an instance."""
 
     QUEUED = "QUEUED"
     NO_WORKER = "NO_WORKER"
@@ -58,7 +59,7 @@ class StepState(enum.StrEnum):
 
 
 class WatchEndReason(enum.StrEnum):
-    """Why a server ends a watch."""
+    """Reason for the end of a watch."""
 
     INSTANCE_ENDED = "INSTANCE_ENDED"
     SERVER_DRAINING = "SERVER_DRAINING"
@@ -66,7 +67,7 @@ class WatchEndReason(enum.StrEnum):
 
 
 class Health(enum.StrEnum):
-    """What a server says of itself, by ``grpc.health.v1``."""
+    """Health of a server, as ``grpc.health.v1`` reports it."""
 
     SERVING = "SERVING"
     NOT_SERVING = "NOT_SERVING"
@@ -76,10 +77,17 @@ class Health(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActiveStep:
-    """A step that has not ended. ``deadline`` is when time will act on it.
+    """A step that has not ended.
 
-    ``attempt_start_time`` is when the newest attempt started, None if there was none. ``lost_attempts`` counts the
-    attempts in a row that were lost together with the process that ran them.
+    Attributes:
+        step_ref: Ref of the step. It can carry a suffix such as ``@3.7``. Treat it as opaque.
+        state: State of the step.
+        attempt: Number of the newest attempt, from 1. 0 if there was none.
+        events: Events that clients can send to the step now.
+        deadline: Time of the next timeout, retry or end of sleep, or None.
+        last_failure: Newest failure, or None.
+        attempt_start_time: Start of the newest attempt, or None if there was none.
+        lost_attempts: Number of attempts in a row that were lost together with the process that ran them.
     """
 
     step_ref: str
@@ -94,7 +102,10 @@ class ActiveStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """A step that has ended, with ``event``, or that never will begin."""
+    """A step that ended with ``event``, or that was skipped.
+
+    ``step_ref`` can carry a suffix such as ``@3.7``. Treat it as opaque.
+    """
 
     step_ref: str
     state: StepState
@@ -104,7 +115,10 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceFailure:
-    """Why an instance is FAILED."""
+    """Failure that ended an instance.
+
+    ``step_ref`` can carry a suffix such as ``@3.7``. Treat it as opaque.
+    """
 
     step_ref: str
     type: str
@@ -114,8 +128,10 @@ class InstanceFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """An instance as of ``revision``. ``input`` is its context, ``outputs`` each ended step's output by ref, in the
-    order in which the steps ended.
+    """An instance as of ``revision``.
+
+    ``input`` is the context that it was started with. ``outputs`` contains the output of each ended step by step ref,
+    in the order in which the steps ended. A step ref can carry a suffix such as ``@3.7``. Treat it as opaque.
     """
 
     instance_id: str
@@ -137,7 +153,7 @@ class Instance:
     end_time: datetime | None
 
     def __post_init__(self) -> None:
-        # They come as a protobuf map, in whatever order.
+        # A protobuf map has no order.
         ended = {result.step_ref: index for index, result in enumerate(self.step_results)}
         order = sorted(self.outputs, key=lambda ref: ended.get(ref, len(ended)))
         object.__setattr__(self, "outputs", {ref: self.outputs[ref] for ref in order})
@@ -145,7 +161,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceSummary:
-    """An instance as lists show it."""
+    """An instance in a list."""
 
     instance_id: str
     workflow: str
@@ -163,7 +179,18 @@ class InstanceSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timer:
-    """A timer that has not acted yet. ``owner`` is the replica that has it armed."""
+    """A pending timer.
+
+    Attributes:
+        reference: Reference of the timer.
+        instance_id: ID of its instance.
+        step_ref: Ref of its step. It can carry a suffix such as ``@3.7``. Treat it as opaque.
+        kind: Effect of the timer.
+        due_time: Due time.
+        owner: Replica that holds the timer in memory.
+        create_time: Time at which the timer was armed.
+        client_requested: True if `schedule_resume` armed it, False if the workflow did.
+    """
 
     reference: str
     instance_id: str
@@ -177,7 +204,7 @@ class Timer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowVersion:
-    """One version of a workflow as the server holds it."""
+    """One version of a workflow with its graph."""
 
     name: str
     version: int
@@ -188,7 +215,7 @@ class WorkflowVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowSummary:
-    """A workflow version as lists show it."""
+    """One version of a workflow in a list."""
 
     name: str
     version: int
@@ -199,28 +226,28 @@ class WorkflowSummary:
 
 @dataclass(frozen=True, slots=True)
 class CancelledInstance:
-    """The instance is CANCELLED; nothing happens to it after ``revision``."""
+    """A cancelled instance. Nothing happens to it after ``revision``."""
 
     revision: int
 
 
 @dataclass(frozen=True, slots=True)
 class RetriedInstance:
-    """The instance goes on."""
+    """An instance that continues after a retry."""
 
     revision: int
 
 
 @dataclass(frozen=True, slots=True)
 class CancelledTimer:
-    """The timer will not act."""
+    """A cancelled timer. It never fires."""
 
     revision: int
 
 
 @dataclass(frozen=True, slots=True)
 class FiredTimer:
-    """The timer has acted. Not ``used``: its step had finished or not begun."""
+    """A fired timer. ``used`` is False if the timer had no effect, because its step had finished or not started."""
 
     revision: int
     used: bool
@@ -231,7 +258,7 @@ class Backup:
     """A complete, verified backup of a server's database.
 
     ``path`` is absolute and on the server's machine. The backup contains every write that was acknowledged before
-    ``snapshot_time``, by the store's clock.
+    ``snapshot_time``, by the clock of the store.
     """
 
     path: str
@@ -242,14 +269,14 @@ class Backup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """The first thing that a watch says, unless it goes on after a revision."""
+    """First event of a watch, unless the watch starts after a revision."""
 
     instance: Instance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchEnd:
-    """The last thing that a watch says: the instance has ended, and everything up to ``revision`` was told."""
+    """Last event of a watch: the instance ended, and the watch yielded every entry up to ``revision``."""
 
     revision: int
     reason: WatchEndReason

@@ -1,9 +1,7 @@
-"""The workflow graph as data: what the SDK authors, the server stores and the engine walks.
+"""The workflow graph as data: the SDK builds it, the server stores it, the engine walks it.
 
-Pure values over the standard library. What lives here: the shapes of a graph, its canonical JSON form and
-digest, and the facts about its structure that are worth computing once (order, predecessors). What may not:
-rules about whether a graph is any good (``perdure.model.validation``), code that runs steps, or anything of an
-instance.
+Owns: the types of a graph, its JSON form, its digest, and derived structure that is computed once (order,
+predecessors). `perdure.model.validation` decides whether a graph is valid. Imports only the standard library.
 """
 
 from __future__ import annotations
@@ -24,34 +22,14 @@ EVENT_TIMEOUT: Final = "timeout"
 EVENT_ERROR: Final = "error"
 EVENT_ELAPSED: Final = "elapsed"
 RESERVED_EVENTS: Final = frozenset({EVENT_TIMEOUT, EVENT_ERROR, EVENT_ELAPSED})
-"""Events that only the engine raises; a client or a step may not."""
+"""Events that only the engine raises. Clients and steps must not send them."""
 
 NAME_PATTERN: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
-"""What a workflow, a step and an event may be called (match it in full)."""
-
-_DURATION_PATTERN: Final = re.compile(r"([0-9]+)(ms|s|m|h|d)")
-_UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-
-DURATION_MS_MAX: Final = 10 * 366 * 86_400_000
-"""The longest duration that a graph or a call may name: ten years."""
-
-
-def parse_duration_ms(text: str) -> int:
-    """Return the milliseconds that ``text`` names: digits and one unit of ``ms s m h d``, as in ``"30s"``.
-
-    Raises ``ValueError`` when the text has another form or is longer than ten years.
-    """
-    match = _DURATION_PATTERN.fullmatch(text) if type(text) is str and len(text) <= 32 else None
-    if match is None or not text.isascii():
-        raise ValueError(f"{text!r} is no duration; write digits and a unit (ms, s, m, h, d), as in '30s'")
-    duration_ms = int(match[1]) * _UNIT_MS[match[2]]
-    if duration_ms > DURATION_MS_MAX:
-        raise ValueError(f"{text!r} is longer than ten years")
-    return duration_ms
+"""Pattern for the name of a workflow, a step or an event. Use it with `fullmatch`."""
 
 
 class StepKind(enum.StrEnum):
-    """What makes a step end: code (`TASK`), an external event (`WAIT`), or time (`SLEEP`)."""
+    """Kind of a step. Code ends a `TASK`, an external event ends a `WAIT`, and time ends a `SLEEP`."""
 
     TASK = "task"
     WAIT = "wait"
@@ -59,7 +37,7 @@ class StepKind(enum.StrEnum):
 
 
 class Join(enum.StrEnum):
-    """When a step with several predecessors starts; see DESIGN "Joins" in docs/architecture.md."""
+    """Rule for the start of a step with several predecessors. See "Joins" in docs/architecture.md."""
 
     AUTO = "auto"
     ALL = "all"
@@ -68,10 +46,11 @@ class Join(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryDefinition:
-    """How often and how far apart a task's failures are retried.
+    """Retry policy of a task, as the graph stores it.
 
-    The pause before attempt n+1, after n failures, is ``initial_ms * multiplier**(n-1)``, at most ``max_ms``,
-    shortened by up to the share ``jitter`` (0..1) at random so that failures do not march in step.
+    After n failures the pause is ``initial_ms * multiplier**(n-1)`` milliseconds, at most ``max_ms``. The pause
+    is shortened at random by up to the fraction ``jitter`` (0 to 1), so that tasks that failed together do not
+    retry together.
     """
 
     max_attempts: int = 5
@@ -85,10 +64,10 @@ class RetryDefinition:
 class StepDefinition:
     """One node of a graph.
 
-    ``on`` maps each event that may end the step to its targets (step refs, or ``end``). ``events`` are those
-    that a client may send: what a `wait` step waits for, or what a task that returns SUSPEND awaits.
-    ``timeout_ms`` bounds the waiting (not the attempts), ``attempt_timeout_ms`` one run of a task's code.
-    ``join`` is None where the author did not say; it then means `Join.AUTO`.
+    ``on`` maps each event that can end the step to its targets (step refs, or ``end``). ``events`` are the
+    events that clients can send: a `wait` step waits for them, and so does a task that returned SUSPEND.
+    ``timeout_ms`` limits the waiting, not the attempts. ``attempt_timeout_ms`` limits one run of a task's code.
+    ``join`` is None if the author did not declare one, which means `Join.AUTO`.
     """
 
     ref: str
@@ -103,13 +82,13 @@ class StepDefinition:
 
     @property
     def targets(self) -> frozenset[str]:
-        """Every step that an arrow of this step leads to, `end` left out."""
+        """Steps that this step's transitions lead to, without `end`."""
         return frozenset(t for targets in self.on.values() for t in targets if t != END)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkflowGraph:
-    """A named, versioned graph of steps. Steps keep the order in which they were authored."""
+    """A named, versioned graph of steps. Steps keep the order in which they were declared."""
 
     name: str
     version: int
@@ -118,7 +97,7 @@ class WorkflowGraph:
 
     @cached_property
     def predecessors(self) -> Mapping[str, frozenset[str]]:
-        """For each step, the steps that have an arrow to it."""
+        """The steps with a transition to each step."""
         found: dict[str, set[str]] = {ref: set() for ref in self.steps}
         for step in self.steps.values():
             for target in step.targets:
@@ -128,7 +107,11 @@ class WorkflowGraph:
 
     @cached_property
     def order(self) -> tuple[str, ...]:
-        """The steps so that every arrow points forward; ties by ref. Raises ``ValueError`` for a cycle."""
+        """The steps in topological order. Steps without an order among themselves are sorted by ref.
+
+        Raises:
+            ValueError: The graph has a cycle.
+        """
         open_edges = {ref: len(sources) for ref, sources in self.predecessors.items()}
         ready = sorted((ref for ref, count in open_edges.items() if count == 0), reverse=True)
         order: list[str] = []
@@ -146,15 +129,14 @@ class WorkflowGraph:
 
     @cached_property
     def canonical_json(self) -> str:
-        """The graph as compact JSON, its steps in the order authored: what the store keeps."""
+        """The graph as compact JSON with its steps in the order of declaration. The store keeps this text."""
         return _compact(to_json(self))
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256, hexadecimal, of the graph with its steps in the order of their refs.
+        """Hexadecimal SHA-256 of the graph with its steps sorted by ref.
 
-        The order in which steps are written means nothing to a run, so moving a method about needs no new
-        version.
+        The order of declaration does not affect a run, so moving a method within its class needs no new version.
         """
         value = to_json(self)
         value["steps"].sort(key=lambda step: step["ref"])
@@ -162,7 +144,7 @@ class WorkflowGraph:
 
 
 def to_json(graph: WorkflowGraph) -> dict[str, Any]:
-    """Return the graph as plain JSON values; `from_json` is its inverse. Absent settings are left out."""
+    """Return the graph as JSON values. `from_json` is the inverse. Settings that are None are omitted."""
     return {
         "name": graph.name,
         "version": graph.version,
@@ -172,11 +154,12 @@ def to_json(graph: WorkflowGraph) -> dict[str, Any]:
 
 
 def from_json(value: object) -> WorkflowGraph:
-    """Rebuild a graph from what `to_json` gave.
+    """Rebuild a graph from the value that `to_json` returned.
 
-    Only the form is judged here: names, targets and numbers may still be junk (``perdure.model.validation``).
-    Raises ``ValueError`` for any value of another form: a missing field, a wrong type, two steps with one
-    ref.
+    Checks only the form. Names, targets and numbers can still be invalid, see `perdure.model.validation`.
+
+    Raises:
+        ValueError: A field is missing or has the wrong type, or two steps have the same ref.
     """
     fields = _fields("workflow", value)
     steps: dict[str, StepDefinition] = {}
@@ -234,7 +217,7 @@ def _retry_from_json(value: object) -> RetryDefinition:
             max_attempts=_typed("max_attempts", fields.get("max_attempts"), int),
             initial_ms=_typed("initial_ms", fields.get("initial_ms"), int),
             max_ms=_typed("max_ms", fields.get("max_ms"), int),
-            # JSON does not tell 2 from 2.0, the digest would.
+            # JSON does not distinguish 2 from 2.0, but the digest does.
             multiplier=float(_typed("multiplier", fields.get("multiplier"), int, float)),
             jitter=float(_typed("jitter", fields.get("jitter"), int, float)),
         )
@@ -244,18 +227,18 @@ def _retry_from_json(value: object) -> RetryDefinition:
 
 def _fields(what: str, value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise ValueError(f"{what} is no JSON object")
+        raise ValueError(f"{what} is not a JSON object")
     return value
 
 
 def _names(what: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
-        raise ValueError(f"{what} is no list of names")
+        raise ValueError(f"{what} is not a list of names")
     return tuple(value)
 
 
 def _typed(what: str, value: object, *types: type) -> Any:
-    # By the exact type: a bool is an int only to Python.
+    # Compare the exact type: in Python a bool is also an int.
     if type(value) not in types:
         raise ValueError(f"{what} is missing or has the wrong type")
     return value
@@ -266,7 +249,7 @@ def _compact(value: object) -> str:
 
 
 def graph(name: str, version: int, start: str, steps: Iterable[StepDefinition]) -> WorkflowGraph:
-    """Build a graph from its steps, in the order given."""
+    """Build a graph from its steps in the given order."""
     return WorkflowGraph(name=name, version=version, start=start, steps={step.ref: step for step in steps})
 
 

@@ -1,31 +1,29 @@
-"""What only the whole graph shows: who reaches whom, cycles, joins. The third pass of ``perdure.model.validation``.
+"""Analysis of the whole graph: reachability, cycles and joins. The third pass of ``perdure.model.validation``.
 
-Theory of operation. The structure of a graph is judged by what its runs can do. A run chooses, for every step
-that begins, one of its events (any event: a person, a clock or a failure decides), and every target of that
-event gets an arrival. ``error`` and ``timeout`` arrows are arrows like any other. Two questions about joins
-follow from that.
+Theory of operation. Validation judges a graph by its possible runs. In a run, each started step ends with one of its
+events. Any event is possible, since a person, a timer or a failure decides. Each target of that event gets an arrival.
+``error`` and ``timeout`` transitions are transitions like any other. This raises two questions about joins.
 
-*Must the author say which join?* (`IssueCode.JOIN_UNDECLARED`) A step J is a fan-in of parallel branches when some
-event forks to two targets from which J can be reached along two paths that share no step. Such a branch may
-leave the fan-in when some run takes it to ``end`` and nowhere to J. If both hold, `auto` would start J
-without that branch and `all` would skip J, so the author must choose. An exclusive choice that merges again
-has no such fork and needs no word; neither has a branch that forks to J and to ``end`` at once, for it always
-arrives.
+*Must the author declare the join?* (`IssueCode.JOIN_UNDECLARED`) A step J joins parallel branches if some event forks
+to two targets from which J is reachable along two paths that share no step. Such a branch can leave the join if some
+run takes it to ``end`` without reaching J. If both hold, `auto` starts J without that branch and `all` skips J, so the
+author must choose. An exclusive choice that merges again has no such fork and needs no declaration. Neither does a
+branch that forks to J and to ``end`` at once, because it always arrives.
 
-Both are computed backwards from J. The *gate* of a step is the last step that every path from here to J must
-pass: the gate that all its targets share, or else the step itself. Two targets have disjoint paths to J
-exactly when their gates differ. A step may *leave* when one of its events leads only to ``end``, to steps
-that cannot reach J, and to steps that may leave. This is exact, up to joins further up that may be skipped.
+The algorithm computes both backwards from J. The *gate* of a step is the last step that every path from the step to J
+must pass: the gate that all its targets share, or else the step itself. Two targets have disjoint paths to J exactly if
+their gates differ. A step can *leave* if one of its events leads only to ``end``, to steps that cannot reach J, and to
+steps that can leave. The result is exact, except for joins further upstream that can be skipped.
 
-*Can a join="all" ever start?* (`IssueCode.JOIN_UNSATISFIABLE`) Only if its predecessors can all arrive in one run;
-then each two of them can. Two steps can arrive in one run when some fork leads to them along disjoint paths,
-or one of them forks towards the other and the join at once. That relation over all pairs is computed in
-topological order. It asks about pairs, and takes every other join for one that starts, so it may miss an
-impossible join of three or more, but never blames one that some run can satisfy.
+*Can a join="all" ever start?* (`IssueCode.JOIN_UNSATISFIABLE`) Only if all its predecessors can arrive in one run,
+and then each pair of them can. Two steps can arrive in one run if some fork leads to them along disjoint paths, or if
+one of them forks towards the other and the join at once. The algorithm computes this relation over all pairs in
+topological order. It considers pairs, and assumes that every other join starts. So it can miss an impossible join of
+three or more predecessors, but it never reports a join that some run can satisfy.
 
-Cost: with S steps and A arrows (validation bounds both), O(A) for reachability and cycles, O(A) for
-each step with an undeclared join, and O(A * S / wordsize + S**2) for the joins that say "all". Both join
-questions are asked only where no cycle lies upstream: behind one, "run" means nothing yet.
+Cost: with S steps and T transitions (validation bounds both), O(T) for reachability and cycles, O(T) for each step with
+an undeclared join, and O(T * S / wordsize + S**2) for the joins that are declared "all". Both questions apply only to
+joins without a cycle upstream. Behind a cycle, a run is not defined.
 """
 
 from __future__ import annotations
@@ -38,18 +36,18 @@ from perdure.model.issues import IssueCode, Report, did_you_mean, label, show
 
 
 class Structure:
-    """The arrows between steps that exist, and who reaches whom."""
+    """Transitions between existing steps, and reachability along them."""
 
     def __init__(self, start: object, steps: Mapping[str, StepDefinition]) -> None:
         self.start: Final = start
         self.steps: Final = steps
         self.start_known: Final = isinstance(start, str) and start in steps
-        # Each event's targets that are steps, as sets: what a fork starts together.
+        # For each event, the set of targets that are steps: the steps that a fork starts together.
         self.forks: Final = {
             ref: [frozenset(target for target in targets if target in steps) for targets in step.on.values()]
             for ref, step in steps.items()
         }
-        # The same for the events whose targets are all known: of the others nobody can say where they lead.
+        # The same, for events whose targets are all known. The others lead to unknown places.
         self.known_forks: Final = {
             ref: [
                 fork
@@ -63,36 +61,36 @@ class Structure:
         for ref, targets in self.targets.items():
             for target in targets:
                 self.sources[target].append(ref)
-        # Without a start nothing can be called unreachable; the rest is judged as if every step were a start.
+        # Without a start, no step counts as unreachable, and every step counts as a start.
         self.reached: Final = self.from_steps([start]) if self.start_known else set(steps)  # type: ignore[list-item]  # known means it is a ref
 
     def from_steps(self, refs: Iterable[str]) -> set[str]:
-        """The steps that can be reached from ``refs``, those included."""
+        """Return the steps that are reachable from ``refs``, including them."""
         return _closure(refs, self.targets)
 
     def to_steps(self, refs: Iterable[str]) -> set[str]:
-        """The steps from which one of ``refs`` can be reached, those included."""
+        """Return the steps from which one of ``refs`` is reachable, including them."""
         return _closure(refs, self.sources)
 
     def order(self) -> list[str]:
-        """The reached steps with no cycle upstream, every arrow pointing forward."""
-        open_arrows = {
+        """Return the reachable steps without a cycle upstream, in topological order."""
+        open_transitions = {
             ref: sum(source in self.reached for source in self.sources[ref]) for ref in self.reached
         }
-        order = [ref for ref in self.steps if open_arrows.get(ref) == 0]
-        for ref in order:  # grows while it is walked
+        order = [ref for ref in self.steps if open_transitions.get(ref) == 0]
+        for ref in order:  # grows during the loop
             for target in self.targets[ref]:
-                open_arrows[target] -= 1
-                if open_arrows[target] == 0:
+                open_transitions[target] -= 1
+                if open_transitions[target] == 0:
                     order.append(target)
         return order
 
 
-def _closure(refs: Iterable[str], arrows: Mapping[str, Iterable[str]]) -> set[str]:
+def _closure(refs: Iterable[str], edges: Mapping[str, Iterable[str]]) -> set[str]:
     found = set(refs)
     ahead = list(found)
     while ahead:
-        for ref in arrows[ahead.pop()]:
+        for ref in edges[ahead.pop()]:
             if ref not in found:
                 found.add(ref)
                 ahead.append(ref)
@@ -100,13 +98,19 @@ def _closure(refs: Iterable[str], arrows: Mapping[str, Iterable[str]]) -> set[st
 
 
 def check_structure(structure: Structure, report: Report, *, malformed: Set[str] = frozenset()) -> None:
-    """Add what the whole graph shows. ``malformed`` names the steps that have a issue and no place in the graph."""
+    """Add the issues of the whole graph.
+
+    ``malformed`` are steps that have an issue already and are not in the graph.
+    """
     if not structure.start_known and not (isinstance(structure.start, str) and structure.start in malformed):
         report.add(
             IssueCode.START_UNKNOWN,
             None,
-            f"start is {show(structure.start)}, which is no step" if structure.start else "it has no start",
-            did_you_mean(structure.start, structure.steps, report) or "let start name the step that begins",
+            f"start is {show(structure.start)}, which is not a step"
+            if structure.start
+            else "it has no start",
+            did_you_mean(structure.start, structure.steps, report)
+            or "set start to the name of the first step",
         )
     for ref in structure.steps:
         if ref not in structure.reached:
@@ -114,7 +118,7 @@ def check_structure(structure: Structure, report: Report, *, malformed: Set[str]
                 IssueCode.STEP_UNREACHABLE,
                 ref,
                 f"no path leads to it from {show(structure.start)}",
-                "let an event lead to it, or remove it",
+                "add a transition to it, or remove it",
             )
     _check_ends(structure, report)
     order = structure.order()
@@ -124,20 +128,20 @@ def check_structure(structure: Structure, report: Report, *, malformed: Set[str]
 
 
 def _check_ends(structure: Structure, report: Report) -> None:
-    """Cycles, and steps with no way out. Only where the fault lies is named, not all that leads there."""
-    groups = _knots(structure)
+    """Report cycles, and steps from which `end` is unreachable. Names the faulty steps, not those upstream of them."""
+    groups = _cycles(structure)
     group_of = {ref: index for index, group in enumerate(groups) for ref in group}
     for group in groups:
         ref = group[0]
         if len(group) > 1 or ref in structure.targets[ref]:
-            path = " -> ".join(label(step) for step in _round(group, structure))
+            path = " -> ".join(label(step) for step in _cycle_path(group, structure))
             report.add(
                 IssueCode.CYCLE,
                 ref,
                 f"a cycle: {path}",
-                "remove an arrow of it; a step runs at most once in an instance; to repeat it, retry",
+                "remove one of its transitions (a step runs at most once in an instance; a retry policy repeats it)",
             )
-    # An arrow to a step that does not exist counts as a way out: it has its own issue.
+    # A transition to a missing step counts as a way out. It has its own issue.
     leaving = (
         ref
         for ref, step in structure.steps.items()
@@ -153,16 +157,15 @@ def _check_ends(structure: Structure, report: Report) -> None:
             report.add(
                 IssueCode.END_UNREACHABLE,
                 ref,
-                "no path leads from it to 'end'"
-                if structure.targets[ref]
-                else "it has no arrow, so it leads nowhere",
-                "let an event lead to 'end'",
+                "no path leads from it to 'end'" if structure.targets[ref] else "it has no transition",
+                "add a transition to 'end'",
             )
 
 
-def _knots(structure: Structure) -> list[list[str]]:
-    """The groups of steps that reach each other, each in the order authored (Tarjan's algorithm, without
-    recursion).
+def _cycles(structure: Structure) -> list[list[str]]:
+    """Return the groups of steps that reach each other, each in the order of declaration.
+
+    Tarjan's algorithm, without recursion.
     """
     place = {ref: index for index, ref in enumerate(structure.steps)}
     number: dict[str, int] = {}
@@ -196,18 +199,18 @@ def _knots(structure: Structure) -> list[list[str]]:
     return sorted(groups, key=lambda group: place[group[0]])
 
 
-def _round(group: Sequence[str], structure: Structure) -> list[str]:
-    """A shortest way from the group's first step through the group back to it."""
+def _cycle_path(group: Sequence[str], structure: Structure) -> list[str]:
+    """Return a shortest path from the first step of the group through the group and back."""
     first, inside = group[0], frozenset(group)
     came_from: dict[str, str] = {}
     ahead = [first]
-    for ref in ahead:  # grows while it is walked
+    for ref in ahead:  # grows during the loop
         for target in sorted(structure.targets[ref] & inside):
             if target == first:
-                way = [first, ref]
-                while way[-1] != first:
-                    way.append(came_from[way[-1]])
-                return way[::-1]
+                path = [first, ref]
+                while path[-1] != first:
+                    path.append(came_from[path[-1]])
+                return path[::-1]
             if target not in came_from:
                 came_from[target] = ref
                 ahead.append(target)
@@ -223,27 +226,25 @@ def _check_undeclared_joins(structure: Structure, order: Sequence[str], report: 
                 leavers[ref] = leaver
     apart = _never_in_one_run([*leavers], structure, order) if structure.start_known else {}
     for ref, leaver in leavers.items():
-        # Only what passes is offered.
-        hint = "join='auto' (it starts without that branch) or join='any' (the first arrival starts it)"
+        # Offer only the joins that pass validation.
+        hint = "join='auto' (the step starts without that branch) or join='any' (the first arrival starts the step)"
         if ref in apart:
             one, other = apart[ref]
-            hint += (
-                f"; 'all' would never start it, since {show(one)} and {show(other)} never arrive in one run"
-            )
+            hint += f"; 'all' would never start the step, because {show(one)} and {show(other)} never arrive in one run"
         else:
-            hint = f"join='all' (then this step is skipped), {hint}"
+            hint = f"join='all' (the step is skipped), {hint}"
         report.add(
             IssueCode.JOIN_UNDECLARED,
             ref,
-            f"parallel branches meet here, and the one of {show(leaver)} may reach 'end' another way",
-            f"say {hint}",
+            f"parallel branches join here, and the branch of {show(leaver)} can reach 'end' another way",
+            f"declare {hint}",
         )
 
 
 def _branch_that_may_leave(join: str, structure: Structure, before: Sequence[str]) -> str | None:
-    """The first step of a parallel branch to ``join`` that may leave it; None if there is none."""
+    """Return the first step of a parallel branch to ``join`` that can leave it, or None."""
     gates = {join: join}
-    bound = {join}  # those that reach the join whatever happens
+    bound = {join}  # steps that always reach the join
     for ref in reversed(before):
         behind = {gates[target] for target in structure.targets[ref] if target in gates}
         if behind:
@@ -266,16 +267,16 @@ def _check_all_joins(structure: Structure, order: Sequence[str], report: Report)
         report.add(
             IssueCode.JOIN_UNSATISFIABLE,
             join,
-            f"{show(one)} and {show(other)} never arrive in one run, so 'all' never starts it",
-            "let those that exclude each other meet in a step of their own that leads here, or let one event"
-            " begin both branches; join='auto' starts without those that cannot arrive",
+            f"{show(one)} and {show(other)} never arrive in one run, so join='all' never starts the step",
+            "merge the branches that exclude each other in a step of their own, or start both branches with one"
+            " event, or declare join='auto' (the step starts without those that cannot arrive)",
         )
 
 
 def _never_in_one_run(
     joins: Sequence[str], structure: Structure, order: Sequence[str]
 ) -> dict[str, tuple[str, str]]:
-    """Of each of these joins that not all predecessors can reach in one run, the first two that exclude each other."""
+    """Return the first two predecessors that exclude each other, for each join that has such a pair."""
     if not joins:
         return {}
     found: dict[str, tuple[str, str]] = {}
@@ -288,7 +289,7 @@ def _never_in_one_run(
         late = sum(1 << source for source in sources)
         for source in sources:
             late &= ~(1 << source)
-            # What this source starts beside the join, by the very event that leads to the join.
+            # Steps that this source starts together with the join, by the same event.
             beside = 0
             for fork in structure.forks[order[source]]:
                 if join in fork:
@@ -304,11 +305,11 @@ def _never_in_one_run(
 def _together(
     structure: Structure, order: Sequence[str], place: Mapping[str, int], beyond: Mapping[str, int]
 ) -> list[int]:
-    """For each step, as bits, the steps that may begin in the same run without either leading to the other.
+    """Return for each step, as bits, the steps that can start in the same run without one leading to the other.
 
-    That is: some fork leads to the two along paths that share no step. Of such a pair, the last arrow to the later one
-    comes from a step that is itself together with the earlier one, or else from the fork; then the earlier one can be
-    reached from another target of that fork. (What can be reached from the later one itself lies behind it.)
+    Some fork leads to both along paths that share no step. In such a pair, the last transition to the later step comes
+    from a step that is itself paired with the earlier one, or from the fork. In the second case the earlier step is
+    reachable from another target of that fork. (Steps that are reachable from the later step lie behind it.)
     """
     rows = [0] * len(order)
     for ref in order:
@@ -334,13 +335,12 @@ def _together(
 
 
 def _beyond(structure: Structure, order: Sequence[str], place: Mapping[str, int]) -> dict[str, int]:
-    """For each step, as bits, the steps that can be reached from it, itself included."""
+    """Return for each step, as bits, the steps that are reachable from it, including itself."""
     beyond: dict[str, int] = {}
     for ref in reversed(order):
         row = 1 << place[ref]
         for target in structure.targets[ref]:
-            row |= beyond.get(
-                target, 0
-            )  # what lies in or behind a cycle has no place and is nobody's source here
+            # Steps in or behind a cycle have no place. They are not predecessors of a join in the order.
+            row |= beyond.get(target, 0)
         beyond[ref] = row
     return beyond

@@ -1,8 +1,8 @@
-"""JSON as it crosses the API: Python values to text and back, exact or refused.
+"""JSON as it crosses the API: Python values to text and back, without loss.
 
-64-bit (and larger) integers and every Unicode character survive both ways. What JSON cannot say (NaN, a key that is
-no string, a lone surrogate, a set) is refused with its place instead of being bent into something else; so the
-standard library's encoder does it, and not a faster one that writes NaN as null and reads large integers as floats.
+64-bit and larger integers and every Unicode character survive both ways. Values that JSON cannot represent (NaN, a key
+that is not a string, a lone surrogate, a set) raise an error that names their place. A faster encoder would write NaN
+as null and read large integers as floats, so this module uses the standard library's.
 """
 
 from __future__ import annotations
@@ -13,40 +13,47 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from perdure.errors import FieldViolation, InvalidFieldError, PerdureError
-
-DEPTH_MAX: Final = 100
-"""How deep a payload may be nested; the server's limit, kept here so that the answer names the place."""
+from perdure.model.constants import NESTING_MAX
 
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 class RawJson(str):
-    """A JSON value as its text, which crosses the API as it is: neither written anew nor read.
+    """A JSON value as text, which crosses the API unchanged.
 
-    For what Python values do not keep: the digits of ``1.10``, the spelling of an escape, a key that stands twice.
+    Use it if Python values would lose information: the digits of ``1.10``, the spelling of an escape, or a
+    duplicate key.
     """
 
     __slots__ = ()
 
 
 def encode(value: Any, *, field: str) -> str:
-    """Return ``value`` as JSON text. Raises `InvalidFieldError`, naming the place under ``field``."""
+    """Return ``value`` as JSON text.
+
+    Raises:
+        InvalidFieldError: JSON cannot represent the value. The violation names the place below ``field``.
+    """
     if isinstance(value, RawJson) and _is_unicode(value):
         return str(value)
-    problem = _problem(value, field, DEPTH_MAX)
+    problem = _problem(value, field, NESTING_MAX)
     if problem is not None:
-        raise InvalidFieldError(f"{field} is no JSON: {problem}", violations=[problem])
+        raise InvalidFieldError(f"{field} is not a JSON value: {problem}", violations=[problem])
     try:
         return _ENCODER.encode(value)
     except ValueError:  # Python writes integers of at most `sys.get_int_max_str_digits` digits
         violation = FieldViolation(
-            field, "holds an integer with too many digits; pass it as RawJson or a string"
+            field, "contains an integer with too many digits; pass it as RawJson or as a string"
         )
         raise InvalidFieldError(str(violation), violations=[violation]) from None
 
 
 def encode_object(value: object, *, field: str) -> str:
-    """Return a mapping as a JSON object's text; None is the empty one. Raises as `encode` does."""
+    """Return a mapping as the text of a JSON object. None becomes the empty object.
+
+    Raises:
+        InvalidFieldError: The value is not a mapping, or JSON cannot represent it.
+    """
     if value is None:
         return "{}"
     if isinstance(value, RawJson):
@@ -58,15 +65,17 @@ def encode_object(value: object, *, field: str) -> str:
 
 
 def decode(text: str) -> Any:
-    """Return the value of a JSON text that the API gave.
+    """Return the value of a JSON text from the API.
 
     Raises:
-        PerdureError: Python cannot hold the value, such as an integer of more than 4,300 digits.
+        PerdureError: Python cannot represent the value, for example an integer with more than 4,300 digits.
     """
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise PerdureError(f"a payload cannot be decoded ({error}); read it with raw_json=True") from None
+        raise PerdureError(
+            "a payload cannot be decoded", detail=str(error), hint="read it with raw_json=True"
+        ) from None
 
 
 def _problem(value: Any, place: str, depth_left: int) -> FieldViolation | None:
@@ -76,15 +85,15 @@ def _problem(value: Any, place: str, depth_left: int) -> FieldViolation | None:
         case float():
             if math.isfinite(value):
                 return None
-            return FieldViolation(place, f"JSON has no {value}")
+            return FieldViolation(place, f"JSON cannot represent {value}")
         case str():
-            return None if _is_unicode(value) else FieldViolation(place, "holds a lone surrogate")
+            return None if _is_unicode(value) else FieldViolation(place, "contains a lone surrogate")
         case dict() | list() | tuple() if depth_left == 0:
-            return FieldViolation(place, f"is nested more than {DEPTH_MAX} deep")
+            return FieldViolation(place, f"is nested more than {NESTING_MAX} levels deep")
         case dict():
             for key, item in value.items():
                 if not isinstance(key, str):
-                    return FieldViolation(place, f"has the key {key!r}, which is no string")
+                    return FieldViolation(place, f"has the key {key!r}, which is not a string")
                 if not _is_unicode(key):
                     return FieldViolation(place, "has a key with a lone surrogate")
                 if found := _problem(item, f"{place}.{key}", depth_left - 1):
@@ -96,7 +105,7 @@ def _problem(value: Any, place: str, depth_left: int) -> FieldViolation | None:
                     return found
             return None
         case _:
-            return FieldViolation(place, f"JSON has no {type(value).__name__}")
+            return FieldViolation(place, f"JSON cannot represent a {type(value).__name__}")
 
 
 def _is_unicode(text: str) -> bool:

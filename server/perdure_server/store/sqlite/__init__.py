@@ -1,4 +1,4 @@
-"""The store on SQLite: one file, one server, every promise. `SqliteStore` is the way in."""
+"""The store on SQLite: one file for one server. Use `SqliteStore`."""
 
 from perdure_server.store.sqlite.store import SqliteStore
 

@@ -22,7 +22,7 @@ from urllib.parse import quote
 import apsw
 
 from perdure_server.store.protocol import Backup, BackupExistsError, BackupFailedError, StoreError
-from perdure_server.store.sqlite.errors import told
+from perdure_server.store.sqlite.errors import error_text
 from perdure_server.store.sqlite.migrate import APPLICATION_ID
 from perdure_server.store.sqlite.queries import fetch
 from perdure_server.store.sqlite.threads import ConnectionThreads
@@ -143,7 +143,7 @@ class _Copy:
             )  # another server does not take it for abandoned
 
     def start(self, source: apsw.Connection, *, snapshot: bool) -> None:
-        """Begin to copy, with ``snapshot`` in a read transaction that lasts until `finish`."""
+        """Start to copy, with ``snapshot`` in a read transaction that lasts until `finish`."""
         with _failures(self._path):
             if snapshot:
                 source.execute("BEGIN")
@@ -201,7 +201,7 @@ class _Copy:
             return Backup(self._path, size_bytes, instances, snapshot_at)
 
     def remove(self) -> None:
-        """Remove what is incomplete and release the descriptors."""
+        """Remove the incomplete file and release the descriptors."""
         with self._lock:
             self._removed = True
             if self._fd >= 0:
@@ -293,6 +293,6 @@ def _failures(path: str) -> Iterator[None]:
     except apsw.FullError as error:
         raise BackupFailedError(path, "the disk is full") from error
     except apsw.Error as error:
-        raise BackupFailedError(path, told(error)) from error
+        raise BackupFailedError(path, error_text(error)) from error
     except OSError as error:
         raise BackupFailedError(path, error.strerror or type(error).__name__) from error

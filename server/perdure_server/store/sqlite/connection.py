@@ -1,4 +1,4 @@
-"""The database's file: taking it for this process alone, connecting to it, and saying clearly why that fails.
+"""Connections to the database file, and clear errors if one cannot be made.
 
 Owns: paths, connections and their settings. Must not: read rows, take locks (`file_lock` does).
 """
@@ -17,25 +17,27 @@ SQLITE_VERSION_MIN: Final = (3, 51, 3)
 """Earlier versions can corrupt the log when two connections write to it (fixed in 3.51.3)."""
 
 BUSY_MS_MAX: Final = 5_000
-"""How long a statement waits for a lock that a foreign tool holds."""
+"""Maximum time that a statement waits for a lock of another program."""
 
 STATEMENTS_MAX: Final = 512
-"""How many statements a connection keeps prepared: every set-based one in every size."""
+"""Maximum number of prepared statements of a connection: every set-based one in every size."""
 
 CACHE_KIB: Final = 16 << 10
-"""How much of the database the writer keeps in memory: more than a batch writes. The rest is the kernel's to keep, for
-the readers too; with four times as much, instances among a million were answered no faster.
-"""
+"""Page cache of the writer in KiB: more than a batch writes. The kernel caches the rest, for the readers too. With four
+times as much, reads of instances among a million were not faster."""
 
 READER_CACHE_KIB: Final = 2 << 10
-"""How much each reader keeps."""
+"""Page cache of each reader in KiB."""
 
 WAL_BYTES_KEPT: Final = 64 << 20
-"""To what the log's file is cut when it starts anew."""
+"""Size to which the file of the log is cut when it starts again."""
 
 
 def check_path(path: str) -> None:
-    """Raise `CannotOpenError` for what SQLite would only call "unable to open database file"."""
+    """Raise `CannotOpenError` if the path cannot be a database.
+
+    SQLite would only say "unable to open database file".
+    """
     directory = os.path.dirname(path)
     if not os.path.isdir(directory):
         raise CannotOpenError(f"the directory {directory} of the database does not exist")
@@ -43,7 +45,7 @@ def check_path(path: str) -> None:
         raise CannotOpenError(f"{path} is a directory; name a file in it")
     if os.path.exists(path):
         if not os.path.isfile(path):
-            raise CannotOpenError(f"{path} is no regular file")
+            raise CannotOpenError(f"{path} is not a regular file")
         if not os.access(path, os.R_OK | os.W_OK):
             raise CannotOpenError(f"cannot read and write {path}: Permission denied")
     if not os.access(directory, os.W_OK | os.X_OK):
@@ -87,7 +89,7 @@ def _set_up_writer(connection: apsw.Connection, path: str) -> None:
     try:
         connection.set_busy_timeout(BUSY_MS_MAX)
         check_owner(connection, path)
-        # synchronous=FULL is what makes an answered commit survive a loss of power; fullfsync makes fsync mean it on
+        # With synchronous=FULL, an acknowledged commit survives a loss of power. fullfsync makes fsync do that on
         # macOS. Checkpoints run when the writer says so, not inside a commit.
         mode = connection.execute("PRAGMA journal_mode = wal").fetchall()[0][0]
         for setting in (
@@ -102,7 +104,7 @@ def _set_up_writer(connection: apsw.Connection, path: str) -> None:
         ):
             connection.execute(f"PRAGMA {setting}").fetchall()
     except apsw.NotADBError as error:
-        raise CannotOpenError(f"{path} is no SQLite database") from error
+        raise CannotOpenError(f"{path} is not an SQLite database") from error
     except apsw.CorruptError as error:
         raise CannotOpenError(f"{path} is damaged: {error}") from error
     except apsw.BusyError as error:
@@ -111,7 +113,7 @@ def _set_up_writer(connection: apsw.Connection, path: str) -> None:
         raise CannotOpenError(f"cannot open {path}: {error}") from error
     if mode not in ("wal", "memory"):
         raise CannotOpenError(
-            f"{path} lies on a file system that has no shared memory, which SQLite's WAL mode needs"
+            f"{path} is on a file system without shared memory, which the WAL mode of SQLite needs"
         )
 
 

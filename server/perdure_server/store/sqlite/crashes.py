@@ -1,6 +1,6 @@
-"""Unclean stops: which attempts they took with them, and which step definitions ran at two of them in a row.
+"""Unclean stops: the attempts that were lost with them, and the step definitions that ran at two of them in a row.
 
-Owns: the tables of crash loops. Must not: decide what becomes of an attempt or of a suspect.
+Owns: the tables of crash loops. Must not: decide about an attempt or a suspect.
 """
 
 from __future__ import annotations

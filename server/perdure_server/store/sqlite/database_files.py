@@ -7,7 +7,7 @@ differs, the store is fenced: the result of that write is unknown and all later 
 the files open. They hold all data, reads work, and a backup over an open connection saves everything.
 
 Another program can also write into the files, such as ``cp`` of an older copy over the database or ``truncate`` of its
-log. Nobody but SQLite changes the main file, and only while it copies the log, so any other change is examined. The
+log. Only SQLite changes the main file, and only while it copies the log, so any other change is examined. The
 log never gets shorter than its index says. Nothing can be saved from such files, so later writes are rejected.
 
 The descriptors are compared as well. Code in the process that closes a descriptor of SQLite, such as one that it closed
@@ -256,7 +256,7 @@ class DatabaseFiles:
             raise StoreUnavailableError(self.fenced)
 
     def _check_log_size(self, connection: apsw.Connection, log: FileProbe) -> None:
-        """Fence the store if the log is too short. Another SQLite may have copied and cut it in order."""
+        """Fence the store if the log is too short. Another SQLite can have copied and cut it correctly."""
         self._log_bytes = log.size_bytes()
         try:
             bytes_min = log_bytes_min(self._index)
@@ -321,7 +321,7 @@ class DatabaseFiles:
             self._write_record()
 
     def _difference(self) -> _Difference | None:
-        """Return what is wrong with the files, None if nothing is."""
+        """Return the problem of the files, None if there is none."""
         for probe, identity in self._probes:
             found = probe.identity()
             if found != identity:
@@ -349,7 +349,7 @@ class DatabaseFiles:
         try:
             database_id, number = self._read_main_file()
         except apsw.Error:
-            # In the midst of a copy of the log by another SQLite, it may be incomplete without its log. It does not
+            # While another SQLite copies the log, it can be incomplete without its log. It does not
             # get shorter before the end of that.
             return self._main_stamp[0] >= bytes_before
         return database_id == self._database_id and number >= self._copied_number
@@ -437,7 +437,7 @@ class DatabaseFiles:
             self._database_id, self._number, self._copied_number, guard.device, guard.inode
         )
         if not self._lock.write_record(record):
-            self._not_recorded.tell(self._lock.path)
+            self._not_recorded.warning(self._lock.path)
 
     def _check_lock_file(self, connection: apsw.Connection) -> None:
         if not self._restore_lock_file():
@@ -453,7 +453,7 @@ class DatabaseFiles:
         except DatabaseInUseError:
             return False
         except CannotOpenError as error:
-            self._not_recorded.tell(error)
+            self._not_recorded.warning(error)
             return True
         self._protect()
         self._note_descriptors()

@@ -126,11 +126,10 @@ def _scan_of(where: InstanceFilter) -> _Scan:
             source = "instance_labels AS i INDEXED BY instance_labels_by_workflow"
             return _Scan(source, (f"{condition} AND i.workflow = :workflow",), ("workflow",))
         return _Scan("instance_labels AS i", (condition,))
-    if where.version and where.statuses and where.statuses <= LIVE:
-        live = ", ".join(f"'{status.value}'" for status in InstanceState if status in LIVE)
-        condition = f"i.workflow = :workflow AND i.version = :version AND i.status IN ({live})"
-        return _instances("instances_live", condition, columns=("workflow", "version", "status"))
-    chosen = [number for number, status in enumerate(InstanceState) if status in where.statuses]
+    if where.version and where.states and where.states <= LIVE:
+        condition = "i.namespace = '' AND i.workflow = :workflow AND i.version = :version"
+        return _Scan("live_instances AS i", (condition,), ("workflow", "version"))
+    chosen = [number for number, status in enumerate(InstanceState) if status in where.states]
     if where.workflow:
         chosen = chosen or list(range(len(InstanceState)))
         conditions = [f"i.workflow = :workflow AND i.status = :status{number}" for number in chosen]
@@ -171,10 +170,8 @@ def _conditions(where: InstanceFilter, scan: _Scan, labels: int) -> list[str]:
         conditions.append(f"{column('workflow')} = :workflow")
     if where.version:
         conditions.append(f"{column('version')} = :version")
-    if where.statuses:
-        chosen = [
-            f":status{number}" for number, status in enumerate(InstanceState) if status in where.statuses
-        ]
+    if where.states:
+        chosen = [f":status{number}" for number, status in enumerate(InstanceState) if status in where.states]
         conditions.append(f"{column('status')} IN ({', '.join(chosen)})")
     if where.unconsumed:
         conditions.append(_UNCONSUMED)

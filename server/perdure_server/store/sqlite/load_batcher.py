@@ -1,7 +1,7 @@
-"""States that are asked for in the same turn of the loop, read by one statement.
+"""Loads of states: those of the same turn of the event loop share one statement.
 
-When a thousand timers are due at once, a thousand instances are loaded; a hand-over to a reader's thread for each
-costs more than the reading. What lives here: that, and nothing about what a state means.
+If a thousand timers are due at once, a thousand instances are loaded. A switch to a reader's thread for each would cost
+more than the reading.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from perdure_server.store.codec import decode_state
 from perdure_server.store.sqlite.queries import fetch, one
 
 LOADS_MAX: Final = 256
-"""How many states one statement reads."""
+"""Maximum number of states that one statement reads."""
 
 _LOAD: Final = one("load")
 
 Read = Callable[[Callable[[apsw.Connection], dict[str, str]]], asyncio.Future[dict[str, str]]]
-"""Has a reader's thread do something."""
+"""Runs work on the thread of a reader."""
 
 
 class LoadBatcher:
@@ -50,28 +50,28 @@ class LoadBatcher:
     def _read_together(self, wanted: Sequence[tuple[str, asyncio.Future[State | None]]]) -> None:
         ids = orjson.dumps([instance_id for instance_id, _ in wanted]).decode()
 
-        def done(answer: asyncio.Future[dict[str, str]]) -> None:
-            error = asyncio.CancelledError() if answer.cancelled() else answer.exception()
+        def done(found: asyncio.Future[dict[str, str]]) -> None:
+            error = asyncio.CancelledError() if found.cancelled() else found.exception()
             for instance_id, future in wanted:
                 if future.done():
                     continue
                 if error is not None:
                     future.set_exception(error)
                     continue
-                text = answer.result().get(instance_id)
+                text = found.result().get(instance_id)
                 try:
-                    future.set_result(None if text is None else decode_state(text))
-                except Exception as unreadable:  # noqa: BLE001 - its own caller's to see, not its neighbours'
+                    future.set_result(None if text is None else decode_state(text, instance_id=instance_id))
+                except Exception as unreadable:  # noqa: BLE001 - reported to its own caller only
                     future.set_exception(unreadable)
 
         try:
-            answer = self._read(lambda connection: _states(connection, ids))
-        except Exception as error:  # noqa: BLE001 - the callers' to see
+            found = self._read(lambda connection: _states(connection, ids))
+        except Exception as error:  # noqa: BLE001 - reported to the callers
             for _, future in wanted:
                 if not future.done():
                     future.set_exception(error)
         else:
-            answer.add_done_callback(done)
+            found.add_done_callback(done)
 
 
 def _states(connection: apsw.Connection, ids: str) -> dict[str, str]:

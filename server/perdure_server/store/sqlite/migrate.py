@@ -1,11 +1,12 @@
-"""Bringing a database's schema up to date: numbered files, each in a transaction of its own.
+"""The schema of a database: numbered migrations, each in its own transaction.
 
-``PRAGMA user_version`` holds the number of the last one; ``PRAGMA application_id`` says whose database it is.
+``PRAGMA user_version`` holds the number of the newest migration. ``PRAGMA application_id`` marks databases of perdure.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Final
@@ -15,45 +16,66 @@ import apsw
 from perdure_server.store.protocol import CannotOpenError
 
 APPLICATION_ID: Final = int.from_bytes(b"prdr")
-"""What stands in the header of every database of ours, for `file` and for the check below."""
+"""Application ID in the header of every perdure database. Tools such as `file` show it."""
+
+FIRST_SCHEMA: Final = 3
+"""Number of the first migration. Development versions wrote the schemas before it, and nothing migrates those."""
 
 _FILE: Final = re.compile(r"(\d{4})_\w+\.sql")
 
 
 @cache
-def migrations() -> tuple[str, ...]:
-    """Return the text of every migration; the first has number 1."""
+def migrations() -> Mapping[int, str]:
+    """Return the text of every migration by its number, in order."""
     found = {
         int(match[1]): entry.read_text("utf-8")
         for entry in files(__package__).joinpath("migrations").iterdir()
         if (match := _FILE.fullmatch(entry.name))
     }
-    assert sorted(found) == list(range(1, len(found) + 1)), (
-        "migrations are numbered 0001, 0002, ... without a gap"
+    numbers = sorted(found)
+    assert numbers == list(range(FIRST_SCHEMA, FIRST_SCHEMA + len(found))), (
+        f"migrations are numbered from {FIRST_SCHEMA:04} without a gap"
     )
-    return tuple(found[number] for number in sorted(found))
+    return {number: found[number] for number in numbers}
+
+
+def newest_schema() -> int:
+    """Return the number of the newest migration, which is the schema that this version reads and writes."""
+    return max(migrations())
 
 
 def check_owner(connection: apsw.Connection, path: str) -> None:
-    """Raise `CannotOpenError` for a database that we must not touch: another program's, or a newer server's."""
+    """Check that this version may use the database.
+
+    Raises:
+        CannotOpenError: Another program, a development version or a newer version of perdure wrote the database.
+    """
     version, owner = _version(connection), int(connection.pragma("application_id"))
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()[0][0]
     if owner != APPLICATION_ID and (owner or version or tables):
-        raise CannotOpenError(f"{path} is a database of another program; name a file of its own for perdure")
-    newest = len(migrations())
+        raise CannotOpenError(f"{path} is a database of another program; name another file for perdure")
+    if 0 < version < FIRST_SCHEMA:
+        raise CannotOpenError(
+            f"{path} was written by a development version of perdure (schema {version}), and this version cannot "
+            "migrate it; finish its instances with the version that wrote it, or start with a new file"
+        )
+    newest = newest_schema()
     if version > newest:
         raise CannotOpenError(
-            f"{path} was written by a newer version of perdure (schema {version}; this one knows {newest}): "
-            "install that version or a later one"
+            f"{path} was written by a newer version of perdure (schema {version}; this version supports up to "
+            f"{newest}); install that version or a later one"
         )
 
 
 def migrate(connection: apsw.Connection) -> None:
     """Run the migrations that are missing."""
-    for number in range(_version(connection) + 1, len(migrations()) + 1):
+    done = _version(connection)
+    for number, text in migrations().items():
+        if number <= done:
+            continue
         connection.execute("BEGIN IMMEDIATE")
         try:
-            connection.execute(migrations()[number - 1])
+            connection.execute(text)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {number}")
             connection.execute("COMMIT")

@@ -1,7 +1,7 @@
 """A database that no server has open, read without changing a byte of it, for `perdure db check` and `db backup`.
 
 Owns: opening, the checks of the file's structure, and rows as they are stored. Must not: judge what a row means
-(`runtime.integrity` compares rows with histories).
+(`runtime.integrity_check` compares rows with histories).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import apsw
 from perdure_server.store.protocol import CannotOpenError, Change, LostCommitsError
 from perdure_server.store.sqlite.connection import BUSY_MS_MAX, check_sqlite
 from perdure_server.store.sqlite.database_files import read_identity
-from perdure_server.store.sqlite.errors import told
+from perdure_server.store.sqlite.errors import error_text
 from perdure_server.store.sqlite.file_lock import CommitRecord, FileGuard, FileLock, check_record
-from perdure_server.store.sqlite.migrate import check_owner, migrations
+from perdure_server.store.sqlite.migrate import check_owner, migrations, newest_schema
 from perdure_server.store.sqlite.queries import rows as statement
 from perdure_server.store.sqlite.row_encoding import encode
 
@@ -30,6 +30,7 @@ Row = dict[str, Any]
 
 _WRITES: Final = {
     "instances": statement("write_instances"),
+    "live_instances": statement("write_live_instances"),
     "instance_labels": statement("write_labels"),
     "history": statement("write_history"),
     "payloads": statement("write_payloads"),
@@ -53,6 +54,7 @@ _GLOBAL: Final = ("replicas", "database_identity")
 """The tables without namespaces."""
 
 _OWNED: Final = (
+    "live_instances",
     "instance_labels",
     "history",
     "payloads",
@@ -65,10 +67,11 @@ _OWNED: Final = (
 
 
 def expected_rows(change: Change) -> Mapping[str, Sequence[Row]]:
-    """Return the rows of `instances`, `instance_labels`, `timers` and `tasks` that a change writes."""
+    """Return the rows of the tables that follow from a state alone, as a change writes them."""
     batch = encode([change])
     values = {
         "instances": batch.instances,
+        "live_instances": batch.live_instances,
         "instance_labels": batch.labels,
         "timers": batch.timers,
         "tasks": batch.tasks,
@@ -131,7 +134,7 @@ def _connect(path: str) -> tuple[bytes, apsw.Connection]:
             flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
             connection = apsw.Connection(f"file:{quote(path)}?immutable=1", flags=flags)
     except apsw.Error as error:
-        raise CannotOpenError(f"cannot open {path}: {told(error)}") from error
+        raise CannotOpenError(f"cannot open {path}: {error_text(error)}") from error
     try:
         connection.set_busy_timeout(BUSY_MS_MAX)
         check_owner(connection, path)
@@ -143,13 +146,13 @@ def _connect(path: str) -> tuple[bytes, apsw.Connection]:
         if isinstance(error, apsw.NotADBError):
             raise CannotOpenError(f"{path} is not an SQLite database, or its header is damaged") from error
         if isinstance(error, apsw.Error):
-            raise CannotOpenError(f"{path} is damaged: {told(error)}") from error
+            raise CannotOpenError(f"{path} is damaged: {error_text(error)}") from error
         raise
     return header, connection
 
 
 def _check_schema_number(connection: apsw.Connection, path: str) -> None:
-    found, newest = int(connection.pragma("user_version")), len(migrations())
+    found, newest = int(connection.pragma("user_version")), newest_schema()
     if found != newest:
         raise CannotOpenError(
             f"{path} has schema {found}, and this version of perdure reads schema {newest}; "
@@ -174,7 +177,7 @@ class OfflineDatabase:
         self._record = record
 
     def structure_problems(self, limit: int) -> Iterator[str]:
-        """Yield what is wrong with pages, indexes, the schema, and rows that belong to nothing.
+        """Yield problems of pages, indexes and the schema, and rows without an instance.
 
         ``limit`` is the maximum for each kind of problem.
         """
@@ -188,6 +191,7 @@ class OfflineDatabase:
         for table in _OWNED:
             yield from self._guarded(self._orphans(table, limit), f"table {table}")
         yield from self._guarded(self._label_problems(limit), "table instance_labels")
+        yield from self._guarded(self._live_problems(limit), "table live_instances")
 
     def instance_ids(self) -> Iterator[bytes]:
         """Yield the ID of every row of `instances`, as its bytes, which might not be text any more."""
@@ -223,6 +227,16 @@ class OfflineDatabase:
             values = (key, value, created_at, instance_id)
             found += (dict(zip(columns, row, strict=True)) for row in self.connection.execute(sql, values))
         return found
+
+    def live_rows(self, expected: Row, instance_id: bytes) -> list[Row]:
+        """Return the row of an instance in `live_instances`, found by the values that it should have."""
+        columns = COLUMNS["live_instances"]
+        sql = (
+            f"SELECT {', '.join(columns)} FROM live_instances WHERE namespace = '' AND workflow = ? AND version = ? "
+            "AND created_at = ? AND instance_id = CAST(? AS TEXT)"
+        )
+        values = (expected["workflow"], expected["version"], expected["created_at"], instance_id)
+        return [dict(zip(columns, row, strict=True)) for row in self.connection.execute(sql, values)]
 
     def request(self, rpc: str, instance_id: str, request_id: str) -> Row | None:
         """Return the row of a request ID in its scope."""
@@ -264,7 +278,7 @@ class OfflineDatabase:
         """Compare the schema with the one that the migrations make."""
         fresh = apsw.Connection(":memory:")
         try:
-            for text in migrations():
+            for text in migrations().values():
                 fresh.execute(text)
             expected, found = _schema_of(fresh), _schema_of(self.connection)
         finally:
@@ -308,16 +322,27 @@ class OfflineDatabase:
             owner, label = readable(bytes(instance_id)), readable(bytes(key))
             yield f"table instance_labels: {label!r} of {owner!r} is not expected"
 
+    def _live_problems(self, limit: int) -> Iterator[str]:
+        """Find rows of `live_instances` that no live instance has. Missing ones are found with the instance."""
+        sql = (
+            "SELECT CAST(l.instance_id AS BLOB) FROM live_instances AS l "
+            "JOIN instances AS i ON i.namespace = l.namespace AND i.instance_id = l.instance_id "
+            "WHERE (l.workflow, l.version, l.created_at) IS NOT (i.workflow, i.version, i.created_at) "
+            "OR i.status NOT IN ('pending', 'running', 'waiting') LIMIT ?"
+        )
+        for (instance_id,) in self.connection.execute(sql, (limit,)):
+            yield f"table live_instances: a row of {readable(bytes(instance_id))!r} is not expected"
+
     @staticmethod
     def _guarded(problems: Iterator[str], name: str) -> Iterator[str]:
         try:
             yield from problems
         except (apsw.Error, UnicodeError, ValueError, TypeError) as error:
-            yield f"{name}: cannot be read: {told(error)}"
+            yield f"{name}: cannot be read: {error_text(error)}"
 
 
 def readable(text: bytes) -> str:
-    """Return text that might not be UTF-8 any more, with what is not shown as escapes."""
+    """Return text that might no longer be UTF-8, with invalid bytes as escapes."""
     return text.decode(errors="backslashreplace")
 
 

@@ -1,4 +1,4 @@
-"""The named statements of ``queries.sql``, how many rows of parameters become one statement, and how one is run."""
+"""The named statements of ``queries.sql``, in the sizes that set-based ones are run in."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any, Final
 import apsw
 
 ROWS_SIZES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-"""The numbers of rows that set-based statements exist for; more rows take several statements. apsw keeps statements
-prepared only up to 16 KiB of text, which the widest one stays below at 128 rows."""
+"""Numbers of rows that set-based statements exist for. More rows need several statements. apsw keeps statements
+prepared only up to 16 KiB of text, and the widest one is smaller than that at 128 rows."""
 
 TEXT_BYTES_KEPT: Final = 256 << 10
-"""A prepared statement keeps the values of its last run until the next one. One that carried more text than this is
-thrown away instead: each size of each would keep megabytes for ever. To prepare it is little beside writing that.
-It keeps UTF-8, of which a character beyond ASCII takes up to four bytes, and is counted with four."""
+"""Maximum size of the text in a statement that stays prepared, in bytes. A prepared statement keeps the values of its
+last run until the next one, so each size of each statement could keep megabytes. Preparing it again costs little
+compared with writing that much. It keeps UTF-8, and a character that is not ASCII counts as four bytes."""
 
 _NAME: Final = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _ROWS: Final = re.compile(r"WITH row\(([^)]*)\) AS \(VALUES :rows\)")
@@ -29,7 +29,7 @@ class Rows:
 
     def __init__(self, sql: str) -> None:
         columns = _ROWS.search(sql)
-        assert columns is not None, "a set-based statement begins with WITH row(...) AS (VALUES :rows)"
+        assert columns is not None, "a set-based statement starts with WITH row(...) AS (VALUES :rows)"
         names = tuple(name.strip() for name in columns[1].split(","))
         self.columns: Final = names
         self.width: Final = len(names)
@@ -49,7 +49,7 @@ class Rows:
             yield self._sized[size], part
 
     def stays_prepared(self, values: Sequence[Any]) -> bool:
-        """Return whether the statement of these rows is to be kept for the next ones, and these rows with it."""
+        """Return True if the statement stays prepared after these rows, which it then keeps."""
         if self._text is None:
             return True
         found = [text for text in values[self._text :: self.width] if text]

@@ -1,17 +1,17 @@
--- Every statement that touches the store's rows, but for the lists of instances (`lists.py` composes those).
--- Each has a name and says why it is there.
+-- Every statement on the rows of the store, except the lists of instances (`list_query.py` composes those). Each has a
+-- name and a purpose.
 --
--- The writing ones are set-based: `:rows` stands for one row of parameters per change (or per row to write), padded
--- with NULLs to a few fixed sizes so that the statements stay prepared (see `queries.py`). One statement is one
--- SQLite step, and each step hands the interpreter over to another thread: so their number per batch is constant.
--- The reading ones answer with one row that holds a JSON array, for the same reason.
+-- Statements that write are set-based: `:rows` becomes one row of parameters for each change (or for each row to write),
+-- padded with NULLs to a few fixed sizes so that the statements stay prepared (see `queries.py`). Every SQLite step
+-- switches to another thread of the interpreter, so the number of statements of a batch is constant. For the same reason,
+-- statements that read return one row with a JSON array.
 
 
 -- === a batch of changes ========================================================================================
 
--- name: lost
--- Which changes lose, and against what: the first reason in the order in which StartInstance is checked. Business
--- key and definition matter when an instance becomes live; else their columns are NULL.
+-- name: conflicting
+-- The changes that conflict, with the first reason in the order in which StartInstance is checked. Business key and
+-- definition matter if an instance becomes live. Otherwise their columns are NULL.
 WITH row(number, instance_id, expected, rpc, scope, request_id, workflow, version, digest, business_key) AS (VALUES :rows)
 SELECT number, CASE
     WHEN request_id IS NOT NULL AND EXISTS (
@@ -32,23 +32,23 @@ SELECT number, CASE
 END AS kind
 FROM row WHERE number IS NOT NULL AND kind IS NOT NULL
 
--- name: lost_timers
--- Which changes are about a timer that is gone or somebody else's.
+-- name: conflicting_timers
+-- The changes whose timer is gone or has another owner.
 WITH row(number, instance_id, revision, owner) AS (VALUES :rows)
 SELECT number FROM row WHERE number IS NOT NULL AND NOT EXISTS (
     SELECT 1 FROM timers AS t
     WHERE t.namespace = '' AND t.instance_id = row.instance_id AND t.revision = row.revision AND t.owner = row.owner
 )
 
--- name: lost_replicas
--- Which replicas may not commit any more: their lease has ended. The rows are one per replica, not per change.
+-- name: expired_leases
+-- The replicas that can no longer commit because their lease has ended. There is one row for each replica.
 WITH row(replica_id, now) AS (VALUES :rows)
 SELECT replica_id FROM row WHERE replica_id IS NOT NULL AND NOT EXISTS (
     SELECT 1 FROM replicas AS r WHERE r.replica_id = row.replica_id AND r.lease_until > row.now
 )
 
 -- name: write_instances
--- The states, new and changed. What never changes in an instance is left alone, and so are its indexes.
+-- New and changed states. Columns that never change are not written again, and neither are their indexes.
 WITH row(instance_id, workflow, version, status, revision, business_key, live_business_key, labels,
          created_at, updated_at, ended_at, inbox_size, state) AS (VALUES :rows)
 INSERT INTO instances (namespace, instance_id, workflow, version, status, revision, business_key, live_business_key,
@@ -61,6 +61,19 @@ ON CONFLICT (namespace, instance_id) DO UPDATE SET
     updated_at = excluded.updated_at, ended_at = excluded.ended_at, inbox_size = excluded.inbox_size,
     state = excluded.state
 
+-- name: remove_live_instances
+-- Instances that ended.
+WITH row(workflow, version, created_at, instance_id) AS (VALUES :rows)
+DELETE FROM live_instances WHERE (namespace, workflow, version, created_at, instance_id) IN (
+    SELECT '', workflow, version, created_at, instance_id FROM row WHERE instance_id IS NOT NULL
+)
+
+-- name: write_live_instances
+-- Instances that started or were retried.
+WITH row(workflow, version, created_at, instance_id) AS (VALUES :rows)
+INSERT INTO live_instances (namespace, workflow, version, created_at, instance_id)
+SELECT '', workflow, version, created_at, instance_id FROM row WHERE instance_id IS NOT NULL
+
 -- name: write_labels
 -- The labels of new instances.
 WITH row(key, value, created_at, instance_id, workflow) AS (VALUES :rows)
@@ -68,7 +81,7 @@ INSERT INTO instance_labels (namespace, key, value, created_at, instance_id, wor
 SELECT '', key, value, created_at, instance_id, workflow FROM row WHERE key IS NOT NULL
 
 -- name: write_history
--- The entries. A revision that exists already fails the statement: history is never rewritten.
+-- The entries. An existing revision fails the statement, since history is never rewritten.
 WITH row(instance_id, revision, at, kind, body, request_id) AS (VALUES :rows)
 INSERT INTO history (namespace, instance_id, revision, at, kind, body, request_id)
 SELECT '', instance_id, revision, at, kind, body, request_id FROM row WHERE instance_id IS NOT NULL
@@ -80,10 +93,10 @@ INSERT INTO payloads (namespace, instance_id, revision, body)
 SELECT '', instance_id, revision, body FROM row WHERE instance_id IS NOT NULL
 
 -- name: write_requests
--- The request ids that took effect, with their answers.
-WITH row(rpc, instance_id, request_id, digest, answer) AS (VALUES :rows)
-INSERT INTO requests (namespace, rpc, instance_id, request_id, digest, answer)
-SELECT '', rpc, instance_id, request_id, digest, answer FROM row WHERE rpc IS NOT NULL
+-- The request ids that took effect, with their responses.
+WITH row(rpc, instance_id, request_id, digest, response) AS (VALUES :rows)
+INSERT INTO requests (namespace, rpc, instance_id, request_id, digest, response)
+SELECT '', rpc, instance_id, request_id, digest, response FROM row WHERE rpc IS NOT NULL
 
 -- name: remove_timers
 -- Timers that fired, were cancelled, or whose step ended.
@@ -103,7 +116,7 @@ ON CONFLICT (namespace, instance_id, revision) DO UPDATE SET
     client_requested = excluded.client_requested, owner = excluded.owner
 
 -- name: remove_tasks
--- Tasks that need not run any more.
+-- Tasks that no longer have to run.
 WITH row(instance_id, step_ref) AS (VALUES :rows)
 DELETE FROM tasks WHERE (namespace, instance_id, step_ref) IN (
     SELECT '', instance_id, step_ref FROM row WHERE instance_id IS NOT NULL
@@ -127,7 +140,7 @@ WHERE namespace = '' AND instance_id IN (SELECT value FROM json_each(:instance_i
 
 -- name: get_instance
 -- The state with all bodies, in one statement and therefore in one snapshot. NULL for the bodies if together they are
--- larger than `:bytes_max`, which is told by their rows' heads, without a look at the bodies.
+-- larger than `:bytes_max`, which the row headers show without reading the bodies.
 SELECT state, CASE WHEN coalesce((
     SELECT sum(octet_length(p.body)) FROM payloads AS p WHERE p.namespace = '' AND p.instance_id = i.instance_id
 ), 0) <= :bytes_max THEN (
@@ -150,12 +163,12 @@ SELECT json_group_array(json_array(revision, body)) FROM payloads
 WHERE namespace = '' AND instance_id = :instance_id AND revision IN (SELECT value FROM json_each(:revisions))
 
 -- name: find_request
--- What a request id did the first time.
-SELECT digest, answer FROM requests
+-- The first response to a request ID.
+SELECT digest, response FROM requests
 WHERE namespace = '' AND rpc = :rpc AND instance_id = :instance_id AND request_id = :request_id
 
 -- name: find_business_key
--- Who holds a business key.
+-- The live instance with a business key.
 SELECT instance_id FROM instances
 WHERE namespace = '' AND workflow = :workflow AND live_business_key = :business_key
 
@@ -163,7 +176,7 @@ WHERE namespace = '' AND workflow = :workflow AND live_business_key = :business_
 -- === timers ====================================================================================================
 
 -- name: claimable_timers
--- What the window of a replica may hold: due soon, and its own, nobody's, or of a replica that is gone.
+-- The timers that a replica can hold: due soon, and its own, without an owner, or of a replica that is gone.
 SELECT json_group_array(json_array(instance_id, revision, kind, step_ref, due_at, delay_ms, client_requested, owner)) FROM (
     SELECT * FROM timers AS t INDEXED BY timers_due
     WHERE t.namespace = '' AND t.due_at < :due_before AND (
@@ -193,8 +206,8 @@ SELECT json_group_array(json_array(instance_id, revision, kind, step_ref, due_at
 )
 
 -- name: list_timers_of
--- A page of one instance's pending timers, soonest first. They are few: it sorts them (the plus keeps SQLite from
--- reading everybody's in the order of their due times instead).
+-- A page of one instance's pending timers, soonest first. They are few: it sorts them (without the plus, SQLite
+-- would read those of all instances in the order of their due times).
 SELECT json_group_array(json_array(instance_id, revision, kind, step_ref, due_at, delay_ms, client_requested, owner)) FROM (
     SELECT * FROM timers
     WHERE namespace = '' AND instance_id = :instance_id
@@ -203,15 +216,15 @@ SELECT json_group_array(json_array(instance_id, revision, kind, step_ref, due_at
 )
 
 -- name: next_timer_due_at
--- When the next window has something to do.
+-- The due time of the soonest timer.
 SELECT min(due_at) FROM timers WHERE namespace = ''
 
 
 -- === tasks =====================================================================================================
 
 -- name: free_owners
--- Who owns tasks that anybody may take: nobody, and replicas that are gone. Steps over the index from owner to
--- owner, so that its cost does not grow with the number of tasks.
+-- The owners of tasks that any replica can take: the empty owner, and replicas that are gone. It seeks from owner to
+-- owner, so its cost does not grow with the number of tasks.
 WITH RECURSIVE owners(owner) AS (
     SELECT min(owner) FROM tasks WHERE namespace = ''
     UNION ALL
@@ -232,7 +245,7 @@ SELECT json_group_array(json_array(number, instance_id, step_ref, workflow, vers
 )
 
 -- name: owned_tasks
--- All that a replica runs.
+-- All tasks that a replica runs.
 SELECT json_group_array(json_array(number, instance_id, step_ref, workflow, version, attempt, owner)) FROM (
     SELECT * FROM tasks WHERE namespace = '' AND owner = :owner ORDER BY number
 )
@@ -259,30 +272,33 @@ SELECT json_group_array(json_array(workflow, version, digest, step_count, create
 )
 
 -- name: definition_in_use
--- Whether a live instance runs on a definition. One seek.
-SELECT 1 FROM instances INDEXED BY instances_live
-WHERE namespace = '' AND workflow = :workflow AND version = :version AND status IN ('pending', 'running', 'waiting')
-LIMIT 1
+-- Find out if a live instance runs on a definition. One seek.
+SELECT 1 FROM live_instances WHERE namespace = '' AND workflow = :workflow AND version = :version LIMIT 1
 
 -- name: live_definitions
--- The definitions that live instances run on. Seeks from one definition to the next, so its cost does not grow with
--- the number of instances.
+-- The definitions that live instances run on. It seeks from one definition to the next, so its cost does not grow with
+-- the number of instances. One comparison of (workflow, version) would not do: SQLite starts such a range with the
+-- rows of the definition itself and passes over all of them.
 WITH RECURSIVE found(workflow, version) AS (
     SELECT * FROM (
-        SELECT workflow, version FROM instances INDEXED BY instances_live
-        WHERE namespace = '' AND status IN ('pending', 'running', 'waiting') ORDER BY workflow, version LIMIT 1
+        SELECT workflow, version FROM live_instances WHERE namespace = '' ORDER BY workflow, version LIMIT 1
     )
     UNION ALL
-    SELECT i.workflow, i.version FROM found CROSS JOIN instances AS i ON i.rowid = coalesce((
-        SELECT n.rowid FROM instances AS n INDEXED BY instances_live
-        WHERE n.namespace = '' AND n.workflow = found.workflow AND n.version > found.version
-          AND n.status IN ('pending', 'running', 'waiting')
-        ORDER BY n.version LIMIT 1
-    ), (
-        SELECT n.rowid FROM instances AS n INDEXED BY instances_live
-        WHERE n.namespace = '' AND n.workflow > found.workflow AND n.status IN ('pending', 'running', 'waiting')
-        ORDER BY n.workflow, n.version LIMIT 1
-    ))
+    SELECT l.workflow, l.version FROM found CROSS JOIN live_instances AS l
+        ON l.namespace = '' AND (l.workflow, l.version, l.created_at, l.instance_id) = (
+            SELECT * FROM (
+                SELECT n.workflow, n.version, n.created_at, n.instance_id FROM live_instances AS n
+                WHERE n.namespace = '' AND n.workflow = found.workflow AND n.version > found.version
+                ORDER BY n.version LIMIT 1
+            )
+            UNION ALL
+            SELECT * FROM (
+                SELECT n.workflow, n.version, n.created_at, n.instance_id FROM live_instances AS n
+                WHERE n.namespace = '' AND n.workflow > found.workflow
+                ORDER BY n.workflow, n.version LIMIT 1
+            )
+            LIMIT 1
+        )
     LIMIT :limit
 )
 SELECT json_group_array(json_array(workflow, version)) FROM found
@@ -290,14 +306,12 @@ SELECT json_group_array(json_array(workflow, version)) FROM found
 -- name: count_live
 -- The number of live instances that run on a definition, up to a maximum.
 SELECT count(*) FROM (
-    SELECT 1 FROM instances INDEXED BY instances_live
-    WHERE namespace = '' AND workflow = :workflow AND version = :version
-      AND status IN ('pending', 'running', 'waiting')
+    SELECT 1 FROM live_instances WHERE namespace = '' AND workflow = :workflow AND version = :version
     LIMIT :count_max
 )
 
 -- name: write_definition
--- A new graph, or another one in the place of one that nobody uses.
+-- A new graph, or a replacement of an unused one.
 INSERT INTO definitions (namespace, workflow, version, digest, graph, created_at)
 VALUES ('', :workflow, :version, :digest, :graph, :created_at)
 ON CONFLICT (namespace, workflow, version) DO UPDATE SET
@@ -307,20 +321,20 @@ ON CONFLICT (namespace, workflow, version) DO UPDATE SET
 -- === replicas ==================================================================================================
 
 -- name: end_replicas
--- Nobody else can be alive: the file's lock is ours. What a killed server owned is free at once, not a lease later.
+-- No other replica can be alive, since this process has the lock. Work of a killed server is free at once.
 DELETE FROM replicas
 
 -- name: forget_replicas
--- A replica whose lease has ended and one that never was are the same to everybody: keep the table small.
+-- Replicas whose lease has ended. They are equal to replicas that were never registered, so the table stays small.
 DELETE FROM replicas WHERE lease_until <= :now
 
 -- name: register_replica
--- A server process begins.
+-- A server process starts.
 INSERT INTO replicas (replica_id, lease_until) VALUES (:replica_id, :lease_until)
 ON CONFLICT (replica_id) DO UPDATE SET lease_until = excluded.lease_until
 
 -- name: heartbeat
--- A server process goes on, if its lease has not ended yet.
+-- A server process continues, if its lease has not ended yet.
 UPDATE replicas SET lease_until = :lease_until WHERE replica_id = :replica_id AND lease_until > :now
 
 -- name: end_replica
@@ -380,7 +394,7 @@ SELECT json_group_array(json_array(workflow, version, step_ref, stops, suspect, 
 WHERE namespace = ''
 
 -- name: forget_crashed_step
--- A step definition that did not run at the newest unclean stop and that nothing else speaks against.
+-- A step definition that did not run at the newest unclean stop and that is not a suspect for another reason.
 DELETE FROM crashed_steps
 WHERE namespace = '' AND workflow = :workflow AND version = :version AND step_ref = :step_ref
 
@@ -390,7 +404,7 @@ UPDATE crashed_steps SET suspect = 0
 WHERE namespace = '' AND workflow = :workflow AND version = :version AND step_ref = :step_ref
 
 -- name: clear_suspects
--- The time for suspects is over.
+-- All suspects, once their time is over.
 UPDATE crashed_steps SET suspect = 0 WHERE suspect
 
 -- name: forget_crashed_steps
@@ -398,7 +412,7 @@ UPDATE crashed_steps SET suspect = 0 WHERE suspect
 DELETE FROM crashed_steps
 
 -- name: forget_solo_attempts
--- Steps that ended or wait for something else than code.
+-- Steps that ended or no longer wait for code.
 DELETE FROM solo_attempts WHERE NOT EXISTS (
     SELECT 1 FROM tasks AS t
     WHERE t.namespace = solo_attempts.namespace AND t.instance_id = solo_attempts.instance_id

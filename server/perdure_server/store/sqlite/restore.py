@@ -4,7 +4,7 @@ The copy is written to a file next to the database and becomes the database by a
 and kept. The restored database gets a new id, so none of the old files can be mistaken for it later. Until the last
 step, which writes the new id to the lock file, a start is rejected, and the restore can be run again.
 
-Owns: the files. Must not: judge what is in the rows.
+Owns: the files. Must not: check the rows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from perdure_server.store.sqlite.connection import (
     sync_directory,
 )
 from perdure_server.store.sqlite.database_files import read_identity
-from perdure_server.store.sqlite.errors import told
+from perdure_server.store.sqlite.errors import error_text
 from perdure_server.store.sqlite.file_lock import CommitRecord, FileGuard, FileLock
 from perdure_server.store.sqlite.log_check import log_is_damaged
 from perdure_server.store.sqlite.migrate import check_owner
@@ -85,7 +85,7 @@ def restore(copy: str, path: str, *, suffix: str, verify: Callable[[str], None])
         except OSError as error:
             raise CannotOpenError(f"cannot restore {path}: {error.strerror}") from error
         except apsw.Error as error:
-            raise CannotOpenError(f"cannot restore {path}: {told(error)}") from error
+            raise CannotOpenError(f"cannot restore {path}: {error_text(error)}") from error
     return Restored(path, kept)
 
 
@@ -118,7 +118,7 @@ def _reading(copy: str) -> Iterator[apsw.Connection]:
             uri = f"file:{urllib.parse.quote(os.fsencode(copy))}?immutable=1"
             connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
     except apsw.Error as error:
-        raise CannotOpenError(f"cannot open {copy}: {told(error)}") from error
+        raise CannotOpenError(f"cannot open {copy}: {error_text(error)}") from error
     index = -1
     try:
         set_keeps_log(connection, keeps=True)
@@ -129,7 +129,7 @@ def _reading(copy: str) -> Iterator[apsw.Connection]:
         except apsw.NotADBError as error:
             raise CannotOpenError(f"{copy} is not an SQLite database") from error
         except apsw.Error as error:
-            raise CannotOpenError(f"{copy} is damaged: {told(error)}") from error
+            raise CannotOpenError(f"{copy} is damaged: {error_text(error)}") from error
         if has_log:
             index = os.open(f"{copy}-shm", os.O_RDONLY | os.O_CLOEXEC)
             if log_is_damaged(log, index):
@@ -142,12 +142,11 @@ def _reading(copy: str) -> Iterator[apsw.Connection]:
             os.close(index)
 
 
-def _give_identity(new: str) -> CommitRecord | None:
-    """Give the new file an id of its own. Returns its record, None if its schema is older than ids are."""
+def _give_identity(new: str) -> CommitRecord:
+    """Give the new file an ID of its own and return its record."""
     connection = apsw.Connection(new, flags=apsw.SQLITE_OPEN_READWRITE)
     try:
-        if read_identity(connection)[0]:
-            connection.execute("UPDATE database_identity SET database_id = lower(hex(randomblob(16)))")
+        connection.execute("UPDATE database_identity SET database_id = lower(hex(randomblob(16)))")
         database_id, number = read_identity(connection)
     finally:
         connection.close()
@@ -157,8 +156,6 @@ def _give_identity(new: str) -> CommitRecord | None:
         found = os.fstat(descriptor)
     finally:
         os.close(descriptor)
-    if not database_id:
-        return None
     return CommitRecord(database_id, number, number, found.st_dev, found.st_ino)
 
 

@@ -1,7 +1,7 @@
-"""From changes to flat sequences of parameters, one per set-based statement.
+"""Encoding of changes as flat sequences of parameters, one for each set-based statement.
 
-This runs on the event loop's side, so that the writer thread finds everything laid out. What lives here: what goes
-into which column. What may not: connections.
+This runs on the event loop, so that the writer thread only executes statements. Owns: the mapping to columns. Must not:
+use connections.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ def _values() -> Values:
 @dataclass(slots=True)
 class Batch:
     """The parameters of a batch's statements. Each field belongs to the statement of its name in ``queries.sql``
-    (``instances`` to ``write_instances`` and so on; ``replicas`` maps a replica to the changes it stands behind).
+    (``instances`` to ``write_instances`` and so on). ``replicas`` maps a replica to the changes that need its lease.
     """
 
-    lost: Values = field(default_factory=_values)
-    lost_timers: Values = field(default_factory=_values)
+    conditions: Values = field(default_factory=_values)
+    timer_guards: Values = field(default_factory=_values)
     replicas: dict[str, list[int]] = field(default_factory=dict)
     instances: Values = field(default_factory=_values)
+    live_instances_removed: Values = field(default_factory=_values)
+    live_instances: Values = field(default_factory=_values)
     labels: Values = field(default_factory=_values)
     history: Values = field(default_factory=_values)
     payloads: Values = field(default_factory=_values)
@@ -42,7 +44,7 @@ class Batch:
 
 
 def encode(changes: Sequence[Change]) -> Batch:
-    """Lay out a batch. A change is known by its place in it."""
+    """Encode a batch. The number of a change is its index."""
     batch = Batch()
     for number, change in enumerate(changes):
         _encode(batch, number, change)
@@ -72,8 +74,8 @@ def _encode(batch: Batch, number: int, change: Change) -> None:
     if request is not None:
         key = request.key
         rpc, scope, request_id = key.rpc, key.instance_id, key.request_id
-        batch.requests += (rpc, scope, request_id, request.digest, request.answer)
-    batch.lost += (
+        batch.requests += (rpc, scope, request_id, request.digest, request.response)
+    batch.conditions += (
         number,
         instance_id,
         change.expected_revision,
@@ -96,10 +98,15 @@ def _encode(batch: Batch, number: int, change: Change) -> None:
         encode_labels(state.labels),
         state.created_at,
         state.updated_at,
-        state.ended_at or 0,  # the status says if there is an end; the column is NOT NULL
+        state.ended_at or 0,  # the column is NOT NULL, and the status shows if the instance has ended
         len(state.inbox),
         encode_state(state),
     )
+    if not state.is_live:
+        # Also if the change started or retried the instance: then there is no row, and nothing is removed.
+        batch.live_instances_removed += (state.workflow, state.version, state.created_at, instance_id)
+    elif becomes_live:
+        batch.live_instances += (state.workflow, state.version, state.created_at, instance_id)
     if change.expected_revision == 0 and state.labels:
         for label, value in state.labels.items():
             batch.labels += (label, value, state.created_at, instance_id, state.workflow)
@@ -126,7 +133,7 @@ def _encode(batch: Batch, number: int, change: Change) -> None:
     for guard in change.guards:
         match guard:
             case TimerGuard(timer=revision, owner=owner):
-                batch.lost_timers += (number, instance_id, revision, owner)
+                batch.timer_guards += (number, instance_id, revision, owner)
             case ReplicaGuard(replica_id=replica_id):
                 batch.replicas.setdefault(replica_id, []).append(number)
             case _:

@@ -1,7 +1,6 @@
-"""Threads that own a connection each, and how work and results pass between them and the event loop.
+"""Threads with a connection each, which take work from the event loop and return results to it.
 
-A hand-over costs a queue's put and, for all results that are ready together, one wake-up of the loop. What lives here:
-that, and nothing about SQL.
+A piece of work costs one queue operation. All results that are ready together cost one wake-up of the loop.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from typing import Any, Final, TypeVar
 
 import apsw
 
-from perdure_server.store.closing import finish
+from perdure_server.closing import finish
 from perdure_server.store.protocol import CommitQueueFullError, StoreUnavailableError
-from perdure_server.store.sqlite.errors import translated
+from perdure_server.store.sqlite.errors import store_error
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +25,13 @@ T = TypeVar("T")
 Work = Callable[[apsw.Connection], T]
 
 JOBS_MAX: Final = 10_000
-"""How much work may wait for a set of threads."""
+"""Maximum number of queued pieces of work for a set of threads."""
 
 _Job = tuple[Work[Any], "asyncio.Future[Any]"]
 
 
 class ConnectionThreads:
-    """Threads that take work from one queue, each with a connection of its own. Belongs to one event loop."""
+    """Threads that take work from one queue, each with its own connection. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -41,18 +40,18 @@ class ConnectionThreads:
         *,
         count: int = 1,
         after: Callable[[apsw.Connection], None] | None = None,
-        rest_seconds: float | None = None,
-        rest: Callable[[apsw.Connection], None] | None = None,
+        idle_seconds: float | None = None,
+        idle: Callable[[apsw.Connection], None] | None = None,
     ) -> None:
-        """``after`` is called after each piece of work, once its result is on its way; ``rest`` when none came for
-        ``rest_seconds`` after some was done.
+        """``after`` is called after each piece of work, once its result is sent to the loop. ``idle`` is called once
+        if no work came for ``idle_seconds`` after the last one.
         """
         self._name = name
         self._connect = connect
         self._count = count
         self._after = after
-        self._rest = rest
-        self._rest_seconds = rest_seconds
+        self._idle = idle
+        self._idle_seconds = idle_seconds
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._results: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
@@ -61,9 +60,9 @@ class ConnectionThreads:
         self._closed = False
 
     async def start(self) -> None:
-        """Start the threads and return when all are connected; raises what connecting raised.
+        """Start the threads and return once all are connected. Raises what ``connect`` raises.
 
-        If it raises, cancellation included, no thread is left.
+        If it raises or is cancelled, no thread is left.
         """
         try:
             await self._start()
@@ -88,20 +87,20 @@ class ConnectionThreads:
             raise errors[0]
 
     def submit(self, work: Work[T]) -> asyncio.Future[T]:
-        """Have a thread do it. Cancelling the future withdraws what no thread has taken yet, and nothing else.
+        """Run work on a thread. If the future is cancelled, work that no thread has started does not run.
 
-        Raises `StoreUnavailableError` when closed, `CommitQueueFullError` when too much waits.
+        Raises `StoreUnavailableError` if closed, `CommitQueueFullError` if the queue is full.
         """
         if self._closed:
             raise StoreUnavailableError("the store is closed")
         if self._jobs.qsize() >= JOBS_MAX:
-            raise CommitQueueFullError(f"{JOBS_MAX} calls wait for the database")
+            raise CommitQueueFullError(f"{JOBS_MAX} calls are queued for the database")
         future: asyncio.Future[T] = self._loop.create_future()
         self._jobs.put((work, future))
         return future
 
     async def close(self) -> None:
-        """Finish what was submitted and end the threads."""
+        """Finish the submitted work and end the threads."""
         if not self._closed:
             self._closed = True
             for _ in self._threads:
@@ -124,7 +123,7 @@ class ConnectionThreads:
             try:
                 connection.close()
             except apsw.Error as error:
-                # What was answered is in the log, which the next start reads.
+                # Acknowledged commits are in the log, which the next start reads.
                 log.warning("the database could not be closed in order: %s", error)
 
     def _work(self, connection: apsw.Connection) -> None:
@@ -134,8 +133,8 @@ class ConnectionThreads:
                 job = self._jobs.get(timeout=timeout)
             except queue.Empty:
                 timeout = None
-                assert self._rest is not None
-                self._rest(connection)
+                assert self._idle is not None
+                self._idle(connection)
                 continue
             if job is None:
                 return
@@ -148,14 +147,14 @@ class ConnectionThreads:
             try:
                 result = work(connection)
             except apsw.Error as failure:
-                error = translated(failure)
-            except BaseException as failure:  # noqa: BLE001 - it is the caller's; the thread goes on
+                error = store_error(failure)
+            except BaseException as failure:  # noqa: BLE001 - reported to the caller, and the thread continues
                 error = failure
             self._hand_back(future, result, error)
             del job, work, future, result, error
             if self._after is not None:
                 self._after(connection)
-            timeout = self._rest_seconds
+            timeout = self._idle_seconds
 
     def _hand_back(self, future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
         self._results.append((future, result, error))
@@ -164,13 +163,13 @@ class ConnectionThreads:
             try:
                 self._loop.call_soon_threadsafe(self._deliver)
             except RuntimeError:
-                # The loop is closed: nobody waits any more.
+                # The loop is closed, so no caller waits any more.
                 self._results.clear()
 
     # --- on the loop -------------------------------------------------------------------------------------------
 
     def _deliver(self) -> None:
-        # First the flag, then the results: what comes in between costs a wake-up too many, never one too few.
+        # First the flag, then the results. A result in between costs an extra wake-up, never a missing one.
         self._waking = False
         while self._results:
             future, result, error = self._results.popleft()

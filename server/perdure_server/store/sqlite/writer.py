@@ -1,9 +1,10 @@
-"""The transactions of the writer thread: batches of changes, and the few others that must look before they write.
+"""The transactions of the writer thread.
 
-Theory of operation. A batch is one ``BEGIN IMMEDIATE`` transaction of a constant number of statements: find the
-changes that lose, write the others, all of them at once. Should a row break a rule of the database itself, which no
-sound change does, the batch starts over one change at a time, each in a savepoint, so that only the broken one is
-refused. What lives here: transactions and their errors. What may not: encoding, threads.
+Theory of operation. A batch is one ``BEGIN IMMEDIATE`` transaction with a constant number of statements: find the
+changes that conflict, then write all others at once. If a row breaks a constraint of the database, which no valid
+change does, the batch runs again one change at a time, each in a savepoint, so that only the invalid one is rejected.
+
+Owns: transactions and their errors. Must not: encode rows or use threads.
 """
 
 from __future__ import annotations
@@ -17,29 +18,31 @@ import apsw
 from perdure_server.store.protocol import (
     COMMITTED,
     Change,
+    CommitResult,
     Conflict,
     ConflictKind,
-    Outcome,
-    Refused,
+    InvalidChange,
     StoreUnavailableError,
 )
-from perdure_server.store.sqlite.errors import REFUSES_VALUES, told, translated_commit
+from perdure_server.store.sqlite.errors import VALUE_ERRORS, commit_error, error_text
 from perdure_server.store.sqlite.queries import Rows, fetch, rows
 from perdure_server.store.sqlite.row_encoding import Batch, encode
 
 Count = Callable[[apsw.Connection], None]
 """Counts the commit of an open transaction."""
 
-_LOST: Final = rows("lost")
-_LOST_TIMERS: Final = rows("lost_timers")
-_LOST_REPLICAS: Final = rows("lost_replicas")
+_CONFLICTING: Final = rows("conflicting")
+_CONFLICTING_TIMERS: Final = rows("conflicting_timers")
+_EXPIRED_LEASES: Final = rows("expired_leases")
 _WRITES: Final[tuple[tuple[Rows, Callable[[Batch], list[Any]]], ...]] = (
     (rows("write_instances"), lambda batch: batch.instances),
+    (rows("remove_live_instances"), lambda batch: batch.live_instances_removed),
+    (rows("write_live_instances"), lambda batch: batch.live_instances),
     (rows("write_labels"), lambda batch: batch.labels),
     (rows("write_history"), lambda batch: batch.history),
     (rows("write_payloads"), lambda batch: batch.payloads),
     (rows("write_requests"), lambda batch: batch.requests),
-    # Removals first: a change may put a row in the place of one that it removes.
+    # Removals first: a change can replace a row that it removes.
     (rows("remove_timers"), lambda batch: batch.timers_removed),
     (rows("write_timers"), lambda batch: batch.timers),
     (rows("remove_tasks"), lambda batch: batch.tasks_removed),
@@ -56,7 +59,7 @@ def commit_changes(
     batch: Batch | None,
     now: Callable[[], int],
     count: Count,
-) -> list[Outcome | Refused]:
+) -> list[CommitResult | InvalidChange]:
     """Make changes durable.
 
     ``batch`` is their encoding, None if one of them could not be encoded. ``count`` is called in the transaction,
@@ -65,21 +68,21 @@ def commit_changes(
     if batch is not None:
         try:
             return _commit_together(connection, changes, batch, now, count)
-        except REFUSES_VALUES:
+        except VALUE_ERRORS:
             pass
     return _commit_apart(connection, changes, now, count)
 
 
 def _commit_together(
     connection: apsw.Connection, changes: Sequence[Change], batch: Batch, now: Callable[[], int], count: Count
-) -> list[Outcome | Refused]:
-    outcomes: list[Outcome | Refused] = [COMMITTED] * len(changes)
+) -> list[CommitResult | InvalidChange]:
+    outcomes: list[CommitResult | InvalidChange] = [COMMITTED] * len(changes)
     with transaction(connection):
-        lost = _find_lost(connection, batch, now)
-        if lost:
-            for number, conflict in lost.items():
+        conflicts = _find_conflicts(connection, batch, now)
+        if conflicts:
+            for number, conflict in conflicts.items():
                 outcomes[number] = conflict
-            batch = encode([change for number, change in enumerate(changes) if number not in lost])
+            batch = encode([change for number, change in enumerate(changes) if number not in conflicts])
         _write(connection, batch)
         count(connection)
     return outcomes
@@ -87,44 +90,44 @@ def _commit_together(
 
 def _commit_apart(
     connection: apsw.Connection, changes: Sequence[Change], now: Callable[[], int], count: Count
-) -> list[Outcome | Refused]:
-    outcomes: list[Outcome | Refused] = []
+) -> list[CommitResult | InvalidChange]:
+    outcomes: list[CommitResult | InvalidChange] = []
     with transaction(connection):
         for change in changes:
             connection.execute("SAVEPOINT change")
             try:
                 batch = encode([change])
-                lost = _find_lost(connection, batch, now)
-                if lost:
-                    outcomes.append(lost[0])
+                conflicts = _find_conflicts(connection, batch, now)
+                if conflicts:
+                    outcomes.append(conflicts[0])
                 else:
                     _write(connection, batch)
                     outcomes.append(COMMITTED)
-            except REFUSES_VALUES as error:
+            except VALUE_ERRORS as error:
                 connection.execute("ROLLBACK TO change")
-                outcomes.append(Refused(told(error)))
+                outcomes.append(InvalidChange(error_text(error)))
             connection.execute("RELEASE change")
         count(connection)
     return outcomes
 
 
-def _find_lost(connection: apsw.Connection, batch: Batch, now: Callable[[], int]) -> dict[int, Conflict]:
-    lost: dict[int, Conflict] = {}
-    for sql, values in _LOST.statements(batch.lost):
+def _find_conflicts(connection: apsw.Connection, batch: Batch, now: Callable[[], int]) -> dict[int, Conflict]:
+    conflicts: dict[int, Conflict] = {}
+    for sql, values in _CONFLICTING.statements(batch.conditions):
         for number, kind in fetch(connection, sql, values):
-            lost[number] = _CONFLICTS[kind]
-    for sql, values in _LOST_TIMERS.statements(batch.lost_timers):
+            conflicts[number] = _CONFLICTS[kind]
+    for sql, values in _CONFLICTING_TIMERS.statements(batch.timer_guards):
         for (number,) in fetch(connection, sql, values):
-            lost.setdefault(number, _GUARD)
+            conflicts.setdefault(number, _GUARD)
     if batch.replicas:
         at = now()
-        for sql, values in _LOST_REPLICAS.statements(
+        for sql, values in _EXPIRED_LEASES.statements(
             [value for name in batch.replicas for value in (name, at)]
         ):
             for (replica_id,) in fetch(connection, sql, values):
                 for number in batch.replicas[replica_id]:
-                    lost.setdefault(number, _GUARD)
-    return lost
+                    conflicts.setdefault(number, _GUARD)
+    return conflicts
 
 
 def _write(connection: apsw.Connection, batch: Batch) -> None:
@@ -135,10 +138,11 @@ def _write(connection: apsw.Connection, batch: Batch) -> None:
 
 @contextmanager
 def transaction(connection: apsw.Connection) -> Iterator[None]:
-    """A transaction that may write. Leaving it commits; an error inside rolls back.
+    """Run the block in a write transaction. Commits on success and rolls back on any exception.
 
-    Raises what the block raised; of COMMIT's own errors, `StoreUnavailableError` where nothing can have happened and
-    `CommitUnknownError` where that cannot be told.
+    Raises:
+        StoreUnavailableError: COMMIT failed and the transaction was not applied.
+        CommitUnknownError: COMMIT failed and the transaction may have been applied.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -150,7 +154,7 @@ def transaction(connection: apsw.Connection) -> Iterator[None]:
         connection.execute("COMMIT")
     except apsw.Error as error:
         _roll_back(connection)
-        raise translated_commit(error) from error
+        raise commit_error(error) from error
 
 
 def _roll_back(connection: apsw.Connection) -> None:
@@ -159,4 +163,4 @@ def _roll_back(connection: apsw.Connection) -> None:
         try:
             connection.execute("ROLLBACK")
         except apsw.Error as error:
-            raise StoreUnavailableError(told(error)) from error
+            raise StoreUnavailableError(error_text(error)) from error

@@ -1,6 +1,4 @@
-"""How many slots are promised to decisions that are under way, and what becomes of a promise nobody came back
-for.
-"""
+"""The number of slots that are reserved for decisions in progress. Reservations that are never returned expire."""
 
 from __future__ import annotations
 
@@ -8,13 +6,13 @@ import time
 from typing import Final
 
 RESERVATION_SECONDS_MAX: Final = 30
-"""A slot that was neither used nor given back by then was lost (say, with the read that its task needed)."""
+"""Time until an unreturned slot is freed, in seconds. A slot is lost, for example, if the read for its task fails."""
 
 
 class Reservations:
-    """A count that forgets: slots by the second in which they were set aside.
+    """A counter whose entries expire. Slots are grouped by the second in which they were reserved.
 
-    Slots are taken back from the newest second first, so that lost ones stay behind in theirs, and age.
+    `take` removes slots from the newest second first, so that lost slots stay in their second and age.
     """
 
     def __init__(self) -> None:
@@ -22,7 +20,7 @@ class Reservations:
         self._seconds: list[list[int]] = []
 
     def add(self, slots: int) -> None:
-        """Set slots aside."""
+        """Reserve slots."""
         second = int(time.monotonic())
         seconds = self._seconds
         if not seconds or seconds[-1][0] != second:
@@ -32,7 +30,7 @@ class Reservations:
         self.total += slots
 
     def take(self, slots: int) -> None:
-        """Count slots as used or given back. More than there are (some had expired) are ignored."""
+        """Remove slots that were used or returned. Slots beyond the total have expired and are ignored."""
         seconds = self._seconds
         while slots > 0 and seconds:
             taken = min(slots, seconds[-1][1])

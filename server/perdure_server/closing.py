@@ -1,4 +1,4 @@
-"""Cleanup that a cancelled caller cannot leave half done."""
+"""Cleanup that cancellation of the caller cannot interrupt. A leaf module for all layers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 async def finish(work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work`` to its end, however often the caller is cancelled meanwhile.
+    """Run ``work`` to its end, even if the caller is cancelled meanwhile.
 
-    Returns its result and raises what it raises. If the caller was cancelled, raises ``CancelledError`` at the end.
-    ``work`` must be bounded in time.
+    Returns its result or raises its exception. If the caller was cancelled, raises ``CancelledError`` at the end.
+    ``work`` must be limited in time.
     """
     task = asyncio.get_running_loop().create_task(work)
     cancelled: asyncio.CancelledError | None = None
