@@ -10,10 +10,9 @@ from typing import Any, Final
 import pytest
 
 from perdure import Context, RetryPolicy, sleep, step, wait_for
-from perdure.model import graph, validation
+from perdure.model import constants, graph, validation
 from perdure_server.engine import commands
 from perdure_server.executors import in_process, step_threads
-from perdure_server.runtime import request_validation
 from support.doc_pages import table, text_of
 
 PAGE: Final = text_of("docs/workflows/reference.md")
@@ -55,12 +54,12 @@ def test_every_limit_for_workflows_has_its_value() -> None:
     mib = 1 << 20
     real = [
         f"{validation.STEPS_MAX:,}",
-        f"{validation.ARROWS_MAX:,}",
+        f"{validation.TRANSITIONS_MAX:,}",
         f"{validation.ATTEMPTS_MAX:,}",
         f"{validation.MULTIPLIER_MAX:,.0f}",
-        f"{commands.PAYLOAD_BYTES_MAX // mib} MiB",
-        f"{commands.INSTANCE_BYTES_MAX // mib} MiB",
-        f"{request_validation.NESTING_MAX} levels",
+        f"{constants.PAYLOAD_BYTES_MAX // mib} MiB",
+        f"{constants.INSTANCE_BYTES_MAX // mib} MiB",
+        f"{constants.NESTING_MAX} levels",
         f"{commands.INBOX_EVENTS_MAX:,}",
         f"{commands.REQUESTED_TIMERS_MAX:,}",
         f"{commands.FAILURE_TYPE_CHARS_MAX:,} characters",
