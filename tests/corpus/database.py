@@ -133,7 +133,7 @@ async def served(path: Path, *, at_ms: int) -> AsyncIterator[tuple[Core, InProce
     core = Core(SqliteStore(str(path), clock=clock.now_ms), WORKFLOWS, clock=clock, max_async_steps=1)
     await core.start()
     try:
-        async with InProcessClient(core.runtime) as client:
+        async with InProcessClient(core.operations) as client:
             yield core, client
     finally:
         await core.stop(0)
