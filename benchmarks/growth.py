@@ -161,7 +161,7 @@ async def measure_file(size: Size) -> None:
 
 
 def seconds_of_copy(path: Path) -> float:
-    """Copy a file as docs/operating.md says, with the server away."""
+    """Copy a file as docs/operate/back-up-and-restore.md says, with the server away."""
     in_memory(path)
     copy = path.with_suffix(".copy")
     connection = apsw.Connection(str(path))

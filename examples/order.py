@@ -1,14 +1,14 @@
-"""An order: paid and reserved in parallel, approved by a person, given a moment to cool down, then shipped.
+"""An order: charged and reserved in parallel, approved by a person, paused for a moment, then shipped.
 
     perdure serve examples/order.py
     perdure start order --context '{"items": ["lamp"], "total_cents": 4900}'
-    perdure resume ID reserved            # the warehouse answers
-    perdure resume ID approved            # a person answers
+    perdure resume ID reserved            # the response of the warehouse
+    perdure resume ID approved            # the response of a person
 
-An order of nothing is invalid. A card called "declined" is declined: the order is then released and never
-ships. Every order that was charged is either shipped or refunded: if the warehouse does not answer within an hour, if a
-person rejects the order or does not answer within a day, and if the parcel cannot be sent. Nothing outside this file is
-called; where a real order would reach a shop's systems, a comment says so.
+An order without items is invalid. A card named "declined" is declined, and the order is then released and never
+ships. Every order that was charged is either shipped or refunded. It is refunded if the warehouse does not respond
+within an hour, if a person rejects the order or does not respond within a day, and if the parcel cannot be sent. The
+example calls no other system. Comments mark the places for calls to the systems of a shop.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class OrderFlow(Workflow, name="order", version=1):
         return Outcome("valid", item_count=len(items))
 
     @step(
-        # An order that was charged goes to the approval if the warehouse has the items, else to `sold_out`.
+        # A charged order continues with the approval if the warehouse has the items, otherwise with `sold_out`.
         on={"charged": ["approval", "sold_out"], "declined": "release"},
         retry=RetryPolicy(max_attempts=5, initial_backoff="200ms", max_backoff="30s"),
         attempt_timeout="10s",
@@ -50,26 +50,26 @@ class OrderFlow(Workflow, name="order", version=1):
     def charge(self, ctx: Context) -> Outcome:
         card = ctx.input.get("card", "visa")
         if card == "declined":
-            return Outcome("declined", reason="the bank said no")
+            return Outcome("declined", reason="the bank declined the card")
         if card == "unknown":
             raise StepError("no such card", retryable=False)
-        # A payment provider is given the key, which no retry and no crash changes: it charges once.
+        # Pass the key to the payment provider. Retries and crashes do not change it, so the provider charges once.
         return Outcome(
             "charged", payment_id=f"pay:{ctx.idempotency_key}", cents=ctx.input.get("total_cents", 0)
         )
 
-    # Silence for an hour ends the step with `error`, and so does a warehouse that cannot be asked.
+    # The step ends with `error` after an hour without a response, and if the warehouse cannot be reached.
     @step(on={"reserved": "approval", "error": "sold_out"}, awaits={"reserved"}, wait_timeout="1h")
     async def reserve(self, ctx: Context) -> Suspend:
-        # A warehouse is asked here; its answer comes minutes later, by Resume with the event `reserved`.
-        log.info("asked the warehouse for %s", ctx.idempotency_key)
+        # Call the warehouse here. It responds minutes later by Resume with the event `reserved`.
+        log.info("requested %s from the warehouse", ctx.idempotency_key)
         return SUSPEND
 
     approval = wait_for(
         "approved",
         "rejected",
         timeout="24h",
-        join="all",  # a declined charge goes to `release` instead: then nothing is left to approve
+        join="all",  # a declined charge leads to `release` instead, without an approval
         on={"approved": "cooldown", "rejected": "refund", "timeout": "escalate"},
     )
 
@@ -83,25 +83,25 @@ class OrderFlow(Workflow, name="order", version=1):
 
     @step(on={"released": "end"})
     async def release(self, ctx: Context) -> Outcome:
-        # The warehouse drops the order, whether its answer has come or not.
+        # Cancel the reservation at the warehouse here, even if it has not responded yet.
         return Outcome("released", reason=ctx.steps["charge"]["reason"])
 
-    # Needs both: a charge that succeeded and a reservation that failed. Otherwise it is skipped.
-    @step(on={"told": "refund", "error": "refund"}, join="all")
+    # Requires a charge that succeeded and a reservation that failed. Otherwise it is skipped.
+    @step(on={"notified": "refund", "error": "refund"}, join="all")
     async def sold_out(self, ctx: Context) -> Outcome:
         # Notify the customer here.
-        return Outcome("told", reason="the warehouse did not reserve the items")
+        return Outcome("notified", reason="the warehouse did not reserve the items")
 
-    # If it fails for good, the order is FAILED until somebody calls RetryInstance: the money is never forgotten.
+    # If every attempt fails, the order is FAILED until RetryInstance is called, so the refund is not lost.
     @step(
         on={"refunded": "end"},
         join="any",
         retry=RetryPolicy(max_attempts=20, initial_backoff="1s", max_backoff="10m"),
     )
     async def refund(self, ctx: Context) -> Outcome:
-        # The payment provider gets the key, and the warehouse drops the order.
+        # Pass the key to the payment provider, and cancel the reservation at the warehouse.
         return Outcome("refunded", payment_id=ctx.steps["charge"]["payment_id"])
 
     @step(on={"escalated": "refund", "error": "refund"})
     async def escalate(self, ctx: Context) -> Outcome:
-        return Outcome("escalated", to="the shift lead", reason="nobody answered within a day")
+        return Outcome("escalated", to="the shift lead", reason="no response within a day")

@@ -1,16 +1,16 @@
-"""A report that takes its time: ordered once, asked for every few seconds until it is ready, then delivered.
+"""Order a report, poll until it is ready, and deliver it.
 
     perdure serve examples/polling.py
     perdure start report --context '{"month": "2026-05", "ready_after_polls": 4}' --instance-id report-1
     perdure watch report-1
-    perdure start report --context '{"month": "1999-12"}'     # too old: refused at the first poll
+    perdure start report --context '{"month": "1999-12"}'     # too old: rejected at the first poll
 
-Polling is retrying: the step raises as long as the report is not ready, and its policy says how often, how far apart
-and for how long. Between two polls nothing runs and nothing is held open; a timer in the database waits. Stop the
-server in between and start it again: the next poll comes when it was due.
+Polling uses retries. The step raises an exception while the report is not ready, and its policy sets the number of
+polls and the pauses. Between two polls no code runs and no connection is open. A timer in the database waits. If you
+stop the server and start it again, the next poll happens at its original time.
 
-There is no report service here, so the context says how many polls it takes. Where a real one would be called, a
-comment says so.
+There is no report service in this example. The context has the number of polls that it takes, and comments mark the
+places for real calls.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from perdure import Context, Outcome, RetryPolicy, StepError, Workflow, step
 
 
 class NotReady(StepError):
-    """The report is still being made: worth another poll."""
+    """The report is not ready yet. Polling continues."""
 
 
-class Refused(StepError):
-    """The report will never be ready: no poll will change that."""
+class Rejected(StepError):
+    """The report will never be ready. Polling ends."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, retryable=False)
@@ -38,21 +38,21 @@ class ReportFlow(Workflow, name="report", version=1):
         attempt_timeout="10s",
     )
     async def order(self, ctx: Context) -> Outcome:
-        # The service is given the key with the order: however often this runs, it makes one report.
+        # Pass the key to the service, so that repeated attempts order one report.
         return Outcome("ordered", job=f"job:{ctx.idempotency_key}")
 
-    # Every five seconds, for ten minutes; a poll that hangs counts as one that found nothing.
+    # Poll every five seconds for ten minutes. A poll that hangs counts as a poll without a result.
     @step(
         on={"ready": "deliver", "error": "apologize"},
         retry=RetryPolicy(max_attempts=120, initial_backoff="5s", multiplier=1.0, jitter=0.1),
         attempt_timeout="4s",
     )
     async def poll(self, ctx: Context) -> Outcome:
-        # The service is asked about ctx.steps["order"]["job"] here.
+        # Query the service for ctx.steps["order"]["job"] here.
         if ctx.input["month"] < "2000-01":
-            raise Refused("reports begin with the year 2000")
+            raise Rejected("reports start with the year 2000")
         if ctx.attempt < ctx.input.get("ready_after_polls", 3):
-            raise NotReady(f"poll {ctx.attempt}: still being made")
+            raise NotReady(f"poll {ctx.attempt}: not ready yet")
         return Outcome("ready", url=f"https://reports.example/{ctx.input['month']}", polls=ctx.attempt)
 
     @step(on={"delivered": "end"})
@@ -61,6 +61,6 @@ class ReportFlow(Workflow, name="report", version=1):
 
     @step(on={"apologized": "end"})
     def apologize(self, ctx: Context) -> Outcome:
-        # The output of a step that took its `error` arrow says what went wrong.
+        # The output of a step that ended with `error` has the failure.
         failure = ctx.steps["poll"]
-        return Outcome("apologized", because=failure["message"], refused=failure["type"] == "Refused")
+        return Outcome("apologized", because=failure["message"], rejected=failure["type"] == "Rejected")

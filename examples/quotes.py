@@ -1,4 +1,4 @@
-"""Carriers are asked for a quote all at once; the first answer books, and nobody waits longer than half an hour.
+"""Request quotes from several carriers at once, and book the first one within half an hour.
 
     perdure serve examples/quotes.py
     perdure start freight --context '{"to": "Oslo"}' --instance-id freight-1
@@ -7,11 +7,10 @@
     perdure timers list
     perdure history freight-1
 
-`book` joins with ``any``: whichever branch arrives first starts it, a quote or the end of our patience, and those
-that arrive later are absorbed. Patience is a `sleep`, and so is the day until we ask how it went: a row in the
-database that survives restarts, not a process that waits. Both carriers answer with the same event, so ``step_ref``
-says whose it is. The instance completes when its last branch has ended; a carrier that never answers ends its own
-after two hours.
+`book` joins with ``any``: the first branch that arrives starts it, a quote or the end of `patience`. Later arrivals
+have no effect. `patience` is a `sleep`, and so is the day before the follow-up: a row in the database that survives
+restarts, not a process that waits. Both carriers respond with the same event, so ``step_ref`` selects the carrier. The
+instance completes when its last branch has ended. If a carrier never responds, its branch ends after two hours.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class FreightFlow(Workflow, name="freight", version=1):
 
     @step(on={"asked": ["north", "south", "patience"]})
     async def ask(self, ctx: Context) -> Outcome:
-        # Each carrier gets the instance's id and its own step's ref, to answer with.
+        # Send each carrier the ID of the instance and the name of its step for the response.
         return Outcome("asked", carriers=CARRIERS)
 
     north = wait_for("quoted", timeout="2h", on={"quoted": "book", "timeout": "end"})
@@ -35,7 +34,7 @@ class FreightFlow(Workflow, name="freight", version=1):
 
     @step(on={"booked": "a_day_later"}, join="any")
     async def book(self, ctx: Context) -> Outcome:
-        # The context holds what had ended when this step began, on every attempt the same: one quote at most.
+        # The context has the steps that had ended when this one started: at most one quote, same on every attempt.
         for carrier in CARRIERS:
             if carrier in ctx.steps:
                 return Outcome("booked", carrier=carrier, cents=ctx.steps[carrier]["cents"])

@@ -1,18 +1,21 @@
-"""A payment that a provider confirms by webhook: after the step asked for it, while it asks, or before it began to.
+"""A payment that a provider confirms by webhook: after the request, during the request, or before the request.
 
     perdure serve examples/webhook.py
     perdure start checkout --context '{"cents": 4900}' --instance-id checkout-1
     perdure resume checkout-1 paid --payload '{"by": "card"}'                  # the webhook, in time
     perdure start checkout --context '{"cents": 900, "slow": true}' --instance-id checkout-2
-    perdure resume checkout-2 paid --payload '{"by": "card"}' --buffer         # the webhook, before anybody waits
+    perdure resume checkout-2 paid --payload '{"by": "card"}' --buffer         # the webhook, too early
 
-`collect` asks the provider and returns SUSPEND: its code is done, and the step waits, for days if need be, until an
-event comes from outside. A webhook knows nothing of that. It may overtake the answer of the very call that caused
-it; then the step still runs, and the event is kept for it. It may come before the step has begun (the customer paid
-from an older link); then ``buffer`` keeps it. And providers send webhooks again until they see a 200, so each
-carries an id that makes the repetition harmless. `on_webhook` below is all that a web handler has to do.
+`collect` calls the provider and returns SUSPEND. Its code is done, and the step waits, for days if necessary, until an
+external event arrives. Webhooks can arrive at other times:
 
-A payment can also come when nothing will be shipped any more. `stray` waits for it and `refund` returns it, so every
+- Before the response of the call that caused it. The step still runs, and the event is kept for it.
+- Before the step has started, because the customer paid with an older link. ``buffer`` keeps the event.
+- Several times, because providers repeat a webhook until they get a 200. Its ID makes the repeats harmless.
+
+`on_webhook` below is all that a web handler has to do.
+
+A payment can also arrive when nothing will be shipped any more. `stray` waits for it and `refund` returns it, so every
 payment is either shipped or refunded.
 """
 
@@ -35,7 +38,7 @@ class CheckoutFlow(Workflow, name="checkout", version=1):
     @step(on={"clean": "collect", "suspicious": "stray"})
     async def screen(self, ctx: Context) -> Outcome:
         if ctx.input.get("slow"):
-            await asyncio.sleep(10)  # a fraud check that thinks for a while
+            await asyncio.sleep(10)  # a slow fraud check
         return Outcome("clean" if ctx.input["cents"] < 1_000_000 else "suspicious")
 
     @step(
@@ -45,40 +48,40 @@ class CheckoutFlow(Workflow, name="checkout", version=1):
         retry=RetryPolicy(max_attempts=8, initial_backoff="1s", max_backoff="5m"),
     )
     async def collect(self, ctx: Context) -> Suspend:
-        # The provider is asked to collect ctx.input["cents"] here. It gets the instance's id as its reference,
-        # which comes back in the webhook, and the idempotency key, so that a retry asks for nothing twice.
+        # Request ctx.input["cents"] from the provider here. Pass the ID of the instance as the reference, which the
+        # webhook returns, and the idempotency key, so that a retry requests the payment once.
         return SUSPEND
 
     @step(on={"shipped": "end", "error": "refund"})
     async def ship(self, ctx: Context) -> Outcome:
-        # What the webhook brought is the output of the step that waited for it.
+        # The payload of the webhook is the output of the step that waited for it.
         return Outcome("shipped", paid_by=ctx.steps["collect"]["by"])
 
     @step(on={"regretted": "stray", "error": "stray"})
     async def regret(self, ctx: Context) -> Outcome:
-        # The provider is asked to collect no more. It may have done so already.
+        # Cancel the request at the provider here. The payment might already have been collected.
         collected = ctx.steps["collect"]
         reason = collected.get("reason") or collected.get("message") or "no payment within three days"
         return Outcome("regretted", reason=reason)
 
     stray = wait_for("paid", timeout="30d", on={"paid": "refund", "timeout": "end"})
 
-    # If it fails for good, the checkout is FAILED until somebody calls RetryInstance: the money is never forgotten.
+    # If every attempt fails, the checkout is FAILED until RetryInstance is called, so the refund is not lost.
     @step(
         on={"refunded": "end"},
         join="any",
         retry=RetryPolicy(max_attempts=20, initial_backoff="1s", max_backoff="10m"),
     )
     async def refund(self, ctx: Context) -> Outcome:
-        # The provider gets the key, so it refunds once.
+        # Pass the key to the provider, so that it refunds once.
         return Outcome("refunded", cents=ctx.input["cents"])
 
 
 async def on_webhook(perdure: Runner, body: Mapping[str, Any]) -> int:
-    """Take a webhook of the provider: pass it on, and return the HTTP status to answer with.
+    """Deliver a webhook of the provider, and return the HTTP status of the response.
 
-    ``perdure`` is a `perdure.AsyncClient`. Whatever else this raises (the server is away, say) should become a 500:
-    then the provider sends the webhook again.
+    ``perdure`` is a `perdure.AsyncClient`. Respond with status 500 to all other exceptions, for example if the server
+    is not available. The provider then sends the webhook again.
     """
     try:
         await perdure.resume(
@@ -87,8 +90,8 @@ async def on_webhook(perdure: Runner, body: Mapping[str, Any]) -> int:
     except InstanceNotFoundError:
         return 404
     except (InstanceEndedError, EventNeverAcceptedError):
-        # The checkout has ended. Sending it again does not help, so this is a 200 too. A person looks at payments.
+        # The checkout has ended, and a repeat does not help, so the status is 200. A person checks such payments.
         if body["event"] == "paid":
-            log.error("payment for a checkout that has ended: %s", body["reference"])
+            log.error("payment for an ended checkout: %s", body["reference"])
         return 200
     return 200

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Writes the Python stubs of proto/perdure/v1 and the blocking client below a folder:
+# Generates the Python stubs of proto/perdure/v1 and the blocking client below a directory:
 #   proto/generate.sh [OUT_DIR] (default: clients/python)
-# One path only: grpc_tools.protoc. buf's Python output differs from it, and the two would take turns.
+# Use only this script. The Python output of buf differs from that of grpc_tools.protoc.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"

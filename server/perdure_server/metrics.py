@@ -1,7 +1,7 @@
 """The metrics of a server: public names, help texts, labels, and the source of each value.
 
-docs/operating.md has the same table for operators. Label values come from closed lists, or are names of workflows, up
-to a limit. IDs, keys and payloads are never label values.
+docs/operate/monitor.md has the same table for operators. Label values come from closed lists, or are names of
+workflows, up to a limit. IDs, keys and payloads are never label values.
 
 Must not: count (each part counts for itself), or format (``telemetry``).
 """

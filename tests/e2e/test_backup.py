@@ -1,4 +1,4 @@
-"""Copies that are taken from the file of a server at work, in the ways that docs/operating.md shows."""
+"""Copies of the file of a running server, in the ways of docs/operate/back-up-and-restore.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pages show is true: their blocks run, their Python compiles, their commands exist."""
+"""The blocks of the pages run, their Python compiles, and their commands exist."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("page", RUNNABLE)
-def test_the_blocks_of_a_page_that_say_so_run(page: str, tmp_path: Path) -> None:
+def test_the_marked_blocks_of_a_page_run(page: str, tmp_path: Path) -> None:
     with PageRun(tmp_path) as run:
         for block in BLOCKS:
             if block.page == page:
@@ -57,11 +57,11 @@ def commands() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("line", list(commands()))
-def test_every_command_line_is_one_that_perdure_understands(line: str) -> None:
+def test_every_command_line_is_valid(line: str) -> None:
     command: Any = typer.main.get_command(app)
     words = shlex.split(line, comments=True)[1:]
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
-        assert words[0] in command.commands, f"there is no command {words[0]!r}"
+        assert words[0] in command.commands, f"no command {words[0]!r}"
         command = command.commands[words.pop(0)]
     if "--help" in words or "--version" in words:
         return
@@ -74,7 +74,7 @@ def test_the_readme_serves_its_workflow_and_calls_it() -> None:
     assert hows == ["file", "serve", "shell", "python"]
 
 
-def test_a_block_that_fails_is_told_with_its_place_and_its_output(tmp_path: Path) -> None:
+def test_a_failing_block_is_reported_with_its_line_and_output(tmp_path: Path) -> None:
     block = Block(page="docs/x.md", line=7, language="", text="echo so far\nfalse\necho no\n", how="shell")
 
     with (
@@ -84,7 +84,7 @@ def test_a_block_that_fails_is_told_with_its_place_and_its_output(tmp_path: Path
         run.run(block)
 
 
-def test_a_test_of_a_page_that_fails_fails_the_page_on_its_own_line(tmp_path: Path) -> None:
+def test_a_failing_test_of_a_page_is_reported_on_its_line(tmp_path: Path) -> None:
     block = Block(
         page="docs/x.md", line=41, language="python", text="def test_it():\n    assert 1 == 2\n", how="test"
     )
@@ -96,12 +96,10 @@ def test_a_test_of_a_page_that_fails_fails_the_page_on_its_own_line(tmp_path: Pa
 
 
 @pytest.mark.parametrize("mark", ["run: fast", "run: file", "run: shell now"])
-def test_a_mark_that_means_nothing_is_refused(
-    mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_mark_is_rejected(mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"<!-- {mark} -->\n```\ntrue\n```\n")
     monkeypatch.setattr("support.snippets.REPOSITORY", tmp_path)
 
-    with pytest.raises(SnippetFailed, match="is no mark"):
+    with pytest.raises(SnippetFailed, match="is not a mark"):
         blocks_of(page)

@@ -1,4 +1,4 @@
-"""The pages of docs/ as tests read them: their text, and the cells of their tables. No opinions on prose."""
+"""Reads the pages of the documentation and the cells of their tables."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def table(text: str, heading: str) -> list[list[str]]:
     """Return the cells of the first table below a second-level heading, without the table's head."""
     section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     found = re.search(r"^\|.*\n\|[-|]+\|\n((?:\|.*\n?)+)", section, flags=re.MULTILINE)
-    assert found is not None, f"there is no table under {heading!r}"
+    assert found is not None, f"no table under {heading!r}"
     return [[cell.strip() for cell in line[1:-1].split("|")] for line in found[1].splitlines()]

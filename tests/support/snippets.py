@@ -1,15 +1,15 @@
-"""The code blocks of a page, and how those are run that ask for it.
+"""The code blocks of a page, and the way to run those that are marked.
 
-A block is marked by an HTML comment on the line before it, which no reader sees::
+An HTML comment on the line before a block marks it::
 
     <!-- run: file hello.py -->   written to the page's folder under this name
     <!-- run: test -->            a part of the page's test module, which pytest runs at the end
     <!-- run: serve -->           `perdure serve APP`, as the page's server, on a free port and a database of its own
     <!-- run: shell -->           commands for that server
     <!-- run: python -->          a program that calls that server
-    <!-- not run: REASON -->      a block that cannot be run, nor be compiled by itself
+    <!-- not run: REASON -->      a block that can neither run nor be compiled alone
 
-Blocks of a page are run in order, in one folder. What lives here: that convention. What may not: opinions on prose.
+The blocks of a page run in order, in one directory.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from typing import Final
 from support.server_process import REPOSITORY, ServerProcess
 
 SECONDS_MAX: Final = 60.0
-"""How long one block may take."""
+"""Time limit of a single block."""
 
 ADDRESS: Final = "127.0.0.1:7420"
-"""Where the pages say that a server is; it is elsewhere when they are run."""
+"""Address of the server in the pages. It is replaced when a page runs."""
 
 PYTEST_INI: Final = """
 [pytest]
@@ -51,7 +51,7 @@ class SnippetFailed(AssertionError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """A fenced block: ``how`` it is run (empty: it is not), with which ``argument``."""
+    """A fenced block. ``how`` names the way to run it, with an ``argument``. Empty: the block does not run."""
 
     page: str
     line: int
@@ -66,28 +66,28 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """Return the pages whose blocks are looked at."""
+    """Return the pages with blocks to check."""
     return [
         REPOSITORY / "README.md",
-        *sorted(REPOSITORY.glob("docs/*.md")),
+        *sorted(REPOSITORY.glob("docs/**/*.md")),
         REPOSITORY / "clients" / "python" / "README.md",
     ]
 
 
 def blocks_of(page: Path) -> list[Block]:
-    """Return the blocks of a page. Raises `SnippetFailed` for a mark that means nothing."""
+    """Return the blocks of a page. Raises `SnippetFailed` for an invalid mark."""
     return list(_blocks(str(page.relative_to(REPOSITORY)), page.read_text(encoding="utf-8").splitlines()))
 
 
 def _blocks(page: str, lines: list[str]) -> Iterator[Block]:
-    begun: tuple[int, str, str] | None = None
+    opened: tuple[int, str, str] | None = None
     for number, line in enumerate(lines, 1):
         fence = _FENCE.match(line)
-        if begun is None and fence is not None:
-            begun = (number, fence[1], fence[2])
-        elif begun is not None and line == f"{begun[1]}```":
-            first, indent, language = begun
-            begun = None
+        if opened is None and fence is not None:
+            opened = (number, fence[1], fence[2])
+        elif opened is not None and line == f"{opened[1]}```":
+            first, indent, language = opened
+            opened = None
             text = "\n".join(inner.removeprefix(indent) for inner in lines[first : number - 1]) + "\n"
             yield _marked(page, first, language, text, lines[first - 2] if first > 1 else "")
 
@@ -100,7 +100,9 @@ def _marked(page: str, line: int, language: str, text: str, before: str) -> Bloc
         return Block(page=page, line=line, language=language, text=text, exempt=True)
     how, _, argument = mark[2].partition(" ")
     if how not in _HOWS or bool(argument) != (how == "file"):
-        raise SnippetFailed(f"{page}:{line - 1}: {before!r} is no mark; there are {', '.join(sorted(_HOWS))}")
+        raise SnippetFailed(
+            f"{page}:{line - 1}: {before!r} is not a mark. Valid marks: {', '.join(sorted(_HOWS))}"
+        )
     return Block(page=page, line=line, language=language, text=text, how=how, argument=argument)
 
 
@@ -120,7 +122,7 @@ class PageRun:
         self._exit.close()
 
     def run(self, block: Block) -> None:
-        """Run one block, or put it down for `finish`. Raises `SnippetFailed`."""
+        """Run one block, or keep it for `finish`. Raises `SnippetFailed`."""
         match block.how:
             case "file":
                 (self._folder / block.argument).write_text(block.text, encoding="utf-8")
@@ -139,7 +141,7 @@ class PageRun:
         """Run the page's tests, if it has any."""
         if not self._tests:
             return
-        # One module, each block on the line where the page has it, so that failures point there.
+        # One module, with each block on its line of the page, so that failures show that line.
         lines: list[str] = []
         for block in self._tests:
             lines += [""] * (block.line - len(lines))
@@ -153,7 +155,7 @@ class PageRun:
     def _serve(self, block: Block) -> None:
         words = shlex.split(block.text)
         if words[:2] != ["perdure", "serve"] or len(words) < 3:
-            raise SnippetFailed(f"{block}: a server is begun by `perdure serve APP`")
+            raise SnippetFailed(f"{block}: start a server with `perdure serve APP`")
         server = ServerProcess(
             self._folder / words[2],
             self._folder / "perdure.db",
@@ -166,7 +168,7 @@ class PageRun:
 
     def _address(self, block: Block) -> str:
         if self._server is None:
-            raise SnippetFailed(f"{block}: no block of the page has begun a server")
+            raise SnippetFailed(f"{block}: no earlier block of the page starts a server")
         return self._server.address
 
     def _process(self, block: Block, command: list[str]) -> None:

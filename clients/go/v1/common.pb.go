@@ -21,7 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What makes a step end.
+// Kind of a step.
 type StepKind int32
 
 const (
@@ -29,7 +29,7 @@ const (
 	StepKind_STEP_KIND_UNSPECIFIED StepKind = 0
 	// Code runs it, in attempts.
 	StepKind_STEP_KIND_TASK StepKind = 1
-	// An external event ends it, or its timeout.
+	// An external event or its timeout ends it.
 	StepKind_STEP_KIND_WAIT StepKind = 2
 	// Time ends it, with the event `elapsed`.
 	StepKind_STEP_KIND_SLEEP StepKind = 3
@@ -78,19 +78,19 @@ func (StepKind) EnumDescriptor() ([]byte, []int) {
 	return file_perdure_v1_common_proto_rawDescGZIP(), []int{0}
 }
 
-// What a timer does when it is due.
+// Effect of a timer.
 type TimerKind int32
 
 const (
 	// Never sent.
 	TimerKind_TIMER_KIND_UNSPECIFIED TimerKind = 0
-	// Ends the start delay: the instance leaves PENDING and its first step begins.
+	// Ends the start delay: the instance leaves PENDING and its first step starts.
 	TimerKind_TIMER_KIND_START TimerKind = 1
 	// Ends its step with the event `timeout`. Armed by a wait timeout or by ScheduleResume.
 	TimerKind_TIMER_KIND_TIMEOUT TimerKind = 2
 	// Ends a sleep with the event `elapsed`.
 	TimerKind_TIMER_KIND_SLEEP TimerKind = 3
-	// Ends a backoff: the step's next attempt is scheduled.
+	// Ends a backoff: the next attempt of the step is queued.
 	TimerKind_TIMER_KIND_RETRY TimerKind = 4
 )
 
@@ -139,15 +139,14 @@ func (TimerKind) EnumDescriptor() ([]byte, []int) {
 	return file_perdure_v1_common_proto_rawDescGZIP(), []int{1}
 }
 
-// A JSON value that a caller, a step or an event carries. At most 1 MiB of UTF-8, nested at most
-// 100 deep.
+// A JSON value of a caller, a step or an event. At most 1 MiB of UTF-8, at most 100 levels deep.
 //
-// It is text and not google.protobuf.Struct so that 64-bit integers stay exact. NaN, infinities,
-// lone surrogates and NUL in a key are refused (INVALID_FIELD); a larger one is PAYLOAD_TOO_LARGE. A Payload
-// without a body means "none".
+// It is text and not google.protobuf.Struct, so that 64-bit integers stay exact. NaN, infinities,
+// lone surrogates and NUL in a key are rejected (INVALID_FIELD). A larger value is
+// PAYLOAD_TOO_LARGE. A Payload without a body means "none".
 type Payload struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The form in which the value is given.
+	// Encoding of the value.
 	//
 	// Types that are valid to be assigned to Body:
 	//
@@ -208,18 +207,18 @@ type isPayload_Body interface {
 }
 
 type Payload_Json struct {
-	// One JSON value as UTF-8 text. It is kept, and given back, byte for byte.
+	// One JSON value as UTF-8 text. It is stored and returned byte for byte.
 	Json string `protobuf:"bytes,1,opt,name=json,proto3,oneof"`
 }
 
 func (*Payload_Json) isPayload_Body() {}
 
-// What lists and history say about a Payload instead of carrying it.
+// Size and digest of a Payload, for lists and histories.
 type PayloadInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Length of the JSON text in bytes.
 	SizeBytes int64 `protobuf:"varint,1,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
-	// BLAKE2b-128 of the JSON text, in lower-case hexadecimal; 32 characters.
+	// BLAKE2b-128 of the JSON text, 32 characters of lower-case hexadecimal.
 	Digest        string `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -269,17 +268,16 @@ func (x *PayloadInfo) GetDigest() string {
 	return ""
 }
 
-// Why a step failed for good: after its last attempt, or at once when the failure was not
-// retryable.
+// Failure of a step, after its last attempt, or at once if the failure was not retryable.
 type StepFailure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A short, stable name of the failure, such as the exception's class ("CardDeclined") or
+	// Short, stable name of the failure, such as the class of the exception ("CardDeclined") or
 	// "AttemptTimeout".
 	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
-	// Text for a person. Never to be parsed; cut to 2,000 characters.
+	// Text for people, at most 2,000 characters. Do not parse it.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	// How many attempts of the step have failed, this one included. Redeliveries, drains and lost
-	// leases do not count.
+	// Number of failed attempts of the step, including this one. Released and lost attempts do not
+	// count.
 	Attempts      uint32 `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -336,17 +334,18 @@ func (x *StepFailure) GetAttempts() uint32 {
 	return 0
 }
 
-// An event that was accepted and that no step has consumed yet (or ever did).
+// An accepted event that no step has consumed.
 type BufferedEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The event's name.
+	// Name of the event.
 	Event string `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
-	// The step that it is meant for; empty when any step that accepts the event may take it.
+	// Step that the event is for. Empty if any step that accepts the event can take it. May carry a
+	// suffix such as `@3.7`. Treat it as opaque.
 	StepRef string `protobuf:"bytes,2,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
-	// The revision at which it was accepted: the EventBuffered entry of the history. Orders the
+	// Revision at which the event was accepted: its EventBuffered entry. Determines the order of the
 	// inbox.
 	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
-	// Its payload's size and digest.
+	// Size and digest of its payload.
 	Payload       *PayloadInfo `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

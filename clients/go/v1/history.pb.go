@@ -23,19 +23,18 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// One fact in the life of an instance. An instance's entries have the revisions 1, 2, 3 ... without
-// a gap, never change, and folding them in order gives the instance's state. Entries carry no
-// payloads, only their sizes and digests.
+// One fact in the history of an instance. The entries of an instance have the revisions 1, 2, 3 ...
+// without a gap and never change. Folding them in order gives the state of the instance. Entries
+// have no payloads, only their sizes and digests.
 type HistoryEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The entry's place in the history; 1 is the first.
+	// Position in the history, from 1.
 	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
-	// When it happened, by the store's clock. The clock may be set back between two entries.
+	// Time of the fact, by the store's clock. The clock can be set back between two entries.
 	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
-	// The request_id of the call that caused it, if a call did and it gave one.
+	// The request_id of the call that caused the entry, if there was one.
 	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// What happened. New kinds may be added: a client passes over an entry whose fact it does not
-	// know.
+	// The fact. New kinds can be added. Ignore an entry with an unknown fact.
 	//
 	// Types that are valid to be assigned to Fact:
 	//
@@ -277,7 +276,7 @@ type HistoryEntry_StepStarted struct {
 }
 
 type HistoryEntry_AttemptStarted struct {
-	// An executor took a task's attempt.
+	// A worker took an attempt of a task.
 	AttemptStarted *AttemptStarted `protobuf:"bytes,12,opt,name=attempt_started,json=attemptStarted,proto3,oneof"`
 }
 
@@ -287,12 +286,12 @@ type HistoryEntry_AttemptFailed struct {
 }
 
 type HistoryEntry_AttemptReleased struct {
-	// An attempt was given back without a result.
+	// An attempt was released without a result.
 	AttemptReleased *AttemptReleased `protobuf:"bytes,14,opt,name=attempt_released,json=attemptReleased,proto3,oneof"`
 }
 
 type HistoryEntry_StepSuspended struct {
-	// A task returned SUSPEND and waits for an event now.
+	// A task returned SUSPEND and waits for an event.
 	StepSuspended *StepSuspended `protobuf:"bytes,15,opt,name=step_suspended,json=stepSuspended,proto3,oneof"`
 }
 
@@ -302,7 +301,7 @@ type HistoryEntry_StepFinished struct {
 }
 
 type HistoryEntry_StepSkipped struct {
-	// A step will never begin.
+	// A step will never start.
 	StepSkipped *StepSkipped `protobuf:"bytes,17,opt,name=step_skipped,json=stepSkipped,proto3,oneof"`
 }
 
@@ -317,7 +316,7 @@ type HistoryEntry_TimerArmed struct {
 }
 
 type HistoryEntry_TimerFired struct {
-	// A timer acted.
+	// A timer fired.
 	TimerFired *TimerFired `protobuf:"bytes,20,opt,name=timer_fired,json=timerFired,proto3,oneof"`
 }
 
@@ -327,7 +326,7 @@ type HistoryEntry_TimerCancelled struct {
 }
 
 type HistoryEntry_InstanceCompleted struct {
-	// The instance has reached its end.
+	// The instance has completed.
 	InstanceCompleted *InstanceCompleted `protobuf:"bytes,22,opt,name=instance_completed,json=instanceCompleted,proto3,oneof"`
 }
 
@@ -342,7 +341,7 @@ type HistoryEntry_InstanceCancelled struct {
 }
 
 type HistoryEntry_InstanceRetried struct {
-	// A failed instance was set going again.
+	// A failed instance continues.
 	InstanceRetried *InstanceRetried `protobuf:"bytes,25,opt,name=instance_retried,json=instanceRetried,proto3,oneof"`
 }
 
@@ -378,24 +377,24 @@ func (*HistoryEntry_InstanceCancelled) isHistoryEntry_Fact() {}
 
 func (*HistoryEntry_InstanceRetried) isHistoryEntry_Fact() {}
 
-// The instance was created. Always revision 1, and only there.
+// The instance was created. Always and only at revision 1.
 type InstanceStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The workflow's name.
+	// Name of the workflow.
 	Workflow string `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
-	// The workflow's version.
+	// Version of the workflow.
 	Version uint32 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
-	// The digest of the definition that the instance runs; see Workflow.digest.
+	// Digest of the definition of the instance. See Workflow.digest.
 	DefinitionDigest string `protobuf:"bytes,3,opt,name=definition_digest,json=definitionDigest,proto3" json:"definition_digest,omitempty"`
-	// The step that begins first.
+	// First step. May carry a suffix such as `@3.7`. Treat it as opaque.
 	StartStep string `protobuf:"bytes,4,opt,name=start_step,json=startStep,proto3" json:"start_step,omitempty"`
-	// The initial context's size and digest.
+	// Size and digest of the input.
 	Input *PayloadInfo `protobuf:"bytes,5,opt,name=input,proto3" json:"input,omitempty"`
-	// The caller's own key, if one was given.
+	// Key of the caller, if there is one.
 	BusinessKey string `protobuf:"bytes,6,opt,name=business_key,json=businessKey,proto3" json:"business_key,omitempty"`
-	// The labels given at the start.
+	// Labels of the instance.
 	Labels map[string]string `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// How long the instance stays PENDING; absent when it begins at once.
+	// Time for which the instance stays PENDING. Absent if it starts at once.
 	StartDelay    *durationpb.Duration `protobuf:"bytes,8,opt,name=start_delay,json=startDelay,proto3" json:"start_delay,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -490,11 +489,11 @@ func (x *InstanceStarted) GetStartDelay() *durationpb.Duration {
 // A step became active.
 type StepStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The step.
+	// Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque.
 	StepRef string `protobuf:"bytes,1,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
-	// What will make it end.
+	// Kind of the step.
 	Kind StepKind `protobuf:"varint,2,opt,name=kind,proto3,enum=perdure.v1.StepKind" json:"kind,omitempty"`
-	// The events that it waits for, in order of their names; only of a wait.
+	// Events that it waits for, in order of their names. Only of a wait.
 	Events        []string `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -551,14 +550,14 @@ func (x *StepStarted) GetEvents() []string {
 	return nil
 }
 
-// An executor took an attempt of a task.
+// A worker took an attempt of a task.
 type AttemptStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The step.
+	// Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque.
 	StepRef string `protobuf:"bytes,1,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
-	// The attempt, from 1; every dispatch, redelivery included, takes the next one.
+	// Number of the attempt, from 1. Every dispatch takes the next one, also after a release.
 	Attempt uint32 `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// The replica that runs it or hands it to a worker.
+	// Replica that runs the attempt or hands it to a worker.
 	Owner         string `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -615,22 +614,21 @@ func (x *AttemptStarted) GetOwner() string {
 	return ""
 }
 
-// An attempt failed. What follows is another entry: a retry's TimerArmed, StepFinished with
-// `error`, or InstanceFailed.
+// An attempt failed. Another entry follows: TimerArmed for a retry, StepFinished with `error`, or
+// InstanceFailed.
 type AttemptFailed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The step.
+	// Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque.
 	StepRef string `protobuf:"bytes,1,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
-	// The attempt.
+	// Number of the attempt.
 	Attempt uint32 `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// A short name of the failure, such as the exception's class.
+	// Short name of the failure, such as the class of the exception.
 	Type string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
-	// Text for a person; cut to 2,000 characters.
+	// Text for people, at most 2,000 characters.
 	Message string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
-	// True when another attempt follows, after a backoff; false when the step has failed with this
-	// attempt.
+	// True if another attempt follows after a backoff. False if the step has failed.
 	Retrying bool `protobuf:"varint,5,opt,name=retrying,proto3" json:"retrying,omitempty"`
-	// How many attempts of the step have failed, this one included.
+	// Number of failed attempts of the step, including this one.
 	Failures      uint32 `protobuf:"varint,6,opt,name=failures,proto3" json:"failures,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -708,15 +706,15 @@ func (x *AttemptFailed) GetFailures() uint32 {
 	return 0
 }
 
-// An attempt was given back without a result. It counts as no failure; the task waits for an
-// executor again.
+// An attempt was released without a result. It does not count as a failure. The task is queued
+// again.
 type AttemptReleased struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The step.
+	// Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque.
 	StepRef string `protobuf:"bytes,1,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
-	// The attempt; its result is refused from here on.
+	// Number of the attempt. Its result is rejected from now on.
 	Attempt uint32 `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// Why, in a few words for people: the server stops, its owner is gone.
+	// Reason in a few words for people, for example that the server stops.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// True if the attempt was lost together with the process that ran it. The tenth loss in a row, or
 	// the third loss while the attempt ran alone, is followed by an AttemptFailed entry of type
@@ -784,14 +782,14 @@ func (x *AttemptReleased) GetLost() bool {
 	return false
 }
 
-// A task returned SUSPEND: it ends by an event from outside.
+// A task returned SUSPEND, so an external event ends it.
 type StepSuspended struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The step.
+	// Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque.
 	StepRef string `protobuf:"bytes,1,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
-	// The attempt that returned SUSPEND.
+	// Attempt that returned SUSPEND.
 	Attempt uint32 `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// The events that it waits for, in order of their names.
+	// Events that it waits for, in order of their names.
 	Events        []string `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -848,20 +846,21 @@ func (x *StepSuspended) GetEvents() []string {
 	return nil
 }
 
-// A step ended with an event, which decided what follows.
+// A step ended with an event, which selects the next steps.
 type StepFinished struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The step.
+	// Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque.
 	StepRef string `protobuf:"bytes,1,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
-	// The event: an outcome's, an external one, `timeout`, `elapsed` or `error`.
+	// Event: of an outcome, from outside, `timeout`, `elapsed` or `error`.
 	Event string `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`
-	// Where the event's arrows lead: refs of steps, or `end`.
+	// Targets of the event's transition: names of steps, or `end`. Each may carry a suffix such as
+	// `@3.7`. Treat it as opaque.
 	Targets []string `protobuf:"bytes,3,rep,name=targets,proto3" json:"targets,omitempty"`
-	// The output's size and digest; absent when the output is the empty object.
+	// Size and digest of the output. Absent if the output is the empty object.
 	Output *PayloadInfo `protobuf:"bytes,4,opt,name=output,proto3" json:"output,omitempty"`
-	// The revision of the EventBuffered entry that ended the step; 0 when none did.
+	// Revision of the EventBuffered entry that ended the step. 0 if none did.
 	BufferedRevision int64 `protobuf:"varint,5,opt,name=buffered_revision,json=bufferedRevision,proto3" json:"buffered_revision,omitempty"`
-	// What went wrong; only when the event is `error`.
+	// Failure, if the event is `error`.
 	Failure       *StepFailure `protobuf:"bytes,6,opt,name=failure,proto3" json:"failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -939,10 +938,10 @@ func (x *StepFinished) GetFailure() *StepFailure {
 	return nil
 }
 
-// A step will never begin, because a predecessor that it needs cannot arrive any more.
+// A step will never start, because a required predecessor can no longer arrive.
 type StepSkipped struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The step.
+	// Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque.
 	StepRef       string `protobuf:"bytes,1,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -988,11 +987,12 @@ func (x *StepSkipped) GetStepRef() string {
 // An event was accepted that no step waits for yet.
 type EventBuffered struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The event.
+	// Name of the event.
 	Event string `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
-	// The step that it is meant for; empty when any step that accepts it may take it.
+	// Step that the event is for. Empty if any step that accepts it can take it. May carry a suffix
+	// such as `@3.7`. Treat it as opaque.
 	StepRef string `protobuf:"bytes,2,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
-	// The payload's size and digest.
+	// Size and digest of the payload.
 	Payload       *PayloadInfo `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1052,17 +1052,18 @@ func (x *EventBuffered) GetPayload() *PayloadInfo {
 // A timer was armed.
 type TimerArmed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The timer's id, `<instance_id>.<revision>` of this entry.
+	// Reference of the timer: `<instance_id>.<revision>` of this entry.
 	Reference string `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
-	// What it will do.
+	// Kind of the timer.
 	Kind TimerKind `protobuf:"varint,2,opt,name=kind,proto3,enum=perdure.v1.TimerKind" json:"kind,omitempty"`
-	// The step that it acts on; of TIMER_KIND_START, the one that begins first.
+	// Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+	// `@3.7`. Treat it as opaque.
 	StepRef string `protobuf:"bytes,3,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
-	// The delay asked for.
+	// Requested delay.
 	Delay *durationpb.Duration `protobuf:"bytes,4,opt,name=delay,proto3" json:"delay,omitempty"`
-	// When it is due, by the store's clock.
+	// Due time, by the store's clock.
 	DueTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=due_time,json=dueTime,proto3" json:"due_time,omitempty"`
-	// True when ScheduleResume asked for it, false when the workflow's definition did.
+	// True if ScheduleResume armed the timer, false if the workflow did.
 	ClientRequested bool `protobuf:"varint,6,opt,name=client_requested,json=clientRequested,proto3" json:"client_requested,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -1140,18 +1141,19 @@ func (x *TimerArmed) GetClientRequested() bool {
 	return false
 }
 
-// A timer acted, once.
+// A timer fired, once.
 type TimerFired struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The timer's id.
+	// Reference of the timer.
 	Reference string `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
-	// What it did.
+	// Kind of the timer.
 	Kind TimerKind `protobuf:"varint,2,opt,name=kind,proto3,enum=perdure.v1.TimerKind" json:"kind,omitempty"`
-	// The step that it acted on; of TIMER_KIND_START, the one that begins first.
+	// Step that the timer acted on. For TIMER_KIND_START, the first step. May carry a suffix such as
+	// `@3.7`. Treat it as opaque.
 	StepRef string `protobuf:"bytes,3,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
-	// False when the step had finished or not begun, so that nothing followed.
+	// False if the step had finished or had not started, so the timer had no effect.
 	Used bool `protobuf:"varint,4,opt,name=used,proto3" json:"used,omitempty"`
-	// True when FireTimer made it act, due or not.
+	// True if FireTimer fired it, due or not.
 	Forced        bool `protobuf:"varint,5,opt,name=forced,proto3" json:"forced,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1222,13 +1224,12 @@ func (x *TimerFired) GetForced() bool {
 	return false
 }
 
-// CancelTimer cancelled a timer. Timers that go because their step or instance ended have no entry
-// of their own.
+// CancelTimer cancelled a timer. Timers that end with their step or instance have no entry.
 type TimerCancelled struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The timer's id.
+	// Reference of the timer.
 	Reference string `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
-	// The step that it would have acted on.
+	// Step that the timer would have acted on. May carry a suffix such as `@3.7`. Treat it as opaque.
 	StepRef       string `protobuf:"bytes,2,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1281,8 +1282,8 @@ func (x *TimerCancelled) GetStepRef() string {
 // Every branch has reached `end`. Nothing follows.
 type InstanceCompleted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-	// the rest: only the revision and the event's name are set.
+	// Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+	// of the event are set. The EventBuffered entries have the rest.
 	Unconsumed    []*BufferedEvent `protobuf:"bytes,1,rep,name=unconsumed,proto3" json:"unconsumed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1325,14 +1326,16 @@ func (x *InstanceCompleted) GetUnconsumed() []*BufferedEvent {
 	return nil
 }
 
-// A step failed and declares no `error` arrow. RetryInstance can set the instance going again.
+// A step failed and does not declare an `error` transition. RetryInstance can continue the
+// instance.
 type InstanceFailed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The step that failed.
+	// Step that failed. May carry a suffix such as `@3.7`. Treat it as opaque.
 	StepRef string `protobuf:"bytes,1,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
-	// What went wrong.
+	// Its failure.
 	Failure *StepFailure `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"`
-	// The other steps that were active and are interrupted, in order of their refs.
+	// Other steps that were active and are interrupted, in order of their names. Each may carry a
+	// suffix such as `@3.7`. Treat it as opaque.
 	InterruptedSteps []string `protobuf:"bytes,3,rep,name=interrupted_steps,json=interruptedSteps,proto3" json:"interrupted_steps,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -1392,10 +1395,10 @@ func (x *InstanceFailed) GetInterruptedSteps() []string {
 // The instance was cancelled. Nothing follows.
 type InstanceCancelled struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The caller's reason, if one was given.
+	// Reason of the caller, if there is one.
 	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
-	// Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-	// the rest: only the revision and the event's name are set.
+	// Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+	// of the event are set. The EventBuffered entries have the rest.
 	Unconsumed    []*BufferedEvent `protobuf:"bytes,2,rep,name=unconsumed,proto3" json:"unconsumed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1445,8 +1448,8 @@ func (x *InstanceCancelled) GetUnconsumed() []*BufferedEvent {
 	return nil
 }
 
-// A failed instance was set going again: failed and interrupted tasks get new attempts; the timers of
-// other interrupted steps are armed anew, for their old due times, by the entries that follow.
+// A failed instance continues. Failed and interrupted tasks get new attempts. The entries that
+// follow arm the timers of other interrupted steps again, for their old due times.
 type InstanceRetried struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields

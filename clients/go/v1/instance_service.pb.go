@@ -22,7 +22,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Where an instance stands. The number 7 is kept for PAUSED.
+// State of an instance. The number 7 is reserved for PAUSED.
 type InstanceState int32
 
 const (
@@ -30,13 +30,13 @@ const (
 	InstanceState_INSTANCE_STATE_UNSPECIFIED InstanceState = 0
 	// Its start delay is not over.
 	InstanceState_INSTANCE_STATE_PENDING InstanceState = 1
-	// At least one step runs, is scheduled to run or backs off.
+	// At least one step runs, is queued or backs off.
 	InstanceState_INSTANCE_STATE_RUNNING InstanceState = 2
 	// Nothing runs or backs off, and at least one step waits for an event or for time.
 	InstanceState_INSTANCE_STATE_WAITING InstanceState = 3
 	// Every branch has reached `end`. Final.
 	InstanceState_INSTANCE_STATE_COMPLETED InstanceState = 4
-	// A step failed without an `error` arrow. RetryInstance sets it going again.
+	// A step failed without an `error` transition. RetryInstance can continue the instance.
 	InstanceState_INSTANCE_STATE_FAILED InstanceState = 5
 	// CancelInstance ended it. Final.
 	InstanceState_INSTANCE_STATE_CANCELLED InstanceState = 6
@@ -91,35 +91,35 @@ func (InstanceState) EnumDescriptor() ([]byte, []int) {
 	return file_perdure_v1_instance_service_proto_rawDescGZIP(), []int{0}
 }
 
-// Where a step of an instance stands.
+// State of a step.
 type StepState int32
 
 const (
 	// Never sent.
 	StepState_STEP_STATE_UNSPECIFIED StepState = 0
-	// A task that no executor has taken yet.
+	// A task waits for a worker.
 	StepState_STEP_STATE_QUEUED StepState = 1
-	// A task that no executor has code for: deploy it, or bind the workflow.
+	// A task that no worker has code for. Deploy the code.
 	StepState_STEP_STATE_NO_WORKER StepState = 2
-	// An executor runs an attempt.
+	// A worker runs an attempt.
 	StepState_STEP_STATE_RUNNING StepState = 3
-	// An attempt failed; the next one begins at the deadline.
+	// An attempt failed. The next one starts at the deadline.
 	StepState_STEP_STATE_BACKING_OFF StepState = 4
 	// It waits for an event, at most until the deadline if there is one.
 	StepState_STEP_STATE_WAITING StepState = 5
 	// It ends at the deadline.
 	StepState_STEP_STATE_SLEEPING StepState = 6
-	// It was active when the instance failed, and RetryInstance takes it up again; or when it was
-	// cancelled.
+	// It was active when the instance failed, and RetryInstance continues it; or when the instance
+	// was cancelled.
 	StepState_STEP_STATE_INTERRUPTED StepState = 7
 	// It ended with an event.
 	StepState_STEP_STATE_FINISHED StepState = 8
-	// It will never begin.
+	// It will never start.
 	StepState_STEP_STATE_SKIPPED StepState = 9
-	// A branch has arrived, and the step waits for others before it begins. Also the first step while
+	// A branch has arrived, and the step waits for others before it starts. Also the first step while
 	// the instance is PENDING.
 	StepState_STEP_STATE_JOINING StepState = 10
-	// The step's failure is what failed the instance.
+	// Its failure failed the instance.
 	StepState_STEP_STATE_FAILED StepState = 11
 )
 
@@ -182,16 +182,16 @@ func (StepState) EnumDescriptor() ([]byte, []int) {
 	return file_perdure_v1_instance_service_proto_rawDescGZIP(), []int{1}
 }
 
-// Why the server ends a watch.
+// Reason for the end of a watch.
 type WatchEndReason int32
 
 const (
 	// Never sent.
 	WatchEndReason_WATCH_END_REASON_UNSPECIFIED WatchEndReason = 0
-	// The instance has ended, and every entry was sent. A FAILED instance can go on after
-	// RetryInstance: watch it anew.
+	// The instance has ended, and every entry was sent. A FAILED instance can continue after
+	// RetryInstance. Watch it again then.
 	WatchEndReason_WATCH_END_REASON_INSTANCE_ENDED WatchEndReason = 1
-	// The server shuts down. Watch again, after `revision`.
+	// The server is shutting down. Watch again, after `revision`.
 	WatchEndReason_WATCH_END_REASON_SERVER_DRAINING WatchEndReason = 2
 	// The client left a message of the stream unread for too long. Watch again, after `revision`.
 	WatchEndReason_WATCH_END_REASON_TOO_SLOW WatchEndReason = 3
@@ -243,42 +243,44 @@ func (WatchEndReason) EnumDescriptor() ([]byte, []int) {
 // One run of one workflow version.
 type Instance struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its id.
+	// ID of the instance.
 	InstanceId string `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	// The workflow's name.
+	// Name of the workflow.
 	Workflow string `protobuf:"bytes,2,opt,name=workflow,proto3" json:"workflow,omitempty"`
-	// The workflow's version.
+	// Version of the workflow.
 	Version uint32 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
-	// Where it stands.
+	// State of the instance.
 	State InstanceState `protobuf:"varint,4,opt,name=state,proto3,enum=perdure.v1.InstanceState" json:"state,omitempty"`
-	// The revision of its newest history entry; everything in this message is as of that revision.
+	// Revision of the newest history entry. The whole message is as of that revision.
 	Revision int64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
-	// The context that it was started with.
+	// Input of the instance: the `context` of StartInstance.
 	Input *Payload `protobuf:"bytes,6,opt,name=input,proto3" json:"input,omitempty"`
-	// The output of each step that has ended with one, by step_ref.
+	// Output of each step that has ended with one, by step_ref. Keys may carry a suffix such as
+	// `@3.7`. Treat them as opaque.
 	Outputs map[string]*Payload `protobuf:"bytes,7,rep,name=outputs,proto3" json:"outputs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-	// of their refs.
+	// Steps that have started, or that a branch has reached, and that have not ended. In order of
+	// their names.
 	ActiveSteps []*ActiveStep `protobuf:"bytes,8,rep,name=active_steps,json=activeSteps,proto3" json:"active_steps,omitempty"`
-	// The steps that have ended or never will begin, in order of revision. Their outputs are in
+	// Steps that have ended or will never start, in order of revision. Their outputs are in
 	// `outputs`.
 	StepResults []*StepResult `protobuf:"bytes,9,rep,name=step_results,json=stepResults,proto3" json:"step_results,omitempty"`
-	// Why it is FAILED, or was when it was cancelled; absent otherwise.
+	// Failure of a FAILED instance, also after it was cancelled. Otherwise absent.
 	Error *InstanceFailure `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
-	// The labels given at its start.
+	// Labels of the instance.
 	Labels map[string]string `protobuf:"bytes,11,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// The caller's own key, if one was given.
+	// Key of the caller, if there is one.
 	BusinessKey string `protobuf:"bytes,12,opt,name=business_key,json=businessKey,proto3" json:"business_key,omitempty"`
-	// The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-	// they were never consumed.
+	// Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+	// unconsumed.
 	Inbox []*BufferedEvent `protobuf:"bytes,13,rep,name=inbox,proto3" json:"inbox,omitempty"`
-	// When StartInstance stored it.
+	// Time at which StartInstance stored the instance.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// When its start delay was over; equal to create_time without a delay, absent while PENDING.
+	// Time at which the start delay ended. Equal to create_time without a delay, absent while
+	// PENDING.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// The time of its newest history entry.
+	// Time of the newest history entry.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
-	// When it completed, failed or was cancelled; absent while it goes on.
+	// Time at which the instance completed, failed or was cancelled. Absent before.
 	EndTime       *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -436,20 +438,20 @@ func (x *Instance) GetEndTime() *timestamppb.Timestamp {
 // A step that has not ended.
 type ActiveStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The step.
+	// Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque.
 	StepRef string `protobuf:"bytes,1,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
-	// Where it stands.
+	// State of the step.
 	State StepState `protobuf:"varint,2,opt,name=state,proto3,enum=perdure.v1.StepState" json:"state,omitempty"`
-	// Its newest attempt, from 1; 0 when it has had none.
+	// Number of the newest attempt, from 1. 0 if there is none.
 	Attempt uint32 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// The events that it waits for, in order of their names.
+	// Events that it waits for, in order of their names.
 	Events []string `protobuf:"bytes,4,rep,name=events,proto3" json:"events,omitempty"`
-	// When time will act on it: the end of a wait, a sleep or a backoff, or the first requested
-	// timeout. Absent when nothing is armed.
+	// Next time at which a timer acts on the step: the end of a wait, a sleep or a backoff, or the
+	// first timeout of ScheduleResume. Absent if no timer is armed.
 	Deadline *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=deadline,proto3" json:"deadline,omitempty"`
-	// Why its newest failed attempt failed; absent when none has.
+	// Failure of the newest failed attempt. Absent if there is none.
 	LastFailure *StepFailure `protobuf:"bytes,6,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`
-	// When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+	// Start time of the newest attempt, by the store's clock. Absent if there is none.
 	AttemptStartTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=attempt_start_time,json=attemptStartTime,proto3" json:"attempt_start_time,omitempty"`
 	// Number of attempts in a row that were lost together with the process that ran them. Any result
 	// of an attempt resets it to 0.
@@ -544,16 +546,16 @@ func (x *ActiveStep) GetLostAttempts() uint32 {
 	return 0
 }
 
-// A step that has ended, or that never will begin.
+// A step that has ended, or that will never start.
 type StepResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The step.
+	// Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque.
 	StepRef string `protobuf:"bytes,1,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
 	// STEP_STATE_FINISHED, STEP_STATE_SKIPPED, STEP_STATE_INTERRUPTED or STEP_STATE_FAILED.
 	State StepState `protobuf:"varint,2,opt,name=state,proto3,enum=perdure.v1.StepState" json:"state,omitempty"`
-	// The event that it ended with; empty unless FINISHED.
+	// Event that the step ended with. Empty unless FINISHED.
 	Event string `protobuf:"bytes,3,opt,name=event,proto3" json:"event,omitempty"`
-	// The revision at which that was decided; of INTERRUPTED and FAILED, the instance's.
+	// Revision of that decision. For INTERRUPTED and FAILED, the revision of the instance.
 	Revision      int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -617,16 +619,16 @@ func (x *StepResult) GetRevision() int64 {
 	return 0
 }
 
-// Why an instance has failed.
+// Failure of an instance.
 type InstanceFailure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The step that failed.
+	// Step that failed. May carry a suffix such as `@3.7`. Treat it as opaque.
 	StepRef string `protobuf:"bytes,1,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
-	// A short name of the failure, such as the exception's class.
+	// Short name of the failure, such as the class of the exception.
 	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
-	// Text for a person; cut to 2,000 characters.
+	// Text for people, at most 2,000 characters.
 	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
-	// How many attempts of the step have failed.
+	// Number of failed attempts of the step.
 	Attempts      uint32 `protobuf:"varint,4,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -690,28 +692,28 @@ func (x *InstanceFailure) GetAttempts() uint32 {
 	return 0
 }
 
-// An instance as lists show it: without payloads and without steps.
+// An instance in a list, without payloads and steps.
 type InstanceSummary struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its id.
+	// ID of the instance.
 	InstanceId string `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	// The workflow's name.
+	// Name of the workflow.
 	Workflow string `protobuf:"bytes,2,opt,name=workflow,proto3" json:"workflow,omitempty"`
-	// The workflow's version.
+	// Version of the workflow.
 	Version uint32 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
-	// Where it stands.
+	// State of the instance.
 	State InstanceState `protobuf:"varint,4,opt,name=state,proto3,enum=perdure.v1.InstanceState" json:"state,omitempty"`
-	// The revision of its newest history entry.
+	// Revision of the newest history entry.
 	Revision int64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
-	// The caller's own key, if one was given.
+	// Key of the caller, if there is one.
 	BusinessKey string `protobuf:"bytes,6,opt,name=business_key,json=businessKey,proto3" json:"business_key,omitempty"`
-	// The labels given at its start.
+	// Labels of the instance.
 	Labels map[string]string `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// When StartInstance stored it.
+	// Time at which StartInstance stored the instance.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// The time of its newest history entry.
+	// Time of the newest history entry.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
-	// When it completed, failed or was cancelled; absent while it goes on.
+	// Time at which the instance completed, failed or was cancelled. Absent before.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// Number of accepted events that no step has consumed.
 	InboxSize     uint32 `protobuf:"varint,11,opt,name=inbox_size,json=inboxSize,proto3" json:"inbox_size,omitempty"`
@@ -826,10 +828,10 @@ func (x *InstanceSummary) GetInboxSize() uint32 {
 	return 0
 }
 
-// Asks for one instance.
+// Request for an instance.
 type GetInstanceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The instance. Required.
+	// ID of the instance. Required.
 	InstanceId    string `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -872,10 +874,10 @@ func (x *GetInstanceRequest) GetInstanceId() string {
 	return ""
 }
 
-// One instance.
+// Response to GetInstance.
 type GetInstanceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As of its `revision`.
+	// The instance, as of its `revision`.
 	Instance      *Instance `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -918,22 +920,23 @@ func (x *GetInstanceResponse) GetInstance() *Instance {
 	return nil
 }
 
-// Asks for a page of instances. An instance is listed when it meets every filter that is given.
+// Request for a page of instances. The list contains the instances that match every filter.
 type ListInstancesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+	// Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The next_page_token of the page before; empty for the first page. The filters must be the same.
+	// The next_page_token of the previous page. Empty for the first page. The filters must not
+	// change.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Only instances in one of these states; empty means any state.
+	// Only instances in one of these states. Empty means any state.
 	States []InstanceState `protobuf:"varint,3,rep,packed,name=states,proto3,enum=perdure.v1.InstanceState" json:"states,omitempty"`
-	// Only instances of this workflow; empty means any.
+	// Only instances of this workflow. Empty means any.
 	Workflow string `protobuf:"bytes,4,opt,name=workflow,proto3" json:"workflow,omitempty"`
 	// Only instances that have all of these labels, with these values.
 	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Only instances with this business key; empty means any.
+	// Only instances with this business key. Empty means any.
 	BusinessKey string `protobuf:"bytes,6,opt,name=business_key,json=businessKey,proto3" json:"business_key,omitempty"`
-	// Only instances of this version of `workflow`; 0 means any. Requires `workflow`.
+	// Only instances of this version of `workflow`. 0 means any. Requires `workflow`.
 	Version uint32 `protobuf:"varint,12,opt,name=version,proto3" json:"version,omitempty"`
 	// Only instances that ended while accepted events were still in their inbox. No step consumed
 	// these events.
@@ -1032,9 +1035,9 @@ func (x *ListInstancesRequest) GetUnconsumedEvents() bool {
 type ListInstancesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Newest first. Can be empty although more pages follow: the server examines at most 10,000
-	// instances for one page, and returns the matches that it found among them.
+	// instances for one page, and returns the matches among them.
 	Instances []*InstanceSummary `protobuf:"bytes,1,rep,name=instances,proto3" json:"instances,omitempty"`
-	// Token of the next page; empty if this is the last page. Continue until it is empty.
+	// Token of the next page. Empty if this is the last page. Continue until it is empty.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1084,17 +1087,17 @@ func (x *ListInstancesResponse) GetNextPageToken() string {
 	return ""
 }
 
-// Asks for a page of an instance's history.
+// Request for a page of history.
 type ListHistoryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The instance. Required.
+	// ID of the instance. Required.
 	InstanceId string `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	// Only entries with a larger revision; 0 means from the first on.
+	// Only entries with a larger revision. 0 means all.
 	AfterRevision int64 `protobuf:"varint,2,opt,name=after_revision,json=afterRevision,proto3" json:"after_revision,omitempty"`
-	// How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+	// Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The next_page_token of the page before; empty for the first page. instance_id and
-	// after_revision must be the same.
+	// The next_page_token of the previous page. Empty for the first page. instance_id and
+	// after_revision must not change.
 	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1161,9 +1164,9 @@ func (x *ListHistoryRequest) GetPageToken() string {
 // A page of history.
 type ListHistoryResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In order of revision.
+	// Entries in order of revision.
 	Entries []*HistoryEntry `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
-	// Asks for the next page; empty when this one reaches the instance's revision.
+	// Token of the next page. Empty if this page reaches the revision of the instance.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1213,13 +1216,13 @@ func (x *ListHistoryResponse) GetNextPageToken() string {
 	return ""
 }
 
-// Asks to follow an instance.
+// Request to watch an instance.
 type WatchInstanceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The instance. Required.
+	// ID of the instance. Required.
 	InstanceId string `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	// Absent: begin with a snapshot. Present: no snapshot, only the entries after this revision; 0
-	// gives the whole history.
+	// If absent, start with a snapshot. If present, send no snapshot, only the entries after this
+	// revision. 0 sends the complete history.
 	AfterRevision *int64 `protobuf:"varint,2,opt,name=after_revision,json=afterRevision,proto3,oneof" json:"after_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1269,10 +1272,10 @@ func (x *WatchInstanceRequest) GetAfterRevision() int64 {
 	return 0
 }
 
-// One thing that a watch says.
+// A message of a watch.
 type WatchInstanceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which one. New kinds may be added: a client passes over one that it does not know.
+	// Content. New kinds can be added. Ignore an unknown one.
 	//
 	// Types that are valid to be assigned to Event:
 	//
@@ -1363,7 +1366,7 @@ type isWatchInstanceResponse_Event interface {
 }
 
 type WatchInstanceResponse_Snapshot struct {
-	// The instance as it is; only as the first message, and only without after_revision.
+	// The current instance. Only the first message, and only without after_revision.
 	Snapshot *Instance `protobuf:"bytes,1,opt,name=snapshot,proto3,oneof"`
 }
 
@@ -1373,7 +1376,7 @@ type WatchInstanceResponse_Entry struct {
 }
 
 type WatchInstanceResponse_Heartbeat struct {
-	// Nothing has happened for a while, and the stream is alive.
+	// The stream is alive, and nothing has happened for a while.
 	Heartbeat *WatchHeartbeat `protobuf:"bytes,3,opt,name=heartbeat,proto3,oneof"`
 }
 
@@ -1390,10 +1393,10 @@ func (*WatchInstanceResponse_Heartbeat) isWatchInstanceResponse_Event() {}
 
 func (*WatchInstanceResponse_End) isWatchInstanceResponse_Event() {}
 
-// Says that a silent stream is alive.
+// Shows that a silent stream is alive.
 type WatchHeartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The revision up to which the stream has told everything.
+	// Revision up to which the stream is complete.
 	Revision      int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1439,9 +1442,9 @@ func (x *WatchHeartbeat) GetRevision() int64 {
 // The last message of a watch.
 type WatchEnd struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The revision up to which the stream has told everything: the after_revision to go on with.
+	// Revision up to which the stream is complete. Continue with it as after_revision.
 	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
-	// Why the stream ends.
+	// Reason for the end.
 	Reason        WatchEndReason `protobuf:"varint,2,opt,name=reason,proto3,enum=perdure.v1.WatchEndReason" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1491,12 +1494,12 @@ func (x *WatchEnd) GetReason() WatchEndReason {
 	return WatchEndReason_WATCH_END_REASON_UNSPECIFIED
 }
 
-// Ends an instance.
+// Request to cancel an instance.
 type CancelInstanceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The instance. Required.
+	// ID of the instance. Required.
 	InstanceId string `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	// Everything that has a default.
+	// Optional settings.
 	Opts          *CancelInstanceOptions `protobuf:"bytes,2,opt,name=opts,proto3" json:"opts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1546,12 +1549,12 @@ func (x *CancelInstanceRequest) GetOpts() *CancelInstanceOptions {
 	return nil
 }
 
-// The optional side of CancelInstance.
+// Optional settings of CancelInstance.
 type CancelInstanceOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Names this call among the instance's CancelInstance calls; see StartOptions.request_id.
+	// Identifies this call among the instance's CancelInstance calls. See StartOptions.request_id.
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// Text for a person, kept in the history; at most 1,024 bytes.
+	// Text for people, stored in the history. At most 1,024 bytes.
 	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1601,10 +1604,10 @@ func (x *CancelInstanceOptions) GetReason() string {
 	return ""
 }
 
-// The instance is CANCELLED.
+// Response to CancelInstance. The instance is CANCELLED.
 type CancelInstanceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The revision of the cancellation; nothing happens to the instance after it.
+	// Revision of the cancellation. Nothing happens to the instance after it.
 	Revision      int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1647,12 +1650,12 @@ func (x *CancelInstanceResponse) GetRevision() int64 {
 	return 0
 }
 
-// Sets a failed instance going again.
+// Request to retry a failed instance.
 type RetryInstanceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The instance. Required.
+	// ID of the instance. Required.
 	InstanceId string `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	// Everything that has a default.
+	// Optional settings.
 	Opts          *RetryInstanceOptions `protobuf:"bytes,2,opt,name=opts,proto3" json:"opts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1702,10 +1705,10 @@ func (x *RetryInstanceRequest) GetOpts() *RetryInstanceOptions {
 	return nil
 }
 
-// The optional side of RetryInstance.
+// Optional settings of RetryInstance.
 type RetryInstanceOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Names this call among the instance's RetryInstance calls; see StartOptions.request_id.
+	// Identifies this call among the instance's RetryInstance calls. See StartOptions.request_id.
 	RequestId     string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1748,10 +1751,10 @@ func (x *RetryInstanceOptions) GetRequestId() string {
 	return ""
 }
 
-// The instance goes on.
+// Response to RetryInstance. The instance continues.
 type RetryInstanceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The revision of the entry that this call caused.
+	// Revision of the entry that this call added.
 	Revision      int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -31,47 +31,47 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Looks at instances, follows them, cancels them and sets failed ones going again.
+// Reads, watches, cancels and retries instances.
 type InstanceServiceClient interface {
-	// Gives an instance as it is now, with its payloads. It reads what has been committed, whichever
-	// replica answers.
+	// Returns the current state of an instance, with its payloads. It reads committed data, from any
+	// replica.
 	//
 	// Errors: INVALID_FIELD, INSTANCE_NOT_FOUND.
 	GetInstance(ctx context.Context, in *GetInstanceRequest, opts ...grpc.CallOption) (*GetInstanceResponse, error)
-	// Lists instances, newest first. Pages do not repeat an instance; one that was started meanwhile
-	// may be missing.
+	// Lists instances, newest first. Pages do not repeat an instance. An instance that was started
+	// meanwhile might be missing.
 	//
-	// Errors: INVALID_FIELD (a page_token of another query included).
+	// Errors: INVALID_FIELD (also for a page_token of another query).
 	ListInstances(ctx context.Context, in *ListInstancesRequest, opts ...grpc.CallOption) (*ListInstancesResponse, error)
-	// Lists an instance's history in order of revision.
+	// Lists the history of an instance in order of revision.
 	//
 	// Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
 	ListHistory(ctx context.Context, in *ListHistoryRequest, opts ...grpc.CallOption) (*ListHistoryResponse, error)
-	// Follows an instance: a snapshot, then every later history entry once, in order, without a gap,
-	// then WatchEnd.
+	// Watches an instance: sends a snapshot, then every later history entry once, in order, without a
+	// gap, then WatchEnd.
 	//
-	// With after_revision there is no snapshot: the entries after that revision follow at once. A
-	// client whose stream breaks goes on with the revision of the last thing that it received. A
-	// stream that is read too slowly ends with WATCH_END_REASON_TOO_SLOW.
+	// With after_revision there is no snapshot. The entries after that revision follow at once. If
+	// the stream breaks, continue from the revision of the last message that you received. A stream
+	// that is read too slowly ends with WATCH_END_REASON_TOO_SLOW. Continue it in the same way.
 	//
 	// Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
 	WatchInstance(ctx context.Context, in *WatchInstanceRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchInstanceResponse], error)
-	// Ends an instance that has not ended. After the answer's revision no attempt is created, no
-	// timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
+	// Ends an instance that has not ended. After the revision of the response no attempt is created,
+	// no timer fires and no result is accepted. Running steps are cancelled. A FAILED instance can be
 	// cancelled too.
 	//
 	// Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
 	CancelInstance(ctx context.Context, in *CancelInstanceRequest, opts ...grpc.CallOption) (*CancelInstanceResponse, error)
-	// Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
-	// sleeps and backoffs keep their deadline; finished steps never run again. The business key is
-	// taken again.
+	// Continues a FAILED instance. Failed and interrupted tasks get a new attempt. Interrupted waits,
+	// sleeps and backoffs keep their deadline. Finished steps never run again. The instance takes its
+	// business key again.
 	//
 	// Every timer that ScheduleResume returned is kept with its original due time and gets a new
 	// reference. A timer that is past due fires at once.
 	//
 	// Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-	// BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
-	// instances keep theirs).
+	// BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph was stored under the version since the
+	// failure, because only live instances protect theirs).
 	RetryInstance(ctx context.Context, in *RetryInstanceRequest, opts ...grpc.CallOption) (*RetryInstanceResponse, error)
 }
 
@@ -156,47 +156,47 @@ func (c *instanceServiceClient) RetryInstance(ctx context.Context, in *RetryInst
 // All implementations must embed UnimplementedInstanceServiceServer
 // for forward compatibility.
 //
-// Looks at instances, follows them, cancels them and sets failed ones going again.
+// Reads, watches, cancels and retries instances.
 type InstanceServiceServer interface {
-	// Gives an instance as it is now, with its payloads. It reads what has been committed, whichever
-	// replica answers.
+	// Returns the current state of an instance, with its payloads. It reads committed data, from any
+	// replica.
 	//
 	// Errors: INVALID_FIELD, INSTANCE_NOT_FOUND.
 	GetInstance(context.Context, *GetInstanceRequest) (*GetInstanceResponse, error)
-	// Lists instances, newest first. Pages do not repeat an instance; one that was started meanwhile
-	// may be missing.
+	// Lists instances, newest first. Pages do not repeat an instance. An instance that was started
+	// meanwhile might be missing.
 	//
-	// Errors: INVALID_FIELD (a page_token of another query included).
+	// Errors: INVALID_FIELD (also for a page_token of another query).
 	ListInstances(context.Context, *ListInstancesRequest) (*ListInstancesResponse, error)
-	// Lists an instance's history in order of revision.
+	// Lists the history of an instance in order of revision.
 	//
 	// Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
 	ListHistory(context.Context, *ListHistoryRequest) (*ListHistoryResponse, error)
-	// Follows an instance: a snapshot, then every later history entry once, in order, without a gap,
-	// then WatchEnd.
+	// Watches an instance: sends a snapshot, then every later history entry once, in order, without a
+	// gap, then WatchEnd.
 	//
-	// With after_revision there is no snapshot: the entries after that revision follow at once. A
-	// client whose stream breaks goes on with the revision of the last thing that it received. A
-	// stream that is read too slowly ends with WATCH_END_REASON_TOO_SLOW.
+	// With after_revision there is no snapshot. The entries after that revision follow at once. If
+	// the stream breaks, continue from the revision of the last message that you received. A stream
+	// that is read too slowly ends with WATCH_END_REASON_TOO_SLOW. Continue it in the same way.
 	//
 	// Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
 	WatchInstance(*WatchInstanceRequest, grpc.ServerStreamingServer[WatchInstanceResponse]) error
-	// Ends an instance that has not ended. After the answer's revision no attempt is created, no
-	// timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
+	// Ends an instance that has not ended. After the revision of the response no attempt is created,
+	// no timer fires and no result is accepted. Running steps are cancelled. A FAILED instance can be
 	// cancelled too.
 	//
 	// Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
 	CancelInstance(context.Context, *CancelInstanceRequest) (*CancelInstanceResponse, error)
-	// Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
-	// sleeps and backoffs keep their deadline; finished steps never run again. The business key is
-	// taken again.
+	// Continues a FAILED instance. Failed and interrupted tasks get a new attempt. Interrupted waits,
+	// sleeps and backoffs keep their deadline. Finished steps never run again. The instance takes its
+	// business key again.
 	//
 	// Every timer that ScheduleResume returned is kept with its original due time and gets a new
 	// reference. A timer that is past due fires at once.
 	//
 	// Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-	// BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
-	// instances keep theirs).
+	// BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph was stored under the version since the
+	// failure, because only live instances protect theirs).
 	RetryInstance(context.Context, *RetryInstanceRequest) (*RetryInstanceResponse, error)
 	mustEmbedUnimplementedInstanceServiceServer()
 }

@@ -22,15 +22,15 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What StartInstance does when a live instance of the workflow holds the business key.
+// Effect of StartInstance if a live instance of the workflow holds the business key.
 type ConflictPolicy int32
 
 const (
-	// The same as CONFLICT_POLICY_FAIL.
+	// Same as CONFLICT_POLICY_FAIL.
 	ConflictPolicy_CONFLICT_POLICY_UNSPECIFIED ConflictPolicy = 0
-	// Refuse the call with BUSINESS_KEY_IN_USE.
+	// Reject the call with BUSINESS_KEY_IN_USE.
 	ConflictPolicy_CONFLICT_POLICY_FAIL ConflictPolicy = 1
-	// Answer with the instance that holds the key, and created = false.
+	// Return the instance that holds the key, with created = false.
 	ConflictPolicy_CONFLICT_POLICY_USE_EXISTING ConflictPolicy = 2
 )
 
@@ -75,15 +75,15 @@ func (ConflictPolicy) EnumDescriptor() ([]byte, []int) {
 	return file_perdure_v1_runner_service_proto_rawDescGZIP(), []int{0}
 }
 
-// What became of an accepted event.
+// Result of an accepted event.
 type Disposition int32
 
 const (
 	// Never sent.
 	Disposition_DISPOSITION_UNSPECIFIED Disposition = 0
-	// The event has ended the step that waited for it.
+	// The event ended the step that waited for it.
 	Disposition_DISPOSITION_DELIVERED Disposition = 1
-	// The event is stored and waits for its step; it will be consumed once, or reported as
+	// The event is stored and waits for its step. It will be consumed once, or reported as
 	// unconsumed.
 	Disposition_DISPOSITION_BUFFERED Disposition = 2
 )
@@ -129,15 +129,14 @@ func (Disposition) EnumDescriptor() ([]byte, []int) {
 	return file_perdure_v1_runner_service_proto_rawDescGZIP(), []int{1}
 }
 
-// Asks for a new instance.
+// Request to start an instance.
 type StartInstanceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The workflow's name, `^[a-z][a-z0-9_]{0,63}$`. Required.
+	// Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`. Required.
 	Workflow string `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
-	// What the instance is given at its start and every step can read. A JSON object; absent means
-	// `{}`.
+	// Input of the instance, which every step can read. A JSON object. Absent means `{}`.
 	Context *Payload `protobuf:"bytes,2,opt,name=context,proto3" json:"context,omitempty"`
-	// Everything that has a default.
+	// Optional settings.
 	Opts          *StartOptions `protobuf:"bytes,3,opt,name=opts,proto3" json:"opts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -194,27 +193,27 @@ func (x *StartInstanceRequest) GetOpts() *StartOptions {
 	return nil
 }
 
-// The optional side of StartInstance.
+// Optional settings of StartInstance.
 type StartOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Names this call among all StartInstance calls, so that it can be sent again safely. 1 to 128
-	// printable ASCII characters without spaces; empty means that every call counts. Best a random
-	// UUID.
+	// Identifies this call among all StartInstance calls, so that you can send it again safely. 1 to
+	// 128 printable ASCII characters without spaces, preferably a random UUID. Without one, every
+	// call counts.
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// The id that the instance shall have, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`; empty lets the
-	// server choose a UUIDv7.
+	// ID of the new instance, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`. If empty, the server chooses a
+	// UUIDv7.
 	InstanceId string `protobuf:"bytes,2,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	// The workflow's version; 0 means the newest one.
+	// Version of the workflow. 0 means the newest one.
 	Version uint32 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
-	// A key of the caller's own, unique per workflow among the instances that are PENDING, RUNNING or
+	// Key of the caller, unique per workflow among the instances that are PENDING, RUNNING or
 	// WAITING. At most 256 bytes of printable text.
 	BusinessKey string `protobuf:"bytes,4,opt,name=business_key,json=businessKey,proto3" json:"business_key,omitempty"`
-	// What happens when a live instance holds business_key.
+	// Effect if a live instance holds business_key.
 	ConflictPolicy ConflictPolicy `protobuf:"varint,5,opt,name=conflict_policy,json=conflictPolicy,proto3,enum=perdure.v1.ConflictPolicy" json:"conflict_policy,omitempty"`
-	// Milliseconds from 0 to ten years; until they have passed, the instance is PENDING.
+	// Delay in milliseconds, from 0 to ten years. Until then the instance is PENDING.
 	StartDelayMs int64 `protobuf:"varint,6,opt,name=start_delay_ms,json=startDelayMs,proto3" json:"start_delay_ms,omitempty"`
-	// To find instances by. At most 32; keys `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`, values at
-	// most 256 bytes of printable text.
+	// Labels to find instances by. At most 32. Keys match `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`,
+	// values have at most 256 bytes of printable text.
 	Labels        map[string]string `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -299,17 +298,17 @@ func (x *StartOptions) GetLabels() map[string]string {
 	return nil
 }
 
-// The instance is stored.
+// Response to StartInstance. The instance is stored.
 type StartInstanceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The instance's id.
+	// ID of the instance.
 	InstanceId string `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	// True when this request_id created the instance (a repeat answers the same); false when
+	// True if this request_id created the instance, also in the response to a repeat. False if
 	// CONFLICT_POLICY_USE_EXISTING found one.
 	Created bool `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"`
-	// The workflow version that the instance runs.
+	// Version of the workflow that the instance runs.
 	Version uint32 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
-	// The revision of the entry that this call caused: 1. An existing instance's answer has its revision at that
+	// Revision of the entry that this call added: 1. For an existing instance, its revision at that
 	// moment.
 	Revision      int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -374,15 +373,15 @@ func (x *StartInstanceResponse) GetRevision() int64 {
 	return 0
 }
 
-// Brings an event.
+// Request to deliver an event.
 type ResumeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The instance. Required.
+	// ID of the instance. Required.
 	InstanceId string `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	// The event's name, `^[a-z][a-z0-9_]{0,63}$`. Required. `timeout`, `error` and `elapsed` cannot
-	// be sent from outside.
+	// Name of the event, `^[a-z][a-z0-9_]{0,63}$`. Required. Clients cannot send `timeout`, `error`
+	// and `elapsed`.
 	Event string `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`
-	// Everything that has a default.
+	// Optional settings.
 	Opts          *ResumeOptions `protobuf:"bytes,3,opt,name=opts,proto3" json:"opts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -439,16 +438,16 @@ func (x *ResumeRequest) GetOpts() *ResumeOptions {
 	return nil
 }
 
-// The optional side of Resume.
+// Optional settings of Resume.
 type ResumeOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Names this call among the instance's Resume calls; see StartOptions.request_id.
+	// Identifies this call among the instance's Resume calls. See StartOptions.request_id.
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// Becomes the step's output. Any JSON value; absent means `{}`.
+	// Output of the step. Any JSON value. Absent means `{}`.
 	Payload *Payload `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
-	// Picks the step when several accept the event; empty lets the instance's state decide.
+	// Step to deliver to, if several accept the event. If empty, the state of the instance decides.
 	StepRef string `protobuf:"bytes,3,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
-	// Keep the event in the instance's inbox when no step waits for it yet, instead of answering
+	// Keep the event in the instance's inbox if no step waits for it yet, instead of failing with
 	// EVENT_NOT_AWAITED.
 	Buffer        bool `protobuf:"varint,4,opt,name=buffer,proto3" json:"buffer,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -513,15 +512,15 @@ func (x *ResumeOptions) GetBuffer() bool {
 	return false
 }
 
-// The event is durably applied, or durably buffered.
+// Response to Resume. The event is durably applied or buffered.
 type ResumeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which of the two.
+	// Result of the event.
 	Disposition Disposition `protobuf:"varint,1,opt,name=disposition,proto3,enum=perdure.v1.Disposition" json:"disposition,omitempty"`
-	// The step that took the event, or that it is buffered for; empty when it is in the inbox for
-	// whichever step comes first.
+	// Step that took the event, or that it is buffered for. Empty if it is in the inbox for the first
+	// step that accepts it. May carry a suffix such as `@3.7`. Treat it as opaque.
 	StepRef string `protobuf:"bytes,2,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
-	// The revision at which it was accepted.
+	// Revision at which the event was accepted.
 	Revision      int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -578,16 +577,17 @@ func (x *ResumeResponse) GetRevision() int64 {
 	return 0
 }
 
-// Arms a timer.
+// Request to arm a timer.
 type ScheduleResumeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The instance. Required.
+	// ID of the instance. Required.
 	InstanceId string `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	// The step, which must declare `timeout`. Required.
+	// Step, which must declare `timeout`. Required.
 	StepRef string `protobuf:"bytes,2,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
-	// Milliseconds from 1 to ten years, counted by the store's clock from when the request came.
+	// Delay in milliseconds, from 1 to ten years, by the store's clock from the arrival of the
+	// request.
 	DelayMs int64 `protobuf:"varint,3,opt,name=delay_ms,json=delayMs,proto3" json:"delay_ms,omitempty"`
-	// Everything that has a default.
+	// Optional settings.
 	Opts          *ScheduleOptions `protobuf:"bytes,4,opt,name=opts,proto3" json:"opts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -651,10 +651,10 @@ func (x *ScheduleResumeRequest) GetOpts() *ScheduleOptions {
 	return nil
 }
 
-// The optional side of ScheduleResume.
+// Optional settings of ScheduleResume.
 type ScheduleOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Names this call among the instance's ScheduleResume calls; see StartOptions.request_id.
+	// Identifies this call among the instance's ScheduleResume calls. See StartOptions.request_id.
 	RequestId     string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -697,15 +697,15 @@ func (x *ScheduleOptions) GetRequestId() string {
 	return ""
 }
 
-// The timer is stored.
+// Response to ScheduleResume. The timer is stored.
 type ScheduleResumeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The timer's id, `<instance_id>.<revision>` of the entry that armed it; also the id of its
-	// APScheduler job. TimerService takes it.
+	// Reference of the timer for TimerService: `<instance_id>.<revision>` of the entry that armed it.
+	// Also the ID of its APScheduler job.
 	Reference string `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
-	// When it is due, by the store's clock. It never fires before.
+	// Due time, by the store's clock. The timer never fires earlier.
 	DueTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=due_time,json=dueTime,proto3" json:"due_time,omitempty"`
-	// The revision of the entry that this call caused.
+	// Revision of the entry that this call added.
 	Revision      int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

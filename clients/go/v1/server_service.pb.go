@@ -78,7 +78,7 @@ type BackupDatabaseResponse struct {
 	SizeBytes int64 `protobuf:"varint,2,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
 	// Number of instances in the backup.
 	Instances int64 `protobuf:"varint,3,opt,name=instances,proto3" json:"instances,omitempty"`
-	// When the copy was taken, by the store's clock.
+	// Time at which the copy was taken, by the store's clock.
 	SnapshotTime  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=snapshot_time,json=snapshotTime,proto3" json:"snapshot_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -22,25 +22,27 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// A timer that has not acted yet.
+// A timer that has not fired yet.
 type Timer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its id, `<instance_id>.<revision>` of the entry that armed it; also the id of its APScheduler
-	// job.
+	// Reference: `<instance_id>.<revision>` of the entry that armed it. Also the ID of its
+	// APScheduler job.
 	Reference string `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
-	// The instance that it belongs to.
+	// ID of its instance.
 	InstanceId string `protobuf:"bytes,2,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	// The step that it will act on; of TIMER_KIND_START, the one that begins first.
+	// Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+	// `@3.7`. Treat it as opaque.
 	StepRef string `protobuf:"bytes,3,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
-	// What it will do.
+	// Kind of the timer.
 	Kind TimerKind `protobuf:"varint,4,opt,name=kind,proto3,enum=perdure.v1.TimerKind" json:"kind,omitempty"`
-	// When it is due, by the store's clock.
+	// Due time, by the store's clock.
 	DueTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=due_time,json=dueTime,proto3" json:"due_time,omitempty"`
-	// The replica that has it armed; empty while it is too far ahead for any, or its replica is gone.
+	// Replica that armed the timer. Empty while the due time is too far ahead, or if its replica
+	// ended.
 	Owner string `protobuf:"bytes,6,opt,name=owner,proto3" json:"owner,omitempty"`
-	// When it was armed.
+	// Time at which the timer was armed.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// True when ScheduleResume asked for it, false when the workflow's definition did.
+	// True if ScheduleResume armed the timer, false if the workflow did.
 	ClientRequested bool `protobuf:"varint,8,opt,name=client_requested,json=clientRequested,proto3" json:"client_requested,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -132,10 +134,10 @@ func (x *Timer) GetClientRequested() bool {
 	return false
 }
 
-// Asks for one timer.
+// Request for a timer.
 type GetTimerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The timer's id. Required.
+	// Reference of the timer. Required.
 	Reference     string `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -178,10 +180,10 @@ func (x *GetTimerRequest) GetReference() string {
 	return ""
 }
 
-// One timer.
+// Response to GetTimer.
 type GetTimerResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As it is now.
+	// The timer.
 	Timer         *Timer `protobuf:"bytes,1,opt,name=timer,proto3" json:"timer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -224,14 +226,14 @@ func (x *GetTimerResponse) GetTimer() *Timer {
 	return nil
 }
 
-// Asks for a page of timers.
+// Request for a page of timers.
 type ListTimersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Only this instance's timers; empty means all.
+	// Only timers of this instance. Empty means all.
 	InstanceId string `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	// How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+	// Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The next_page_token of the page before; empty for the first page. The filter must be the same.
+	// The next_page_token of the previous page. Empty for the first page. The filter must not change.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -291,9 +293,9 @@ func (x *ListTimersRequest) GetPageToken() string {
 // A page of timers.
 type ListTimersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In order of due_time, then of instance_id, then of the revision that armed it.
+	// Timers in order of due_time, then of instance_id, then of the revision that armed them.
 	Timers []*Timer `protobuf:"bytes,1,rep,name=timers,proto3" json:"timers,omitempty"`
-	// Asks for the next page; empty when this is the last one.
+	// Token of the next page. Empty if this is the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -343,12 +345,12 @@ func (x *ListTimersResponse) GetNextPageToken() string {
 	return ""
 }
 
-// Cancels a timer.
+// Request to cancel a timer.
 type CancelTimerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The timer's id. Required.
+	// Reference of the timer. Required.
 	Reference string `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
-	// Everything that has a default.
+	// Optional settings.
 	Opts          *CancelTimerOptions `protobuf:"bytes,2,opt,name=opts,proto3" json:"opts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -398,10 +400,10 @@ func (x *CancelTimerRequest) GetOpts() *CancelTimerOptions {
 	return nil
 }
 
-// The optional side of CancelTimer.
+// Optional settings of CancelTimer.
 type CancelTimerOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Names this call among the instance's CancelTimer calls; see StartOptions.request_id.
+	// Identifies this call among the instance's CancelTimer calls. See StartOptions.request_id.
 	RequestId     string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -444,10 +446,10 @@ func (x *CancelTimerOptions) GetRequestId() string {
 	return ""
 }
 
-// The timer is gone and will not act.
+// Response to CancelTimer. The timer will not fire.
 type CancelTimerResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The revision of the entry that this call caused.
+	// Revision of the entry that this call added.
 	Revision      int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -490,12 +492,12 @@ func (x *CancelTimerResponse) GetRevision() int64 {
 	return 0
 }
 
-// Makes a timer act.
+// Request to fire a timer.
 type FireTimerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The timer's id. Required.
+	// Reference of the timer. Required.
 	Reference string `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
-	// Everything that has a default.
+	// Optional settings.
 	Opts          *FireTimerOptions `protobuf:"bytes,2,opt,name=opts,proto3" json:"opts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -545,10 +547,10 @@ func (x *FireTimerRequest) GetOpts() *FireTimerOptions {
 	return nil
 }
 
-// The optional side of FireTimer.
+// Optional settings of FireTimer.
 type FireTimerOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Names this call among the instance's FireTimer calls; see StartOptions.request_id.
+	// Identifies this call among the instance's FireTimer calls. See StartOptions.request_id.
 	RequestId     string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -591,12 +593,12 @@ func (x *FireTimerOptions) GetRequestId() string {
 	return ""
 }
 
-// The timer has acted.
+// Response to FireTimer. The timer has fired.
 type FireTimerResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The revision of the entry that this call caused.
+	// Revision of the entry that this call added.
 	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
-	// False when its step had finished or not begun, so that nothing followed.
+	// False if its step had finished or had not started, so the timer had no effect.
 	Used          bool `protobuf:"varint,2,opt,name=used,proto3" json:"used,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

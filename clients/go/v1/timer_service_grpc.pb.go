@@ -29,22 +29,21 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Looks at the timers that have not acted yet, cancels them, and makes them act early.
+// Reads, cancels and fires pending timers.
 type TimerServiceClient interface {
-	// Gives a pending timer.
+	// Returns a pending timer.
 	//
 	// Errors: INVALID_FIELD, TIMER_NOT_FOUND.
 	GetTimer(ctx context.Context, in *GetTimerRequest, opts ...grpc.CallOption) (*GetTimerResponse, error)
-	// Lists pending timers, the one that is due first on top.
+	// Lists pending timers by due time, the earliest first.
 	//
-	// Errors: INVALID_FIELD (a page_token of another query included).
+	// Errors: INVALID_FIELD (also for a page_token of another query).
 	ListTimers(ctx context.Context, in *ListTimersRequest, opts ...grpc.CallOption) (*ListTimersResponse, error)
-	// Cancels a pending timer of kind TIMEOUT. The step that it would have ended goes on without it.
+	// Cancels a pending timer of kind TIMEOUT. Its step continues without it.
 	//
 	// Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND, TIMER_NOT_CANCELLABLE.
 	CancelTimer(ctx context.Context, in *CancelTimerRequest, opts ...grpc.CallOption) (*CancelTimerResponse, error)
-	// Makes a pending timer act now, whatever its kind: the one way in which a timer acts before it
-	// is due.
+	// Fires a pending timer of any kind now. This is the only way to fire a timer before it is due.
 	//
 	// Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND.
 	FireTimer(ctx context.Context, in *FireTimerRequest, opts ...grpc.CallOption) (*FireTimerResponse, error)
@@ -102,22 +101,21 @@ func (c *timerServiceClient) FireTimer(ctx context.Context, in *FireTimerRequest
 // All implementations must embed UnimplementedTimerServiceServer
 // for forward compatibility.
 //
-// Looks at the timers that have not acted yet, cancels them, and makes them act early.
+// Reads, cancels and fires pending timers.
 type TimerServiceServer interface {
-	// Gives a pending timer.
+	// Returns a pending timer.
 	//
 	// Errors: INVALID_FIELD, TIMER_NOT_FOUND.
 	GetTimer(context.Context, *GetTimerRequest) (*GetTimerResponse, error)
-	// Lists pending timers, the one that is due first on top.
+	// Lists pending timers by due time, the earliest first.
 	//
-	// Errors: INVALID_FIELD (a page_token of another query included).
+	// Errors: INVALID_FIELD (also for a page_token of another query).
 	ListTimers(context.Context, *ListTimersRequest) (*ListTimersResponse, error)
-	// Cancels a pending timer of kind TIMEOUT. The step that it would have ended goes on without it.
+	// Cancels a pending timer of kind TIMEOUT. Its step continues without it.
 	//
 	// Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND, TIMER_NOT_CANCELLABLE.
 	CancelTimer(context.Context, *CancelTimerRequest) (*CancelTimerResponse, error)
-	// Makes a pending timer act now, whatever its kind: the one way in which a timer acts before it
-	// is due.
+	// Fires a pending timer of any kind now. This is the only way to fire a timer before it is due.
 	//
 	// Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND.
 	FireTimer(context.Context, *FireTimerRequest) (*FireTimerResponse, error)

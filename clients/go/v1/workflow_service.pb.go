@@ -23,17 +23,17 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// When a step with several predecessors begins.
+// Start condition of a step with several predecessors.
 type JoinRule int32
 
 const (
 	// Never sent.
 	JoinRule_JOIN_RULE_UNSPECIFIED JoinRule = 0
-	// Once every branch that can still reach it has arrived.
+	// Start when every branch that can still reach the step has arrived.
 	JoinRule_JOIN_RULE_AUTO JoinRule = 1
-	// Once every predecessor has arrived; it is skipped once one cannot any more.
+	// Start when every predecessor has arrived. If one can no longer arrive, the step is skipped.
 	JoinRule_JOIN_RULE_ALL JoinRule = 2
-	// Once the first branch arrives; later arrivals are absorbed.
+	// Start when the first branch arrives. Later arrivals have no effect.
 	JoinRule_JOIN_RULE_ANY JoinRule = 3
 )
 
@@ -83,18 +83,18 @@ func (JoinRule) EnumDescriptor() ([]byte, []int) {
 // One version of a workflow: a graph of steps.
 type Workflow struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its name, `^[a-z][a-z0-9_]{0,63}$`.
+	// Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Its version, from 1.
+	// Version, from 1.
 	Version uint32 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
-	// The definition's digest in lower-case hexadecimal; two definitions with the same digest are the
+	// Digest of the definition in lower-case hexadecimal. Definitions with the same digest have the
 	// same graph.
 	Digest string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
-	// The step that begins first.
+	// First step. May carry a suffix such as `@3.7`. Treat it as opaque.
 	Start string `protobuf:"bytes,4,opt,name=start,proto3" json:"start,omitempty"`
-	// The steps, in the order in which they were declared.
+	// Steps in the order of their declaration.
 	Steps []*StepDefinition `protobuf:"bytes,5,rep,name=steps,proto3" json:"steps,omitempty"`
-	// When this server's store first held this graph under this version.
+	// Time at which this server's store first had this graph under this version.
 	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -175,26 +175,27 @@ func (x *Workflow) GetCreateTime() *timestamppb.Timestamp {
 // A node of the graph.
 type StepDefinition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its name, unique in the workflow.
+	// Name of the step, unique in the workflow. May carry a suffix such as `@3.7`. Treat it as
+	// opaque.
 	StepRef string `protobuf:"bytes,1,opt,name=step_ref,json=stepRef,proto3" json:"step_ref,omitempty"`
-	// What makes it end.
+	// Kind of the step.
 	Kind StepKind `protobuf:"varint,2,opt,name=kind,proto3,enum=perdure.v1.StepKind" json:"kind,omitempty"`
-	// What follows each event, in order of the events' names.
+	// Transitions in order of their events.
 	Transitions []*Transition `protobuf:"bytes,3,rep,name=transitions,proto3" json:"transitions,omitempty"`
-	// How failures are retried; only of a task.
+	// Retry policy. Only of a task.
 	Retry *RetryPolicy `protobuf:"bytes,4,opt,name=retry,proto3" json:"retry,omitempty"`
-	// How long one attempt may take, after which it has failed, retryably; absent means without
-	// limit. Only of a task.
+	// Time limit of a single attempt. Exceeding it is a retryable failure. Absent means no limit.
+	// Only of a task.
 	AttemptTimeout *durationpb.Duration `protobuf:"bytes,5,opt,name=attempt_timeout,json=attemptTimeout,proto3" json:"attempt_timeout,omitempty"`
-	// When it begins, if it has several predecessors.
+	// Start condition, if the step has several predecessors.
 	Join JoinRule `protobuf:"varint,6,opt,name=join,proto3,enum=perdure.v1.JoinRule" json:"join,omitempty"`
-	// The external events that end it, in order of their names: a wait's events, or those that a task
-	// which returned SUSPEND awaits.
+	// External events that end the step, in order of their names: the events of a wait, or those that
+	// a task awaits after it returned SUSPEND.
 	Events []string `protobuf:"bytes,7,rep,name=events,proto3" json:"events,omitempty"`
-	// How long it waits before it ends with `timeout`; absent means for ever. Of a wait, and of a
-	// task that awaits events.
+	// Time limit of the wait, after which it ends with `timeout`. Absent means no limit. Of a wait,
+	// and of a task that awaits events.
 	WaitTimeout *durationpb.Duration `protobuf:"bytes,8,opt,name=wait_timeout,json=waitTimeout,proto3" json:"wait_timeout,omitempty"`
-	// How long it sleeps; only of a sleep.
+	// Duration of the sleep. Only of a sleep.
 	Sleep         *durationpb.Duration `protobuf:"bytes,9,opt,name=sleep,proto3" json:"sleep,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -293,12 +294,13 @@ func (x *StepDefinition) GetSleep() *durationpb.Duration {
 	return nil
 }
 
-// What follows one event of a step.
+// Next steps for one event of a step.
 type Transition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The event's name.
+	// Name of the event.
 	Event string `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
-	// Refs of the steps that follow, or `end`. Several run in parallel.
+	// Names of the next steps, or `end`. Several run in parallel. Each may carry a suffix such as
+	// `@3.7`. Treat it as opaque.
 	Targets       []string `protobuf:"bytes,2,rep,name=targets,proto3" json:"targets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -348,19 +350,19 @@ func (x *Transition) GetTargets() []string {
 	return nil
 }
 
-// How a task's failures are retried. The pause after failure n is min(max_backoff, initial_backoff *
-// multiplier^(n-1)), shortened by up to the share `jitter` at random.
+// Retry policy of a task. The pause after failure n is min(max_backoff, initial_backoff *
+// multiplier^(n-1)), shortened at random by up to the share `jitter`.
 type RetryPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many attempts may fail before the step has failed; at least 1.
+	// Number of attempts that can fail before the step fails. At least 1.
 	MaxAttempts uint32 `protobuf:"varint,1,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
-	// The first pause.
+	// Pause after the first failure.
 	InitialBackoff *durationpb.Duration `protobuf:"bytes,2,opt,name=initial_backoff,json=initialBackoff,proto3" json:"initial_backoff,omitempty"`
-	// The longest pause.
+	// Maximum pause.
 	MaxBackoff *durationpb.Duration `protobuf:"bytes,3,opt,name=max_backoff,json=maxBackoff,proto3" json:"max_backoff,omitempty"`
-	// How much longer each pause is than the one before; at least 1.
+	// Growth of the pause after each failure. At least 1.
 	Multiplier float64 `protobuf:"fixed64,4,opt,name=multiplier,proto3" json:"multiplier,omitempty"`
-	// The share of a pause that chance may take away, 0 to 1.
+	// Maximum share of a pause that is removed at random, from 0 to 1.
 	Jitter        float64 `protobuf:"fixed64,5,opt,name=jitter,proto3" json:"jitter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -431,18 +433,18 @@ func (x *RetryPolicy) GetJitter() float64 {
 	return 0
 }
 
-// A workflow as lists show it: without its steps.
+// A workflow in a list, without its steps.
 type WorkflowSummary struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its name.
+	// Name of the workflow.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Its version.
+	// Version.
 	Version uint32 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
-	// The definition's digest.
+	// Digest of the definition.
 	Digest string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
-	// How many steps it has.
+	// Number of steps.
 	StepCount uint32 `protobuf:"varint,4,opt,name=step_count,json=stepCount,proto3" json:"step_count,omitempty"`
-	// When this server's store first held this graph under this version.
+	// Time at which this server's store first had this graph under this version.
 	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -513,12 +515,12 @@ func (x *WorkflowSummary) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// Asks for one workflow.
+// Request for a workflow.
 type GetWorkflowRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The workflow's name. Required.
+	// Name of the workflow. Required.
 	Workflow string `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
-	// Its version; 0 means the newest one.
+	// Version. 0 means the newest one.
 	Version       uint32 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -568,10 +570,10 @@ func (x *GetWorkflowRequest) GetVersion() uint32 {
 	return 0
 }
 
-// One workflow.
+// Response to GetWorkflow.
 type GetWorkflowResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The version that was asked for.
+	// The requested version.
 	Workflow      *Workflow `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -614,12 +616,12 @@ func (x *GetWorkflowResponse) GetWorkflow() *Workflow {
 	return nil
 }
 
-// Asks for a page of workflows.
+// Request for a page of workflows.
 type ListWorkflowsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+	// Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The next_page_token of the page before; empty for the first page.
+	// The next_page_token of the previous page. Empty for the first page.
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -672,9 +674,9 @@ func (x *ListWorkflowsRequest) GetPageToken() string {
 // A page of workflows.
 type ListWorkflowsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In order of name, then of version.
+	// Workflows in order of name, then of version.
 	Workflows []*WorkflowSummary `protobuf:"bytes,1,rep,name=workflows,proto3" json:"workflows,omitempty"`
-	// Asks for the next page; empty when this is the last one.
+	// Token of the next page. Empty if this is the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -27,15 +27,15 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Shows the workflows that the server knows, as data.
+// Reads the workflows that the server knows, as data.
 type WorkflowServiceClient interface {
-	// Gives one version of a workflow with its whole graph.
+	// Returns one version of a workflow with its graph.
 	//
 	// Errors: INVALID_FIELD, WORKFLOW_NOT_FOUND.
 	GetWorkflow(ctx context.Context, in *GetWorkflowRequest, opts ...grpc.CallOption) (*GetWorkflowResponse, error)
-	// Lists every version of every workflow, without the graphs.
+	// Lists every version of every workflow, without graphs.
 	//
-	// Errors: INVALID_FIELD (a page_token of another query included).
+	// Errors: INVALID_FIELD (also for a page_token of another query).
 	ListWorkflows(ctx context.Context, in *ListWorkflowsRequest, opts ...grpc.CallOption) (*ListWorkflowsResponse, error)
 }
 
@@ -71,15 +71,15 @@ func (c *workflowServiceClient) ListWorkflows(ctx context.Context, in *ListWorkf
 // All implementations must embed UnimplementedWorkflowServiceServer
 // for forward compatibility.
 //
-// Shows the workflows that the server knows, as data.
+// Reads the workflows that the server knows, as data.
 type WorkflowServiceServer interface {
-	// Gives one version of a workflow with its whole graph.
+	// Returns one version of a workflow with its graph.
 	//
 	// Errors: INVALID_FIELD, WORKFLOW_NOT_FOUND.
 	GetWorkflow(context.Context, *GetWorkflowRequest) (*GetWorkflowResponse, error)
-	// Lists every version of every workflow, without the graphs.
+	// Lists every version of every workflow, without graphs.
 	//
-	// Errors: INVALID_FIELD (a page_token of another query included).
+	// Errors: INVALID_FIELD (also for a page_token of another query).
 	ListWorkflows(context.Context, *ListWorkflowsRequest) (*ListWorkflowsResponse, error)
 	mustEmbedUnimplementedWorkflowServiceServer()
 }

@@ -166,7 +166,7 @@ _KEYS: Final = {
 """The columns that distinguish the rows of one instance."""
 
 _NO_SECOND_COPY: Final = frozenset({("timers", "owner")})
-"""Columns that nothing else in the database repeats. docs/operating.md lists them."""
+"""Columns that nothing else in the database repeats. docs/operate/back-up-and-restore.md lists them."""
 
 
 def _column_problems(

@@ -1,4 +1,4 @@
-"""The test kit: tests of workflows on the real engine and store, in virtual time.
+"""The test kit: run a workflow in a test, on the real engine and store, in virtual time. See docs/workflows/test.md.
 
 ::
 

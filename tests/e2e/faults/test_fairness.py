@@ -21,7 +21,7 @@ ROUNDS: Final = 20
 """Rounds of the well-behaved client under attack, of four calls each."""
 
 MEMORY_BYTES_MAX: Final = 512 << 20
-"""Memory that docs/operating.md promises to be enough for a server under this load."""
+"""Memory that docs/operate/configure.md promises to be enough for a server under this load."""
 
 pytestmark = pytest.mark.e2e
 

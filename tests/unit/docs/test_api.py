@@ -1,4 +1,4 @@
-"""docs/api.md is whole: every service and RPC, and every reason with its status and what its metadata holds."""
+"""docs/api.md is complete: services, RPCs, states, and every reason with its status and metadata."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MODULES: Final = (
 ERRORS: Final = {row[0].strip("`"): row for row in table(PAGE, "Errors")}
 
 
-def test_every_service_and_rpc_is_on_the_page_in_the_protos_order() -> None:
+def test_every_service_and_rpc_is_documented_in_the_order_of_the_protos() -> None:
     real = []
     for module in MODULES:
         for name, service in module.DESCRIPTOR.services_by_name.items():
@@ -43,8 +43,8 @@ def test_every_service_and_rpc_is_on_the_page_in_the_protos_order() -> None:
     assert [row[0] for row in table(PAGE, "Services")] == real
 
 
-def test_what_is_mutating_takes_a_request_id_and_what_is_paged_a_token() -> None:
-    said = {row[0].strip("`"): row[1] for row in table(PAGE, "Services")}
+def test_mutating_calls_take_a_request_id_and_paged_calls_a_token() -> None:
+    kinds = {row[0].strip("`"): row[1] for row in table(PAGE, "Services")}
     for module in MODULES:
         for service in module.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
@@ -55,19 +55,19 @@ def test_what_is_mutating_takes_a_request_id_and_what_is_paged_a_token() -> None
                     "page_token" in fields: "paged",
                     method.server_streaming: "stream",
                 }.get(True, "")
-                assert said[method.name] == kind, method.name
+                assert kinds[method.name] == kind, method.name
 
 
 @pytest.mark.parametrize(
     ("heading", "enum"),
     [
-        ("States of an instance", instance_service_pb2.InstanceState),
-        ("Statuses of a step", instance_service_pb2.StepState),
+        ("Instance states", instance_service_pb2.InstanceState),
+        ("Step states", instance_service_pb2.StepState),
     ],
 )
-def test_every_state_and_status_is_explained(heading: str, enum: Any) -> None:
+def test_every_state_is_documented(heading: str, enum: Any) -> None:
     prefix = {"InstanceState": "INSTANCE_STATE_", "StepState": "STEP_STATE_"}[enum.DESCRIPTOR.name]
-    real = {name.removeprefix(prefix) for name in enum.keys()} - {"UNSPECIFIED"}  # noqa: SIM118 - no mapping
+    real = {name.removeprefix(prefix) for name in enum.keys()} - {"UNSPECIFIED"}  # noqa: SIM118 - not a mapping
     rows = table(PAGE, heading)
 
     assert sorted(row[0] for row in rows) == sorted(f"`{name}`" for name in real)
@@ -82,14 +82,14 @@ def test_every_published_reason_has_a_row() -> None:
 
 
 @pytest.mark.parametrize("reason", sorted(THE_TABLE))
-def test_a_reasons_row_tells_its_status_and_the_keys_of_its_metadata(reason: str) -> None:
+def test_the_row_of_a_reason_has_its_status_and_metadata_keys(reason: str) -> None:
     real = {key for of, error in EVERY_REFUSAL if of == reason for key in error_response_of(error).metadata}
 
     assert ERRORS[reason][1] == THE_TABLE[reason][1]
     assert set(re.findall(r"`(\w+)`", ERRORS[reason][3])) == real
 
 
-def test_reasons_that_no_call_can_meet_are_said_to_be_so() -> None:
+def test_reserved_reasons_are_marked() -> None:
     assert {
         reason for reason, row in ERRORS.items() if "No call returns it yet" in row[2]
     } == RESERVED_REASONS

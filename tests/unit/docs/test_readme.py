@@ -1,4 +1,4 @@
-"""The README's first workflow is forgiving: whoever leaves something out still sees it end."""
+"""The first workflow of the README completes, also without a context and a payload."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_the_first_workflow_runs_without_a_context_and_without_a_payload(h
         assert instance.outputs["thank"] == {"said": "nothing"}
 
 
-async def test_the_first_workflow_says_what_it_was_told(hello: Any) -> None:
+async def test_the_first_workflow_returns_its_input_and_the_reply(hello: Any) -> None:
     async with WorkflowTest(hello) as t:
         instance = await t.start({"name": "Ada"})
         await instance.resume("replied", {"text": "Good morning"})

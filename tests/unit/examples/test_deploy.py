@@ -1,4 +1,4 @@
-"""The unit and the container file in `examples/deploy`: accepted by their tools, and true to the command line."""
+"""Tools accept the unit and the container file in `examples/deploy`, and their options exist."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def help_of(command: str) -> str:
 
 @systemd_analyze
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
-    # The executable must be there. Nothing else of the unit is changed.
+    # Replace the executable by an existing one. Everything else stays.
     [start] = unit_values("ExecStart")
     program = start.split()[0]
     unit = tmp_path / UNIT.name
@@ -87,7 +87,7 @@ def test_the_unit_gives_a_stop_enough_time() -> None:
     assert int(unit_values("TimeoutStopSec")[0]) >= 3 * shutdown_timeout_seconds + 20
 
 
-def test_the_unit_restarts_the_server_however_often_it_crashes() -> None:
+def test_the_unit_always_restarts_the_server() -> None:
     assert unit_values("Restart") == ["always"]
     assert unit_values("StartLimitIntervalSec") == ["0"]
     assert unit_values("RestartPreventExitStatus") == []
@@ -117,7 +117,7 @@ def test_commands_and_variables_are_those_of_the_command_line() -> None:
     assert named - known == set()
 
 
-def test_the_container_copies_only_what_is_there_and_not_ignored() -> None:
+def test_the_container_copies_existing_files_that_are_not_ignored() -> None:
     ignored = (DEPLOY / "Containerfile.dockerignore").read_text().splitlines()
     for copy in arguments("COPY"):
         if not copy.startswith("--from"):
@@ -137,8 +137,8 @@ def test_the_container_runs_without_root_and_keeps_its_data() -> None:
 
 
 def test_the_operators_page_links_the_files() -> None:
-    page = (REPOSITORY / "docs" / "operating.md").read_text()
+    page = (REPOSITORY / "docs" / "operate" / "run.md").read_text()
 
-    assert "(../examples/deploy/README.md)" in page
+    assert "(../../examples/deploy/README.md)" in page
     for path in (UNIT, CONTAINER):
         assert path.name in (DEPLOY / "README.md").read_text()

@@ -1,4 +1,4 @@
-"""Every way through every example: a customer who has paid gets the goods or the money back."""
+"""On every path through every example, a customer who has paid gets the goods or the money back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAID = {"charged", "paid"}
 """Events after which the shop has the customer's money."""
 
 SETTLED = {"shipped", "refunded"}
-"""Events after which it has not, or owes nothing for it."""
+"""Events after which the shop does not have the money, or has shipped the goods."""
 
 FAIL, SUSPEND, FIRE = "(fails)", "(suspends)", "(time)"
 
@@ -42,7 +42,7 @@ GRAPHS = example_graphs()
 
 
 def ways(instance: Instance) -> Iterator[tuple[str, str]]:
-    """Yield everything that can happen next: each event of each active step, its failure and its timers."""
+    """Yield every possible continuation: each event of each active step, its failure and its timers."""
     for ref in sorted(instance.active):
         step, state = instance.graph.steps[ref], instance.state.steps[ref]
         if isinstance(state, Queued | Running):
@@ -74,7 +74,7 @@ def go(instance: Instance, ref: str, way: str) -> None:
 
 
 def picture(instance: Instance) -> object:
-    """State that decides the future of an instance, and the payments so far."""
+    """Return the state that determines the future of an instance, and the payments so far."""
     return instance.status, frozenset(
         (ref, type(state).__name__, getattr(state, "event", ""))
         for ref, state in instance.state.steps.items()
@@ -82,7 +82,7 @@ def picture(instance: Instance) -> object:
 
 
 def every_end(graph: WorkflowGraph) -> Iterator[tuple[list[tuple[str, str]], Instance]]:
-    """Yield each state in which an instance can rest for good, with a way to it."""
+    """Yield each final or failed state of an instance, with a path to it."""
     runs: list[list[tuple[str, str]]] = [[]]
     seen = set()
     while runs:
@@ -108,14 +108,14 @@ def takes_money(graph: WorkflowGraph) -> bool:
 
 
 @pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph.name)
-def test_no_way_ends_paid_and_neither_shipped_nor_refunded(graph: WorkflowGraph) -> None:
+def test_no_path_ends_paid_and_neither_shipped_nor_refunded(graph: WorkflowGraph) -> None:
     ends = list(every_end(graph))
 
     assert ends
     for run, end in ends:
         events = events_of(end)
         if events & PAID and not events & SETTLED:
-            # The one rest that is allowed: a refund that failed for good, which RetryInstance takes up again.
+            # The only exception is a failed refund, which RetryInstance continues.
             assert end.status is InstanceState.FAILED, run
             assert run[-1] == ("refund", FAIL), run
             end.do(end.retry())
@@ -130,7 +130,7 @@ def test_nothing_is_shipped_or_refunded_that_was_not_paid(graph: WorkflowGraph) 
             assert events_of(end) & PAID, run
 
 
-def test_the_examples_with_money_are_seen() -> None:
+def test_every_example_with_payments_is_covered() -> None:
     assert {graph.name for graph in GRAPHS if takes_money(graph)} == {"order", "checkout"}
     assert {graph.name for graph in GRAPHS} >= {"freight", "report"}
     for graph in GRAPHS:

@@ -1,4 +1,4 @@
-"""`examples/polling.py`, on the test kit."""
+"""`examples/polling.py` on the test kit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_a_report_is_polled_every_five_seconds_until_it_is_ready() -> None
         assert report.outputs["deliver"] == {"mailed": "https://reports.example/2026-05"}
 
 
-async def test_one_report_is_ordered_however_often_the_order_is_sent() -> None:
+async def test_a_repeated_order_orders_one_report() -> None:
     async with WorkflowTest(ReportFlow) as t:
         t.script("order", ConnectionError("reset"), ConnectionError("reset"))
         report = await t.start({"month": "2026-05", "ready_after_polls": 1})
@@ -39,7 +39,7 @@ async def test_one_report_is_ordered_however_often_the_order_is_sent() -> None:
 
 async def test_after_ten_minutes_of_polling_we_apologize() -> None:
     async with WorkflowTest(ReportFlow) as t:
-        t.script("poll", then=NotReady("still being made"))
+        t.script("poll", then=NotReady("not ready yet"))
         report = await t.start({"month": "2026-05"})
 
         await t.advance("594s")
@@ -48,17 +48,17 @@ async def test_after_ten_minutes_of_polling_we_apologize() -> None:
 
         report.assert_state("COMPLETED")
         report.assert_attempts("poll", 120)
-        assert report.outputs["apologize"] == {"because": "still being made", "refused": False}
+        assert report.outputs["apologize"] == {"because": "not ready yet", "rejected": False}
 
 
-async def test_a_report_that_is_refused_is_polled_once() -> None:
+async def test_a_rejected_report_is_polled_once() -> None:
     async with WorkflowTest(ReportFlow) as t:
         report = await t.start({"month": "1999-12"})
 
         report.assert_state("COMPLETED")
         report.assert_attempts("poll", 1)
         report.assert_steps(order="ordered", poll="error", apologize="apologized")
-        assert report.outputs["apologize"]["refused"]
+        assert report.outputs["apologize"]["rejected"]
 
 
 async def test_a_poll_that_hangs_is_one_poll() -> None:

@@ -1,4 +1,4 @@
-"""`examples/quotes.py`, on the test kit: who is booked, when, and what becomes of those that come later."""
+"""`examples/quotes.py` on the test kit: the booked carrier, and later quotes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from quotes import FreightFlow
 
 
 @pytest.mark.parametrize(("first", "second"), [("north", "south"), ("south", "north")])
-async def test_the_first_quote_is_booked_and_the_other_absorbed(first: str, second: str) -> None:
+async def test_the_first_quote_is_booked_and_the_other_has_no_effect(first: str, second: str) -> None:
     async with WorkflowTest(FreightFlow) as t:
         freight = await t.start({"to": "Oslo"})
         freight.assert_waiting("north", "south")
@@ -25,7 +25,7 @@ async def test_the_first_quote_is_booked_and_the_other_absorbed(first: str, seco
         assert freight.outputs["follow_up"] == {"question": f"How was {first}?"}
 
 
-async def test_after_half_an_hour_we_drive_ourselves() -> None:
+async def test_after_half_an_hour_our_own_van_is_booked() -> None:
     async with WorkflowTest(FreightFlow) as t:
         freight = await t.start()
 
@@ -37,7 +37,7 @@ async def test_after_half_an_hour_we_drive_ourselves() -> None:
         freight.assert_waiting("north", "south")
 
 
-async def test_a_quote_after_our_patience_ended_books_nothing_more() -> None:
+async def test_a_late_quote_books_nothing_more() -> None:
     async with WorkflowTest(FreightFlow) as t:
         freight = await t.start()
         await t.advance("30m")
@@ -57,7 +57,7 @@ async def test_a_quote_after_our_patience_ended_books_nothing_more() -> None:
         assert freight.outputs["book"]["carrier"] == "our own van"
 
 
-async def test_an_answer_must_say_whose_it_is() -> None:
+async def test_a_quote_must_name_its_carrier() -> None:
     async with WorkflowTest(FreightFlow) as t:
         freight = await t.start()
 
@@ -66,7 +66,7 @@ async def test_an_answer_must_say_whose_it_is() -> None:
         assert caught.value.step_refs == ("north", "south")
 
 
-async def test_a_booking_that_fails_sees_the_same_quote_when_it_is_tried_again() -> None:
+async def test_a_retried_booking_sees_the_same_quote() -> None:
     async with WorkflowTest(FreightFlow) as t:
         t.script("book", ConnectionError("the carrier's system is down"))
         freight = await t.start()

@@ -1,4 +1,4 @@
-"""`examples/webhook.py`, on the test kit: a webhook in time, too early, during the call, twice, and too late."""
+"""`examples/webhook.py` on the test kit: a webhook in time, too early, during the call, twice, and too late."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from webhook import CheckoutFlow, on_webhook
 
 
 def paid(reference: str, delivery_id: str = "d-1", **data: Any) -> dict[str, Any]:
-    """What the provider sends."""
+    """Body of a webhook."""
     return {
         "reference": reference,
         "event": "paid",
@@ -35,7 +35,7 @@ async def test_a_webhook_in_time_ships() -> None:
         assert checkout.outputs["ship"] == {"paid_by": "card"}
 
 
-async def test_a_webhook_that_overtakes_the_answer_of_its_own_request_is_not_lost() -> None:
+async def test_a_webhook_during_the_request_is_not_lost() -> None:
     async with WorkflowTest(CheckoutFlow) as t:
 
         async def provider_is_quick(ctx: Context) -> Suspend:
@@ -49,7 +49,7 @@ async def test_a_webhook_that_overtakes_the_answer_of_its_own_request_is_not_los
         assert checkout.assert_fact(facts.EventBuffered).step_ref == "collect"
 
 
-async def test_a_webhook_before_anybody_asked_for_it_waits_in_the_inbox() -> None:
+async def test_a_webhook_before_the_request_waits_in_the_inbox() -> None:
     async with WorkflowTest(CheckoutFlow) as t:
 
         async def paid_from_an_older_link(ctx: Context) -> Outcome:
@@ -74,7 +74,7 @@ async def test_a_webhook_that_is_delivered_twice_counts_once() -> None:
         assert checkout.assert_fact(facts.InstanceCompleted).unconsumed == ()
 
 
-async def test_a_second_payment_after_the_end_is_taken_note_of_and_changes_nothing() -> None:
+async def test_a_second_payment_after_the_end_changes_nothing() -> None:
     async with WorkflowTest(CheckoutFlow) as t:
         checkout = await t.start({"cents": 4900})
         await checkout.resume("paid", {"by": "card"})
@@ -104,7 +104,7 @@ async def test_without_a_payment_we_regret(event: str | None, data: object, reas
         assert checkout.outputs["regret"] == {"reason": reason}
 
 
-async def test_a_payment_that_comes_after_we_regretted_is_refunded() -> None:
+async def test_a_late_payment_is_refunded() -> None:
     async with WorkflowTest(CheckoutFlow) as t:
         checkout = await t.start({"cents": 4900})
         await t.advance("3d")
@@ -128,7 +128,7 @@ async def test_a_payment_that_cannot_be_shipped_is_refunded() -> None:
         checkout.assert_order("ship", "refund")
 
 
-async def test_a_provider_that_cannot_be_asked_may_still_bring_a_payment() -> None:
+async def test_a_payment_after_a_failed_request_is_refunded() -> None:
     async with WorkflowTest(CheckoutFlow) as t:
         t.script("collect", StepError("unknown currency", retryable=False))
         checkout = await t.start({"cents": 4900})
@@ -140,12 +140,12 @@ async def test_a_provider_that_cannot_be_asked_may_still_bring_a_payment() -> No
         checkout.assert_order("regret", "refund")
 
 
-async def test_a_webhook_for_nobody_is_a_404() -> None:
+async def test_a_webhook_for_an_unknown_checkout_is_a_404() -> None:
     async with WorkflowTest(CheckoutFlow) as t:
         assert await on_webhook(t.client, paid("checkout-99")) == 404
 
 
-async def test_a_suspicious_checkout_asks_for_no_payment() -> None:
+async def test_a_suspicious_checkout_requests_no_payment() -> None:
     async with WorkflowTest(CheckoutFlow) as t:
         checkout = await t.start({"cents": 1_000_000})
 
@@ -175,4 +175,4 @@ async def test_a_payment_after_the_end_is_logged(caplog: pytest.LogCaptureFixtur
 
         assert await on_webhook(t.client, paid(checkout.id)) == 200
 
-    assert f"payment for a checkout that has ended: {checkout.id}" in caplog.text
+    assert f"payment for an ended checkout: {checkout.id}" in caplog.text

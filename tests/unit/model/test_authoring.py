@@ -59,7 +59,7 @@ def test_the_order_example_becomes_the_graph_of_the_design() -> None:
         "approval": {"approved": ("cooldown",), "rejected": ("refund",), "timeout": ("escalate",)},
         "cooldown": {"elapsed": ("ship",)},
         "ship": {"shipped": ("end",), "error": ("refund",)},
-        "sold_out": {"told": ("refund",), "error": ("refund",)},
+        "sold_out": {"notified": ("refund",), "error": ("refund",)},
         "release": {"released": ("end",)},
         "refund": {"refunded": ("end",)},
         "escalate": {"escalated": ("refund",), "error": ("refund",)},

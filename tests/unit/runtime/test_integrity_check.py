@@ -34,7 +34,9 @@ SAMPLES: Final = 3
 SEEDS: Final = range(150)
 
 DOCUMENTED: Final = frozenset(
-    name for row in table(text_of("docs/operating.md"), "Backup") for name in re.findall(r"`([^`]+)`", row[0])
+    name
+    for row in table(text_of("docs/operate/back-up-and-restore.md"), "Check a database")
+    for name in re.findall(r"`([^`]+)`", row[0])
 )
 """The fields without a second copy, as the documentation lists them."""
 

@@ -28,19 +28,19 @@ class _StepKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepKind.Val
     STEP_KIND_TASK: _StepKind.ValueType  # 1
     """Code runs it, in attempts."""
     STEP_KIND_WAIT: _StepKind.ValueType  # 2
-    """An external event ends it, or its timeout."""
+    """An external event or its timeout ends it."""
     STEP_KIND_SLEEP: _StepKind.ValueType  # 3
     """Time ends it, with the event `elapsed`."""
 
 class StepKind(_StepKind, metaclass=_StepKindEnumTypeWrapper):
-    """What makes a step end."""
+    """Kind of a step."""
 
 STEP_KIND_UNSPECIFIED: StepKind.ValueType  # 0
 """Never sent."""
 STEP_KIND_TASK: StepKind.ValueType  # 1
 """Code runs it, in attempts."""
 STEP_KIND_WAIT: StepKind.ValueType  # 2
-"""An external event ends it, or its timeout."""
+"""An external event or its timeout ends it."""
 STEP_KIND_SLEEP: StepKind.ValueType  # 3
 """Time ends it, with the event `elapsed`."""
 Global___StepKind: _TypeAlias = StepKind  # noqa: Y015
@@ -54,44 +54,43 @@ class _TimerKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TimerKind.V
     TIMER_KIND_UNSPECIFIED: _TimerKind.ValueType  # 0
     """Never sent."""
     TIMER_KIND_START: _TimerKind.ValueType  # 1
-    """Ends the start delay: the instance leaves PENDING and its first step begins."""
+    """Ends the start delay: the instance leaves PENDING and its first step starts."""
     TIMER_KIND_TIMEOUT: _TimerKind.ValueType  # 2
     """Ends its step with the event `timeout`. Armed by a wait timeout or by ScheduleResume."""
     TIMER_KIND_SLEEP: _TimerKind.ValueType  # 3
     """Ends a sleep with the event `elapsed`."""
     TIMER_KIND_RETRY: _TimerKind.ValueType  # 4
-    """Ends a backoff: the step's next attempt is scheduled."""
+    """Ends a backoff: the next attempt of the step is queued."""
 
 class TimerKind(_TimerKind, metaclass=_TimerKindEnumTypeWrapper):
-    """What a timer does when it is due."""
+    """Effect of a timer."""
 
 TIMER_KIND_UNSPECIFIED: TimerKind.ValueType  # 0
 """Never sent."""
 TIMER_KIND_START: TimerKind.ValueType  # 1
-"""Ends the start delay: the instance leaves PENDING and its first step begins."""
+"""Ends the start delay: the instance leaves PENDING and its first step starts."""
 TIMER_KIND_TIMEOUT: TimerKind.ValueType  # 2
 """Ends its step with the event `timeout`. Armed by a wait timeout or by ScheduleResume."""
 TIMER_KIND_SLEEP: TimerKind.ValueType  # 3
 """Ends a sleep with the event `elapsed`."""
 TIMER_KIND_RETRY: TimerKind.ValueType  # 4
-"""Ends a backoff: the step's next attempt is scheduled."""
+"""Ends a backoff: the next attempt of the step is queued."""
 Global___TimerKind: _TypeAlias = TimerKind  # noqa: Y015
 
 @_typing.final
 class Payload(_message.Message):
-    """A JSON value that a caller, a step or an event carries. At most 1 MiB of UTF-8, nested at most
-    100 deep.
+    """A JSON value of a caller, a step or an event. At most 1 MiB of UTF-8, at most 100 levels deep.
 
-    It is text and not google.protobuf.Struct so that 64-bit integers stay exact. NaN, infinities,
-    lone surrogates and NUL in a key are refused (INVALID_FIELD); a larger one is PAYLOAD_TOO_LARGE. A Payload
-    without a body means "none".
+    It is text and not google.protobuf.Struct, so that 64-bit integers stay exact. NaN, infinities,
+    lone surrogates and NUL in a key are rejected (INVALID_FIELD). A larger value is
+    PAYLOAD_TOO_LARGE. A Payload without a body means "none".
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     JSON_FIELD_NUMBER: _builtins.int
     json: _builtins.str
-    """One JSON value as UTF-8 text. It is kept, and given back, byte for byte."""
+    """One JSON value as UTF-8 text. It is stored and returned byte for byte."""
     def __init__(
         self,
         *,
@@ -109,7 +108,7 @@ Global___Payload: _TypeAlias = Payload  # noqa: Y015
 
 @_typing.final
 class PayloadInfo(_message.Message):
-    """What lists and history say about a Payload instead of carrying it."""
+    """Size and digest of a Payload, for lists and histories."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -118,7 +117,7 @@ class PayloadInfo(_message.Message):
     size_bytes: _builtins.int
     """Length of the JSON text in bytes."""
     digest: _builtins.str
-    """BLAKE2b-128 of the JSON text, in lower-case hexadecimal; 32 characters."""
+    """BLAKE2b-128 of the JSON text, 32 characters of lower-case hexadecimal."""
     def __init__(
         self,
         *,
@@ -135,9 +134,7 @@ Global___PayloadInfo: _TypeAlias = PayloadInfo  # noqa: Y015
 
 @_typing.final
 class StepFailure(_message.Message):
-    """Why a step failed for good: after its last attempt, or at once when the failure was not
-    retryable.
-    """
+    """Failure of a step, after its last attempt, or at once if the failure was not retryable."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -145,14 +142,14 @@ class StepFailure(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """A short, stable name of the failure, such as the exception's class ("CardDeclined") or
+    """Short, stable name of the failure, such as the class of the exception ("CardDeclined") or
     "AttemptTimeout".
     """
     message: _builtins.str
-    """Text for a person. Never to be parsed; cut to 2,000 characters."""
+    """Text for people, at most 2,000 characters. Do not parse it."""
     attempts: _builtins.int
-    """How many attempts of the step have failed, this one included. Redeliveries, drains and lost
-    leases do not count.
+    """Number of failed attempts of the step, including this one. Released and lost attempts do not
+    count.
     """
     def __init__(
         self,
@@ -171,7 +168,7 @@ Global___StepFailure: _TypeAlias = StepFailure  # noqa: Y015
 
 @_typing.final
 class BufferedEvent(_message.Message):
-    """An event that was accepted and that no step has consumed yet (or ever did)."""
+    """An accepted event that no step has consumed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -180,16 +177,18 @@ class BufferedEvent(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     event: _builtins.str
-    """The event's name."""
+    """Name of the event."""
     step_ref: _builtins.str
-    """The step that it is meant for; empty when any step that accepts the event may take it."""
+    """Step that the event is for. Empty if any step that accepts the event can take it. May carry a
+    suffix such as `@3.7`. Treat it as opaque.
+    """
     revision: _builtins.int
-    """The revision at which it was accepted: the EventBuffered entry of the history. Orders the
+    """Revision at which the event was accepted: its EventBuffered entry. Determines the order of the
     inbox.
     """
     @_builtins.property
     def payload(self) -> Global___PayloadInfo:
-        """Its payload's size and digest."""
+        """Size and digest of its payload."""
 
     def __init__(
         self,

@@ -25,100 +25,96 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 1
-    """INVALID_ARGUMENT: one or more fields are malformed. A google.rpc.BadRequest lists every
-    violation. Do not retry.
+    """INVALID_ARGUMENT: fields are malformed. A google.rpc.BadRequest lists every violation. Do not
+    retry.
     """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 2
-    """INVALID_ARGUMENT: the request_id was used before with another body. Do not retry."""
+    """INVALID_ARGUMENT: the request_id was used with another body. Do not retry."""
     ERROR_REASON_WORKFLOW_INVALID: _ErrorReason.ValueType  # 3
-    """INVALID_ARGUMENT: the workflow's graph breaks a rule. A google.rpc.BadRequest lists every
-    finding.
+    """INVALID_ARGUMENT: the graph of the workflow breaks a rule. A google.rpc.BadRequest lists every
+    issue.
     """
     ERROR_REASON_INSTANCE_NOT_FOUND: _ErrorReason.ValueType  # 4
-    """NOT_FOUND: no instance has this id. With google.rpc.ResourceInfo."""
+    """NOT_FOUND: no instance has this ID. With google.rpc.ResourceInfo."""
     ERROR_REASON_WORKFLOW_NOT_FOUND: _ErrorReason.ValueType  # 5
-    """NOT_FOUND: no workflow has this name, or this version of it; or the instance to be retried ran on
-    another graph than is stored under its version now. With google.rpc.ResourceInfo.
+    """NOT_FOUND: no workflow has this name or version, or the graph of the instance to retry was
+    replaced. With google.rpc.ResourceInfo.
     """
     ERROR_REASON_STEP_NOT_FOUND: _ErrorReason.ValueType  # 6
-    """NOT_FOUND: the instance's workflow has no such step. With google.rpc.ResourceInfo."""
+    """NOT_FOUND: the workflow of the instance has no such step. With google.rpc.ResourceInfo."""
     ERROR_REASON_TIMER_NOT_FOUND: _ErrorReason.ValueType  # 7
-    """NOT_FOUND: no timer has this reference: it never existed, has fired or was cancelled. With
+    """NOT_FOUND: no timer has this reference. It never existed, has fired or was cancelled. With
     google.rpc.ResourceInfo.
     """
     ERROR_REASON_INSTANCE_ALREADY_EXISTS: _ErrorReason.ValueType  # 8
-    """ALREADY_EXISTS: an instance with this id exists and was started by another call. With
-    google.rpc.ResourceInfo.
-    """
+    """ALREADY_EXISTS: another call started an instance with this ID. With google.rpc.ResourceInfo."""
     ERROR_REASON_BUSINESS_KEY_IN_USE: _ErrorReason.ValueType  # 9
-    """ALREADY_EXISTS: a live instance of the workflow holds this business key. With
-    google.rpc.ResourceInfo naming it.
+    """ALREADY_EXISTS: a live instance of the workflow holds this business key.
+    google.rpc.ResourceInfo names it.
     """
     ERROR_REASON_INSTANCE_ENDED: _ErrorReason.ValueType  # 10
-    """FAILED_PRECONDITION: the instance has ended, or has FAILED and takes only RetryInstance and
+    """FAILED_PRECONDITION: the instance has ended, or is FAILED and accepts only RetryInstance and
     CancelInstance. Metadata: `state`.
     """
     ERROR_REASON_INSTANCE_NOT_FAILED: _ErrorReason.ValueType  # 11
     """FAILED_PRECONDITION: RetryInstance of an instance that is not FAILED. Metadata: `state`."""
     ERROR_REASON_EVENT_NOT_AWAITED: _ErrorReason.ValueType  # 12
-    """FAILED_PRECONDITION: no step waits for the event now, though one may later. Set `buffer` to
-    leave it in the inbox.
+    """FAILED_PRECONDITION: no step waits for the event now, but one can later. Set `buffer` to keep
+    it in the inbox.
     """
     ERROR_REASON_EVENT_NEVER_ACCEPTED: _ErrorReason.ValueType  # 13
-    """FAILED_PRECONDITION: no step that the instance can still reach accepts the event, or the step
-    that was named never does. Metadata: `events` that still are accepted (by that step); beside a
-    named step, `step_refs` that still accept this one.
+    """FAILED_PRECONDITION: no step that the instance can still reach accepts the event, or the named
+    step never does. Metadata: `events` that are still accepted (by that step). If a step was
+    named, also the `step_refs` that still accept this event.
     """
     ERROR_REASON_AMBIGUOUS_EVENT: _ErrorReason.ValueType  # 14
     """FAILED_PRECONDITION: several steps wait for the event. Metadata: `step_refs`, separated by
     commas. Name one with `step_ref`.
     """
     ERROR_REASON_STEP_FINISHED: _ErrorReason.ValueType  # 15
-    """FAILED_PRECONDITION: the step has ended already, or was skipped. Metadata, of a Resume:
-    `step_refs` that still accept the event.
+    """FAILED_PRECONDITION: the step has ended or was skipped. Metadata of a Resume: `step_refs` that
+    still accept the event.
     """
     ERROR_REASON_STEP_UNREACHABLE: _ErrorReason.ValueType  # 16
-    """FAILED_PRECONDITION: the instance's path has left the step behind; it will never begin.
-    Metadata as with STEP_FINISHED.
+    """FAILED_PRECONDITION: the instance took another path, so the step will never start. Metadata as
+    for STEP_FINISHED.
     """
     ERROR_REASON_STEP_HAS_NO_TIMEOUT: _ErrorReason.ValueType  # 17
-    """FAILED_PRECONDITION: ScheduleResume of a step that declares no `timeout`."""
+    """FAILED_PRECONDITION: ScheduleResume of a step that does not declare `timeout`."""
     ERROR_REASON_TIMER_NOT_CANCELLABLE: _ErrorReason.ValueType  # 18
-    """FAILED_PRECONDITION: only timers of kind TIMEOUT can be cancelled by a client."""
+    """FAILED_PRECONDITION: clients can only cancel timers of kind TIMEOUT."""
     ERROR_REASON_LEASE_LOST: _ErrorReason.ValueType  # 19
-    """FAILED_PRECONDITION: the worker no longer holds the task whose result it reports; another
-    attempt has it.
+    """FAILED_PRECONDITION: the worker no longer holds the task that it reports a result for. Another
+    attempt does.
     """
     ERROR_REASON_REVISION_COMPACTED: _ErrorReason.ValueType  # 20
-    """OUT_OF_RANGE: the history no longer holds entries from `after_revision` on. Begin again with a
+    """OUT_OF_RANGE: the history no longer has the entries after `after_revision`. Start again with a
     snapshot.
     """
     ERROR_REASON_REVISION_IN_FUTURE: _ErrorReason.ValueType  # 21
-    """OUT_OF_RANGE: `after_revision` is larger than the instance's revision."""
+    """OUT_OF_RANGE: `after_revision` is larger than the revision of the instance."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 22
-    """RESOURCE_EXHAUSTED: more work than the server takes on. Retry after the google.rpc.RetryInfo's
-    delay.
+    """RESOURCE_EXHAUSTED: the server has too much work. Retry after the delay of
+    google.rpc.RetryInfo.
     """
     ERROR_REASON_PAYLOAD_TOO_LARGE: _ErrorReason.ValueType  # 23
-    """RESOURCE_EXHAUSTED: the payload is over 1 MiB, or would bring the instance's payloads over 3
+    """RESOURCE_EXHAUSTED: the payload exceeds 1 MiB, or the payloads of the instance would exceed 3
     MiB. Do not retry.
     """
     ERROR_REASON_INBOX_FULL: _ErrorReason.ValueType  # 24
-    """RESOURCE_EXHAUSTED: the instance's inbox holds as many events as it may."""
+    """RESOURCE_EXHAUSTED: the inbox of the instance is full."""
     ERROR_REASON_TOO_MANY_TIMERS: _ErrorReason.ValueType  # 28
-    """RESOURCE_EXHAUSTED: as many timers as ScheduleResume may arm in one instance (1,000) are pending.
-    Metadata: `timers_max`. Cancel some, or try again once some have fired.
+    """RESOURCE_EXHAUSTED: the maximum of 1,000 timers of ScheduleResume is pending in the instance.
+    Metadata: `timers_max`. Cancel some, or retry when some have fired.
     """
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 25
-    """UNAVAILABLE: the database does not answer; nothing was changed. Retry after the
-    google.rpc.RetryInfo's delay.
+    """UNAVAILABLE: the database cannot be used, and nothing was changed. Retry after the delay of
+    google.rpc.RetryInfo.
     """
     ERROR_REASON_COMMIT_UNKNOWN: _ErrorReason.ValueType  # 26
-    """UNAVAILABLE: the commit's answer was lost; it may have happened. Retry with the same
-    request_id, which tells.
-    """
+    """UNAVAILABLE: the commit failed and might have been applied. Retry with the same request_id."""
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 27
-    """UNAVAILABLE: the server is draining; nothing was changed. Retry, on another connection."""
+    """UNAVAILABLE: the server drains, and nothing was changed. Retry on another connection."""
     ERROR_REASON_BACKUP_NOT_CONFIGURED: _ErrorReason.ValueType  # 34
     """FAILED_PRECONDITION: the server was started without a directory for backups."""
     ERROR_REASON_BACKUP_ALREADY_EXISTS: _ErrorReason.ValueType  # 35
@@ -148,100 +144,96 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 1
-"""INVALID_ARGUMENT: one or more fields are malformed. A google.rpc.BadRequest lists every
-violation. Do not retry.
+"""INVALID_ARGUMENT: fields are malformed. A google.rpc.BadRequest lists every violation. Do not
+retry.
 """
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 2
-"""INVALID_ARGUMENT: the request_id was used before with another body. Do not retry."""
+"""INVALID_ARGUMENT: the request_id was used with another body. Do not retry."""
 ERROR_REASON_WORKFLOW_INVALID: ErrorReason.ValueType  # 3
-"""INVALID_ARGUMENT: the workflow's graph breaks a rule. A google.rpc.BadRequest lists every
-finding.
+"""INVALID_ARGUMENT: the graph of the workflow breaks a rule. A google.rpc.BadRequest lists every
+issue.
 """
 ERROR_REASON_INSTANCE_NOT_FOUND: ErrorReason.ValueType  # 4
-"""NOT_FOUND: no instance has this id. With google.rpc.ResourceInfo."""
+"""NOT_FOUND: no instance has this ID. With google.rpc.ResourceInfo."""
 ERROR_REASON_WORKFLOW_NOT_FOUND: ErrorReason.ValueType  # 5
-"""NOT_FOUND: no workflow has this name, or this version of it; or the instance to be retried ran on
-another graph than is stored under its version now. With google.rpc.ResourceInfo.
+"""NOT_FOUND: no workflow has this name or version, or the graph of the instance to retry was
+replaced. With google.rpc.ResourceInfo.
 """
 ERROR_REASON_STEP_NOT_FOUND: ErrorReason.ValueType  # 6
-"""NOT_FOUND: the instance's workflow has no such step. With google.rpc.ResourceInfo."""
+"""NOT_FOUND: the workflow of the instance has no such step. With google.rpc.ResourceInfo."""
 ERROR_REASON_TIMER_NOT_FOUND: ErrorReason.ValueType  # 7
-"""NOT_FOUND: no timer has this reference: it never existed, has fired or was cancelled. With
+"""NOT_FOUND: no timer has this reference. It never existed, has fired or was cancelled. With
 google.rpc.ResourceInfo.
 """
 ERROR_REASON_INSTANCE_ALREADY_EXISTS: ErrorReason.ValueType  # 8
-"""ALREADY_EXISTS: an instance with this id exists and was started by another call. With
-google.rpc.ResourceInfo.
-"""
+"""ALREADY_EXISTS: another call started an instance with this ID. With google.rpc.ResourceInfo."""
 ERROR_REASON_BUSINESS_KEY_IN_USE: ErrorReason.ValueType  # 9
-"""ALREADY_EXISTS: a live instance of the workflow holds this business key. With
-google.rpc.ResourceInfo naming it.
+"""ALREADY_EXISTS: a live instance of the workflow holds this business key.
+google.rpc.ResourceInfo names it.
 """
 ERROR_REASON_INSTANCE_ENDED: ErrorReason.ValueType  # 10
-"""FAILED_PRECONDITION: the instance has ended, or has FAILED and takes only RetryInstance and
+"""FAILED_PRECONDITION: the instance has ended, or is FAILED and accepts only RetryInstance and
 CancelInstance. Metadata: `state`.
 """
 ERROR_REASON_INSTANCE_NOT_FAILED: ErrorReason.ValueType  # 11
 """FAILED_PRECONDITION: RetryInstance of an instance that is not FAILED. Metadata: `state`."""
 ERROR_REASON_EVENT_NOT_AWAITED: ErrorReason.ValueType  # 12
-"""FAILED_PRECONDITION: no step waits for the event now, though one may later. Set `buffer` to
-leave it in the inbox.
+"""FAILED_PRECONDITION: no step waits for the event now, but one can later. Set `buffer` to keep
+it in the inbox.
 """
 ERROR_REASON_EVENT_NEVER_ACCEPTED: ErrorReason.ValueType  # 13
-"""FAILED_PRECONDITION: no step that the instance can still reach accepts the event, or the step
-that was named never does. Metadata: `events` that still are accepted (by that step); beside a
-named step, `step_refs` that still accept this one.
+"""FAILED_PRECONDITION: no step that the instance can still reach accepts the event, or the named
+step never does. Metadata: `events` that are still accepted (by that step). If a step was
+named, also the `step_refs` that still accept this event.
 """
 ERROR_REASON_AMBIGUOUS_EVENT: ErrorReason.ValueType  # 14
 """FAILED_PRECONDITION: several steps wait for the event. Metadata: `step_refs`, separated by
 commas. Name one with `step_ref`.
 """
 ERROR_REASON_STEP_FINISHED: ErrorReason.ValueType  # 15
-"""FAILED_PRECONDITION: the step has ended already, or was skipped. Metadata, of a Resume:
-`step_refs` that still accept the event.
+"""FAILED_PRECONDITION: the step has ended or was skipped. Metadata of a Resume: `step_refs` that
+still accept the event.
 """
 ERROR_REASON_STEP_UNREACHABLE: ErrorReason.ValueType  # 16
-"""FAILED_PRECONDITION: the instance's path has left the step behind; it will never begin.
-Metadata as with STEP_FINISHED.
+"""FAILED_PRECONDITION: the instance took another path, so the step will never start. Metadata as
+for STEP_FINISHED.
 """
 ERROR_REASON_STEP_HAS_NO_TIMEOUT: ErrorReason.ValueType  # 17
-"""FAILED_PRECONDITION: ScheduleResume of a step that declares no `timeout`."""
+"""FAILED_PRECONDITION: ScheduleResume of a step that does not declare `timeout`."""
 ERROR_REASON_TIMER_NOT_CANCELLABLE: ErrorReason.ValueType  # 18
-"""FAILED_PRECONDITION: only timers of kind TIMEOUT can be cancelled by a client."""
+"""FAILED_PRECONDITION: clients can only cancel timers of kind TIMEOUT."""
 ERROR_REASON_LEASE_LOST: ErrorReason.ValueType  # 19
-"""FAILED_PRECONDITION: the worker no longer holds the task whose result it reports; another
-attempt has it.
+"""FAILED_PRECONDITION: the worker no longer holds the task that it reports a result for. Another
+attempt does.
 """
 ERROR_REASON_REVISION_COMPACTED: ErrorReason.ValueType  # 20
-"""OUT_OF_RANGE: the history no longer holds entries from `after_revision` on. Begin again with a
+"""OUT_OF_RANGE: the history no longer has the entries after `after_revision`. Start again with a
 snapshot.
 """
 ERROR_REASON_REVISION_IN_FUTURE: ErrorReason.ValueType  # 21
-"""OUT_OF_RANGE: `after_revision` is larger than the instance's revision."""
+"""OUT_OF_RANGE: `after_revision` is larger than the revision of the instance."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 22
-"""RESOURCE_EXHAUSTED: more work than the server takes on. Retry after the google.rpc.RetryInfo's
-delay.
+"""RESOURCE_EXHAUSTED: the server has too much work. Retry after the delay of
+google.rpc.RetryInfo.
 """
 ERROR_REASON_PAYLOAD_TOO_LARGE: ErrorReason.ValueType  # 23
-"""RESOURCE_EXHAUSTED: the payload is over 1 MiB, or would bring the instance's payloads over 3
+"""RESOURCE_EXHAUSTED: the payload exceeds 1 MiB, or the payloads of the instance would exceed 3
 MiB. Do not retry.
 """
 ERROR_REASON_INBOX_FULL: ErrorReason.ValueType  # 24
-"""RESOURCE_EXHAUSTED: the instance's inbox holds as many events as it may."""
+"""RESOURCE_EXHAUSTED: the inbox of the instance is full."""
 ERROR_REASON_TOO_MANY_TIMERS: ErrorReason.ValueType  # 28
-"""RESOURCE_EXHAUSTED: as many timers as ScheduleResume may arm in one instance (1,000) are pending.
-Metadata: `timers_max`. Cancel some, or try again once some have fired.
+"""RESOURCE_EXHAUSTED: the maximum of 1,000 timers of ScheduleResume is pending in the instance.
+Metadata: `timers_max`. Cancel some, or retry when some have fired.
 """
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 25
-"""UNAVAILABLE: the database does not answer; nothing was changed. Retry after the
-google.rpc.RetryInfo's delay.
+"""UNAVAILABLE: the database cannot be used, and nothing was changed. Retry after the delay of
+google.rpc.RetryInfo.
 """
 ERROR_REASON_COMMIT_UNKNOWN: ErrorReason.ValueType  # 26
-"""UNAVAILABLE: the commit's answer was lost; it may have happened. Retry with the same
-request_id, which tells.
-"""
+"""UNAVAILABLE: the commit failed and might have been applied. Retry with the same request_id."""
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 27
-"""UNAVAILABLE: the server is draining; nothing was changed. Retry, on another connection."""
+"""UNAVAILABLE: the server drains, and nothing was changed. Retry on another connection."""
 ERROR_REASON_BACKUP_NOT_CONFIGURED: ErrorReason.ValueType  # 34
 """FAILED_PRECONDITION: the server was started without a directory for backups."""
 ERROR_REASON_BACKUP_ALREADY_EXISTS: ErrorReason.ValueType  # 35

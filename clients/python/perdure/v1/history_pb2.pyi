@@ -23,9 +23,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class HistoryEntry(_message.Message):
-    """One fact in the life of an instance. An instance's entries have the revisions 1, 2, 3 ... without
-    a gap, never change, and folding them in order gives the instance's state. Entries carry no
-    payloads, only their sizes and digests.
+    """One fact in the history of an instance. The entries of an instance have the revisions 1, 2, 3 ...
+    without a gap and never change. Folding them in order gives the state of the instance. Entries
+    have no payloads, only their sizes and digests.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -50,12 +50,12 @@ class HistoryEntry(_message.Message):
     INSTANCE_CANCELLED_FIELD_NUMBER: _builtins.int
     INSTANCE_RETRIED_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The entry's place in the history; 1 is the first."""
+    """Position in the history, from 1."""
     request_id: _builtins.str
-    """The request_id of the call that caused it, if a call did and it gave one."""
+    """The request_id of the call that caused the entry, if there was one."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """When it happened, by the store's clock. The clock may be set back between two entries."""
+        """Time of the fact, by the store's clock. The clock can be set back between two entries."""
 
     @_builtins.property
     def instance_started(self) -> Global___InstanceStarted:
@@ -67,7 +67,7 @@ class HistoryEntry(_message.Message):
 
     @_builtins.property
     def attempt_started(self) -> Global___AttemptStarted:
-        """An executor took a task's attempt."""
+        """A worker took an attempt of a task."""
 
     @_builtins.property
     def attempt_failed(self) -> Global___AttemptFailed:
@@ -75,11 +75,11 @@ class HistoryEntry(_message.Message):
 
     @_builtins.property
     def attempt_released(self) -> Global___AttemptReleased:
-        """An attempt was given back without a result."""
+        """An attempt was released without a result."""
 
     @_builtins.property
     def step_suspended(self) -> Global___StepSuspended:
-        """A task returned SUSPEND and waits for an event now."""
+        """A task returned SUSPEND and waits for an event."""
 
     @_builtins.property
     def step_finished(self) -> Global___StepFinished:
@@ -87,7 +87,7 @@ class HistoryEntry(_message.Message):
 
     @_builtins.property
     def step_skipped(self) -> Global___StepSkipped:
-        """A step will never begin."""
+        """A step will never start."""
 
     @_builtins.property
     def event_buffered(self) -> Global___EventBuffered:
@@ -99,7 +99,7 @@ class HistoryEntry(_message.Message):
 
     @_builtins.property
     def timer_fired(self) -> Global___TimerFired:
-        """A timer acted."""
+        """A timer fired."""
 
     @_builtins.property
     def timer_cancelled(self) -> Global___TimerCancelled:
@@ -107,7 +107,7 @@ class HistoryEntry(_message.Message):
 
     @_builtins.property
     def instance_completed(self) -> Global___InstanceCompleted:
-        """The instance has reached its end."""
+        """The instance has completed."""
 
     @_builtins.property
     def instance_failed(self) -> Global___InstanceFailed:
@@ -119,7 +119,7 @@ class HistoryEntry(_message.Message):
 
     @_builtins.property
     def instance_retried(self) -> Global___InstanceRetried:
-        """A failed instance was set going again."""
+        """A failed instance continues."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ Global___HistoryEntry: _TypeAlias = HistoryEntry  # noqa: Y015
 
 @_typing.final
 class InstanceStarted(_message.Message):
-    """The instance was created. Always revision 1, and only there."""
+    """The instance was created. Always and only at revision 1."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -189,26 +189,26 @@ class InstanceStarted(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     START_DELAY_FIELD_NUMBER: _builtins.int
     workflow: _builtins.str
-    """The workflow's name."""
+    """Name of the workflow."""
     version: _builtins.int
-    """The workflow's version."""
+    """Version of the workflow."""
     definition_digest: _builtins.str
-    """The digest of the definition that the instance runs; see Workflow.digest."""
+    """Digest of the definition of the instance. See Workflow.digest."""
     start_step: _builtins.str
-    """The step that begins first."""
+    """First step. May carry a suffix such as `@3.7`. Treat it as opaque."""
     business_key: _builtins.str
-    """The caller's own key, if one was given."""
+    """Key of the caller, if there is one."""
     @_builtins.property
     def input(self) -> _common_pb2.PayloadInfo:
-        """The initial context's size and digest."""
+        """Size and digest of the input."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The labels given at the start."""
+        """Labels of the instance."""
 
     @_builtins.property
     def start_delay(self) -> _duration_pb2.Duration:
-        """How long the instance stays PENDING; absent when it begins at once."""
+        """Time for which the instance stays PENDING. Absent if it starts at once."""
 
     def __init__(
         self,
@@ -240,12 +240,12 @@ class StepStarted(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     step_ref: _builtins.str
-    """The step."""
+    """Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque."""
     kind: _common_pb2.StepKind.ValueType
-    """What will make it end."""
+    """Kind of the step."""
     @_builtins.property
     def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The events that it waits for, in order of their names; only of a wait."""
+        """Events that it waits for, in order of their names. Only of a wait."""
 
     def __init__(
         self,
@@ -264,7 +264,7 @@ Global___StepStarted: _TypeAlias = StepStarted  # noqa: Y015
 
 @_typing.final
 class AttemptStarted(_message.Message):
-    """An executor took an attempt of a task."""
+    """A worker took an attempt of a task."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -272,11 +272,11 @@ class AttemptStarted(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     step_ref: _builtins.str
-    """The step."""
+    """Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque."""
     attempt: _builtins.int
-    """The attempt, from 1; every dispatch, redelivery included, takes the next one."""
+    """Number of the attempt, from 1. Every dispatch takes the next one, also after a release."""
     owner: _builtins.str
-    """The replica that runs it or hands it to a worker."""
+    """Replica that runs the attempt or hands it to a worker."""
     def __init__(
         self,
         *,
@@ -294,8 +294,8 @@ Global___AttemptStarted: _TypeAlias = AttemptStarted  # noqa: Y015
 
 @_typing.final
 class AttemptFailed(_message.Message):
-    """An attempt failed. What follows is another entry: a retry's TimerArmed, StepFinished with
-    `error`, or InstanceFailed.
+    """An attempt failed. Another entry follows: TimerArmed for a retry, StepFinished with `error`, or
+    InstanceFailed.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -307,19 +307,17 @@ class AttemptFailed(_message.Message):
     RETRYING_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
     step_ref: _builtins.str
-    """The step."""
+    """Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque."""
     attempt: _builtins.int
-    """The attempt."""
+    """Number of the attempt."""
     type: _builtins.str
-    """A short name of the failure, such as the exception's class."""
+    """Short name of the failure, such as the class of the exception."""
     message: _builtins.str
-    """Text for a person; cut to 2,000 characters."""
+    """Text for people, at most 2,000 characters."""
     retrying: _builtins.bool
-    """True when another attempt follows, after a backoff; false when the step has failed with this
-    attempt.
-    """
+    """True if another attempt follows after a backoff. False if the step has failed."""
     failures: _builtins.int
-    """How many attempts of the step have failed, this one included."""
+    """Number of failed attempts of the step, including this one."""
     def __init__(
         self,
         *,
@@ -340,8 +338,8 @@ Global___AttemptFailed: _TypeAlias = AttemptFailed  # noqa: Y015
 
 @_typing.final
 class AttemptReleased(_message.Message):
-    """An attempt was given back without a result. It counts as no failure; the task waits for an
-    executor again.
+    """An attempt was released without a result. It does not count as a failure. The task is queued
+    again.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -351,11 +349,11 @@ class AttemptReleased(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     LOST_FIELD_NUMBER: _builtins.int
     step_ref: _builtins.str
-    """The step."""
+    """Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque."""
     attempt: _builtins.int
-    """The attempt; its result is refused from here on."""
+    """Number of the attempt. Its result is rejected from now on."""
     reason: _builtins.str
-    """Why, in a few words for people: the server stops, its owner is gone."""
+    """Reason in a few words for people, for example that the server stops."""
     lost: _builtins.bool
     """True if the attempt was lost together with the process that ran it. The tenth loss in a row, or
     the third loss while the attempt ran alone, is followed by an AttemptFailed entry of type
@@ -379,7 +377,7 @@ Global___AttemptReleased: _TypeAlias = AttemptReleased  # noqa: Y015
 
 @_typing.final
 class StepSuspended(_message.Message):
-    """A task returned SUSPEND: it ends by an event from outside."""
+    """A task returned SUSPEND, so an external event ends it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -387,12 +385,12 @@ class StepSuspended(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     step_ref: _builtins.str
-    """The step."""
+    """Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque."""
     attempt: _builtins.int
-    """The attempt that returned SUSPEND."""
+    """Attempt that returned SUSPEND."""
     @_builtins.property
     def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The events that it waits for, in order of their names."""
+        """Events that it waits for, in order of their names."""
 
     def __init__(
         self,
@@ -411,7 +409,7 @@ Global___StepSuspended: _TypeAlias = StepSuspended  # noqa: Y015
 
 @_typing.final
 class StepFinished(_message.Message):
-    """A step ended with an event, which decided what follows."""
+    """A step ended with an event, which selects the next steps."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -422,22 +420,24 @@ class StepFinished(_message.Message):
     BUFFERED_REVISION_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     step_ref: _builtins.str
-    """The step."""
+    """Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque."""
     event: _builtins.str
-    """The event: an outcome's, an external one, `timeout`, `elapsed` or `error`."""
+    """Event: of an outcome, from outside, `timeout`, `elapsed` or `error`."""
     buffered_revision: _builtins.int
-    """The revision of the EventBuffered entry that ended the step; 0 when none did."""
+    """Revision of the EventBuffered entry that ended the step. 0 if none did."""
     @_builtins.property
     def targets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Where the event's arrows lead: refs of steps, or `end`."""
+        """Targets of the event's transition: names of steps, or `end`. Each may carry a suffix such as
+        `@3.7`. Treat it as opaque.
+        """
 
     @_builtins.property
     def output(self) -> _common_pb2.PayloadInfo:
-        """The output's size and digest; absent when the output is the empty object."""
+        """Size and digest of the output. Absent if the output is the empty object."""
 
     @_builtins.property
     def failure(self) -> _common_pb2.StepFailure:
-        """What went wrong; only when the event is `error`."""
+        """Failure, if the event is `error`."""
 
     def __init__(
         self,
@@ -459,13 +459,13 @@ Global___StepFinished: _TypeAlias = StepFinished  # noqa: Y015
 
 @_typing.final
 class StepSkipped(_message.Message):
-    """A step will never begin, because a predecessor that it needs cannot arrive any more."""
+    """A step will never start, because a required predecessor can no longer arrive."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STEP_REF_FIELD_NUMBER: _builtins.int
     step_ref: _builtins.str
-    """The step."""
+    """Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque."""
     def __init__(
         self,
         *,
@@ -489,12 +489,14 @@ class EventBuffered(_message.Message):
     STEP_REF_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     event: _builtins.str
-    """The event."""
+    """Name of the event."""
     step_ref: _builtins.str
-    """The step that it is meant for; empty when any step that accepts it may take it."""
+    """Step that the event is for. Empty if any step that accepts it can take it. May carry a suffix
+    such as `@3.7`. Treat it as opaque.
+    """
     @_builtins.property
     def payload(self) -> _common_pb2.PayloadInfo:
-        """The payload's size and digest."""
+        """Size and digest of the payload."""
 
     def __init__(
         self,
@@ -524,20 +526,22 @@ class TimerArmed(_message.Message):
     DUE_TIME_FIELD_NUMBER: _builtins.int
     CLIENT_REQUESTED_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
-    """The timer's id, `<instance_id>.<revision>` of this entry."""
+    """Reference of the timer: `<instance_id>.<revision>` of this entry."""
     kind: _common_pb2.TimerKind.ValueType
-    """What it will do."""
+    """Kind of the timer."""
     step_ref: _builtins.str
-    """The step that it acts on; of TIMER_KIND_START, the one that begins first."""
+    """Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+    `@3.7`. Treat it as opaque.
+    """
     client_requested: _builtins.bool
-    """True when ScheduleResume asked for it, false when the workflow's definition did."""
+    """True if ScheduleResume armed the timer, false if the workflow did."""
     @_builtins.property
     def delay(self) -> _duration_pb2.Duration:
-        """The delay asked for."""
+        """Requested delay."""
 
     @_builtins.property
     def due_time(self) -> _timestamp_pb2.Timestamp:
-        """When it is due, by the store's clock."""
+        """Due time, by the store's clock."""
 
     def __init__(
         self,
@@ -559,7 +563,7 @@ Global___TimerArmed: _TypeAlias = TimerArmed  # noqa: Y015
 
 @_typing.final
 class TimerFired(_message.Message):
-    """A timer acted, once."""
+    """A timer fired, once."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -569,15 +573,17 @@ class TimerFired(_message.Message):
     USED_FIELD_NUMBER: _builtins.int
     FORCED_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
-    """The timer's id."""
+    """Reference of the timer."""
     kind: _common_pb2.TimerKind.ValueType
-    """What it did."""
+    """Kind of the timer."""
     step_ref: _builtins.str
-    """The step that it acted on; of TIMER_KIND_START, the one that begins first."""
+    """Step that the timer acted on. For TIMER_KIND_START, the first step. May carry a suffix such as
+    `@3.7`. Treat it as opaque.
+    """
     used: _builtins.bool
-    """False when the step had finished or not begun, so that nothing followed."""
+    """False if the step had finished or had not started, so the timer had no effect."""
     forced: _builtins.bool
-    """True when FireTimer made it act, due or not."""
+    """True if FireTimer fired it, due or not."""
     def __init__(
         self,
         *,
@@ -597,18 +603,16 @@ Global___TimerFired: _TypeAlias = TimerFired  # noqa: Y015
 
 @_typing.final
 class TimerCancelled(_message.Message):
-    """CancelTimer cancelled a timer. Timers that go because their step or instance ended have no entry
-    of their own.
-    """
+    """CancelTimer cancelled a timer. Timers that end with their step or instance have no entry."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REFERENCE_FIELD_NUMBER: _builtins.int
     STEP_REF_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
-    """The timer's id."""
+    """Reference of the timer."""
     step_ref: _builtins.str
-    """The step that it would have acted on."""
+    """Step that the timer would have acted on. May carry a suffix such as `@3.7`. Treat it as opaque."""
     def __init__(
         self,
         *,
@@ -632,8 +636,8 @@ class InstanceCompleted(_message.Message):
     UNCONSUMED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def unconsumed(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.BufferedEvent]:
-        """Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-        the rest: only the revision and the event's name are set.
+        """Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+        of the event are set. The EventBuffered entries have the rest.
         """
 
     def __init__(
@@ -651,7 +655,9 @@ Global___InstanceCompleted: _TypeAlias = InstanceCompleted  # noqa: Y015
 
 @_typing.final
 class InstanceFailed(_message.Message):
-    """A step failed and declares no `error` arrow. RetryInstance can set the instance going again."""
+    """A step failed and does not declare an `error` transition. RetryInstance can continue the
+    instance.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -659,14 +665,16 @@ class InstanceFailed(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     INTERRUPTED_STEPS_FIELD_NUMBER: _builtins.int
     step_ref: _builtins.str
-    """The step that failed."""
+    """Step that failed. May carry a suffix such as `@3.7`. Treat it as opaque."""
     @_builtins.property
     def failure(self) -> _common_pb2.StepFailure:
-        """What went wrong."""
+        """Its failure."""
 
     @_builtins.property
     def interrupted_steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The other steps that were active and are interrupted, in order of their refs."""
+        """Other steps that were active and are interrupted, in order of their names. Each may carry a
+        suffix such as `@3.7`. Treat it as opaque.
+        """
 
     def __init__(
         self,
@@ -692,11 +700,11 @@ class InstanceCancelled(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     UNCONSUMED_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """The caller's reason, if one was given."""
+    """Reason of the caller, if there is one."""
     @_builtins.property
     def unconsumed(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.BufferedEvent]:
-        """Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-        the rest: only the revision and the event's name are set.
+        """Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+        of the event are set. The EventBuffered entries have the rest.
         """
 
     def __init__(
@@ -715,8 +723,8 @@ Global___InstanceCancelled: _TypeAlias = InstanceCancelled  # noqa: Y015
 
 @_typing.final
 class InstanceRetried(_message.Message):
-    """A failed instance was set going again: failed and interrupted tasks get new attempts; the timers of
-    other interrupted steps are armed anew, for their old due times, by the entries that follow.
+    """A failed instance continues. Failed and interrupted tasks get new attempts. The entries that
+    follow arm the timers of other interrupted steps again, for their old due times.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -33,31 +33,31 @@ class _InstanceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Instanc
     INSTANCE_STATE_PENDING: _InstanceState.ValueType  # 1
     """Its start delay is not over."""
     INSTANCE_STATE_RUNNING: _InstanceState.ValueType  # 2
-    """At least one step runs, is scheduled to run or backs off."""
+    """At least one step runs, is queued or backs off."""
     INSTANCE_STATE_WAITING: _InstanceState.ValueType  # 3
     """Nothing runs or backs off, and at least one step waits for an event or for time."""
     INSTANCE_STATE_COMPLETED: _InstanceState.ValueType  # 4
     """Every branch has reached `end`. Final."""
     INSTANCE_STATE_FAILED: _InstanceState.ValueType  # 5
-    """A step failed without an `error` arrow. RetryInstance sets it going again."""
+    """A step failed without an `error` transition. RetryInstance can continue the instance."""
     INSTANCE_STATE_CANCELLED: _InstanceState.ValueType  # 6
     """CancelInstance ended it. Final."""
 
 class InstanceState(_InstanceState, metaclass=_InstanceStateEnumTypeWrapper):
-    """Where an instance stands. The number 7 is kept for PAUSED."""
+    """State of an instance. The number 7 is reserved for PAUSED."""
 
 INSTANCE_STATE_UNSPECIFIED: InstanceState.ValueType  # 0
 """Never sent."""
 INSTANCE_STATE_PENDING: InstanceState.ValueType  # 1
 """Its start delay is not over."""
 INSTANCE_STATE_RUNNING: InstanceState.ValueType  # 2
-"""At least one step runs, is scheduled to run or backs off."""
+"""At least one step runs, is queued or backs off."""
 INSTANCE_STATE_WAITING: InstanceState.ValueType  # 3
 """Nothing runs or backs off, and at least one step waits for an event or for time."""
 INSTANCE_STATE_COMPLETED: InstanceState.ValueType  # 4
 """Every branch has reached `end`. Final."""
 INSTANCE_STATE_FAILED: InstanceState.ValueType  # 5
-"""A step failed without an `error` arrow. RetryInstance sets it going again."""
+"""A step failed without an `error` transition. RetryInstance can continue the instance."""
 INSTANCE_STATE_CANCELLED: InstanceState.ValueType  # 6
 """CancelInstance ended it. Final."""
 Global___InstanceState: _TypeAlias = InstanceState  # noqa: Y015
@@ -71,63 +71,63 @@ class _StepStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepState.V
     STEP_STATE_UNSPECIFIED: _StepState.ValueType  # 0
     """Never sent."""
     STEP_STATE_QUEUED: _StepState.ValueType  # 1
-    """A task that no executor has taken yet."""
+    """A task waits for a worker."""
     STEP_STATE_NO_WORKER: _StepState.ValueType  # 2
-    """A task that no executor has code for: deploy it, or bind the workflow."""
+    """A task that no worker has code for. Deploy the code."""
     STEP_STATE_RUNNING: _StepState.ValueType  # 3
-    """An executor runs an attempt."""
+    """A worker runs an attempt."""
     STEP_STATE_BACKING_OFF: _StepState.ValueType  # 4
-    """An attempt failed; the next one begins at the deadline."""
+    """An attempt failed. The next one starts at the deadline."""
     STEP_STATE_WAITING: _StepState.ValueType  # 5
     """It waits for an event, at most until the deadline if there is one."""
     STEP_STATE_SLEEPING: _StepState.ValueType  # 6
     """It ends at the deadline."""
     STEP_STATE_INTERRUPTED: _StepState.ValueType  # 7
-    """It was active when the instance failed, and RetryInstance takes it up again; or when it was
-    cancelled.
+    """It was active when the instance failed, and RetryInstance continues it; or when the instance
+    was cancelled.
     """
     STEP_STATE_FINISHED: _StepState.ValueType  # 8
     """It ended with an event."""
     STEP_STATE_SKIPPED: _StepState.ValueType  # 9
-    """It will never begin."""
+    """It will never start."""
     STEP_STATE_JOINING: _StepState.ValueType  # 10
-    """A branch has arrived, and the step waits for others before it begins. Also the first step while
+    """A branch has arrived, and the step waits for others before it starts. Also the first step while
     the instance is PENDING.
     """
     STEP_STATE_FAILED: _StepState.ValueType  # 11
-    """The step's failure is what failed the instance."""
+    """Its failure failed the instance."""
 
 class StepState(_StepState, metaclass=_StepStateEnumTypeWrapper):
-    """Where a step of an instance stands."""
+    """State of a step."""
 
 STEP_STATE_UNSPECIFIED: StepState.ValueType  # 0
 """Never sent."""
 STEP_STATE_QUEUED: StepState.ValueType  # 1
-"""A task that no executor has taken yet."""
+"""A task waits for a worker."""
 STEP_STATE_NO_WORKER: StepState.ValueType  # 2
-"""A task that no executor has code for: deploy it, or bind the workflow."""
+"""A task that no worker has code for. Deploy the code."""
 STEP_STATE_RUNNING: StepState.ValueType  # 3
-"""An executor runs an attempt."""
+"""A worker runs an attempt."""
 STEP_STATE_BACKING_OFF: StepState.ValueType  # 4
-"""An attempt failed; the next one begins at the deadline."""
+"""An attempt failed. The next one starts at the deadline."""
 STEP_STATE_WAITING: StepState.ValueType  # 5
 """It waits for an event, at most until the deadline if there is one."""
 STEP_STATE_SLEEPING: StepState.ValueType  # 6
 """It ends at the deadline."""
 STEP_STATE_INTERRUPTED: StepState.ValueType  # 7
-"""It was active when the instance failed, and RetryInstance takes it up again; or when it was
-cancelled.
+"""It was active when the instance failed, and RetryInstance continues it; or when the instance
+was cancelled.
 """
 STEP_STATE_FINISHED: StepState.ValueType  # 8
 """It ended with an event."""
 STEP_STATE_SKIPPED: StepState.ValueType  # 9
-"""It will never begin."""
+"""It will never start."""
 STEP_STATE_JOINING: StepState.ValueType  # 10
-"""A branch has arrived, and the step waits for others before it begins. Also the first step while
+"""A branch has arrived, and the step waits for others before it starts. Also the first step while
 the instance is PENDING.
 """
 STEP_STATE_FAILED: StepState.ValueType  # 11
-"""The step's failure is what failed the instance."""
+"""Its failure failed the instance."""
 Global___StepState: _TypeAlias = StepState  # noqa: Y015
 
 class _WatchEndReason:
@@ -139,25 +139,25 @@ class _WatchEndReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WatchE
     WATCH_END_REASON_UNSPECIFIED: _WatchEndReason.ValueType  # 0
     """Never sent."""
     WATCH_END_REASON_INSTANCE_ENDED: _WatchEndReason.ValueType  # 1
-    """The instance has ended, and every entry was sent. A FAILED instance can go on after
-    RetryInstance: watch it anew.
+    """The instance has ended, and every entry was sent. A FAILED instance can continue after
+    RetryInstance. Watch it again then.
     """
     WATCH_END_REASON_SERVER_DRAINING: _WatchEndReason.ValueType  # 2
-    """The server shuts down. Watch again, after `revision`."""
+    """The server is shutting down. Watch again, after `revision`."""
     WATCH_END_REASON_TOO_SLOW: _WatchEndReason.ValueType  # 3
     """The client left a message of the stream unread for too long. Watch again, after `revision`."""
 
 class WatchEndReason(_WatchEndReason, metaclass=_WatchEndReasonEnumTypeWrapper):
-    """Why the server ends a watch."""
+    """Reason for the end of a watch."""
 
 WATCH_END_REASON_UNSPECIFIED: WatchEndReason.ValueType  # 0
 """Never sent."""
 WATCH_END_REASON_INSTANCE_ENDED: WatchEndReason.ValueType  # 1
-"""The instance has ended, and every entry was sent. A FAILED instance can go on after
-RetryInstance: watch it anew.
+"""The instance has ended, and every entry was sent. A FAILED instance can continue after
+RetryInstance. Watch it again then.
 """
 WATCH_END_REASON_SERVER_DRAINING: WatchEndReason.ValueType  # 2
-"""The server shuts down. Watch again, after `revision`."""
+"""The server is shutting down. Watch again, after `revision`."""
 WATCH_END_REASON_TOO_SLOW: WatchEndReason.ValueType  # 3
 """The client left a message of the stream unread for too long. Watch again, after `revision`."""
 Global___WatchEndReason: _TypeAlias = WatchEndReason  # noqa: Y015
@@ -227,66 +227,70 @@ class Instance(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
-    """Its id."""
+    """ID of the instance."""
     workflow: _builtins.str
-    """The workflow's name."""
+    """Name of the workflow."""
     version: _builtins.int
-    """The workflow's version."""
+    """Version of the workflow."""
     state: Global___InstanceState.ValueType
-    """Where it stands."""
+    """State of the instance."""
     revision: _builtins.int
-    """The revision of its newest history entry; everything in this message is as of that revision."""
+    """Revision of the newest history entry. The whole message is as of that revision."""
     business_key: _builtins.str
-    """The caller's own key, if one was given."""
+    """Key of the caller, if there is one."""
     @_builtins.property
     def input(self) -> _common_pb2.Payload:
-        """The context that it was started with."""
+        """Input of the instance: the `context` of StartInstance."""
 
     @_builtins.property
     def outputs(self) -> _containers.MessageMap[_builtins.str, _common_pb2.Payload]:
-        """The output of each step that has ended with one, by step_ref."""
+        """Output of each step that has ended with one, by step_ref. Keys may carry a suffix such as
+        `@3.7`. Treat them as opaque.
+        """
 
     @_builtins.property
     def active_steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___ActiveStep]:
-        """The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-        of their refs.
+        """Steps that have started, or that a branch has reached, and that have not ended. In order of
+        their names.
         """
 
     @_builtins.property
     def step_results(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepResult]:
-        """The steps that have ended or never will begin, in order of revision. Their outputs are in
+        """Steps that have ended or will never start, in order of revision. Their outputs are in
         `outputs`.
         """
 
     @_builtins.property
     def error(self) -> Global___InstanceFailure:
-        """Why it is FAILED, or was when it was cancelled; absent otherwise."""
+        """Failure of a FAILED instance, also after it was cancelled. Otherwise absent."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The labels given at its start."""
+        """Labels of the instance."""
 
     @_builtins.property
     def inbox(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.BufferedEvent]:
-        """The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-        they were never consumed.
+        """Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+        unconsumed.
         """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When StartInstance stored it."""
+        """Time at which StartInstance stored the instance."""
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When its start delay was over; equal to create_time without a delay, absent while PENDING."""
+        """Time at which the start delay ended. Equal to create_time without a delay, absent while
+        PENDING.
+        """
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """The time of its newest history entry."""
+        """Time of the newest history entry."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When it completed, failed or was cancelled; absent while it goes on."""
+        """Time at which the instance completed, failed or was cancelled. Absent before."""
 
     def __init__(
         self,
@@ -332,32 +336,32 @@ class ActiveStep(_message.Message):
     ATTEMPT_START_TIME_FIELD_NUMBER: _builtins.int
     LOST_ATTEMPTS_FIELD_NUMBER: _builtins.int
     step_ref: _builtins.str
-    """The step."""
+    """Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque."""
     state: Global___StepState.ValueType
-    """Where it stands."""
+    """State of the step."""
     attempt: _builtins.int
-    """Its newest attempt, from 1; 0 when it has had none."""
+    """Number of the newest attempt, from 1. 0 if there is none."""
     lost_attempts: _builtins.int
     """Number of attempts in a row that were lost together with the process that ran them. Any result
     of an attempt resets it to 0.
     """
     @_builtins.property
     def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The events that it waits for, in order of their names."""
+        """Events that it waits for, in order of their names."""
 
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
-        """When time will act on it: the end of a wait, a sleep or a backoff, or the first requested
-        timeout. Absent when nothing is armed.
+        """Next time at which a timer acts on the step: the end of a wait, a sleep or a backoff, or the
+        first timeout of ScheduleResume. Absent if no timer is armed.
         """
 
     @_builtins.property
     def last_failure(self) -> _common_pb2.StepFailure:
-        """Why its newest failed attempt failed; absent when none has."""
+        """Failure of the newest failed attempt. Absent if there is none."""
 
     @_builtins.property
     def attempt_start_time(self) -> _timestamp_pb2.Timestamp:
-        """When the newest attempt started, by the store's clock; absent if the step has had no attempt."""
+        """Start time of the newest attempt, by the store's clock. Absent if there is none."""
 
     def __init__(
         self,
@@ -381,7 +385,7 @@ Global___ActiveStep: _TypeAlias = ActiveStep  # noqa: Y015
 
 @_typing.final
 class StepResult(_message.Message):
-    """A step that has ended, or that never will begin."""
+    """A step that has ended, or that will never start."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -390,13 +394,13 @@ class StepResult(_message.Message):
     EVENT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     step_ref: _builtins.str
-    """The step."""
+    """Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque."""
     state: Global___StepState.ValueType
     """STEP_STATE_FINISHED, STEP_STATE_SKIPPED, STEP_STATE_INTERRUPTED or STEP_STATE_FAILED."""
     event: _builtins.str
-    """The event that it ended with; empty unless FINISHED."""
+    """Event that the step ended with. Empty unless FINISHED."""
     revision: _builtins.int
-    """The revision at which that was decided; of INTERRUPTED and FAILED, the instance's."""
+    """Revision of that decision. For INTERRUPTED and FAILED, the revision of the instance."""
     def __init__(
         self,
         *,
@@ -415,7 +419,7 @@ Global___StepResult: _TypeAlias = StepResult  # noqa: Y015
 
 @_typing.final
 class InstanceFailure(_message.Message):
-    """Why an instance has failed."""
+    """Failure of an instance."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -424,13 +428,13 @@ class InstanceFailure(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     step_ref: _builtins.str
-    """The step that failed."""
+    """Step that failed. May carry a suffix such as `@3.7`. Treat it as opaque."""
     type: _builtins.str
-    """A short name of the failure, such as the exception's class."""
+    """Short name of the failure, such as the class of the exception."""
     message: _builtins.str
-    """Text for a person; cut to 2,000 characters."""
+    """Text for people, at most 2,000 characters."""
     attempts: _builtins.int
-    """How many attempts of the step have failed."""
+    """Number of failed attempts of the step."""
     def __init__(
         self,
         *,
@@ -449,7 +453,7 @@ Global___InstanceFailure: _TypeAlias = InstanceFailure  # noqa: Y015
 
 @_typing.final
 class InstanceSummary(_message.Message):
-    """An instance as lists show it: without payloads and without steps."""
+    """An instance in a list, without payloads and steps."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -485,34 +489,34 @@ class InstanceSummary(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     INBOX_SIZE_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
-    """Its id."""
+    """ID of the instance."""
     workflow: _builtins.str
-    """The workflow's name."""
+    """Name of the workflow."""
     version: _builtins.int
-    """The workflow's version."""
+    """Version of the workflow."""
     state: Global___InstanceState.ValueType
-    """Where it stands."""
+    """State of the instance."""
     revision: _builtins.int
-    """The revision of its newest history entry."""
+    """Revision of the newest history entry."""
     business_key: _builtins.str
-    """The caller's own key, if one was given."""
+    """Key of the caller, if there is one."""
     inbox_size: _builtins.int
     """Number of accepted events that no step has consumed."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The labels given at its start."""
+        """Labels of the instance."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When StartInstance stored it."""
+        """Time at which StartInstance stored the instance."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """The time of its newest history entry."""
+        """Time of the newest history entry."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When it completed, failed or was cancelled; absent while it goes on."""
+        """Time at which the instance completed, failed or was cancelled. Absent before."""
 
     def __init__(
         self,
@@ -539,13 +543,13 @@ Global___InstanceSummary: _TypeAlias = InstanceSummary  # noqa: Y015
 
 @_typing.final
 class GetInstanceRequest(_message.Message):
-    """Asks for one instance."""
+    """Request for an instance."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     INSTANCE_ID_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
-    """The instance. Required."""
+    """ID of the instance. Required."""
     def __init__(
         self,
         *,
@@ -561,14 +565,14 @@ Global___GetInstanceRequest: _TypeAlias = GetInstanceRequest  # noqa: Y015
 
 @_typing.final
 class GetInstanceResponse(_message.Message):
-    """One instance."""
+    """Response to GetInstance."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     INSTANCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def instance(self) -> Global___Instance:
-        """As of its `revision`."""
+        """The instance, as of its `revision`."""
 
     def __init__(
         self,
@@ -585,7 +589,7 @@ Global___GetInstanceResponse: _TypeAlias = GetInstanceResponse  # noqa: Y015
 
 @_typing.final
 class ListInstancesRequest(_message.Message):
-    """Asks for a page of instances. An instance is listed when it meets every filter that is given."""
+    """Request for a page of instances. The list contains the instances that match every filter."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -618,22 +622,24 @@ class ListInstancesRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     UNCONSUMED_EVENTS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused."""
+    """Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected."""
     page_token: _builtins.str
-    """The next_page_token of the page before; empty for the first page. The filters must be the same."""
+    """The next_page_token of the previous page. Empty for the first page. The filters must not
+    change.
+    """
     workflow: _builtins.str
-    """Only instances of this workflow; empty means any."""
+    """Only instances of this workflow. Empty means any."""
     business_key: _builtins.str
-    """Only instances with this business key; empty means any."""
+    """Only instances with this business key. Empty means any."""
     version: _builtins.int
-    """Only instances of this version of `workflow`; 0 means any. Requires `workflow`."""
+    """Only instances of this version of `workflow`. 0 means any. Requires `workflow`."""
     unconsumed_events: _builtins.bool
     """Only instances that ended while accepted events were still in their inbox. No step consumed
     these events.
     """
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[Global___InstanceState.ValueType]:
-        """Only instances in one of these states; empty means any state."""
+        """Only instances in one of these states. Empty means any state."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -668,11 +674,11 @@ class ListInstancesResponse(_message.Message):
     INSTANCES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Token of the next page; empty if this is the last page. Continue until it is empty."""
+    """Token of the next page. Empty if this is the last page. Continue until it is empty."""
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstanceSummary]:
         """Newest first. Can be empty although more pages follow: the server examines at most 10,000
-        instances for one page, and returns the matches that it found among them.
+        instances for one page, and returns the matches among them.
         """
 
     def __init__(
@@ -691,7 +697,7 @@ Global___ListInstancesResponse: _TypeAlias = ListInstancesResponse  # noqa: Y015
 
 @_typing.final
 class ListHistoryRequest(_message.Message):
-    """Asks for a page of an instance's history."""
+    """Request for a page of history."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -700,14 +706,14 @@ class ListHistoryRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
-    """The instance. Required."""
+    """ID of the instance. Required."""
     after_revision: _builtins.int
-    """Only entries with a larger revision; 0 means from the first on."""
+    """Only entries with a larger revision. 0 means all."""
     page_size: _builtins.int
-    """How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused."""
+    """Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected."""
     page_token: _builtins.str
-    """The next_page_token of the page before; empty for the first page. instance_id and
-    after_revision must be the same.
+    """The next_page_token of the previous page. Empty for the first page. instance_id and
+    after_revision must not change.
     """
     def __init__(
         self,
@@ -734,10 +740,10 @@ class ListHistoryResponse(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Asks for the next page; empty when this one reaches the instance's revision."""
+    """Token of the next page. Empty if this page reaches the revision of the instance."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[_history_pb2.HistoryEntry]:
-        """In order of revision."""
+        """Entries in order of revision."""
 
     def __init__(
         self,
@@ -755,17 +761,17 @@ Global___ListHistoryResponse: _TypeAlias = ListHistoryResponse  # noqa: Y015
 
 @_typing.final
 class WatchInstanceRequest(_message.Message):
-    """Asks to follow an instance."""
+    """Request to watch an instance."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     INSTANCE_ID_FIELD_NUMBER: _builtins.int
     AFTER_REVISION_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
-    """The instance. Required."""
+    """ID of the instance. Required."""
     after_revision: _builtins.int
-    """Absent: begin with a snapshot. Present: no snapshot, only the entries after this revision; 0
-    gives the whole history.
+    """If absent, start with a snapshot. If present, send no snapshot, only the entries after this
+    revision. 0 sends the complete history.
     """
     def __init__(
         self,
@@ -785,7 +791,7 @@ Global___WatchInstanceRequest: _TypeAlias = WatchInstanceRequest  # noqa: Y015
 
 @_typing.final
 class WatchInstanceResponse(_message.Message):
-    """One thing that a watch says."""
+    """A message of a watch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -795,7 +801,7 @@ class WatchInstanceResponse(_message.Message):
     END_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def snapshot(self) -> Global___Instance:
-        """The instance as it is; only as the first message, and only without after_revision."""
+        """The current instance. Only the first message, and only without after_revision."""
 
     @_builtins.property
     def entry(self) -> _history_pb2.HistoryEntry:
@@ -803,7 +809,7 @@ class WatchInstanceResponse(_message.Message):
 
     @_builtins.property
     def heartbeat(self) -> Global___WatchHeartbeat:
-        """Nothing has happened for a while, and the stream is alive."""
+        """The stream is alive, and nothing has happened for a while."""
 
     @_builtins.property
     def end(self) -> Global___WatchEnd:
@@ -829,13 +835,13 @@ Global___WatchInstanceResponse: _TypeAlias = WatchInstanceResponse  # noqa: Y015
 
 @_typing.final
 class WatchHeartbeat(_message.Message):
-    """Says that a silent stream is alive."""
+    """Shows that a silent stream is alive."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision up to which the stream has told everything."""
+    """Revision up to which the stream is complete."""
     def __init__(
         self,
         *,
@@ -858,9 +864,9 @@ class WatchEnd(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision up to which the stream has told everything: the after_revision to go on with."""
+    """Revision up to which the stream is complete. Continue with it as after_revision."""
     reason: Global___WatchEndReason.ValueType
-    """Why the stream ends."""
+    """Reason for the end."""
     def __init__(
         self,
         *,
@@ -877,17 +883,17 @@ Global___WatchEnd: _TypeAlias = WatchEnd  # noqa: Y015
 
 @_typing.final
 class CancelInstanceRequest(_message.Message):
-    """Ends an instance."""
+    """Request to cancel an instance."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     INSTANCE_ID_FIELD_NUMBER: _builtins.int
     OPTS_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
-    """The instance. Required."""
+    """ID of the instance. Required."""
     @_builtins.property
     def opts(self) -> Global___CancelInstanceOptions:
-        """Everything that has a default."""
+        """Optional settings."""
 
     def __init__(
         self,
@@ -905,16 +911,16 @@ Global___CancelInstanceRequest: _TypeAlias = CancelInstanceRequest  # noqa: Y015
 
 @_typing.final
 class CancelInstanceOptions(_message.Message):
-    """The optional side of CancelInstance."""
+    """Optional settings of CancelInstance."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Names this call among the instance's CancelInstance calls; see StartOptions.request_id."""
+    """Identifies this call among the instance's CancelInstance calls. See StartOptions.request_id."""
     reason: _builtins.str
-    """Text for a person, kept in the history; at most 1,024 bytes."""
+    """Text for people, stored in the history. At most 1,024 bytes."""
     def __init__(
         self,
         *,
@@ -931,13 +937,13 @@ Global___CancelInstanceOptions: _TypeAlias = CancelInstanceOptions  # noqa: Y015
 
 @_typing.final
 class CancelInstanceResponse(_message.Message):
-    """The instance is CANCELLED."""
+    """Response to CancelInstance. The instance is CANCELLED."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision of the cancellation; nothing happens to the instance after it."""
+    """Revision of the cancellation. Nothing happens to the instance after it."""
     def __init__(
         self,
         *,
@@ -953,17 +959,17 @@ Global___CancelInstanceResponse: _TypeAlias = CancelInstanceResponse  # noqa: Y0
 
 @_typing.final
 class RetryInstanceRequest(_message.Message):
-    """Sets a failed instance going again."""
+    """Request to retry a failed instance."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     INSTANCE_ID_FIELD_NUMBER: _builtins.int
     OPTS_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
-    """The instance. Required."""
+    """ID of the instance. Required."""
     @_builtins.property
     def opts(self) -> Global___RetryInstanceOptions:
-        """Everything that has a default."""
+        """Optional settings."""
 
     def __init__(
         self,
@@ -981,13 +987,13 @@ Global___RetryInstanceRequest: _TypeAlias = RetryInstanceRequest  # noqa: Y015
 
 @_typing.final
 class RetryInstanceOptions(_message.Message):
-    """The optional side of RetryInstance."""
+    """Optional settings of RetryInstance."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Names this call among the instance's RetryInstance calls; see StartOptions.request_id."""
+    """Identifies this call among the instance's RetryInstance calls. See StartOptions.request_id."""
     def __init__(
         self,
         *,
@@ -1003,13 +1009,13 @@ Global___RetryInstanceOptions: _TypeAlias = RetryInstanceOptions  # noqa: Y015
 
 @_typing.final
 class RetryInstanceResponse(_message.Message):
-    """The instance goes on."""
+    """Response to RetryInstance. The instance continues."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision of the entry that this call caused."""
+    """Revision of the entry that this call added."""
     def __init__(
         self,
         *,

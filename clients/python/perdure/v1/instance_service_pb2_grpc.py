@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class InstanceServiceStub(object):
-    """Looks at instances, follows them, cancels them and sets failed ones going again.
+    """Reads, watches, cancels and retries instances.
     """
 
     def __init__(self, channel):
@@ -68,12 +68,12 @@ class InstanceServiceStub(object):
 
 
 class InstanceServiceServicer(object):
-    """Looks at instances, follows them, cancels them and sets failed ones going again.
+    """Reads, watches, cancels and retries instances.
     """
 
     def GetInstance(self, request, context):
-        """Gives an instance as it is now, with its payloads. It reads what has been committed, whichever
-        replica answers.
+        """Returns the current state of an instance, with its payloads. It reads committed data, from any
+        replica.
 
         Errors: INVALID_FIELD, INSTANCE_NOT_FOUND.
         """
@@ -82,17 +82,17 @@ class InstanceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListInstances(self, request, context):
-        """Lists instances, newest first. Pages do not repeat an instance; one that was started meanwhile
-        may be missing.
+        """Lists instances, newest first. Pages do not repeat an instance. An instance that was started
+        meanwhile might be missing.
 
-        Errors: INVALID_FIELD (a page_token of another query included).
+        Errors: INVALID_FIELD (also for a page_token of another query).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListHistory(self, request, context):
-        """Lists an instance's history in order of revision.
+        """Lists the history of an instance in order of revision.
 
         Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
         """
@@ -101,12 +101,12 @@ class InstanceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchInstance(self, request, context):
-        """Follows an instance: a snapshot, then every later history entry once, in order, without a gap,
-        then WatchEnd.
+        """Watches an instance: sends a snapshot, then every later history entry once, in order, without a
+        gap, then WatchEnd.
 
-        With after_revision there is no snapshot: the entries after that revision follow at once. A
-        client whose stream breaks goes on with the revision of the last thing that it received. A
-        stream that is read too slowly ends with WATCH_END_REASON_TOO_SLOW.
+        With after_revision there is no snapshot. The entries after that revision follow at once. If
+        the stream breaks, continue from the revision of the last message that you received. A stream
+        that is read too slowly ends with WATCH_END_REASON_TOO_SLOW. Continue it in the same way.
 
         Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
         """
@@ -115,8 +115,8 @@ class InstanceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelInstance(self, request, context):
-        """Ends an instance that has not ended. After the answer's revision no attempt is created, no
-        timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
+        """Ends an instance that has not ended. After the revision of the response no attempt is created,
+        no timer fires and no result is accepted. Running steps are cancelled. A FAILED instance can be
         cancelled too.
 
         Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
@@ -126,16 +126,16 @@ class InstanceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RetryInstance(self, request, context):
-        """Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
-        sleeps and backoffs keep their deadline; finished steps never run again. The business key is
-        taken again.
+        """Continues a FAILED instance. Failed and interrupted tasks get a new attempt. Interrupted waits,
+        sleeps and backoffs keep their deadline. Finished steps never run again. The instance takes its
+        business key again.
 
         Every timer that ScheduleResume returned is kept with its original due time and gets a new
         reference. A timer that is past due fires at once.
 
         Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-        BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
-        instances keep theirs).
+        BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph was stored under the version since the
+        failure, because only live instances protect theirs).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -183,7 +183,7 @@ def add_InstanceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class InstanceService(object):
-    """Looks at instances, follows them, cancels them and sets failed ones going again.
+    """Reads, watches, cancels and retries instances.
     """
 
     @staticmethod

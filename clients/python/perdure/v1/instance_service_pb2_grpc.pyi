@@ -27,113 +27,113 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class InstanceServiceStub:
-    """Looks at instances, follows them, cancels them and sets failed ones going again."""
+    """Reads, watches, cancels and retries instances."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> InstanceServiceAsyncStub: ...
     GetInstance: _grpc.UnaryUnaryMultiCallable[_instance_service_pb2.GetInstanceRequest, _instance_service_pb2.GetInstanceResponse]
-    """Gives an instance as it is now, with its payloads. It reads what has been committed, whichever
-    replica answers.
+    """Returns the current state of an instance, with its payloads. It reads committed data, from any
+    replica.
 
     Errors: INVALID_FIELD, INSTANCE_NOT_FOUND.
     """
     ListInstances: _grpc.UnaryUnaryMultiCallable[_instance_service_pb2.ListInstancesRequest, _instance_service_pb2.ListInstancesResponse]
-    """Lists instances, newest first. Pages do not repeat an instance; one that was started meanwhile
-    may be missing.
+    """Lists instances, newest first. Pages do not repeat an instance. An instance that was started
+    meanwhile might be missing.
 
-    Errors: INVALID_FIELD (a page_token of another query included).
+    Errors: INVALID_FIELD (also for a page_token of another query).
     """
     ListHistory: _grpc.UnaryUnaryMultiCallable[_instance_service_pb2.ListHistoryRequest, _instance_service_pb2.ListHistoryResponse]
-    """Lists an instance's history in order of revision.
+    """Lists the history of an instance in order of revision.
 
     Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
     """
     WatchInstance: _grpc.UnaryStreamMultiCallable[_instance_service_pb2.WatchInstanceRequest, _instance_service_pb2.WatchInstanceResponse]
-    """Follows an instance: a snapshot, then every later history entry once, in order, without a gap,
-    then WatchEnd.
+    """Watches an instance: sends a snapshot, then every later history entry once, in order, without a
+    gap, then WatchEnd.
 
-    With after_revision there is no snapshot: the entries after that revision follow at once. A
-    client whose stream breaks goes on with the revision of the last thing that it received. A
-    stream that is read too slowly ends with WATCH_END_REASON_TOO_SLOW.
+    With after_revision there is no snapshot. The entries after that revision follow at once. If
+    the stream breaks, continue from the revision of the last message that you received. A stream
+    that is read too slowly ends with WATCH_END_REASON_TOO_SLOW. Continue it in the same way.
 
     Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
     """
     CancelInstance: _grpc.UnaryUnaryMultiCallable[_instance_service_pb2.CancelInstanceRequest, _instance_service_pb2.CancelInstanceResponse]
-    """Ends an instance that has not ended. After the answer's revision no attempt is created, no
-    timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
+    """Ends an instance that has not ended. After the revision of the response no attempt is created,
+    no timer fires and no result is accepted. Running steps are cancelled. A FAILED instance can be
     cancelled too.
 
     Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
     """
     RetryInstance: _grpc.UnaryUnaryMultiCallable[_instance_service_pb2.RetryInstanceRequest, _instance_service_pb2.RetryInstanceResponse]
-    """Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
-    sleeps and backoffs keep their deadline; finished steps never run again. The business key is
-    taken again.
+    """Continues a FAILED instance. Failed and interrupted tasks get a new attempt. Interrupted waits,
+    sleeps and backoffs keep their deadline. Finished steps never run again. The instance takes its
+    business key again.
 
     Every timer that ScheduleResume returned is kept with its original due time and gets a new
     reference. A timer that is past due fires at once.
 
     Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-    BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
-    instances keep theirs).
+    BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph was stored under the version since the
+    failure, because only live instances protect theirs).
     """
 
 @_typing.type_check_only
 class InstanceServiceAsyncStub(InstanceServiceStub):
-    """Looks at instances, follows them, cancels them and sets failed ones going again."""
+    """Reads, watches, cancels and retries instances."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetInstance: _aio.UnaryUnaryMultiCallable[_instance_service_pb2.GetInstanceRequest, _instance_service_pb2.GetInstanceResponse]  # type: ignore[assignment]
-    """Gives an instance as it is now, with its payloads. It reads what has been committed, whichever
-    replica answers.
+    """Returns the current state of an instance, with its payloads. It reads committed data, from any
+    replica.
 
     Errors: INVALID_FIELD, INSTANCE_NOT_FOUND.
     """
     ListInstances: _aio.UnaryUnaryMultiCallable[_instance_service_pb2.ListInstancesRequest, _instance_service_pb2.ListInstancesResponse]  # type: ignore[assignment]
-    """Lists instances, newest first. Pages do not repeat an instance; one that was started meanwhile
-    may be missing.
+    """Lists instances, newest first. Pages do not repeat an instance. An instance that was started
+    meanwhile might be missing.
 
-    Errors: INVALID_FIELD (a page_token of another query included).
+    Errors: INVALID_FIELD (also for a page_token of another query).
     """
     ListHistory: _aio.UnaryUnaryMultiCallable[_instance_service_pb2.ListHistoryRequest, _instance_service_pb2.ListHistoryResponse]  # type: ignore[assignment]
-    """Lists an instance's history in order of revision.
+    """Lists the history of an instance in order of revision.
 
     Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
     """
     WatchInstance: _aio.UnaryStreamMultiCallable[_instance_service_pb2.WatchInstanceRequest, _instance_service_pb2.WatchInstanceResponse]  # type: ignore[assignment]
-    """Follows an instance: a snapshot, then every later history entry once, in order, without a gap,
-    then WatchEnd.
+    """Watches an instance: sends a snapshot, then every later history entry once, in order, without a
+    gap, then WatchEnd.
 
-    With after_revision there is no snapshot: the entries after that revision follow at once. A
-    client whose stream breaks goes on with the revision of the last thing that it received. A
-    stream that is read too slowly ends with WATCH_END_REASON_TOO_SLOW.
+    With after_revision there is no snapshot. The entries after that revision follow at once. If
+    the stream breaks, continue from the revision of the last message that you received. A stream
+    that is read too slowly ends with WATCH_END_REASON_TOO_SLOW. Continue it in the same way.
 
     Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
     """
     CancelInstance: _aio.UnaryUnaryMultiCallable[_instance_service_pb2.CancelInstanceRequest, _instance_service_pb2.CancelInstanceResponse]  # type: ignore[assignment]
-    """Ends an instance that has not ended. After the answer's revision no attempt is created, no
-    timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
+    """Ends an instance that has not ended. After the revision of the response no attempt is created,
+    no timer fires and no result is accepted. Running steps are cancelled. A FAILED instance can be
     cancelled too.
 
     Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
     """
     RetryInstance: _aio.UnaryUnaryMultiCallable[_instance_service_pb2.RetryInstanceRequest, _instance_service_pb2.RetryInstanceResponse]  # type: ignore[assignment]
-    """Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
-    sleeps and backoffs keep their deadline; finished steps never run again. The business key is
-    taken again.
+    """Continues a FAILED instance. Failed and interrupted tasks get a new attempt. Interrupted waits,
+    sleeps and backoffs keep their deadline. Finished steps never run again. The instance takes its
+    business key again.
 
     Every timer that ScheduleResume returned is kept with its original due time and gets a new
     reference. A timer that is past due fires at once.
 
     Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-    BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
-    instances keep theirs).
+    BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph was stored under the version since the
+    failure, because only live instances protect theirs).
     """
 
 class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Looks at instances, follows them, cancels them and sets failed ones going again."""
+    """Reads, watches, cancels and retries instances."""
 
     @_abc_1.abstractmethod
     def GetInstance(
@@ -141,8 +141,8 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _instance_service_pb2.GetInstanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_instance_service_pb2.GetInstanceResponse, _abc.Awaitable[_instance_service_pb2.GetInstanceResponse]]:
-        """Gives an instance as it is now, with its payloads. It reads what has been committed, whichever
-        replica answers.
+        """Returns the current state of an instance, with its payloads. It reads committed data, from any
+        replica.
 
         Errors: INVALID_FIELD, INSTANCE_NOT_FOUND.
         """
@@ -153,10 +153,10 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _instance_service_pb2.ListInstancesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_instance_service_pb2.ListInstancesResponse, _abc.Awaitable[_instance_service_pb2.ListInstancesResponse]]:
-        """Lists instances, newest first. Pages do not repeat an instance; one that was started meanwhile
-        may be missing.
+        """Lists instances, newest first. Pages do not repeat an instance. An instance that was started
+        meanwhile might be missing.
 
-        Errors: INVALID_FIELD (a page_token of another query included).
+        Errors: INVALID_FIELD (also for a page_token of another query).
         """
 
     @_abc_1.abstractmethod
@@ -165,7 +165,7 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _instance_service_pb2.ListHistoryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_instance_service_pb2.ListHistoryResponse, _abc.Awaitable[_instance_service_pb2.ListHistoryResponse]]:
-        """Lists an instance's history in order of revision.
+        """Lists the history of an instance in order of revision.
 
         Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
         """
@@ -176,12 +176,12 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _instance_service_pb2.WatchInstanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_instance_service_pb2.WatchInstanceResponse], _abc.AsyncIterator[_instance_service_pb2.WatchInstanceResponse]]:
-        """Follows an instance: a snapshot, then every later history entry once, in order, without a gap,
-        then WatchEnd.
+        """Watches an instance: sends a snapshot, then every later history entry once, in order, without a
+        gap, then WatchEnd.
 
-        With after_revision there is no snapshot: the entries after that revision follow at once. A
-        client whose stream breaks goes on with the revision of the last thing that it received. A
-        stream that is read too slowly ends with WATCH_END_REASON_TOO_SLOW.
+        With after_revision there is no snapshot. The entries after that revision follow at once. If
+        the stream breaks, continue from the revision of the last message that you received. A stream
+        that is read too slowly ends with WATCH_END_REASON_TOO_SLOW. Continue it in the same way.
 
         Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
         """
@@ -192,8 +192,8 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _instance_service_pb2.CancelInstanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_instance_service_pb2.CancelInstanceResponse, _abc.Awaitable[_instance_service_pb2.CancelInstanceResponse]]:
-        """Ends an instance that has not ended. After the answer's revision no attempt is created, no
-        timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
+        """Ends an instance that has not ended. After the revision of the response no attempt is created,
+        no timer fires and no result is accepted. Running steps are cancelled. A FAILED instance can be
         cancelled too.
 
         Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
@@ -205,16 +205,16 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _instance_service_pb2.RetryInstanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_instance_service_pb2.RetryInstanceResponse, _abc.Awaitable[_instance_service_pb2.RetryInstanceResponse]]:
-        """Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
-        sleeps and backoffs keep their deadline; finished steps never run again. The business key is
-        taken again.
+        """Continues a FAILED instance. Failed and interrupted tasks get a new attempt. Interrupted waits,
+        sleeps and backoffs keep their deadline. Finished steps never run again. The instance takes its
+        business key again.
 
         Every timer that ScheduleResume returned is kept with its original due time and gets a new
         reference. A timer that is past due fires at once.
 
         Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-        BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
-        instances keep theirs).
+        BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph was stored under the version since the
+        failure, because only live instances protect theirs).
         """
 
 def add_InstanceServiceServicer_to_server(servicer: InstanceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -28,21 +28,21 @@ class _ConflictPolicy:
 class _ConflictPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ConflictPolicy.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CONFLICT_POLICY_UNSPECIFIED: _ConflictPolicy.ValueType  # 0
-    """The same as CONFLICT_POLICY_FAIL."""
+    """Same as CONFLICT_POLICY_FAIL."""
     CONFLICT_POLICY_FAIL: _ConflictPolicy.ValueType  # 1
-    """Refuse the call with BUSINESS_KEY_IN_USE."""
+    """Reject the call with BUSINESS_KEY_IN_USE."""
     CONFLICT_POLICY_USE_EXISTING: _ConflictPolicy.ValueType  # 2
-    """Answer with the instance that holds the key, and created = false."""
+    """Return the instance that holds the key, with created = false."""
 
 class ConflictPolicy(_ConflictPolicy, metaclass=_ConflictPolicyEnumTypeWrapper):
-    """What StartInstance does when a live instance of the workflow holds the business key."""
+    """Effect of StartInstance if a live instance of the workflow holds the business key."""
 
 CONFLICT_POLICY_UNSPECIFIED: ConflictPolicy.ValueType  # 0
-"""The same as CONFLICT_POLICY_FAIL."""
+"""Same as CONFLICT_POLICY_FAIL."""
 CONFLICT_POLICY_FAIL: ConflictPolicy.ValueType  # 1
-"""Refuse the call with BUSINESS_KEY_IN_USE."""
+"""Reject the call with BUSINESS_KEY_IN_USE."""
 CONFLICT_POLICY_USE_EXISTING: ConflictPolicy.ValueType  # 2
-"""Answer with the instance that holds the key, and created = false."""
+"""Return the instance that holds the key, with created = false."""
 Global___ConflictPolicy: _TypeAlias = ConflictPolicy  # noqa: Y015
 
 class _Disposition:
@@ -54,28 +54,28 @@ class _DispositionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Dispositi
     DISPOSITION_UNSPECIFIED: _Disposition.ValueType  # 0
     """Never sent."""
     DISPOSITION_DELIVERED: _Disposition.ValueType  # 1
-    """The event has ended the step that waited for it."""
+    """The event ended the step that waited for it."""
     DISPOSITION_BUFFERED: _Disposition.ValueType  # 2
-    """The event is stored and waits for its step; it will be consumed once, or reported as
+    """The event is stored and waits for its step. It will be consumed once, or reported as
     unconsumed.
     """
 
 class Disposition(_Disposition, metaclass=_DispositionEnumTypeWrapper):
-    """What became of an accepted event."""
+    """Result of an accepted event."""
 
 DISPOSITION_UNSPECIFIED: Disposition.ValueType  # 0
 """Never sent."""
 DISPOSITION_DELIVERED: Disposition.ValueType  # 1
-"""The event has ended the step that waited for it."""
+"""The event ended the step that waited for it."""
 DISPOSITION_BUFFERED: Disposition.ValueType  # 2
-"""The event is stored and waits for its step; it will be consumed once, or reported as
+"""The event is stored and waits for its step. It will be consumed once, or reported as
 unconsumed.
 """
 Global___Disposition: _TypeAlias = Disposition  # noqa: Y015
 
 @_typing.final
 class StartInstanceRequest(_message.Message):
-    """Asks for a new instance."""
+    """Request to start an instance."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -83,16 +83,14 @@ class StartInstanceRequest(_message.Message):
     CONTEXT_FIELD_NUMBER: _builtins.int
     OPTS_FIELD_NUMBER: _builtins.int
     workflow: _builtins.str
-    """The workflow's name, `^[a-z][a-z0-9_]{0,63}$`. Required."""
+    """Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`. Required."""
     @_builtins.property
     def context(self) -> _common_pb2.Payload:
-        """What the instance is given at its start and every step can read. A JSON object; absent means
-        `{}`.
-        """
+        """Input of the instance, which every step can read. A JSON object. Absent means `{}`."""
 
     @_builtins.property
     def opts(self) -> Global___StartOptions:
-        """Everything that has a default."""
+        """Optional settings."""
 
     def __init__(
         self,
@@ -111,7 +109,7 @@ Global___StartInstanceRequest: _TypeAlias = StartInstanceRequest  # noqa: Y015
 
 @_typing.final
 class StartOptions(_message.Message):
-    """The optional side of StartInstance."""
+    """Optional settings of StartInstance."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -143,28 +141,28 @@ class StartOptions(_message.Message):
     START_DELAY_MS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Names this call among all StartInstance calls, so that it can be sent again safely. 1 to 128
-    printable ASCII characters without spaces; empty means that every call counts. Best a random
-    UUID.
+    """Identifies this call among all StartInstance calls, so that you can send it again safely. 1 to
+    128 printable ASCII characters without spaces, preferably a random UUID. Without one, every
+    call counts.
     """
     instance_id: _builtins.str
-    """The id that the instance shall have, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`; empty lets the
-    server choose a UUIDv7.
+    """ID of the new instance, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`. If empty, the server chooses a
+    UUIDv7.
     """
     version: _builtins.int
-    """The workflow's version; 0 means the newest one."""
+    """Version of the workflow. 0 means the newest one."""
     business_key: _builtins.str
-    """A key of the caller's own, unique per workflow among the instances that are PENDING, RUNNING or
+    """Key of the caller, unique per workflow among the instances that are PENDING, RUNNING or
     WAITING. At most 256 bytes of printable text.
     """
     conflict_policy: Global___ConflictPolicy.ValueType
-    """What happens when a live instance holds business_key."""
+    """Effect if a live instance holds business_key."""
     start_delay_ms: _builtins.int
-    """Milliseconds from 0 to ten years; until they have passed, the instance is PENDING."""
+    """Delay in milliseconds, from 0 to ten years. Until then the instance is PENDING."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """To find instances by. At most 32; keys `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`, values at
-        most 256 bytes of printable text.
+        """Labels to find instances by. At most 32. Keys match `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`,
+        values have at most 256 bytes of printable text.
         """
 
     def __init__(
@@ -188,7 +186,7 @@ Global___StartOptions: _TypeAlias = StartOptions  # noqa: Y015
 
 @_typing.final
 class StartInstanceResponse(_message.Message):
-    """The instance is stored."""
+    """Response to StartInstance. The instance is stored."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -197,15 +195,15 @@ class StartInstanceResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
-    """The instance's id."""
+    """ID of the instance."""
     created: _builtins.bool
-    """True when this request_id created the instance (a repeat answers the same); false when
+    """True if this request_id created the instance, also in the response to a repeat. False if
     CONFLICT_POLICY_USE_EXISTING found one.
     """
     version: _builtins.int
-    """The workflow version that the instance runs."""
+    """Version of the workflow that the instance runs."""
     revision: _builtins.int
-    """The revision of the entry that this call caused: 1. An existing instance's answer has its revision at that
+    """Revision of the entry that this call added: 1. For an existing instance, its revision at that
     moment.
     """
     def __init__(
@@ -226,7 +224,7 @@ Global___StartInstanceResponse: _TypeAlias = StartInstanceResponse  # noqa: Y015
 
 @_typing.final
 class ResumeRequest(_message.Message):
-    """Brings an event."""
+    """Request to deliver an event."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -234,14 +232,14 @@ class ResumeRequest(_message.Message):
     EVENT_FIELD_NUMBER: _builtins.int
     OPTS_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
-    """The instance. Required."""
+    """ID of the instance. Required."""
     event: _builtins.str
-    """The event's name, `^[a-z][a-z0-9_]{0,63}$`. Required. `timeout`, `error` and `elapsed` cannot
-    be sent from outside.
+    """Name of the event, `^[a-z][a-z0-9_]{0,63}$`. Required. Clients cannot send `timeout`, `error`
+    and `elapsed`.
     """
     @_builtins.property
     def opts(self) -> Global___ResumeOptions:
-        """Everything that has a default."""
+        """Optional settings."""
 
     def __init__(
         self,
@@ -260,7 +258,7 @@ Global___ResumeRequest: _TypeAlias = ResumeRequest  # noqa: Y015
 
 @_typing.final
 class ResumeOptions(_message.Message):
-    """The optional side of Resume."""
+    """Optional settings of Resume."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -269,16 +267,16 @@ class ResumeOptions(_message.Message):
     STEP_REF_FIELD_NUMBER: _builtins.int
     BUFFER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Names this call among the instance's Resume calls; see StartOptions.request_id."""
+    """Identifies this call among the instance's Resume calls. See StartOptions.request_id."""
     step_ref: _builtins.str
-    """Picks the step when several accept the event; empty lets the instance's state decide."""
+    """Step to deliver to, if several accept the event. If empty, the state of the instance decides."""
     buffer: _builtins.bool
-    """Keep the event in the instance's inbox when no step waits for it yet, instead of answering
+    """Keep the event in the instance's inbox if no step waits for it yet, instead of failing with
     EVENT_NOT_AWAITED.
     """
     @_builtins.property
     def payload(self) -> _common_pb2.Payload:
-        """Becomes the step's output. Any JSON value; absent means `{}`."""
+        """Output of the step. Any JSON value. Absent means `{}`."""
 
     def __init__(
         self,
@@ -298,7 +296,7 @@ Global___ResumeOptions: _TypeAlias = ResumeOptions  # noqa: Y015
 
 @_typing.final
 class ResumeResponse(_message.Message):
-    """The event is durably applied, or durably buffered."""
+    """Response to Resume. The event is durably applied or buffered."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -306,13 +304,13 @@ class ResumeResponse(_message.Message):
     STEP_REF_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     disposition: Global___Disposition.ValueType
-    """Which of the two."""
+    """Result of the event."""
     step_ref: _builtins.str
-    """The step that took the event, or that it is buffered for; empty when it is in the inbox for
-    whichever step comes first.
+    """Step that took the event, or that it is buffered for. Empty if it is in the inbox for the first
+    step that accepts it. May carry a suffix such as `@3.7`. Treat it as opaque.
     """
     revision: _builtins.int
-    """The revision at which it was accepted."""
+    """Revision at which the event was accepted."""
     def __init__(
         self,
         *,
@@ -330,7 +328,7 @@ Global___ResumeResponse: _TypeAlias = ResumeResponse  # noqa: Y015
 
 @_typing.final
 class ScheduleResumeRequest(_message.Message):
-    """Arms a timer."""
+    """Request to arm a timer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -339,14 +337,16 @@ class ScheduleResumeRequest(_message.Message):
     DELAY_MS_FIELD_NUMBER: _builtins.int
     OPTS_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
-    """The instance. Required."""
+    """ID of the instance. Required."""
     step_ref: _builtins.str
-    """The step, which must declare `timeout`. Required."""
+    """Step, which must declare `timeout`. Required."""
     delay_ms: _builtins.int
-    """Milliseconds from 1 to ten years, counted by the store's clock from when the request came."""
+    """Delay in milliseconds, from 1 to ten years, by the store's clock from the arrival of the
+    request.
+    """
     @_builtins.property
     def opts(self) -> Global___ScheduleOptions:
-        """Everything that has a default."""
+        """Optional settings."""
 
     def __init__(
         self,
@@ -366,13 +366,13 @@ Global___ScheduleResumeRequest: _TypeAlias = ScheduleResumeRequest  # noqa: Y015
 
 @_typing.final
 class ScheduleOptions(_message.Message):
-    """The optional side of ScheduleResume."""
+    """Optional settings of ScheduleResume."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Names this call among the instance's ScheduleResume calls; see StartOptions.request_id."""
+    """Identifies this call among the instance's ScheduleResume calls. See StartOptions.request_id."""
     def __init__(
         self,
         *,
@@ -388,7 +388,7 @@ Global___ScheduleOptions: _TypeAlias = ScheduleOptions  # noqa: Y015
 
 @_typing.final
 class ScheduleResumeResponse(_message.Message):
-    """The timer is stored."""
+    """Response to ScheduleResume. The timer is stored."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -396,14 +396,14 @@ class ScheduleResumeResponse(_message.Message):
     DUE_TIME_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
-    """The timer's id, `<instance_id>.<revision>` of the entry that armed it; also the id of its
-    APScheduler job. TimerService takes it.
+    """Reference of the timer for TimerService: `<instance_id>.<revision>` of the entry that armed it.
+    Also the ID of its APScheduler job.
     """
     revision: _builtins.int
-    """The revision of the entry that this call caused."""
+    """Revision of the entry that this call added."""
     @_builtins.property
     def due_time(self) -> _timestamp_pb2.Timestamp:
-        """When it is due, by the store's clock. It never fires before."""
+        """Due time, by the store's clock. The timer never fires earlier."""
 
     def __init__(
         self,

@@ -27,13 +27,12 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RunnerServiceStub:
-    """The contract: three verbs that carry everything. An OK from any of them means that the effect is
-    stored durably.
+    """Starts, resumes and times instances. Once a method returns OK, its effect is stored durably.
 
-    Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
-    gets the first answer. Rejections are not remembered. Any method of the API may also answer
-    OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
-    comments name only what is particular to them. See ErrorReason.
+    You can send every call again with its request_id. It takes effect at most once, and a repeat
+    returns the first response. Rejections are not remembered. Any method of the API can also fail
+    with OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one with COMMIT_UNKNOWN.
+    The comments list further errors only. See ErrorReason.
     """
 
     @_typing.overload
@@ -41,19 +40,20 @@ class RunnerServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RunnerServiceAsyncStub: ...
     StartInstance: _grpc.UnaryUnaryMultiCallable[_runner_service_pb2.StartInstanceRequest, _runner_service_pb2.StartInstanceResponse]
-    """Stores a new instance of a workflow; it begins to run at once, or after start_delay_ms.
+    """Stores a new instance of a workflow and starts running it, at once or after start_delay_ms.
 
     Errors, checked in this order: INVALID_FIELD, PAYLOAD_TOO_LARGE; REQUEST_ID_REUSED;
     WORKFLOW_NOT_FOUND; INSTANCE_ALREADY_EXISTS; BUSINESS_KEY_IN_USE.
     """
     Resume: _grpc.UnaryUnaryMultiCallable[_runner_service_pb2.ResumeRequest, _runner_service_pb2.ResumeResponse]
-    """Brings an external event to the step that waits for it, and lets the instance go on.
+    """Delivers an external event to the step that waits for it, and continues the instance.
 
-    One waiting step accepts the event: it is delivered. None waits, but one that accepts it runs
-    or backs off: it is buffered for that step. None yet, but one is reachable: EVENT_NOT_AWAITED,
-    or, with `buffer`, it is buffered in the instance's inbox. Where `step_ref` names a step, all
-    of this is about that step alone: EVENT_NEVER_ACCEPTED if it never takes the event from
-    outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
+    If one waiting step accepts the event, it is delivered. If none waits, but a step that accepts
+    it runs or backs off, the event is buffered for that step. If such a step can only be reached
+    later, the call fails with EVENT_NOT_AWAITED, or, with `buffer`, the event is kept in the
+    instance's inbox. If `step_ref` names a step, these rules apply to that step only:
+    EVENT_NEVER_ACCEPTED if it never accepts the event, STEP_FINISHED if it has ended or was
+    skipped, STEP_UNREACHABLE if it will never start.
 
     Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
     INSTANCE_ENDED, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
@@ -63,40 +63,40 @@ class RunnerServiceStub:
     """Arms a durable timer that ends a step with the event `timeout`, never before delay_ms have
     passed.
 
-    When it fires and the step waits, runs or backs off, the step takes its `timeout` arrow; a
-    running attempt's result is refused from then on. When the step has finished or not begun, the
-    firing is recorded as unused and nothing else happens.
+    If the step waits, runs or backs off when the timer fires, it takes its `timeout` transition.
+    The result of a running attempt is rejected from then on. If the step has finished or has not
+    started, the firing is recorded as unused and has no other effect.
 
-    Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED,
-    STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
+    Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED, STEP_NOT_FOUND,
+    STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
     """
 
 @_typing.type_check_only
 class RunnerServiceAsyncStub(RunnerServiceStub):
-    """The contract: three verbs that carry everything. An OK from any of them means that the effect is
-    stored durably.
+    """Starts, resumes and times instances. Once a method returns OK, its effect is stored durably.
 
-    Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
-    gets the first answer. Rejections are not remembered. Any method of the API may also answer
-    OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
-    comments name only what is particular to them. See ErrorReason.
+    You can send every call again with its request_id. It takes effect at most once, and a repeat
+    returns the first response. Rejections are not remembered. Any method of the API can also fail
+    with OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one with COMMIT_UNKNOWN.
+    The comments list further errors only. See ErrorReason.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartInstance: _aio.UnaryUnaryMultiCallable[_runner_service_pb2.StartInstanceRequest, _runner_service_pb2.StartInstanceResponse]  # type: ignore[assignment]
-    """Stores a new instance of a workflow; it begins to run at once, or after start_delay_ms.
+    """Stores a new instance of a workflow and starts running it, at once or after start_delay_ms.
 
     Errors, checked in this order: INVALID_FIELD, PAYLOAD_TOO_LARGE; REQUEST_ID_REUSED;
     WORKFLOW_NOT_FOUND; INSTANCE_ALREADY_EXISTS; BUSINESS_KEY_IN_USE.
     """
     Resume: _aio.UnaryUnaryMultiCallable[_runner_service_pb2.ResumeRequest, _runner_service_pb2.ResumeResponse]  # type: ignore[assignment]
-    """Brings an external event to the step that waits for it, and lets the instance go on.
+    """Delivers an external event to the step that waits for it, and continues the instance.
 
-    One waiting step accepts the event: it is delivered. None waits, but one that accepts it runs
-    or backs off: it is buffered for that step. None yet, but one is reachable: EVENT_NOT_AWAITED,
-    or, with `buffer`, it is buffered in the instance's inbox. Where `step_ref` names a step, all
-    of this is about that step alone: EVENT_NEVER_ACCEPTED if it never takes the event from
-    outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
+    If one waiting step accepts the event, it is delivered. If none waits, but a step that accepts
+    it runs or backs off, the event is buffered for that step. If such a step can only be reached
+    later, the call fails with EVENT_NOT_AWAITED, or, with `buffer`, the event is kept in the
+    instance's inbox. If `step_ref` names a step, these rules apply to that step only:
+    EVENT_NEVER_ACCEPTED if it never accepts the event, STEP_FINISHED if it has ended or was
+    skipped, STEP_UNREACHABLE if it will never start.
 
     Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
     INSTANCE_ENDED, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
@@ -106,22 +106,21 @@ class RunnerServiceAsyncStub(RunnerServiceStub):
     """Arms a durable timer that ends a step with the event `timeout`, never before delay_ms have
     passed.
 
-    When it fires and the step waits, runs or backs off, the step takes its `timeout` arrow; a
-    running attempt's result is refused from then on. When the step has finished or not begun, the
-    firing is recorded as unused and nothing else happens.
+    If the step waits, runs or backs off when the timer fires, it takes its `timeout` transition.
+    The result of a running attempt is rejected from then on. If the step has finished or has not
+    started, the firing is recorded as unused and has no other effect.
 
-    Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED,
-    STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
+    Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED, STEP_NOT_FOUND,
+    STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
     """
 
 class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The contract: three verbs that carry everything. An OK from any of them means that the effect is
-    stored durably.
+    """Starts, resumes and times instances. Once a method returns OK, its effect is stored durably.
 
-    Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
-    gets the first answer. Rejections are not remembered. Any method of the API may also answer
-    OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
-    comments name only what is particular to them. See ErrorReason.
+    You can send every call again with its request_id. It takes effect at most once, and a repeat
+    returns the first response. Rejections are not remembered. Any method of the API can also fail
+    with OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one with COMMIT_UNKNOWN.
+    The comments list further errors only. See ErrorReason.
     """
 
     @_abc_1.abstractmethod
@@ -130,7 +129,7 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runner_service_pb2.StartInstanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runner_service_pb2.StartInstanceResponse, _abc.Awaitable[_runner_service_pb2.StartInstanceResponse]]:
-        """Stores a new instance of a workflow; it begins to run at once, or after start_delay_ms.
+        """Stores a new instance of a workflow and starts running it, at once or after start_delay_ms.
 
         Errors, checked in this order: INVALID_FIELD, PAYLOAD_TOO_LARGE; REQUEST_ID_REUSED;
         WORKFLOW_NOT_FOUND; INSTANCE_ALREADY_EXISTS; BUSINESS_KEY_IN_USE.
@@ -142,13 +141,14 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runner_service_pb2.ResumeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runner_service_pb2.ResumeResponse, _abc.Awaitable[_runner_service_pb2.ResumeResponse]]:
-        """Brings an external event to the step that waits for it, and lets the instance go on.
+        """Delivers an external event to the step that waits for it, and continues the instance.
 
-        One waiting step accepts the event: it is delivered. None waits, but one that accepts it runs
-        or backs off: it is buffered for that step. None yet, but one is reachable: EVENT_NOT_AWAITED,
-        or, with `buffer`, it is buffered in the instance's inbox. Where `step_ref` names a step, all
-        of this is about that step alone: EVENT_NEVER_ACCEPTED if it never takes the event from
-        outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
+        If one waiting step accepts the event, it is delivered. If none waits, but a step that accepts
+        it runs or backs off, the event is buffered for that step. If such a step can only be reached
+        later, the call fails with EVENT_NOT_AWAITED, or, with `buffer`, the event is kept in the
+        instance's inbox. If `step_ref` names a step, these rules apply to that step only:
+        EVENT_NEVER_ACCEPTED if it never accepts the event, STEP_FINISHED if it has ended or was
+        skipped, STEP_UNREACHABLE if it will never start.
 
         Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
         INSTANCE_ENDED, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
@@ -164,12 +164,12 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Arms a durable timer that ends a step with the event `timeout`, never before delay_ms have
         passed.
 
-        When it fires and the step waits, runs or backs off, the step takes its `timeout` arrow; a
-        running attempt's result is refused from then on. When the step has finished or not begun, the
-        firing is recorded as unused and nothing else happens.
+        If the step waits, runs or backs off when the timer fires, it takes its `timeout` transition.
+        The result of a running attempt is rejected from then on. If the step has finished or has not
+        started, the firing is recorded as unused and has no other effect.
 
-        Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED,
-        STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
+        Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED, STEP_NOT_FOUND,
+        STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
         """
 
 def add_RunnerServiceServicer_to_server(servicer: RunnerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

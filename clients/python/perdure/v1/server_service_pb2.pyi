@@ -59,7 +59,7 @@ class BackupDatabaseResponse(_message.Message):
     """Number of instances in the backup."""
     @_builtins.property
     def snapshot_time(self) -> _timestamp_pb2.Timestamp:
-        """When the copy was taken, by the store's clock."""
+        """Time at which the copy was taken, by the store's clock."""
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Timer(_message.Message):
-    """A timer that has not acted yet."""
+    """A timer that has not fired yet."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -35,26 +35,30 @@ class Timer(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     CLIENT_REQUESTED_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
-    """Its id, `<instance_id>.<revision>` of the entry that armed it; also the id of its APScheduler
-    job.
+    """Reference: `<instance_id>.<revision>` of the entry that armed it. Also the ID of its
+    APScheduler job.
     """
     instance_id: _builtins.str
-    """The instance that it belongs to."""
+    """ID of its instance."""
     step_ref: _builtins.str
-    """The step that it will act on; of TIMER_KIND_START, the one that begins first."""
+    """Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+    `@3.7`. Treat it as opaque.
+    """
     kind: _common_pb2.TimerKind.ValueType
-    """What it will do."""
+    """Kind of the timer."""
     owner: _builtins.str
-    """The replica that has it armed; empty while it is too far ahead for any, or its replica is gone."""
+    """Replica that armed the timer. Empty while the due time is too far ahead, or if its replica
+    ended.
+    """
     client_requested: _builtins.bool
-    """True when ScheduleResume asked for it, false when the workflow's definition did."""
+    """True if ScheduleResume armed the timer, false if the workflow did."""
     @_builtins.property
     def due_time(self) -> _timestamp_pb2.Timestamp:
-        """When it is due, by the store's clock."""
+        """Due time, by the store's clock."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was armed."""
+        """Time at which the timer was armed."""
 
     def __init__(
         self,
@@ -78,13 +82,13 @@ Global___Timer: _TypeAlias = Timer  # noqa: Y015
 
 @_typing.final
 class GetTimerRequest(_message.Message):
-    """Asks for one timer."""
+    """Request for a timer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REFERENCE_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
-    """The timer's id. Required."""
+    """Reference of the timer. Required."""
     def __init__(
         self,
         *,
@@ -100,14 +104,14 @@ Global___GetTimerRequest: _TypeAlias = GetTimerRequest  # noqa: Y015
 
 @_typing.final
 class GetTimerResponse(_message.Message):
-    """One timer."""
+    """Response to GetTimer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TIMER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def timer(self) -> Global___Timer:
-        """As it is now."""
+        """The timer."""
 
     def __init__(
         self,
@@ -124,7 +128,7 @@ Global___GetTimerResponse: _TypeAlias = GetTimerResponse  # noqa: Y015
 
 @_typing.final
 class ListTimersRequest(_message.Message):
-    """Asks for a page of timers."""
+    """Request for a page of timers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -132,11 +136,11 @@ class ListTimersRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
-    """Only this instance's timers; empty means all."""
+    """Only timers of this instance. Empty means all."""
     page_size: _builtins.int
-    """How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused."""
+    """Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected."""
     page_token: _builtins.str
-    """The next_page_token of the page before; empty for the first page. The filter must be the same."""
+    """The next_page_token of the previous page. Empty for the first page. The filter must not change."""
     def __init__(
         self,
         *,
@@ -161,10 +165,10 @@ class ListTimersResponse(_message.Message):
     TIMERS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Asks for the next page; empty when this is the last one."""
+    """Token of the next page. Empty if this is the last page."""
     @_builtins.property
     def timers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Timer]:
-        """In order of due_time, then of instance_id, then of the revision that armed it."""
+        """Timers in order of due_time, then of instance_id, then of the revision that armed them."""
 
     def __init__(
         self,
@@ -182,17 +186,17 @@ Global___ListTimersResponse: _TypeAlias = ListTimersResponse  # noqa: Y015
 
 @_typing.final
 class CancelTimerRequest(_message.Message):
-    """Cancels a timer."""
+    """Request to cancel a timer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REFERENCE_FIELD_NUMBER: _builtins.int
     OPTS_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
-    """The timer's id. Required."""
+    """Reference of the timer. Required."""
     @_builtins.property
     def opts(self) -> Global___CancelTimerOptions:
-        """Everything that has a default."""
+        """Optional settings."""
 
     def __init__(
         self,
@@ -210,13 +214,13 @@ Global___CancelTimerRequest: _TypeAlias = CancelTimerRequest  # noqa: Y015
 
 @_typing.final
 class CancelTimerOptions(_message.Message):
-    """The optional side of CancelTimer."""
+    """Optional settings of CancelTimer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Names this call among the instance's CancelTimer calls; see StartOptions.request_id."""
+    """Identifies this call among the instance's CancelTimer calls. See StartOptions.request_id."""
     def __init__(
         self,
         *,
@@ -232,13 +236,13 @@ Global___CancelTimerOptions: _TypeAlias = CancelTimerOptions  # noqa: Y015
 
 @_typing.final
 class CancelTimerResponse(_message.Message):
-    """The timer is gone and will not act."""
+    """Response to CancelTimer. The timer will not fire."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision of the entry that this call caused."""
+    """Revision of the entry that this call added."""
     def __init__(
         self,
         *,
@@ -254,17 +258,17 @@ Global___CancelTimerResponse: _TypeAlias = CancelTimerResponse  # noqa: Y015
 
 @_typing.final
 class FireTimerRequest(_message.Message):
-    """Makes a timer act."""
+    """Request to fire a timer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REFERENCE_FIELD_NUMBER: _builtins.int
     OPTS_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
-    """The timer's id. Required."""
+    """Reference of the timer. Required."""
     @_builtins.property
     def opts(self) -> Global___FireTimerOptions:
-        """Everything that has a default."""
+        """Optional settings."""
 
     def __init__(
         self,
@@ -282,13 +286,13 @@ Global___FireTimerRequest: _TypeAlias = FireTimerRequest  # noqa: Y015
 
 @_typing.final
 class FireTimerOptions(_message.Message):
-    """The optional side of FireTimer."""
+    """Optional settings of FireTimer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Names this call among the instance's FireTimer calls; see StartOptions.request_id."""
+    """Identifies this call among the instance's FireTimer calls. See StartOptions.request_id."""
     def __init__(
         self,
         *,
@@ -304,16 +308,16 @@ Global___FireTimerOptions: _TypeAlias = FireTimerOptions  # noqa: Y015
 
 @_typing.final
 class FireTimerResponse(_message.Message):
-    """The timer has acted."""
+    """Response to FireTimer. The timer has fired."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     USED_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision of the entry that this call caused."""
+    """Revision of the entry that this call added."""
     used: _builtins.bool
-    """False when its step had finished or not begun, so that nothing followed."""
+    """False if its step had finished or had not started, so the timer had no effect."""
     def __init__(
         self,
         *,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TimerServiceStub(object):
-    """Looks at the timers that have not acted yet, cancels them, and makes them act early.
+    """Reads, cancels and fires pending timers.
     """
 
     def __init__(self, channel):
@@ -58,11 +58,11 @@ class TimerServiceStub(object):
 
 
 class TimerServiceServicer(object):
-    """Looks at the timers that have not acted yet, cancels them, and makes them act early.
+    """Reads, cancels and fires pending timers.
     """
 
     def GetTimer(self, request, context):
-        """Gives a pending timer.
+        """Returns a pending timer.
 
         Errors: INVALID_FIELD, TIMER_NOT_FOUND.
         """
@@ -71,16 +71,16 @@ class TimerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListTimers(self, request, context):
-        """Lists pending timers, the one that is due first on top.
+        """Lists pending timers by due time, the earliest first.
 
-        Errors: INVALID_FIELD (a page_token of another query included).
+        Errors: INVALID_FIELD (also for a page_token of another query).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelTimer(self, request, context):
-        """Cancels a pending timer of kind TIMEOUT. The step that it would have ended goes on without it.
+        """Cancels a pending timer of kind TIMEOUT. Its step continues without it.
 
         Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND, TIMER_NOT_CANCELLABLE.
         """
@@ -89,8 +89,7 @@ class TimerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def FireTimer(self, request, context):
-        """Makes a pending timer act now, whatever its kind: the one way in which a timer acts before it
-        is due.
+        """Fires a pending timer of any kind now. This is the only way to fire a timer before it is due.
 
         Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND.
         """
@@ -130,7 +129,7 @@ def add_TimerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TimerService(object):
-    """Looks at the timers that have not acted yet, cancels them, and makes them act early.
+    """Reads, cancels and fires pending timers.
     """
 
     @staticmethod

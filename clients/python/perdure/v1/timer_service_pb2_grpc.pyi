@@ -27,63 +27,61 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TimerServiceStub:
-    """Looks at the timers that have not acted yet, cancels them, and makes them act early."""
+    """Reads, cancels and fires pending timers."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TimerServiceAsyncStub: ...
     GetTimer: _grpc.UnaryUnaryMultiCallable[_timer_service_pb2.GetTimerRequest, _timer_service_pb2.GetTimerResponse]
-    """Gives a pending timer.
+    """Returns a pending timer.
 
     Errors: INVALID_FIELD, TIMER_NOT_FOUND.
     """
     ListTimers: _grpc.UnaryUnaryMultiCallable[_timer_service_pb2.ListTimersRequest, _timer_service_pb2.ListTimersResponse]
-    """Lists pending timers, the one that is due first on top.
+    """Lists pending timers by due time, the earliest first.
 
-    Errors: INVALID_FIELD (a page_token of another query included).
+    Errors: INVALID_FIELD (also for a page_token of another query).
     """
     CancelTimer: _grpc.UnaryUnaryMultiCallable[_timer_service_pb2.CancelTimerRequest, _timer_service_pb2.CancelTimerResponse]
-    """Cancels a pending timer of kind TIMEOUT. The step that it would have ended goes on without it.
+    """Cancels a pending timer of kind TIMEOUT. Its step continues without it.
 
     Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND, TIMER_NOT_CANCELLABLE.
     """
     FireTimer: _grpc.UnaryUnaryMultiCallable[_timer_service_pb2.FireTimerRequest, _timer_service_pb2.FireTimerResponse]
-    """Makes a pending timer act now, whatever its kind: the one way in which a timer acts before it
-    is due.
+    """Fires a pending timer of any kind now. This is the only way to fire a timer before it is due.
 
     Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND.
     """
 
 @_typing.type_check_only
 class TimerServiceAsyncStub(TimerServiceStub):
-    """Looks at the timers that have not acted yet, cancels them, and makes them act early."""
+    """Reads, cancels and fires pending timers."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetTimer: _aio.UnaryUnaryMultiCallable[_timer_service_pb2.GetTimerRequest, _timer_service_pb2.GetTimerResponse]  # type: ignore[assignment]
-    """Gives a pending timer.
+    """Returns a pending timer.
 
     Errors: INVALID_FIELD, TIMER_NOT_FOUND.
     """
     ListTimers: _aio.UnaryUnaryMultiCallable[_timer_service_pb2.ListTimersRequest, _timer_service_pb2.ListTimersResponse]  # type: ignore[assignment]
-    """Lists pending timers, the one that is due first on top.
+    """Lists pending timers by due time, the earliest first.
 
-    Errors: INVALID_FIELD (a page_token of another query included).
+    Errors: INVALID_FIELD (also for a page_token of another query).
     """
     CancelTimer: _aio.UnaryUnaryMultiCallable[_timer_service_pb2.CancelTimerRequest, _timer_service_pb2.CancelTimerResponse]  # type: ignore[assignment]
-    """Cancels a pending timer of kind TIMEOUT. The step that it would have ended goes on without it.
+    """Cancels a pending timer of kind TIMEOUT. Its step continues without it.
 
     Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND, TIMER_NOT_CANCELLABLE.
     """
     FireTimer: _aio.UnaryUnaryMultiCallable[_timer_service_pb2.FireTimerRequest, _timer_service_pb2.FireTimerResponse]  # type: ignore[assignment]
-    """Makes a pending timer act now, whatever its kind: the one way in which a timer acts before it
-    is due.
+    """Fires a pending timer of any kind now. This is the only way to fire a timer before it is due.
 
     Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND.
     """
 
 class TimerServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Looks at the timers that have not acted yet, cancels them, and makes them act early."""
+    """Reads, cancels and fires pending timers."""
 
     @_abc_1.abstractmethod
     def GetTimer(
@@ -91,7 +89,7 @@ class TimerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _timer_service_pb2.GetTimerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_timer_service_pb2.GetTimerResponse, _abc.Awaitable[_timer_service_pb2.GetTimerResponse]]:
-        """Gives a pending timer.
+        """Returns a pending timer.
 
         Errors: INVALID_FIELD, TIMER_NOT_FOUND.
         """
@@ -102,9 +100,9 @@ class TimerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _timer_service_pb2.ListTimersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_timer_service_pb2.ListTimersResponse, _abc.Awaitable[_timer_service_pb2.ListTimersResponse]]:
-        """Lists pending timers, the one that is due first on top.
+        """Lists pending timers by due time, the earliest first.
 
-        Errors: INVALID_FIELD (a page_token of another query included).
+        Errors: INVALID_FIELD (also for a page_token of another query).
         """
 
     @_abc_1.abstractmethod
@@ -113,7 +111,7 @@ class TimerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _timer_service_pb2.CancelTimerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_timer_service_pb2.CancelTimerResponse, _abc.Awaitable[_timer_service_pb2.CancelTimerResponse]]:
-        """Cancels a pending timer of kind TIMEOUT. The step that it would have ended goes on without it.
+        """Cancels a pending timer of kind TIMEOUT. Its step continues without it.
 
         Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND, TIMER_NOT_CANCELLABLE.
         """
@@ -124,8 +122,7 @@ class TimerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _timer_service_pb2.FireTimerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_timer_service_pb2.FireTimerResponse, _abc.Awaitable[_timer_service_pb2.FireTimerResponse]]:
-        """Makes a pending timer act now, whatever its kind: the one way in which a timer acts before it
-        is due.
+        """Fires a pending timer of any kind now. This is the only way to fire a timer before it is due.
 
         Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND.
         """

@@ -31,23 +31,23 @@ class _JoinRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JoinRule.Val
     JOIN_RULE_UNSPECIFIED: _JoinRule.ValueType  # 0
     """Never sent."""
     JOIN_RULE_AUTO: _JoinRule.ValueType  # 1
-    """Once every branch that can still reach it has arrived."""
+    """Start when every branch that can still reach the step has arrived."""
     JOIN_RULE_ALL: _JoinRule.ValueType  # 2
-    """Once every predecessor has arrived; it is skipped once one cannot any more."""
+    """Start when every predecessor has arrived. If one can no longer arrive, the step is skipped."""
     JOIN_RULE_ANY: _JoinRule.ValueType  # 3
-    """Once the first branch arrives; later arrivals are absorbed."""
+    """Start when the first branch arrives. Later arrivals have no effect."""
 
 class JoinRule(_JoinRule, metaclass=_JoinRuleEnumTypeWrapper):
-    """When a step with several predecessors begins."""
+    """Start condition of a step with several predecessors."""
 
 JOIN_RULE_UNSPECIFIED: JoinRule.ValueType  # 0
 """Never sent."""
 JOIN_RULE_AUTO: JoinRule.ValueType  # 1
-"""Once every branch that can still reach it has arrived."""
+"""Start when every branch that can still reach the step has arrived."""
 JOIN_RULE_ALL: JoinRule.ValueType  # 2
-"""Once every predecessor has arrived; it is skipped once one cannot any more."""
+"""Start when every predecessor has arrived. If one can no longer arrive, the step is skipped."""
 JOIN_RULE_ANY: JoinRule.ValueType  # 3
-"""Once the first branch arrives; later arrivals are absorbed."""
+"""Start when the first branch arrives. Later arrivals have no effect."""
 Global___JoinRule: _TypeAlias = JoinRule  # noqa: Y015
 
 @_typing.final
@@ -63,22 +63,22 @@ class Workflow(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name, `^[a-z][a-z0-9_]{0,63}$`."""
+    """Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`."""
     version: _builtins.int
-    """Its version, from 1."""
+    """Version, from 1."""
     digest: _builtins.str
-    """The definition's digest in lower-case hexadecimal; two definitions with the same digest are the
+    """Digest of the definition in lower-case hexadecimal. Definitions with the same digest have the
     same graph.
     """
     start: _builtins.str
-    """The step that begins first."""
+    """First step. May carry a suffix such as `@3.7`. Treat it as opaque."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepDefinition]:
-        """The steps, in the order in which they were declared."""
+        """Steps in the order of their declaration."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When this server's store first held this graph under this version."""
+        """Time at which this server's store first had this graph under this version."""
 
     def __init__(
         self,
@@ -114,40 +114,42 @@ class StepDefinition(_message.Message):
     WAIT_TIMEOUT_FIELD_NUMBER: _builtins.int
     SLEEP_FIELD_NUMBER: _builtins.int
     step_ref: _builtins.str
-    """Its name, unique in the workflow."""
+    """Name of the step, unique in the workflow. May carry a suffix such as `@3.7`. Treat it as
+    opaque.
+    """
     kind: _common_pb2.StepKind.ValueType
-    """What makes it end."""
+    """Kind of the step."""
     join: Global___JoinRule.ValueType
-    """When it begins, if it has several predecessors."""
+    """Start condition, if the step has several predecessors."""
     @_builtins.property
     def transitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Transition]:
-        """What follows each event, in order of the events' names."""
+        """Transitions in order of their events."""
 
     @_builtins.property
     def retry(self) -> Global___RetryPolicy:
-        """How failures are retried; only of a task."""
+        """Retry policy. Only of a task."""
 
     @_builtins.property
     def attempt_timeout(self) -> _duration_pb2.Duration:
-        """How long one attempt may take, after which it has failed, retryably; absent means without
-        limit. Only of a task.
+        """Time limit of a single attempt. Exceeding it is a retryable failure. Absent means no limit.
+        Only of a task.
         """
 
     @_builtins.property
     def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The external events that end it, in order of their names: a wait's events, or those that a task
-        which returned SUSPEND awaits.
+        """External events that end the step, in order of their names: the events of a wait, or those that
+        a task awaits after it returned SUSPEND.
         """
 
     @_builtins.property
     def wait_timeout(self) -> _duration_pb2.Duration:
-        """How long it waits before it ends with `timeout`; absent means for ever. Of a wait, and of a
-        task that awaits events.
+        """Time limit of the wait, after which it ends with `timeout`. Absent means no limit. Of a wait,
+        and of a task that awaits events.
         """
 
     @_builtins.property
     def sleep(self) -> _duration_pb2.Duration:
-        """How long it sleeps; only of a sleep."""
+        """Duration of the sleep. Only of a sleep."""
 
     def __init__(
         self,
@@ -172,17 +174,19 @@ Global___StepDefinition: _TypeAlias = StepDefinition  # noqa: Y015
 
 @_typing.final
 class Transition(_message.Message):
-    """What follows one event of a step."""
+    """Next steps for one event of a step."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: _builtins.int
     TARGETS_FIELD_NUMBER: _builtins.int
     event: _builtins.str
-    """The event's name."""
+    """Name of the event."""
     @_builtins.property
     def targets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Refs of the steps that follow, or `end`. Several run in parallel."""
+        """Names of the next steps, or `end`. Several run in parallel. Each may carry a suffix such as
+        `@3.7`. Treat it as opaque.
+        """
 
     def __init__(
         self,
@@ -200,8 +204,8 @@ Global___Transition: _TypeAlias = Transition  # noqa: Y015
 
 @_typing.final
 class RetryPolicy(_message.Message):
-    """How a task's failures are retried. The pause after failure n is min(max_backoff, initial_backoff *
-    multiplier^(n-1)), shortened by up to the share `jitter` at random.
+    """Retry policy of a task. The pause after failure n is min(max_backoff, initial_backoff *
+    multiplier^(n-1)), shortened at random by up to the share `jitter`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -212,18 +216,18 @@ class RetryPolicy(_message.Message):
     MULTIPLIER_FIELD_NUMBER: _builtins.int
     JITTER_FIELD_NUMBER: _builtins.int
     max_attempts: _builtins.int
-    """How many attempts may fail before the step has failed; at least 1."""
+    """Number of attempts that can fail before the step fails. At least 1."""
     multiplier: _builtins.float
-    """How much longer each pause is than the one before; at least 1."""
+    """Growth of the pause after each failure. At least 1."""
     jitter: _builtins.float
-    """The share of a pause that chance may take away, 0 to 1."""
+    """Maximum share of a pause that is removed at random, from 0 to 1."""
     @_builtins.property
     def initial_backoff(self) -> _duration_pb2.Duration:
-        """The first pause."""
+        """Pause after the first failure."""
 
     @_builtins.property
     def max_backoff(self) -> _duration_pb2.Duration:
-        """The longest pause."""
+        """Maximum pause."""
 
     def __init__(
         self,
@@ -244,7 +248,7 @@ Global___RetryPolicy: _TypeAlias = RetryPolicy  # noqa: Y015
 
 @_typing.final
 class WorkflowSummary(_message.Message):
-    """A workflow as lists show it: without its steps."""
+    """A workflow in a list, without its steps."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -254,16 +258,16 @@ class WorkflowSummary(_message.Message):
     STEP_COUNT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name."""
+    """Name of the workflow."""
     version: _builtins.int
-    """Its version."""
+    """Version."""
     digest: _builtins.str
-    """The definition's digest."""
+    """Digest of the definition."""
     step_count: _builtins.int
-    """How many steps it has."""
+    """Number of steps."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When this server's store first held this graph under this version."""
+        """Time at which this server's store first had this graph under this version."""
 
     def __init__(
         self,
@@ -284,16 +288,16 @@ Global___WorkflowSummary: _TypeAlias = WorkflowSummary  # noqa: Y015
 
 @_typing.final
 class GetWorkflowRequest(_message.Message):
-    """Asks for one workflow."""
+    """Request for a workflow."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     WORKFLOW_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     workflow: _builtins.str
-    """The workflow's name. Required."""
+    """Name of the workflow. Required."""
     version: _builtins.int
-    """Its version; 0 means the newest one."""
+    """Version. 0 means the newest one."""
     def __init__(
         self,
         *,
@@ -310,14 +314,14 @@ Global___GetWorkflowRequest: _TypeAlias = GetWorkflowRequest  # noqa: Y015
 
 @_typing.final
 class GetWorkflowResponse(_message.Message):
-    """One workflow."""
+    """Response to GetWorkflow."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     WORKFLOW_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def workflow(self) -> Global___Workflow:
-        """The version that was asked for."""
+        """The requested version."""
 
     def __init__(
         self,
@@ -334,16 +338,16 @@ Global___GetWorkflowResponse: _TypeAlias = GetWorkflowResponse  # noqa: Y015
 
 @_typing.final
 class ListWorkflowsRequest(_message.Message):
-    """Asks for a page of workflows."""
+    """Request for a page of workflows."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused."""
+    """Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected."""
     page_token: _builtins.str
-    """The next_page_token of the page before; empty for the first page."""
+    """The next_page_token of the previous page. Empty for the first page."""
     def __init__(
         self,
         *,
@@ -367,10 +371,10 @@ class ListWorkflowsResponse(_message.Message):
     WORKFLOWS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Asks for the next page; empty when this is the last one."""
+    """Token of the next page. Empty if this is the last page."""
     @_builtins.property
     def workflows(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkflowSummary]:
-        """In order of name, then of version."""
+        """Workflows in order of name, then of version."""
 
     def __init__(
         self,

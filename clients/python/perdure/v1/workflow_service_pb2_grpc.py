@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class WorkflowServiceStub(object):
-    """Shows the workflows that the server knows, as data.
+    """Reads the workflows that the server knows, as data.
     """
 
     def __init__(self, channel):
@@ -48,11 +48,11 @@ class WorkflowServiceStub(object):
 
 
 class WorkflowServiceServicer(object):
-    """Shows the workflows that the server knows, as data.
+    """Reads the workflows that the server knows, as data.
     """
 
     def GetWorkflow(self, request, context):
-        """Gives one version of a workflow with its whole graph.
+        """Returns one version of a workflow with its graph.
 
         Errors: INVALID_FIELD, WORKFLOW_NOT_FOUND.
         """
@@ -61,9 +61,9 @@ class WorkflowServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListWorkflows(self, request, context):
-        """Lists every version of every workflow, without the graphs.
+        """Lists every version of every workflow, without graphs.
 
-        Errors: INVALID_FIELD (a page_token of another query included).
+        Errors: INVALID_FIELD (also for a page_token of another query).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,7 +91,7 @@ def add_WorkflowServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WorkflowService(object):
-    """Shows the workflows that the server knows, as data.
+    """Reads the workflows that the server knows, as data.
     """
 
     @staticmethod

@@ -27,41 +27,41 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class WorkflowServiceStub:
-    """Shows the workflows that the server knows, as data."""
+    """Reads the workflows that the server knows, as data."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> WorkflowServiceAsyncStub: ...
     GetWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.GetWorkflowRequest, _workflow_service_pb2.GetWorkflowResponse]
-    """Gives one version of a workflow with its whole graph.
+    """Returns one version of a workflow with its graph.
 
     Errors: INVALID_FIELD, WORKFLOW_NOT_FOUND.
     """
     ListWorkflows: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.ListWorkflowsRequest, _workflow_service_pb2.ListWorkflowsResponse]
-    """Lists every version of every workflow, without the graphs.
+    """Lists every version of every workflow, without graphs.
 
-    Errors: INVALID_FIELD (a page_token of another query included).
+    Errors: INVALID_FIELD (also for a page_token of another query).
     """
 
 @_typing.type_check_only
 class WorkflowServiceAsyncStub(WorkflowServiceStub):
-    """Shows the workflows that the server knows, as data."""
+    """Reads the workflows that the server knows, as data."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.GetWorkflowRequest, _workflow_service_pb2.GetWorkflowResponse]  # type: ignore[assignment]
-    """Gives one version of a workflow with its whole graph.
+    """Returns one version of a workflow with its graph.
 
     Errors: INVALID_FIELD, WORKFLOW_NOT_FOUND.
     """
     ListWorkflows: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.ListWorkflowsRequest, _workflow_service_pb2.ListWorkflowsResponse]  # type: ignore[assignment]
-    """Lists every version of every workflow, without the graphs.
+    """Lists every version of every workflow, without graphs.
 
-    Errors: INVALID_FIELD (a page_token of another query included).
+    Errors: INVALID_FIELD (also for a page_token of another query).
     """
 
 class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows the workflows that the server knows, as data."""
+    """Reads the workflows that the server knows, as data."""
 
     @_abc_1.abstractmethod
     def GetWorkflow(
@@ -69,7 +69,7 @@ class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workflow_service_pb2.GetWorkflowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workflow_service_pb2.GetWorkflowResponse, _abc.Awaitable[_workflow_service_pb2.GetWorkflowResponse]]:
-        """Gives one version of a workflow with its whole graph.
+        """Returns one version of a workflow with its graph.
 
         Errors: INVALID_FIELD, WORKFLOW_NOT_FOUND.
         """
@@ -80,9 +80,9 @@ class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workflow_service_pb2.ListWorkflowsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workflow_service_pb2.ListWorkflowsResponse, _abc.Awaitable[_workflow_service_pb2.ListWorkflowsResponse]]:
-        """Lists every version of every workflow, without the graphs.
+        """Lists every version of every workflow, without graphs.
 
-        Errors: INVALID_FIELD (a page_token of another query included).
+        Errors: INVALID_FIELD (also for a page_token of another query).
         """
 
 def add_WorkflowServiceServicer_to_server(servicer: WorkflowServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -13,24 +13,23 @@ export const file_perdure_v1_common: GenFile = /*@__PURE__*/
   fileDesc("ChdwZXJkdXJlL3YxL2NvbW1vbi5wcm90bxIKcGVyZHVyZS52MSIhCgdQYXlsb2FkEg4KBGpzb24YASABKAlIAEIGCgRib2R5IjEKC1BheWxvYWRJbmZvEhIKCnNpemVfYnl0ZXMYASABKAMSDgoGZGlnZXN0GAIgASgJIj4KC1N0ZXBGYWlsdXJlEgwKBHR5cGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIQCghhdHRlbXB0cxgDIAEoDSJsCg1CdWZmZXJlZEV2ZW50Eg0KBWV2ZW50GAEgASgJEhAKCHN0ZXBfcmVmGAIgASgJEhAKCHJldmlzaW9uGAMgASgDEigKB3BheWxvYWQYBCABKAsyFy5wZXJkdXJlLnYxLlBheWxvYWRJbmZvKmIKCFN0ZXBLaW5kEhkKFVNURVBfS0lORF9VTlNQRUNJRklFRBAAEhIKDlNURVBfS0lORF9UQVNLEAESEgoOU1RFUF9LSU5EX1dBSVQQAhITCg9TVEVQX0tJTkRfU0xFRVAQAyqBAQoJVGltZXJLaW5kEhoKFlRJTUVSX0tJTkRfVU5TUEVDSUZJRUQQABIUChBUSU1FUl9LSU5EX1NUQVJUEAESFgoSVElNRVJfS0lORF9USU1FT1VUEAISFAoQVElNRVJfS0lORF9TTEVFUBADEhQKEFRJTUVSX0tJTkRfUkVUUlkQBEKVAQoOZGV2LnBlcmR1cmUudjFCC0NvbW1vblByb3RvUAFaI3BlcmR1cmUuZGV2L2dvL3BlcmR1cmUvdjE7cGVyZHVyZXYxogIDUERSqgIKUGVyZHVyZS5WMboCB1BlcmR1cmXKAgpQZXJkdXJlXFYx4gIWUGVyZHVyZVxWMVxHUEJNZXRhZGF0YeoCC1BlcmR1cmU6OlYxYgZwcm90bzM");
 
 /**
- * A JSON value that a caller, a step or an event carries. At most 1 MiB of UTF-8, nested at most
- * 100 deep.
+ * A JSON value of a caller, a step or an event. At most 1 MiB of UTF-8, at most 100 levels deep.
  *
- * It is text and not google.protobuf.Struct so that 64-bit integers stay exact. NaN, infinities,
- * lone surrogates and NUL in a key are refused (INVALID_FIELD); a larger one is PAYLOAD_TOO_LARGE. A Payload
- * without a body means "none".
+ * It is text and not google.protobuf.Struct, so that 64-bit integers stay exact. NaN, infinities,
+ * lone surrogates and NUL in a key are rejected (INVALID_FIELD). A larger value is
+ * PAYLOAD_TOO_LARGE. A Payload without a body means "none".
  *
  * @generated from message perdure.v1.Payload
  */
 export type Payload = Message<"perdure.v1.Payload"> & {
   /**
-   * The form in which the value is given.
+   * Encoding of the value.
    *
    * @generated from oneof perdure.v1.Payload.body
    */
   body: {
     /**
-     * One JSON value as UTF-8 text. It is kept, and given back, byte for byte.
+     * One JSON value as UTF-8 text. It is stored and returned byte for byte.
      *
      * @generated from field: string json = 1;
      */
@@ -47,7 +46,7 @@ export const PayloadSchema: GenMessage<Payload> = /*@__PURE__*/
   messageDesc(file_perdure_v1_common, 0);
 
 /**
- * What lists and history say about a Payload instead of carrying it.
+ * Size and digest of a Payload, for lists and histories.
  *
  * @generated from message perdure.v1.PayloadInfo
  */
@@ -60,7 +59,7 @@ export type PayloadInfo = Message<"perdure.v1.PayloadInfo"> & {
   sizeBytes: bigint;
 
   /**
-   * BLAKE2b-128 of the JSON text, in lower-case hexadecimal; 32 characters.
+   * BLAKE2b-128 of the JSON text, 32 characters of lower-case hexadecimal.
    *
    * @generated from field: string digest = 2;
    */
@@ -75,14 +74,13 @@ export const PayloadInfoSchema: GenMessage<PayloadInfo> = /*@__PURE__*/
   messageDesc(file_perdure_v1_common, 1);
 
 /**
- * Why a step failed for good: after its last attempt, or at once when the failure was not
- * retryable.
+ * Failure of a step, after its last attempt, or at once if the failure was not retryable.
  *
  * @generated from message perdure.v1.StepFailure
  */
 export type StepFailure = Message<"perdure.v1.StepFailure"> & {
   /**
-   * A short, stable name of the failure, such as the exception's class ("CardDeclined") or
+   * Short, stable name of the failure, such as the class of the exception ("CardDeclined") or
    * "AttemptTimeout".
    *
    * @generated from field: string type = 1;
@@ -90,15 +88,15 @@ export type StepFailure = Message<"perdure.v1.StepFailure"> & {
   type: string;
 
   /**
-   * Text for a person. Never to be parsed; cut to 2,000 characters.
+   * Text for people, at most 2,000 characters. Do not parse it.
    *
    * @generated from field: string message = 2;
    */
   message: string;
 
   /**
-   * How many attempts of the step have failed, this one included. Redeliveries, drains and lost
-   * leases do not count.
+   * Number of failed attempts of the step, including this one. Released and lost attempts do not
+   * count.
    *
    * @generated from field: uint32 attempts = 3;
    */
@@ -113,27 +111,28 @@ export const StepFailureSchema: GenMessage<StepFailure> = /*@__PURE__*/
   messageDesc(file_perdure_v1_common, 2);
 
 /**
- * An event that was accepted and that no step has consumed yet (or ever did).
+ * An accepted event that no step has consumed.
  *
  * @generated from message perdure.v1.BufferedEvent
  */
 export type BufferedEvent = Message<"perdure.v1.BufferedEvent"> & {
   /**
-   * The event's name.
+   * Name of the event.
    *
    * @generated from field: string event = 1;
    */
   event: string;
 
   /**
-   * The step that it is meant for; empty when any step that accepts the event may take it.
+   * Step that the event is for. Empty if any step that accepts the event can take it. May carry a
+   * suffix such as `@3.7`. Treat it as opaque.
    *
    * @generated from field: string step_ref = 2;
    */
   stepRef: string;
 
   /**
-   * The revision at which it was accepted: the EventBuffered entry of the history. Orders the
+   * Revision at which the event was accepted: its EventBuffered entry. Determines the order of the
    * inbox.
    *
    * @generated from field: int64 revision = 3;
@@ -141,7 +140,7 @@ export type BufferedEvent = Message<"perdure.v1.BufferedEvent"> & {
   revision: bigint;
 
   /**
-   * Its payload's size and digest.
+   * Size and digest of its payload.
    *
    * @generated from field: perdure.v1.PayloadInfo payload = 4;
    */
@@ -156,7 +155,7 @@ export const BufferedEventSchema: GenMessage<BufferedEvent> = /*@__PURE__*/
   messageDesc(file_perdure_v1_common, 3);
 
 /**
- * What makes a step end.
+ * Kind of a step.
  *
  * @generated from enum perdure.v1.StepKind
  */
@@ -176,7 +175,7 @@ export enum StepKind {
   TASK = 1,
 
   /**
-   * An external event ends it, or its timeout.
+   * An external event or its timeout ends it.
    *
    * @generated from enum value: STEP_KIND_WAIT = 2;
    */
@@ -197,7 +196,7 @@ export const StepKindSchema: GenEnum<StepKind> = /*@__PURE__*/
   enumDesc(file_perdure_v1_common, 0);
 
 /**
- * What a timer does when it is due.
+ * Effect of a timer.
  *
  * @generated from enum perdure.v1.TimerKind
  */
@@ -210,7 +209,7 @@ export enum TimerKind {
   UNSPECIFIED = 0,
 
   /**
-   * Ends the start delay: the instance leaves PENDING and its first step begins.
+   * Ends the start delay: the instance leaves PENDING and its first step starts.
    *
    * @generated from enum value: TIMER_KIND_START = 1;
    */
@@ -231,7 +230,7 @@ export enum TimerKind {
   SLEEP = 3,
 
   /**
-   * Ends a backoff: the step's next attempt is scheduled.
+   * Ends a backoff: the next attempt of the step is queued.
    *
    * @generated from enum value: TIMER_KIND_RETRY = 4;
    */

@@ -36,52 +36,52 @@ export enum ErrorReason {
   UNSPECIFIED = 0,
 
   /**
-   * INVALID_ARGUMENT: one or more fields are malformed. A google.rpc.BadRequest lists every
-   * violation. Do not retry.
+   * INVALID_ARGUMENT: fields are malformed. A google.rpc.BadRequest lists every violation. Do not
+   * retry.
    *
    * @generated from enum value: ERROR_REASON_INVALID_FIELD = 1;
    */
   INVALID_FIELD = 1,
 
   /**
-   * INVALID_ARGUMENT: the request_id was used before with another body. Do not retry.
+   * INVALID_ARGUMENT: the request_id was used with another body. Do not retry.
    *
    * @generated from enum value: ERROR_REASON_REQUEST_ID_REUSED = 2;
    */
   REQUEST_ID_REUSED = 2,
 
   /**
-   * INVALID_ARGUMENT: the workflow's graph breaks a rule. A google.rpc.BadRequest lists every
-   * finding.
+   * INVALID_ARGUMENT: the graph of the workflow breaks a rule. A google.rpc.BadRequest lists every
+   * issue.
    *
    * @generated from enum value: ERROR_REASON_WORKFLOW_INVALID = 3;
    */
   WORKFLOW_INVALID = 3,
 
   /**
-   * NOT_FOUND: no instance has this id. With google.rpc.ResourceInfo.
+   * NOT_FOUND: no instance has this ID. With google.rpc.ResourceInfo.
    *
    * @generated from enum value: ERROR_REASON_INSTANCE_NOT_FOUND = 4;
    */
   INSTANCE_NOT_FOUND = 4,
 
   /**
-   * NOT_FOUND: no workflow has this name, or this version of it; or the instance to be retried ran on
-   * another graph than is stored under its version now. With google.rpc.ResourceInfo.
+   * NOT_FOUND: no workflow has this name or version, or the graph of the instance to retry was
+   * replaced. With google.rpc.ResourceInfo.
    *
    * @generated from enum value: ERROR_REASON_WORKFLOW_NOT_FOUND = 5;
    */
   WORKFLOW_NOT_FOUND = 5,
 
   /**
-   * NOT_FOUND: the instance's workflow has no such step. With google.rpc.ResourceInfo.
+   * NOT_FOUND: the workflow of the instance has no such step. With google.rpc.ResourceInfo.
    *
    * @generated from enum value: ERROR_REASON_STEP_NOT_FOUND = 6;
    */
   STEP_NOT_FOUND = 6,
 
   /**
-   * NOT_FOUND: no timer has this reference: it never existed, has fired or was cancelled. With
+   * NOT_FOUND: no timer has this reference. It never existed, has fired or was cancelled. With
    * google.rpc.ResourceInfo.
    *
    * @generated from enum value: ERROR_REASON_TIMER_NOT_FOUND = 7;
@@ -89,23 +89,22 @@ export enum ErrorReason {
   TIMER_NOT_FOUND = 7,
 
   /**
-   * ALREADY_EXISTS: an instance with this id exists and was started by another call. With
-   * google.rpc.ResourceInfo.
+   * ALREADY_EXISTS: another call started an instance with this ID. With google.rpc.ResourceInfo.
    *
    * @generated from enum value: ERROR_REASON_INSTANCE_ALREADY_EXISTS = 8;
    */
   INSTANCE_ALREADY_EXISTS = 8,
 
   /**
-   * ALREADY_EXISTS: a live instance of the workflow holds this business key. With
-   * google.rpc.ResourceInfo naming it.
+   * ALREADY_EXISTS: a live instance of the workflow holds this business key.
+   * google.rpc.ResourceInfo names it.
    *
    * @generated from enum value: ERROR_REASON_BUSINESS_KEY_IN_USE = 9;
    */
   BUSINESS_KEY_IN_USE = 9,
 
   /**
-   * FAILED_PRECONDITION: the instance has ended, or has FAILED and takes only RetryInstance and
+   * FAILED_PRECONDITION: the instance has ended, or is FAILED and accepts only RetryInstance and
    * CancelInstance. Metadata: `state`.
    *
    * @generated from enum value: ERROR_REASON_INSTANCE_ENDED = 10;
@@ -120,17 +119,17 @@ export enum ErrorReason {
   INSTANCE_NOT_FAILED = 11,
 
   /**
-   * FAILED_PRECONDITION: no step waits for the event now, though one may later. Set `buffer` to
-   * leave it in the inbox.
+   * FAILED_PRECONDITION: no step waits for the event now, but one can later. Set `buffer` to keep
+   * it in the inbox.
    *
    * @generated from enum value: ERROR_REASON_EVENT_NOT_AWAITED = 12;
    */
   EVENT_NOT_AWAITED = 12,
 
   /**
-   * FAILED_PRECONDITION: no step that the instance can still reach accepts the event, or the step
-   * that was named never does. Metadata: `events` that still are accepted (by that step); beside a
-   * named step, `step_refs` that still accept this one.
+   * FAILED_PRECONDITION: no step that the instance can still reach accepts the event, or the named
+   * step never does. Metadata: `events` that are still accepted (by that step). If a step was
+   * named, also the `step_refs` that still accept this event.
    *
    * @generated from enum value: ERROR_REASON_EVENT_NEVER_ACCEPTED = 13;
    */
@@ -145,45 +144,45 @@ export enum ErrorReason {
   AMBIGUOUS_EVENT = 14,
 
   /**
-   * FAILED_PRECONDITION: the step has ended already, or was skipped. Metadata, of a Resume:
-   * `step_refs` that still accept the event.
+   * FAILED_PRECONDITION: the step has ended or was skipped. Metadata of a Resume: `step_refs` that
+   * still accept the event.
    *
    * @generated from enum value: ERROR_REASON_STEP_FINISHED = 15;
    */
   STEP_FINISHED = 15,
 
   /**
-   * FAILED_PRECONDITION: the instance's path has left the step behind; it will never begin.
-   * Metadata as with STEP_FINISHED.
+   * FAILED_PRECONDITION: the instance took another path, so the step will never start. Metadata as
+   * for STEP_FINISHED.
    *
    * @generated from enum value: ERROR_REASON_STEP_UNREACHABLE = 16;
    */
   STEP_UNREACHABLE = 16,
 
   /**
-   * FAILED_PRECONDITION: ScheduleResume of a step that declares no `timeout`.
+   * FAILED_PRECONDITION: ScheduleResume of a step that does not declare `timeout`.
    *
    * @generated from enum value: ERROR_REASON_STEP_HAS_NO_TIMEOUT = 17;
    */
   STEP_HAS_NO_TIMEOUT = 17,
 
   /**
-   * FAILED_PRECONDITION: only timers of kind TIMEOUT can be cancelled by a client.
+   * FAILED_PRECONDITION: clients can only cancel timers of kind TIMEOUT.
    *
    * @generated from enum value: ERROR_REASON_TIMER_NOT_CANCELLABLE = 18;
    */
   TIMER_NOT_CANCELLABLE = 18,
 
   /**
-   * FAILED_PRECONDITION: the worker no longer holds the task whose result it reports; another
-   * attempt has it.
+   * FAILED_PRECONDITION: the worker no longer holds the task that it reports a result for. Another
+   * attempt does.
    *
    * @generated from enum value: ERROR_REASON_LEASE_LOST = 19;
    */
   LEASE_LOST = 19,
 
   /**
-   * OUT_OF_RANGE: the history no longer holds entries from `after_revision` on. Begin again with a
+   * OUT_OF_RANGE: the history no longer has the entries after `after_revision`. Start again with a
    * snapshot.
    *
    * @generated from enum value: ERROR_REASON_REVISION_COMPACTED = 20;
@@ -191,22 +190,22 @@ export enum ErrorReason {
   REVISION_COMPACTED = 20,
 
   /**
-   * OUT_OF_RANGE: `after_revision` is larger than the instance's revision.
+   * OUT_OF_RANGE: `after_revision` is larger than the revision of the instance.
    *
    * @generated from enum value: ERROR_REASON_REVISION_IN_FUTURE = 21;
    */
   REVISION_IN_FUTURE = 21,
 
   /**
-   * RESOURCE_EXHAUSTED: more work than the server takes on. Retry after the google.rpc.RetryInfo's
-   * delay.
+   * RESOURCE_EXHAUSTED: the server has too much work. Retry after the delay of
+   * google.rpc.RetryInfo.
    *
    * @generated from enum value: ERROR_REASON_OVERLOADED = 22;
    */
   OVERLOADED = 22,
 
   /**
-   * RESOURCE_EXHAUSTED: the payload is over 1 MiB, or would bring the instance's payloads over 3
+   * RESOURCE_EXHAUSTED: the payload exceeds 1 MiB, or the payloads of the instance would exceed 3
    * MiB. Do not retry.
    *
    * @generated from enum value: ERROR_REASON_PAYLOAD_TOO_LARGE = 23;
@@ -214,38 +213,37 @@ export enum ErrorReason {
   PAYLOAD_TOO_LARGE = 23,
 
   /**
-   * RESOURCE_EXHAUSTED: the instance's inbox holds as many events as it may.
+   * RESOURCE_EXHAUSTED: the inbox of the instance is full.
    *
    * @generated from enum value: ERROR_REASON_INBOX_FULL = 24;
    */
   INBOX_FULL = 24,
 
   /**
-   * RESOURCE_EXHAUSTED: as many timers as ScheduleResume may arm in one instance (1,000) are pending.
-   * Metadata: `timers_max`. Cancel some, or try again once some have fired.
+   * RESOURCE_EXHAUSTED: the maximum of 1,000 timers of ScheduleResume is pending in the instance.
+   * Metadata: `timers_max`. Cancel some, or retry when some have fired.
    *
    * @generated from enum value: ERROR_REASON_TOO_MANY_TIMERS = 28;
    */
   TOO_MANY_TIMERS = 28,
 
   /**
-   * UNAVAILABLE: the database does not answer; nothing was changed. Retry after the
-   * google.rpc.RetryInfo's delay.
+   * UNAVAILABLE: the database cannot be used, and nothing was changed. Retry after the delay of
+   * google.rpc.RetryInfo.
    *
    * @generated from enum value: ERROR_REASON_DATABASE_UNAVAILABLE = 25;
    */
   DATABASE_UNAVAILABLE = 25,
 
   /**
-   * UNAVAILABLE: the commit's answer was lost; it may have happened. Retry with the same
-   * request_id, which tells.
+   * UNAVAILABLE: the commit failed and might have been applied. Retry with the same request_id.
    *
    * @generated from enum value: ERROR_REASON_COMMIT_UNKNOWN = 26;
    */
   COMMIT_UNKNOWN = 26,
 
   /**
-   * UNAVAILABLE: the server is draining; nothing was changed. Retry, on another connection.
+   * UNAVAILABLE: the server drains, and nothing was changed. Retry on another connection.
    *
    * @generated from enum value: ERROR_REASON_SHUTTING_DOWN = 27;
    */

@@ -17,37 +17,36 @@ export const file_perdure_v1_history: GenFile = /*@__PURE__*/
   fileDesc("ChhwZXJkdXJlL3YxL2hpc3RvcnkucHJvdG8SCnBlcmR1cmUudjEiwgcKDEhpc3RvcnlFbnRyeRIQCghyZXZpc2lvbhgBIAEoAxIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpyZXF1ZXN0X2lkGAMgASgJEjcKEGluc3RhbmNlX3N0YXJ0ZWQYCiABKAsyGy5wZXJkdXJlLnYxLkluc3RhbmNlU3RhcnRlZEgAEi8KDHN0ZXBfc3RhcnRlZBgLIAEoCzIXLnBlcmR1cmUudjEuU3RlcFN0YXJ0ZWRIABI1Cg9hdHRlbXB0X3N0YXJ0ZWQYDCABKAsyGi5wZXJkdXJlLnYxLkF0dGVtcHRTdGFydGVkSAASMwoOYXR0ZW1wdF9mYWlsZWQYDSABKAsyGS5wZXJkdXJlLnYxLkF0dGVtcHRGYWlsZWRIABI3ChBhdHRlbXB0X3JlbGVhc2VkGA4gASgLMhsucGVyZHVyZS52MS5BdHRlbXB0UmVsZWFzZWRIABIzCg5zdGVwX3N1c3BlbmRlZBgPIAEoCzIZLnBlcmR1cmUudjEuU3RlcFN1c3BlbmRlZEgAEjEKDXN0ZXBfZmluaXNoZWQYECABKAsyGC5wZXJkdXJlLnYxLlN0ZXBGaW5pc2hlZEgAEi8KDHN0ZXBfc2tpcHBlZBgRIAEoCzIXLnBlcmR1cmUudjEuU3RlcFNraXBwZWRIABIzCg5ldmVudF9idWZmZXJlZBgSIAEoCzIZLnBlcmR1cmUudjEuRXZlbnRCdWZmZXJlZEgAEi0KC3RpbWVyX2FybWVkGBMgASgLMhYucGVyZHVyZS52MS5UaW1lckFybWVkSAASLQoLdGltZXJfZmlyZWQYFCABKAsyFi5wZXJkdXJlLnYxLlRpbWVyRmlyZWRIABI1Cg90aW1lcl9jYW5jZWxsZWQYFSABKAsyGi5wZXJkdXJlLnYxLlRpbWVyQ2FuY2VsbGVkSAASOwoSaW5zdGFuY2VfY29tcGxldGVkGBYgASgLMh0ucGVyZHVyZS52MS5JbnN0YW5jZUNvbXBsZXRlZEgAEjUKD2luc3RhbmNlX2ZhaWxlZBgXIAEoCzIaLnBlcmR1cmUudjEuSW5zdGFuY2VGYWlsZWRIABI7ChJpbnN0YW5jZV9jYW5jZWxsZWQYGCABKAsyHS5wZXJkdXJlLnYxLkluc3RhbmNlQ2FuY2VsbGVkSAASNwoQaW5zdGFuY2VfcmV0cmllZBgZIAEoCzIbLnBlcmR1cmUudjEuSW5zdGFuY2VSZXRyaWVkSABCBgoEZmFjdCK5AgoPSW5zdGFuY2VTdGFydGVkEhAKCHdvcmtmbG93GAEgASgJEg8KB3ZlcnNpb24YAiABKA0SGQoRZGVmaW5pdGlvbl9kaWdlc3QYAyABKAkSEgoKc3RhcnRfc3RlcBgEIAEoCRImCgVpbnB1dBgFIAEoCzIXLnBlcmR1cmUudjEuUGF5bG9hZEluZm8SFAoMYnVzaW5lc3Nfa2V5GAYgASgJEjcKBmxhYmVscxgHIAMoCzInLnBlcmR1cmUudjEuSW5zdGFuY2VTdGFydGVkLkxhYmVsc0VudHJ5Ei4KC3N0YXJ0X2RlbGF5GAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiUwoLU3RlcFN0YXJ0ZWQSEAoIc3RlcF9yZWYYASABKAkSIgoEa2luZBgCIAEoDjIULnBlcmR1cmUudjEuU3RlcEtpbmQSDgoGZXZlbnRzGAMgAygJIkIKDkF0dGVtcHRTdGFydGVkEhAKCHN0ZXBfcmVmGAEgASgJEg8KB2F0dGVtcHQYAiABKA0SDQoFb3duZXIYAyABKAkidQoNQXR0ZW1wdEZhaWxlZBIQCghzdGVwX3JlZhgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEgwKBHR5cGUYAyABKAkSDwoHbWVzc2FnZRgEIAEoCRIQCghyZXRyeWluZxgFIAEoCBIQCghmYWlsdXJlcxgGIAEoDSJSCg9BdHRlbXB0UmVsZWFzZWQSEAoIc3RlcF9yZWYYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIOCgZyZWFzb24YAyABKAkSDAoEbG9zdBgEIAEoCCJCCg1TdGVwU3VzcGVuZGVkEhAKCHN0ZXBfcmVmGAEgASgJEg8KB2F0dGVtcHQYAiABKA0SDgoGZXZlbnRzGAMgAygJIq4BCgxTdGVwRmluaXNoZWQSEAoIc3RlcF9yZWYYASABKAkSDQoFZXZlbnQYAiABKAkSDwoHdGFyZ2V0cxgDIAMoCRInCgZvdXRwdXQYBCABKAsyFy5wZXJkdXJlLnYxLlBheWxvYWRJbmZvEhkKEWJ1ZmZlcmVkX3JldmlzaW9uGAUgASgDEigKB2ZhaWx1cmUYBiABKAsyFy5wZXJkdXJlLnYxLlN0ZXBGYWlsdXJlIh8KC1N0ZXBTa2lwcGVkEhAKCHN0ZXBfcmVmGAEgASgJIloKDUV2ZW50QnVmZmVyZWQSDQoFZXZlbnQYASABKAkSEAoIc3RlcF9yZWYYAiABKAkSKAoHcGF5bG9hZBgDIAEoCzIXLnBlcmR1cmUudjEuUGF5bG9hZEluZm8iyAEKClRpbWVyQXJtZWQSEQoJcmVmZXJlbmNlGAEgASgJEiMKBGtpbmQYAiABKA4yFS5wZXJkdXJlLnYxLlRpbWVyS2luZBIQCghzdGVwX3JlZhgDIAEoCRIoCgVkZWxheRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCghkdWVfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoQY2xpZW50X3JlcXVlc3RlZBgGIAEoCCJ0CgpUaW1lckZpcmVkEhEKCXJlZmVyZW5jZRgBIAEoCRIjCgRraW5kGAIgASgOMhUucGVyZHVyZS52MS5UaW1lcktpbmQSEAoIc3RlcF9yZWYYAyABKAkSDAoEdXNlZBgEIAEoCBIOCgZmb3JjZWQYBSABKAgiNQoOVGltZXJDYW5jZWxsZWQSEQoJcmVmZXJlbmNlGAEgASgJEhAKCHN0ZXBfcmVmGAIgASgJIkIKEUluc3RhbmNlQ29tcGxldGVkEi0KCnVuY29uc3VtZWQYASADKAsyGS5wZXJkdXJlLnYxLkJ1ZmZlcmVkRXZlbnQiZwoOSW5zdGFuY2VGYWlsZWQSEAoIc3RlcF9yZWYYASABKAkSKAoHZmFpbHVyZRgCIAEoCzIXLnBlcmR1cmUudjEuU3RlcEZhaWx1cmUSGQoRaW50ZXJydXB0ZWRfc3RlcHMYAyADKAkiUgoRSW5zdGFuY2VDYW5jZWxsZWQSDgoGcmVhc29uGAEgASgJEi0KCnVuY29uc3VtZWQYAiADKAsyGS5wZXJkdXJlLnYxLkJ1ZmZlcmVkRXZlbnQiEQoPSW5zdGFuY2VSZXRyaWVkQpYBCg5kZXYucGVyZHVyZS52MUIMSGlzdG9yeVByb3RvUAFaI3BlcmR1cmUuZGV2L2dvL3BlcmR1cmUvdjE7cGVyZHVyZXYxogIDUERSqgIKUGVyZHVyZS5WMboCB1BlcmR1cmXKAgpQZXJkdXJlXFYx4gIWUGVyZHVyZVxWMVxHUEJNZXRhZGF0YeoCC1BlcmR1cmU6OlYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_perdure_v1_common]);
 
 /**
- * One fact in the life of an instance. An instance's entries have the revisions 1, 2, 3 ... without
- * a gap, never change, and folding them in order gives the instance's state. Entries carry no
- * payloads, only their sizes and digests.
+ * One fact in the history of an instance. The entries of an instance have the revisions 1, 2, 3 ...
+ * without a gap and never change. Folding them in order gives the state of the instance. Entries
+ * have no payloads, only their sizes and digests.
  *
  * @generated from message perdure.v1.HistoryEntry
  */
 export type HistoryEntry = Message<"perdure.v1.HistoryEntry"> & {
   /**
-   * The entry's place in the history; 1 is the first.
+   * Position in the history, from 1.
    *
    * @generated from field: int64 revision = 1;
    */
   revision: bigint;
 
   /**
-   * When it happened, by the store's clock. The clock may be set back between two entries.
+   * Time of the fact, by the store's clock. The clock can be set back between two entries.
    *
    * @generated from field: google.protobuf.Timestamp time = 2;
    */
   time?: Timestamp | undefined;
 
   /**
-   * The request_id of the call that caused it, if a call did and it gave one.
+   * The request_id of the call that caused the entry, if there was one.
    *
    * @generated from field: string request_id = 3;
    */
   requestId: string;
 
   /**
-   * What happened. New kinds may be added: a client passes over an entry whose fact it does not
-   * know.
+   * The fact. New kinds can be added. Ignore an entry with an unknown fact.
    *
    * @generated from oneof perdure.v1.HistoryEntry.fact
    */
@@ -69,7 +68,7 @@ export type HistoryEntry = Message<"perdure.v1.HistoryEntry"> & {
     case: "stepStarted";
   } | {
     /**
-     * An executor took a task's attempt.
+     * A worker took an attempt of a task.
      *
      * @generated from field: perdure.v1.AttemptStarted attempt_started = 12;
      */
@@ -85,7 +84,7 @@ export type HistoryEntry = Message<"perdure.v1.HistoryEntry"> & {
     case: "attemptFailed";
   } | {
     /**
-     * An attempt was given back without a result.
+     * An attempt was released without a result.
      *
      * @generated from field: perdure.v1.AttemptReleased attempt_released = 14;
      */
@@ -93,7 +92,7 @@ export type HistoryEntry = Message<"perdure.v1.HistoryEntry"> & {
     case: "attemptReleased";
   } | {
     /**
-     * A task returned SUSPEND and waits for an event now.
+     * A task returned SUSPEND and waits for an event.
      *
      * @generated from field: perdure.v1.StepSuspended step_suspended = 15;
      */
@@ -109,7 +108,7 @@ export type HistoryEntry = Message<"perdure.v1.HistoryEntry"> & {
     case: "stepFinished";
   } | {
     /**
-     * A step will never begin.
+     * A step will never start.
      *
      * @generated from field: perdure.v1.StepSkipped step_skipped = 17;
      */
@@ -133,7 +132,7 @@ export type HistoryEntry = Message<"perdure.v1.HistoryEntry"> & {
     case: "timerArmed";
   } | {
     /**
-     * A timer acted.
+     * A timer fired.
      *
      * @generated from field: perdure.v1.TimerFired timer_fired = 20;
      */
@@ -149,7 +148,7 @@ export type HistoryEntry = Message<"perdure.v1.HistoryEntry"> & {
     case: "timerCancelled";
   } | {
     /**
-     * The instance has reached its end.
+     * The instance has completed.
      *
      * @generated from field: perdure.v1.InstanceCompleted instance_completed = 22;
      */
@@ -173,7 +172,7 @@ export type HistoryEntry = Message<"perdure.v1.HistoryEntry"> & {
     case: "instanceCancelled";
   } | {
     /**
-     * A failed instance was set going again.
+     * A failed instance continues.
      *
      * @generated from field: perdure.v1.InstanceRetried instance_retried = 25;
      */
@@ -190,62 +189,62 @@ export const HistoryEntrySchema: GenMessage<HistoryEntry> = /*@__PURE__*/
   messageDesc(file_perdure_v1_history, 0);
 
 /**
- * The instance was created. Always revision 1, and only there.
+ * The instance was created. Always and only at revision 1.
  *
  * @generated from message perdure.v1.InstanceStarted
  */
 export type InstanceStarted = Message<"perdure.v1.InstanceStarted"> & {
   /**
-   * The workflow's name.
+   * Name of the workflow.
    *
    * @generated from field: string workflow = 1;
    */
   workflow: string;
 
   /**
-   * The workflow's version.
+   * Version of the workflow.
    *
    * @generated from field: uint32 version = 2;
    */
   version: number;
 
   /**
-   * The digest of the definition that the instance runs; see Workflow.digest.
+   * Digest of the definition of the instance. See Workflow.digest.
    *
    * @generated from field: string definition_digest = 3;
    */
   definitionDigest: string;
 
   /**
-   * The step that begins first.
+   * First step. May carry a suffix such as `@3.7`. Treat it as opaque.
    *
    * @generated from field: string start_step = 4;
    */
   startStep: string;
 
   /**
-   * The initial context's size and digest.
+   * Size and digest of the input.
    *
    * @generated from field: perdure.v1.PayloadInfo input = 5;
    */
   input?: PayloadInfo | undefined;
 
   /**
-   * The caller's own key, if one was given.
+   * Key of the caller, if there is one.
    *
    * @generated from field: string business_key = 6;
    */
   businessKey: string;
 
   /**
-   * The labels given at the start.
+   * Labels of the instance.
    *
    * @generated from field: map<string, string> labels = 7;
    */
   labels: { [key: string]: string };
 
   /**
-   * How long the instance stays PENDING; absent when it begins at once.
+   * Time for which the instance stays PENDING. Absent if it starts at once.
    *
    * @generated from field: google.protobuf.Duration start_delay = 8;
    */
@@ -266,21 +265,21 @@ export const InstanceStartedSchema: GenMessage<InstanceStarted> = /*@__PURE__*/
  */
 export type StepStarted = Message<"perdure.v1.StepStarted"> & {
   /**
-   * The step.
+   * Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque.
    *
    * @generated from field: string step_ref = 1;
    */
   stepRef: string;
 
   /**
-   * What will make it end.
+   * Kind of the step.
    *
    * @generated from field: perdure.v1.StepKind kind = 2;
    */
   kind: StepKind;
 
   /**
-   * The events that it waits for, in order of their names; only of a wait.
+   * Events that it waits for, in order of their names. Only of a wait.
    *
    * @generated from field: repeated string events = 3;
    */
@@ -295,27 +294,27 @@ export const StepStartedSchema: GenMessage<StepStarted> = /*@__PURE__*/
   messageDesc(file_perdure_v1_history, 2);
 
 /**
- * An executor took an attempt of a task.
+ * A worker took an attempt of a task.
  *
  * @generated from message perdure.v1.AttemptStarted
  */
 export type AttemptStarted = Message<"perdure.v1.AttemptStarted"> & {
   /**
-   * The step.
+   * Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque.
    *
    * @generated from field: string step_ref = 1;
    */
   stepRef: string;
 
   /**
-   * The attempt, from 1; every dispatch, redelivery included, takes the next one.
+   * Number of the attempt, from 1. Every dispatch takes the next one, also after a release.
    *
    * @generated from field: uint32 attempt = 2;
    */
   attempt: number;
 
   /**
-   * The replica that runs it or hands it to a worker.
+   * Replica that runs the attempt or hands it to a worker.
    *
    * @generated from field: string owner = 3;
    */
@@ -330,50 +329,49 @@ export const AttemptStartedSchema: GenMessage<AttemptStarted> = /*@__PURE__*/
   messageDesc(file_perdure_v1_history, 3);
 
 /**
- * An attempt failed. What follows is another entry: a retry's TimerArmed, StepFinished with
- * `error`, or InstanceFailed.
+ * An attempt failed. Another entry follows: TimerArmed for a retry, StepFinished with `error`, or
+ * InstanceFailed.
  *
  * @generated from message perdure.v1.AttemptFailed
  */
 export type AttemptFailed = Message<"perdure.v1.AttemptFailed"> & {
   /**
-   * The step.
+   * Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque.
    *
    * @generated from field: string step_ref = 1;
    */
   stepRef: string;
 
   /**
-   * The attempt.
+   * Number of the attempt.
    *
    * @generated from field: uint32 attempt = 2;
    */
   attempt: number;
 
   /**
-   * A short name of the failure, such as the exception's class.
+   * Short name of the failure, such as the class of the exception.
    *
    * @generated from field: string type = 3;
    */
   type: string;
 
   /**
-   * Text for a person; cut to 2,000 characters.
+   * Text for people, at most 2,000 characters.
    *
    * @generated from field: string message = 4;
    */
   message: string;
 
   /**
-   * True when another attempt follows, after a backoff; false when the step has failed with this
-   * attempt.
+   * True if another attempt follows after a backoff. False if the step has failed.
    *
    * @generated from field: bool retrying = 5;
    */
   retrying: boolean;
 
   /**
-   * How many attempts of the step have failed, this one included.
+   * Number of failed attempts of the step, including this one.
    *
    * @generated from field: uint32 failures = 6;
    */
@@ -388,28 +386,28 @@ export const AttemptFailedSchema: GenMessage<AttemptFailed> = /*@__PURE__*/
   messageDesc(file_perdure_v1_history, 4);
 
 /**
- * An attempt was given back without a result. It counts as no failure; the task waits for an
- * executor again.
+ * An attempt was released without a result. It does not count as a failure. The task is queued
+ * again.
  *
  * @generated from message perdure.v1.AttemptReleased
  */
 export type AttemptReleased = Message<"perdure.v1.AttemptReleased"> & {
   /**
-   * The step.
+   * Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque.
    *
    * @generated from field: string step_ref = 1;
    */
   stepRef: string;
 
   /**
-   * The attempt; its result is refused from here on.
+   * Number of the attempt. Its result is rejected from now on.
    *
    * @generated from field: uint32 attempt = 2;
    */
   attempt: number;
 
   /**
-   * Why, in a few words for people: the server stops, its owner is gone.
+   * Reason in a few words for people, for example that the server stops.
    *
    * @generated from field: string reason = 3;
    */
@@ -433,27 +431,27 @@ export const AttemptReleasedSchema: GenMessage<AttemptReleased> = /*@__PURE__*/
   messageDesc(file_perdure_v1_history, 5);
 
 /**
- * A task returned SUSPEND: it ends by an event from outside.
+ * A task returned SUSPEND, so an external event ends it.
  *
  * @generated from message perdure.v1.StepSuspended
  */
 export type StepSuspended = Message<"perdure.v1.StepSuspended"> & {
   /**
-   * The step.
+   * Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque.
    *
    * @generated from field: string step_ref = 1;
    */
   stepRef: string;
 
   /**
-   * The attempt that returned SUSPEND.
+   * Attempt that returned SUSPEND.
    *
    * @generated from field: uint32 attempt = 2;
    */
   attempt: number;
 
   /**
-   * The events that it waits for, in order of their names.
+   * Events that it waits for, in order of their names.
    *
    * @generated from field: repeated string events = 3;
    */
@@ -468,48 +466,49 @@ export const StepSuspendedSchema: GenMessage<StepSuspended> = /*@__PURE__*/
   messageDesc(file_perdure_v1_history, 6);
 
 /**
- * A step ended with an event, which decided what follows.
+ * A step ended with an event, which selects the next steps.
  *
  * @generated from message perdure.v1.StepFinished
  */
 export type StepFinished = Message<"perdure.v1.StepFinished"> & {
   /**
-   * The step.
+   * Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque.
    *
    * @generated from field: string step_ref = 1;
    */
   stepRef: string;
 
   /**
-   * The event: an outcome's, an external one, `timeout`, `elapsed` or `error`.
+   * Event: of an outcome, from outside, `timeout`, `elapsed` or `error`.
    *
    * @generated from field: string event = 2;
    */
   event: string;
 
   /**
-   * Where the event's arrows lead: refs of steps, or `end`.
+   * Targets of the event's transition: names of steps, or `end`. Each may carry a suffix such as
+   * `@3.7`. Treat it as opaque.
    *
    * @generated from field: repeated string targets = 3;
    */
   targets: string[];
 
   /**
-   * The output's size and digest; absent when the output is the empty object.
+   * Size and digest of the output. Absent if the output is the empty object.
    *
    * @generated from field: perdure.v1.PayloadInfo output = 4;
    */
   output?: PayloadInfo | undefined;
 
   /**
-   * The revision of the EventBuffered entry that ended the step; 0 when none did.
+   * Revision of the EventBuffered entry that ended the step. 0 if none did.
    *
    * @generated from field: int64 buffered_revision = 5;
    */
   bufferedRevision: bigint;
 
   /**
-   * What went wrong; only when the event is `error`.
+   * Failure, if the event is `error`.
    *
    * @generated from field: perdure.v1.StepFailure failure = 6;
    */
@@ -524,13 +523,13 @@ export const StepFinishedSchema: GenMessage<StepFinished> = /*@__PURE__*/
   messageDesc(file_perdure_v1_history, 7);
 
 /**
- * A step will never begin, because a predecessor that it needs cannot arrive any more.
+ * A step will never start, because a required predecessor can no longer arrive.
  *
  * @generated from message perdure.v1.StepSkipped
  */
 export type StepSkipped = Message<"perdure.v1.StepSkipped"> & {
   /**
-   * The step.
+   * Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque.
    *
    * @generated from field: string step_ref = 1;
    */
@@ -551,21 +550,22 @@ export const StepSkippedSchema: GenMessage<StepSkipped> = /*@__PURE__*/
  */
 export type EventBuffered = Message<"perdure.v1.EventBuffered"> & {
   /**
-   * The event.
+   * Name of the event.
    *
    * @generated from field: string event = 1;
    */
   event: string;
 
   /**
-   * The step that it is meant for; empty when any step that accepts it may take it.
+   * Step that the event is for. Empty if any step that accepts it can take it. May carry a suffix
+   * such as `@3.7`. Treat it as opaque.
    *
    * @generated from field: string step_ref = 2;
    */
   stepRef: string;
 
   /**
-   * The payload's size and digest.
+   * Size and digest of the payload.
    *
    * @generated from field: perdure.v1.PayloadInfo payload = 3;
    */
@@ -586,42 +586,43 @@ export const EventBufferedSchema: GenMessage<EventBuffered> = /*@__PURE__*/
  */
 export type TimerArmed = Message<"perdure.v1.TimerArmed"> & {
   /**
-   * The timer's id, `<instance_id>.<revision>` of this entry.
+   * Reference of the timer: `<instance_id>.<revision>` of this entry.
    *
    * @generated from field: string reference = 1;
    */
   reference: string;
 
   /**
-   * What it will do.
+   * Kind of the timer.
    *
    * @generated from field: perdure.v1.TimerKind kind = 2;
    */
   kind: TimerKind;
 
   /**
-   * The step that it acts on; of TIMER_KIND_START, the one that begins first.
+   * Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+   * `@3.7`. Treat it as opaque.
    *
    * @generated from field: string step_ref = 3;
    */
   stepRef: string;
 
   /**
-   * The delay asked for.
+   * Requested delay.
    *
    * @generated from field: google.protobuf.Duration delay = 4;
    */
   delay?: Duration | undefined;
 
   /**
-   * When it is due, by the store's clock.
+   * Due time, by the store's clock.
    *
    * @generated from field: google.protobuf.Timestamp due_time = 5;
    */
   dueTime?: Timestamp | undefined;
 
   /**
-   * True when ScheduleResume asked for it, false when the workflow's definition did.
+   * True if ScheduleResume armed the timer, false if the workflow did.
    *
    * @generated from field: bool client_requested = 6;
    */
@@ -636,41 +637,42 @@ export const TimerArmedSchema: GenMessage<TimerArmed> = /*@__PURE__*/
   messageDesc(file_perdure_v1_history, 10);
 
 /**
- * A timer acted, once.
+ * A timer fired, once.
  *
  * @generated from message perdure.v1.TimerFired
  */
 export type TimerFired = Message<"perdure.v1.TimerFired"> & {
   /**
-   * The timer's id.
+   * Reference of the timer.
    *
    * @generated from field: string reference = 1;
    */
   reference: string;
 
   /**
-   * What it did.
+   * Kind of the timer.
    *
    * @generated from field: perdure.v1.TimerKind kind = 2;
    */
   kind: TimerKind;
 
   /**
-   * The step that it acted on; of TIMER_KIND_START, the one that begins first.
+   * Step that the timer acted on. For TIMER_KIND_START, the first step. May carry a suffix such as
+   * `@3.7`. Treat it as opaque.
    *
    * @generated from field: string step_ref = 3;
    */
   stepRef: string;
 
   /**
-   * False when the step had finished or not begun, so that nothing followed.
+   * False if the step had finished or had not started, so the timer had no effect.
    *
    * @generated from field: bool used = 4;
    */
   used: boolean;
 
   /**
-   * True when FireTimer made it act, due or not.
+   * True if FireTimer fired it, due or not.
    *
    * @generated from field: bool forced = 5;
    */
@@ -685,21 +687,20 @@ export const TimerFiredSchema: GenMessage<TimerFired> = /*@__PURE__*/
   messageDesc(file_perdure_v1_history, 11);
 
 /**
- * CancelTimer cancelled a timer. Timers that go because their step or instance ended have no entry
- * of their own.
+ * CancelTimer cancelled a timer. Timers that end with their step or instance have no entry.
  *
  * @generated from message perdure.v1.TimerCancelled
  */
 export type TimerCancelled = Message<"perdure.v1.TimerCancelled"> & {
   /**
-   * The timer's id.
+   * Reference of the timer.
    *
    * @generated from field: string reference = 1;
    */
   reference: string;
 
   /**
-   * The step that it would have acted on.
+   * Step that the timer would have acted on. May carry a suffix such as `@3.7`. Treat it as opaque.
    *
    * @generated from field: string step_ref = 2;
    */
@@ -720,8 +721,8 @@ export const TimerCancelledSchema: GenMessage<TimerCancelled> = /*@__PURE__*/
  */
 export type InstanceCompleted = Message<"perdure.v1.InstanceCompleted"> & {
   /**
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    *
    * @generated from field: repeated perdure.v1.BufferedEvent unconsumed = 1;
    */
@@ -736,27 +737,29 @@ export const InstanceCompletedSchema: GenMessage<InstanceCompleted> = /*@__PURE_
   messageDesc(file_perdure_v1_history, 13);
 
 /**
- * A step failed and declares no `error` arrow. RetryInstance can set the instance going again.
+ * A step failed and does not declare an `error` transition. RetryInstance can continue the
+ * instance.
  *
  * @generated from message perdure.v1.InstanceFailed
  */
 export type InstanceFailed = Message<"perdure.v1.InstanceFailed"> & {
   /**
-   * The step that failed.
+   * Step that failed. May carry a suffix such as `@3.7`. Treat it as opaque.
    *
    * @generated from field: string step_ref = 1;
    */
   stepRef: string;
 
   /**
-   * What went wrong.
+   * Its failure.
    *
    * @generated from field: perdure.v1.StepFailure failure = 2;
    */
   failure?: StepFailure | undefined;
 
   /**
-   * The other steps that were active and are interrupted, in order of their refs.
+   * Other steps that were active and are interrupted, in order of their names. Each may carry a
+   * suffix such as `@3.7`. Treat it as opaque.
    *
    * @generated from field: repeated string interrupted_steps = 3;
    */
@@ -777,15 +780,15 @@ export const InstanceFailedSchema: GenMessage<InstanceFailed> = /*@__PURE__*/
  */
 export type InstanceCancelled = Message<"perdure.v1.InstanceCancelled"> & {
   /**
-   * The caller's reason, if one was given.
+   * Reason of the caller, if there is one.
    *
    * @generated from field: string reason = 1;
    */
   reason: string;
 
   /**
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    *
    * @generated from field: repeated perdure.v1.BufferedEvent unconsumed = 2;
    */
@@ -800,8 +803,8 @@ export const InstanceCancelledSchema: GenMessage<InstanceCancelled> = /*@__PURE_
   messageDesc(file_perdure_v1_history, 15);
 
 /**
- * A failed instance was set going again: failed and interrupted tasks get new attempts; the timers of
- * other interrupted steps are armed anew, for their old due times, by the entries that follow.
+ * A failed instance continues. Failed and interrupted tasks get new attempts. The entries that
+ * follow arm the timers of other interrupted steps again, for their old due times.
  *
  * @generated from message perdure.v1.InstanceRetried
  */

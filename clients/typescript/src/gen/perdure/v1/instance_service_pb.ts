@@ -25,64 +25,65 @@ export const file_perdure_v1_instance_service: GenFile = /*@__PURE__*/
  */
 export type Instance = Message<"perdure.v1.Instance"> & {
   /**
-   * Its id.
+   * ID of the instance.
    *
    * @generated from field: string instance_id = 1;
    */
   instanceId: string;
 
   /**
-   * The workflow's name.
+   * Name of the workflow.
    *
    * @generated from field: string workflow = 2;
    */
   workflow: string;
 
   /**
-   * The workflow's version.
+   * Version of the workflow.
    *
    * @generated from field: uint32 version = 3;
    */
   version: number;
 
   /**
-   * Where it stands.
+   * State of the instance.
    *
    * @generated from field: perdure.v1.InstanceState state = 4;
    */
   state: InstanceState;
 
   /**
-   * The revision of its newest history entry; everything in this message is as of that revision.
+   * Revision of the newest history entry. The whole message is as of that revision.
    *
    * @generated from field: int64 revision = 5;
    */
   revision: bigint;
 
   /**
-   * The context that it was started with.
+   * Input of the instance: the `context` of StartInstance.
    *
    * @generated from field: perdure.v1.Payload input = 6;
    */
   input?: Payload | undefined;
 
   /**
-   * The output of each step that has ended with one, by step_ref.
+   * Output of each step that has ended with one, by step_ref. Keys may carry a suffix such as
+   * `@3.7`. Treat them as opaque.
    *
    * @generated from field: map<string, perdure.v1.Payload> outputs = 7;
    */
   outputs: { [key: string]: Payload };
 
   /**
-   * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-   * of their refs.
+   * Steps that have started, or that a branch has reached, and that have not ended. In order of
+   * their names.
    *
    * @generated from field: repeated perdure.v1.ActiveStep active_steps = 8;
    */
   activeSteps: ActiveStep[];
 
   /**
-   * The steps that have ended or never will begin, in order of revision. Their outputs are in
+   * Steps that have ended or will never start, in order of revision. Their outputs are in
    * `outputs`.
    *
    * @generated from field: repeated perdure.v1.StepResult step_results = 9;
@@ -90,57 +91,58 @@ export type Instance = Message<"perdure.v1.Instance"> & {
   stepResults: StepResult[];
 
   /**
-   * Why it is FAILED, or was when it was cancelled; absent otherwise.
+   * Failure of a FAILED instance, also after it was cancelled. Otherwise absent.
    *
    * @generated from field: perdure.v1.InstanceFailure error = 10;
    */
   error?: InstanceFailure | undefined;
 
   /**
-   * The labels given at its start.
+   * Labels of the instance.
    *
    * @generated from field: map<string, string> labels = 11;
    */
   labels: { [key: string]: string };
 
   /**
-   * The caller's own key, if one was given.
+   * Key of the caller, if there is one.
    *
    * @generated from field: string business_key = 12;
    */
   businessKey: string;
 
   /**
-   * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-   * they were never consumed.
+   * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+   * unconsumed.
    *
    * @generated from field: repeated perdure.v1.BufferedEvent inbox = 13;
    */
   inbox: BufferedEvent[];
 
   /**
-   * When StartInstance stored it.
+   * Time at which StartInstance stored the instance.
    *
    * @generated from field: google.protobuf.Timestamp create_time = 14;
    */
   createTime?: Timestamp | undefined;
 
   /**
-   * When its start delay was over; equal to create_time without a delay, absent while PENDING.
+   * Time at which the start delay ended. Equal to create_time without a delay, absent while
+   * PENDING.
    *
    * @generated from field: google.protobuf.Timestamp start_time = 15;
    */
   startTime?: Timestamp | undefined;
 
   /**
-   * The time of its newest history entry.
+   * Time of the newest history entry.
    *
    * @generated from field: google.protobuf.Timestamp update_time = 16;
    */
   updateTime?: Timestamp | undefined;
 
   /**
-   * When it completed, failed or was cancelled; absent while it goes on.
+   * Time at which the instance completed, failed or was cancelled. Absent before.
    *
    * @generated from field: google.protobuf.Timestamp end_time = 17;
    */
@@ -161,50 +163,50 @@ export const InstanceSchema: GenMessage<Instance> = /*@__PURE__*/
  */
 export type ActiveStep = Message<"perdure.v1.ActiveStep"> & {
   /**
-   * The step.
+   * Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque.
    *
    * @generated from field: string step_ref = 1;
    */
   stepRef: string;
 
   /**
-   * Where it stands.
+   * State of the step.
    *
    * @generated from field: perdure.v1.StepState state = 2;
    */
   state: StepState;
 
   /**
-   * Its newest attempt, from 1; 0 when it has had none.
+   * Number of the newest attempt, from 1. 0 if there is none.
    *
    * @generated from field: uint32 attempt = 3;
    */
   attempt: number;
 
   /**
-   * The events that it waits for, in order of their names.
+   * Events that it waits for, in order of their names.
    *
    * @generated from field: repeated string events = 4;
    */
   events: string[];
 
   /**
-   * When time will act on it: the end of a wait, a sleep or a backoff, or the first requested
-   * timeout. Absent when nothing is armed.
+   * Next time at which a timer acts on the step: the end of a wait, a sleep or a backoff, or the
+   * first timeout of ScheduleResume. Absent if no timer is armed.
    *
    * @generated from field: google.protobuf.Timestamp deadline = 5;
    */
   deadline?: Timestamp | undefined;
 
   /**
-   * Why its newest failed attempt failed; absent when none has.
+   * Failure of the newest failed attempt. Absent if there is none.
    *
    * @generated from field: perdure.v1.StepFailure last_failure = 6;
    */
   lastFailure?: StepFailure | undefined;
 
   /**
-   * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+   * Start time of the newest attempt, by the store's clock. Absent if there is none.
    *
    * @generated from field: google.protobuf.Timestamp attempt_start_time = 7;
    */
@@ -227,13 +229,13 @@ export const ActiveStepSchema: GenMessage<ActiveStep> = /*@__PURE__*/
   messageDesc(file_perdure_v1_instance_service, 1);
 
 /**
- * A step that has ended, or that never will begin.
+ * A step that has ended, or that will never start.
  *
  * @generated from message perdure.v1.StepResult
  */
 export type StepResult = Message<"perdure.v1.StepResult"> & {
   /**
-   * The step.
+   * Name of the step. May carry a suffix such as `@3.7`. Treat it as opaque.
    *
    * @generated from field: string step_ref = 1;
    */
@@ -247,14 +249,14 @@ export type StepResult = Message<"perdure.v1.StepResult"> & {
   state: StepState;
 
   /**
-   * The event that it ended with; empty unless FINISHED.
+   * Event that the step ended with. Empty unless FINISHED.
    *
    * @generated from field: string event = 3;
    */
   event: string;
 
   /**
-   * The revision at which that was decided; of INTERRUPTED and FAILED, the instance's.
+   * Revision of that decision. For INTERRUPTED and FAILED, the revision of the instance.
    *
    * @generated from field: int64 revision = 4;
    */
@@ -269,34 +271,34 @@ export const StepResultSchema: GenMessage<StepResult> = /*@__PURE__*/
   messageDesc(file_perdure_v1_instance_service, 2);
 
 /**
- * Why an instance has failed.
+ * Failure of an instance.
  *
  * @generated from message perdure.v1.InstanceFailure
  */
 export type InstanceFailure = Message<"perdure.v1.InstanceFailure"> & {
   /**
-   * The step that failed.
+   * Step that failed. May carry a suffix such as `@3.7`. Treat it as opaque.
    *
    * @generated from field: string step_ref = 1;
    */
   stepRef: string;
 
   /**
-   * A short name of the failure, such as the exception's class.
+   * Short name of the failure, such as the class of the exception.
    *
    * @generated from field: string type = 2;
    */
   type: string;
 
   /**
-   * Text for a person; cut to 2,000 characters.
+   * Text for people, at most 2,000 characters.
    *
    * @generated from field: string message = 3;
    */
   message: string;
 
   /**
-   * How many attempts of the step have failed.
+   * Number of failed attempts of the step.
    *
    * @generated from field: uint32 attempts = 4;
    */
@@ -311,76 +313,76 @@ export const InstanceFailureSchema: GenMessage<InstanceFailure> = /*@__PURE__*/
   messageDesc(file_perdure_v1_instance_service, 3);
 
 /**
- * An instance as lists show it: without payloads and without steps.
+ * An instance in a list, without payloads and steps.
  *
  * @generated from message perdure.v1.InstanceSummary
  */
 export type InstanceSummary = Message<"perdure.v1.InstanceSummary"> & {
   /**
-   * Its id.
+   * ID of the instance.
    *
    * @generated from field: string instance_id = 1;
    */
   instanceId: string;
 
   /**
-   * The workflow's name.
+   * Name of the workflow.
    *
    * @generated from field: string workflow = 2;
    */
   workflow: string;
 
   /**
-   * The workflow's version.
+   * Version of the workflow.
    *
    * @generated from field: uint32 version = 3;
    */
   version: number;
 
   /**
-   * Where it stands.
+   * State of the instance.
    *
    * @generated from field: perdure.v1.InstanceState state = 4;
    */
   state: InstanceState;
 
   /**
-   * The revision of its newest history entry.
+   * Revision of the newest history entry.
    *
    * @generated from field: int64 revision = 5;
    */
   revision: bigint;
 
   /**
-   * The caller's own key, if one was given.
+   * Key of the caller, if there is one.
    *
    * @generated from field: string business_key = 6;
    */
   businessKey: string;
 
   /**
-   * The labels given at its start.
+   * Labels of the instance.
    *
    * @generated from field: map<string, string> labels = 7;
    */
   labels: { [key: string]: string };
 
   /**
-   * When StartInstance stored it.
+   * Time at which StartInstance stored the instance.
    *
    * @generated from field: google.protobuf.Timestamp create_time = 8;
    */
   createTime?: Timestamp | undefined;
 
   /**
-   * The time of its newest history entry.
+   * Time of the newest history entry.
    *
    * @generated from field: google.protobuf.Timestamp update_time = 9;
    */
   updateTime?: Timestamp | undefined;
 
   /**
-   * When it completed, failed or was cancelled; absent while it goes on.
+   * Time at which the instance completed, failed or was cancelled. Absent before.
    *
    * @generated from field: google.protobuf.Timestamp end_time = 10;
    */
@@ -402,13 +404,13 @@ export const InstanceSummarySchema: GenMessage<InstanceSummary> = /*@__PURE__*/
   messageDesc(file_perdure_v1_instance_service, 4);
 
 /**
- * Asks for one instance.
+ * Request for an instance.
  *
  * @generated from message perdure.v1.GetInstanceRequest
  */
 export type GetInstanceRequest = Message<"perdure.v1.GetInstanceRequest"> & {
   /**
-   * The instance. Required.
+   * ID of the instance. Required.
    *
    * @generated from field: string instance_id = 1;
    */
@@ -423,13 +425,13 @@ export const GetInstanceRequestSchema: GenMessage<GetInstanceRequest> = /*@__PUR
   messageDesc(file_perdure_v1_instance_service, 5);
 
 /**
- * One instance.
+ * Response to GetInstance.
  *
  * @generated from message perdure.v1.GetInstanceResponse
  */
 export type GetInstanceResponse = Message<"perdure.v1.GetInstanceResponse"> & {
   /**
-   * As of its `revision`.
+   * The instance, as of its `revision`.
    *
    * @generated from field: perdure.v1.Instance instance = 1;
    */
@@ -444,34 +446,35 @@ export const GetInstanceResponseSchema: GenMessage<GetInstanceResponse> = /*@__P
   messageDesc(file_perdure_v1_instance_service, 6);
 
 /**
- * Asks for a page of instances. An instance is listed when it meets every filter that is given.
+ * Request for a page of instances. The list contains the instances that match every filter.
  *
  * @generated from message perdure.v1.ListInstancesRequest
  */
 export type ListInstancesRequest = Message<"perdure.v1.ListInstancesRequest"> & {
   /**
-   * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+   * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
    *
    * @generated from field: int32 page_size = 1;
    */
   pageSize: number;
 
   /**
-   * The next_page_token of the page before; empty for the first page. The filters must be the same.
+   * The next_page_token of the previous page. Empty for the first page. The filters must not
+   * change.
    *
    * @generated from field: string page_token = 2;
    */
   pageToken: string;
 
   /**
-   * Only instances in one of these states; empty means any state.
+   * Only instances in one of these states. Empty means any state.
    *
    * @generated from field: repeated perdure.v1.InstanceState states = 3;
    */
   states: InstanceState[];
 
   /**
-   * Only instances of this workflow; empty means any.
+   * Only instances of this workflow. Empty means any.
    *
    * @generated from field: string workflow = 4;
    */
@@ -485,14 +488,14 @@ export type ListInstancesRequest = Message<"perdure.v1.ListInstancesRequest"> & 
   labels: { [key: string]: string };
 
   /**
-   * Only instances with this business key; empty means any.
+   * Only instances with this business key. Empty means any.
    *
    * @generated from field: string business_key = 6;
    */
   businessKey: string;
 
   /**
-   * Only instances of this version of `workflow`; 0 means any. Requires `workflow`.
+   * Only instances of this version of `workflow`. 0 means any. Requires `workflow`.
    *
    * @generated from field: uint32 version = 12;
    */
@@ -522,14 +525,14 @@ export const ListInstancesRequestSchema: GenMessage<ListInstancesRequest> = /*@_
 export type ListInstancesResponse = Message<"perdure.v1.ListInstancesResponse"> & {
   /**
    * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-   * instances for one page, and returns the matches that it found among them.
+   * instances for one page, and returns the matches among them.
    *
    * @generated from field: repeated perdure.v1.InstanceSummary instances = 1;
    */
   instances: InstanceSummary[];
 
   /**
-   * Token of the next page; empty if this is the last page. Continue until it is empty.
+   * Token of the next page. Empty if this is the last page. Continue until it is empty.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -544,35 +547,35 @@ export const ListInstancesResponseSchema: GenMessage<ListInstancesResponse> = /*
   messageDesc(file_perdure_v1_instance_service, 8);
 
 /**
- * Asks for a page of an instance's history.
+ * Request for a page of history.
  *
  * @generated from message perdure.v1.ListHistoryRequest
  */
 export type ListHistoryRequest = Message<"perdure.v1.ListHistoryRequest"> & {
   /**
-   * The instance. Required.
+   * ID of the instance. Required.
    *
    * @generated from field: string instance_id = 1;
    */
   instanceId: string;
 
   /**
-   * Only entries with a larger revision; 0 means from the first on.
+   * Only entries with a larger revision. 0 means all.
    *
    * @generated from field: int64 after_revision = 2;
    */
   afterRevision: bigint;
 
   /**
-   * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+   * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
    *
    * @generated from field: int32 page_size = 3;
    */
   pageSize: number;
 
   /**
-   * The next_page_token of the page before; empty for the first page. instance_id and
-   * after_revision must be the same.
+   * The next_page_token of the previous page. Empty for the first page. instance_id and
+   * after_revision must not change.
    *
    * @generated from field: string page_token = 4;
    */
@@ -593,14 +596,14 @@ export const ListHistoryRequestSchema: GenMessage<ListHistoryRequest> = /*@__PUR
  */
 export type ListHistoryResponse = Message<"perdure.v1.ListHistoryResponse"> & {
   /**
-   * In order of revision.
+   * Entries in order of revision.
    *
    * @generated from field: repeated perdure.v1.HistoryEntry entries = 1;
    */
   entries: HistoryEntry[];
 
   /**
-   * Asks for the next page; empty when this one reaches the instance's revision.
+   * Token of the next page. Empty if this page reaches the revision of the instance.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -615,21 +618,21 @@ export const ListHistoryResponseSchema: GenMessage<ListHistoryResponse> = /*@__P
   messageDesc(file_perdure_v1_instance_service, 10);
 
 /**
- * Asks to follow an instance.
+ * Request to watch an instance.
  *
  * @generated from message perdure.v1.WatchInstanceRequest
  */
 export type WatchInstanceRequest = Message<"perdure.v1.WatchInstanceRequest"> & {
   /**
-   * The instance. Required.
+   * ID of the instance. Required.
    *
    * @generated from field: string instance_id = 1;
    */
   instanceId: string;
 
   /**
-   * Absent: begin with a snapshot. Present: no snapshot, only the entries after this revision; 0
-   * gives the whole history.
+   * If absent, start with a snapshot. If present, send no snapshot, only the entries after this
+   * revision. 0 sends the complete history.
    *
    * @generated from field: optional int64 after_revision = 2;
    */
@@ -644,19 +647,19 @@ export const WatchInstanceRequestSchema: GenMessage<WatchInstanceRequest> = /*@_
   messageDesc(file_perdure_v1_instance_service, 11);
 
 /**
- * One thing that a watch says.
+ * A message of a watch.
  *
  * @generated from message perdure.v1.WatchInstanceResponse
  */
 export type WatchInstanceResponse = Message<"perdure.v1.WatchInstanceResponse"> & {
   /**
-   * Which one. New kinds may be added: a client passes over one that it does not know.
+   * Content. New kinds can be added. Ignore an unknown one.
    *
    * @generated from oneof perdure.v1.WatchInstanceResponse.event
    */
   event: {
     /**
-     * The instance as it is; only as the first message, and only without after_revision.
+     * The current instance. Only the first message, and only without after_revision.
      *
      * @generated from field: perdure.v1.Instance snapshot = 1;
      */
@@ -672,7 +675,7 @@ export type WatchInstanceResponse = Message<"perdure.v1.WatchInstanceResponse"> 
     case: "entry";
   } | {
     /**
-     * Nothing has happened for a while, and the stream is alive.
+     * The stream is alive, and nothing has happened for a while.
      *
      * @generated from field: perdure.v1.WatchHeartbeat heartbeat = 3;
      */
@@ -697,13 +700,13 @@ export const WatchInstanceResponseSchema: GenMessage<WatchInstanceResponse> = /*
   messageDesc(file_perdure_v1_instance_service, 12);
 
 /**
- * Says that a silent stream is alive.
+ * Shows that a silent stream is alive.
  *
  * @generated from message perdure.v1.WatchHeartbeat
  */
 export type WatchHeartbeat = Message<"perdure.v1.WatchHeartbeat"> & {
   /**
-   * The revision up to which the stream has told everything.
+   * Revision up to which the stream is complete.
    *
    * @generated from field: int64 revision = 1;
    */
@@ -724,14 +727,14 @@ export const WatchHeartbeatSchema: GenMessage<WatchHeartbeat> = /*@__PURE__*/
  */
 export type WatchEnd = Message<"perdure.v1.WatchEnd"> & {
   /**
-   * The revision up to which the stream has told everything: the after_revision to go on with.
+   * Revision up to which the stream is complete. Continue with it as after_revision.
    *
    * @generated from field: int64 revision = 1;
    */
   revision: bigint;
 
   /**
-   * Why the stream ends.
+   * Reason for the end.
    *
    * @generated from field: perdure.v1.WatchEndReason reason = 2;
    */
@@ -746,20 +749,20 @@ export const WatchEndSchema: GenMessage<WatchEnd> = /*@__PURE__*/
   messageDesc(file_perdure_v1_instance_service, 14);
 
 /**
- * Ends an instance.
+ * Request to cancel an instance.
  *
  * @generated from message perdure.v1.CancelInstanceRequest
  */
 export type CancelInstanceRequest = Message<"perdure.v1.CancelInstanceRequest"> & {
   /**
-   * The instance. Required.
+   * ID of the instance. Required.
    *
    * @generated from field: string instance_id = 1;
    */
   instanceId: string;
 
   /**
-   * Everything that has a default.
+   * Optional settings.
    *
    * @generated from field: perdure.v1.CancelInstanceOptions opts = 2;
    */
@@ -774,20 +777,20 @@ export const CancelInstanceRequestSchema: GenMessage<CancelInstanceRequest> = /*
   messageDesc(file_perdure_v1_instance_service, 15);
 
 /**
- * The optional side of CancelInstance.
+ * Optional settings of CancelInstance.
  *
  * @generated from message perdure.v1.CancelInstanceOptions
  */
 export type CancelInstanceOptions = Message<"perdure.v1.CancelInstanceOptions"> & {
   /**
-   * Names this call among the instance's CancelInstance calls; see StartOptions.request_id.
+   * Identifies this call among the instance's CancelInstance calls. See StartOptions.request_id.
    *
    * @generated from field: string request_id = 1;
    */
   requestId: string;
 
   /**
-   * Text for a person, kept in the history; at most 1,024 bytes.
+   * Text for people, stored in the history. At most 1,024 bytes.
    *
    * @generated from field: string reason = 2;
    */
@@ -802,13 +805,13 @@ export const CancelInstanceOptionsSchema: GenMessage<CancelInstanceOptions> = /*
   messageDesc(file_perdure_v1_instance_service, 16);
 
 /**
- * The instance is CANCELLED.
+ * Response to CancelInstance. The instance is CANCELLED.
  *
  * @generated from message perdure.v1.CancelInstanceResponse
  */
 export type CancelInstanceResponse = Message<"perdure.v1.CancelInstanceResponse"> & {
   /**
-   * The revision of the cancellation; nothing happens to the instance after it.
+   * Revision of the cancellation. Nothing happens to the instance after it.
    *
    * @generated from field: int64 revision = 1;
    */
@@ -823,20 +826,20 @@ export const CancelInstanceResponseSchema: GenMessage<CancelInstanceResponse> = 
   messageDesc(file_perdure_v1_instance_service, 17);
 
 /**
- * Sets a failed instance going again.
+ * Request to retry a failed instance.
  *
  * @generated from message perdure.v1.RetryInstanceRequest
  */
 export type RetryInstanceRequest = Message<"perdure.v1.RetryInstanceRequest"> & {
   /**
-   * The instance. Required.
+   * ID of the instance. Required.
    *
    * @generated from field: string instance_id = 1;
    */
   instanceId: string;
 
   /**
-   * Everything that has a default.
+   * Optional settings.
    *
    * @generated from field: perdure.v1.RetryInstanceOptions opts = 2;
    */
@@ -851,13 +854,13 @@ export const RetryInstanceRequestSchema: GenMessage<RetryInstanceRequest> = /*@_
   messageDesc(file_perdure_v1_instance_service, 18);
 
 /**
- * The optional side of RetryInstance.
+ * Optional settings of RetryInstance.
  *
  * @generated from message perdure.v1.RetryInstanceOptions
  */
 export type RetryInstanceOptions = Message<"perdure.v1.RetryInstanceOptions"> & {
   /**
-   * Names this call among the instance's RetryInstance calls; see StartOptions.request_id.
+   * Identifies this call among the instance's RetryInstance calls. See StartOptions.request_id.
    *
    * @generated from field: string request_id = 1;
    */
@@ -872,13 +875,13 @@ export const RetryInstanceOptionsSchema: GenMessage<RetryInstanceOptions> = /*@_
   messageDesc(file_perdure_v1_instance_service, 19);
 
 /**
- * The instance goes on.
+ * Response to RetryInstance. The instance continues.
  *
  * @generated from message perdure.v1.RetryInstanceResponse
  */
 export type RetryInstanceResponse = Message<"perdure.v1.RetryInstanceResponse"> & {
   /**
-   * The revision of the entry that this call caused.
+   * Revision of the entry that this call added.
    *
    * @generated from field: int64 revision = 1;
    */
@@ -893,7 +896,7 @@ export const RetryInstanceResponseSchema: GenMessage<RetryInstanceResponse> = /*
   messageDesc(file_perdure_v1_instance_service, 20);
 
 /**
- * Where an instance stands. The number 7 is kept for PAUSED.
+ * State of an instance. The number 7 is reserved for PAUSED.
  *
  * @generated from enum perdure.v1.InstanceState
  */
@@ -913,7 +916,7 @@ export enum InstanceState {
   PENDING = 1,
 
   /**
-   * At least one step runs, is scheduled to run or backs off.
+   * At least one step runs, is queued or backs off.
    *
    * @generated from enum value: INSTANCE_STATE_RUNNING = 2;
    */
@@ -934,7 +937,7 @@ export enum InstanceState {
   COMPLETED = 4,
 
   /**
-   * A step failed without an `error` arrow. RetryInstance sets it going again.
+   * A step failed without an `error` transition. RetryInstance can continue the instance.
    *
    * @generated from enum value: INSTANCE_STATE_FAILED = 5;
    */
@@ -955,7 +958,7 @@ export const InstanceStateSchema: GenEnum<InstanceState> = /*@__PURE__*/
   enumDesc(file_perdure_v1_instance_service, 0);
 
 /**
- * Where a step of an instance stands.
+ * State of a step.
  *
  * @generated from enum perdure.v1.StepState
  */
@@ -968,28 +971,28 @@ export enum StepState {
   UNSPECIFIED = 0,
 
   /**
-   * A task that no executor has taken yet.
+   * A task waits for a worker.
    *
    * @generated from enum value: STEP_STATE_QUEUED = 1;
    */
   QUEUED = 1,
 
   /**
-   * A task that no executor has code for: deploy it, or bind the workflow.
+   * A task that no worker has code for. Deploy the code.
    *
    * @generated from enum value: STEP_STATE_NO_WORKER = 2;
    */
   NO_WORKER = 2,
 
   /**
-   * An executor runs an attempt.
+   * A worker runs an attempt.
    *
    * @generated from enum value: STEP_STATE_RUNNING = 3;
    */
   RUNNING = 3,
 
   /**
-   * An attempt failed; the next one begins at the deadline.
+   * An attempt failed. The next one starts at the deadline.
    *
    * @generated from enum value: STEP_STATE_BACKING_OFF = 4;
    */
@@ -1010,8 +1013,8 @@ export enum StepState {
   SLEEPING = 6,
 
   /**
-   * It was active when the instance failed, and RetryInstance takes it up again; or when it was
-   * cancelled.
+   * It was active when the instance failed, and RetryInstance continues it; or when the instance
+   * was cancelled.
    *
    * @generated from enum value: STEP_STATE_INTERRUPTED = 7;
    */
@@ -1025,14 +1028,14 @@ export enum StepState {
   FINISHED = 8,
 
   /**
-   * It will never begin.
+   * It will never start.
    *
    * @generated from enum value: STEP_STATE_SKIPPED = 9;
    */
   SKIPPED = 9,
 
   /**
-   * A branch has arrived, and the step waits for others before it begins. Also the first step while
+   * A branch has arrived, and the step waits for others before it starts. Also the first step while
    * the instance is PENDING.
    *
    * @generated from enum value: STEP_STATE_JOINING = 10;
@@ -1040,7 +1043,7 @@ export enum StepState {
   JOINING = 10,
 
   /**
-   * The step's failure is what failed the instance.
+   * Its failure failed the instance.
    *
    * @generated from enum value: STEP_STATE_FAILED = 11;
    */
@@ -1054,7 +1057,7 @@ export const StepStateSchema: GenEnum<StepState> = /*@__PURE__*/
   enumDesc(file_perdure_v1_instance_service, 1);
 
 /**
- * Why the server ends a watch.
+ * Reason for the end of a watch.
  *
  * @generated from enum perdure.v1.WatchEndReason
  */
@@ -1067,15 +1070,15 @@ export enum WatchEndReason {
   UNSPECIFIED = 0,
 
   /**
-   * The instance has ended, and every entry was sent. A FAILED instance can go on after
-   * RetryInstance: watch it anew.
+   * The instance has ended, and every entry was sent. A FAILED instance can continue after
+   * RetryInstance. Watch it again then.
    *
    * @generated from enum value: WATCH_END_REASON_INSTANCE_ENDED = 1;
    */
   INSTANCE_ENDED = 1,
 
   /**
-   * The server shuts down. Watch again, after `revision`.
+   * The server is shutting down. Watch again, after `revision`.
    *
    * @generated from enum value: WATCH_END_REASON_SERVER_DRAINING = 2;
    */
@@ -1096,14 +1099,14 @@ export const WatchEndReasonSchema: GenEnum<WatchEndReason> = /*@__PURE__*/
   enumDesc(file_perdure_v1_instance_service, 2);
 
 /**
- * Looks at instances, follows them, cancels them and sets failed ones going again.
+ * Reads, watches, cancels and retries instances.
  *
  * @generated from service perdure.v1.InstanceService
  */
 export const InstanceService: GenService<{
   /**
-   * Gives an instance as it is now, with its payloads. It reads what has been committed, whichever
-   * replica answers.
+   * Returns the current state of an instance, with its payloads. It reads committed data, from any
+   * replica.
    *
    * Errors: INVALID_FIELD, INSTANCE_NOT_FOUND.
    *
@@ -1115,10 +1118,10 @@ export const InstanceService: GenService<{
     output: typeof GetInstanceResponseSchema;
   },
   /**
-   * Lists instances, newest first. Pages do not repeat an instance; one that was started meanwhile
-   * may be missing.
+   * Lists instances, newest first. Pages do not repeat an instance. An instance that was started
+   * meanwhile might be missing.
    *
-   * Errors: INVALID_FIELD (a page_token of another query included).
+   * Errors: INVALID_FIELD (also for a page_token of another query).
    *
    * @generated from rpc perdure.v1.InstanceService.ListInstances
    */
@@ -1128,7 +1131,7 @@ export const InstanceService: GenService<{
     output: typeof ListInstancesResponseSchema;
   },
   /**
-   * Lists an instance's history in order of revision.
+   * Lists the history of an instance in order of revision.
    *
    * Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
    *
@@ -1140,12 +1143,12 @@ export const InstanceService: GenService<{
     output: typeof ListHistoryResponseSchema;
   },
   /**
-   * Follows an instance: a snapshot, then every later history entry once, in order, without a gap,
-   * then WatchEnd.
+   * Watches an instance: sends a snapshot, then every later history entry once, in order, without a
+   * gap, then WatchEnd.
    *
-   * With after_revision there is no snapshot: the entries after that revision follow at once. A
-   * client whose stream breaks goes on with the revision of the last thing that it received. A
-   * stream that is read too slowly ends with WATCH_END_REASON_TOO_SLOW.
+   * With after_revision there is no snapshot. The entries after that revision follow at once. If
+   * the stream breaks, continue from the revision of the last message that you received. A stream
+   * that is read too slowly ends with WATCH_END_REASON_TOO_SLOW. Continue it in the same way.
    *
    * Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
    *
@@ -1157,8 +1160,8 @@ export const InstanceService: GenService<{
     output: typeof WatchInstanceResponseSchema;
   },
   /**
-   * Ends an instance that has not ended. After the answer's revision no attempt is created, no
-   * timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
+   * Ends an instance that has not ended. After the revision of the response no attempt is created,
+   * no timer fires and no result is accepted. Running steps are cancelled. A FAILED instance can be
    * cancelled too.
    *
    * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
@@ -1171,16 +1174,16 @@ export const InstanceService: GenService<{
     output: typeof CancelInstanceResponseSchema;
   },
   /**
-   * Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
-   * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
-   * taken again.
+   * Continues a FAILED instance. Failed and interrupted tasks get a new attempt. Interrupted waits,
+   * sleeps and backoffs keep their deadline. Finished steps never run again. The instance takes its
+   * business key again.
    *
    * Every timer that ScheduleResume returned is kept with its original due time and gets a new
    * reference. A timer that is past due fires at once.
    *
    * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-   * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
-   * instances keep theirs).
+   * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph was stored under the version since the
+   * failure, because only live instances protect theirs).
    *
    * @generated from rpc perdure.v1.InstanceService.RetryInstance
    */

@@ -17,28 +17,27 @@ export const file_perdure_v1_runner_service: GenFile = /*@__PURE__*/
   fileDesc("Ch9wZXJkdXJlL3YxL3J1bm5lcl9zZXJ2aWNlLnByb3RvEgpwZXJkdXJlLnYxInYKFFN0YXJ0SW5zdGFuY2VSZXF1ZXN0EhAKCHdvcmtmbG93GAEgASgJEiQKB2NvbnRleHQYAiABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSJgoEb3B0cxgDIAEoCzIYLnBlcmR1cmUudjEuU3RhcnRPcHRpb25zIpACCgxTdGFydE9wdGlvbnMSEgoKcmVxdWVzdF9pZBgBIAEoCRITCgtpbnN0YW5jZV9pZBgCIAEoCRIPCgd2ZXJzaW9uGAMgASgNEhQKDGJ1c2luZXNzX2tleRgEIAEoCRIzCg9jb25mbGljdF9wb2xpY3kYBSABKA4yGi5wZXJkdXJlLnYxLkNvbmZsaWN0UG9saWN5EhYKDnN0YXJ0X2RlbGF5X21zGAYgASgDEjQKBmxhYmVscxgHIAMoCzIkLnBlcmR1cmUudjEuU3RhcnRPcHRpb25zLkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiYAoVU3RhcnRJbnN0YW5jZVJlc3BvbnNlEhMKC2luc3RhbmNlX2lkGAEgASgJEg8KB2NyZWF0ZWQYAiABKAgSDwoHdmVyc2lvbhgDIAEoDRIQCghyZXZpc2lvbhgEIAEoAyJcCg1SZXN1bWVSZXF1ZXN0EhMKC2luc3RhbmNlX2lkGAEgASgJEg0KBWV2ZW50GAIgASgJEicKBG9wdHMYAyABKAsyGS5wZXJkdXJlLnYxLlJlc3VtZU9wdGlvbnMiawoNUmVzdW1lT3B0aW9ucxISCgpyZXF1ZXN0X2lkGAEgASgJEiQKB3BheWxvYWQYAiABKAsyEy5wZXJkdXJlLnYxLlBheWxvYWQSEAoIc3RlcF9yZWYYAyABKAkSDgoGYnVmZmVyGAQgASgIImIKDlJlc3VtZVJlc3BvbnNlEiwKC2Rpc3Bvc2l0aW9uGAEgASgOMhcucGVyZHVyZS52MS5EaXNwb3NpdGlvbhIQCghzdGVwX3JlZhgCIAEoCRIQCghyZXZpc2lvbhgDIAEoAyJ7ChVTY2hlZHVsZVJlc3VtZVJlcXVlc3QSEwoLaW5zdGFuY2VfaWQYASABKAkSEAoIc3RlcF9yZWYYAiABKAkSEAoIZGVsYXlfbXMYAyABKAMSKQoEb3B0cxgEIAEoCzIbLnBlcmR1cmUudjEuU2NoZWR1bGVPcHRpb25zIiUKD1NjaGVkdWxlT3B0aW9ucxISCgpyZXF1ZXN0X2lkGAEgASgJImsKFlNjaGVkdWxlUmVzdW1lUmVzcG9uc2USEQoJcmVmZXJlbmNlGAEgASgJEiwKCGR1ZV90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghyZXZpc2lvbhgDIAEoAyptCg5Db25mbGljdFBvbGljeRIfChtDT05GTElDVF9QT0xJQ1lfVU5TUEVDSUZJRUQQABIYChRDT05GTElDVF9QT0xJQ1lfRkFJTBABEiAKHENPTkZMSUNUX1BPTElDWV9VU0VfRVhJU1RJTkcQAipfCgtEaXNwb3NpdGlvbhIbChdESVNQT1NJVElPTl9VTlNQRUNJRklFRBAAEhkKFURJU1BPU0lUSU9OX0RFTElWRVJFRBABEhgKFERJU1BPU0lUSU9OX0JVRkZFUkVEEAIy/wEKDVJ1bm5lclNlcnZpY2USVAoNU3RhcnRJbnN0YW5jZRIgLnBlcmR1cmUudjEuU3RhcnRJbnN0YW5jZVJlcXVlc3QaIS5wZXJkdXJlLnYxLlN0YXJ0SW5zdGFuY2VSZXNwb25zZRI/CgZSZXN1bWUSGS5wZXJkdXJlLnYxLlJlc3VtZVJlcXVlc3QaGi5wZXJkdXJlLnYxLlJlc3VtZVJlc3BvbnNlElcKDlNjaGVkdWxlUmVzdW1lEiEucGVyZHVyZS52MS5TY2hlZHVsZVJlc3VtZVJlcXVlc3QaIi5wZXJkdXJlLnYxLlNjaGVkdWxlUmVzdW1lUmVzcG9uc2VCnAEKDmRldi5wZXJkdXJlLnYxQhJSdW5uZXJTZXJ2aWNlUHJvdG9QAVojcGVyZHVyZS5kZXYvZ28vcGVyZHVyZS92MTtwZXJkdXJldjGiAgNQRFKqAgpQZXJkdXJlLlYxugIHUGVyZHVyZcoCClBlcmR1cmVcVjHiAhZQZXJkdXJlXFYxXEdQQk1ldGFkYXRh6gILUGVyZHVyZTo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_perdure_v1_common]);
 
 /**
- * Asks for a new instance.
+ * Request to start an instance.
  *
  * @generated from message perdure.v1.StartInstanceRequest
  */
 export type StartInstanceRequest = Message<"perdure.v1.StartInstanceRequest"> & {
   /**
-   * The workflow's name, `^[a-z][a-z0-9_]{0,63}$`. Required.
+   * Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`. Required.
    *
    * @generated from field: string workflow = 1;
    */
   workflow: string;
 
   /**
-   * What the instance is given at its start and every step can read. A JSON object; absent means
-   * `{}`.
+   * Input of the instance, which every step can read. A JSON object. Absent means `{}`.
    *
    * @generated from field: perdure.v1.Payload context = 2;
    */
   context?: Payload | undefined;
 
   /**
-   * Everything that has a default.
+   * Optional settings.
    *
    * @generated from field: perdure.v1.StartOptions opts = 3;
    */
@@ -53,37 +52,37 @@ export const StartInstanceRequestSchema: GenMessage<StartInstanceRequest> = /*@_
   messageDesc(file_perdure_v1_runner_service, 0);
 
 /**
- * The optional side of StartInstance.
+ * Optional settings of StartInstance.
  *
  * @generated from message perdure.v1.StartOptions
  */
 export type StartOptions = Message<"perdure.v1.StartOptions"> & {
   /**
-   * Names this call among all StartInstance calls, so that it can be sent again safely. 1 to 128
-   * printable ASCII characters without spaces; empty means that every call counts. Best a random
-   * UUID.
+   * Identifies this call among all StartInstance calls, so that you can send it again safely. 1 to
+   * 128 printable ASCII characters without spaces, preferably a random UUID. Without one, every
+   * call counts.
    *
    * @generated from field: string request_id = 1;
    */
   requestId: string;
 
   /**
-   * The id that the instance shall have, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`; empty lets the
-   * server choose a UUIDv7.
+   * ID of the new instance, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`. If empty, the server chooses a
+   * UUIDv7.
    *
    * @generated from field: string instance_id = 2;
    */
   instanceId: string;
 
   /**
-   * The workflow's version; 0 means the newest one.
+   * Version of the workflow. 0 means the newest one.
    *
    * @generated from field: uint32 version = 3;
    */
   version: number;
 
   /**
-   * A key of the caller's own, unique per workflow among the instances that are PENDING, RUNNING or
+   * Key of the caller, unique per workflow among the instances that are PENDING, RUNNING or
    * WAITING. At most 256 bytes of printable text.
    *
    * @generated from field: string business_key = 4;
@@ -91,22 +90,22 @@ export type StartOptions = Message<"perdure.v1.StartOptions"> & {
   businessKey: string;
 
   /**
-   * What happens when a live instance holds business_key.
+   * Effect if a live instance holds business_key.
    *
    * @generated from field: perdure.v1.ConflictPolicy conflict_policy = 5;
    */
   conflictPolicy: ConflictPolicy;
 
   /**
-   * Milliseconds from 0 to ten years; until they have passed, the instance is PENDING.
+   * Delay in milliseconds, from 0 to ten years. Until then the instance is PENDING.
    *
    * @generated from field: int64 start_delay_ms = 6;
    */
   startDelayMs: bigint;
 
   /**
-   * To find instances by. At most 32; keys `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`, values at
-   * most 256 bytes of printable text.
+   * Labels to find instances by. At most 32. Keys match `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`,
+   * values have at most 256 bytes of printable text.
    *
    * @generated from field: map<string, string> labels = 7;
    */
@@ -121,20 +120,20 @@ export const StartOptionsSchema: GenMessage<StartOptions> = /*@__PURE__*/
   messageDesc(file_perdure_v1_runner_service, 1);
 
 /**
- * The instance is stored.
+ * Response to StartInstance. The instance is stored.
  *
  * @generated from message perdure.v1.StartInstanceResponse
  */
 export type StartInstanceResponse = Message<"perdure.v1.StartInstanceResponse"> & {
   /**
-   * The instance's id.
+   * ID of the instance.
    *
    * @generated from field: string instance_id = 1;
    */
   instanceId: string;
 
   /**
-   * True when this request_id created the instance (a repeat answers the same); false when
+   * True if this request_id created the instance, also in the response to a repeat. False if
    * CONFLICT_POLICY_USE_EXISTING found one.
    *
    * @generated from field: bool created = 2;
@@ -142,14 +141,14 @@ export type StartInstanceResponse = Message<"perdure.v1.StartInstanceResponse"> 
   created: boolean;
 
   /**
-   * The workflow version that the instance runs.
+   * Version of the workflow that the instance runs.
    *
    * @generated from field: uint32 version = 3;
    */
   version: number;
 
   /**
-   * The revision of the entry that this call caused: 1. An existing instance's answer has its revision at that
+   * Revision of the entry that this call added: 1. For an existing instance, its revision at that
    * moment.
    *
    * @generated from field: int64 revision = 4;
@@ -165,28 +164,28 @@ export const StartInstanceResponseSchema: GenMessage<StartInstanceResponse> = /*
   messageDesc(file_perdure_v1_runner_service, 2);
 
 /**
- * Brings an event.
+ * Request to deliver an event.
  *
  * @generated from message perdure.v1.ResumeRequest
  */
 export type ResumeRequest = Message<"perdure.v1.ResumeRequest"> & {
   /**
-   * The instance. Required.
+   * ID of the instance. Required.
    *
    * @generated from field: string instance_id = 1;
    */
   instanceId: string;
 
   /**
-   * The event's name, `^[a-z][a-z0-9_]{0,63}$`. Required. `timeout`, `error` and `elapsed` cannot
-   * be sent from outside.
+   * Name of the event, `^[a-z][a-z0-9_]{0,63}$`. Required. Clients cannot send `timeout`, `error`
+   * and `elapsed`.
    *
    * @generated from field: string event = 2;
    */
   event: string;
 
   /**
-   * Everything that has a default.
+   * Optional settings.
    *
    * @generated from field: perdure.v1.ResumeOptions opts = 3;
    */
@@ -201,34 +200,34 @@ export const ResumeRequestSchema: GenMessage<ResumeRequest> = /*@__PURE__*/
   messageDesc(file_perdure_v1_runner_service, 3);
 
 /**
- * The optional side of Resume.
+ * Optional settings of Resume.
  *
  * @generated from message perdure.v1.ResumeOptions
  */
 export type ResumeOptions = Message<"perdure.v1.ResumeOptions"> & {
   /**
-   * Names this call among the instance's Resume calls; see StartOptions.request_id.
+   * Identifies this call among the instance's Resume calls. See StartOptions.request_id.
    *
    * @generated from field: string request_id = 1;
    */
   requestId: string;
 
   /**
-   * Becomes the step's output. Any JSON value; absent means `{}`.
+   * Output of the step. Any JSON value. Absent means `{}`.
    *
    * @generated from field: perdure.v1.Payload payload = 2;
    */
   payload?: Payload | undefined;
 
   /**
-   * Picks the step when several accept the event; empty lets the instance's state decide.
+   * Step to deliver to, if several accept the event. If empty, the state of the instance decides.
    *
    * @generated from field: string step_ref = 3;
    */
   stepRef: string;
 
   /**
-   * Keep the event in the instance's inbox when no step waits for it yet, instead of answering
+   * Keep the event in the instance's inbox if no step waits for it yet, instead of failing with
    * EVENT_NOT_AWAITED.
    *
    * @generated from field: bool buffer = 4;
@@ -244,28 +243,28 @@ export const ResumeOptionsSchema: GenMessage<ResumeOptions> = /*@__PURE__*/
   messageDesc(file_perdure_v1_runner_service, 4);
 
 /**
- * The event is durably applied, or durably buffered.
+ * Response to Resume. The event is durably applied or buffered.
  *
  * @generated from message perdure.v1.ResumeResponse
  */
 export type ResumeResponse = Message<"perdure.v1.ResumeResponse"> & {
   /**
-   * Which of the two.
+   * Result of the event.
    *
    * @generated from field: perdure.v1.Disposition disposition = 1;
    */
   disposition: Disposition;
 
   /**
-   * The step that took the event, or that it is buffered for; empty when it is in the inbox for
-   * whichever step comes first.
+   * Step that took the event, or that it is buffered for. Empty if it is in the inbox for the first
+   * step that accepts it. May carry a suffix such as `@3.7`. Treat it as opaque.
    *
    * @generated from field: string step_ref = 2;
    */
   stepRef: string;
 
   /**
-   * The revision at which it was accepted.
+   * Revision at which the event was accepted.
    *
    * @generated from field: int64 revision = 3;
    */
@@ -280,34 +279,35 @@ export const ResumeResponseSchema: GenMessage<ResumeResponse> = /*@__PURE__*/
   messageDesc(file_perdure_v1_runner_service, 5);
 
 /**
- * Arms a timer.
+ * Request to arm a timer.
  *
  * @generated from message perdure.v1.ScheduleResumeRequest
  */
 export type ScheduleResumeRequest = Message<"perdure.v1.ScheduleResumeRequest"> & {
   /**
-   * The instance. Required.
+   * ID of the instance. Required.
    *
    * @generated from field: string instance_id = 1;
    */
   instanceId: string;
 
   /**
-   * The step, which must declare `timeout`. Required.
+   * Step, which must declare `timeout`. Required.
    *
    * @generated from field: string step_ref = 2;
    */
   stepRef: string;
 
   /**
-   * Milliseconds from 1 to ten years, counted by the store's clock from when the request came.
+   * Delay in milliseconds, from 1 to ten years, by the store's clock from the arrival of the
+   * request.
    *
    * @generated from field: int64 delay_ms = 3;
    */
   delayMs: bigint;
 
   /**
-   * Everything that has a default.
+   * Optional settings.
    *
    * @generated from field: perdure.v1.ScheduleOptions opts = 4;
    */
@@ -322,13 +322,13 @@ export const ScheduleResumeRequestSchema: GenMessage<ScheduleResumeRequest> = /*
   messageDesc(file_perdure_v1_runner_service, 6);
 
 /**
- * The optional side of ScheduleResume.
+ * Optional settings of ScheduleResume.
  *
  * @generated from message perdure.v1.ScheduleOptions
  */
 export type ScheduleOptions = Message<"perdure.v1.ScheduleOptions"> & {
   /**
-   * Names this call among the instance's ScheduleResume calls; see StartOptions.request_id.
+   * Identifies this call among the instance's ScheduleResume calls. See StartOptions.request_id.
    *
    * @generated from field: string request_id = 1;
    */
@@ -343,28 +343,28 @@ export const ScheduleOptionsSchema: GenMessage<ScheduleOptions> = /*@__PURE__*/
   messageDesc(file_perdure_v1_runner_service, 7);
 
 /**
- * The timer is stored.
+ * Response to ScheduleResume. The timer is stored.
  *
  * @generated from message perdure.v1.ScheduleResumeResponse
  */
 export type ScheduleResumeResponse = Message<"perdure.v1.ScheduleResumeResponse"> & {
   /**
-   * The timer's id, `<instance_id>.<revision>` of the entry that armed it; also the id of its
-   * APScheduler job. TimerService takes it.
+   * Reference of the timer for TimerService: `<instance_id>.<revision>` of the entry that armed it.
+   * Also the ID of its APScheduler job.
    *
    * @generated from field: string reference = 1;
    */
   reference: string;
 
   /**
-   * When it is due, by the store's clock. It never fires before.
+   * Due time, by the store's clock. The timer never fires earlier.
    *
    * @generated from field: google.protobuf.Timestamp due_time = 2;
    */
   dueTime?: Timestamp | undefined;
 
   /**
-   * The revision of the entry that this call caused.
+   * Revision of the entry that this call added.
    *
    * @generated from field: int64 revision = 3;
    */
@@ -379,27 +379,27 @@ export const ScheduleResumeResponseSchema: GenMessage<ScheduleResumeResponse> = 
   messageDesc(file_perdure_v1_runner_service, 8);
 
 /**
- * What StartInstance does when a live instance of the workflow holds the business key.
+ * Effect of StartInstance if a live instance of the workflow holds the business key.
  *
  * @generated from enum perdure.v1.ConflictPolicy
  */
 export enum ConflictPolicy {
   /**
-   * The same as CONFLICT_POLICY_FAIL.
+   * Same as CONFLICT_POLICY_FAIL.
    *
    * @generated from enum value: CONFLICT_POLICY_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * Refuse the call with BUSINESS_KEY_IN_USE.
+   * Reject the call with BUSINESS_KEY_IN_USE.
    *
    * @generated from enum value: CONFLICT_POLICY_FAIL = 1;
    */
   FAIL = 1,
 
   /**
-   * Answer with the instance that holds the key, and created = false.
+   * Return the instance that holds the key, with created = false.
    *
    * @generated from enum value: CONFLICT_POLICY_USE_EXISTING = 2;
    */
@@ -413,7 +413,7 @@ export const ConflictPolicySchema: GenEnum<ConflictPolicy> = /*@__PURE__*/
   enumDesc(file_perdure_v1_runner_service, 0);
 
 /**
- * What became of an accepted event.
+ * Result of an accepted event.
  *
  * @generated from enum perdure.v1.Disposition
  */
@@ -426,14 +426,14 @@ export enum Disposition {
   UNSPECIFIED = 0,
 
   /**
-   * The event has ended the step that waited for it.
+   * The event ended the step that waited for it.
    *
    * @generated from enum value: DISPOSITION_DELIVERED = 1;
    */
   DELIVERED = 1,
 
   /**
-   * The event is stored and waits for its step; it will be consumed once, or reported as
+   * The event is stored and waits for its step. It will be consumed once, or reported as
    * unconsumed.
    *
    * @generated from enum value: DISPOSITION_BUFFERED = 2;
@@ -448,19 +448,18 @@ export const DispositionSchema: GenEnum<Disposition> = /*@__PURE__*/
   enumDesc(file_perdure_v1_runner_service, 1);
 
 /**
- * The contract: three verbs that carry everything. An OK from any of them means that the effect is
- * stored durably.
+ * Starts, resumes and times instances. Once a method returns OK, its effect is stored durably.
  *
- * Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
- * gets the first answer. Rejections are not remembered. Any method of the API may also answer
- * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
- * comments name only what is particular to them. See ErrorReason.
+ * You can send every call again with its request_id. It takes effect at most once, and a repeat
+ * returns the first response. Rejections are not remembered. Any method of the API can also fail
+ * with OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one with COMMIT_UNKNOWN.
+ * The comments list further errors only. See ErrorReason.
  *
  * @generated from service perdure.v1.RunnerService
  */
 export const RunnerService: GenService<{
   /**
-   * Stores a new instance of a workflow; it begins to run at once, or after start_delay_ms.
+   * Stores a new instance of a workflow and starts running it, at once or after start_delay_ms.
    *
    * Errors, checked in this order: INVALID_FIELD, PAYLOAD_TOO_LARGE; REQUEST_ID_REUSED;
    * WORKFLOW_NOT_FOUND; INSTANCE_ALREADY_EXISTS; BUSINESS_KEY_IN_USE.
@@ -473,13 +472,14 @@ export const RunnerService: GenService<{
     output: typeof StartInstanceResponseSchema;
   },
   /**
-   * Brings an external event to the step that waits for it, and lets the instance go on.
+   * Delivers an external event to the step that waits for it, and continues the instance.
    *
-   * One waiting step accepts the event: it is delivered. None waits, but one that accepts it runs
-   * or backs off: it is buffered for that step. None yet, but one is reachable: EVENT_NOT_AWAITED,
-   * or, with `buffer`, it is buffered in the instance's inbox. Where `step_ref` names a step, all
-   * of this is about that step alone: EVENT_NEVER_ACCEPTED if it never takes the event from
-   * outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
+   * If one waiting step accepts the event, it is delivered. If none waits, but a step that accepts
+   * it runs or backs off, the event is buffered for that step. If such a step can only be reached
+   * later, the call fails with EVENT_NOT_AWAITED, or, with `buffer`, the event is kept in the
+   * instance's inbox. If `step_ref` names a step, these rules apply to that step only:
+   * EVENT_NEVER_ACCEPTED if it never accepts the event, STEP_FINISHED if it has ended or was
+   * skipped, STEP_UNREACHABLE if it will never start.
    *
    * Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
    * INSTANCE_ENDED, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
@@ -496,12 +496,12 @@ export const RunnerService: GenService<{
    * Arms a durable timer that ends a step with the event `timeout`, never before delay_ms have
    * passed.
    *
-   * When it fires and the step waits, runs or backs off, the step takes its `timeout` arrow; a
-   * running attempt's result is refused from then on. When the step has finished or not begun, the
-   * firing is recorded as unused and nothing else happens.
+   * If the step waits, runs or backs off when the timer fires, it takes its `timeout` transition.
+   * The result of a running attempt is rejected from then on. If the step has finished or has not
+   * started, the firing is recorded as unused and has no other effect.
    *
-   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED,
-   * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED, STEP_NOT_FOUND,
+   * STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
    *
    * @generated from rpc perdure.v1.RunnerService.ScheduleResume
    */

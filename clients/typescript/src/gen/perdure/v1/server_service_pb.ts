@@ -64,7 +64,7 @@ export type BackupDatabaseResponse = Message<"perdure.v1.BackupDatabaseResponse"
   instances: bigint;
 
   /**
-   * When the copy was taken, by the store's clock.
+   * Time at which the copy was taken, by the store's clock.
    *
    * @generated from field: google.protobuf.Timestamp snapshot_time = 4;
    */

@@ -17,63 +17,65 @@ export const file_perdure_v1_timer_service: GenFile = /*@__PURE__*/
   fileDesc("Ch5wZXJkdXJlL3YxL3RpbWVyX3NlcnZpY2UucHJvdG8SCnBlcmR1cmUudjEi7gEKBVRpbWVyEhEKCXJlZmVyZW5jZRgBIAEoCRITCgtpbnN0YW5jZV9pZBgCIAEoCRIQCghzdGVwX3JlZhgDIAEoCRIjCgRraW5kGAQgASgOMhUucGVyZHVyZS52MS5UaW1lcktpbmQSLAoIZHVlX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBW93bmVyGAYgASgJEi8KC2NyZWF0ZV90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYChBjbGllbnRfcmVxdWVzdGVkGAggASgIIiQKD0dldFRpbWVyUmVxdWVzdBIRCglyZWZlcmVuY2UYASABKAkiNAoQR2V0VGltZXJSZXNwb25zZRIgCgV0aW1lchgBIAEoCzIRLnBlcmR1cmUudjEuVGltZXIiTwoRTGlzdFRpbWVyc1JlcXVlc3QSEwoLaW5zdGFuY2VfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiUAoSTGlzdFRpbWVyc1Jlc3BvbnNlEiEKBnRpbWVycxgBIAMoCzIRLnBlcmR1cmUudjEuVGltZXISFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIlUKEkNhbmNlbFRpbWVyUmVxdWVzdBIRCglyZWZlcmVuY2UYASABKAkSLAoEb3B0cxgCIAEoCzIeLnBlcmR1cmUudjEuQ2FuY2VsVGltZXJPcHRpb25zIigKEkNhbmNlbFRpbWVyT3B0aW9ucxISCgpyZXF1ZXN0X2lkGAEgASgJIicKE0NhbmNlbFRpbWVyUmVzcG9uc2USEAoIcmV2aXNpb24YASABKAMiUQoQRmlyZVRpbWVyUmVxdWVzdBIRCglyZWZlcmVuY2UYASABKAkSKgoEb3B0cxgCIAEoCzIcLnBlcmR1cmUudjEuRmlyZVRpbWVyT3B0aW9ucyImChBGaXJlVGltZXJPcHRpb25zEhIKCnJlcXVlc3RfaWQYASABKAkiMwoRRmlyZVRpbWVyUmVzcG9uc2USEAoIcmV2aXNpb24YASABKAMSDAoEdXNlZBgCIAEoCDK8AgoMVGltZXJTZXJ2aWNlEkUKCEdldFRpbWVyEhsucGVyZHVyZS52MS5HZXRUaW1lclJlcXVlc3QaHC5wZXJkdXJlLnYxLkdldFRpbWVyUmVzcG9uc2USSwoKTGlzdFRpbWVycxIdLnBlcmR1cmUudjEuTGlzdFRpbWVyc1JlcXVlc3QaHi5wZXJkdXJlLnYxLkxpc3RUaW1lcnNSZXNwb25zZRJOCgtDYW5jZWxUaW1lchIeLnBlcmR1cmUudjEuQ2FuY2VsVGltZXJSZXF1ZXN0Gh8ucGVyZHVyZS52MS5DYW5jZWxUaW1lclJlc3BvbnNlEkgKCUZpcmVUaW1lchIcLnBlcmR1cmUudjEuRmlyZVRpbWVyUmVxdWVzdBodLnBlcmR1cmUudjEuRmlyZVRpbWVyUmVzcG9uc2VCmwEKDmRldi5wZXJkdXJlLnYxQhFUaW1lclNlcnZpY2VQcm90b1ABWiNwZXJkdXJlLmRldi9nby9wZXJkdXJlL3YxO3BlcmR1cmV2MaICA1BEUqoCClBlcmR1cmUuVjG6AgdQZXJkdXJlygIKUGVyZHVyZVxWMeICFlBlcmR1cmVcVjFcR1BCTWV0YWRhdGHqAgtQZXJkdXJlOjpWMWIGcHJvdG8z", [file_google_protobuf_timestamp, file_perdure_v1_common]);
 
 /**
- * A timer that has not acted yet.
+ * A timer that has not fired yet.
  *
  * @generated from message perdure.v1.Timer
  */
 export type Timer = Message<"perdure.v1.Timer"> & {
   /**
-   * Its id, `<instance_id>.<revision>` of the entry that armed it; also the id of its APScheduler
-   * job.
+   * Reference: `<instance_id>.<revision>` of the entry that armed it. Also the ID of its
+   * APScheduler job.
    *
    * @generated from field: string reference = 1;
    */
   reference: string;
 
   /**
-   * The instance that it belongs to.
+   * ID of its instance.
    *
    * @generated from field: string instance_id = 2;
    */
   instanceId: string;
 
   /**
-   * The step that it will act on; of TIMER_KIND_START, the one that begins first.
+   * Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+   * `@3.7`. Treat it as opaque.
    *
    * @generated from field: string step_ref = 3;
    */
   stepRef: string;
 
   /**
-   * What it will do.
+   * Kind of the timer.
    *
    * @generated from field: perdure.v1.TimerKind kind = 4;
    */
   kind: TimerKind;
 
   /**
-   * When it is due, by the store's clock.
+   * Due time, by the store's clock.
    *
    * @generated from field: google.protobuf.Timestamp due_time = 5;
    */
   dueTime?: Timestamp | undefined;
 
   /**
-   * The replica that has it armed; empty while it is too far ahead for any, or its replica is gone.
+   * Replica that armed the timer. Empty while the due time is too far ahead, or if its replica
+   * ended.
    *
    * @generated from field: string owner = 6;
    */
   owner: string;
 
   /**
-   * When it was armed.
+   * Time at which the timer was armed.
    *
    * @generated from field: google.protobuf.Timestamp create_time = 7;
    */
   createTime?: Timestamp | undefined;
 
   /**
-   * True when ScheduleResume asked for it, false when the workflow's definition did.
+   * True if ScheduleResume armed the timer, false if the workflow did.
    *
    * @generated from field: bool client_requested = 8;
    */
@@ -88,13 +90,13 @@ export const TimerSchema: GenMessage<Timer> = /*@__PURE__*/
   messageDesc(file_perdure_v1_timer_service, 0);
 
 /**
- * Asks for one timer.
+ * Request for a timer.
  *
  * @generated from message perdure.v1.GetTimerRequest
  */
 export type GetTimerRequest = Message<"perdure.v1.GetTimerRequest"> & {
   /**
-   * The timer's id. Required.
+   * Reference of the timer. Required.
    *
    * @generated from field: string reference = 1;
    */
@@ -109,13 +111,13 @@ export const GetTimerRequestSchema: GenMessage<GetTimerRequest> = /*@__PURE__*/
   messageDesc(file_perdure_v1_timer_service, 1);
 
 /**
- * One timer.
+ * Response to GetTimer.
  *
  * @generated from message perdure.v1.GetTimerResponse
  */
 export type GetTimerResponse = Message<"perdure.v1.GetTimerResponse"> & {
   /**
-   * As it is now.
+   * The timer.
    *
    * @generated from field: perdure.v1.Timer timer = 1;
    */
@@ -130,27 +132,27 @@ export const GetTimerResponseSchema: GenMessage<GetTimerResponse> = /*@__PURE__*
   messageDesc(file_perdure_v1_timer_service, 2);
 
 /**
- * Asks for a page of timers.
+ * Request for a page of timers.
  *
  * @generated from message perdure.v1.ListTimersRequest
  */
 export type ListTimersRequest = Message<"perdure.v1.ListTimersRequest"> & {
   /**
-   * Only this instance's timers; empty means all.
+   * Only timers of this instance. Empty means all.
    *
    * @generated from field: string instance_id = 1;
    */
   instanceId: string;
 
   /**
-   * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+   * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
    *
    * @generated from field: int32 page_size = 2;
    */
   pageSize: number;
 
   /**
-   * The next_page_token of the page before; empty for the first page. The filter must be the same.
+   * The next_page_token of the previous page. Empty for the first page. The filter must not change.
    *
    * @generated from field: string page_token = 3;
    */
@@ -171,14 +173,14 @@ export const ListTimersRequestSchema: GenMessage<ListTimersRequest> = /*@__PURE_
  */
 export type ListTimersResponse = Message<"perdure.v1.ListTimersResponse"> & {
   /**
-   * In order of due_time, then of instance_id, then of the revision that armed it.
+   * Timers in order of due_time, then of instance_id, then of the revision that armed them.
    *
    * @generated from field: repeated perdure.v1.Timer timers = 1;
    */
   timers: Timer[];
 
   /**
-   * Asks for the next page; empty when this is the last one.
+   * Token of the next page. Empty if this is the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -193,20 +195,20 @@ export const ListTimersResponseSchema: GenMessage<ListTimersResponse> = /*@__PUR
   messageDesc(file_perdure_v1_timer_service, 4);
 
 /**
- * Cancels a timer.
+ * Request to cancel a timer.
  *
  * @generated from message perdure.v1.CancelTimerRequest
  */
 export type CancelTimerRequest = Message<"perdure.v1.CancelTimerRequest"> & {
   /**
-   * The timer's id. Required.
+   * Reference of the timer. Required.
    *
    * @generated from field: string reference = 1;
    */
   reference: string;
 
   /**
-   * Everything that has a default.
+   * Optional settings.
    *
    * @generated from field: perdure.v1.CancelTimerOptions opts = 2;
    */
@@ -221,13 +223,13 @@ export const CancelTimerRequestSchema: GenMessage<CancelTimerRequest> = /*@__PUR
   messageDesc(file_perdure_v1_timer_service, 5);
 
 /**
- * The optional side of CancelTimer.
+ * Optional settings of CancelTimer.
  *
  * @generated from message perdure.v1.CancelTimerOptions
  */
 export type CancelTimerOptions = Message<"perdure.v1.CancelTimerOptions"> & {
   /**
-   * Names this call among the instance's CancelTimer calls; see StartOptions.request_id.
+   * Identifies this call among the instance's CancelTimer calls. See StartOptions.request_id.
    *
    * @generated from field: string request_id = 1;
    */
@@ -242,13 +244,13 @@ export const CancelTimerOptionsSchema: GenMessage<CancelTimerOptions> = /*@__PUR
   messageDesc(file_perdure_v1_timer_service, 6);
 
 /**
- * The timer is gone and will not act.
+ * Response to CancelTimer. The timer will not fire.
  *
  * @generated from message perdure.v1.CancelTimerResponse
  */
 export type CancelTimerResponse = Message<"perdure.v1.CancelTimerResponse"> & {
   /**
-   * The revision of the entry that this call caused.
+   * Revision of the entry that this call added.
    *
    * @generated from field: int64 revision = 1;
    */
@@ -263,20 +265,20 @@ export const CancelTimerResponseSchema: GenMessage<CancelTimerResponse> = /*@__P
   messageDesc(file_perdure_v1_timer_service, 7);
 
 /**
- * Makes a timer act.
+ * Request to fire a timer.
  *
  * @generated from message perdure.v1.FireTimerRequest
  */
 export type FireTimerRequest = Message<"perdure.v1.FireTimerRequest"> & {
   /**
-   * The timer's id. Required.
+   * Reference of the timer. Required.
    *
    * @generated from field: string reference = 1;
    */
   reference: string;
 
   /**
-   * Everything that has a default.
+   * Optional settings.
    *
    * @generated from field: perdure.v1.FireTimerOptions opts = 2;
    */
@@ -291,13 +293,13 @@ export const FireTimerRequestSchema: GenMessage<FireTimerRequest> = /*@__PURE__*
   messageDesc(file_perdure_v1_timer_service, 8);
 
 /**
- * The optional side of FireTimer.
+ * Optional settings of FireTimer.
  *
  * @generated from message perdure.v1.FireTimerOptions
  */
 export type FireTimerOptions = Message<"perdure.v1.FireTimerOptions"> & {
   /**
-   * Names this call among the instance's FireTimer calls; see StartOptions.request_id.
+   * Identifies this call among the instance's FireTimer calls. See StartOptions.request_id.
    *
    * @generated from field: string request_id = 1;
    */
@@ -312,20 +314,20 @@ export const FireTimerOptionsSchema: GenMessage<FireTimerOptions> = /*@__PURE__*
   messageDesc(file_perdure_v1_timer_service, 9);
 
 /**
- * The timer has acted.
+ * Response to FireTimer. The timer has fired.
  *
  * @generated from message perdure.v1.FireTimerResponse
  */
 export type FireTimerResponse = Message<"perdure.v1.FireTimerResponse"> & {
   /**
-   * The revision of the entry that this call caused.
+   * Revision of the entry that this call added.
    *
    * @generated from field: int64 revision = 1;
    */
   revision: bigint;
 
   /**
-   * False when its step had finished or not begun, so that nothing followed.
+   * False if its step had finished or had not started, so the timer had no effect.
    *
    * @generated from field: bool used = 2;
    */
@@ -340,13 +342,13 @@ export const FireTimerResponseSchema: GenMessage<FireTimerResponse> = /*@__PURE_
   messageDesc(file_perdure_v1_timer_service, 10);
 
 /**
- * Looks at the timers that have not acted yet, cancels them, and makes them act early.
+ * Reads, cancels and fires pending timers.
  *
  * @generated from service perdure.v1.TimerService
  */
 export const TimerService: GenService<{
   /**
-   * Gives a pending timer.
+   * Returns a pending timer.
    *
    * Errors: INVALID_FIELD, TIMER_NOT_FOUND.
    *
@@ -358,9 +360,9 @@ export const TimerService: GenService<{
     output: typeof GetTimerResponseSchema;
   },
   /**
-   * Lists pending timers, the one that is due first on top.
+   * Lists pending timers by due time, the earliest first.
    *
-   * Errors: INVALID_FIELD (a page_token of another query included).
+   * Errors: INVALID_FIELD (also for a page_token of another query).
    *
    * @generated from rpc perdure.v1.TimerService.ListTimers
    */
@@ -370,7 +372,7 @@ export const TimerService: GenService<{
     output: typeof ListTimersResponseSchema;
   },
   /**
-   * Cancels a pending timer of kind TIMEOUT. The step that it would have ended goes on without it.
+   * Cancels a pending timer of kind TIMEOUT. Its step continues without it.
    *
    * Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND, TIMER_NOT_CANCELLABLE.
    *
@@ -382,8 +384,7 @@ export const TimerService: GenService<{
     output: typeof CancelTimerResponseSchema;
   },
   /**
-   * Makes a pending timer act now, whatever its kind: the one way in which a timer acts before it
-   * is due.
+   * Fires a pending timer of any kind now. This is the only way to fire a timer before it is due.
    *
    * Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND.
    *

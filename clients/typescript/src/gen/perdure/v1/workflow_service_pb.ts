@@ -23,21 +23,21 @@ export const file_perdure_v1_workflow_service: GenFile = /*@__PURE__*/
  */
 export type Workflow = Message<"perdure.v1.Workflow"> & {
   /**
-   * Its name, `^[a-z][a-z0-9_]{0,63}$`.
+   * Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`.
    *
    * @generated from field: string name = 1;
    */
   name: string;
 
   /**
-   * Its version, from 1.
+   * Version, from 1.
    *
    * @generated from field: uint32 version = 2;
    */
   version: number;
 
   /**
-   * The definition's digest in lower-case hexadecimal; two definitions with the same digest are the
+   * Digest of the definition in lower-case hexadecimal. Definitions with the same digest have the
    * same graph.
    *
    * @generated from field: string digest = 3;
@@ -45,21 +45,21 @@ export type Workflow = Message<"perdure.v1.Workflow"> & {
   digest: string;
 
   /**
-   * The step that begins first.
+   * First step. May carry a suffix such as `@3.7`. Treat it as opaque.
    *
    * @generated from field: string start = 4;
    */
   start: string;
 
   /**
-   * The steps, in the order in which they were declared.
+   * Steps in the order of their declaration.
    *
    * @generated from field: repeated perdure.v1.StepDefinition steps = 5;
    */
   steps: StepDefinition[];
 
   /**
-   * When this server's store first held this graph under this version.
+   * Time at which this server's store first had this graph under this version.
    *
    * @generated from field: google.protobuf.Timestamp create_time = 6;
    */
@@ -80,66 +80,67 @@ export const WorkflowSchema: GenMessage<Workflow> = /*@__PURE__*/
  */
 export type StepDefinition = Message<"perdure.v1.StepDefinition"> & {
   /**
-   * Its name, unique in the workflow.
+   * Name of the step, unique in the workflow. May carry a suffix such as `@3.7`. Treat it as
+   * opaque.
    *
    * @generated from field: string step_ref = 1;
    */
   stepRef: string;
 
   /**
-   * What makes it end.
+   * Kind of the step.
    *
    * @generated from field: perdure.v1.StepKind kind = 2;
    */
   kind: StepKind;
 
   /**
-   * What follows each event, in order of the events' names.
+   * Transitions in order of their events.
    *
    * @generated from field: repeated perdure.v1.Transition transitions = 3;
    */
   transitions: Transition[];
 
   /**
-   * How failures are retried; only of a task.
+   * Retry policy. Only of a task.
    *
    * @generated from field: perdure.v1.RetryPolicy retry = 4;
    */
   retry?: RetryPolicy | undefined;
 
   /**
-   * How long one attempt may take, after which it has failed, retryably; absent means without
-   * limit. Only of a task.
+   * Time limit of a single attempt. Exceeding it is a retryable failure. Absent means no limit.
+   * Only of a task.
    *
    * @generated from field: google.protobuf.Duration attempt_timeout = 5;
    */
   attemptTimeout?: Duration | undefined;
 
   /**
-   * When it begins, if it has several predecessors.
+   * Start condition, if the step has several predecessors.
    *
    * @generated from field: perdure.v1.JoinRule join = 6;
    */
   join: JoinRule;
 
   /**
-   * The external events that end it, in order of their names: a wait's events, or those that a task
-   * which returned SUSPEND awaits.
+   * External events that end the step, in order of their names: the events of a wait, or those that
+   * a task awaits after it returned SUSPEND.
    *
    * @generated from field: repeated string events = 7;
    */
   events: string[];
 
   /**
-   * How long it waits before it ends with `timeout`; absent means for ever. Of a wait, and of a
-   * task that awaits events.
+   * Time limit of the wait, after which it ends with `timeout`. Absent means no limit. Of a wait,
+   * and of a task that awaits events.
    *
    * @generated from field: google.protobuf.Duration wait_timeout = 8;
    */
   waitTimeout?: Duration | undefined;
 
   /**
-   * How long it sleeps; only of a sleep.
+   * Duration of the sleep. Only of a sleep.
    *
    * @generated from field: google.protobuf.Duration sleep = 9;
    */
@@ -154,20 +155,21 @@ export const StepDefinitionSchema: GenMessage<StepDefinition> = /*@__PURE__*/
   messageDesc(file_perdure_v1_workflow_service, 1);
 
 /**
- * What follows one event of a step.
+ * Next steps for one event of a step.
  *
  * @generated from message perdure.v1.Transition
  */
 export type Transition = Message<"perdure.v1.Transition"> & {
   /**
-   * The event's name.
+   * Name of the event.
    *
    * @generated from field: string event = 1;
    */
   event: string;
 
   /**
-   * Refs of the steps that follow, or `end`. Several run in parallel.
+   * Names of the next steps, or `end`. Several run in parallel. Each may carry a suffix such as
+   * `@3.7`. Treat it as opaque.
    *
    * @generated from field: repeated string targets = 2;
    */
@@ -182,42 +184,42 @@ export const TransitionSchema: GenMessage<Transition> = /*@__PURE__*/
   messageDesc(file_perdure_v1_workflow_service, 2);
 
 /**
- * How a task's failures are retried. The pause after failure n is min(max_backoff, initial_backoff *
- * multiplier^(n-1)), shortened by up to the share `jitter` at random.
+ * Retry policy of a task. The pause after failure n is min(max_backoff, initial_backoff *
+ * multiplier^(n-1)), shortened at random by up to the share `jitter`.
  *
  * @generated from message perdure.v1.RetryPolicy
  */
 export type RetryPolicy = Message<"perdure.v1.RetryPolicy"> & {
   /**
-   * How many attempts may fail before the step has failed; at least 1.
+   * Number of attempts that can fail before the step fails. At least 1.
    *
    * @generated from field: uint32 max_attempts = 1;
    */
   maxAttempts: number;
 
   /**
-   * The first pause.
+   * Pause after the first failure.
    *
    * @generated from field: google.protobuf.Duration initial_backoff = 2;
    */
   initialBackoff?: Duration | undefined;
 
   /**
-   * The longest pause.
+   * Maximum pause.
    *
    * @generated from field: google.protobuf.Duration max_backoff = 3;
    */
   maxBackoff?: Duration | undefined;
 
   /**
-   * How much longer each pause is than the one before; at least 1.
+   * Growth of the pause after each failure. At least 1.
    *
    * @generated from field: double multiplier = 4;
    */
   multiplier: number;
 
   /**
-   * The share of a pause that chance may take away, 0 to 1.
+   * Maximum share of a pause that is removed at random, from 0 to 1.
    *
    * @generated from field: double jitter = 5;
    */
@@ -232,41 +234,41 @@ export const RetryPolicySchema: GenMessage<RetryPolicy> = /*@__PURE__*/
   messageDesc(file_perdure_v1_workflow_service, 3);
 
 /**
- * A workflow as lists show it: without its steps.
+ * A workflow in a list, without its steps.
  *
  * @generated from message perdure.v1.WorkflowSummary
  */
 export type WorkflowSummary = Message<"perdure.v1.WorkflowSummary"> & {
   /**
-   * Its name.
+   * Name of the workflow.
    *
    * @generated from field: string name = 1;
    */
   name: string;
 
   /**
-   * Its version.
+   * Version.
    *
    * @generated from field: uint32 version = 2;
    */
   version: number;
 
   /**
-   * The definition's digest.
+   * Digest of the definition.
    *
    * @generated from field: string digest = 3;
    */
   digest: string;
 
   /**
-   * How many steps it has.
+   * Number of steps.
    *
    * @generated from field: uint32 step_count = 4;
    */
   stepCount: number;
 
   /**
-   * When this server's store first held this graph under this version.
+   * Time at which this server's store first had this graph under this version.
    *
    * @generated from field: google.protobuf.Timestamp create_time = 5;
    */
@@ -281,20 +283,20 @@ export const WorkflowSummarySchema: GenMessage<WorkflowSummary> = /*@__PURE__*/
   messageDesc(file_perdure_v1_workflow_service, 4);
 
 /**
- * Asks for one workflow.
+ * Request for a workflow.
  *
  * @generated from message perdure.v1.GetWorkflowRequest
  */
 export type GetWorkflowRequest = Message<"perdure.v1.GetWorkflowRequest"> & {
   /**
-   * The workflow's name. Required.
+   * Name of the workflow. Required.
    *
    * @generated from field: string workflow = 1;
    */
   workflow: string;
 
   /**
-   * Its version; 0 means the newest one.
+   * Version. 0 means the newest one.
    *
    * @generated from field: uint32 version = 2;
    */
@@ -309,13 +311,13 @@ export const GetWorkflowRequestSchema: GenMessage<GetWorkflowRequest> = /*@__PUR
   messageDesc(file_perdure_v1_workflow_service, 5);
 
 /**
- * One workflow.
+ * Response to GetWorkflow.
  *
  * @generated from message perdure.v1.GetWorkflowResponse
  */
 export type GetWorkflowResponse = Message<"perdure.v1.GetWorkflowResponse"> & {
   /**
-   * The version that was asked for.
+   * The requested version.
    *
    * @generated from field: perdure.v1.Workflow workflow = 1;
    */
@@ -330,20 +332,20 @@ export const GetWorkflowResponseSchema: GenMessage<GetWorkflowResponse> = /*@__P
   messageDesc(file_perdure_v1_workflow_service, 6);
 
 /**
- * Asks for a page of workflows.
+ * Request for a page of workflows.
  *
  * @generated from message perdure.v1.ListWorkflowsRequest
  */
 export type ListWorkflowsRequest = Message<"perdure.v1.ListWorkflowsRequest"> & {
   /**
-   * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+   * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
    *
    * @generated from field: int32 page_size = 1;
    */
   pageSize: number;
 
   /**
-   * The next_page_token of the page before; empty for the first page.
+   * The next_page_token of the previous page. Empty for the first page.
    *
    * @generated from field: string page_token = 2;
    */
@@ -364,14 +366,14 @@ export const ListWorkflowsRequestSchema: GenMessage<ListWorkflowsRequest> = /*@_
  */
 export type ListWorkflowsResponse = Message<"perdure.v1.ListWorkflowsResponse"> & {
   /**
-   * In order of name, then of version.
+   * Workflows in order of name, then of version.
    *
    * @generated from field: repeated perdure.v1.WorkflowSummary workflows = 1;
    */
   workflows: WorkflowSummary[];
 
   /**
-   * Asks for the next page; empty when this is the last one.
+   * Token of the next page. Empty if this is the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -386,7 +388,7 @@ export const ListWorkflowsResponseSchema: GenMessage<ListWorkflowsResponse> = /*
   messageDesc(file_perdure_v1_workflow_service, 8);
 
 /**
- * When a step with several predecessors begins.
+ * Start condition of a step with several predecessors.
  *
  * @generated from enum perdure.v1.JoinRule
  */
@@ -399,21 +401,21 @@ export enum JoinRule {
   UNSPECIFIED = 0,
 
   /**
-   * Once every branch that can still reach it has arrived.
+   * Start when every branch that can still reach the step has arrived.
    *
    * @generated from enum value: JOIN_RULE_AUTO = 1;
    */
   AUTO = 1,
 
   /**
-   * Once every predecessor has arrived; it is skipped once one cannot any more.
+   * Start when every predecessor has arrived. If one can no longer arrive, the step is skipped.
    *
    * @generated from enum value: JOIN_RULE_ALL = 2;
    */
   ALL = 2,
 
   /**
-   * Once the first branch arrives; later arrivals are absorbed.
+   * Start when the first branch arrives. Later arrivals have no effect.
    *
    * @generated from enum value: JOIN_RULE_ANY = 3;
    */
@@ -427,13 +429,13 @@ export const JoinRuleSchema: GenEnum<JoinRule> = /*@__PURE__*/
   enumDesc(file_perdure_v1_workflow_service, 0);
 
 /**
- * Shows the workflows that the server knows, as data.
+ * Reads the workflows that the server knows, as data.
  *
  * @generated from service perdure.v1.WorkflowService
  */
 export const WorkflowService: GenService<{
   /**
-   * Gives one version of a workflow with its whole graph.
+   * Returns one version of a workflow with its graph.
    *
    * Errors: INVALID_FIELD, WORKFLOW_NOT_FOUND.
    *
@@ -445,9 +447,9 @@ export const WorkflowService: GenService<{
     output: typeof GetWorkflowResponseSchema;
   },
   /**
-   * Lists every version of every workflow, without the graphs.
+   * Lists every version of every workflow, without graphs.
    *
-   * Errors: INVALID_FIELD (a page_token of another query included).
+   * Errors: INVALID_FIELD (also for a page_token of another query).
    *
    * @generated from rpc perdure.v1.WorkflowService.ListWorkflows
    */

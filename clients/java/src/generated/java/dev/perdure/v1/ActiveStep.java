@@ -53,7 +53,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -74,7 +74,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -99,7 +99,7 @@ private static final long serialVersionUID = 0L;
   private int state_ = 0;
   /**
    * <pre>
-   * Where it stands.
+   * State of the step.
    * </pre>
    *
    * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
@@ -110,7 +110,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where it stands.
+   * State of the step.
    * </pre>
    *
    * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
@@ -125,7 +125,7 @@ private static final long serialVersionUID = 0L;
   private int attempt_ = 0;
   /**
    * <pre>
-   * Its newest attempt, from 1; 0 when it has had none.
+   * Number of the newest attempt, from 1. 0 if there is none.
    * </pre>
    *
    * <code>uint32 attempt = 3 [json_name = "attempt"];</code>
@@ -142,7 +142,7 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * The events that it waits for, in order of their names.
+   * Events that it waits for, in order of their names.
    * </pre>
    *
    * <code>repeated string events = 4 [json_name = "events"];</code>
@@ -154,7 +154,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The events that it waits for, in order of their names.
+   * Events that it waits for, in order of their names.
    * </pre>
    *
    * <code>repeated string events = 4 [json_name = "events"];</code>
@@ -165,7 +165,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The events that it waits for, in order of their names.
+   * Events that it waits for, in order of their names.
    * </pre>
    *
    * <code>repeated string events = 4 [json_name = "events"];</code>
@@ -177,7 +177,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The events that it waits for, in order of their names.
+   * Events that it waits for, in order of their names.
    * </pre>
    *
    * <code>repeated string events = 4 [json_name = "events"];</code>
@@ -193,8 +193,8 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp deadline_;
   /**
    * <pre>
-   * When time will act on it: the end of a wait, a sleep or a backoff, or the first requested
-   * timeout. Absent when nothing is armed.
+   * Next time at which a timer acts on the step: the end of a wait, a sleep or a backoff, or the
+   * first timeout of ScheduleResume. Absent if no timer is armed.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp deadline = 5 [json_name = "deadline"];</code>
@@ -206,8 +206,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When time will act on it: the end of a wait, a sleep or a backoff, or the first requested
-   * timeout. Absent when nothing is armed.
+   * Next time at which a timer acts on the step: the end of a wait, a sleep or a backoff, or the
+   * first timeout of ScheduleResume. Absent if no timer is armed.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp deadline = 5 [json_name = "deadline"];</code>
@@ -219,8 +219,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When time will act on it: the end of a wait, a sleep or a backoff, or the first requested
-   * timeout. Absent when nothing is armed.
+   * Next time at which a timer acts on the step: the end of a wait, a sleep or a backoff, or the
+   * first timeout of ScheduleResume. Absent if no timer is armed.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp deadline = 5 [json_name = "deadline"];</code>
@@ -234,7 +234,7 @@ private static final long serialVersionUID = 0L;
   private dev.perdure.v1.StepFailure lastFailure_;
   /**
    * <pre>
-   * Why its newest failed attempt failed; absent when none has.
+   * Failure of the newest failed attempt. Absent if there is none.
    * </pre>
    *
    * <code>.perdure.v1.StepFailure last_failure = 6 [json_name = "lastFailure"];</code>
@@ -246,7 +246,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Why its newest failed attempt failed; absent when none has.
+   * Failure of the newest failed attempt. Absent if there is none.
    * </pre>
    *
    * <code>.perdure.v1.StepFailure last_failure = 6 [json_name = "lastFailure"];</code>
@@ -258,7 +258,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Why its newest failed attempt failed; absent when none has.
+   * Failure of the newest failed attempt. Absent if there is none.
    * </pre>
    *
    * <code>.perdure.v1.StepFailure last_failure = 6 [json_name = "lastFailure"];</code>
@@ -272,7 +272,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp attemptStartTime_;
   /**
    * <pre>
-   * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+   * Start time of the newest attempt, by the store's clock. Absent if there is none.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
@@ -284,7 +284,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+   * Start time of the newest attempt, by the store's clock. Absent if there is none.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
@@ -296,7 +296,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+   * Start time of the newest attempt, by the store's clock. Absent if there is none.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
@@ -883,7 +883,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -903,7 +903,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -924,7 +924,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -941,7 +941,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -955,7 +955,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -975,7 +975,7 @@ private static final long serialVersionUID = 0L;
     private int state_ = 0;
     /**
      * <pre>
-     * Where it stands.
+     * State of the step.
      * </pre>
      *
      * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
@@ -986,7 +986,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where it stands.
+     * State of the step.
      * </pre>
      *
      * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
@@ -1001,7 +1001,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where it stands.
+     * State of the step.
      * </pre>
      *
      * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
@@ -1014,7 +1014,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where it stands.
+     * State of the step.
      * </pre>
      *
      * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
@@ -1032,7 +1032,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where it stands.
+     * State of the step.
      * </pre>
      *
      * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
@@ -1048,7 +1048,7 @@ private static final long serialVersionUID = 0L;
     private int attempt_ ;
     /**
      * <pre>
-     * Its newest attempt, from 1; 0 when it has had none.
+     * Number of the newest attempt, from 1. 0 if there is none.
      * </pre>
      *
      * <code>uint32 attempt = 3 [json_name = "attempt"];</code>
@@ -1060,7 +1060,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its newest attempt, from 1; 0 when it has had none.
+     * Number of the newest attempt, from 1. 0 if there is none.
      * </pre>
      *
      * <code>uint32 attempt = 3 [json_name = "attempt"];</code>
@@ -1076,7 +1076,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its newest attempt, from 1; 0 when it has had none.
+     * Number of the newest attempt, from 1. 0 if there is none.
      * </pre>
      *
      * <code>uint32 attempt = 3 [json_name = "attempt"];</code>
@@ -1099,7 +1099,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names.
+     * Events that it waits for, in order of their names.
      * </pre>
      *
      * <code>repeated string events = 4 [json_name = "events"];</code>
@@ -1112,7 +1112,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names.
+     * Events that it waits for, in order of their names.
      * </pre>
      *
      * <code>repeated string events = 4 [json_name = "events"];</code>
@@ -1123,7 +1123,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names.
+     * Events that it waits for, in order of their names.
      * </pre>
      *
      * <code>repeated string events = 4 [json_name = "events"];</code>
@@ -1135,7 +1135,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names.
+     * Events that it waits for, in order of their names.
      * </pre>
      *
      * <code>repeated string events = 4 [json_name = "events"];</code>
@@ -1148,7 +1148,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names.
+     * Events that it waits for, in order of their names.
      * </pre>
      *
      * <code>repeated string events = 4 [json_name = "events"];</code>
@@ -1167,7 +1167,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names.
+     * Events that it waits for, in order of their names.
      * </pre>
      *
      * <code>repeated string events = 4 [json_name = "events"];</code>
@@ -1185,7 +1185,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names.
+     * Events that it waits for, in order of their names.
      * </pre>
      *
      * <code>repeated string events = 4 [json_name = "events"];</code>
@@ -1203,7 +1203,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names.
+     * Events that it waits for, in order of their names.
      * </pre>
      *
      * <code>repeated string events = 4 [json_name = "events"];</code>
@@ -1218,7 +1218,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names.
+     * Events that it waits for, in order of their names.
      * </pre>
      *
      * <code>repeated string events = 4 [json_name = "events"];</code>
@@ -1241,8 +1241,8 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> deadlineBuilder_;
     /**
      * <pre>
-     * When time will act on it: the end of a wait, a sleep or a backoff, or the first requested
-     * timeout. Absent when nothing is armed.
+     * Next time at which a timer acts on the step: the end of a wait, a sleep or a backoff, or the
+     * first timeout of ScheduleResume. Absent if no timer is armed.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp deadline = 5 [json_name = "deadline"];</code>
@@ -1253,8 +1253,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When time will act on it: the end of a wait, a sleep or a backoff, or the first requested
-     * timeout. Absent when nothing is armed.
+     * Next time at which a timer acts on the step: the end of a wait, a sleep or a backoff, or the
+     * first timeout of ScheduleResume. Absent if no timer is armed.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp deadline = 5 [json_name = "deadline"];</code>
@@ -1269,8 +1269,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When time will act on it: the end of a wait, a sleep or a backoff, or the first requested
-     * timeout. Absent when nothing is armed.
+     * Next time at which a timer acts on the step: the end of a wait, a sleep or a backoff, or the
+     * first timeout of ScheduleResume. Absent if no timer is armed.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp deadline = 5 [json_name = "deadline"];</code>
@@ -1290,8 +1290,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When time will act on it: the end of a wait, a sleep or a backoff, or the first requested
-     * timeout. Absent when nothing is armed.
+     * Next time at which a timer acts on the step: the end of a wait, a sleep or a backoff, or the
+     * first timeout of ScheduleResume. Absent if no timer is armed.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp deadline = 5 [json_name = "deadline"];</code>
@@ -1309,8 +1309,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When time will act on it: the end of a wait, a sleep or a backoff, or the first requested
-     * timeout. Absent when nothing is armed.
+     * Next time at which a timer acts on the step: the end of a wait, a sleep or a backoff, or the
+     * first timeout of ScheduleResume. Absent if no timer is armed.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp deadline = 5 [json_name = "deadline"];</code>
@@ -1335,8 +1335,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When time will act on it: the end of a wait, a sleep or a backoff, or the first requested
-     * timeout. Absent when nothing is armed.
+     * Next time at which a timer acts on the step: the end of a wait, a sleep or a backoff, or the
+     * first timeout of ScheduleResume. Absent if no timer is armed.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp deadline = 5 [json_name = "deadline"];</code>
@@ -1353,8 +1353,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When time will act on it: the end of a wait, a sleep or a backoff, or the first requested
-     * timeout. Absent when nothing is armed.
+     * Next time at which a timer acts on the step: the end of a wait, a sleep or a backoff, or the
+     * first timeout of ScheduleResume. Absent if no timer is armed.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp deadline = 5 [json_name = "deadline"];</code>
@@ -1366,8 +1366,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When time will act on it: the end of a wait, a sleep or a backoff, or the first requested
-     * timeout. Absent when nothing is armed.
+     * Next time at which a timer acts on the step: the end of a wait, a sleep or a backoff, or the
+     * first timeout of ScheduleResume. Absent if no timer is armed.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp deadline = 5 [json_name = "deadline"];</code>
@@ -1382,8 +1382,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When time will act on it: the end of a wait, a sleep or a backoff, or the first requested
-     * timeout. Absent when nothing is armed.
+     * Next time at which a timer acts on the step: the end of a wait, a sleep or a backoff, or the
+     * first timeout of ScheduleResume. Absent if no timer is armed.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp deadline = 5 [json_name = "deadline"];</code>
@@ -1407,7 +1407,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.StepFailure, dev.perdure.v1.StepFailure.Builder, dev.perdure.v1.StepFailureOrBuilder> lastFailureBuilder_;
     /**
      * <pre>
-     * Why its newest failed attempt failed; absent when none has.
+     * Failure of the newest failed attempt. Absent if there is none.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure last_failure = 6 [json_name = "lastFailure"];</code>
@@ -1418,7 +1418,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why its newest failed attempt failed; absent when none has.
+     * Failure of the newest failed attempt. Absent if there is none.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure last_failure = 6 [json_name = "lastFailure"];</code>
@@ -1433,7 +1433,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why its newest failed attempt failed; absent when none has.
+     * Failure of the newest failed attempt. Absent if there is none.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure last_failure = 6 [json_name = "lastFailure"];</code>
@@ -1453,7 +1453,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why its newest failed attempt failed; absent when none has.
+     * Failure of the newest failed attempt. Absent if there is none.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure last_failure = 6 [json_name = "lastFailure"];</code>
@@ -1471,7 +1471,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why its newest failed attempt failed; absent when none has.
+     * Failure of the newest failed attempt. Absent if there is none.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure last_failure = 6 [json_name = "lastFailure"];</code>
@@ -1496,7 +1496,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why its newest failed attempt failed; absent when none has.
+     * Failure of the newest failed attempt. Absent if there is none.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure last_failure = 6 [json_name = "lastFailure"];</code>
@@ -1513,7 +1513,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why its newest failed attempt failed; absent when none has.
+     * Failure of the newest failed attempt. Absent if there is none.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure last_failure = 6 [json_name = "lastFailure"];</code>
@@ -1525,7 +1525,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why its newest failed attempt failed; absent when none has.
+     * Failure of the newest failed attempt. Absent if there is none.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure last_failure = 6 [json_name = "lastFailure"];</code>
@@ -1540,7 +1540,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why its newest failed attempt failed; absent when none has.
+     * Failure of the newest failed attempt. Absent if there is none.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure last_failure = 6 [json_name = "lastFailure"];</code>
@@ -1564,7 +1564,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> attemptStartTimeBuilder_;
     /**
      * <pre>
-     * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+     * Start time of the newest attempt, by the store's clock. Absent if there is none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
@@ -1575,7 +1575,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+     * Start time of the newest attempt, by the store's clock. Absent if there is none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
@@ -1590,7 +1590,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+     * Start time of the newest attempt, by the store's clock. Absent if there is none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
@@ -1610,7 +1610,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+     * Start time of the newest attempt, by the store's clock. Absent if there is none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
@@ -1628,7 +1628,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+     * Start time of the newest attempt, by the store's clock. Absent if there is none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
@@ -1653,7 +1653,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+     * Start time of the newest attempt, by the store's clock. Absent if there is none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
@@ -1670,7 +1670,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+     * Start time of the newest attempt, by the store's clock. Absent if there is none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
@@ -1682,7 +1682,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+     * Start time of the newest attempt, by the store's clock. Absent if there is none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
@@ -1697,7 +1697,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+     * Start time of the newest attempt, by the store's clock. Absent if there is none.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>

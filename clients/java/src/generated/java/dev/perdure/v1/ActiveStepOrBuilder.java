@@ -10,7 +10,7 @@ public interface ActiveStepOrBuilder extends
 
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -19,7 +19,7 @@ public interface ActiveStepOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -30,7 +30,7 @@ public interface ActiveStepOrBuilder extends
 
   /**
    * <pre>
-   * Where it stands.
+   * State of the step.
    * </pre>
    *
    * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
@@ -39,7 +39,7 @@ public interface ActiveStepOrBuilder extends
   int getStateValue();
   /**
    * <pre>
-   * Where it stands.
+   * State of the step.
    * </pre>
    *
    * <code>.perdure.v1.StepState state = 2 [json_name = "state"];</code>
@@ -49,7 +49,7 @@ public interface ActiveStepOrBuilder extends
 
   /**
    * <pre>
-   * Its newest attempt, from 1; 0 when it has had none.
+   * Number of the newest attempt, from 1. 0 if there is none.
    * </pre>
    *
    * <code>uint32 attempt = 3 [json_name = "attempt"];</code>
@@ -59,7 +59,7 @@ public interface ActiveStepOrBuilder extends
 
   /**
    * <pre>
-   * The events that it waits for, in order of their names.
+   * Events that it waits for, in order of their names.
    * </pre>
    *
    * <code>repeated string events = 4 [json_name = "events"];</code>
@@ -69,7 +69,7 @@ public interface ActiveStepOrBuilder extends
       getEventsList();
   /**
    * <pre>
-   * The events that it waits for, in order of their names.
+   * Events that it waits for, in order of their names.
    * </pre>
    *
    * <code>repeated string events = 4 [json_name = "events"];</code>
@@ -78,7 +78,7 @@ public interface ActiveStepOrBuilder extends
   int getEventsCount();
   /**
    * <pre>
-   * The events that it waits for, in order of their names.
+   * Events that it waits for, in order of their names.
    * </pre>
    *
    * <code>repeated string events = 4 [json_name = "events"];</code>
@@ -88,7 +88,7 @@ public interface ActiveStepOrBuilder extends
   java.lang.String getEvents(int index);
   /**
    * <pre>
-   * The events that it waits for, in order of their names.
+   * Events that it waits for, in order of their names.
    * </pre>
    *
    * <code>repeated string events = 4 [json_name = "events"];</code>
@@ -100,8 +100,8 @@ public interface ActiveStepOrBuilder extends
 
   /**
    * <pre>
-   * When time will act on it: the end of a wait, a sleep or a backoff, or the first requested
-   * timeout. Absent when nothing is armed.
+   * Next time at which a timer acts on the step: the end of a wait, a sleep or a backoff, or the
+   * first timeout of ScheduleResume. Absent if no timer is armed.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp deadline = 5 [json_name = "deadline"];</code>
@@ -110,8 +110,8 @@ public interface ActiveStepOrBuilder extends
   boolean hasDeadline();
   /**
    * <pre>
-   * When time will act on it: the end of a wait, a sleep or a backoff, or the first requested
-   * timeout. Absent when nothing is armed.
+   * Next time at which a timer acts on the step: the end of a wait, a sleep or a backoff, or the
+   * first timeout of ScheduleResume. Absent if no timer is armed.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp deadline = 5 [json_name = "deadline"];</code>
@@ -120,8 +120,8 @@ public interface ActiveStepOrBuilder extends
   com.google.protobuf.Timestamp getDeadline();
   /**
    * <pre>
-   * When time will act on it: the end of a wait, a sleep or a backoff, or the first requested
-   * timeout. Absent when nothing is armed.
+   * Next time at which a timer acts on the step: the end of a wait, a sleep or a backoff, or the
+   * first timeout of ScheduleResume. Absent if no timer is armed.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp deadline = 5 [json_name = "deadline"];</code>
@@ -130,7 +130,7 @@ public interface ActiveStepOrBuilder extends
 
   /**
    * <pre>
-   * Why its newest failed attempt failed; absent when none has.
+   * Failure of the newest failed attempt. Absent if there is none.
    * </pre>
    *
    * <code>.perdure.v1.StepFailure last_failure = 6 [json_name = "lastFailure"];</code>
@@ -139,7 +139,7 @@ public interface ActiveStepOrBuilder extends
   boolean hasLastFailure();
   /**
    * <pre>
-   * Why its newest failed attempt failed; absent when none has.
+   * Failure of the newest failed attempt. Absent if there is none.
    * </pre>
    *
    * <code>.perdure.v1.StepFailure last_failure = 6 [json_name = "lastFailure"];</code>
@@ -148,7 +148,7 @@ public interface ActiveStepOrBuilder extends
   dev.perdure.v1.StepFailure getLastFailure();
   /**
    * <pre>
-   * Why its newest failed attempt failed; absent when none has.
+   * Failure of the newest failed attempt. Absent if there is none.
    * </pre>
    *
    * <code>.perdure.v1.StepFailure last_failure = 6 [json_name = "lastFailure"];</code>
@@ -157,7 +157,7 @@ public interface ActiveStepOrBuilder extends
 
   /**
    * <pre>
-   * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+   * Start time of the newest attempt, by the store's clock. Absent if there is none.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
@@ -166,7 +166,7 @@ public interface ActiveStepOrBuilder extends
   boolean hasAttemptStartTime();
   /**
    * <pre>
-   * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+   * Start time of the newest attempt, by the store's clock. Absent if there is none.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>
@@ -175,7 +175,7 @@ public interface ActiveStepOrBuilder extends
   com.google.protobuf.Timestamp getAttemptStartTime();
   /**
    * <pre>
-   * When the newest attempt started, by the store's clock; absent if the step has had no attempt.
+   * Start time of the newest attempt, by the store's clock. Absent if there is none.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp attempt_start_time = 7 [json_name = "attemptStartTime"];</code>

@@ -6,8 +6,8 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * An attempt failed. What follows is another entry: a retry's TimerArmed, StepFinished with
- * `error`, or InstanceFailed.
+ * An attempt failed. Another entry follows: TimerArmed for a retry, StepFinished with `error`, or
+ * InstanceFailed.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.AttemptFailed}
@@ -52,7 +52,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -73,7 +73,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -98,7 +98,7 @@ private static final long serialVersionUID = 0L;
   private int attempt_ = 0;
   /**
    * <pre>
-   * The attempt.
+   * Number of the attempt.
    * </pre>
    *
    * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -114,7 +114,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object type_ = "";
   /**
    * <pre>
-   * A short name of the failure, such as the exception's class.
+   * Short name of the failure, such as the class of the exception.
    * </pre>
    *
    * <code>string type = 3 [json_name = "type"];</code>
@@ -135,7 +135,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A short name of the failure, such as the exception's class.
+   * Short name of the failure, such as the class of the exception.
    * </pre>
    *
    * <code>string type = 3 [json_name = "type"];</code>
@@ -161,7 +161,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object message_ = "";
   /**
    * <pre>
-   * Text for a person; cut to 2,000 characters.
+   * Text for people, at most 2,000 characters.
    * </pre>
    *
    * <code>string message = 4 [json_name = "message"];</code>
@@ -182,7 +182,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Text for a person; cut to 2,000 characters.
+   * Text for people, at most 2,000 characters.
    * </pre>
    *
    * <code>string message = 4 [json_name = "message"];</code>
@@ -207,8 +207,7 @@ private static final long serialVersionUID = 0L;
   private boolean retrying_ = false;
   /**
    * <pre>
-   * True when another attempt follows, after a backoff; false when the step has failed with this
-   * attempt.
+   * True if another attempt follows after a backoff. False if the step has failed.
    * </pre>
    *
    * <code>bool retrying = 5 [json_name = "retrying"];</code>
@@ -223,7 +222,7 @@ private static final long serialVersionUID = 0L;
   private int failures_ = 0;
   /**
    * <pre>
-   * How many attempts of the step have failed, this one included.
+   * Number of failed attempts of the step, including this one.
    * </pre>
    *
    * <code>uint32 failures = 6 [json_name = "failures"];</code>
@@ -446,8 +445,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * An attempt failed. What follows is another entry: a retry's TimerArmed, StepFinished with
-   * `error`, or InstanceFailed.
+   * An attempt failed. Another entry follows: TimerArmed for a retry, StepFinished with `error`, or
+   * InstanceFailed.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.AttemptFailed}
@@ -686,7 +685,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -706,7 +705,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -727,7 +726,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -744,7 +743,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -758,7 +757,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -778,7 +777,7 @@ private static final long serialVersionUID = 0L;
     private int attempt_ ;
     /**
      * <pre>
-     * The attempt.
+     * Number of the attempt.
      * </pre>
      *
      * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -790,7 +789,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The attempt.
+     * Number of the attempt.
      * </pre>
      *
      * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -806,7 +805,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The attempt.
+     * Number of the attempt.
      * </pre>
      *
      * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -822,7 +821,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object type_ = "";
     /**
      * <pre>
-     * A short name of the failure, such as the exception's class.
+     * Short name of the failure, such as the class of the exception.
      * </pre>
      *
      * <code>string type = 3 [json_name = "type"];</code>
@@ -842,7 +841,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A short name of the failure, such as the exception's class.
+     * Short name of the failure, such as the class of the exception.
      * </pre>
      *
      * <code>string type = 3 [json_name = "type"];</code>
@@ -863,7 +862,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A short name of the failure, such as the exception's class.
+     * Short name of the failure, such as the class of the exception.
      * </pre>
      *
      * <code>string type = 3 [json_name = "type"];</code>
@@ -880,7 +879,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A short name of the failure, such as the exception's class.
+     * Short name of the failure, such as the class of the exception.
      * </pre>
      *
      * <code>string type = 3 [json_name = "type"];</code>
@@ -894,7 +893,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A short name of the failure, such as the exception's class.
+     * Short name of the failure, such as the class of the exception.
      * </pre>
      *
      * <code>string type = 3 [json_name = "type"];</code>
@@ -914,7 +913,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object message_ = "";
     /**
      * <pre>
-     * Text for a person; cut to 2,000 characters.
+     * Text for people, at most 2,000 characters.
      * </pre>
      *
      * <code>string message = 4 [json_name = "message"];</code>
@@ -934,7 +933,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person; cut to 2,000 characters.
+     * Text for people, at most 2,000 characters.
      * </pre>
      *
      * <code>string message = 4 [json_name = "message"];</code>
@@ -955,7 +954,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person; cut to 2,000 characters.
+     * Text for people, at most 2,000 characters.
      * </pre>
      *
      * <code>string message = 4 [json_name = "message"];</code>
@@ -972,7 +971,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person; cut to 2,000 characters.
+     * Text for people, at most 2,000 characters.
      * </pre>
      *
      * <code>string message = 4 [json_name = "message"];</code>
@@ -986,7 +985,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person; cut to 2,000 characters.
+     * Text for people, at most 2,000 characters.
      * </pre>
      *
      * <code>string message = 4 [json_name = "message"];</code>
@@ -1006,8 +1005,7 @@ private static final long serialVersionUID = 0L;
     private boolean retrying_ ;
     /**
      * <pre>
-     * True when another attempt follows, after a backoff; false when the step has failed with this
-     * attempt.
+     * True if another attempt follows after a backoff. False if the step has failed.
      * </pre>
      *
      * <code>bool retrying = 5 [json_name = "retrying"];</code>
@@ -1019,8 +1017,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True when another attempt follows, after a backoff; false when the step has failed with this
-     * attempt.
+     * True if another attempt follows after a backoff. False if the step has failed.
      * </pre>
      *
      * <code>bool retrying = 5 [json_name = "retrying"];</code>
@@ -1036,8 +1033,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True when another attempt follows, after a backoff; false when the step has failed with this
-     * attempt.
+     * True if another attempt follows after a backoff. False if the step has failed.
      * </pre>
      *
      * <code>bool retrying = 5 [json_name = "retrying"];</code>
@@ -1053,7 +1049,7 @@ private static final long serialVersionUID = 0L;
     private int failures_ ;
     /**
      * <pre>
-     * How many attempts of the step have failed, this one included.
+     * Number of failed attempts of the step, including this one.
      * </pre>
      *
      * <code>uint32 failures = 6 [json_name = "failures"];</code>
@@ -1065,7 +1061,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many attempts of the step have failed, this one included.
+     * Number of failed attempts of the step, including this one.
      * </pre>
      *
      * <code>uint32 failures = 6 [json_name = "failures"];</code>
@@ -1081,7 +1077,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many attempts of the step have failed, this one included.
+     * Number of failed attempts of the step, including this one.
      * </pre>
      *
      * <code>uint32 failures = 6 [json_name = "failures"];</code>

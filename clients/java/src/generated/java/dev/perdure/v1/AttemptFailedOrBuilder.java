@@ -10,7 +10,7 @@ public interface AttemptFailedOrBuilder extends
 
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -19,7 +19,7 @@ public interface AttemptFailedOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -30,7 +30,7 @@ public interface AttemptFailedOrBuilder extends
 
   /**
    * <pre>
-   * The attempt.
+   * Number of the attempt.
    * </pre>
    *
    * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -40,7 +40,7 @@ public interface AttemptFailedOrBuilder extends
 
   /**
    * <pre>
-   * A short name of the failure, such as the exception's class.
+   * Short name of the failure, such as the class of the exception.
    * </pre>
    *
    * <code>string type = 3 [json_name = "type"];</code>
@@ -49,7 +49,7 @@ public interface AttemptFailedOrBuilder extends
   java.lang.String getType();
   /**
    * <pre>
-   * A short name of the failure, such as the exception's class.
+   * Short name of the failure, such as the class of the exception.
    * </pre>
    *
    * <code>string type = 3 [json_name = "type"];</code>
@@ -60,7 +60,7 @@ public interface AttemptFailedOrBuilder extends
 
   /**
    * <pre>
-   * Text for a person; cut to 2,000 characters.
+   * Text for people, at most 2,000 characters.
    * </pre>
    *
    * <code>string message = 4 [json_name = "message"];</code>
@@ -69,7 +69,7 @@ public interface AttemptFailedOrBuilder extends
   java.lang.String getMessage();
   /**
    * <pre>
-   * Text for a person; cut to 2,000 characters.
+   * Text for people, at most 2,000 characters.
    * </pre>
    *
    * <code>string message = 4 [json_name = "message"];</code>
@@ -80,8 +80,7 @@ public interface AttemptFailedOrBuilder extends
 
   /**
    * <pre>
-   * True when another attempt follows, after a backoff; false when the step has failed with this
-   * attempt.
+   * True if another attempt follows after a backoff. False if the step has failed.
    * </pre>
    *
    * <code>bool retrying = 5 [json_name = "retrying"];</code>
@@ -91,7 +90,7 @@ public interface AttemptFailedOrBuilder extends
 
   /**
    * <pre>
-   * How many attempts of the step have failed, this one included.
+   * Number of failed attempts of the step, including this one.
    * </pre>
    *
    * <code>uint32 failures = 6 [json_name = "failures"];</code>

@@ -6,8 +6,8 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * An attempt was given back without a result. It counts as no failure; the task waits for an
- * executor again.
+ * An attempt was released without a result. It does not count as a failure. The task is queued
+ * again.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.AttemptReleased}
@@ -51,7 +51,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -97,7 +97,7 @@ private static final long serialVersionUID = 0L;
   private int attempt_ = 0;
   /**
    * <pre>
-   * The attempt; its result is refused from here on.
+   * Number of the attempt. Its result is rejected from now on.
    * </pre>
    *
    * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -113,7 +113,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object reason_ = "";
   /**
    * <pre>
-   * Why, in a few words for people: the server stops, its owner is gone.
+   * Reason in a few words for people, for example that the server stops.
    * </pre>
    *
    * <code>string reason = 3 [json_name = "reason"];</code>
@@ -134,7 +134,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Why, in a few words for people: the server stops, its owner is gone.
+   * Reason in a few words for people, for example that the server stops.
    * </pre>
    *
    * <code>string reason = 3 [json_name = "reason"];</code>
@@ -363,8 +363,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * An attempt was given back without a result. It counts as no failure; the task waits for an
-   * executor again.
+   * An attempt was released without a result. It does not count as a failure. The task is queued
+   * again.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.AttemptReleased}
@@ -577,7 +577,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -597,7 +597,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -618,7 +618,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -635,7 +635,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -649,7 +649,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -669,7 +669,7 @@ private static final long serialVersionUID = 0L;
     private int attempt_ ;
     /**
      * <pre>
-     * The attempt; its result is refused from here on.
+     * Number of the attempt. Its result is rejected from now on.
      * </pre>
      *
      * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -681,7 +681,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The attempt; its result is refused from here on.
+     * Number of the attempt. Its result is rejected from now on.
      * </pre>
      *
      * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -697,7 +697,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The attempt; its result is refused from here on.
+     * Number of the attempt. Its result is rejected from now on.
      * </pre>
      *
      * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -713,7 +713,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object reason_ = "";
     /**
      * <pre>
-     * Why, in a few words for people: the server stops, its owner is gone.
+     * Reason in a few words for people, for example that the server stops.
      * </pre>
      *
      * <code>string reason = 3 [json_name = "reason"];</code>
@@ -733,7 +733,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why, in a few words for people: the server stops, its owner is gone.
+     * Reason in a few words for people, for example that the server stops.
      * </pre>
      *
      * <code>string reason = 3 [json_name = "reason"];</code>
@@ -754,7 +754,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why, in a few words for people: the server stops, its owner is gone.
+     * Reason in a few words for people, for example that the server stops.
      * </pre>
      *
      * <code>string reason = 3 [json_name = "reason"];</code>
@@ -771,7 +771,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why, in a few words for people: the server stops, its owner is gone.
+     * Reason in a few words for people, for example that the server stops.
      * </pre>
      *
      * <code>string reason = 3 [json_name = "reason"];</code>
@@ -785,7 +785,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why, in a few words for people: the server stops, its owner is gone.
+     * Reason in a few words for people, for example that the server stops.
      * </pre>
      *
      * <code>string reason = 3 [json_name = "reason"];</code>

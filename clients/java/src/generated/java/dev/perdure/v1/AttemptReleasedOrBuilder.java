@@ -10,7 +10,7 @@ public interface AttemptReleasedOrBuilder extends
 
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -19,7 +19,7 @@ public interface AttemptReleasedOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -30,7 +30,7 @@ public interface AttemptReleasedOrBuilder extends
 
   /**
    * <pre>
-   * The attempt; its result is refused from here on.
+   * Number of the attempt. Its result is rejected from now on.
    * </pre>
    *
    * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -40,7 +40,7 @@ public interface AttemptReleasedOrBuilder extends
 
   /**
    * <pre>
-   * Why, in a few words for people: the server stops, its owner is gone.
+   * Reason in a few words for people, for example that the server stops.
    * </pre>
    *
    * <code>string reason = 3 [json_name = "reason"];</code>
@@ -49,7 +49,7 @@ public interface AttemptReleasedOrBuilder extends
   java.lang.String getReason();
   /**
    * <pre>
-   * Why, in a few words for people: the server stops, its owner is gone.
+   * Reason in a few words for people, for example that the server stops.
    * </pre>
    *
    * <code>string reason = 3 [json_name = "reason"];</code>

@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * An executor took an attempt of a task.
+ * A worker took an attempt of a task.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.AttemptStarted}
@@ -50,7 +50,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -71,7 +71,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -96,7 +96,7 @@ private static final long serialVersionUID = 0L;
   private int attempt_ = 0;
   /**
    * <pre>
-   * The attempt, from 1; every dispatch, redelivery included, takes the next one.
+   * Number of the attempt, from 1. Every dispatch takes the next one, also after a release.
    * </pre>
    *
    * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -112,7 +112,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object owner_ = "";
   /**
    * <pre>
-   * The replica that runs it or hands it to a worker.
+   * Replica that runs the attempt or hands it to a worker.
    * </pre>
    *
    * <code>string owner = 3 [json_name = "owner"];</code>
@@ -133,7 +133,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The replica that runs it or hands it to a worker.
+   * Replica that runs the attempt or hands it to a worker.
    * </pre>
    *
    * <code>string owner = 3 [json_name = "owner"];</code>
@@ -333,7 +333,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * An executor took an attempt of a task.
+   * A worker took an attempt of a task.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.AttemptStarted}
@@ -534,7 +534,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -554,7 +554,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -575,7 +575,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -592,7 +592,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -606,7 +606,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -626,7 +626,7 @@ private static final long serialVersionUID = 0L;
     private int attempt_ ;
     /**
      * <pre>
-     * The attempt, from 1; every dispatch, redelivery included, takes the next one.
+     * Number of the attempt, from 1. Every dispatch takes the next one, also after a release.
      * </pre>
      *
      * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -638,7 +638,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The attempt, from 1; every dispatch, redelivery included, takes the next one.
+     * Number of the attempt, from 1. Every dispatch takes the next one, also after a release.
      * </pre>
      *
      * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -654,7 +654,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The attempt, from 1; every dispatch, redelivery included, takes the next one.
+     * Number of the attempt, from 1. Every dispatch takes the next one, also after a release.
      * </pre>
      *
      * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -670,7 +670,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object owner_ = "";
     /**
      * <pre>
-     * The replica that runs it or hands it to a worker.
+     * Replica that runs the attempt or hands it to a worker.
      * </pre>
      *
      * <code>string owner = 3 [json_name = "owner"];</code>
@@ -690,7 +690,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The replica that runs it or hands it to a worker.
+     * Replica that runs the attempt or hands it to a worker.
      * </pre>
      *
      * <code>string owner = 3 [json_name = "owner"];</code>
@@ -711,7 +711,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The replica that runs it or hands it to a worker.
+     * Replica that runs the attempt or hands it to a worker.
      * </pre>
      *
      * <code>string owner = 3 [json_name = "owner"];</code>
@@ -728,7 +728,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The replica that runs it or hands it to a worker.
+     * Replica that runs the attempt or hands it to a worker.
      * </pre>
      *
      * <code>string owner = 3 [json_name = "owner"];</code>
@@ -742,7 +742,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The replica that runs it or hands it to a worker.
+     * Replica that runs the attempt or hands it to a worker.
      * </pre>
      *
      * <code>string owner = 3 [json_name = "owner"];</code>

@@ -10,7 +10,7 @@ public interface AttemptStartedOrBuilder extends
 
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -19,7 +19,7 @@ public interface AttemptStartedOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -30,7 +30,7 @@ public interface AttemptStartedOrBuilder extends
 
   /**
    * <pre>
-   * The attempt, from 1; every dispatch, redelivery included, takes the next one.
+   * Number of the attempt, from 1. Every dispatch takes the next one, also after a release.
    * </pre>
    *
    * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -40,7 +40,7 @@ public interface AttemptStartedOrBuilder extends
 
   /**
    * <pre>
-   * The replica that runs it or hands it to a worker.
+   * Replica that runs the attempt or hands it to a worker.
    * </pre>
    *
    * <code>string owner = 3 [json_name = "owner"];</code>
@@ -49,7 +49,7 @@ public interface AttemptStartedOrBuilder extends
   java.lang.String getOwner();
   /**
    * <pre>
-   * The replica that runs it or hands it to a worker.
+   * Replica that runs the attempt or hands it to a worker.
    * </pre>
    *
    * <code>string owner = 3 [json_name = "owner"];</code>

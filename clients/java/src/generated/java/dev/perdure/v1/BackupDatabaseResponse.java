@@ -126,7 +126,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp snapshotTime_;
   /**
    * <pre>
-   * When the copy was taken, by the store's clock.
+   * Time at which the copy was taken, by the store's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp snapshot_time = 4 [json_name = "snapshotTime"];</code>
@@ -138,7 +138,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When the copy was taken, by the store's clock.
+   * Time at which the copy was taken, by the store's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp snapshot_time = 4 [json_name = "snapshotTime"];</code>
@@ -150,7 +150,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When the copy was taken, by the store's clock.
+   * Time at which the copy was taken, by the store's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp snapshot_time = 4 [json_name = "snapshotTime"];</code>
@@ -768,7 +768,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> snapshotTimeBuilder_;
     /**
      * <pre>
-     * When the copy was taken, by the store's clock.
+     * Time at which the copy was taken, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp snapshot_time = 4 [json_name = "snapshotTime"];</code>
@@ -779,7 +779,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the copy was taken, by the store's clock.
+     * Time at which the copy was taken, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp snapshot_time = 4 [json_name = "snapshotTime"];</code>
@@ -794,7 +794,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the copy was taken, by the store's clock.
+     * Time at which the copy was taken, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp snapshot_time = 4 [json_name = "snapshotTime"];</code>
@@ -814,7 +814,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the copy was taken, by the store's clock.
+     * Time at which the copy was taken, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp snapshot_time = 4 [json_name = "snapshotTime"];</code>
@@ -832,7 +832,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the copy was taken, by the store's clock.
+     * Time at which the copy was taken, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp snapshot_time = 4 [json_name = "snapshotTime"];</code>
@@ -857,7 +857,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the copy was taken, by the store's clock.
+     * Time at which the copy was taken, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp snapshot_time = 4 [json_name = "snapshotTime"];</code>
@@ -874,7 +874,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the copy was taken, by the store's clock.
+     * Time at which the copy was taken, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp snapshot_time = 4 [json_name = "snapshotTime"];</code>
@@ -886,7 +886,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the copy was taken, by the store's clock.
+     * Time at which the copy was taken, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp snapshot_time = 4 [json_name = "snapshotTime"];</code>
@@ -901,7 +901,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the copy was taken, by the store's clock.
+     * Time at which the copy was taken, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp snapshot_time = 4 [json_name = "snapshotTime"];</code>

@@ -50,7 +50,7 @@ public interface BackupDatabaseResponseOrBuilder extends
 
   /**
    * <pre>
-   * When the copy was taken, by the store's clock.
+   * Time at which the copy was taken, by the store's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp snapshot_time = 4 [json_name = "snapshotTime"];</code>
@@ -59,7 +59,7 @@ public interface BackupDatabaseResponseOrBuilder extends
   boolean hasSnapshotTime();
   /**
    * <pre>
-   * When the copy was taken, by the store's clock.
+   * Time at which the copy was taken, by the store's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp snapshot_time = 4 [json_name = "snapshotTime"];</code>
@@ -68,7 +68,7 @@ public interface BackupDatabaseResponseOrBuilder extends
   com.google.protobuf.Timestamp getSnapshotTime();
   /**
    * <pre>
-   * When the copy was taken, by the store's clock.
+   * Time at which the copy was taken, by the store's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp snapshot_time = 4 [json_name = "snapshotTime"];</code>

@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * An event that was accepted and that no step has consumed yet (or ever did).
+ * An accepted event that no step has consumed.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.BufferedEvent}
@@ -51,7 +51,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object event_ = "";
   /**
    * <pre>
-   * The event's name.
+   * Name of the event.
    * </pre>
    *
    * <code>string event = 1 [json_name = "event"];</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The event's name.
+   * Name of the event.
    * </pre>
    *
    * <code>string event = 1 [json_name = "event"];</code>
@@ -98,7 +98,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step that it is meant for; empty when any step that accepts the event may take it.
+   * Step that the event is for. Empty if any step that accepts the event can take it. May carry a
+   * suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -119,7 +120,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step that it is meant for; empty when any step that accepts the event may take it.
+   * Step that the event is for. Empty if any step that accepts the event can take it. May carry a
+   * suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -144,7 +146,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The revision at which it was accepted: the EventBuffered entry of the history. Orders the
+   * Revision at which the event was accepted: its EventBuffered entry. Determines the order of the
    * inbox.
    * </pre>
    *
@@ -160,7 +162,7 @@ private static final long serialVersionUID = 0L;
   private dev.perdure.v1.PayloadInfo payload_;
   /**
    * <pre>
-   * Its payload's size and digest.
+   * Size and digest of its payload.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo payload = 4 [json_name = "payload"];</code>
@@ -172,7 +174,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its payload's size and digest.
+   * Size and digest of its payload.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo payload = 4 [json_name = "payload"];</code>
@@ -184,7 +186,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its payload's size and digest.
+   * Size and digest of its payload.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo payload = 4 [json_name = "payload"];</code>
@@ -390,7 +392,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * An event that was accepted and that no step has consumed yet (or ever did).
+   * An accepted event that no step has consumed.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.BufferedEvent}
@@ -620,7 +622,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object event_ = "";
     /**
      * <pre>
-     * The event's name.
+     * Name of the event.
      * </pre>
      *
      * <code>string event = 1 [json_name = "event"];</code>
@@ -640,7 +642,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event's name.
+     * Name of the event.
      * </pre>
      *
      * <code>string event = 1 [json_name = "event"];</code>
@@ -661,7 +663,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event's name.
+     * Name of the event.
      * </pre>
      *
      * <code>string event = 1 [json_name = "event"];</code>
@@ -678,7 +680,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event's name.
+     * Name of the event.
      * </pre>
      *
      * <code>string event = 1 [json_name = "event"];</code>
@@ -692,7 +694,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event's name.
+     * Name of the event.
      * </pre>
      *
      * <code>string event = 1 [json_name = "event"];</code>
@@ -712,7 +714,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step that it is meant for; empty when any step that accepts the event may take it.
+     * Step that the event is for. Empty if any step that accepts the event can take it. May carry a
+     * suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -732,7 +735,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it is meant for; empty when any step that accepts the event may take it.
+     * Step that the event is for. Empty if any step that accepts the event can take it. May carry a
+     * suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -753,7 +757,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it is meant for; empty when any step that accepts the event may take it.
+     * Step that the event is for. Empty if any step that accepts the event can take it. May carry a
+     * suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -770,7 +775,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it is meant for; empty when any step that accepts the event may take it.
+     * Step that the event is for. Empty if any step that accepts the event can take it. May carry a
+     * suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -784,7 +790,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it is meant for; empty when any step that accepts the event may take it.
+     * Step that the event is for. Empty if any step that accepts the event can take it. May carry a
+     * suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -804,7 +811,7 @@ private static final long serialVersionUID = 0L;
     private long revision_ ;
     /**
      * <pre>
-     * The revision at which it was accepted: the EventBuffered entry of the history. Orders the
+     * Revision at which the event was accepted: its EventBuffered entry. Determines the order of the
      * inbox.
      * </pre>
      *
@@ -817,7 +824,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision at which it was accepted: the EventBuffered entry of the history. Orders the
+     * Revision at which the event was accepted: its EventBuffered entry. Determines the order of the
      * inbox.
      * </pre>
      *
@@ -834,7 +841,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision at which it was accepted: the EventBuffered entry of the history. Orders the
+     * Revision at which the event was accepted: its EventBuffered entry. Determines the order of the
      * inbox.
      * </pre>
      *
@@ -853,7 +860,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.PayloadInfo, dev.perdure.v1.PayloadInfo.Builder, dev.perdure.v1.PayloadInfoOrBuilder> payloadBuilder_;
     /**
      * <pre>
-     * Its payload's size and digest.
+     * Size and digest of its payload.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo payload = 4 [json_name = "payload"];</code>
@@ -864,7 +871,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its payload's size and digest.
+     * Size and digest of its payload.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo payload = 4 [json_name = "payload"];</code>
@@ -879,7 +886,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its payload's size and digest.
+     * Size and digest of its payload.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo payload = 4 [json_name = "payload"];</code>
@@ -899,7 +906,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its payload's size and digest.
+     * Size and digest of its payload.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo payload = 4 [json_name = "payload"];</code>
@@ -917,7 +924,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its payload's size and digest.
+     * Size and digest of its payload.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo payload = 4 [json_name = "payload"];</code>
@@ -942,7 +949,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its payload's size and digest.
+     * Size and digest of its payload.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo payload = 4 [json_name = "payload"];</code>
@@ -959,7 +966,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its payload's size and digest.
+     * Size and digest of its payload.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo payload = 4 [json_name = "payload"];</code>
@@ -971,7 +978,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its payload's size and digest.
+     * Size and digest of its payload.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo payload = 4 [json_name = "payload"];</code>
@@ -986,7 +993,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its payload's size and digest.
+     * Size and digest of its payload.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo payload = 4 [json_name = "payload"];</code>

@@ -10,7 +10,7 @@ public interface BufferedEventOrBuilder extends
 
   /**
    * <pre>
-   * The event's name.
+   * Name of the event.
    * </pre>
    *
    * <code>string event = 1 [json_name = "event"];</code>
@@ -19,7 +19,7 @@ public interface BufferedEventOrBuilder extends
   java.lang.String getEvent();
   /**
    * <pre>
-   * The event's name.
+   * Name of the event.
    * </pre>
    *
    * <code>string event = 1 [json_name = "event"];</code>
@@ -30,7 +30,8 @@ public interface BufferedEventOrBuilder extends
 
   /**
    * <pre>
-   * The step that it is meant for; empty when any step that accepts the event may take it.
+   * Step that the event is for. Empty if any step that accepts the event can take it. May carry a
+   * suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -39,7 +40,8 @@ public interface BufferedEventOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step that it is meant for; empty when any step that accepts the event may take it.
+   * Step that the event is for. Empty if any step that accepts the event can take it. May carry a
+   * suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -50,7 +52,7 @@ public interface BufferedEventOrBuilder extends
 
   /**
    * <pre>
-   * The revision at which it was accepted: the EventBuffered entry of the history. Orders the
+   * Revision at which the event was accepted: its EventBuffered entry. Determines the order of the
    * inbox.
    * </pre>
    *
@@ -61,7 +63,7 @@ public interface BufferedEventOrBuilder extends
 
   /**
    * <pre>
-   * Its payload's size and digest.
+   * Size and digest of its payload.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo payload = 4 [json_name = "payload"];</code>
@@ -70,7 +72,7 @@ public interface BufferedEventOrBuilder extends
   boolean hasPayload();
   /**
    * <pre>
-   * Its payload's size and digest.
+   * Size and digest of its payload.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo payload = 4 [json_name = "payload"];</code>
@@ -79,7 +81,7 @@ public interface BufferedEventOrBuilder extends
   dev.perdure.v1.PayloadInfo getPayload();
   /**
    * <pre>
-   * Its payload's size and digest.
+   * Size and digest of its payload.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo payload = 4 [json_name = "payload"];</code>

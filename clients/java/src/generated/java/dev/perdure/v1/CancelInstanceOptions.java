@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * The optional side of CancelInstance.
+ * Optional settings of CancelInstance.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.CancelInstanceOptions}
@@ -50,7 +50,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object requestId_ = "";
   /**
    * <pre>
-   * Names this call among the instance's CancelInstance calls; see StartOptions.request_id.
+   * Identifies this call among the instance's CancelInstance calls. See StartOptions.request_id.
    * </pre>
    *
    * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -71,7 +71,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Names this call among the instance's CancelInstance calls; see StartOptions.request_id.
+   * Identifies this call among the instance's CancelInstance calls. See StartOptions.request_id.
    * </pre>
    *
    * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -97,7 +97,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object reason_ = "";
   /**
    * <pre>
-   * Text for a person, kept in the history; at most 1,024 bytes.
+   * Text for people, stored in the history. At most 1,024 bytes.
    * </pre>
    *
    * <code>string reason = 2 [json_name = "reason"];</code>
@@ -118,7 +118,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Text for a person, kept in the history; at most 1,024 bytes.
+   * Text for people, stored in the history. At most 1,024 bytes.
    * </pre>
    *
    * <code>string reason = 2 [json_name = "reason"];</code>
@@ -307,7 +307,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The optional side of CancelInstance.
+   * Optional settings of CancelInstance.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.CancelInstanceOptions}
@@ -496,7 +496,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * Names this call among the instance's CancelInstance calls; see StartOptions.request_id.
+     * Identifies this call among the instance's CancelInstance calls. See StartOptions.request_id.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -516,7 +516,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names this call among the instance's CancelInstance calls; see StartOptions.request_id.
+     * Identifies this call among the instance's CancelInstance calls. See StartOptions.request_id.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -537,7 +537,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names this call among the instance's CancelInstance calls; see StartOptions.request_id.
+     * Identifies this call among the instance's CancelInstance calls. See StartOptions.request_id.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -554,7 +554,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names this call among the instance's CancelInstance calls; see StartOptions.request_id.
+     * Identifies this call among the instance's CancelInstance calls. See StartOptions.request_id.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -568,7 +568,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names this call among the instance's CancelInstance calls; see StartOptions.request_id.
+     * Identifies this call among the instance's CancelInstance calls. See StartOptions.request_id.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -588,7 +588,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object reason_ = "";
     /**
      * <pre>
-     * Text for a person, kept in the history; at most 1,024 bytes.
+     * Text for people, stored in the history. At most 1,024 bytes.
      * </pre>
      *
      * <code>string reason = 2 [json_name = "reason"];</code>
@@ -608,7 +608,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person, kept in the history; at most 1,024 bytes.
+     * Text for people, stored in the history. At most 1,024 bytes.
      * </pre>
      *
      * <code>string reason = 2 [json_name = "reason"];</code>
@@ -629,7 +629,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person, kept in the history; at most 1,024 bytes.
+     * Text for people, stored in the history. At most 1,024 bytes.
      * </pre>
      *
      * <code>string reason = 2 [json_name = "reason"];</code>
@@ -646,7 +646,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person, kept in the history; at most 1,024 bytes.
+     * Text for people, stored in the history. At most 1,024 bytes.
      * </pre>
      *
      * <code>string reason = 2 [json_name = "reason"];</code>
@@ -660,7 +660,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person, kept in the history; at most 1,024 bytes.
+     * Text for people, stored in the history. At most 1,024 bytes.
      * </pre>
      *
      * <code>string reason = 2 [json_name = "reason"];</code>

@@ -10,7 +10,7 @@ public interface CancelInstanceOptionsOrBuilder extends
 
   /**
    * <pre>
-   * Names this call among the instance's CancelInstance calls; see StartOptions.request_id.
+   * Identifies this call among the instance's CancelInstance calls. See StartOptions.request_id.
    * </pre>
    *
    * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -19,7 +19,7 @@ public interface CancelInstanceOptionsOrBuilder extends
   java.lang.String getRequestId();
   /**
    * <pre>
-   * Names this call among the instance's CancelInstance calls; see StartOptions.request_id.
+   * Identifies this call among the instance's CancelInstance calls. See StartOptions.request_id.
    * </pre>
    *
    * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -30,7 +30,7 @@ public interface CancelInstanceOptionsOrBuilder extends
 
   /**
    * <pre>
-   * Text for a person, kept in the history; at most 1,024 bytes.
+   * Text for people, stored in the history. At most 1,024 bytes.
    * </pre>
    *
    * <code>string reason = 2 [json_name = "reason"];</code>
@@ -39,7 +39,7 @@ public interface CancelInstanceOptionsOrBuilder extends
   java.lang.String getReason();
   /**
    * <pre>
-   * Text for a person, kept in the history; at most 1,024 bytes.
+   * Text for people, stored in the history. At most 1,024 bytes.
    * </pre>
    *
    * <code>string reason = 2 [json_name = "reason"];</code>

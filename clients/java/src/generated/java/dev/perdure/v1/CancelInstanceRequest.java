@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * Ends an instance.
+ * Request to cancel an instance.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.CancelInstanceRequest}
@@ -50,7 +50,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object instanceId_ = "";
   /**
    * <pre>
-   * The instance. Required.
+   * ID of the instance. Required.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -71,7 +71,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The instance. Required.
+   * ID of the instance. Required.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -96,7 +96,7 @@ private static final long serialVersionUID = 0L;
   private dev.perdure.v1.CancelInstanceOptions opts_;
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.CancelInstanceOptions opts = 2 [json_name = "opts"];</code>
@@ -108,7 +108,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.CancelInstanceOptions opts = 2 [json_name = "opts"];</code>
@@ -120,7 +120,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.CancelInstanceOptions opts = 2 [json_name = "opts"];</code>
@@ -304,7 +304,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Ends an instance.
+   * Request to cancel an instance.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.CancelInstanceRequest}
@@ -508,7 +508,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object instanceId_ = "";
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -528,7 +528,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -549,7 +549,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -566,7 +566,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -580,7 +580,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -602,7 +602,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.CancelInstanceOptions, dev.perdure.v1.CancelInstanceOptions.Builder, dev.perdure.v1.CancelInstanceOptionsOrBuilder> optsBuilder_;
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.CancelInstanceOptions opts = 2 [json_name = "opts"];</code>
@@ -613,7 +613,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.CancelInstanceOptions opts = 2 [json_name = "opts"];</code>
@@ -628,7 +628,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.CancelInstanceOptions opts = 2 [json_name = "opts"];</code>
@@ -648,7 +648,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.CancelInstanceOptions opts = 2 [json_name = "opts"];</code>
@@ -666,7 +666,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.CancelInstanceOptions opts = 2 [json_name = "opts"];</code>
@@ -691,7 +691,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.CancelInstanceOptions opts = 2 [json_name = "opts"];</code>
@@ -708,7 +708,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.CancelInstanceOptions opts = 2 [json_name = "opts"];</code>
@@ -720,7 +720,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.CancelInstanceOptions opts = 2 [json_name = "opts"];</code>
@@ -735,7 +735,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.CancelInstanceOptions opts = 2 [json_name = "opts"];</code>

@@ -10,7 +10,7 @@ public interface CancelInstanceRequestOrBuilder extends
 
   /**
    * <pre>
-   * The instance. Required.
+   * ID of the instance. Required.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -19,7 +19,7 @@ public interface CancelInstanceRequestOrBuilder extends
   java.lang.String getInstanceId();
   /**
    * <pre>
-   * The instance. Required.
+   * ID of the instance. Required.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -30,7 +30,7 @@ public interface CancelInstanceRequestOrBuilder extends
 
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.CancelInstanceOptions opts = 2 [json_name = "opts"];</code>
@@ -39,7 +39,7 @@ public interface CancelInstanceRequestOrBuilder extends
   boolean hasOpts();
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.CancelInstanceOptions opts = 2 [json_name = "opts"];</code>
@@ -48,7 +48,7 @@ public interface CancelInstanceRequestOrBuilder extends
   dev.perdure.v1.CancelInstanceOptions getOpts();
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.CancelInstanceOptions opts = 2 [json_name = "opts"];</code>

@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * The instance is CANCELLED.
+ * Response to CancelInstance. The instance is CANCELLED.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.CancelInstanceResponse}
@@ -47,7 +47,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The revision of the cancellation; nothing happens to the instance after it.
+   * Revision of the cancellation. Nothing happens to the instance after it.
    * </pre>
    *
    * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -218,7 +218,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The instance is CANCELLED.
+   * Response to CancelInstance. The instance is CANCELLED.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.CancelInstanceResponse}
@@ -391,7 +391,7 @@ private static final long serialVersionUID = 0L;
     private long revision_ ;
     /**
      * <pre>
-     * The revision of the cancellation; nothing happens to the instance after it.
+     * Revision of the cancellation. Nothing happens to the instance after it.
      * </pre>
      *
      * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -403,7 +403,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision of the cancellation; nothing happens to the instance after it.
+     * Revision of the cancellation. Nothing happens to the instance after it.
      * </pre>
      *
      * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -419,7 +419,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision of the cancellation; nothing happens to the instance after it.
+     * Revision of the cancellation. Nothing happens to the instance after it.
      * </pre>
      *
      * <code>int64 revision = 1 [json_name = "revision"];</code>

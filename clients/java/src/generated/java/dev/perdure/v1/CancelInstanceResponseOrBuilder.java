@@ -10,7 +10,7 @@ public interface CancelInstanceResponseOrBuilder extends
 
   /**
    * <pre>
-   * The revision of the cancellation; nothing happens to the instance after it.
+   * Revision of the cancellation. Nothing happens to the instance after it.
    * </pre>
    *
    * <code>int64 revision = 1 [json_name = "revision"];</code>

@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * The optional side of CancelTimer.
+ * Optional settings of CancelTimer.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.CancelTimerOptions}
@@ -49,7 +49,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object requestId_ = "";
   /**
    * <pre>
-   * Names this call among the instance's CancelTimer calls; see StartOptions.request_id.
+   * Identifies this call among the instance's CancelTimer calls. See StartOptions.request_id.
    * </pre>
    *
    * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -70,7 +70,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Names this call among the instance's CancelTimer calls; see StartOptions.request_id.
+   * Identifies this call among the instance's CancelTimer calls. See StartOptions.request_id.
    * </pre>
    *
    * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -249,7 +249,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The optional side of CancelTimer.
+   * Optional settings of CancelTimer.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.CancelTimerOptions}
@@ -424,7 +424,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * Names this call among the instance's CancelTimer calls; see StartOptions.request_id.
+     * Identifies this call among the instance's CancelTimer calls. See StartOptions.request_id.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -444,7 +444,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names this call among the instance's CancelTimer calls; see StartOptions.request_id.
+     * Identifies this call among the instance's CancelTimer calls. See StartOptions.request_id.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -465,7 +465,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names this call among the instance's CancelTimer calls; see StartOptions.request_id.
+     * Identifies this call among the instance's CancelTimer calls. See StartOptions.request_id.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -482,7 +482,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names this call among the instance's CancelTimer calls; see StartOptions.request_id.
+     * Identifies this call among the instance's CancelTimer calls. See StartOptions.request_id.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -496,7 +496,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names this call among the instance's CancelTimer calls; see StartOptions.request_id.
+     * Identifies this call among the instance's CancelTimer calls. See StartOptions.request_id.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>

@@ -10,7 +10,7 @@ public interface CancelTimerRequestOrBuilder extends
 
   /**
    * <pre>
-   * The timer's id. Required.
+   * Reference of the timer. Required.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -19,7 +19,7 @@ public interface CancelTimerRequestOrBuilder extends
   java.lang.String getReference();
   /**
    * <pre>
-   * The timer's id. Required.
+   * Reference of the timer. Required.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -30,7 +30,7 @@ public interface CancelTimerRequestOrBuilder extends
 
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.CancelTimerOptions opts = 2 [json_name = "opts"];</code>
@@ -39,7 +39,7 @@ public interface CancelTimerRequestOrBuilder extends
   boolean hasOpts();
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.CancelTimerOptions opts = 2 [json_name = "opts"];</code>
@@ -48,7 +48,7 @@ public interface CancelTimerRequestOrBuilder extends
   dev.perdure.v1.CancelTimerOptions getOpts();
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.CancelTimerOptions opts = 2 [json_name = "opts"];</code>

@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * What StartInstance does when a live instance of the workflow holds the business key.
+ * Effect of StartInstance if a live instance of the workflow holds the business key.
  * </pre>
  *
  * Protobuf enum {@code perdure.v1.ConflictPolicy}
@@ -15,7 +15,7 @@ public enum ConflictPolicy
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
    * <pre>
-   * The same as CONFLICT_POLICY_FAIL.
+   * Same as CONFLICT_POLICY_FAIL.
    * </pre>
    *
    * <code>CONFLICT_POLICY_UNSPECIFIED = 0;</code>
@@ -23,7 +23,7 @@ public enum ConflictPolicy
   CONFLICT_POLICY_UNSPECIFIED(0),
   /**
    * <pre>
-   * Refuse the call with BUSINESS_KEY_IN_USE.
+   * Reject the call with BUSINESS_KEY_IN_USE.
    * </pre>
    *
    * <code>CONFLICT_POLICY_FAIL = 1;</code>
@@ -31,7 +31,7 @@ public enum ConflictPolicy
   CONFLICT_POLICY_FAIL(1),
   /**
    * <pre>
-   * Answer with the instance that holds the key, and created = false.
+   * Return the instance that holds the key, with created = false.
    * </pre>
    *
    * <code>CONFLICT_POLICY_USE_EXISTING = 2;</code>
@@ -42,7 +42,7 @@ public enum ConflictPolicy
 
   /**
    * <pre>
-   * The same as CONFLICT_POLICY_FAIL.
+   * Same as CONFLICT_POLICY_FAIL.
    * </pre>
    *
    * <code>CONFLICT_POLICY_UNSPECIFIED = 0;</code>
@@ -50,7 +50,7 @@ public enum ConflictPolicy
   public static final int CONFLICT_POLICY_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * Refuse the call with BUSINESS_KEY_IN_USE.
+   * Reject the call with BUSINESS_KEY_IN_USE.
    * </pre>
    *
    * <code>CONFLICT_POLICY_FAIL = 1;</code>
@@ -58,7 +58,7 @@ public enum ConflictPolicy
   public static final int CONFLICT_POLICY_FAIL_VALUE = 1;
   /**
    * <pre>
-   * Answer with the instance that holds the key, and created = false.
+   * Return the instance that holds the key, with created = false.
    * </pre>
    *
    * <code>CONFLICT_POLICY_USE_EXISTING = 2;</code>

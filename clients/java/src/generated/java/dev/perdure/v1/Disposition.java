@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * What became of an accepted event.
+ * Result of an accepted event.
  * </pre>
  *
  * Protobuf enum {@code perdure.v1.Disposition}
@@ -23,7 +23,7 @@ public enum Disposition
   DISPOSITION_UNSPECIFIED(0),
   /**
    * <pre>
-   * The event has ended the step that waited for it.
+   * The event ended the step that waited for it.
    * </pre>
    *
    * <code>DISPOSITION_DELIVERED = 1;</code>
@@ -31,7 +31,7 @@ public enum Disposition
   DISPOSITION_DELIVERED(1),
   /**
    * <pre>
-   * The event is stored and waits for its step; it will be consumed once, or reported as
+   * The event is stored and waits for its step. It will be consumed once, or reported as
    * unconsumed.
    * </pre>
    *
@@ -51,7 +51,7 @@ public enum Disposition
   public static final int DISPOSITION_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * The event has ended the step that waited for it.
+   * The event ended the step that waited for it.
    * </pre>
    *
    * <code>DISPOSITION_DELIVERED = 1;</code>
@@ -59,7 +59,7 @@ public enum Disposition
   public static final int DISPOSITION_DELIVERED_VALUE = 1;
   /**
    * <pre>
-   * The event is stored and waits for its step; it will be consumed once, or reported as
+   * The event is stored and waits for its step. It will be consumed once, or reported as
    * unconsumed.
    * </pre>
    *

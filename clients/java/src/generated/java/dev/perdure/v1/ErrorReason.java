@@ -34,8 +34,8 @@ public enum ErrorReason
   ERROR_REASON_UNSPECIFIED(0),
   /**
    * <pre>
-   * INVALID_ARGUMENT: one or more fields are malformed. A google.rpc.BadRequest lists every
-   * violation. Do not retry.
+   * INVALID_ARGUMENT: fields are malformed. A google.rpc.BadRequest lists every violation. Do not
+   * retry.
    * </pre>
    *
    * <code>ERROR_REASON_INVALID_FIELD = 1;</code>
@@ -43,7 +43,7 @@ public enum ErrorReason
   ERROR_REASON_INVALID_FIELD(1),
   /**
    * <pre>
-   * INVALID_ARGUMENT: the request_id was used before with another body. Do not retry.
+   * INVALID_ARGUMENT: the request_id was used with another body. Do not retry.
    * </pre>
    *
    * <code>ERROR_REASON_REQUEST_ID_REUSED = 2;</code>
@@ -51,8 +51,8 @@ public enum ErrorReason
   ERROR_REASON_REQUEST_ID_REUSED(2),
   /**
    * <pre>
-   * INVALID_ARGUMENT: the workflow's graph breaks a rule. A google.rpc.BadRequest lists every
-   * finding.
+   * INVALID_ARGUMENT: the graph of the workflow breaks a rule. A google.rpc.BadRequest lists every
+   * issue.
    * </pre>
    *
    * <code>ERROR_REASON_WORKFLOW_INVALID = 3;</code>
@@ -60,7 +60,7 @@ public enum ErrorReason
   ERROR_REASON_WORKFLOW_INVALID(3),
   /**
    * <pre>
-   * NOT_FOUND: no instance has this id. With google.rpc.ResourceInfo.
+   * NOT_FOUND: no instance has this ID. With google.rpc.ResourceInfo.
    * </pre>
    *
    * <code>ERROR_REASON_INSTANCE_NOT_FOUND = 4;</code>
@@ -68,8 +68,8 @@ public enum ErrorReason
   ERROR_REASON_INSTANCE_NOT_FOUND(4),
   /**
    * <pre>
-   * NOT_FOUND: no workflow has this name, or this version of it; or the instance to be retried ran on
-   * another graph than is stored under its version now. With google.rpc.ResourceInfo.
+   * NOT_FOUND: no workflow has this name or version, or the graph of the instance to retry was
+   * replaced. With google.rpc.ResourceInfo.
    * </pre>
    *
    * <code>ERROR_REASON_WORKFLOW_NOT_FOUND = 5;</code>
@@ -77,7 +77,7 @@ public enum ErrorReason
   ERROR_REASON_WORKFLOW_NOT_FOUND(5),
   /**
    * <pre>
-   * NOT_FOUND: the instance's workflow has no such step. With google.rpc.ResourceInfo.
+   * NOT_FOUND: the workflow of the instance has no such step. With google.rpc.ResourceInfo.
    * </pre>
    *
    * <code>ERROR_REASON_STEP_NOT_FOUND = 6;</code>
@@ -85,7 +85,7 @@ public enum ErrorReason
   ERROR_REASON_STEP_NOT_FOUND(6),
   /**
    * <pre>
-   * NOT_FOUND: no timer has this reference: it never existed, has fired or was cancelled. With
+   * NOT_FOUND: no timer has this reference. It never existed, has fired or was cancelled. With
    * google.rpc.ResourceInfo.
    * </pre>
    *
@@ -94,8 +94,7 @@ public enum ErrorReason
   ERROR_REASON_TIMER_NOT_FOUND(7),
   /**
    * <pre>
-   * ALREADY_EXISTS: an instance with this id exists and was started by another call. With
-   * google.rpc.ResourceInfo.
+   * ALREADY_EXISTS: another call started an instance with this ID. With google.rpc.ResourceInfo.
    * </pre>
    *
    * <code>ERROR_REASON_INSTANCE_ALREADY_EXISTS = 8;</code>
@@ -103,8 +102,8 @@ public enum ErrorReason
   ERROR_REASON_INSTANCE_ALREADY_EXISTS(8),
   /**
    * <pre>
-   * ALREADY_EXISTS: a live instance of the workflow holds this business key. With
-   * google.rpc.ResourceInfo naming it.
+   * ALREADY_EXISTS: a live instance of the workflow holds this business key.
+   * google.rpc.ResourceInfo names it.
    * </pre>
    *
    * <code>ERROR_REASON_BUSINESS_KEY_IN_USE = 9;</code>
@@ -112,7 +111,7 @@ public enum ErrorReason
   ERROR_REASON_BUSINESS_KEY_IN_USE(9),
   /**
    * <pre>
-   * FAILED_PRECONDITION: the instance has ended, or has FAILED and takes only RetryInstance and
+   * FAILED_PRECONDITION: the instance has ended, or is FAILED and accepts only RetryInstance and
    * CancelInstance. Metadata: `state`.
    * </pre>
    *
@@ -129,8 +128,8 @@ public enum ErrorReason
   ERROR_REASON_INSTANCE_NOT_FAILED(11),
   /**
    * <pre>
-   * FAILED_PRECONDITION: no step waits for the event now, though one may later. Set `buffer` to
-   * leave it in the inbox.
+   * FAILED_PRECONDITION: no step waits for the event now, but one can later. Set `buffer` to keep
+   * it in the inbox.
    * </pre>
    *
    * <code>ERROR_REASON_EVENT_NOT_AWAITED = 12;</code>
@@ -138,9 +137,9 @@ public enum ErrorReason
   ERROR_REASON_EVENT_NOT_AWAITED(12),
   /**
    * <pre>
-   * FAILED_PRECONDITION: no step that the instance can still reach accepts the event, or the step
-   * that was named never does. Metadata: `events` that still are accepted (by that step); beside a
-   * named step, `step_refs` that still accept this one.
+   * FAILED_PRECONDITION: no step that the instance can still reach accepts the event, or the named
+   * step never does. Metadata: `events` that are still accepted (by that step). If a step was
+   * named, also the `step_refs` that still accept this event.
    * </pre>
    *
    * <code>ERROR_REASON_EVENT_NEVER_ACCEPTED = 13;</code>
@@ -157,8 +156,8 @@ public enum ErrorReason
   ERROR_REASON_AMBIGUOUS_EVENT(14),
   /**
    * <pre>
-   * FAILED_PRECONDITION: the step has ended already, or was skipped. Metadata, of a Resume:
-   * `step_refs` that still accept the event.
+   * FAILED_PRECONDITION: the step has ended or was skipped. Metadata of a Resume: `step_refs` that
+   * still accept the event.
    * </pre>
    *
    * <code>ERROR_REASON_STEP_FINISHED = 15;</code>
@@ -166,8 +165,8 @@ public enum ErrorReason
   ERROR_REASON_STEP_FINISHED(15),
   /**
    * <pre>
-   * FAILED_PRECONDITION: the instance's path has left the step behind; it will never begin.
-   * Metadata as with STEP_FINISHED.
+   * FAILED_PRECONDITION: the instance took another path, so the step will never start. Metadata as
+   * for STEP_FINISHED.
    * </pre>
    *
    * <code>ERROR_REASON_STEP_UNREACHABLE = 16;</code>
@@ -175,7 +174,7 @@ public enum ErrorReason
   ERROR_REASON_STEP_UNREACHABLE(16),
   /**
    * <pre>
-   * FAILED_PRECONDITION: ScheduleResume of a step that declares no `timeout`.
+   * FAILED_PRECONDITION: ScheduleResume of a step that does not declare `timeout`.
    * </pre>
    *
    * <code>ERROR_REASON_STEP_HAS_NO_TIMEOUT = 17;</code>
@@ -183,7 +182,7 @@ public enum ErrorReason
   ERROR_REASON_STEP_HAS_NO_TIMEOUT(17),
   /**
    * <pre>
-   * FAILED_PRECONDITION: only timers of kind TIMEOUT can be cancelled by a client.
+   * FAILED_PRECONDITION: clients can only cancel timers of kind TIMEOUT.
    * </pre>
    *
    * <code>ERROR_REASON_TIMER_NOT_CANCELLABLE = 18;</code>
@@ -191,8 +190,8 @@ public enum ErrorReason
   ERROR_REASON_TIMER_NOT_CANCELLABLE(18),
   /**
    * <pre>
-   * FAILED_PRECONDITION: the worker no longer holds the task whose result it reports; another
-   * attempt has it.
+   * FAILED_PRECONDITION: the worker no longer holds the task that it reports a result for. Another
+   * attempt does.
    * </pre>
    *
    * <code>ERROR_REASON_LEASE_LOST = 19;</code>
@@ -200,7 +199,7 @@ public enum ErrorReason
   ERROR_REASON_LEASE_LOST(19),
   /**
    * <pre>
-   * OUT_OF_RANGE: the history no longer holds entries from `after_revision` on. Begin again with a
+   * OUT_OF_RANGE: the history no longer has the entries after `after_revision`. Start again with a
    * snapshot.
    * </pre>
    *
@@ -209,7 +208,7 @@ public enum ErrorReason
   ERROR_REASON_REVISION_COMPACTED(20),
   /**
    * <pre>
-   * OUT_OF_RANGE: `after_revision` is larger than the instance's revision.
+   * OUT_OF_RANGE: `after_revision` is larger than the revision of the instance.
    * </pre>
    *
    * <code>ERROR_REASON_REVISION_IN_FUTURE = 21;</code>
@@ -217,8 +216,8 @@ public enum ErrorReason
   ERROR_REASON_REVISION_IN_FUTURE(21),
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED: more work than the server takes on. Retry after the google.rpc.RetryInfo's
-   * delay.
+   * RESOURCE_EXHAUSTED: the server has too much work. Retry after the delay of
+   * google.rpc.RetryInfo.
    * </pre>
    *
    * <code>ERROR_REASON_OVERLOADED = 22;</code>
@@ -226,7 +225,7 @@ public enum ErrorReason
   ERROR_REASON_OVERLOADED(22),
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED: the payload is over 1 MiB, or would bring the instance's payloads over 3
+   * RESOURCE_EXHAUSTED: the payload exceeds 1 MiB, or the payloads of the instance would exceed 3
    * MiB. Do not retry.
    * </pre>
    *
@@ -235,7 +234,7 @@ public enum ErrorReason
   ERROR_REASON_PAYLOAD_TOO_LARGE(23),
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED: the instance's inbox holds as many events as it may.
+   * RESOURCE_EXHAUSTED: the inbox of the instance is full.
    * </pre>
    *
    * <code>ERROR_REASON_INBOX_FULL = 24;</code>
@@ -243,8 +242,8 @@ public enum ErrorReason
   ERROR_REASON_INBOX_FULL(24),
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED: as many timers as ScheduleResume may arm in one instance (1,000) are pending.
-   * Metadata: `timers_max`. Cancel some, or try again once some have fired.
+   * RESOURCE_EXHAUSTED: the maximum of 1,000 timers of ScheduleResume is pending in the instance.
+   * Metadata: `timers_max`. Cancel some, or retry when some have fired.
    * </pre>
    *
    * <code>ERROR_REASON_TOO_MANY_TIMERS = 28;</code>
@@ -252,8 +251,8 @@ public enum ErrorReason
   ERROR_REASON_TOO_MANY_TIMERS(28),
   /**
    * <pre>
-   * UNAVAILABLE: the database does not answer; nothing was changed. Retry after the
-   * google.rpc.RetryInfo's delay.
+   * UNAVAILABLE: the database cannot be used, and nothing was changed. Retry after the delay of
+   * google.rpc.RetryInfo.
    * </pre>
    *
    * <code>ERROR_REASON_DATABASE_UNAVAILABLE = 25;</code>
@@ -261,8 +260,7 @@ public enum ErrorReason
   ERROR_REASON_DATABASE_UNAVAILABLE(25),
   /**
    * <pre>
-   * UNAVAILABLE: the commit's answer was lost; it may have happened. Retry with the same
-   * request_id, which tells.
+   * UNAVAILABLE: the commit failed and might have been applied. Retry with the same request_id.
    * </pre>
    *
    * <code>ERROR_REASON_COMMIT_UNKNOWN = 26;</code>
@@ -270,7 +268,7 @@ public enum ErrorReason
   ERROR_REASON_COMMIT_UNKNOWN(26),
   /**
    * <pre>
-   * UNAVAILABLE: the server is draining; nothing was changed. Retry, on another connection.
+   * UNAVAILABLE: the server drains, and nothing was changed. Retry on another connection.
    * </pre>
    *
    * <code>ERROR_REASON_SHUTTING_DOWN = 27;</code>
@@ -315,8 +313,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * INVALID_ARGUMENT: one or more fields are malformed. A google.rpc.BadRequest lists every
-   * violation. Do not retry.
+   * INVALID_ARGUMENT: fields are malformed. A google.rpc.BadRequest lists every violation. Do not
+   * retry.
    * </pre>
    *
    * <code>ERROR_REASON_INVALID_FIELD = 1;</code>
@@ -324,7 +322,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_INVALID_FIELD_VALUE = 1;
   /**
    * <pre>
-   * INVALID_ARGUMENT: the request_id was used before with another body. Do not retry.
+   * INVALID_ARGUMENT: the request_id was used with another body. Do not retry.
    * </pre>
    *
    * <code>ERROR_REASON_REQUEST_ID_REUSED = 2;</code>
@@ -332,8 +330,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_REQUEST_ID_REUSED_VALUE = 2;
   /**
    * <pre>
-   * INVALID_ARGUMENT: the workflow's graph breaks a rule. A google.rpc.BadRequest lists every
-   * finding.
+   * INVALID_ARGUMENT: the graph of the workflow breaks a rule. A google.rpc.BadRequest lists every
+   * issue.
    * </pre>
    *
    * <code>ERROR_REASON_WORKFLOW_INVALID = 3;</code>
@@ -341,7 +339,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_WORKFLOW_INVALID_VALUE = 3;
   /**
    * <pre>
-   * NOT_FOUND: no instance has this id. With google.rpc.ResourceInfo.
+   * NOT_FOUND: no instance has this ID. With google.rpc.ResourceInfo.
    * </pre>
    *
    * <code>ERROR_REASON_INSTANCE_NOT_FOUND = 4;</code>
@@ -349,8 +347,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_INSTANCE_NOT_FOUND_VALUE = 4;
   /**
    * <pre>
-   * NOT_FOUND: no workflow has this name, or this version of it; or the instance to be retried ran on
-   * another graph than is stored under its version now. With google.rpc.ResourceInfo.
+   * NOT_FOUND: no workflow has this name or version, or the graph of the instance to retry was
+   * replaced. With google.rpc.ResourceInfo.
    * </pre>
    *
    * <code>ERROR_REASON_WORKFLOW_NOT_FOUND = 5;</code>
@@ -358,7 +356,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_WORKFLOW_NOT_FOUND_VALUE = 5;
   /**
    * <pre>
-   * NOT_FOUND: the instance's workflow has no such step. With google.rpc.ResourceInfo.
+   * NOT_FOUND: the workflow of the instance has no such step. With google.rpc.ResourceInfo.
    * </pre>
    *
    * <code>ERROR_REASON_STEP_NOT_FOUND = 6;</code>
@@ -366,7 +364,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_STEP_NOT_FOUND_VALUE = 6;
   /**
    * <pre>
-   * NOT_FOUND: no timer has this reference: it never existed, has fired or was cancelled. With
+   * NOT_FOUND: no timer has this reference. It never existed, has fired or was cancelled. With
    * google.rpc.ResourceInfo.
    * </pre>
    *
@@ -375,8 +373,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_TIMER_NOT_FOUND_VALUE = 7;
   /**
    * <pre>
-   * ALREADY_EXISTS: an instance with this id exists and was started by another call. With
-   * google.rpc.ResourceInfo.
+   * ALREADY_EXISTS: another call started an instance with this ID. With google.rpc.ResourceInfo.
    * </pre>
    *
    * <code>ERROR_REASON_INSTANCE_ALREADY_EXISTS = 8;</code>
@@ -384,8 +381,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_INSTANCE_ALREADY_EXISTS_VALUE = 8;
   /**
    * <pre>
-   * ALREADY_EXISTS: a live instance of the workflow holds this business key. With
-   * google.rpc.ResourceInfo naming it.
+   * ALREADY_EXISTS: a live instance of the workflow holds this business key.
+   * google.rpc.ResourceInfo names it.
    * </pre>
    *
    * <code>ERROR_REASON_BUSINESS_KEY_IN_USE = 9;</code>
@@ -393,7 +390,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_BUSINESS_KEY_IN_USE_VALUE = 9;
   /**
    * <pre>
-   * FAILED_PRECONDITION: the instance has ended, or has FAILED and takes only RetryInstance and
+   * FAILED_PRECONDITION: the instance has ended, or is FAILED and accepts only RetryInstance and
    * CancelInstance. Metadata: `state`.
    * </pre>
    *
@@ -410,8 +407,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_INSTANCE_NOT_FAILED_VALUE = 11;
   /**
    * <pre>
-   * FAILED_PRECONDITION: no step waits for the event now, though one may later. Set `buffer` to
-   * leave it in the inbox.
+   * FAILED_PRECONDITION: no step waits for the event now, but one can later. Set `buffer` to keep
+   * it in the inbox.
    * </pre>
    *
    * <code>ERROR_REASON_EVENT_NOT_AWAITED = 12;</code>
@@ -419,9 +416,9 @@ public enum ErrorReason
   public static final int ERROR_REASON_EVENT_NOT_AWAITED_VALUE = 12;
   /**
    * <pre>
-   * FAILED_PRECONDITION: no step that the instance can still reach accepts the event, or the step
-   * that was named never does. Metadata: `events` that still are accepted (by that step); beside a
-   * named step, `step_refs` that still accept this one.
+   * FAILED_PRECONDITION: no step that the instance can still reach accepts the event, or the named
+   * step never does. Metadata: `events` that are still accepted (by that step). If a step was
+   * named, also the `step_refs` that still accept this event.
    * </pre>
    *
    * <code>ERROR_REASON_EVENT_NEVER_ACCEPTED = 13;</code>
@@ -438,8 +435,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_AMBIGUOUS_EVENT_VALUE = 14;
   /**
    * <pre>
-   * FAILED_PRECONDITION: the step has ended already, or was skipped. Metadata, of a Resume:
-   * `step_refs` that still accept the event.
+   * FAILED_PRECONDITION: the step has ended or was skipped. Metadata of a Resume: `step_refs` that
+   * still accept the event.
    * </pre>
    *
    * <code>ERROR_REASON_STEP_FINISHED = 15;</code>
@@ -447,8 +444,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_STEP_FINISHED_VALUE = 15;
   /**
    * <pre>
-   * FAILED_PRECONDITION: the instance's path has left the step behind; it will never begin.
-   * Metadata as with STEP_FINISHED.
+   * FAILED_PRECONDITION: the instance took another path, so the step will never start. Metadata as
+   * for STEP_FINISHED.
    * </pre>
    *
    * <code>ERROR_REASON_STEP_UNREACHABLE = 16;</code>
@@ -456,7 +453,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_STEP_UNREACHABLE_VALUE = 16;
   /**
    * <pre>
-   * FAILED_PRECONDITION: ScheduleResume of a step that declares no `timeout`.
+   * FAILED_PRECONDITION: ScheduleResume of a step that does not declare `timeout`.
    * </pre>
    *
    * <code>ERROR_REASON_STEP_HAS_NO_TIMEOUT = 17;</code>
@@ -464,7 +461,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_STEP_HAS_NO_TIMEOUT_VALUE = 17;
   /**
    * <pre>
-   * FAILED_PRECONDITION: only timers of kind TIMEOUT can be cancelled by a client.
+   * FAILED_PRECONDITION: clients can only cancel timers of kind TIMEOUT.
    * </pre>
    *
    * <code>ERROR_REASON_TIMER_NOT_CANCELLABLE = 18;</code>
@@ -472,8 +469,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_TIMER_NOT_CANCELLABLE_VALUE = 18;
   /**
    * <pre>
-   * FAILED_PRECONDITION: the worker no longer holds the task whose result it reports; another
-   * attempt has it.
+   * FAILED_PRECONDITION: the worker no longer holds the task that it reports a result for. Another
+   * attempt does.
    * </pre>
    *
    * <code>ERROR_REASON_LEASE_LOST = 19;</code>
@@ -481,7 +478,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_LEASE_LOST_VALUE = 19;
   /**
    * <pre>
-   * OUT_OF_RANGE: the history no longer holds entries from `after_revision` on. Begin again with a
+   * OUT_OF_RANGE: the history no longer has the entries after `after_revision`. Start again with a
    * snapshot.
    * </pre>
    *
@@ -490,7 +487,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_REVISION_COMPACTED_VALUE = 20;
   /**
    * <pre>
-   * OUT_OF_RANGE: `after_revision` is larger than the instance's revision.
+   * OUT_OF_RANGE: `after_revision` is larger than the revision of the instance.
    * </pre>
    *
    * <code>ERROR_REASON_REVISION_IN_FUTURE = 21;</code>
@@ -498,8 +495,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_REVISION_IN_FUTURE_VALUE = 21;
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED: more work than the server takes on. Retry after the google.rpc.RetryInfo's
-   * delay.
+   * RESOURCE_EXHAUSTED: the server has too much work. Retry after the delay of
+   * google.rpc.RetryInfo.
    * </pre>
    *
    * <code>ERROR_REASON_OVERLOADED = 22;</code>
@@ -507,7 +504,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_OVERLOADED_VALUE = 22;
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED: the payload is over 1 MiB, or would bring the instance's payloads over 3
+   * RESOURCE_EXHAUSTED: the payload exceeds 1 MiB, or the payloads of the instance would exceed 3
    * MiB. Do not retry.
    * </pre>
    *
@@ -516,7 +513,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_PAYLOAD_TOO_LARGE_VALUE = 23;
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED: the instance's inbox holds as many events as it may.
+   * RESOURCE_EXHAUSTED: the inbox of the instance is full.
    * </pre>
    *
    * <code>ERROR_REASON_INBOX_FULL = 24;</code>
@@ -524,8 +521,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_INBOX_FULL_VALUE = 24;
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED: as many timers as ScheduleResume may arm in one instance (1,000) are pending.
-   * Metadata: `timers_max`. Cancel some, or try again once some have fired.
+   * RESOURCE_EXHAUSTED: the maximum of 1,000 timers of ScheduleResume is pending in the instance.
+   * Metadata: `timers_max`. Cancel some, or retry when some have fired.
    * </pre>
    *
    * <code>ERROR_REASON_TOO_MANY_TIMERS = 28;</code>
@@ -533,8 +530,8 @@ public enum ErrorReason
   public static final int ERROR_REASON_TOO_MANY_TIMERS_VALUE = 28;
   /**
    * <pre>
-   * UNAVAILABLE: the database does not answer; nothing was changed. Retry after the
-   * google.rpc.RetryInfo's delay.
+   * UNAVAILABLE: the database cannot be used, and nothing was changed. Retry after the delay of
+   * google.rpc.RetryInfo.
    * </pre>
    *
    * <code>ERROR_REASON_DATABASE_UNAVAILABLE = 25;</code>
@@ -542,8 +539,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_DATABASE_UNAVAILABLE_VALUE = 25;
   /**
    * <pre>
-   * UNAVAILABLE: the commit's answer was lost; it may have happened. Retry with the same
-   * request_id, which tells.
+   * UNAVAILABLE: the commit failed and might have been applied. Retry with the same request_id.
    * </pre>
    *
    * <code>ERROR_REASON_COMMIT_UNKNOWN = 26;</code>
@@ -551,7 +547,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_COMMIT_UNKNOWN_VALUE = 26;
   /**
    * <pre>
-   * UNAVAILABLE: the server is draining; nothing was changed. Retry, on another connection.
+   * UNAVAILABLE: the server drains, and nothing was changed. Retry on another connection.
    * </pre>
    *
    * <code>ERROR_REASON_SHUTTING_DOWN = 27;</code>

@@ -51,7 +51,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object event_ = "";
   /**
    * <pre>
-   * The event.
+   * Name of the event.
    * </pre>
    *
    * <code>string event = 1 [json_name = "event"];</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The event.
+   * Name of the event.
    * </pre>
    *
    * <code>string event = 1 [json_name = "event"];</code>
@@ -98,7 +98,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step that it is meant for; empty when any step that accepts it may take it.
+   * Step that the event is for. Empty if any step that accepts it can take it. May carry a suffix
+   * such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -119,7 +120,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step that it is meant for; empty when any step that accepts it may take it.
+   * Step that the event is for. Empty if any step that accepts it can take it. May carry a suffix
+   * such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -144,7 +146,7 @@ private static final long serialVersionUID = 0L;
   private dev.perdure.v1.PayloadInfo payload_;
   /**
    * <pre>
-   * The payload's size and digest.
+   * Size and digest of the payload.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo payload = 3 [json_name = "payload"];</code>
@@ -156,7 +158,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The payload's size and digest.
+   * Size and digest of the payload.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo payload = 3 [json_name = "payload"];</code>
@@ -168,7 +170,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The payload's size and digest.
+   * Size and digest of the payload.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo payload = 3 [json_name = "payload"];</code>
@@ -580,7 +582,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object event_ = "";
     /**
      * <pre>
-     * The event.
+     * Name of the event.
      * </pre>
      *
      * <code>string event = 1 [json_name = "event"];</code>
@@ -600,7 +602,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event.
+     * Name of the event.
      * </pre>
      *
      * <code>string event = 1 [json_name = "event"];</code>
@@ -621,7 +623,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event.
+     * Name of the event.
      * </pre>
      *
      * <code>string event = 1 [json_name = "event"];</code>
@@ -638,7 +640,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event.
+     * Name of the event.
      * </pre>
      *
      * <code>string event = 1 [json_name = "event"];</code>
@@ -652,7 +654,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event.
+     * Name of the event.
      * </pre>
      *
      * <code>string event = 1 [json_name = "event"];</code>
@@ -672,7 +674,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step that it is meant for; empty when any step that accepts it may take it.
+     * Step that the event is for. Empty if any step that accepts it can take it. May carry a suffix
+     * such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -692,7 +695,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it is meant for; empty when any step that accepts it may take it.
+     * Step that the event is for. Empty if any step that accepts it can take it. May carry a suffix
+     * such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -713,7 +717,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it is meant for; empty when any step that accepts it may take it.
+     * Step that the event is for. Empty if any step that accepts it can take it. May carry a suffix
+     * such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -730,7 +735,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it is meant for; empty when any step that accepts it may take it.
+     * Step that the event is for. Empty if any step that accepts it can take it. May carry a suffix
+     * such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -744,7 +750,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it is meant for; empty when any step that accepts it may take it.
+     * Step that the event is for. Empty if any step that accepts it can take it. May carry a suffix
+     * such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -766,7 +773,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.PayloadInfo, dev.perdure.v1.PayloadInfo.Builder, dev.perdure.v1.PayloadInfoOrBuilder> payloadBuilder_;
     /**
      * <pre>
-     * The payload's size and digest.
+     * Size and digest of the payload.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo payload = 3 [json_name = "payload"];</code>
@@ -777,7 +784,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The payload's size and digest.
+     * Size and digest of the payload.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo payload = 3 [json_name = "payload"];</code>
@@ -792,7 +799,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The payload's size and digest.
+     * Size and digest of the payload.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo payload = 3 [json_name = "payload"];</code>
@@ -812,7 +819,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The payload's size and digest.
+     * Size and digest of the payload.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo payload = 3 [json_name = "payload"];</code>
@@ -830,7 +837,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The payload's size and digest.
+     * Size and digest of the payload.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo payload = 3 [json_name = "payload"];</code>
@@ -855,7 +862,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The payload's size and digest.
+     * Size and digest of the payload.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo payload = 3 [json_name = "payload"];</code>
@@ -872,7 +879,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The payload's size and digest.
+     * Size and digest of the payload.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo payload = 3 [json_name = "payload"];</code>
@@ -884,7 +891,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The payload's size and digest.
+     * Size and digest of the payload.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo payload = 3 [json_name = "payload"];</code>
@@ -899,7 +906,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The payload's size and digest.
+     * Size and digest of the payload.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo payload = 3 [json_name = "payload"];</code>

@@ -10,7 +10,7 @@ public interface EventBufferedOrBuilder extends
 
   /**
    * <pre>
-   * The event.
+   * Name of the event.
    * </pre>
    *
    * <code>string event = 1 [json_name = "event"];</code>
@@ -19,7 +19,7 @@ public interface EventBufferedOrBuilder extends
   java.lang.String getEvent();
   /**
    * <pre>
-   * The event.
+   * Name of the event.
    * </pre>
    *
    * <code>string event = 1 [json_name = "event"];</code>
@@ -30,7 +30,8 @@ public interface EventBufferedOrBuilder extends
 
   /**
    * <pre>
-   * The step that it is meant for; empty when any step that accepts it may take it.
+   * Step that the event is for. Empty if any step that accepts it can take it. May carry a suffix
+   * such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -39,7 +40,8 @@ public interface EventBufferedOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step that it is meant for; empty when any step that accepts it may take it.
+   * Step that the event is for. Empty if any step that accepts it can take it. May carry a suffix
+   * such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -50,7 +52,7 @@ public interface EventBufferedOrBuilder extends
 
   /**
    * <pre>
-   * The payload's size and digest.
+   * Size and digest of the payload.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo payload = 3 [json_name = "payload"];</code>
@@ -59,7 +61,7 @@ public interface EventBufferedOrBuilder extends
   boolean hasPayload();
   /**
    * <pre>
-   * The payload's size and digest.
+   * Size and digest of the payload.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo payload = 3 [json_name = "payload"];</code>
@@ -68,7 +70,7 @@ public interface EventBufferedOrBuilder extends
   dev.perdure.v1.PayloadInfo getPayload();
   /**
    * <pre>
-   * The payload's size and digest.
+   * Size and digest of the payload.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo payload = 3 [json_name = "payload"];</code>

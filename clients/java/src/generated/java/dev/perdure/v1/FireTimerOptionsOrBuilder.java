@@ -10,7 +10,7 @@ public interface FireTimerOptionsOrBuilder extends
 
   /**
    * <pre>
-   * Names this call among the instance's FireTimer calls; see StartOptions.request_id.
+   * Identifies this call among the instance's FireTimer calls. See StartOptions.request_id.
    * </pre>
    *
    * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -19,7 +19,7 @@ public interface FireTimerOptionsOrBuilder extends
   java.lang.String getRequestId();
   /**
    * <pre>
-   * Names this call among the instance's FireTimer calls; see StartOptions.request_id.
+   * Identifies this call among the instance's FireTimer calls. See StartOptions.request_id.
    * </pre>
    *
    * <code>string request_id = 1 [json_name = "requestId"];</code>

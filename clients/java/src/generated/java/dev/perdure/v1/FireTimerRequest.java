@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * Makes a timer act.
+ * Request to fire a timer.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.FireTimerRequest}
@@ -50,7 +50,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object reference_ = "";
   /**
    * <pre>
-   * The timer's id. Required.
+   * Reference of the timer. Required.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -71,7 +71,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The timer's id. Required.
+   * Reference of the timer. Required.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -96,7 +96,7 @@ private static final long serialVersionUID = 0L;
   private dev.perdure.v1.FireTimerOptions opts_;
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.FireTimerOptions opts = 2 [json_name = "opts"];</code>
@@ -108,7 +108,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.FireTimerOptions opts = 2 [json_name = "opts"];</code>
@@ -120,7 +120,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.FireTimerOptions opts = 2 [json_name = "opts"];</code>
@@ -304,7 +304,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Makes a timer act.
+   * Request to fire a timer.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.FireTimerRequest}
@@ -508,7 +508,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object reference_ = "";
     /**
      * <pre>
-     * The timer's id. Required.
+     * Reference of the timer. Required.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -528,7 +528,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id. Required.
+     * Reference of the timer. Required.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -549,7 +549,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id. Required.
+     * Reference of the timer. Required.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -566,7 +566,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id. Required.
+     * Reference of the timer. Required.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -580,7 +580,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id. Required.
+     * Reference of the timer. Required.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -602,7 +602,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.FireTimerOptions, dev.perdure.v1.FireTimerOptions.Builder, dev.perdure.v1.FireTimerOptionsOrBuilder> optsBuilder_;
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.FireTimerOptions opts = 2 [json_name = "opts"];</code>
@@ -613,7 +613,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.FireTimerOptions opts = 2 [json_name = "opts"];</code>
@@ -628,7 +628,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.FireTimerOptions opts = 2 [json_name = "opts"];</code>
@@ -648,7 +648,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.FireTimerOptions opts = 2 [json_name = "opts"];</code>
@@ -666,7 +666,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.FireTimerOptions opts = 2 [json_name = "opts"];</code>
@@ -691,7 +691,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.FireTimerOptions opts = 2 [json_name = "opts"];</code>
@@ -708,7 +708,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.FireTimerOptions opts = 2 [json_name = "opts"];</code>
@@ -720,7 +720,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.FireTimerOptions opts = 2 [json_name = "opts"];</code>
@@ -735,7 +735,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.FireTimerOptions opts = 2 [json_name = "opts"];</code>

@@ -10,7 +10,7 @@ public interface FireTimerRequestOrBuilder extends
 
   /**
    * <pre>
-   * The timer's id. Required.
+   * Reference of the timer. Required.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -19,7 +19,7 @@ public interface FireTimerRequestOrBuilder extends
   java.lang.String getReference();
   /**
    * <pre>
-   * The timer's id. Required.
+   * Reference of the timer. Required.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -30,7 +30,7 @@ public interface FireTimerRequestOrBuilder extends
 
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.FireTimerOptions opts = 2 [json_name = "opts"];</code>
@@ -39,7 +39,7 @@ public interface FireTimerRequestOrBuilder extends
   boolean hasOpts();
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.FireTimerOptions opts = 2 [json_name = "opts"];</code>
@@ -48,7 +48,7 @@ public interface FireTimerRequestOrBuilder extends
   dev.perdure.v1.FireTimerOptions getOpts();
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.FireTimerOptions opts = 2 [json_name = "opts"];</code>

@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * The timer has acted.
+ * Response to FireTimer. The timer has fired.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.FireTimerResponse}
@@ -47,7 +47,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The revision of the entry that this call caused.
+   * Revision of the entry that this call added.
    * </pre>
    *
    * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -62,7 +62,7 @@ private static final long serialVersionUID = 0L;
   private boolean used_ = false;
   /**
    * <pre>
-   * False when its step had finished or not begun, so that nothing followed.
+   * False if its step had finished or had not started, so the timer had no effect.
    * </pre>
    *
    * <code>bool used = 2 [json_name = "used"];</code>
@@ -245,7 +245,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The timer has acted.
+   * Response to FireTimer. The timer has fired.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.FireTimerResponse}
@@ -430,7 +430,7 @@ private static final long serialVersionUID = 0L;
     private long revision_ ;
     /**
      * <pre>
-     * The revision of the entry that this call caused.
+     * Revision of the entry that this call added.
      * </pre>
      *
      * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -442,7 +442,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision of the entry that this call caused.
+     * Revision of the entry that this call added.
      * </pre>
      *
      * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -458,7 +458,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision of the entry that this call caused.
+     * Revision of the entry that this call added.
      * </pre>
      *
      * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -474,7 +474,7 @@ private static final long serialVersionUID = 0L;
     private boolean used_ ;
     /**
      * <pre>
-     * False when its step had finished or not begun, so that nothing followed.
+     * False if its step had finished or had not started, so the timer had no effect.
      * </pre>
      *
      * <code>bool used = 2 [json_name = "used"];</code>
@@ -486,7 +486,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * False when its step had finished or not begun, so that nothing followed.
+     * False if its step had finished or had not started, so the timer had no effect.
      * </pre>
      *
      * <code>bool used = 2 [json_name = "used"];</code>
@@ -502,7 +502,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * False when its step had finished or not begun, so that nothing followed.
+     * False if its step had finished or had not started, so the timer had no effect.
      * </pre>
      *
      * <code>bool used = 2 [json_name = "used"];</code>

@@ -10,7 +10,7 @@ public interface FireTimerResponseOrBuilder extends
 
   /**
    * <pre>
-   * The revision of the entry that this call caused.
+   * Revision of the entry that this call added.
    * </pre>
    *
    * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -20,7 +20,7 @@ public interface FireTimerResponseOrBuilder extends
 
   /**
    * <pre>
-   * False when its step had finished or not begun, so that nothing followed.
+   * False if its step had finished or had not started, so the timer had no effect.
    * </pre>
    *
    * <code>bool used = 2 [json_name = "used"];</code>

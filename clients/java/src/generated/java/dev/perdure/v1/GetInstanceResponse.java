@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * One instance.
+ * Response to GetInstance.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.GetInstanceResponse}
@@ -48,7 +48,7 @@ private static final long serialVersionUID = 0L;
   private dev.perdure.v1.Instance instance_;
   /**
    * <pre>
-   * As of its `revision`.
+   * The instance, as of its `revision`.
    * </pre>
    *
    * <code>.perdure.v1.Instance instance = 1 [json_name = "instance"];</code>
@@ -60,7 +60,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * As of its `revision`.
+   * The instance, as of its `revision`.
    * </pre>
    *
    * <code>.perdure.v1.Instance instance = 1 [json_name = "instance"];</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * As of its `revision`.
+   * The instance, as of its `revision`.
    * </pre>
    *
    * <code>.perdure.v1.Instance instance = 1 [json_name = "instance"];</code>
@@ -246,7 +246,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One instance.
+   * Response to GetInstance.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.GetInstanceResponse}
@@ -438,7 +438,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.Instance, dev.perdure.v1.Instance.Builder, dev.perdure.v1.InstanceOrBuilder> instanceBuilder_;
     /**
      * <pre>
-     * As of its `revision`.
+     * The instance, as of its `revision`.
      * </pre>
      *
      * <code>.perdure.v1.Instance instance = 1 [json_name = "instance"];</code>
@@ -449,7 +449,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As of its `revision`.
+     * The instance, as of its `revision`.
      * </pre>
      *
      * <code>.perdure.v1.Instance instance = 1 [json_name = "instance"];</code>
@@ -464,7 +464,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As of its `revision`.
+     * The instance, as of its `revision`.
      * </pre>
      *
      * <code>.perdure.v1.Instance instance = 1 [json_name = "instance"];</code>
@@ -484,7 +484,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As of its `revision`.
+     * The instance, as of its `revision`.
      * </pre>
      *
      * <code>.perdure.v1.Instance instance = 1 [json_name = "instance"];</code>
@@ -502,7 +502,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As of its `revision`.
+     * The instance, as of its `revision`.
      * </pre>
      *
      * <code>.perdure.v1.Instance instance = 1 [json_name = "instance"];</code>
@@ -527,7 +527,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As of its `revision`.
+     * The instance, as of its `revision`.
      * </pre>
      *
      * <code>.perdure.v1.Instance instance = 1 [json_name = "instance"];</code>
@@ -544,7 +544,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As of its `revision`.
+     * The instance, as of its `revision`.
      * </pre>
      *
      * <code>.perdure.v1.Instance instance = 1 [json_name = "instance"];</code>
@@ -556,7 +556,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As of its `revision`.
+     * The instance, as of its `revision`.
      * </pre>
      *
      * <code>.perdure.v1.Instance instance = 1 [json_name = "instance"];</code>
@@ -571,7 +571,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As of its `revision`.
+     * The instance, as of its `revision`.
      * </pre>
      *
      * <code>.perdure.v1.Instance instance = 1 [json_name = "instance"];</code>

@@ -10,7 +10,7 @@ public interface GetInstanceResponseOrBuilder extends
 
   /**
    * <pre>
-   * As of its `revision`.
+   * The instance, as of its `revision`.
    * </pre>
    *
    * <code>.perdure.v1.Instance instance = 1 [json_name = "instance"];</code>
@@ -19,7 +19,7 @@ public interface GetInstanceResponseOrBuilder extends
   boolean hasInstance();
   /**
    * <pre>
-   * As of its `revision`.
+   * The instance, as of its `revision`.
    * </pre>
    *
    * <code>.perdure.v1.Instance instance = 1 [json_name = "instance"];</code>
@@ -28,7 +28,7 @@ public interface GetInstanceResponseOrBuilder extends
   dev.perdure.v1.Instance getInstance();
   /**
    * <pre>
-   * As of its `revision`.
+   * The instance, as of its `revision`.
    * </pre>
    *
    * <code>.perdure.v1.Instance instance = 1 [json_name = "instance"];</code>

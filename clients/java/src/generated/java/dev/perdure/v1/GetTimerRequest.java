@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * Asks for one timer.
+ * Request for a timer.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.GetTimerRequest}
@@ -49,7 +49,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object reference_ = "";
   /**
    * <pre>
-   * The timer's id. Required.
+   * Reference of the timer. Required.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -70,7 +70,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The timer's id. Required.
+   * Reference of the timer. Required.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -249,7 +249,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for one timer.
+   * Request for a timer.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.GetTimerRequest}
@@ -424,7 +424,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object reference_ = "";
     /**
      * <pre>
-     * The timer's id. Required.
+     * Reference of the timer. Required.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -444,7 +444,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id. Required.
+     * Reference of the timer. Required.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -465,7 +465,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id. Required.
+     * Reference of the timer. Required.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -482,7 +482,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id. Required.
+     * Reference of the timer. Required.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -496,7 +496,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id. Required.
+     * Reference of the timer. Required.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>

@@ -10,7 +10,7 @@ public interface GetTimerRequestOrBuilder extends
 
   /**
    * <pre>
-   * The timer's id. Required.
+   * Reference of the timer. Required.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -19,7 +19,7 @@ public interface GetTimerRequestOrBuilder extends
   java.lang.String getReference();
   /**
    * <pre>
-   * The timer's id. Required.
+   * Reference of the timer. Required.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>

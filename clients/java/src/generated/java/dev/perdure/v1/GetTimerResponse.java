@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * One timer.
+ * Response to GetTimer.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.GetTimerResponse}
@@ -48,7 +48,7 @@ private static final long serialVersionUID = 0L;
   private dev.perdure.v1.Timer timer_;
   /**
    * <pre>
-   * As it is now.
+   * The timer.
    * </pre>
    *
    * <code>.perdure.v1.Timer timer = 1 [json_name = "timer"];</code>
@@ -60,7 +60,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * As it is now.
+   * The timer.
    * </pre>
    *
    * <code>.perdure.v1.Timer timer = 1 [json_name = "timer"];</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * As it is now.
+   * The timer.
    * </pre>
    *
    * <code>.perdure.v1.Timer timer = 1 [json_name = "timer"];</code>
@@ -246,7 +246,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One timer.
+   * Response to GetTimer.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.GetTimerResponse}
@@ -438,7 +438,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.Timer, dev.perdure.v1.Timer.Builder, dev.perdure.v1.TimerOrBuilder> timerBuilder_;
     /**
      * <pre>
-     * As it is now.
+     * The timer.
      * </pre>
      *
      * <code>.perdure.v1.Timer timer = 1 [json_name = "timer"];</code>
@@ -449,7 +449,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As it is now.
+     * The timer.
      * </pre>
      *
      * <code>.perdure.v1.Timer timer = 1 [json_name = "timer"];</code>
@@ -464,7 +464,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As it is now.
+     * The timer.
      * </pre>
      *
      * <code>.perdure.v1.Timer timer = 1 [json_name = "timer"];</code>
@@ -484,7 +484,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As it is now.
+     * The timer.
      * </pre>
      *
      * <code>.perdure.v1.Timer timer = 1 [json_name = "timer"];</code>
@@ -502,7 +502,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As it is now.
+     * The timer.
      * </pre>
      *
      * <code>.perdure.v1.Timer timer = 1 [json_name = "timer"];</code>
@@ -527,7 +527,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As it is now.
+     * The timer.
      * </pre>
      *
      * <code>.perdure.v1.Timer timer = 1 [json_name = "timer"];</code>
@@ -544,7 +544,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As it is now.
+     * The timer.
      * </pre>
      *
      * <code>.perdure.v1.Timer timer = 1 [json_name = "timer"];</code>
@@ -556,7 +556,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As it is now.
+     * The timer.
      * </pre>
      *
      * <code>.perdure.v1.Timer timer = 1 [json_name = "timer"];</code>
@@ -571,7 +571,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As it is now.
+     * The timer.
      * </pre>
      *
      * <code>.perdure.v1.Timer timer = 1 [json_name = "timer"];</code>

@@ -10,7 +10,7 @@ public interface GetTimerResponseOrBuilder extends
 
   /**
    * <pre>
-   * As it is now.
+   * The timer.
    * </pre>
    *
    * <code>.perdure.v1.Timer timer = 1 [json_name = "timer"];</code>
@@ -19,7 +19,7 @@ public interface GetTimerResponseOrBuilder extends
   boolean hasTimer();
   /**
    * <pre>
-   * As it is now.
+   * The timer.
    * </pre>
    *
    * <code>.perdure.v1.Timer timer = 1 [json_name = "timer"];</code>
@@ -28,7 +28,7 @@ public interface GetTimerResponseOrBuilder extends
   dev.perdure.v1.Timer getTimer();
   /**
    * <pre>
-   * As it is now.
+   * The timer.
    * </pre>
    *
    * <code>.perdure.v1.Timer timer = 1 [json_name = "timer"];</code>

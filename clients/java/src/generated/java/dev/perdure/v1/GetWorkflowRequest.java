@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * Asks for one workflow.
+ * Request for a workflow.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.GetWorkflowRequest}
@@ -49,7 +49,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object workflow_ = "";
   /**
    * <pre>
-   * The workflow's name. Required.
+   * Name of the workflow. Required.
    * </pre>
    *
    * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -70,7 +70,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The workflow's name. Required.
+   * Name of the workflow. Required.
    * </pre>
    *
    * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -95,7 +95,7 @@ private static final long serialVersionUID = 0L;
   private int version_ = 0;
   /**
    * <pre>
-   * Its version; 0 means the newest one.
+   * Version. 0 means the newest one.
    * </pre>
    *
    * <code>uint32 version = 2 [json_name = "version"];</code>
@@ -275,7 +275,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for one workflow.
+   * Request for a workflow.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.GetWorkflowRequest}
@@ -462,7 +462,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object workflow_ = "";
     /**
      * <pre>
-     * The workflow's name. Required.
+     * Name of the workflow. Required.
      * </pre>
      *
      * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -482,7 +482,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The workflow's name. Required.
+     * Name of the workflow. Required.
      * </pre>
      *
      * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -503,7 +503,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The workflow's name. Required.
+     * Name of the workflow. Required.
      * </pre>
      *
      * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -520,7 +520,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The workflow's name. Required.
+     * Name of the workflow. Required.
      * </pre>
      *
      * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -534,7 +534,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The workflow's name. Required.
+     * Name of the workflow. Required.
      * </pre>
      *
      * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -554,7 +554,7 @@ private static final long serialVersionUID = 0L;
     private int version_ ;
     /**
      * <pre>
-     * Its version; 0 means the newest one.
+     * Version. 0 means the newest one.
      * </pre>
      *
      * <code>uint32 version = 2 [json_name = "version"];</code>
@@ -566,7 +566,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its version; 0 means the newest one.
+     * Version. 0 means the newest one.
      * </pre>
      *
      * <code>uint32 version = 2 [json_name = "version"];</code>
@@ -582,7 +582,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its version; 0 means the newest one.
+     * Version. 0 means the newest one.
      * </pre>
      *
      * <code>uint32 version = 2 [json_name = "version"];</code>

@@ -10,7 +10,7 @@ public interface GetWorkflowRequestOrBuilder extends
 
   /**
    * <pre>
-   * The workflow's name. Required.
+   * Name of the workflow. Required.
    * </pre>
    *
    * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -19,7 +19,7 @@ public interface GetWorkflowRequestOrBuilder extends
   java.lang.String getWorkflow();
   /**
    * <pre>
-   * The workflow's name. Required.
+   * Name of the workflow. Required.
    * </pre>
    *
    * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -30,7 +30,7 @@ public interface GetWorkflowRequestOrBuilder extends
 
   /**
    * <pre>
-   * Its version; 0 means the newest one.
+   * Version. 0 means the newest one.
    * </pre>
    *
    * <code>uint32 version = 2 [json_name = "version"];</code>

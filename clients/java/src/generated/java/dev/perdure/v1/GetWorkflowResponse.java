@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * One workflow.
+ * Response to GetWorkflow.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.GetWorkflowResponse}
@@ -48,7 +48,7 @@ private static final long serialVersionUID = 0L;
   private dev.perdure.v1.Workflow workflow_;
   /**
    * <pre>
-   * The version that was asked for.
+   * The requested version.
    * </pre>
    *
    * <code>.perdure.v1.Workflow workflow = 1 [json_name = "workflow"];</code>
@@ -60,7 +60,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The version that was asked for.
+   * The requested version.
    * </pre>
    *
    * <code>.perdure.v1.Workflow workflow = 1 [json_name = "workflow"];</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The version that was asked for.
+   * The requested version.
    * </pre>
    *
    * <code>.perdure.v1.Workflow workflow = 1 [json_name = "workflow"];</code>
@@ -246,7 +246,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One workflow.
+   * Response to GetWorkflow.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.GetWorkflowResponse}
@@ -438,7 +438,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.Workflow, dev.perdure.v1.Workflow.Builder, dev.perdure.v1.WorkflowOrBuilder> workflowBuilder_;
     /**
      * <pre>
-     * The version that was asked for.
+     * The requested version.
      * </pre>
      *
      * <code>.perdure.v1.Workflow workflow = 1 [json_name = "workflow"];</code>
@@ -449,7 +449,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The version that was asked for.
+     * The requested version.
      * </pre>
      *
      * <code>.perdure.v1.Workflow workflow = 1 [json_name = "workflow"];</code>
@@ -464,7 +464,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The version that was asked for.
+     * The requested version.
      * </pre>
      *
      * <code>.perdure.v1.Workflow workflow = 1 [json_name = "workflow"];</code>
@@ -484,7 +484,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The version that was asked for.
+     * The requested version.
      * </pre>
      *
      * <code>.perdure.v1.Workflow workflow = 1 [json_name = "workflow"];</code>
@@ -502,7 +502,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The version that was asked for.
+     * The requested version.
      * </pre>
      *
      * <code>.perdure.v1.Workflow workflow = 1 [json_name = "workflow"];</code>
@@ -527,7 +527,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The version that was asked for.
+     * The requested version.
      * </pre>
      *
      * <code>.perdure.v1.Workflow workflow = 1 [json_name = "workflow"];</code>
@@ -544,7 +544,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The version that was asked for.
+     * The requested version.
      * </pre>
      *
      * <code>.perdure.v1.Workflow workflow = 1 [json_name = "workflow"];</code>
@@ -556,7 +556,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The version that was asked for.
+     * The requested version.
      * </pre>
      *
      * <code>.perdure.v1.Workflow workflow = 1 [json_name = "workflow"];</code>
@@ -571,7 +571,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The version that was asked for.
+     * The requested version.
      * </pre>
      *
      * <code>.perdure.v1.Workflow workflow = 1 [json_name = "workflow"];</code>

@@ -10,7 +10,7 @@ public interface GetWorkflowResponseOrBuilder extends
 
   /**
    * <pre>
-   * The version that was asked for.
+   * The requested version.
    * </pre>
    *
    * <code>.perdure.v1.Workflow workflow = 1 [json_name = "workflow"];</code>
@@ -19,7 +19,7 @@ public interface GetWorkflowResponseOrBuilder extends
   boolean hasWorkflow();
   /**
    * <pre>
-   * The version that was asked for.
+   * The requested version.
    * </pre>
    *
    * <code>.perdure.v1.Workflow workflow = 1 [json_name = "workflow"];</code>
@@ -28,7 +28,7 @@ public interface GetWorkflowResponseOrBuilder extends
   dev.perdure.v1.Workflow getWorkflow();
   /**
    * <pre>
-   * The version that was asked for.
+   * The requested version.
    * </pre>
    *
    * <code>.perdure.v1.Workflow workflow = 1 [json_name = "workflow"];</code>

@@ -6,9 +6,9 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * One fact in the life of an instance. An instance's entries have the revisions 1, 2, 3 ... without
- * a gap, never change, and folding them in order gives the instance's state. Entries carry no
- * payloads, only their sizes and digests.
+ * One fact in the history of an instance. The entries of an instance have the revisions 1, 2, 3 ...
+ * without a gap and never change. Folding them in order gives the state of the instance. Entries
+ * have no payloads, only their sizes and digests.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.HistoryEntry}
@@ -121,7 +121,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The entry's place in the history; 1 is the first.
+   * Position in the history, from 1.
    * </pre>
    *
    * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -136,7 +136,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp time_;
   /**
    * <pre>
-   * When it happened, by the store's clock. The clock may be set back between two entries.
+   * Time of the fact, by the store's clock. The clock can be set back between two entries.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp time = 2 [json_name = "time"];</code>
@@ -148,7 +148,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it happened, by the store's clock. The clock may be set back between two entries.
+   * Time of the fact, by the store's clock. The clock can be set back between two entries.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp time = 2 [json_name = "time"];</code>
@@ -160,7 +160,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it happened, by the store's clock. The clock may be set back between two entries.
+   * Time of the fact, by the store's clock. The clock can be set back between two entries.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp time = 2 [json_name = "time"];</code>
@@ -175,7 +175,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object requestId_ = "";
   /**
    * <pre>
-   * The request_id of the call that caused it, if a call did and it gave one.
+   * The request_id of the call that caused the entry, if there was one.
    * </pre>
    *
    * <code>string request_id = 3 [json_name = "requestId"];</code>
@@ -196,7 +196,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The request_id of the call that caused it, if a call did and it gave one.
+   * The request_id of the call that caused the entry, if there was one.
    * </pre>
    *
    * <code>string request_id = 3 [json_name = "requestId"];</code>
@@ -306,7 +306,7 @@ private static final long serialVersionUID = 0L;
   public static final int ATTEMPT_STARTED_FIELD_NUMBER = 12;
   /**
    * <pre>
-   * An executor took a task's attempt.
+   * A worker took an attempt of a task.
    * </pre>
    *
    * <code>.perdure.v1.AttemptStarted attempt_started = 12 [json_name = "attemptStarted"];</code>
@@ -318,7 +318,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * An executor took a task's attempt.
+   * A worker took an attempt of a task.
    * </pre>
    *
    * <code>.perdure.v1.AttemptStarted attempt_started = 12 [json_name = "attemptStarted"];</code>
@@ -333,7 +333,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * An executor took a task's attempt.
+   * A worker took an attempt of a task.
    * </pre>
    *
    * <code>.perdure.v1.AttemptStarted attempt_started = 12 [json_name = "attemptStarted"];</code>
@@ -392,7 +392,7 @@ private static final long serialVersionUID = 0L;
   public static final int ATTEMPT_RELEASED_FIELD_NUMBER = 14;
   /**
    * <pre>
-   * An attempt was given back without a result.
+   * An attempt was released without a result.
    * </pre>
    *
    * <code>.perdure.v1.AttemptReleased attempt_released = 14 [json_name = "attemptReleased"];</code>
@@ -404,7 +404,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * An attempt was given back without a result.
+   * An attempt was released without a result.
    * </pre>
    *
    * <code>.perdure.v1.AttemptReleased attempt_released = 14 [json_name = "attemptReleased"];</code>
@@ -419,7 +419,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * An attempt was given back without a result.
+   * An attempt was released without a result.
    * </pre>
    *
    * <code>.perdure.v1.AttemptReleased attempt_released = 14 [json_name = "attemptReleased"];</code>
@@ -435,7 +435,7 @@ private static final long serialVersionUID = 0L;
   public static final int STEP_SUSPENDED_FIELD_NUMBER = 15;
   /**
    * <pre>
-   * A task returned SUSPEND and waits for an event now.
+   * A task returned SUSPEND and waits for an event.
    * </pre>
    *
    * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -447,7 +447,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A task returned SUSPEND and waits for an event now.
+   * A task returned SUSPEND and waits for an event.
    * </pre>
    *
    * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -462,7 +462,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A task returned SUSPEND and waits for an event now.
+   * A task returned SUSPEND and waits for an event.
    * </pre>
    *
    * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -521,7 +521,7 @@ private static final long serialVersionUID = 0L;
   public static final int STEP_SKIPPED_FIELD_NUMBER = 17;
   /**
    * <pre>
-   * A step will never begin.
+   * A step will never start.
    * </pre>
    *
    * <code>.perdure.v1.StepSkipped step_skipped = 17 [json_name = "stepSkipped"];</code>
@@ -533,7 +533,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A step will never begin.
+   * A step will never start.
    * </pre>
    *
    * <code>.perdure.v1.StepSkipped step_skipped = 17 [json_name = "stepSkipped"];</code>
@@ -548,7 +548,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A step will never begin.
+   * A step will never start.
    * </pre>
    *
    * <code>.perdure.v1.StepSkipped step_skipped = 17 [json_name = "stepSkipped"];</code>
@@ -650,7 +650,7 @@ private static final long serialVersionUID = 0L;
   public static final int TIMER_FIRED_FIELD_NUMBER = 20;
   /**
    * <pre>
-   * A timer acted.
+   * A timer fired.
    * </pre>
    *
    * <code>.perdure.v1.TimerFired timer_fired = 20 [json_name = "timerFired"];</code>
@@ -662,7 +662,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A timer acted.
+   * A timer fired.
    * </pre>
    *
    * <code>.perdure.v1.TimerFired timer_fired = 20 [json_name = "timerFired"];</code>
@@ -677,7 +677,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A timer acted.
+   * A timer fired.
    * </pre>
    *
    * <code>.perdure.v1.TimerFired timer_fired = 20 [json_name = "timerFired"];</code>
@@ -736,7 +736,7 @@ private static final long serialVersionUID = 0L;
   public static final int INSTANCE_COMPLETED_FIELD_NUMBER = 22;
   /**
    * <pre>
-   * The instance has reached its end.
+   * The instance has completed.
    * </pre>
    *
    * <code>.perdure.v1.InstanceCompleted instance_completed = 22 [json_name = "instanceCompleted"];</code>
@@ -748,7 +748,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The instance has reached its end.
+   * The instance has completed.
    * </pre>
    *
    * <code>.perdure.v1.InstanceCompleted instance_completed = 22 [json_name = "instanceCompleted"];</code>
@@ -763,7 +763,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The instance has reached its end.
+   * The instance has completed.
    * </pre>
    *
    * <code>.perdure.v1.InstanceCompleted instance_completed = 22 [json_name = "instanceCompleted"];</code>
@@ -865,7 +865,7 @@ private static final long serialVersionUID = 0L;
   public static final int INSTANCE_RETRIED_FIELD_NUMBER = 25;
   /**
    * <pre>
-   * A failed instance was set going again.
+   * A failed instance continues.
    * </pre>
    *
    * <code>.perdure.v1.InstanceRetried instance_retried = 25 [json_name = "instanceRetried"];</code>
@@ -877,7 +877,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A failed instance was set going again.
+   * A failed instance continues.
    * </pre>
    *
    * <code>.perdure.v1.InstanceRetried instance_retried = 25 [json_name = "instanceRetried"];</code>
@@ -892,7 +892,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A failed instance was set going again.
+   * A failed instance continues.
    * </pre>
    *
    * <code>.perdure.v1.InstanceRetried instance_retried = 25 [json_name = "instanceRetried"];</code>
@@ -1340,9 +1340,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One fact in the life of an instance. An instance's entries have the revisions 1, 2, 3 ... without
-   * a gap, never change, and folding them in order gives the instance's state. Entries carry no
-   * payloads, only their sizes and digests.
+   * One fact in the history of an instance. The entries of an instance have the revisions 1, 2, 3 ...
+   * without a gap and never change. Folding them in order gives the state of the instance. Entries
+   * have no payloads, only their sizes and digests.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.HistoryEntry}
@@ -1874,7 +1874,7 @@ private static final long serialVersionUID = 0L;
     private long revision_ ;
     /**
      * <pre>
-     * The entry's place in the history; 1 is the first.
+     * Position in the history, from 1.
      * </pre>
      *
      * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -1886,7 +1886,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The entry's place in the history; 1 is the first.
+     * Position in the history, from 1.
      * </pre>
      *
      * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -1902,7 +1902,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The entry's place in the history; 1 is the first.
+     * Position in the history, from 1.
      * </pre>
      *
      * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -1920,7 +1920,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> timeBuilder_;
     /**
      * <pre>
-     * When it happened, by the store's clock. The clock may be set back between two entries.
+     * Time of the fact, by the store's clock. The clock can be set back between two entries.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp time = 2 [json_name = "time"];</code>
@@ -1931,7 +1931,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it happened, by the store's clock. The clock may be set back between two entries.
+     * Time of the fact, by the store's clock. The clock can be set back between two entries.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp time = 2 [json_name = "time"];</code>
@@ -1946,7 +1946,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it happened, by the store's clock. The clock may be set back between two entries.
+     * Time of the fact, by the store's clock. The clock can be set back between two entries.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp time = 2 [json_name = "time"];</code>
@@ -1966,7 +1966,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it happened, by the store's clock. The clock may be set back between two entries.
+     * Time of the fact, by the store's clock. The clock can be set back between two entries.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp time = 2 [json_name = "time"];</code>
@@ -1984,7 +1984,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it happened, by the store's clock. The clock may be set back between two entries.
+     * Time of the fact, by the store's clock. The clock can be set back between two entries.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp time = 2 [json_name = "time"];</code>
@@ -2009,7 +2009,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it happened, by the store's clock. The clock may be set back between two entries.
+     * Time of the fact, by the store's clock. The clock can be set back between two entries.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp time = 2 [json_name = "time"];</code>
@@ -2026,7 +2026,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it happened, by the store's clock. The clock may be set back between two entries.
+     * Time of the fact, by the store's clock. The clock can be set back between two entries.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp time = 2 [json_name = "time"];</code>
@@ -2038,7 +2038,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it happened, by the store's clock. The clock may be set back between two entries.
+     * Time of the fact, by the store's clock. The clock can be set back between two entries.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp time = 2 [json_name = "time"];</code>
@@ -2053,7 +2053,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it happened, by the store's clock. The clock may be set back between two entries.
+     * Time of the fact, by the store's clock. The clock can be set back between two entries.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp time = 2 [json_name = "time"];</code>
@@ -2075,7 +2075,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * The request_id of the call that caused it, if a call did and it gave one.
+     * The request_id of the call that caused the entry, if there was one.
      * </pre>
      *
      * <code>string request_id = 3 [json_name = "requestId"];</code>
@@ -2095,7 +2095,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The request_id of the call that caused it, if a call did and it gave one.
+     * The request_id of the call that caused the entry, if there was one.
      * </pre>
      *
      * <code>string request_id = 3 [json_name = "requestId"];</code>
@@ -2116,7 +2116,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The request_id of the call that caused it, if a call did and it gave one.
+     * The request_id of the call that caused the entry, if there was one.
      * </pre>
      *
      * <code>string request_id = 3 [json_name = "requestId"];</code>
@@ -2133,7 +2133,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The request_id of the call that caused it, if a call did and it gave one.
+     * The request_id of the call that caused the entry, if there was one.
      * </pre>
      *
      * <code>string request_id = 3 [json_name = "requestId"];</code>
@@ -2147,7 +2147,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The request_id of the call that caused it, if a call did and it gave one.
+     * The request_id of the call that caused the entry, if there was one.
      * </pre>
      *
      * <code>string request_id = 3 [json_name = "requestId"];</code>
@@ -2524,7 +2524,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.AttemptStarted, dev.perdure.v1.AttemptStarted.Builder, dev.perdure.v1.AttemptStartedOrBuilder> attemptStartedBuilder_;
     /**
      * <pre>
-     * An executor took a task's attempt.
+     * A worker took an attempt of a task.
      * </pre>
      *
      * <code>.perdure.v1.AttemptStarted attempt_started = 12 [json_name = "attemptStarted"];</code>
@@ -2536,7 +2536,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An executor took a task's attempt.
+     * A worker took an attempt of a task.
      * </pre>
      *
      * <code>.perdure.v1.AttemptStarted attempt_started = 12 [json_name = "attemptStarted"];</code>
@@ -2558,7 +2558,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An executor took a task's attempt.
+     * A worker took an attempt of a task.
      * </pre>
      *
      * <code>.perdure.v1.AttemptStarted attempt_started = 12 [json_name = "attemptStarted"];</code>
@@ -2578,7 +2578,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An executor took a task's attempt.
+     * A worker took an attempt of a task.
      * </pre>
      *
      * <code>.perdure.v1.AttemptStarted attempt_started = 12 [json_name = "attemptStarted"];</code>
@@ -2596,7 +2596,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An executor took a task's attempt.
+     * A worker took an attempt of a task.
      * </pre>
      *
      * <code>.perdure.v1.AttemptStarted attempt_started = 12 [json_name = "attemptStarted"];</code>
@@ -2623,7 +2623,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An executor took a task's attempt.
+     * A worker took an attempt of a task.
      * </pre>
      *
      * <code>.perdure.v1.AttemptStarted attempt_started = 12 [json_name = "attemptStarted"];</code>
@@ -2646,7 +2646,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An executor took a task's attempt.
+     * A worker took an attempt of a task.
      * </pre>
      *
      * <code>.perdure.v1.AttemptStarted attempt_started = 12 [json_name = "attemptStarted"];</code>
@@ -2656,7 +2656,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An executor took a task's attempt.
+     * A worker took an attempt of a task.
      * </pre>
      *
      * <code>.perdure.v1.AttemptStarted attempt_started = 12 [json_name = "attemptStarted"];</code>
@@ -2674,7 +2674,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An executor took a task's attempt.
+     * A worker took an attempt of a task.
      * </pre>
      *
      * <code>.perdure.v1.AttemptStarted attempt_started = 12 [json_name = "attemptStarted"];</code>
@@ -2880,7 +2880,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.AttemptReleased, dev.perdure.v1.AttemptReleased.Builder, dev.perdure.v1.AttemptReleasedOrBuilder> attemptReleasedBuilder_;
     /**
      * <pre>
-     * An attempt was given back without a result.
+     * An attempt was released without a result.
      * </pre>
      *
      * <code>.perdure.v1.AttemptReleased attempt_released = 14 [json_name = "attemptReleased"];</code>
@@ -2892,7 +2892,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An attempt was given back without a result.
+     * An attempt was released without a result.
      * </pre>
      *
      * <code>.perdure.v1.AttemptReleased attempt_released = 14 [json_name = "attemptReleased"];</code>
@@ -2914,7 +2914,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An attempt was given back without a result.
+     * An attempt was released without a result.
      * </pre>
      *
      * <code>.perdure.v1.AttemptReleased attempt_released = 14 [json_name = "attemptReleased"];</code>
@@ -2934,7 +2934,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An attempt was given back without a result.
+     * An attempt was released without a result.
      * </pre>
      *
      * <code>.perdure.v1.AttemptReleased attempt_released = 14 [json_name = "attemptReleased"];</code>
@@ -2952,7 +2952,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An attempt was given back without a result.
+     * An attempt was released without a result.
      * </pre>
      *
      * <code>.perdure.v1.AttemptReleased attempt_released = 14 [json_name = "attemptReleased"];</code>
@@ -2979,7 +2979,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An attempt was given back without a result.
+     * An attempt was released without a result.
      * </pre>
      *
      * <code>.perdure.v1.AttemptReleased attempt_released = 14 [json_name = "attemptReleased"];</code>
@@ -3002,7 +3002,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An attempt was given back without a result.
+     * An attempt was released without a result.
      * </pre>
      *
      * <code>.perdure.v1.AttemptReleased attempt_released = 14 [json_name = "attemptReleased"];</code>
@@ -3012,7 +3012,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An attempt was given back without a result.
+     * An attempt was released without a result.
      * </pre>
      *
      * <code>.perdure.v1.AttemptReleased attempt_released = 14 [json_name = "attemptReleased"];</code>
@@ -3030,7 +3030,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * An attempt was given back without a result.
+     * An attempt was released without a result.
      * </pre>
      *
      * <code>.perdure.v1.AttemptReleased attempt_released = 14 [json_name = "attemptReleased"];</code>
@@ -3058,7 +3058,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.StepSuspended, dev.perdure.v1.StepSuspended.Builder, dev.perdure.v1.StepSuspendedOrBuilder> stepSuspendedBuilder_;
     /**
      * <pre>
-     * A task returned SUSPEND and waits for an event now.
+     * A task returned SUSPEND and waits for an event.
      * </pre>
      *
      * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -3070,7 +3070,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A task returned SUSPEND and waits for an event now.
+     * A task returned SUSPEND and waits for an event.
      * </pre>
      *
      * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -3092,7 +3092,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A task returned SUSPEND and waits for an event now.
+     * A task returned SUSPEND and waits for an event.
      * </pre>
      *
      * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -3112,7 +3112,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A task returned SUSPEND and waits for an event now.
+     * A task returned SUSPEND and waits for an event.
      * </pre>
      *
      * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -3130,7 +3130,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A task returned SUSPEND and waits for an event now.
+     * A task returned SUSPEND and waits for an event.
      * </pre>
      *
      * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -3157,7 +3157,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A task returned SUSPEND and waits for an event now.
+     * A task returned SUSPEND and waits for an event.
      * </pre>
      *
      * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -3180,7 +3180,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A task returned SUSPEND and waits for an event now.
+     * A task returned SUSPEND and waits for an event.
      * </pre>
      *
      * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -3190,7 +3190,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A task returned SUSPEND and waits for an event now.
+     * A task returned SUSPEND and waits for an event.
      * </pre>
      *
      * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -3208,7 +3208,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A task returned SUSPEND and waits for an event now.
+     * A task returned SUSPEND and waits for an event.
      * </pre>
      *
      * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -3414,7 +3414,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.StepSkipped, dev.perdure.v1.StepSkipped.Builder, dev.perdure.v1.StepSkippedOrBuilder> stepSkippedBuilder_;
     /**
      * <pre>
-     * A step will never begin.
+     * A step will never start.
      * </pre>
      *
      * <code>.perdure.v1.StepSkipped step_skipped = 17 [json_name = "stepSkipped"];</code>
@@ -3426,7 +3426,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A step will never begin.
+     * A step will never start.
      * </pre>
      *
      * <code>.perdure.v1.StepSkipped step_skipped = 17 [json_name = "stepSkipped"];</code>
@@ -3448,7 +3448,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A step will never begin.
+     * A step will never start.
      * </pre>
      *
      * <code>.perdure.v1.StepSkipped step_skipped = 17 [json_name = "stepSkipped"];</code>
@@ -3468,7 +3468,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A step will never begin.
+     * A step will never start.
      * </pre>
      *
      * <code>.perdure.v1.StepSkipped step_skipped = 17 [json_name = "stepSkipped"];</code>
@@ -3486,7 +3486,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A step will never begin.
+     * A step will never start.
      * </pre>
      *
      * <code>.perdure.v1.StepSkipped step_skipped = 17 [json_name = "stepSkipped"];</code>
@@ -3513,7 +3513,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A step will never begin.
+     * A step will never start.
      * </pre>
      *
      * <code>.perdure.v1.StepSkipped step_skipped = 17 [json_name = "stepSkipped"];</code>
@@ -3536,7 +3536,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A step will never begin.
+     * A step will never start.
      * </pre>
      *
      * <code>.perdure.v1.StepSkipped step_skipped = 17 [json_name = "stepSkipped"];</code>
@@ -3546,7 +3546,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A step will never begin.
+     * A step will never start.
      * </pre>
      *
      * <code>.perdure.v1.StepSkipped step_skipped = 17 [json_name = "stepSkipped"];</code>
@@ -3564,7 +3564,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A step will never begin.
+     * A step will never start.
      * </pre>
      *
      * <code>.perdure.v1.StepSkipped step_skipped = 17 [json_name = "stepSkipped"];</code>
@@ -3948,7 +3948,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.TimerFired, dev.perdure.v1.TimerFired.Builder, dev.perdure.v1.TimerFiredOrBuilder> timerFiredBuilder_;
     /**
      * <pre>
-     * A timer acted.
+     * A timer fired.
      * </pre>
      *
      * <code>.perdure.v1.TimerFired timer_fired = 20 [json_name = "timerFired"];</code>
@@ -3960,7 +3960,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A timer acted.
+     * A timer fired.
      * </pre>
      *
      * <code>.perdure.v1.TimerFired timer_fired = 20 [json_name = "timerFired"];</code>
@@ -3982,7 +3982,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A timer acted.
+     * A timer fired.
      * </pre>
      *
      * <code>.perdure.v1.TimerFired timer_fired = 20 [json_name = "timerFired"];</code>
@@ -4002,7 +4002,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A timer acted.
+     * A timer fired.
      * </pre>
      *
      * <code>.perdure.v1.TimerFired timer_fired = 20 [json_name = "timerFired"];</code>
@@ -4020,7 +4020,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A timer acted.
+     * A timer fired.
      * </pre>
      *
      * <code>.perdure.v1.TimerFired timer_fired = 20 [json_name = "timerFired"];</code>
@@ -4047,7 +4047,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A timer acted.
+     * A timer fired.
      * </pre>
      *
      * <code>.perdure.v1.TimerFired timer_fired = 20 [json_name = "timerFired"];</code>
@@ -4070,7 +4070,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A timer acted.
+     * A timer fired.
      * </pre>
      *
      * <code>.perdure.v1.TimerFired timer_fired = 20 [json_name = "timerFired"];</code>
@@ -4080,7 +4080,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A timer acted.
+     * A timer fired.
      * </pre>
      *
      * <code>.perdure.v1.TimerFired timer_fired = 20 [json_name = "timerFired"];</code>
@@ -4098,7 +4098,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A timer acted.
+     * A timer fired.
      * </pre>
      *
      * <code>.perdure.v1.TimerFired timer_fired = 20 [json_name = "timerFired"];</code>
@@ -4304,7 +4304,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.InstanceCompleted, dev.perdure.v1.InstanceCompleted.Builder, dev.perdure.v1.InstanceCompletedOrBuilder> instanceCompletedBuilder_;
     /**
      * <pre>
-     * The instance has reached its end.
+     * The instance has completed.
      * </pre>
      *
      * <code>.perdure.v1.InstanceCompleted instance_completed = 22 [json_name = "instanceCompleted"];</code>
@@ -4316,7 +4316,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance has reached its end.
+     * The instance has completed.
      * </pre>
      *
      * <code>.perdure.v1.InstanceCompleted instance_completed = 22 [json_name = "instanceCompleted"];</code>
@@ -4338,7 +4338,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance has reached its end.
+     * The instance has completed.
      * </pre>
      *
      * <code>.perdure.v1.InstanceCompleted instance_completed = 22 [json_name = "instanceCompleted"];</code>
@@ -4358,7 +4358,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance has reached its end.
+     * The instance has completed.
      * </pre>
      *
      * <code>.perdure.v1.InstanceCompleted instance_completed = 22 [json_name = "instanceCompleted"];</code>
@@ -4376,7 +4376,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance has reached its end.
+     * The instance has completed.
      * </pre>
      *
      * <code>.perdure.v1.InstanceCompleted instance_completed = 22 [json_name = "instanceCompleted"];</code>
@@ -4403,7 +4403,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance has reached its end.
+     * The instance has completed.
      * </pre>
      *
      * <code>.perdure.v1.InstanceCompleted instance_completed = 22 [json_name = "instanceCompleted"];</code>
@@ -4426,7 +4426,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance has reached its end.
+     * The instance has completed.
      * </pre>
      *
      * <code>.perdure.v1.InstanceCompleted instance_completed = 22 [json_name = "instanceCompleted"];</code>
@@ -4436,7 +4436,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance has reached its end.
+     * The instance has completed.
      * </pre>
      *
      * <code>.perdure.v1.InstanceCompleted instance_completed = 22 [json_name = "instanceCompleted"];</code>
@@ -4454,7 +4454,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance has reached its end.
+     * The instance has completed.
      * </pre>
      *
      * <code>.perdure.v1.InstanceCompleted instance_completed = 22 [json_name = "instanceCompleted"];</code>
@@ -4838,7 +4838,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.InstanceRetried, dev.perdure.v1.InstanceRetried.Builder, dev.perdure.v1.InstanceRetriedOrBuilder> instanceRetriedBuilder_;
     /**
      * <pre>
-     * A failed instance was set going again.
+     * A failed instance continues.
      * </pre>
      *
      * <code>.perdure.v1.InstanceRetried instance_retried = 25 [json_name = "instanceRetried"];</code>
@@ -4850,7 +4850,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A failed instance was set going again.
+     * A failed instance continues.
      * </pre>
      *
      * <code>.perdure.v1.InstanceRetried instance_retried = 25 [json_name = "instanceRetried"];</code>
@@ -4872,7 +4872,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A failed instance was set going again.
+     * A failed instance continues.
      * </pre>
      *
      * <code>.perdure.v1.InstanceRetried instance_retried = 25 [json_name = "instanceRetried"];</code>
@@ -4892,7 +4892,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A failed instance was set going again.
+     * A failed instance continues.
      * </pre>
      *
      * <code>.perdure.v1.InstanceRetried instance_retried = 25 [json_name = "instanceRetried"];</code>
@@ -4910,7 +4910,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A failed instance was set going again.
+     * A failed instance continues.
      * </pre>
      *
      * <code>.perdure.v1.InstanceRetried instance_retried = 25 [json_name = "instanceRetried"];</code>
@@ -4937,7 +4937,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A failed instance was set going again.
+     * A failed instance continues.
      * </pre>
      *
      * <code>.perdure.v1.InstanceRetried instance_retried = 25 [json_name = "instanceRetried"];</code>
@@ -4960,7 +4960,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A failed instance was set going again.
+     * A failed instance continues.
      * </pre>
      *
      * <code>.perdure.v1.InstanceRetried instance_retried = 25 [json_name = "instanceRetried"];</code>
@@ -4970,7 +4970,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A failed instance was set going again.
+     * A failed instance continues.
      * </pre>
      *
      * <code>.perdure.v1.InstanceRetried instance_retried = 25 [json_name = "instanceRetried"];</code>
@@ -4988,7 +4988,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A failed instance was set going again.
+     * A failed instance continues.
      * </pre>
      *
      * <code>.perdure.v1.InstanceRetried instance_retried = 25 [json_name = "instanceRetried"];</code>

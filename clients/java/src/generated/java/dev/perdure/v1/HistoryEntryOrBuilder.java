@@ -10,7 +10,7 @@ public interface HistoryEntryOrBuilder extends
 
   /**
    * <pre>
-   * The entry's place in the history; 1 is the first.
+   * Position in the history, from 1.
    * </pre>
    *
    * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -20,7 +20,7 @@ public interface HistoryEntryOrBuilder extends
 
   /**
    * <pre>
-   * When it happened, by the store's clock. The clock may be set back between two entries.
+   * Time of the fact, by the store's clock. The clock can be set back between two entries.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp time = 2 [json_name = "time"];</code>
@@ -29,7 +29,7 @@ public interface HistoryEntryOrBuilder extends
   boolean hasTime();
   /**
    * <pre>
-   * When it happened, by the store's clock. The clock may be set back between two entries.
+   * Time of the fact, by the store's clock. The clock can be set back between two entries.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp time = 2 [json_name = "time"];</code>
@@ -38,7 +38,7 @@ public interface HistoryEntryOrBuilder extends
   com.google.protobuf.Timestamp getTime();
   /**
    * <pre>
-   * When it happened, by the store's clock. The clock may be set back between two entries.
+   * Time of the fact, by the store's clock. The clock can be set back between two entries.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp time = 2 [json_name = "time"];</code>
@@ -47,7 +47,7 @@ public interface HistoryEntryOrBuilder extends
 
   /**
    * <pre>
-   * The request_id of the call that caused it, if a call did and it gave one.
+   * The request_id of the call that caused the entry, if there was one.
    * </pre>
    *
    * <code>string request_id = 3 [json_name = "requestId"];</code>
@@ -56,7 +56,7 @@ public interface HistoryEntryOrBuilder extends
   java.lang.String getRequestId();
   /**
    * <pre>
-   * The request_id of the call that caused it, if a call did and it gave one.
+   * The request_id of the call that caused the entry, if there was one.
    * </pre>
    *
    * <code>string request_id = 3 [json_name = "requestId"];</code>
@@ -121,7 +121,7 @@ public interface HistoryEntryOrBuilder extends
 
   /**
    * <pre>
-   * An executor took a task's attempt.
+   * A worker took an attempt of a task.
    * </pre>
    *
    * <code>.perdure.v1.AttemptStarted attempt_started = 12 [json_name = "attemptStarted"];</code>
@@ -130,7 +130,7 @@ public interface HistoryEntryOrBuilder extends
   boolean hasAttemptStarted();
   /**
    * <pre>
-   * An executor took a task's attempt.
+   * A worker took an attempt of a task.
    * </pre>
    *
    * <code>.perdure.v1.AttemptStarted attempt_started = 12 [json_name = "attemptStarted"];</code>
@@ -139,7 +139,7 @@ public interface HistoryEntryOrBuilder extends
   dev.perdure.v1.AttemptStarted getAttemptStarted();
   /**
    * <pre>
-   * An executor took a task's attempt.
+   * A worker took an attempt of a task.
    * </pre>
    *
    * <code>.perdure.v1.AttemptStarted attempt_started = 12 [json_name = "attemptStarted"];</code>
@@ -175,7 +175,7 @@ public interface HistoryEntryOrBuilder extends
 
   /**
    * <pre>
-   * An attempt was given back without a result.
+   * An attempt was released without a result.
    * </pre>
    *
    * <code>.perdure.v1.AttemptReleased attempt_released = 14 [json_name = "attemptReleased"];</code>
@@ -184,7 +184,7 @@ public interface HistoryEntryOrBuilder extends
   boolean hasAttemptReleased();
   /**
    * <pre>
-   * An attempt was given back without a result.
+   * An attempt was released without a result.
    * </pre>
    *
    * <code>.perdure.v1.AttemptReleased attempt_released = 14 [json_name = "attemptReleased"];</code>
@@ -193,7 +193,7 @@ public interface HistoryEntryOrBuilder extends
   dev.perdure.v1.AttemptReleased getAttemptReleased();
   /**
    * <pre>
-   * An attempt was given back without a result.
+   * An attempt was released without a result.
    * </pre>
    *
    * <code>.perdure.v1.AttemptReleased attempt_released = 14 [json_name = "attemptReleased"];</code>
@@ -202,7 +202,7 @@ public interface HistoryEntryOrBuilder extends
 
   /**
    * <pre>
-   * A task returned SUSPEND and waits for an event now.
+   * A task returned SUSPEND and waits for an event.
    * </pre>
    *
    * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -211,7 +211,7 @@ public interface HistoryEntryOrBuilder extends
   boolean hasStepSuspended();
   /**
    * <pre>
-   * A task returned SUSPEND and waits for an event now.
+   * A task returned SUSPEND and waits for an event.
    * </pre>
    *
    * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -220,7 +220,7 @@ public interface HistoryEntryOrBuilder extends
   dev.perdure.v1.StepSuspended getStepSuspended();
   /**
    * <pre>
-   * A task returned SUSPEND and waits for an event now.
+   * A task returned SUSPEND and waits for an event.
    * </pre>
    *
    * <code>.perdure.v1.StepSuspended step_suspended = 15 [json_name = "stepSuspended"];</code>
@@ -256,7 +256,7 @@ public interface HistoryEntryOrBuilder extends
 
   /**
    * <pre>
-   * A step will never begin.
+   * A step will never start.
    * </pre>
    *
    * <code>.perdure.v1.StepSkipped step_skipped = 17 [json_name = "stepSkipped"];</code>
@@ -265,7 +265,7 @@ public interface HistoryEntryOrBuilder extends
   boolean hasStepSkipped();
   /**
    * <pre>
-   * A step will never begin.
+   * A step will never start.
    * </pre>
    *
    * <code>.perdure.v1.StepSkipped step_skipped = 17 [json_name = "stepSkipped"];</code>
@@ -274,7 +274,7 @@ public interface HistoryEntryOrBuilder extends
   dev.perdure.v1.StepSkipped getStepSkipped();
   /**
    * <pre>
-   * A step will never begin.
+   * A step will never start.
    * </pre>
    *
    * <code>.perdure.v1.StepSkipped step_skipped = 17 [json_name = "stepSkipped"];</code>
@@ -337,7 +337,7 @@ public interface HistoryEntryOrBuilder extends
 
   /**
    * <pre>
-   * A timer acted.
+   * A timer fired.
    * </pre>
    *
    * <code>.perdure.v1.TimerFired timer_fired = 20 [json_name = "timerFired"];</code>
@@ -346,7 +346,7 @@ public interface HistoryEntryOrBuilder extends
   boolean hasTimerFired();
   /**
    * <pre>
-   * A timer acted.
+   * A timer fired.
    * </pre>
    *
    * <code>.perdure.v1.TimerFired timer_fired = 20 [json_name = "timerFired"];</code>
@@ -355,7 +355,7 @@ public interface HistoryEntryOrBuilder extends
   dev.perdure.v1.TimerFired getTimerFired();
   /**
    * <pre>
-   * A timer acted.
+   * A timer fired.
    * </pre>
    *
    * <code>.perdure.v1.TimerFired timer_fired = 20 [json_name = "timerFired"];</code>
@@ -391,7 +391,7 @@ public interface HistoryEntryOrBuilder extends
 
   /**
    * <pre>
-   * The instance has reached its end.
+   * The instance has completed.
    * </pre>
    *
    * <code>.perdure.v1.InstanceCompleted instance_completed = 22 [json_name = "instanceCompleted"];</code>
@@ -400,7 +400,7 @@ public interface HistoryEntryOrBuilder extends
   boolean hasInstanceCompleted();
   /**
    * <pre>
-   * The instance has reached its end.
+   * The instance has completed.
    * </pre>
    *
    * <code>.perdure.v1.InstanceCompleted instance_completed = 22 [json_name = "instanceCompleted"];</code>
@@ -409,7 +409,7 @@ public interface HistoryEntryOrBuilder extends
   dev.perdure.v1.InstanceCompleted getInstanceCompleted();
   /**
    * <pre>
-   * The instance has reached its end.
+   * The instance has completed.
    * </pre>
    *
    * <code>.perdure.v1.InstanceCompleted instance_completed = 22 [json_name = "instanceCompleted"];</code>
@@ -472,7 +472,7 @@ public interface HistoryEntryOrBuilder extends
 
   /**
    * <pre>
-   * A failed instance was set going again.
+   * A failed instance continues.
    * </pre>
    *
    * <code>.perdure.v1.InstanceRetried instance_retried = 25 [json_name = "instanceRetried"];</code>
@@ -481,7 +481,7 @@ public interface HistoryEntryOrBuilder extends
   boolean hasInstanceRetried();
   /**
    * <pre>
-   * A failed instance was set going again.
+   * A failed instance continues.
    * </pre>
    *
    * <code>.perdure.v1.InstanceRetried instance_retried = 25 [json_name = "instanceRetried"];</code>
@@ -490,7 +490,7 @@ public interface HistoryEntryOrBuilder extends
   dev.perdure.v1.InstanceRetried getInstanceRetried();
   /**
    * <pre>
-   * A failed instance was set going again.
+   * A failed instance continues.
    * </pre>
    *
    * <code>.perdure.v1.InstanceRetried instance_retried = 25 [json_name = "instanceRetried"];</code>

@@ -70,7 +70,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object instanceId_ = "";
   /**
    * <pre>
-   * Its id.
+   * ID of the instance.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -91,7 +91,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its id.
+   * ID of the instance.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -117,7 +117,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object workflow_ = "";
   /**
    * <pre>
-   * The workflow's name.
+   * Name of the workflow.
    * </pre>
    *
    * <code>string workflow = 2 [json_name = "workflow"];</code>
@@ -138,7 +138,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The workflow's name.
+   * Name of the workflow.
    * </pre>
    *
    * <code>string workflow = 2 [json_name = "workflow"];</code>
@@ -163,7 +163,7 @@ private static final long serialVersionUID = 0L;
   private int version_ = 0;
   /**
    * <pre>
-   * The workflow's version.
+   * Version of the workflow.
    * </pre>
    *
    * <code>uint32 version = 3 [json_name = "version"];</code>
@@ -178,7 +178,7 @@ private static final long serialVersionUID = 0L;
   private int state_ = 0;
   /**
    * <pre>
-   * Where it stands.
+   * State of the instance.
    * </pre>
    *
    * <code>.perdure.v1.InstanceState state = 4 [json_name = "state"];</code>
@@ -189,7 +189,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where it stands.
+   * State of the instance.
    * </pre>
    *
    * <code>.perdure.v1.InstanceState state = 4 [json_name = "state"];</code>
@@ -204,7 +204,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The revision of its newest history entry; everything in this message is as of that revision.
+   * Revision of the newest history entry. The whole message is as of that revision.
    * </pre>
    *
    * <code>int64 revision = 5 [json_name = "revision"];</code>
@@ -219,7 +219,7 @@ private static final long serialVersionUID = 0L;
   private dev.perdure.v1.Payload input_;
   /**
    * <pre>
-   * The context that it was started with.
+   * Input of the instance: the `context` of StartInstance.
    * </pre>
    *
    * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
@@ -231,7 +231,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The context that it was started with.
+   * Input of the instance: the `context` of StartInstance.
    * </pre>
    *
    * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
@@ -243,7 +243,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The context that it was started with.
+   * Input of the instance: the `context` of StartInstance.
    * </pre>
    *
    * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
@@ -281,7 +281,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The output of each step that has ended with one, by step_ref.
+   * Output of each step that has ended with one, by step_ref. Keys may carry a suffix such as
+   * `&#64;3.7`. Treat them as opaque.
    * </pre>
    *
    * <code>map&lt;string, .perdure.v1.Payload&gt; outputs = 7 [json_name = "outputs"];</code>
@@ -302,7 +303,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The output of each step that has ended with one, by step_ref.
+   * Output of each step that has ended with one, by step_ref. Keys may carry a suffix such as
+   * `&#64;3.7`. Treat them as opaque.
    * </pre>
    *
    * <code>map&lt;string, .perdure.v1.Payload&gt; outputs = 7 [json_name = "outputs"];</code>
@@ -313,7 +315,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The output of each step that has ended with one, by step_ref.
+   * Output of each step that has ended with one, by step_ref. Keys may carry a suffix such as
+   * `&#64;3.7`. Treat them as opaque.
    * </pre>
    *
    * <code>map&lt;string, .perdure.v1.Payload&gt; outputs = 7 [json_name = "outputs"];</code>
@@ -331,7 +334,8 @@ dev.perdure.v1.Payload defaultValue) {
   }
   /**
    * <pre>
-   * The output of each step that has ended with one, by step_ref.
+   * Output of each step that has ended with one, by step_ref. Keys may carry a suffix such as
+   * `&#64;3.7`. Treat them as opaque.
    * </pre>
    *
    * <code>map&lt;string, .perdure.v1.Payload&gt; outputs = 7 [json_name = "outputs"];</code>
@@ -353,8 +357,8 @@ dev.perdure.v1.Payload defaultValue) {
   private java.util.List<dev.perdure.v1.ActiveStep> activeSteps_;
   /**
    * <pre>
-   * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-   * of their refs.
+   * Steps that have started, or that a branch has reached, and that have not ended. In order of
+   * their names.
    * </pre>
    *
    * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -365,8 +369,8 @@ dev.perdure.v1.Payload defaultValue) {
   }
   /**
    * <pre>
-   * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-   * of their refs.
+   * Steps that have started, or that a branch has reached, and that have not ended. In order of
+   * their names.
    * </pre>
    *
    * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -378,8 +382,8 @@ dev.perdure.v1.Payload defaultValue) {
   }
   /**
    * <pre>
-   * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-   * of their refs.
+   * Steps that have started, or that a branch has reached, and that have not ended. In order of
+   * their names.
    * </pre>
    *
    * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -390,8 +394,8 @@ dev.perdure.v1.Payload defaultValue) {
   }
   /**
    * <pre>
-   * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-   * of their refs.
+   * Steps that have started, or that a branch has reached, and that have not ended. In order of
+   * their names.
    * </pre>
    *
    * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -402,8 +406,8 @@ dev.perdure.v1.Payload defaultValue) {
   }
   /**
    * <pre>
-   * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-   * of their refs.
+   * Steps that have started, or that a branch has reached, and that have not ended. In order of
+   * their names.
    * </pre>
    *
    * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -419,7 +423,7 @@ dev.perdure.v1.Payload defaultValue) {
   private java.util.List<dev.perdure.v1.StepResult> stepResults_;
   /**
    * <pre>
-   * The steps that have ended or never will begin, in order of revision. Their outputs are in
+   * Steps that have ended or will never start, in order of revision. Their outputs are in
    * `outputs`.
    * </pre>
    *
@@ -431,7 +435,7 @@ dev.perdure.v1.Payload defaultValue) {
   }
   /**
    * <pre>
-   * The steps that have ended or never will begin, in order of revision. Their outputs are in
+   * Steps that have ended or will never start, in order of revision. Their outputs are in
    * `outputs`.
    * </pre>
    *
@@ -444,7 +448,7 @@ dev.perdure.v1.Payload defaultValue) {
   }
   /**
    * <pre>
-   * The steps that have ended or never will begin, in order of revision. Their outputs are in
+   * Steps that have ended or will never start, in order of revision. Their outputs are in
    * `outputs`.
    * </pre>
    *
@@ -456,7 +460,7 @@ dev.perdure.v1.Payload defaultValue) {
   }
   /**
    * <pre>
-   * The steps that have ended or never will begin, in order of revision. Their outputs are in
+   * Steps that have ended or will never start, in order of revision. Their outputs are in
    * `outputs`.
    * </pre>
    *
@@ -468,7 +472,7 @@ dev.perdure.v1.Payload defaultValue) {
   }
   /**
    * <pre>
-   * The steps that have ended or never will begin, in order of revision. Their outputs are in
+   * Steps that have ended or will never start, in order of revision. Their outputs are in
    * `outputs`.
    * </pre>
    *
@@ -484,7 +488,7 @@ dev.perdure.v1.Payload defaultValue) {
   private dev.perdure.v1.InstanceFailure error_;
   /**
    * <pre>
-   * Why it is FAILED, or was when it was cancelled; absent otherwise.
+   * Failure of a FAILED instance, also after it was cancelled. Otherwise absent.
    * </pre>
    *
    * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
@@ -496,7 +500,7 @@ dev.perdure.v1.Payload defaultValue) {
   }
   /**
    * <pre>
-   * Why it is FAILED, or was when it was cancelled; absent otherwise.
+   * Failure of a FAILED instance, also after it was cancelled. Otherwise absent.
    * </pre>
    *
    * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
@@ -508,7 +512,7 @@ dev.perdure.v1.Payload defaultValue) {
   }
   /**
    * <pre>
-   * Why it is FAILED, or was when it was cancelled; absent otherwise.
+   * Failure of a FAILED instance, also after it was cancelled. Otherwise absent.
    * </pre>
    *
    * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
@@ -546,7 +550,7 @@ dev.perdure.v1.Payload defaultValue) {
   }
   /**
    * <pre>
-   * The labels given at its start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 11 [json_name = "labels"];</code>
@@ -567,7 +571,7 @@ dev.perdure.v1.Payload defaultValue) {
   }
   /**
    * <pre>
-   * The labels given at its start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 11 [json_name = "labels"];</code>
@@ -578,7 +582,7 @@ dev.perdure.v1.Payload defaultValue) {
   }
   /**
    * <pre>
-   * The labels given at its start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 11 [json_name = "labels"];</code>
@@ -596,7 +600,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The labels given at its start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 11 [json_name = "labels"];</code>
@@ -618,7 +622,7 @@ java.lang.String defaultValue) {
   private volatile java.lang.Object businessKey_ = "";
   /**
    * <pre>
-   * The caller's own key, if one was given.
+   * Key of the caller, if there is one.
    * </pre>
    *
    * <code>string business_key = 12 [json_name = "businessKey"];</code>
@@ -639,7 +643,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The caller's own key, if one was given.
+   * Key of the caller, if there is one.
    * </pre>
    *
    * <code>string business_key = 12 [json_name = "businessKey"];</code>
@@ -665,8 +669,8 @@ java.lang.String defaultValue) {
   private java.util.List<dev.perdure.v1.BufferedEvent> inbox_;
   /**
    * <pre>
-   * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-   * they were never consumed.
+   * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+   * unconsumed.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -677,8 +681,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-   * they were never consumed.
+   * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+   * unconsumed.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -690,8 +694,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-   * they were never consumed.
+   * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+   * unconsumed.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -702,8 +706,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-   * they were never consumed.
+   * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+   * unconsumed.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -714,8 +718,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-   * they were never consumed.
+   * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+   * unconsumed.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -730,7 +734,7 @@ java.lang.String defaultValue) {
   private com.google.protobuf.Timestamp createTime_;
   /**
    * <pre>
-   * When StartInstance stored it.
+   * Time at which StartInstance stored the instance.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 14 [json_name = "createTime"];</code>
@@ -742,7 +746,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * When StartInstance stored it.
+   * Time at which StartInstance stored the instance.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 14 [json_name = "createTime"];</code>
@@ -754,7 +758,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * When StartInstance stored it.
+   * Time at which StartInstance stored the instance.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 14 [json_name = "createTime"];</code>
@@ -768,7 +772,8 @@ java.lang.String defaultValue) {
   private com.google.protobuf.Timestamp startTime_;
   /**
    * <pre>
-   * When its start delay was over; equal to create_time without a delay, absent while PENDING.
+   * Time at which the start delay ended. Equal to create_time without a delay, absent while
+   * PENDING.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp start_time = 15 [json_name = "startTime"];</code>
@@ -780,7 +785,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * When its start delay was over; equal to create_time without a delay, absent while PENDING.
+   * Time at which the start delay ended. Equal to create_time without a delay, absent while
+   * PENDING.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp start_time = 15 [json_name = "startTime"];</code>
@@ -792,7 +798,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * When its start delay was over; equal to create_time without a delay, absent while PENDING.
+   * Time at which the start delay ended. Equal to create_time without a delay, absent while
+   * PENDING.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp start_time = 15 [json_name = "startTime"];</code>
@@ -806,7 +813,7 @@ java.lang.String defaultValue) {
   private com.google.protobuf.Timestamp updateTime_;
   /**
    * <pre>
-   * The time of its newest history entry.
+   * Time of the newest history entry.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 16 [json_name = "updateTime"];</code>
@@ -818,7 +825,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The time of its newest history entry.
+   * Time of the newest history entry.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 16 [json_name = "updateTime"];</code>
@@ -830,7 +837,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The time of its newest history entry.
+   * Time of the newest history entry.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 16 [json_name = "updateTime"];</code>
@@ -844,7 +851,7 @@ java.lang.String defaultValue) {
   private com.google.protobuf.Timestamp endTime_;
   /**
    * <pre>
-   * When it completed, failed or was cancelled; absent while it goes on.
+   * Time at which the instance completed, failed or was cancelled. Absent before.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 17 [json_name = "endTime"];</code>
@@ -856,7 +863,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * When it completed, failed or was cancelled; absent while it goes on.
+   * Time at which the instance completed, failed or was cancelled. Absent before.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 17 [json_name = "endTime"];</code>
@@ -868,7 +875,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * When it completed, failed or was cancelled; absent while it goes on.
+   * Time at which the instance completed, failed or was cancelled. Absent before.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 17 [json_name = "endTime"];</code>
@@ -1877,7 +1884,7 @@ java.lang.String defaultValue) {
     private java.lang.Object instanceId_ = "";
     /**
      * <pre>
-     * Its id.
+     * ID of the instance.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -1897,7 +1904,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its id.
+     * ID of the instance.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -1918,7 +1925,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its id.
+     * ID of the instance.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -1935,7 +1942,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its id.
+     * ID of the instance.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -1949,7 +1956,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its id.
+     * ID of the instance.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -1969,7 +1976,7 @@ java.lang.String defaultValue) {
     private java.lang.Object workflow_ = "";
     /**
      * <pre>
-     * The workflow's name.
+     * Name of the workflow.
      * </pre>
      *
      * <code>string workflow = 2 [json_name = "workflow"];</code>
@@ -1989,7 +1996,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The workflow's name.
+     * Name of the workflow.
      * </pre>
      *
      * <code>string workflow = 2 [json_name = "workflow"];</code>
@@ -2010,7 +2017,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The workflow's name.
+     * Name of the workflow.
      * </pre>
      *
      * <code>string workflow = 2 [json_name = "workflow"];</code>
@@ -2027,7 +2034,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The workflow's name.
+     * Name of the workflow.
      * </pre>
      *
      * <code>string workflow = 2 [json_name = "workflow"];</code>
@@ -2041,7 +2048,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The workflow's name.
+     * Name of the workflow.
      * </pre>
      *
      * <code>string workflow = 2 [json_name = "workflow"];</code>
@@ -2061,7 +2068,7 @@ java.lang.String defaultValue) {
     private int version_ ;
     /**
      * <pre>
-     * The workflow's version.
+     * Version of the workflow.
      * </pre>
      *
      * <code>uint32 version = 3 [json_name = "version"];</code>
@@ -2073,7 +2080,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The workflow's version.
+     * Version of the workflow.
      * </pre>
      *
      * <code>uint32 version = 3 [json_name = "version"];</code>
@@ -2089,7 +2096,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The workflow's version.
+     * Version of the workflow.
      * </pre>
      *
      * <code>uint32 version = 3 [json_name = "version"];</code>
@@ -2105,7 +2112,7 @@ java.lang.String defaultValue) {
     private int state_ = 0;
     /**
      * <pre>
-     * Where it stands.
+     * State of the instance.
      * </pre>
      *
      * <code>.perdure.v1.InstanceState state = 4 [json_name = "state"];</code>
@@ -2116,7 +2123,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Where it stands.
+     * State of the instance.
      * </pre>
      *
      * <code>.perdure.v1.InstanceState state = 4 [json_name = "state"];</code>
@@ -2131,7 +2138,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Where it stands.
+     * State of the instance.
      * </pre>
      *
      * <code>.perdure.v1.InstanceState state = 4 [json_name = "state"];</code>
@@ -2144,7 +2151,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Where it stands.
+     * State of the instance.
      * </pre>
      *
      * <code>.perdure.v1.InstanceState state = 4 [json_name = "state"];</code>
@@ -2162,7 +2169,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Where it stands.
+     * State of the instance.
      * </pre>
      *
      * <code>.perdure.v1.InstanceState state = 4 [json_name = "state"];</code>
@@ -2178,7 +2185,7 @@ java.lang.String defaultValue) {
     private long revision_ ;
     /**
      * <pre>
-     * The revision of its newest history entry; everything in this message is as of that revision.
+     * Revision of the newest history entry. The whole message is as of that revision.
      * </pre>
      *
      * <code>int64 revision = 5 [json_name = "revision"];</code>
@@ -2190,7 +2197,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The revision of its newest history entry; everything in this message is as of that revision.
+     * Revision of the newest history entry. The whole message is as of that revision.
      * </pre>
      *
      * <code>int64 revision = 5 [json_name = "revision"];</code>
@@ -2206,7 +2213,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The revision of its newest history entry; everything in this message is as of that revision.
+     * Revision of the newest history entry. The whole message is as of that revision.
      * </pre>
      *
      * <code>int64 revision = 5 [json_name = "revision"];</code>
@@ -2224,7 +2231,7 @@ java.lang.String defaultValue) {
         dev.perdure.v1.Payload, dev.perdure.v1.Payload.Builder, dev.perdure.v1.PayloadOrBuilder> inputBuilder_;
     /**
      * <pre>
-     * The context that it was started with.
+     * Input of the instance: the `context` of StartInstance.
      * </pre>
      *
      * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
@@ -2235,7 +2242,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The context that it was started with.
+     * Input of the instance: the `context` of StartInstance.
      * </pre>
      *
      * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
@@ -2250,7 +2257,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The context that it was started with.
+     * Input of the instance: the `context` of StartInstance.
      * </pre>
      *
      * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
@@ -2270,7 +2277,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The context that it was started with.
+     * Input of the instance: the `context` of StartInstance.
      * </pre>
      *
      * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
@@ -2288,7 +2295,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The context that it was started with.
+     * Input of the instance: the `context` of StartInstance.
      * </pre>
      *
      * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
@@ -2313,7 +2320,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The context that it was started with.
+     * Input of the instance: the `context` of StartInstance.
      * </pre>
      *
      * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
@@ -2330,7 +2337,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The context that it was started with.
+     * Input of the instance: the `context` of StartInstance.
      * </pre>
      *
      * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
@@ -2342,7 +2349,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The context that it was started with.
+     * Input of the instance: the `context` of StartInstance.
      * </pre>
      *
      * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
@@ -2357,7 +2364,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The context that it was started with.
+     * Input of the instance: the `context` of StartInstance.
      * </pre>
      *
      * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
@@ -2413,7 +2420,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The output of each step that has ended with one, by step_ref.
+     * Output of each step that has ended with one, by step_ref. Keys may carry a suffix such as
+     * `&#64;3.7`. Treat them as opaque.
      * </pre>
      *
      * <code>map&lt;string, .perdure.v1.Payload&gt; outputs = 7 [json_name = "outputs"];</code>
@@ -2434,7 +2442,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The output of each step that has ended with one, by step_ref.
+     * Output of each step that has ended with one, by step_ref. Keys may carry a suffix such as
+     * `&#64;3.7`. Treat them as opaque.
      * </pre>
      *
      * <code>map&lt;string, .perdure.v1.Payload&gt; outputs = 7 [json_name = "outputs"];</code>
@@ -2445,7 +2454,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The output of each step that has ended with one, by step_ref.
+     * Output of each step that has ended with one, by step_ref. Keys may carry a suffix such as
+     * `&#64;3.7`. Treat them as opaque.
      * </pre>
      *
      * <code>map&lt;string, .perdure.v1.Payload&gt; outputs = 7 [json_name = "outputs"];</code>
@@ -2462,7 +2472,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The output of each step that has ended with one, by step_ref.
+     * Output of each step that has ended with one, by step_ref. Keys may carry a suffix such as
+     * `&#64;3.7`. Treat them as opaque.
      * </pre>
      *
      * <code>map&lt;string, .perdure.v1.Payload&gt; outputs = 7 [json_name = "outputs"];</code>
@@ -2484,7 +2495,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The output of each step that has ended with one, by step_ref.
+     * Output of each step that has ended with one, by step_ref. Keys may carry a suffix such as
+     * `&#64;3.7`. Treat them as opaque.
      * </pre>
      *
      * <code>map&lt;string, .perdure.v1.Payload&gt; outputs = 7 [json_name = "outputs"];</code>
@@ -2507,7 +2519,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The output of each step that has ended with one, by step_ref.
+     * Output of each step that has ended with one, by step_ref. Keys may carry a suffix such as
+     * `&#64;3.7`. Treat them as opaque.
      * </pre>
      *
      * <code>map&lt;string, .perdure.v1.Payload&gt; outputs = 7 [json_name = "outputs"];</code>
@@ -2524,7 +2537,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The output of each step that has ended with one, by step_ref.
+     * Output of each step that has ended with one, by step_ref. Keys may carry a suffix such as
+     * `&#64;3.7`. Treat them as opaque.
      * </pre>
      *
      * <code>map&lt;string, .perdure.v1.Payload&gt; outputs = 7 [json_name = "outputs"];</code>
@@ -2543,7 +2557,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The output of each step that has ended with one, by step_ref.
+     * Output of each step that has ended with one, by step_ref. Keys may carry a suffix such as
+     * `&#64;3.7`. Treat them as opaque.
      * </pre>
      *
      * <code>map&lt;string, .perdure.v1.Payload&gt; outputs = 7 [json_name = "outputs"];</code>
@@ -2577,8 +2592,8 @@ dev.perdure.v1.Payload defaultValue) {
 
     /**
      * <pre>
-     * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-     * of their refs.
+     * Steps that have started, or that a branch has reached, and that have not ended. In order of
+     * their names.
      * </pre>
      *
      * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -2592,8 +2607,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-     * of their refs.
+     * Steps that have started, or that a branch has reached, and that have not ended. In order of
+     * their names.
      * </pre>
      *
      * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -2607,8 +2622,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-     * of their refs.
+     * Steps that have started, or that a branch has reached, and that have not ended. In order of
+     * their names.
      * </pre>
      *
      * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -2622,8 +2637,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-     * of their refs.
+     * Steps that have started, or that a branch has reached, and that have not ended. In order of
+     * their names.
      * </pre>
      *
      * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -2644,8 +2659,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-     * of their refs.
+     * Steps that have started, or that a branch has reached, and that have not ended. In order of
+     * their names.
      * </pre>
      *
      * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -2663,8 +2678,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-     * of their refs.
+     * Steps that have started, or that a branch has reached, and that have not ended. In order of
+     * their names.
      * </pre>
      *
      * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -2684,8 +2699,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-     * of their refs.
+     * Steps that have started, or that a branch has reached, and that have not ended. In order of
+     * their names.
      * </pre>
      *
      * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -2706,8 +2721,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-     * of their refs.
+     * Steps that have started, or that a branch has reached, and that have not ended. In order of
+     * their names.
      * </pre>
      *
      * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -2725,8 +2740,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-     * of their refs.
+     * Steps that have started, or that a branch has reached, and that have not ended. In order of
+     * their names.
      * </pre>
      *
      * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -2744,8 +2759,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-     * of their refs.
+     * Steps that have started, or that a branch has reached, and that have not ended. In order of
+     * their names.
      * </pre>
      *
      * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -2764,8 +2779,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-     * of their refs.
+     * Steps that have started, or that a branch has reached, and that have not ended. In order of
+     * their names.
      * </pre>
      *
      * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -2782,8 +2797,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-     * of their refs.
+     * Steps that have started, or that a branch has reached, and that have not ended. In order of
+     * their names.
      * </pre>
      *
      * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -2800,8 +2815,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-     * of their refs.
+     * Steps that have started, or that a branch has reached, and that have not ended. In order of
+     * their names.
      * </pre>
      *
      * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -2812,8 +2827,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-     * of their refs.
+     * Steps that have started, or that a branch has reached, and that have not ended. In order of
+     * their names.
      * </pre>
      *
      * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -2827,8 +2842,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-     * of their refs.
+     * Steps that have started, or that a branch has reached, and that have not ended. In order of
+     * their names.
      * </pre>
      *
      * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -2843,8 +2858,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-     * of their refs.
+     * Steps that have started, or that a branch has reached, and that have not ended. In order of
+     * their names.
      * </pre>
      *
      * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -2855,8 +2870,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-     * of their refs.
+     * Steps that have started, or that a branch has reached, and that have not ended. In order of
+     * their names.
      * </pre>
      *
      * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -2868,8 +2883,8 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-     * of their refs.
+     * Steps that have started, or that a branch has reached, and that have not ended. In order of
+     * their names.
      * </pre>
      *
      * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -2907,7 +2922,7 @@ dev.perdure.v1.Payload defaultValue) {
 
     /**
      * <pre>
-     * The steps that have ended or never will begin, in order of revision. Their outputs are in
+     * Steps that have ended or will never start, in order of revision. Their outputs are in
      * `outputs`.
      * </pre>
      *
@@ -2922,7 +2937,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have ended or never will begin, in order of revision. Their outputs are in
+     * Steps that have ended or will never start, in order of revision. Their outputs are in
      * `outputs`.
      * </pre>
      *
@@ -2937,7 +2952,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have ended or never will begin, in order of revision. Their outputs are in
+     * Steps that have ended or will never start, in order of revision. Their outputs are in
      * `outputs`.
      * </pre>
      *
@@ -2952,7 +2967,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have ended or never will begin, in order of revision. Their outputs are in
+     * Steps that have ended or will never start, in order of revision. Their outputs are in
      * `outputs`.
      * </pre>
      *
@@ -2974,7 +2989,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have ended or never will begin, in order of revision. Their outputs are in
+     * Steps that have ended or will never start, in order of revision. Their outputs are in
      * `outputs`.
      * </pre>
      *
@@ -2993,7 +3008,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have ended or never will begin, in order of revision. Their outputs are in
+     * Steps that have ended or will never start, in order of revision. Their outputs are in
      * `outputs`.
      * </pre>
      *
@@ -3014,7 +3029,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have ended or never will begin, in order of revision. Their outputs are in
+     * Steps that have ended or will never start, in order of revision. Their outputs are in
      * `outputs`.
      * </pre>
      *
@@ -3036,7 +3051,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have ended or never will begin, in order of revision. Their outputs are in
+     * Steps that have ended or will never start, in order of revision. Their outputs are in
      * `outputs`.
      * </pre>
      *
@@ -3055,7 +3070,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have ended or never will begin, in order of revision. Their outputs are in
+     * Steps that have ended or will never start, in order of revision. Their outputs are in
      * `outputs`.
      * </pre>
      *
@@ -3074,7 +3089,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have ended or never will begin, in order of revision. Their outputs are in
+     * Steps that have ended or will never start, in order of revision. Their outputs are in
      * `outputs`.
      * </pre>
      *
@@ -3094,7 +3109,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have ended or never will begin, in order of revision. Their outputs are in
+     * Steps that have ended or will never start, in order of revision. Their outputs are in
      * `outputs`.
      * </pre>
      *
@@ -3112,7 +3127,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have ended or never will begin, in order of revision. Their outputs are in
+     * Steps that have ended or will never start, in order of revision. Their outputs are in
      * `outputs`.
      * </pre>
      *
@@ -3130,7 +3145,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have ended or never will begin, in order of revision. Their outputs are in
+     * Steps that have ended or will never start, in order of revision. Their outputs are in
      * `outputs`.
      * </pre>
      *
@@ -3142,7 +3157,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have ended or never will begin, in order of revision. Their outputs are in
+     * Steps that have ended or will never start, in order of revision. Their outputs are in
      * `outputs`.
      * </pre>
      *
@@ -3157,7 +3172,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have ended or never will begin, in order of revision. Their outputs are in
+     * Steps that have ended or will never start, in order of revision. Their outputs are in
      * `outputs`.
      * </pre>
      *
@@ -3173,7 +3188,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have ended or never will begin, in order of revision. Their outputs are in
+     * Steps that have ended or will never start, in order of revision. Their outputs are in
      * `outputs`.
      * </pre>
      *
@@ -3185,7 +3200,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have ended or never will begin, in order of revision. Their outputs are in
+     * Steps that have ended or will never start, in order of revision. Their outputs are in
      * `outputs`.
      * </pre>
      *
@@ -3198,7 +3213,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The steps that have ended or never will begin, in order of revision. Their outputs are in
+     * Steps that have ended or will never start, in order of revision. Their outputs are in
      * `outputs`.
      * </pre>
      *
@@ -3228,7 +3243,7 @@ dev.perdure.v1.Payload defaultValue) {
         dev.perdure.v1.InstanceFailure, dev.perdure.v1.InstanceFailure.Builder, dev.perdure.v1.InstanceFailureOrBuilder> errorBuilder_;
     /**
      * <pre>
-     * Why it is FAILED, or was when it was cancelled; absent otherwise.
+     * Failure of a FAILED instance, also after it was cancelled. Otherwise absent.
      * </pre>
      *
      * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
@@ -3239,7 +3254,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * Why it is FAILED, or was when it was cancelled; absent otherwise.
+     * Failure of a FAILED instance, also after it was cancelled. Otherwise absent.
      * </pre>
      *
      * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
@@ -3254,7 +3269,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * Why it is FAILED, or was when it was cancelled; absent otherwise.
+     * Failure of a FAILED instance, also after it was cancelled. Otherwise absent.
      * </pre>
      *
      * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
@@ -3274,7 +3289,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * Why it is FAILED, or was when it was cancelled; absent otherwise.
+     * Failure of a FAILED instance, also after it was cancelled. Otherwise absent.
      * </pre>
      *
      * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
@@ -3292,7 +3307,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * Why it is FAILED, or was when it was cancelled; absent otherwise.
+     * Failure of a FAILED instance, also after it was cancelled. Otherwise absent.
      * </pre>
      *
      * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
@@ -3317,7 +3332,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * Why it is FAILED, or was when it was cancelled; absent otherwise.
+     * Failure of a FAILED instance, also after it was cancelled. Otherwise absent.
      * </pre>
      *
      * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
@@ -3334,7 +3349,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * Why it is FAILED, or was when it was cancelled; absent otherwise.
+     * Failure of a FAILED instance, also after it was cancelled. Otherwise absent.
      * </pre>
      *
      * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
@@ -3346,7 +3361,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * Why it is FAILED, or was when it was cancelled; absent otherwise.
+     * Failure of a FAILED instance, also after it was cancelled. Otherwise absent.
      * </pre>
      *
      * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
@@ -3361,7 +3376,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * Why it is FAILED, or was when it was cancelled; absent otherwise.
+     * Failure of a FAILED instance, also after it was cancelled. Otherwise absent.
      * </pre>
      *
      * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
@@ -3408,7 +3423,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The labels given at its start.
+     * Labels of the instance.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 11 [json_name = "labels"];</code>
@@ -3429,7 +3444,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The labels given at its start.
+     * Labels of the instance.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 11 [json_name = "labels"];</code>
@@ -3440,7 +3455,7 @@ dev.perdure.v1.Payload defaultValue) {
     }
     /**
      * <pre>
-     * The labels given at its start.
+     * Labels of the instance.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 11 [json_name = "labels"];</code>
@@ -3458,7 +3473,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The labels given at its start.
+     * Labels of the instance.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 11 [json_name = "labels"];</code>
@@ -3482,7 +3497,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The labels given at its start.
+     * Labels of the instance.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 11 [json_name = "labels"];</code>
@@ -3505,7 +3520,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The labels given at its start.
+     * Labels of the instance.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 11 [json_name = "labels"];</code>
@@ -3522,7 +3537,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The labels given at its start.
+     * Labels of the instance.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 11 [json_name = "labels"];</code>
@@ -3538,7 +3553,7 @@ java.lang.String defaultValue) {
     private java.lang.Object businessKey_ = "";
     /**
      * <pre>
-     * The caller's own key, if one was given.
+     * Key of the caller, if there is one.
      * </pre>
      *
      * <code>string business_key = 12 [json_name = "businessKey"];</code>
@@ -3558,7 +3573,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The caller's own key, if one was given.
+     * Key of the caller, if there is one.
      * </pre>
      *
      * <code>string business_key = 12 [json_name = "businessKey"];</code>
@@ -3579,7 +3594,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The caller's own key, if one was given.
+     * Key of the caller, if there is one.
      * </pre>
      *
      * <code>string business_key = 12 [json_name = "businessKey"];</code>
@@ -3596,7 +3611,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The caller's own key, if one was given.
+     * Key of the caller, if there is one.
      * </pre>
      *
      * <code>string business_key = 12 [json_name = "businessKey"];</code>
@@ -3610,7 +3625,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The caller's own key, if one was given.
+     * Key of the caller, if there is one.
      * </pre>
      *
      * <code>string business_key = 12 [json_name = "businessKey"];</code>
@@ -3641,8 +3656,8 @@ java.lang.String defaultValue) {
 
     /**
      * <pre>
-     * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-     * they were never consumed.
+     * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+     * unconsumed.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -3656,8 +3671,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-     * they were never consumed.
+     * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+     * unconsumed.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -3671,8 +3686,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-     * they were never consumed.
+     * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+     * unconsumed.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -3686,8 +3701,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-     * they were never consumed.
+     * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+     * unconsumed.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -3708,8 +3723,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-     * they were never consumed.
+     * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+     * unconsumed.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -3727,8 +3742,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-     * they were never consumed.
+     * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+     * unconsumed.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -3748,8 +3763,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-     * they were never consumed.
+     * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+     * unconsumed.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -3770,8 +3785,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-     * they were never consumed.
+     * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+     * unconsumed.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -3789,8 +3804,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-     * they were never consumed.
+     * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+     * unconsumed.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -3808,8 +3823,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-     * they were never consumed.
+     * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+     * unconsumed.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -3828,8 +3843,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-     * they were never consumed.
+     * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+     * unconsumed.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -3846,8 +3861,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-     * they were never consumed.
+     * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+     * unconsumed.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -3864,8 +3879,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-     * they were never consumed.
+     * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+     * unconsumed.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -3876,8 +3891,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-     * they were never consumed.
+     * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+     * unconsumed.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -3891,8 +3906,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-     * they were never consumed.
+     * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+     * unconsumed.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -3907,8 +3922,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-     * they were never consumed.
+     * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+     * unconsumed.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -3919,8 +3934,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-     * they were never consumed.
+     * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+     * unconsumed.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -3932,8 +3947,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-     * they were never consumed.
+     * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+     * unconsumed.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -3962,7 +3977,7 @@ java.lang.String defaultValue) {
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> createTimeBuilder_;
     /**
      * <pre>
-     * When StartInstance stored it.
+     * Time at which StartInstance stored the instance.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 14 [json_name = "createTime"];</code>
@@ -3973,7 +3988,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When StartInstance stored it.
+     * Time at which StartInstance stored the instance.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 14 [json_name = "createTime"];</code>
@@ -3988,7 +4003,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When StartInstance stored it.
+     * Time at which StartInstance stored the instance.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 14 [json_name = "createTime"];</code>
@@ -4008,7 +4023,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When StartInstance stored it.
+     * Time at which StartInstance stored the instance.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 14 [json_name = "createTime"];</code>
@@ -4026,7 +4041,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When StartInstance stored it.
+     * Time at which StartInstance stored the instance.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 14 [json_name = "createTime"];</code>
@@ -4051,7 +4066,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When StartInstance stored it.
+     * Time at which StartInstance stored the instance.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 14 [json_name = "createTime"];</code>
@@ -4068,7 +4083,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When StartInstance stored it.
+     * Time at which StartInstance stored the instance.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 14 [json_name = "createTime"];</code>
@@ -4080,7 +4095,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When StartInstance stored it.
+     * Time at which StartInstance stored the instance.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 14 [json_name = "createTime"];</code>
@@ -4095,7 +4110,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When StartInstance stored it.
+     * Time at which StartInstance stored the instance.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 14 [json_name = "createTime"];</code>
@@ -4119,7 +4134,8 @@ java.lang.String defaultValue) {
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> startTimeBuilder_;
     /**
      * <pre>
-     * When its start delay was over; equal to create_time without a delay, absent while PENDING.
+     * Time at which the start delay ended. Equal to create_time without a delay, absent while
+     * PENDING.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 15 [json_name = "startTime"];</code>
@@ -4130,7 +4146,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its start delay was over; equal to create_time without a delay, absent while PENDING.
+     * Time at which the start delay ended. Equal to create_time without a delay, absent while
+     * PENDING.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 15 [json_name = "startTime"];</code>
@@ -4145,7 +4162,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its start delay was over; equal to create_time without a delay, absent while PENDING.
+     * Time at which the start delay ended. Equal to create_time without a delay, absent while
+     * PENDING.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 15 [json_name = "startTime"];</code>
@@ -4165,7 +4183,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its start delay was over; equal to create_time without a delay, absent while PENDING.
+     * Time at which the start delay ended. Equal to create_time without a delay, absent while
+     * PENDING.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 15 [json_name = "startTime"];</code>
@@ -4183,7 +4202,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its start delay was over; equal to create_time without a delay, absent while PENDING.
+     * Time at which the start delay ended. Equal to create_time without a delay, absent while
+     * PENDING.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 15 [json_name = "startTime"];</code>
@@ -4208,7 +4228,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its start delay was over; equal to create_time without a delay, absent while PENDING.
+     * Time at which the start delay ended. Equal to create_time without a delay, absent while
+     * PENDING.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 15 [json_name = "startTime"];</code>
@@ -4225,7 +4246,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its start delay was over; equal to create_time without a delay, absent while PENDING.
+     * Time at which the start delay ended. Equal to create_time without a delay, absent while
+     * PENDING.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 15 [json_name = "startTime"];</code>
@@ -4237,7 +4259,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its start delay was over; equal to create_time without a delay, absent while PENDING.
+     * Time at which the start delay ended. Equal to create_time without a delay, absent while
+     * PENDING.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 15 [json_name = "startTime"];</code>
@@ -4252,7 +4275,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When its start delay was over; equal to create_time without a delay, absent while PENDING.
+     * Time at which the start delay ended. Equal to create_time without a delay, absent while
+     * PENDING.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp start_time = 15 [json_name = "startTime"];</code>
@@ -4276,7 +4300,7 @@ java.lang.String defaultValue) {
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> updateTimeBuilder_;
     /**
      * <pre>
-     * The time of its newest history entry.
+     * Time of the newest history entry.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 16 [json_name = "updateTime"];</code>
@@ -4287,7 +4311,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The time of its newest history entry.
+     * Time of the newest history entry.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 16 [json_name = "updateTime"];</code>
@@ -4302,7 +4326,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The time of its newest history entry.
+     * Time of the newest history entry.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 16 [json_name = "updateTime"];</code>
@@ -4322,7 +4346,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The time of its newest history entry.
+     * Time of the newest history entry.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 16 [json_name = "updateTime"];</code>
@@ -4340,7 +4364,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The time of its newest history entry.
+     * Time of the newest history entry.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 16 [json_name = "updateTime"];</code>
@@ -4365,7 +4389,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The time of its newest history entry.
+     * Time of the newest history entry.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 16 [json_name = "updateTime"];</code>
@@ -4382,7 +4406,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The time of its newest history entry.
+     * Time of the newest history entry.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 16 [json_name = "updateTime"];</code>
@@ -4394,7 +4418,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The time of its newest history entry.
+     * Time of the newest history entry.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 16 [json_name = "updateTime"];</code>
@@ -4409,7 +4433,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The time of its newest history entry.
+     * Time of the newest history entry.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 16 [json_name = "updateTime"];</code>
@@ -4433,7 +4457,7 @@ java.lang.String defaultValue) {
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> endTimeBuilder_;
     /**
      * <pre>
-     * When it completed, failed or was cancelled; absent while it goes on.
+     * Time at which the instance completed, failed or was cancelled. Absent before.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 17 [json_name = "endTime"];</code>
@@ -4444,7 +4468,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it completed, failed or was cancelled; absent while it goes on.
+     * Time at which the instance completed, failed or was cancelled. Absent before.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 17 [json_name = "endTime"];</code>
@@ -4459,7 +4483,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it completed, failed or was cancelled; absent while it goes on.
+     * Time at which the instance completed, failed or was cancelled. Absent before.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 17 [json_name = "endTime"];</code>
@@ -4479,7 +4503,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it completed, failed or was cancelled; absent while it goes on.
+     * Time at which the instance completed, failed or was cancelled. Absent before.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 17 [json_name = "endTime"];</code>
@@ -4497,7 +4521,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it completed, failed or was cancelled; absent while it goes on.
+     * Time at which the instance completed, failed or was cancelled. Absent before.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 17 [json_name = "endTime"];</code>
@@ -4522,7 +4546,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it completed, failed or was cancelled; absent while it goes on.
+     * Time at which the instance completed, failed or was cancelled. Absent before.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 17 [json_name = "endTime"];</code>
@@ -4539,7 +4563,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it completed, failed or was cancelled; absent while it goes on.
+     * Time at which the instance completed, failed or was cancelled. Absent before.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 17 [json_name = "endTime"];</code>
@@ -4551,7 +4575,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it completed, failed or was cancelled; absent while it goes on.
+     * Time at which the instance completed, failed or was cancelled. Absent before.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 17 [json_name = "endTime"];</code>
@@ -4566,7 +4590,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it completed, failed or was cancelled; absent while it goes on.
+     * Time at which the instance completed, failed or was cancelled. Absent before.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 17 [json_name = "endTime"];</code>

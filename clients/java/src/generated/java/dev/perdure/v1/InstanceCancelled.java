@@ -50,7 +50,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object reason_ = "";
   /**
    * <pre>
-   * The caller's reason, if one was given.
+   * Reason of the caller, if there is one.
    * </pre>
    *
    * <code>string reason = 1 [json_name = "reason"];</code>
@@ -71,7 +71,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The caller's reason, if one was given.
+   * Reason of the caller, if there is one.
    * </pre>
    *
    * <code>string reason = 1 [json_name = "reason"];</code>
@@ -97,8 +97,8 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.perdure.v1.BufferedEvent> unconsumed_;
   /**
    * <pre>
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -109,8 +109,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -122,8 +122,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -134,8 +134,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -146,8 +146,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -563,7 +563,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object reason_ = "";
     /**
      * <pre>
-     * The caller's reason, if one was given.
+     * Reason of the caller, if there is one.
      * </pre>
      *
      * <code>string reason = 1 [json_name = "reason"];</code>
@@ -583,7 +583,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The caller's reason, if one was given.
+     * Reason of the caller, if there is one.
      * </pre>
      *
      * <code>string reason = 1 [json_name = "reason"];</code>
@@ -604,7 +604,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The caller's reason, if one was given.
+     * Reason of the caller, if there is one.
      * </pre>
      *
      * <code>string reason = 1 [json_name = "reason"];</code>
@@ -621,7 +621,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The caller's reason, if one was given.
+     * Reason of the caller, if there is one.
      * </pre>
      *
      * <code>string reason = 1 [json_name = "reason"];</code>
@@ -635,7 +635,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The caller's reason, if one was given.
+     * Reason of the caller, if there is one.
      * </pre>
      *
      * <code>string reason = 1 [json_name = "reason"];</code>
@@ -666,8 +666,8 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -681,8 +681,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -696,8 +696,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -711,8 +711,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -733,8 +733,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -752,8 +752,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -773,8 +773,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -795,8 +795,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -814,8 +814,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -833,8 +833,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -853,8 +853,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -871,8 +871,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -889,8 +889,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -901,8 +901,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -916,8 +916,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -932,8 +932,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -944,8 +944,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -957,8 +957,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>

@@ -10,7 +10,7 @@ public interface InstanceCancelledOrBuilder extends
 
   /**
    * <pre>
-   * The caller's reason, if one was given.
+   * Reason of the caller, if there is one.
    * </pre>
    *
    * <code>string reason = 1 [json_name = "reason"];</code>
@@ -19,7 +19,7 @@ public interface InstanceCancelledOrBuilder extends
   java.lang.String getReason();
   /**
    * <pre>
-   * The caller's reason, if one was given.
+   * Reason of the caller, if there is one.
    * </pre>
    *
    * <code>string reason = 1 [json_name = "reason"];</code>
@@ -30,8 +30,8 @@ public interface InstanceCancelledOrBuilder extends
 
   /**
    * <pre>
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -40,8 +40,8 @@ public interface InstanceCancelledOrBuilder extends
       getUnconsumedList();
   /**
    * <pre>
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -49,8 +49,8 @@ public interface InstanceCancelledOrBuilder extends
   dev.perdure.v1.BufferedEvent getUnconsumed(int index);
   /**
    * <pre>
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -58,8 +58,8 @@ public interface InstanceCancelledOrBuilder extends
   int getUnconsumedCount();
   /**
    * <pre>
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>
@@ -68,8 +68,8 @@ public interface InstanceCancelledOrBuilder extends
       getUnconsumedOrBuilderList();
   /**
    * <pre>
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent unconsumed = 2 [json_name = "unconsumed"];</code>

@@ -49,8 +49,8 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.perdure.v1.BufferedEvent> unconsumed_;
   /**
    * <pre>
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -61,8 +61,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -74,8 +74,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -86,8 +86,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -98,8 +98,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -502,8 +502,8 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -517,8 +517,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -532,8 +532,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -547,8 +547,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -569,8 +569,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -588,8 +588,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -609,8 +609,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -631,8 +631,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -650,8 +650,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -669,8 +669,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -689,8 +689,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -707,8 +707,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -725,8 +725,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -737,8 +737,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -752,8 +752,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -768,8 +768,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -780,8 +780,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -793,8 +793,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-     * the rest: only the revision and the event's name are set.
+     * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+     * of the event are set. The EventBuffered entries have the rest.
      * </pre>
      *
      * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>

@@ -10,8 +10,8 @@ public interface InstanceCompletedOrBuilder extends
 
   /**
    * <pre>
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -20,8 +20,8 @@ public interface InstanceCompletedOrBuilder extends
       getUnconsumedList();
   /**
    * <pre>
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -29,8 +29,8 @@ public interface InstanceCompletedOrBuilder extends
   dev.perdure.v1.BufferedEvent getUnconsumed(int index);
   /**
    * <pre>
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -38,8 +38,8 @@ public interface InstanceCompletedOrBuilder extends
   int getUnconsumedCount();
   /**
    * <pre>
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>
@@ -48,8 +48,8 @@ public interface InstanceCompletedOrBuilder extends
       getUnconsumedOrBuilderList();
   /**
    * <pre>
-   * Accepted events that no step consumed, in order of acceptance. Their EventBuffered entries say
-   * the rest: only the revision and the event's name are set.
+   * Accepted events that no step consumed, in order of acceptance. Only the revision and the name
+   * of the event are set. The EventBuffered entries have the rest.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent unconsumed = 1 [json_name = "unconsumed"];</code>

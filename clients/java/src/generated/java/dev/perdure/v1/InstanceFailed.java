@@ -6,7 +6,8 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * A step failed and declares no `error` arrow. RetryInstance can set the instance going again.
+ * A step failed and does not declare an `error` transition. RetryInstance can continue the
+ * instance.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.InstanceFailed}
@@ -52,7 +53,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step that failed.
+   * Step that failed. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -73,7 +74,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step that failed.
+   * Step that failed. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -98,7 +99,7 @@ private static final long serialVersionUID = 0L;
   private dev.perdure.v1.StepFailure failure_;
   /**
    * <pre>
-   * What went wrong.
+   * Its failure.
    * </pre>
    *
    * <code>.perdure.v1.StepFailure failure = 2 [json_name = "failure"];</code>
@@ -110,7 +111,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What went wrong.
+   * Its failure.
    * </pre>
    *
    * <code>.perdure.v1.StepFailure failure = 2 [json_name = "failure"];</code>
@@ -122,7 +123,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What went wrong.
+   * Its failure.
    * </pre>
    *
    * <code>.perdure.v1.StepFailure failure = 2 [json_name = "failure"];</code>
@@ -138,7 +139,8 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * The other steps that were active and are interrupted, in order of their refs.
+   * Other steps that were active and are interrupted, in order of their names. Each may carry a
+   * suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
@@ -150,7 +152,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The other steps that were active and are interrupted, in order of their refs.
+   * Other steps that were active and are interrupted, in order of their names. Each may carry a
+   * suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
@@ -161,7 +164,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The other steps that were active and are interrupted, in order of their refs.
+   * Other steps that were active and are interrupted, in order of their names. Each may carry a
+   * suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
@@ -173,7 +177,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The other steps that were active and are interrupted, in order of their refs.
+   * Other steps that were active and are interrupted, in order of their names. Each may carry a
+   * suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
@@ -376,7 +381,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A step failed and declares no `error` arrow. RetryInstance can set the instance going again.
+   * A step failed and does not declare an `error` transition. RetryInstance can continue the
+   * instance.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.InstanceFailed}
@@ -602,7 +608,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step that failed.
+     * Step that failed. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -622,7 +628,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that failed.
+     * Step that failed. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -643,7 +649,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that failed.
+     * Step that failed. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -660,7 +666,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that failed.
+     * Step that failed. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -674,7 +680,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that failed.
+     * Step that failed. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -696,7 +702,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.StepFailure, dev.perdure.v1.StepFailure.Builder, dev.perdure.v1.StepFailureOrBuilder> failureBuilder_;
     /**
      * <pre>
-     * What went wrong.
+     * Its failure.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure failure = 2 [json_name = "failure"];</code>
@@ -707,7 +713,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What went wrong.
+     * Its failure.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure failure = 2 [json_name = "failure"];</code>
@@ -722,7 +728,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What went wrong.
+     * Its failure.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure failure = 2 [json_name = "failure"];</code>
@@ -742,7 +748,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What went wrong.
+     * Its failure.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure failure = 2 [json_name = "failure"];</code>
@@ -760,7 +766,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What went wrong.
+     * Its failure.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure failure = 2 [json_name = "failure"];</code>
@@ -785,7 +791,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What went wrong.
+     * Its failure.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure failure = 2 [json_name = "failure"];</code>
@@ -802,7 +808,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What went wrong.
+     * Its failure.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure failure = 2 [json_name = "failure"];</code>
@@ -814,7 +820,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What went wrong.
+     * Its failure.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure failure = 2 [json_name = "failure"];</code>
@@ -829,7 +835,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What went wrong.
+     * Its failure.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure failure = 2 [json_name = "failure"];</code>
@@ -858,7 +864,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The other steps that were active and are interrupted, in order of their refs.
+     * Other steps that were active and are interrupted, in order of their names. Each may carry a
+     * suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
@@ -871,7 +878,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The other steps that were active and are interrupted, in order of their refs.
+     * Other steps that were active and are interrupted, in order of their names. Each may carry a
+     * suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
@@ -882,7 +890,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The other steps that were active and are interrupted, in order of their refs.
+     * Other steps that were active and are interrupted, in order of their names. Each may carry a
+     * suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
@@ -894,7 +903,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The other steps that were active and are interrupted, in order of their refs.
+     * Other steps that were active and are interrupted, in order of their names. Each may carry a
+     * suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
@@ -907,7 +917,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The other steps that were active and are interrupted, in order of their refs.
+     * Other steps that were active and are interrupted, in order of their names. Each may carry a
+     * suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
@@ -926,7 +937,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The other steps that were active and are interrupted, in order of their refs.
+     * Other steps that were active and are interrupted, in order of their names. Each may carry a
+     * suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
@@ -944,7 +956,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The other steps that were active and are interrupted, in order of their refs.
+     * Other steps that were active and are interrupted, in order of their names. Each may carry a
+     * suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
@@ -962,7 +975,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The other steps that were active and are interrupted, in order of their refs.
+     * Other steps that were active and are interrupted, in order of their names. Each may carry a
+     * suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
@@ -977,7 +991,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The other steps that were active and are interrupted, in order of their refs.
+     * Other steps that were active and are interrupted, in order of their names. Each may carry a
+     * suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>

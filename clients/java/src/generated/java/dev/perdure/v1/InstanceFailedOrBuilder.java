@@ -10,7 +10,7 @@ public interface InstanceFailedOrBuilder extends
 
   /**
    * <pre>
-   * The step that failed.
+   * Step that failed. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -19,7 +19,7 @@ public interface InstanceFailedOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step that failed.
+   * Step that failed. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -30,7 +30,7 @@ public interface InstanceFailedOrBuilder extends
 
   /**
    * <pre>
-   * What went wrong.
+   * Its failure.
    * </pre>
    *
    * <code>.perdure.v1.StepFailure failure = 2 [json_name = "failure"];</code>
@@ -39,7 +39,7 @@ public interface InstanceFailedOrBuilder extends
   boolean hasFailure();
   /**
    * <pre>
-   * What went wrong.
+   * Its failure.
    * </pre>
    *
    * <code>.perdure.v1.StepFailure failure = 2 [json_name = "failure"];</code>
@@ -48,7 +48,7 @@ public interface InstanceFailedOrBuilder extends
   dev.perdure.v1.StepFailure getFailure();
   /**
    * <pre>
-   * What went wrong.
+   * Its failure.
    * </pre>
    *
    * <code>.perdure.v1.StepFailure failure = 2 [json_name = "failure"];</code>
@@ -57,7 +57,8 @@ public interface InstanceFailedOrBuilder extends
 
   /**
    * <pre>
-   * The other steps that were active and are interrupted, in order of their refs.
+   * Other steps that were active and are interrupted, in order of their names. Each may carry a
+   * suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
@@ -67,7 +68,8 @@ public interface InstanceFailedOrBuilder extends
       getInterruptedStepsList();
   /**
    * <pre>
-   * The other steps that were active and are interrupted, in order of their refs.
+   * Other steps that were active and are interrupted, in order of their names. Each may carry a
+   * suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
@@ -76,7 +78,8 @@ public interface InstanceFailedOrBuilder extends
   int getInterruptedStepsCount();
   /**
    * <pre>
-   * The other steps that were active and are interrupted, in order of their refs.
+   * Other steps that were active and are interrupted, in order of their names. Each may carry a
+   * suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>
@@ -86,7 +89,8 @@ public interface InstanceFailedOrBuilder extends
   java.lang.String getInterruptedSteps(int index);
   /**
    * <pre>
-   * The other steps that were active and are interrupted, in order of their refs.
+   * Other steps that were active and are interrupted, in order of their names. Each may carry a
+   * suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string interrupted_steps = 3 [json_name = "interruptedSteps"];</code>

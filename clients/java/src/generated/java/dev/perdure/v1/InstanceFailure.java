@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * Why an instance has failed.
+ * Failure of an instance.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.InstanceFailure}
@@ -51,7 +51,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step that failed.
+   * Step that failed. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step that failed.
+   * Step that failed. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -98,7 +98,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object type_ = "";
   /**
    * <pre>
-   * A short name of the failure, such as the exception's class.
+   * Short name of the failure, such as the class of the exception.
    * </pre>
    *
    * <code>string type = 2 [json_name = "type"];</code>
@@ -119,7 +119,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A short name of the failure, such as the exception's class.
+   * Short name of the failure, such as the class of the exception.
    * </pre>
    *
    * <code>string type = 2 [json_name = "type"];</code>
@@ -145,7 +145,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object message_ = "";
   /**
    * <pre>
-   * Text for a person; cut to 2,000 characters.
+   * Text for people, at most 2,000 characters.
    * </pre>
    *
    * <code>string message = 3 [json_name = "message"];</code>
@@ -166,7 +166,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Text for a person; cut to 2,000 characters.
+   * Text for people, at most 2,000 characters.
    * </pre>
    *
    * <code>string message = 3 [json_name = "message"];</code>
@@ -191,7 +191,7 @@ private static final long serialVersionUID = 0L;
   private int attempts_ = 0;
   /**
    * <pre>
-   * How many attempts of the step have failed.
+   * Number of failed attempts of the step.
    * </pre>
    *
    * <code>uint32 attempts = 4 [json_name = "attempts"];</code>
@@ -391,7 +391,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Why an instance has failed.
+   * Failure of an instance.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.InstanceFailure}
@@ -606,7 +606,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step that failed.
+     * Step that failed. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -626,7 +626,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that failed.
+     * Step that failed. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -647,7 +647,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that failed.
+     * Step that failed. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -664,7 +664,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that failed.
+     * Step that failed. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -678,7 +678,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that failed.
+     * Step that failed. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -698,7 +698,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object type_ = "";
     /**
      * <pre>
-     * A short name of the failure, such as the exception's class.
+     * Short name of the failure, such as the class of the exception.
      * </pre>
      *
      * <code>string type = 2 [json_name = "type"];</code>
@@ -718,7 +718,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A short name of the failure, such as the exception's class.
+     * Short name of the failure, such as the class of the exception.
      * </pre>
      *
      * <code>string type = 2 [json_name = "type"];</code>
@@ -739,7 +739,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A short name of the failure, such as the exception's class.
+     * Short name of the failure, such as the class of the exception.
      * </pre>
      *
      * <code>string type = 2 [json_name = "type"];</code>
@@ -756,7 +756,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A short name of the failure, such as the exception's class.
+     * Short name of the failure, such as the class of the exception.
      * </pre>
      *
      * <code>string type = 2 [json_name = "type"];</code>
@@ -770,7 +770,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A short name of the failure, such as the exception's class.
+     * Short name of the failure, such as the class of the exception.
      * </pre>
      *
      * <code>string type = 2 [json_name = "type"];</code>
@@ -790,7 +790,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object message_ = "";
     /**
      * <pre>
-     * Text for a person; cut to 2,000 characters.
+     * Text for people, at most 2,000 characters.
      * </pre>
      *
      * <code>string message = 3 [json_name = "message"];</code>
@@ -810,7 +810,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person; cut to 2,000 characters.
+     * Text for people, at most 2,000 characters.
      * </pre>
      *
      * <code>string message = 3 [json_name = "message"];</code>
@@ -831,7 +831,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person; cut to 2,000 characters.
+     * Text for people, at most 2,000 characters.
      * </pre>
      *
      * <code>string message = 3 [json_name = "message"];</code>
@@ -848,7 +848,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person; cut to 2,000 characters.
+     * Text for people, at most 2,000 characters.
      * </pre>
      *
      * <code>string message = 3 [json_name = "message"];</code>
@@ -862,7 +862,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person; cut to 2,000 characters.
+     * Text for people, at most 2,000 characters.
      * </pre>
      *
      * <code>string message = 3 [json_name = "message"];</code>
@@ -882,7 +882,7 @@ private static final long serialVersionUID = 0L;
     private int attempts_ ;
     /**
      * <pre>
-     * How many attempts of the step have failed.
+     * Number of failed attempts of the step.
      * </pre>
      *
      * <code>uint32 attempts = 4 [json_name = "attempts"];</code>
@@ -894,7 +894,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many attempts of the step have failed.
+     * Number of failed attempts of the step.
      * </pre>
      *
      * <code>uint32 attempts = 4 [json_name = "attempts"];</code>
@@ -910,7 +910,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many attempts of the step have failed.
+     * Number of failed attempts of the step.
      * </pre>
      *
      * <code>uint32 attempts = 4 [json_name = "attempts"];</code>

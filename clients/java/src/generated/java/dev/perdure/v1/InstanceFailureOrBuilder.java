@@ -10,7 +10,7 @@ public interface InstanceFailureOrBuilder extends
 
   /**
    * <pre>
-   * The step that failed.
+   * Step that failed. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -19,7 +19,7 @@ public interface InstanceFailureOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step that failed.
+   * Step that failed. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -30,7 +30,7 @@ public interface InstanceFailureOrBuilder extends
 
   /**
    * <pre>
-   * A short name of the failure, such as the exception's class.
+   * Short name of the failure, such as the class of the exception.
    * </pre>
    *
    * <code>string type = 2 [json_name = "type"];</code>
@@ -39,7 +39,7 @@ public interface InstanceFailureOrBuilder extends
   java.lang.String getType();
   /**
    * <pre>
-   * A short name of the failure, such as the exception's class.
+   * Short name of the failure, such as the class of the exception.
    * </pre>
    *
    * <code>string type = 2 [json_name = "type"];</code>
@@ -50,7 +50,7 @@ public interface InstanceFailureOrBuilder extends
 
   /**
    * <pre>
-   * Text for a person; cut to 2,000 characters.
+   * Text for people, at most 2,000 characters.
    * </pre>
    *
    * <code>string message = 3 [json_name = "message"];</code>
@@ -59,7 +59,7 @@ public interface InstanceFailureOrBuilder extends
   java.lang.String getMessage();
   /**
    * <pre>
-   * Text for a person; cut to 2,000 characters.
+   * Text for people, at most 2,000 characters.
    * </pre>
    *
    * <code>string message = 3 [json_name = "message"];</code>
@@ -70,7 +70,7 @@ public interface InstanceFailureOrBuilder extends
 
   /**
    * <pre>
-   * How many attempts of the step have failed.
+   * Number of failed attempts of the step.
    * </pre>
    *
    * <code>uint32 attempts = 4 [json_name = "attempts"];</code>

@@ -10,7 +10,7 @@ public interface InstanceOrBuilder extends
 
   /**
    * <pre>
-   * Its id.
+   * ID of the instance.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -19,7 +19,7 @@ public interface InstanceOrBuilder extends
   java.lang.String getInstanceId();
   /**
    * <pre>
-   * Its id.
+   * ID of the instance.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -30,7 +30,7 @@ public interface InstanceOrBuilder extends
 
   /**
    * <pre>
-   * The workflow's name.
+   * Name of the workflow.
    * </pre>
    *
    * <code>string workflow = 2 [json_name = "workflow"];</code>
@@ -39,7 +39,7 @@ public interface InstanceOrBuilder extends
   java.lang.String getWorkflow();
   /**
    * <pre>
-   * The workflow's name.
+   * Name of the workflow.
    * </pre>
    *
    * <code>string workflow = 2 [json_name = "workflow"];</code>
@@ -50,7 +50,7 @@ public interface InstanceOrBuilder extends
 
   /**
    * <pre>
-   * The workflow's version.
+   * Version of the workflow.
    * </pre>
    *
    * <code>uint32 version = 3 [json_name = "version"];</code>
@@ -60,7 +60,7 @@ public interface InstanceOrBuilder extends
 
   /**
    * <pre>
-   * Where it stands.
+   * State of the instance.
    * </pre>
    *
    * <code>.perdure.v1.InstanceState state = 4 [json_name = "state"];</code>
@@ -69,7 +69,7 @@ public interface InstanceOrBuilder extends
   int getStateValue();
   /**
    * <pre>
-   * Where it stands.
+   * State of the instance.
    * </pre>
    *
    * <code>.perdure.v1.InstanceState state = 4 [json_name = "state"];</code>
@@ -79,7 +79,7 @@ public interface InstanceOrBuilder extends
 
   /**
    * <pre>
-   * The revision of its newest history entry; everything in this message is as of that revision.
+   * Revision of the newest history entry. The whole message is as of that revision.
    * </pre>
    *
    * <code>int64 revision = 5 [json_name = "revision"];</code>
@@ -89,7 +89,7 @@ public interface InstanceOrBuilder extends
 
   /**
    * <pre>
-   * The context that it was started with.
+   * Input of the instance: the `context` of StartInstance.
    * </pre>
    *
    * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
@@ -98,7 +98,7 @@ public interface InstanceOrBuilder extends
   boolean hasInput();
   /**
    * <pre>
-   * The context that it was started with.
+   * Input of the instance: the `context` of StartInstance.
    * </pre>
    *
    * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
@@ -107,7 +107,7 @@ public interface InstanceOrBuilder extends
   dev.perdure.v1.Payload getInput();
   /**
    * <pre>
-   * The context that it was started with.
+   * Input of the instance: the `context` of StartInstance.
    * </pre>
    *
    * <code>.perdure.v1.Payload input = 6 [json_name = "input"];</code>
@@ -116,7 +116,8 @@ public interface InstanceOrBuilder extends
 
   /**
    * <pre>
-   * The output of each step that has ended with one, by step_ref.
+   * Output of each step that has ended with one, by step_ref. Keys may carry a suffix such as
+   * `&#64;3.7`. Treat them as opaque.
    * </pre>
    *
    * <code>map&lt;string, .perdure.v1.Payload&gt; outputs = 7 [json_name = "outputs"];</code>
@@ -124,7 +125,8 @@ public interface InstanceOrBuilder extends
   int getOutputsCount();
   /**
    * <pre>
-   * The output of each step that has ended with one, by step_ref.
+   * Output of each step that has ended with one, by step_ref. Keys may carry a suffix such as
+   * `&#64;3.7`. Treat them as opaque.
    * </pre>
    *
    * <code>map&lt;string, .perdure.v1.Payload&gt; outputs = 7 [json_name = "outputs"];</code>
@@ -139,7 +141,8 @@ public interface InstanceOrBuilder extends
   getOutputs();
   /**
    * <pre>
-   * The output of each step that has ended with one, by step_ref.
+   * Output of each step that has ended with one, by step_ref. Keys may carry a suffix such as
+   * `&#64;3.7`. Treat them as opaque.
    * </pre>
    *
    * <code>map&lt;string, .perdure.v1.Payload&gt; outputs = 7 [json_name = "outputs"];</code>
@@ -148,7 +151,8 @@ public interface InstanceOrBuilder extends
   getOutputsMap();
   /**
    * <pre>
-   * The output of each step that has ended with one, by step_ref.
+   * Output of each step that has ended with one, by step_ref. Keys may carry a suffix such as
+   * `&#64;3.7`. Treat them as opaque.
    * </pre>
    *
    * <code>map&lt;string, .perdure.v1.Payload&gt; outputs = 7 [json_name = "outputs"];</code>
@@ -160,7 +164,8 @@ dev.perdure.v1.Payload getOutputsOrDefault(
 dev.perdure.v1.Payload defaultValue);
   /**
    * <pre>
-   * The output of each step that has ended with one, by step_ref.
+   * Output of each step that has ended with one, by step_ref. Keys may carry a suffix such as
+   * `&#64;3.7`. Treat them as opaque.
    * </pre>
    *
    * <code>map&lt;string, .perdure.v1.Payload&gt; outputs = 7 [json_name = "outputs"];</code>
@@ -170,8 +175,8 @@ dev.perdure.v1.Payload defaultValue);
 
   /**
    * <pre>
-   * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-   * of their refs.
+   * Steps that have started, or that a branch has reached, and that have not ended. In order of
+   * their names.
    * </pre>
    *
    * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -180,8 +185,8 @@ dev.perdure.v1.Payload defaultValue);
       getActiveStepsList();
   /**
    * <pre>
-   * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-   * of their refs.
+   * Steps that have started, or that a branch has reached, and that have not ended. In order of
+   * their names.
    * </pre>
    *
    * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -189,8 +194,8 @@ dev.perdure.v1.Payload defaultValue);
   dev.perdure.v1.ActiveStep getActiveSteps(int index);
   /**
    * <pre>
-   * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-   * of their refs.
+   * Steps that have started, or that a branch has reached, and that have not ended. In order of
+   * their names.
    * </pre>
    *
    * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -198,8 +203,8 @@ dev.perdure.v1.Payload defaultValue);
   int getActiveStepsCount();
   /**
    * <pre>
-   * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-   * of their refs.
+   * Steps that have started, or that a branch has reached, and that have not ended. In order of
+   * their names.
    * </pre>
    *
    * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -208,8 +213,8 @@ dev.perdure.v1.Payload defaultValue);
       getActiveStepsOrBuilderList();
   /**
    * <pre>
-   * The steps that have begun, or that a branch has arrived at, and that have not ended; in order
-   * of their refs.
+   * Steps that have started, or that a branch has reached, and that have not ended. In order of
+   * their names.
    * </pre>
    *
    * <code>repeated .perdure.v1.ActiveStep active_steps = 8 [json_name = "activeSteps"];</code>
@@ -219,7 +224,7 @@ dev.perdure.v1.Payload defaultValue);
 
   /**
    * <pre>
-   * The steps that have ended or never will begin, in order of revision. Their outputs are in
+   * Steps that have ended or will never start, in order of revision. Their outputs are in
    * `outputs`.
    * </pre>
    *
@@ -229,7 +234,7 @@ dev.perdure.v1.Payload defaultValue);
       getStepResultsList();
   /**
    * <pre>
-   * The steps that have ended or never will begin, in order of revision. Their outputs are in
+   * Steps that have ended or will never start, in order of revision. Their outputs are in
    * `outputs`.
    * </pre>
    *
@@ -238,7 +243,7 @@ dev.perdure.v1.Payload defaultValue);
   dev.perdure.v1.StepResult getStepResults(int index);
   /**
    * <pre>
-   * The steps that have ended or never will begin, in order of revision. Their outputs are in
+   * Steps that have ended or will never start, in order of revision. Their outputs are in
    * `outputs`.
    * </pre>
    *
@@ -247,7 +252,7 @@ dev.perdure.v1.Payload defaultValue);
   int getStepResultsCount();
   /**
    * <pre>
-   * The steps that have ended or never will begin, in order of revision. Their outputs are in
+   * Steps that have ended or will never start, in order of revision. Their outputs are in
    * `outputs`.
    * </pre>
    *
@@ -257,7 +262,7 @@ dev.perdure.v1.Payload defaultValue);
       getStepResultsOrBuilderList();
   /**
    * <pre>
-   * The steps that have ended or never will begin, in order of revision. Their outputs are in
+   * Steps that have ended or will never start, in order of revision. Their outputs are in
    * `outputs`.
    * </pre>
    *
@@ -268,7 +273,7 @@ dev.perdure.v1.Payload defaultValue);
 
   /**
    * <pre>
-   * Why it is FAILED, or was when it was cancelled; absent otherwise.
+   * Failure of a FAILED instance, also after it was cancelled. Otherwise absent.
    * </pre>
    *
    * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
@@ -277,7 +282,7 @@ dev.perdure.v1.Payload defaultValue);
   boolean hasError();
   /**
    * <pre>
-   * Why it is FAILED, or was when it was cancelled; absent otherwise.
+   * Failure of a FAILED instance, also after it was cancelled. Otherwise absent.
    * </pre>
    *
    * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
@@ -286,7 +291,7 @@ dev.perdure.v1.Payload defaultValue);
   dev.perdure.v1.InstanceFailure getError();
   /**
    * <pre>
-   * Why it is FAILED, or was when it was cancelled; absent otherwise.
+   * Failure of a FAILED instance, also after it was cancelled. Otherwise absent.
    * </pre>
    *
    * <code>.perdure.v1.InstanceFailure error = 10 [json_name = "error"];</code>
@@ -295,7 +300,7 @@ dev.perdure.v1.Payload defaultValue);
 
   /**
    * <pre>
-   * The labels given at its start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 11 [json_name = "labels"];</code>
@@ -303,7 +308,7 @@ dev.perdure.v1.Payload defaultValue);
   int getLabelsCount();
   /**
    * <pre>
-   * The labels given at its start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 11 [json_name = "labels"];</code>
@@ -318,7 +323,7 @@ dev.perdure.v1.Payload defaultValue);
   getLabels();
   /**
    * <pre>
-   * The labels given at its start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 11 [json_name = "labels"];</code>
@@ -327,7 +332,7 @@ dev.perdure.v1.Payload defaultValue);
   getLabelsMap();
   /**
    * <pre>
-   * The labels given at its start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 11 [json_name = "labels"];</code>
@@ -339,7 +344,7 @@ java.lang.String getLabelsOrDefault(
 java.lang.String defaultValue);
   /**
    * <pre>
-   * The labels given at its start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 11 [json_name = "labels"];</code>
@@ -349,7 +354,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * The caller's own key, if one was given.
+   * Key of the caller, if there is one.
    * </pre>
    *
    * <code>string business_key = 12 [json_name = "businessKey"];</code>
@@ -358,7 +363,7 @@ java.lang.String defaultValue);
   java.lang.String getBusinessKey();
   /**
    * <pre>
-   * The caller's own key, if one was given.
+   * Key of the caller, if there is one.
    * </pre>
    *
    * <code>string business_key = 12 [json_name = "businessKey"];</code>
@@ -369,8 +374,8 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-   * they were never consumed.
+   * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+   * unconsumed.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -379,8 +384,8 @@ java.lang.String defaultValue);
       getInboxList();
   /**
    * <pre>
-   * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-   * they were never consumed.
+   * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+   * unconsumed.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -388,8 +393,8 @@ java.lang.String defaultValue);
   dev.perdure.v1.BufferedEvent getInbox(int index);
   /**
    * <pre>
-   * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-   * they were never consumed.
+   * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+   * unconsumed.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -397,8 +402,8 @@ java.lang.String defaultValue);
   int getInboxCount();
   /**
    * <pre>
-   * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-   * they were never consumed.
+   * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+   * unconsumed.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -407,8 +412,8 @@ java.lang.String defaultValue);
       getInboxOrBuilderList();
   /**
    * <pre>
-   * The accepted events that no step has consumed, in order of acceptance. Kept after the end: then
-   * they were never consumed.
+   * Accepted events that no step has consumed, in order of acceptance. They stay after the end, as
+   * unconsumed.
    * </pre>
    *
    * <code>repeated .perdure.v1.BufferedEvent inbox = 13 [json_name = "inbox"];</code>
@@ -418,7 +423,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * When StartInstance stored it.
+   * Time at which StartInstance stored the instance.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 14 [json_name = "createTime"];</code>
@@ -427,7 +432,7 @@ java.lang.String defaultValue);
   boolean hasCreateTime();
   /**
    * <pre>
-   * When StartInstance stored it.
+   * Time at which StartInstance stored the instance.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 14 [json_name = "createTime"];</code>
@@ -436,7 +441,7 @@ java.lang.String defaultValue);
   com.google.protobuf.Timestamp getCreateTime();
   /**
    * <pre>
-   * When StartInstance stored it.
+   * Time at which StartInstance stored the instance.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 14 [json_name = "createTime"];</code>
@@ -445,7 +450,8 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * When its start delay was over; equal to create_time without a delay, absent while PENDING.
+   * Time at which the start delay ended. Equal to create_time without a delay, absent while
+   * PENDING.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp start_time = 15 [json_name = "startTime"];</code>
@@ -454,7 +460,8 @@ java.lang.String defaultValue);
   boolean hasStartTime();
   /**
    * <pre>
-   * When its start delay was over; equal to create_time without a delay, absent while PENDING.
+   * Time at which the start delay ended. Equal to create_time without a delay, absent while
+   * PENDING.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp start_time = 15 [json_name = "startTime"];</code>
@@ -463,7 +470,8 @@ java.lang.String defaultValue);
   com.google.protobuf.Timestamp getStartTime();
   /**
    * <pre>
-   * When its start delay was over; equal to create_time without a delay, absent while PENDING.
+   * Time at which the start delay ended. Equal to create_time without a delay, absent while
+   * PENDING.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp start_time = 15 [json_name = "startTime"];</code>
@@ -472,7 +480,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * The time of its newest history entry.
+   * Time of the newest history entry.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 16 [json_name = "updateTime"];</code>
@@ -481,7 +489,7 @@ java.lang.String defaultValue);
   boolean hasUpdateTime();
   /**
    * <pre>
-   * The time of its newest history entry.
+   * Time of the newest history entry.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 16 [json_name = "updateTime"];</code>
@@ -490,7 +498,7 @@ java.lang.String defaultValue);
   com.google.protobuf.Timestamp getUpdateTime();
   /**
    * <pre>
-   * The time of its newest history entry.
+   * Time of the newest history entry.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 16 [json_name = "updateTime"];</code>
@@ -499,7 +507,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * When it completed, failed or was cancelled; absent while it goes on.
+   * Time at which the instance completed, failed or was cancelled. Absent before.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 17 [json_name = "endTime"];</code>
@@ -508,7 +516,7 @@ java.lang.String defaultValue);
   boolean hasEndTime();
   /**
    * <pre>
-   * When it completed, failed or was cancelled; absent while it goes on.
+   * Time at which the instance completed, failed or was cancelled. Absent before.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 17 [json_name = "endTime"];</code>
@@ -517,7 +525,7 @@ java.lang.String defaultValue);
   com.google.protobuf.Timestamp getEndTime();
   /**
    * <pre>
-   * When it completed, failed or was cancelled; absent while it goes on.
+   * Time at which the instance completed, failed or was cancelled. Absent before.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 17 [json_name = "endTime"];</code>

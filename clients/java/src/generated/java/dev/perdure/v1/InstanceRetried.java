@@ -6,8 +6,8 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * A failed instance was set going again: failed and interrupted tasks get new attempts; the timers of
- * other interrupted steps are armed anew, for their old due times, by the entries that follow.
+ * A failed instance continues. Failed and interrupted tasks get new attempts. The entries that
+ * follow arm the timers of other interrupted steps again, for their old due times.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.InstanceRetried}
@@ -192,8 +192,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A failed instance was set going again: failed and interrupted tasks get new attempts; the timers of
-   * other interrupted steps are armed anew, for their old due times, by the entries that follow.
+   * A failed instance continues. Failed and interrupted tasks get new attempts. The entries that
+   * follow arm the timers of other interrupted steps again, for their old due times.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.InstanceRetried}

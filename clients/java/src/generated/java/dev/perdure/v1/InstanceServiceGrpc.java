@@ -4,7 +4,7 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 
 /**
  * <pre>
- * Looks at instances, follows them, cancels them and sets failed ones going again.
+ * Reads, watches, cancels and retries instances.
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -262,15 +262,15 @@ public final class InstanceServiceGrpc {
 
   /**
    * <pre>
-   * Looks at instances, follows them, cancels them and sets failed ones going again.
+   * Reads, watches, cancels and retries instances.
    * </pre>
    */
   public interface AsyncService {
 
     /**
      * <pre>
-     * Gives an instance as it is now, with its payloads. It reads what has been committed, whichever
-     * replica answers.
+     * Returns the current state of an instance, with its payloads. It reads committed data, from any
+     * replica.
      * Errors: INVALID_FIELD, INSTANCE_NOT_FOUND.
      * </pre>
      */
@@ -281,9 +281,9 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Lists instances, newest first. Pages do not repeat an instance; one that was started meanwhile
-     * may be missing.
-     * Errors: INVALID_FIELD (a page_token of another query included).
+     * Lists instances, newest first. Pages do not repeat an instance. An instance that was started
+     * meanwhile might be missing.
+     * Errors: INVALID_FIELD (also for a page_token of another query).
      * </pre>
      */
     default void listInstances(dev.perdure.v1.ListInstancesRequest request,
@@ -293,7 +293,7 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Lists an instance's history in order of revision.
+     * Lists the history of an instance in order of revision.
      * Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
      * </pre>
      */
@@ -304,11 +304,11 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Follows an instance: a snapshot, then every later history entry once, in order, without a gap,
-     * then WatchEnd.
-     * With after_revision there is no snapshot: the entries after that revision follow at once. A
-     * client whose stream breaks goes on with the revision of the last thing that it received. A
-     * stream that is read too slowly ends with WATCH_END_REASON_TOO_SLOW.
+     * Watches an instance: sends a snapshot, then every later history entry once, in order, without a
+     * gap, then WatchEnd.
+     * With after_revision there is no snapshot. The entries after that revision follow at once. If
+     * the stream breaks, continue from the revision of the last message that you received. A stream
+     * that is read too slowly ends with WATCH_END_REASON_TOO_SLOW. Continue it in the same way.
      * Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
      * </pre>
      */
@@ -319,8 +319,8 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Ends an instance that has not ended. After the answer's revision no attempt is created, no
-     * timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
+     * Ends an instance that has not ended. After the revision of the response no attempt is created,
+     * no timer fires and no result is accepted. Running steps are cancelled. A FAILED instance can be
      * cancelled too.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
      * </pre>
@@ -332,14 +332,14 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
-     * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
-     * taken again.
+     * Continues a FAILED instance. Failed and interrupted tasks get a new attempt. Interrupted waits,
+     * sleeps and backoffs keep their deadline. Finished steps never run again. The instance takes its
+     * business key again.
      * Every timer that ScheduleResume returned is kept with its original due time and gets a new
      * reference. A timer that is past due fires at once.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-     * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
-     * instances keep theirs).
+     * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph was stored under the version since the
+     * failure, because only live instances protect theirs).
      * </pre>
      */
     default void retryInstance(dev.perdure.v1.RetryInstanceRequest request,
@@ -351,7 +351,7 @@ public final class InstanceServiceGrpc {
   /**
    * Base class for the server implementation of the service InstanceService.
    * <pre>
-   * Looks at instances, follows them, cancels them and sets failed ones going again.
+   * Reads, watches, cancels and retries instances.
    * </pre>
    */
   public static abstract class InstanceServiceImplBase
@@ -365,7 +365,7 @@ public final class InstanceServiceGrpc {
   /**
    * A stub to allow clients to do asynchronous rpc calls to service InstanceService.
    * <pre>
-   * Looks at instances, follows them, cancels them and sets failed ones going again.
+   * Reads, watches, cancels and retries instances.
    * </pre>
    */
   public static final class InstanceServiceStub
@@ -383,8 +383,8 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Gives an instance as it is now, with its payloads. It reads what has been committed, whichever
-     * replica answers.
+     * Returns the current state of an instance, with its payloads. It reads committed data, from any
+     * replica.
      * Errors: INVALID_FIELD, INSTANCE_NOT_FOUND.
      * </pre>
      */
@@ -396,9 +396,9 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Lists instances, newest first. Pages do not repeat an instance; one that was started meanwhile
-     * may be missing.
-     * Errors: INVALID_FIELD (a page_token of another query included).
+     * Lists instances, newest first. Pages do not repeat an instance. An instance that was started
+     * meanwhile might be missing.
+     * Errors: INVALID_FIELD (also for a page_token of another query).
      * </pre>
      */
     public void listInstances(dev.perdure.v1.ListInstancesRequest request,
@@ -409,7 +409,7 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Lists an instance's history in order of revision.
+     * Lists the history of an instance in order of revision.
      * Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
      * </pre>
      */
@@ -421,11 +421,11 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Follows an instance: a snapshot, then every later history entry once, in order, without a gap,
-     * then WatchEnd.
-     * With after_revision there is no snapshot: the entries after that revision follow at once. A
-     * client whose stream breaks goes on with the revision of the last thing that it received. A
-     * stream that is read too slowly ends with WATCH_END_REASON_TOO_SLOW.
+     * Watches an instance: sends a snapshot, then every later history entry once, in order, without a
+     * gap, then WatchEnd.
+     * With after_revision there is no snapshot. The entries after that revision follow at once. If
+     * the stream breaks, continue from the revision of the last message that you received. A stream
+     * that is read too slowly ends with WATCH_END_REASON_TOO_SLOW. Continue it in the same way.
      * Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
      * </pre>
      */
@@ -437,8 +437,8 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Ends an instance that has not ended. After the answer's revision no attempt is created, no
-     * timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
+     * Ends an instance that has not ended. After the revision of the response no attempt is created,
+     * no timer fires and no result is accepted. Running steps are cancelled. A FAILED instance can be
      * cancelled too.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
      * </pre>
@@ -451,14 +451,14 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
-     * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
-     * taken again.
+     * Continues a FAILED instance. Failed and interrupted tasks get a new attempt. Interrupted waits,
+     * sleeps and backoffs keep their deadline. Finished steps never run again. The instance takes its
+     * business key again.
      * Every timer that ScheduleResume returned is kept with its original due time and gets a new
      * reference. A timer that is past due fires at once.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-     * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
-     * instances keep theirs).
+     * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph was stored under the version since the
+     * failure, because only live instances protect theirs).
      * </pre>
      */
     public void retryInstance(dev.perdure.v1.RetryInstanceRequest request,
@@ -471,7 +471,7 @@ public final class InstanceServiceGrpc {
   /**
    * A stub to allow clients to do synchronous rpc calls to service InstanceService.
    * <pre>
-   * Looks at instances, follows them, cancels them and sets failed ones going again.
+   * Reads, watches, cancels and retries instances.
    * </pre>
    */
   public static final class InstanceServiceBlockingV2Stub
@@ -489,8 +489,8 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Gives an instance as it is now, with its payloads. It reads what has been committed, whichever
-     * replica answers.
+     * Returns the current state of an instance, with its payloads. It reads committed data, from any
+     * replica.
      * Errors: INVALID_FIELD, INSTANCE_NOT_FOUND.
      * </pre>
      */
@@ -501,9 +501,9 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Lists instances, newest first. Pages do not repeat an instance; one that was started meanwhile
-     * may be missing.
-     * Errors: INVALID_FIELD (a page_token of another query included).
+     * Lists instances, newest first. Pages do not repeat an instance. An instance that was started
+     * meanwhile might be missing.
+     * Errors: INVALID_FIELD (also for a page_token of another query).
      * </pre>
      */
     public dev.perdure.v1.ListInstancesResponse listInstances(dev.perdure.v1.ListInstancesRequest request) throws io.grpc.StatusException {
@@ -513,7 +513,7 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Lists an instance's history in order of revision.
+     * Lists the history of an instance in order of revision.
      * Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
      * </pre>
      */
@@ -524,11 +524,11 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Follows an instance: a snapshot, then every later history entry once, in order, without a gap,
-     * then WatchEnd.
-     * With after_revision there is no snapshot: the entries after that revision follow at once. A
-     * client whose stream breaks goes on with the revision of the last thing that it received. A
-     * stream that is read too slowly ends with WATCH_END_REASON_TOO_SLOW.
+     * Watches an instance: sends a snapshot, then every later history entry once, in order, without a
+     * gap, then WatchEnd.
+     * With after_revision there is no snapshot. The entries after that revision follow at once. If
+     * the stream breaks, continue from the revision of the last message that you received. A stream
+     * that is read too slowly ends with WATCH_END_REASON_TOO_SLOW. Continue it in the same way.
      * Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
      * </pre>
      */
@@ -541,8 +541,8 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Ends an instance that has not ended. After the answer's revision no attempt is created, no
-     * timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
+     * Ends an instance that has not ended. After the revision of the response no attempt is created,
+     * no timer fires and no result is accepted. Running steps are cancelled. A FAILED instance can be
      * cancelled too.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
      * </pre>
@@ -554,14 +554,14 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
-     * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
-     * taken again.
+     * Continues a FAILED instance. Failed and interrupted tasks get a new attempt. Interrupted waits,
+     * sleeps and backoffs keep their deadline. Finished steps never run again. The instance takes its
+     * business key again.
      * Every timer that ScheduleResume returned is kept with its original due time and gets a new
      * reference. A timer that is past due fires at once.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-     * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
-     * instances keep theirs).
+     * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph was stored under the version since the
+     * failure, because only live instances protect theirs).
      * </pre>
      */
     public dev.perdure.v1.RetryInstanceResponse retryInstance(dev.perdure.v1.RetryInstanceRequest request) throws io.grpc.StatusException {
@@ -573,7 +573,7 @@ public final class InstanceServiceGrpc {
   /**
    * A stub to allow clients to do limited synchronous rpc calls to service InstanceService.
    * <pre>
-   * Looks at instances, follows them, cancels them and sets failed ones going again.
+   * Reads, watches, cancels and retries instances.
    * </pre>
    */
   public static final class InstanceServiceBlockingStub
@@ -591,8 +591,8 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Gives an instance as it is now, with its payloads. It reads what has been committed, whichever
-     * replica answers.
+     * Returns the current state of an instance, with its payloads. It reads committed data, from any
+     * replica.
      * Errors: INVALID_FIELD, INSTANCE_NOT_FOUND.
      * </pre>
      */
@@ -603,9 +603,9 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Lists instances, newest first. Pages do not repeat an instance; one that was started meanwhile
-     * may be missing.
-     * Errors: INVALID_FIELD (a page_token of another query included).
+     * Lists instances, newest first. Pages do not repeat an instance. An instance that was started
+     * meanwhile might be missing.
+     * Errors: INVALID_FIELD (also for a page_token of another query).
      * </pre>
      */
     public dev.perdure.v1.ListInstancesResponse listInstances(dev.perdure.v1.ListInstancesRequest request) {
@@ -615,7 +615,7 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Lists an instance's history in order of revision.
+     * Lists the history of an instance in order of revision.
      * Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
      * </pre>
      */
@@ -626,11 +626,11 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Follows an instance: a snapshot, then every later history entry once, in order, without a gap,
-     * then WatchEnd.
-     * With after_revision there is no snapshot: the entries after that revision follow at once. A
-     * client whose stream breaks goes on with the revision of the last thing that it received. A
-     * stream that is read too slowly ends with WATCH_END_REASON_TOO_SLOW.
+     * Watches an instance: sends a snapshot, then every later history entry once, in order, without a
+     * gap, then WatchEnd.
+     * With after_revision there is no snapshot. The entries after that revision follow at once. If
+     * the stream breaks, continue from the revision of the last message that you received. A stream
+     * that is read too slowly ends with WATCH_END_REASON_TOO_SLOW. Continue it in the same way.
      * Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
      * </pre>
      */
@@ -642,8 +642,8 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Ends an instance that has not ended. After the answer's revision no attempt is created, no
-     * timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
+     * Ends an instance that has not ended. After the revision of the response no attempt is created,
+     * no timer fires and no result is accepted. Running steps are cancelled. A FAILED instance can be
      * cancelled too.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
      * </pre>
@@ -655,14 +655,14 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
-     * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
-     * taken again.
+     * Continues a FAILED instance. Failed and interrupted tasks get a new attempt. Interrupted waits,
+     * sleeps and backoffs keep their deadline. Finished steps never run again. The instance takes its
+     * business key again.
      * Every timer that ScheduleResume returned is kept with its original due time and gets a new
      * reference. A timer that is past due fires at once.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-     * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
-     * instances keep theirs).
+     * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph was stored under the version since the
+     * failure, because only live instances protect theirs).
      * </pre>
      */
     public dev.perdure.v1.RetryInstanceResponse retryInstance(dev.perdure.v1.RetryInstanceRequest request) {
@@ -674,7 +674,7 @@ public final class InstanceServiceGrpc {
   /**
    * A stub to allow clients to do ListenableFuture-style rpc calls to service InstanceService.
    * <pre>
-   * Looks at instances, follows them, cancels them and sets failed ones going again.
+   * Reads, watches, cancels and retries instances.
    * </pre>
    */
   public static final class InstanceServiceFutureStub
@@ -692,8 +692,8 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Gives an instance as it is now, with its payloads. It reads what has been committed, whichever
-     * replica answers.
+     * Returns the current state of an instance, with its payloads. It reads committed data, from any
+     * replica.
      * Errors: INVALID_FIELD, INSTANCE_NOT_FOUND.
      * </pre>
      */
@@ -705,9 +705,9 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Lists instances, newest first. Pages do not repeat an instance; one that was started meanwhile
-     * may be missing.
-     * Errors: INVALID_FIELD (a page_token of another query included).
+     * Lists instances, newest first. Pages do not repeat an instance. An instance that was started
+     * meanwhile might be missing.
+     * Errors: INVALID_FIELD (also for a page_token of another query).
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.perdure.v1.ListInstancesResponse> listInstances(
@@ -718,7 +718,7 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Lists an instance's history in order of revision.
+     * Lists the history of an instance in order of revision.
      * Errors: INVALID_FIELD, INSTANCE_NOT_FOUND, REVISION_COMPACTED, REVISION_IN_FUTURE.
      * </pre>
      */
@@ -730,8 +730,8 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Ends an instance that has not ended. After the answer's revision no attempt is created, no
-     * timer acts and no result is accepted; running steps are told to stop. A FAILED instance can be
+     * Ends an instance that has not ended. After the revision of the response no attempt is created,
+     * no timer fires and no result is accepted. Running steps are cancelled. A FAILED instance can be
      * cancelled too.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED.
      * </pre>
@@ -744,14 +744,14 @@ public final class InstanceServiceGrpc {
 
     /**
      * <pre>
-     * Sets a FAILED instance going again. Failed and interrupted tasks get a new attempt; interrupted waits,
-     * sleeps and backoffs keep their deadline; finished steps never run again. The business key is
-     * taken again.
+     * Continues a FAILED instance. Failed and interrupted tasks get a new attempt. Interrupted waits,
+     * sleeps and backoffs keep their deadline. Finished steps never run again. The instance takes its
+     * business key again.
      * Every timer that ScheduleResume returned is kept with its original due time and gets a new
      * reference. A timer that is past due fires at once.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_NOT_FAILED,
-     * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph has taken the version since it failed: only live
-     * instances keep theirs).
+     * BUSINESS_KEY_IN_USE, WORKFLOW_NOT_FOUND (another graph was stored under the version since the
+     * failure, because only live instances protect theirs).
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.perdure.v1.RetryInstanceResponse> retryInstance(

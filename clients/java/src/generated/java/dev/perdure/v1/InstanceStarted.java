@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * The instance was created. Always revision 1, and only there.
+ * The instance was created. Always and only at revision 1.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.InstanceStarted}
@@ -65,7 +65,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object workflow_ = "";
   /**
    * <pre>
-   * The workflow's name.
+   * Name of the workflow.
    * </pre>
    *
    * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -86,7 +86,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The workflow's name.
+   * Name of the workflow.
    * </pre>
    *
    * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -111,7 +111,7 @@ private static final long serialVersionUID = 0L;
   private int version_ = 0;
   /**
    * <pre>
-   * The workflow's version.
+   * Version of the workflow.
    * </pre>
    *
    * <code>uint32 version = 2 [json_name = "version"];</code>
@@ -127,7 +127,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object definitionDigest_ = "";
   /**
    * <pre>
-   * The digest of the definition that the instance runs; see Workflow.digest.
+   * Digest of the definition of the instance. See Workflow.digest.
    * </pre>
    *
    * <code>string definition_digest = 3 [json_name = "definitionDigest"];</code>
@@ -148,7 +148,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The digest of the definition that the instance runs; see Workflow.digest.
+   * Digest of the definition of the instance. See Workflow.digest.
    * </pre>
    *
    * <code>string definition_digest = 3 [json_name = "definitionDigest"];</code>
@@ -174,7 +174,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object startStep_ = "";
   /**
    * <pre>
-   * The step that begins first.
+   * First step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string start_step = 4 [json_name = "startStep"];</code>
@@ -195,7 +195,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step that begins first.
+   * First step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string start_step = 4 [json_name = "startStep"];</code>
@@ -220,7 +220,7 @@ private static final long serialVersionUID = 0L;
   private dev.perdure.v1.PayloadInfo input_;
   /**
    * <pre>
-   * The initial context's size and digest.
+   * Size and digest of the input.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
@@ -232,7 +232,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The initial context's size and digest.
+   * Size and digest of the input.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
@@ -244,7 +244,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The initial context's size and digest.
+   * Size and digest of the input.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
@@ -259,7 +259,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object businessKey_ = "";
   /**
    * <pre>
-   * The caller's own key, if one was given.
+   * Key of the caller, if there is one.
    * </pre>
    *
    * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -280,7 +280,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The caller's own key, if one was given.
+   * Key of the caller, if there is one.
    * </pre>
    *
    * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -329,7 +329,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The labels given at the start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -350,7 +350,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The labels given at the start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -361,7 +361,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The labels given at the start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -379,7 +379,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The labels given at the start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -400,7 +400,7 @@ java.lang.String defaultValue) {
   private com.google.protobuf.Duration startDelay_;
   /**
    * <pre>
-   * How long the instance stays PENDING; absent when it begins at once.
+   * Time for which the instance stays PENDING. Absent if it starts at once.
    * </pre>
    *
    * <code>.google.protobuf.Duration start_delay = 8 [json_name = "startDelay"];</code>
@@ -412,7 +412,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * How long the instance stays PENDING; absent when it begins at once.
+   * Time for which the instance stays PENDING. Absent if it starts at once.
    * </pre>
    *
    * <code>.google.protobuf.Duration start_delay = 8 [json_name = "startDelay"];</code>
@@ -424,7 +424,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * How long the instance stays PENDING; absent when it begins at once.
+   * Time for which the instance stays PENDING. Absent if it starts at once.
    * </pre>
    *
    * <code>.google.protobuf.Duration start_delay = 8 [json_name = "startDelay"];</code>
@@ -687,7 +687,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The instance was created. Always revision 1, and only there.
+   * The instance was created. Always and only at revision 1.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.InstanceStarted}
@@ -1006,7 +1006,7 @@ java.lang.String defaultValue) {
     private java.lang.Object workflow_ = "";
     /**
      * <pre>
-     * The workflow's name.
+     * Name of the workflow.
      * </pre>
      *
      * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -1026,7 +1026,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The workflow's name.
+     * Name of the workflow.
      * </pre>
      *
      * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -1047,7 +1047,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The workflow's name.
+     * Name of the workflow.
      * </pre>
      *
      * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -1064,7 +1064,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The workflow's name.
+     * Name of the workflow.
      * </pre>
      *
      * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -1078,7 +1078,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The workflow's name.
+     * Name of the workflow.
      * </pre>
      *
      * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -1098,7 +1098,7 @@ java.lang.String defaultValue) {
     private int version_ ;
     /**
      * <pre>
-     * The workflow's version.
+     * Version of the workflow.
      * </pre>
      *
      * <code>uint32 version = 2 [json_name = "version"];</code>
@@ -1110,7 +1110,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The workflow's version.
+     * Version of the workflow.
      * </pre>
      *
      * <code>uint32 version = 2 [json_name = "version"];</code>
@@ -1126,7 +1126,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The workflow's version.
+     * Version of the workflow.
      * </pre>
      *
      * <code>uint32 version = 2 [json_name = "version"];</code>
@@ -1142,7 +1142,7 @@ java.lang.String defaultValue) {
     private java.lang.Object definitionDigest_ = "";
     /**
      * <pre>
-     * The digest of the definition that the instance runs; see Workflow.digest.
+     * Digest of the definition of the instance. See Workflow.digest.
      * </pre>
      *
      * <code>string definition_digest = 3 [json_name = "definitionDigest"];</code>
@@ -1162,7 +1162,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The digest of the definition that the instance runs; see Workflow.digest.
+     * Digest of the definition of the instance. See Workflow.digest.
      * </pre>
      *
      * <code>string definition_digest = 3 [json_name = "definitionDigest"];</code>
@@ -1183,7 +1183,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The digest of the definition that the instance runs; see Workflow.digest.
+     * Digest of the definition of the instance. See Workflow.digest.
      * </pre>
      *
      * <code>string definition_digest = 3 [json_name = "definitionDigest"];</code>
@@ -1200,7 +1200,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The digest of the definition that the instance runs; see Workflow.digest.
+     * Digest of the definition of the instance. See Workflow.digest.
      * </pre>
      *
      * <code>string definition_digest = 3 [json_name = "definitionDigest"];</code>
@@ -1214,7 +1214,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The digest of the definition that the instance runs; see Workflow.digest.
+     * Digest of the definition of the instance. See Workflow.digest.
      * </pre>
      *
      * <code>string definition_digest = 3 [json_name = "definitionDigest"];</code>
@@ -1234,7 +1234,7 @@ java.lang.String defaultValue) {
     private java.lang.Object startStep_ = "";
     /**
      * <pre>
-     * The step that begins first.
+     * First step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string start_step = 4 [json_name = "startStep"];</code>
@@ -1254,7 +1254,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The step that begins first.
+     * First step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string start_step = 4 [json_name = "startStep"];</code>
@@ -1275,7 +1275,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The step that begins first.
+     * First step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string start_step = 4 [json_name = "startStep"];</code>
@@ -1292,7 +1292,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The step that begins first.
+     * First step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string start_step = 4 [json_name = "startStep"];</code>
@@ -1306,7 +1306,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The step that begins first.
+     * First step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string start_step = 4 [json_name = "startStep"];</code>
@@ -1328,7 +1328,7 @@ java.lang.String defaultValue) {
         dev.perdure.v1.PayloadInfo, dev.perdure.v1.PayloadInfo.Builder, dev.perdure.v1.PayloadInfoOrBuilder> inputBuilder_;
     /**
      * <pre>
-     * The initial context's size and digest.
+     * Size and digest of the input.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
@@ -1339,7 +1339,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The initial context's size and digest.
+     * Size and digest of the input.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
@@ -1354,7 +1354,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The initial context's size and digest.
+     * Size and digest of the input.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
@@ -1374,7 +1374,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The initial context's size and digest.
+     * Size and digest of the input.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
@@ -1392,7 +1392,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The initial context's size and digest.
+     * Size and digest of the input.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
@@ -1417,7 +1417,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The initial context's size and digest.
+     * Size and digest of the input.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
@@ -1434,7 +1434,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The initial context's size and digest.
+     * Size and digest of the input.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
@@ -1446,7 +1446,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The initial context's size and digest.
+     * Size and digest of the input.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
@@ -1461,7 +1461,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The initial context's size and digest.
+     * Size and digest of the input.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
@@ -1483,7 +1483,7 @@ java.lang.String defaultValue) {
     private java.lang.Object businessKey_ = "";
     /**
      * <pre>
-     * The caller's own key, if one was given.
+     * Key of the caller, if there is one.
      * </pre>
      *
      * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -1503,7 +1503,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The caller's own key, if one was given.
+     * Key of the caller, if there is one.
      * </pre>
      *
      * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -1524,7 +1524,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The caller's own key, if one was given.
+     * Key of the caller, if there is one.
      * </pre>
      *
      * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -1541,7 +1541,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The caller's own key, if one was given.
+     * Key of the caller, if there is one.
      * </pre>
      *
      * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -1555,7 +1555,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The caller's own key, if one was given.
+     * Key of the caller, if there is one.
      * </pre>
      *
      * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -1600,7 +1600,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The labels given at the start.
+     * Labels of the instance.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -1621,7 +1621,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The labels given at the start.
+     * Labels of the instance.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -1632,7 +1632,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The labels given at the start.
+     * Labels of the instance.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -1650,7 +1650,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The labels given at the start.
+     * Labels of the instance.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -1674,7 +1674,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The labels given at the start.
+     * Labels of the instance.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -1697,7 +1697,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The labels given at the start.
+     * Labels of the instance.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -1714,7 +1714,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The labels given at the start.
+     * Labels of the instance.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -1732,7 +1732,7 @@ java.lang.String defaultValue) {
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> startDelayBuilder_;
     /**
      * <pre>
-     * How long the instance stays PENDING; absent when it begins at once.
+     * Time for which the instance stays PENDING. Absent if it starts at once.
      * </pre>
      *
      * <code>.google.protobuf.Duration start_delay = 8 [json_name = "startDelay"];</code>
@@ -1743,7 +1743,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * How long the instance stays PENDING; absent when it begins at once.
+     * Time for which the instance stays PENDING. Absent if it starts at once.
      * </pre>
      *
      * <code>.google.protobuf.Duration start_delay = 8 [json_name = "startDelay"];</code>
@@ -1758,7 +1758,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * How long the instance stays PENDING; absent when it begins at once.
+     * Time for which the instance stays PENDING. Absent if it starts at once.
      * </pre>
      *
      * <code>.google.protobuf.Duration start_delay = 8 [json_name = "startDelay"];</code>
@@ -1778,7 +1778,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * How long the instance stays PENDING; absent when it begins at once.
+     * Time for which the instance stays PENDING. Absent if it starts at once.
      * </pre>
      *
      * <code>.google.protobuf.Duration start_delay = 8 [json_name = "startDelay"];</code>
@@ -1796,7 +1796,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * How long the instance stays PENDING; absent when it begins at once.
+     * Time for which the instance stays PENDING. Absent if it starts at once.
      * </pre>
      *
      * <code>.google.protobuf.Duration start_delay = 8 [json_name = "startDelay"];</code>
@@ -1821,7 +1821,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * How long the instance stays PENDING; absent when it begins at once.
+     * Time for which the instance stays PENDING. Absent if it starts at once.
      * </pre>
      *
      * <code>.google.protobuf.Duration start_delay = 8 [json_name = "startDelay"];</code>
@@ -1838,7 +1838,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * How long the instance stays PENDING; absent when it begins at once.
+     * Time for which the instance stays PENDING. Absent if it starts at once.
      * </pre>
      *
      * <code>.google.protobuf.Duration start_delay = 8 [json_name = "startDelay"];</code>
@@ -1850,7 +1850,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * How long the instance stays PENDING; absent when it begins at once.
+     * Time for which the instance stays PENDING. Absent if it starts at once.
      * </pre>
      *
      * <code>.google.protobuf.Duration start_delay = 8 [json_name = "startDelay"];</code>
@@ -1865,7 +1865,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * How long the instance stays PENDING; absent when it begins at once.
+     * Time for which the instance stays PENDING. Absent if it starts at once.
      * </pre>
      *
      * <code>.google.protobuf.Duration start_delay = 8 [json_name = "startDelay"];</code>

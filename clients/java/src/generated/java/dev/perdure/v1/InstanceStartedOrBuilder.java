@@ -10,7 +10,7 @@ public interface InstanceStartedOrBuilder extends
 
   /**
    * <pre>
-   * The workflow's name.
+   * Name of the workflow.
    * </pre>
    *
    * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -19,7 +19,7 @@ public interface InstanceStartedOrBuilder extends
   java.lang.String getWorkflow();
   /**
    * <pre>
-   * The workflow's name.
+   * Name of the workflow.
    * </pre>
    *
    * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -30,7 +30,7 @@ public interface InstanceStartedOrBuilder extends
 
   /**
    * <pre>
-   * The workflow's version.
+   * Version of the workflow.
    * </pre>
    *
    * <code>uint32 version = 2 [json_name = "version"];</code>
@@ -40,7 +40,7 @@ public interface InstanceStartedOrBuilder extends
 
   /**
    * <pre>
-   * The digest of the definition that the instance runs; see Workflow.digest.
+   * Digest of the definition of the instance. See Workflow.digest.
    * </pre>
    *
    * <code>string definition_digest = 3 [json_name = "definitionDigest"];</code>
@@ -49,7 +49,7 @@ public interface InstanceStartedOrBuilder extends
   java.lang.String getDefinitionDigest();
   /**
    * <pre>
-   * The digest of the definition that the instance runs; see Workflow.digest.
+   * Digest of the definition of the instance. See Workflow.digest.
    * </pre>
    *
    * <code>string definition_digest = 3 [json_name = "definitionDigest"];</code>
@@ -60,7 +60,7 @@ public interface InstanceStartedOrBuilder extends
 
   /**
    * <pre>
-   * The step that begins first.
+   * First step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string start_step = 4 [json_name = "startStep"];</code>
@@ -69,7 +69,7 @@ public interface InstanceStartedOrBuilder extends
   java.lang.String getStartStep();
   /**
    * <pre>
-   * The step that begins first.
+   * First step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string start_step = 4 [json_name = "startStep"];</code>
@@ -80,7 +80,7 @@ public interface InstanceStartedOrBuilder extends
 
   /**
    * <pre>
-   * The initial context's size and digest.
+   * Size and digest of the input.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
@@ -89,7 +89,7 @@ public interface InstanceStartedOrBuilder extends
   boolean hasInput();
   /**
    * <pre>
-   * The initial context's size and digest.
+   * Size and digest of the input.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
@@ -98,7 +98,7 @@ public interface InstanceStartedOrBuilder extends
   dev.perdure.v1.PayloadInfo getInput();
   /**
    * <pre>
-   * The initial context's size and digest.
+   * Size and digest of the input.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo input = 5 [json_name = "input"];</code>
@@ -107,7 +107,7 @@ public interface InstanceStartedOrBuilder extends
 
   /**
    * <pre>
-   * The caller's own key, if one was given.
+   * Key of the caller, if there is one.
    * </pre>
    *
    * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -116,7 +116,7 @@ public interface InstanceStartedOrBuilder extends
   java.lang.String getBusinessKey();
   /**
    * <pre>
-   * The caller's own key, if one was given.
+   * Key of the caller, if there is one.
    * </pre>
    *
    * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -127,7 +127,7 @@ public interface InstanceStartedOrBuilder extends
 
   /**
    * <pre>
-   * The labels given at the start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -135,7 +135,7 @@ public interface InstanceStartedOrBuilder extends
   int getLabelsCount();
   /**
    * <pre>
-   * The labels given at the start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -150,7 +150,7 @@ public interface InstanceStartedOrBuilder extends
   getLabels();
   /**
    * <pre>
-   * The labels given at the start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -159,7 +159,7 @@ public interface InstanceStartedOrBuilder extends
   getLabelsMap();
   /**
    * <pre>
-   * The labels given at the start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -171,7 +171,7 @@ java.lang.String getLabelsOrDefault(
 java.lang.String defaultValue);
   /**
    * <pre>
-   * The labels given at the start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -181,7 +181,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * How long the instance stays PENDING; absent when it begins at once.
+   * Time for which the instance stays PENDING. Absent if it starts at once.
    * </pre>
    *
    * <code>.google.protobuf.Duration start_delay = 8 [json_name = "startDelay"];</code>
@@ -190,7 +190,7 @@ java.lang.String defaultValue);
   boolean hasStartDelay();
   /**
    * <pre>
-   * How long the instance stays PENDING; absent when it begins at once.
+   * Time for which the instance stays PENDING. Absent if it starts at once.
    * </pre>
    *
    * <code>.google.protobuf.Duration start_delay = 8 [json_name = "startDelay"];</code>
@@ -199,7 +199,7 @@ java.lang.String defaultValue);
   com.google.protobuf.Duration getStartDelay();
   /**
    * <pre>
-   * How long the instance stays PENDING; absent when it begins at once.
+   * Time for which the instance stays PENDING. Absent if it starts at once.
    * </pre>
    *
    * <code>.google.protobuf.Duration start_delay = 8 [json_name = "startDelay"];</code>

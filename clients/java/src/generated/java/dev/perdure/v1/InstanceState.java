@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * Where an instance stands. The number 7 is kept for PAUSED.
+ * State of an instance. The number 7 is reserved for PAUSED.
  * </pre>
  *
  * Protobuf enum {@code perdure.v1.InstanceState}
@@ -31,7 +31,7 @@ public enum InstanceState
   INSTANCE_STATE_PENDING(1),
   /**
    * <pre>
-   * At least one step runs, is scheduled to run or backs off.
+   * At least one step runs, is queued or backs off.
    * </pre>
    *
    * <code>INSTANCE_STATE_RUNNING = 2;</code>
@@ -55,7 +55,7 @@ public enum InstanceState
   INSTANCE_STATE_COMPLETED(4),
   /**
    * <pre>
-   * A step failed without an `error` arrow. RetryInstance sets it going again.
+   * A step failed without an `error` transition. RetryInstance can continue the instance.
    * </pre>
    *
    * <code>INSTANCE_STATE_FAILED = 5;</code>
@@ -90,7 +90,7 @@ public enum InstanceState
   public static final int INSTANCE_STATE_PENDING_VALUE = 1;
   /**
    * <pre>
-   * At least one step runs, is scheduled to run or backs off.
+   * At least one step runs, is queued or backs off.
    * </pre>
    *
    * <code>INSTANCE_STATE_RUNNING = 2;</code>
@@ -114,7 +114,7 @@ public enum InstanceState
   public static final int INSTANCE_STATE_COMPLETED_VALUE = 4;
   /**
    * <pre>
-   * A step failed without an `error` arrow. RetryInstance sets it going again.
+   * A step failed without an `error` transition. RetryInstance can continue the instance.
    * </pre>
    *
    * <code>INSTANCE_STATE_FAILED = 5;</code>

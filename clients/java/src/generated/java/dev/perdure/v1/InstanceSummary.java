@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * An instance as lists show it: without payloads and without steps.
+ * An instance in a list, without payloads and steps.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.InstanceSummary}
@@ -65,7 +65,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object instanceId_ = "";
   /**
    * <pre>
-   * Its id.
+   * ID of the instance.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -86,7 +86,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its id.
+   * ID of the instance.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -112,7 +112,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object workflow_ = "";
   /**
    * <pre>
-   * The workflow's name.
+   * Name of the workflow.
    * </pre>
    *
    * <code>string workflow = 2 [json_name = "workflow"];</code>
@@ -133,7 +133,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The workflow's name.
+   * Name of the workflow.
    * </pre>
    *
    * <code>string workflow = 2 [json_name = "workflow"];</code>
@@ -158,7 +158,7 @@ private static final long serialVersionUID = 0L;
   private int version_ = 0;
   /**
    * <pre>
-   * The workflow's version.
+   * Version of the workflow.
    * </pre>
    *
    * <code>uint32 version = 3 [json_name = "version"];</code>
@@ -173,7 +173,7 @@ private static final long serialVersionUID = 0L;
   private int state_ = 0;
   /**
    * <pre>
-   * Where it stands.
+   * State of the instance.
    * </pre>
    *
    * <code>.perdure.v1.InstanceState state = 4 [json_name = "state"];</code>
@@ -184,7 +184,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where it stands.
+   * State of the instance.
    * </pre>
    *
    * <code>.perdure.v1.InstanceState state = 4 [json_name = "state"];</code>
@@ -199,7 +199,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The revision of its newest history entry.
+   * Revision of the newest history entry.
    * </pre>
    *
    * <code>int64 revision = 5 [json_name = "revision"];</code>
@@ -215,7 +215,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object businessKey_ = "";
   /**
    * <pre>
-   * The caller's own key, if one was given.
+   * Key of the caller, if there is one.
    * </pre>
    *
    * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -236,7 +236,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The caller's own key, if one was given.
+   * Key of the caller, if there is one.
    * </pre>
    *
    * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -285,7 +285,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The labels given at its start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -306,7 +306,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The labels given at its start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -317,7 +317,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The labels given at its start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -335,7 +335,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The labels given at its start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -356,7 +356,7 @@ java.lang.String defaultValue) {
   private com.google.protobuf.Timestamp createTime_;
   /**
    * <pre>
-   * When StartInstance stored it.
+   * Time at which StartInstance stored the instance.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 8 [json_name = "createTime"];</code>
@@ -368,7 +368,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * When StartInstance stored it.
+   * Time at which StartInstance stored the instance.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 8 [json_name = "createTime"];</code>
@@ -380,7 +380,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * When StartInstance stored it.
+   * Time at which StartInstance stored the instance.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 8 [json_name = "createTime"];</code>
@@ -394,7 +394,7 @@ java.lang.String defaultValue) {
   private com.google.protobuf.Timestamp updateTime_;
   /**
    * <pre>
-   * The time of its newest history entry.
+   * Time of the newest history entry.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 9 [json_name = "updateTime"];</code>
@@ -406,7 +406,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The time of its newest history entry.
+   * Time of the newest history entry.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 9 [json_name = "updateTime"];</code>
@@ -418,7 +418,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The time of its newest history entry.
+   * Time of the newest history entry.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 9 [json_name = "updateTime"];</code>
@@ -432,7 +432,7 @@ java.lang.String defaultValue) {
   private com.google.protobuf.Timestamp endTime_;
   /**
    * <pre>
-   * When it completed, failed or was cancelled; absent while it goes on.
+   * Time at which the instance completed, failed or was cancelled. Absent before.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 10 [json_name = "endTime"];</code>
@@ -444,7 +444,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * When it completed, failed or was cancelled; absent while it goes on.
+   * Time at which the instance completed, failed or was cancelled. Absent before.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 10 [json_name = "endTime"];</code>
@@ -456,7 +456,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * When it completed, failed or was cancelled; absent while it goes on.
+   * Time at which the instance completed, failed or was cancelled. Absent before.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 10 [json_name = "endTime"];</code>
@@ -773,7 +773,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * An instance as lists show it: without payloads and without steps.
+   * An instance in a list, without payloads and steps.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.InstanceSummary}
@@ -1136,7 +1136,7 @@ java.lang.String defaultValue) {
     private java.lang.Object instanceId_ = "";
     /**
      * <pre>
-     * Its id.
+     * ID of the instance.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -1156,7 +1156,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its id.
+     * ID of the instance.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -1177,7 +1177,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its id.
+     * ID of the instance.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -1194,7 +1194,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its id.
+     * ID of the instance.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -1208,7 +1208,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Its id.
+     * ID of the instance.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -1228,7 +1228,7 @@ java.lang.String defaultValue) {
     private java.lang.Object workflow_ = "";
     /**
      * <pre>
-     * The workflow's name.
+     * Name of the workflow.
      * </pre>
      *
      * <code>string workflow = 2 [json_name = "workflow"];</code>
@@ -1248,7 +1248,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The workflow's name.
+     * Name of the workflow.
      * </pre>
      *
      * <code>string workflow = 2 [json_name = "workflow"];</code>
@@ -1269,7 +1269,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The workflow's name.
+     * Name of the workflow.
      * </pre>
      *
      * <code>string workflow = 2 [json_name = "workflow"];</code>
@@ -1286,7 +1286,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The workflow's name.
+     * Name of the workflow.
      * </pre>
      *
      * <code>string workflow = 2 [json_name = "workflow"];</code>
@@ -1300,7 +1300,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The workflow's name.
+     * Name of the workflow.
      * </pre>
      *
      * <code>string workflow = 2 [json_name = "workflow"];</code>
@@ -1320,7 +1320,7 @@ java.lang.String defaultValue) {
     private int version_ ;
     /**
      * <pre>
-     * The workflow's version.
+     * Version of the workflow.
      * </pre>
      *
      * <code>uint32 version = 3 [json_name = "version"];</code>
@@ -1332,7 +1332,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The workflow's version.
+     * Version of the workflow.
      * </pre>
      *
      * <code>uint32 version = 3 [json_name = "version"];</code>
@@ -1348,7 +1348,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The workflow's version.
+     * Version of the workflow.
      * </pre>
      *
      * <code>uint32 version = 3 [json_name = "version"];</code>
@@ -1364,7 +1364,7 @@ java.lang.String defaultValue) {
     private int state_ = 0;
     /**
      * <pre>
-     * Where it stands.
+     * State of the instance.
      * </pre>
      *
      * <code>.perdure.v1.InstanceState state = 4 [json_name = "state"];</code>
@@ -1375,7 +1375,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Where it stands.
+     * State of the instance.
      * </pre>
      *
      * <code>.perdure.v1.InstanceState state = 4 [json_name = "state"];</code>
@@ -1390,7 +1390,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Where it stands.
+     * State of the instance.
      * </pre>
      *
      * <code>.perdure.v1.InstanceState state = 4 [json_name = "state"];</code>
@@ -1403,7 +1403,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Where it stands.
+     * State of the instance.
      * </pre>
      *
      * <code>.perdure.v1.InstanceState state = 4 [json_name = "state"];</code>
@@ -1421,7 +1421,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Where it stands.
+     * State of the instance.
      * </pre>
      *
      * <code>.perdure.v1.InstanceState state = 4 [json_name = "state"];</code>
@@ -1437,7 +1437,7 @@ java.lang.String defaultValue) {
     private long revision_ ;
     /**
      * <pre>
-     * The revision of its newest history entry.
+     * Revision of the newest history entry.
      * </pre>
      *
      * <code>int64 revision = 5 [json_name = "revision"];</code>
@@ -1449,7 +1449,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The revision of its newest history entry.
+     * Revision of the newest history entry.
      * </pre>
      *
      * <code>int64 revision = 5 [json_name = "revision"];</code>
@@ -1465,7 +1465,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The revision of its newest history entry.
+     * Revision of the newest history entry.
      * </pre>
      *
      * <code>int64 revision = 5 [json_name = "revision"];</code>
@@ -1481,7 +1481,7 @@ java.lang.String defaultValue) {
     private java.lang.Object businessKey_ = "";
     /**
      * <pre>
-     * The caller's own key, if one was given.
+     * Key of the caller, if there is one.
      * </pre>
      *
      * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -1501,7 +1501,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The caller's own key, if one was given.
+     * Key of the caller, if there is one.
      * </pre>
      *
      * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -1522,7 +1522,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The caller's own key, if one was given.
+     * Key of the caller, if there is one.
      * </pre>
      *
      * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -1539,7 +1539,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The caller's own key, if one was given.
+     * Key of the caller, if there is one.
      * </pre>
      *
      * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -1553,7 +1553,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The caller's own key, if one was given.
+     * Key of the caller, if there is one.
      * </pre>
      *
      * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -1598,7 +1598,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The labels given at its start.
+     * Labels of the instance.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -1619,7 +1619,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The labels given at its start.
+     * Labels of the instance.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -1630,7 +1630,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The labels given at its start.
+     * Labels of the instance.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -1648,7 +1648,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The labels given at its start.
+     * Labels of the instance.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -1672,7 +1672,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The labels given at its start.
+     * Labels of the instance.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -1695,7 +1695,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The labels given at its start.
+     * Labels of the instance.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -1712,7 +1712,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The labels given at its start.
+     * Labels of the instance.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -1730,7 +1730,7 @@ java.lang.String defaultValue) {
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> createTimeBuilder_;
     /**
      * <pre>
-     * When StartInstance stored it.
+     * Time at which StartInstance stored the instance.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 8 [json_name = "createTime"];</code>
@@ -1741,7 +1741,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When StartInstance stored it.
+     * Time at which StartInstance stored the instance.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 8 [json_name = "createTime"];</code>
@@ -1756,7 +1756,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When StartInstance stored it.
+     * Time at which StartInstance stored the instance.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 8 [json_name = "createTime"];</code>
@@ -1776,7 +1776,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When StartInstance stored it.
+     * Time at which StartInstance stored the instance.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 8 [json_name = "createTime"];</code>
@@ -1794,7 +1794,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When StartInstance stored it.
+     * Time at which StartInstance stored the instance.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 8 [json_name = "createTime"];</code>
@@ -1819,7 +1819,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When StartInstance stored it.
+     * Time at which StartInstance stored the instance.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 8 [json_name = "createTime"];</code>
@@ -1836,7 +1836,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When StartInstance stored it.
+     * Time at which StartInstance stored the instance.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 8 [json_name = "createTime"];</code>
@@ -1848,7 +1848,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When StartInstance stored it.
+     * Time at which StartInstance stored the instance.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 8 [json_name = "createTime"];</code>
@@ -1863,7 +1863,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When StartInstance stored it.
+     * Time at which StartInstance stored the instance.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 8 [json_name = "createTime"];</code>
@@ -1887,7 +1887,7 @@ java.lang.String defaultValue) {
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> updateTimeBuilder_;
     /**
      * <pre>
-     * The time of its newest history entry.
+     * Time of the newest history entry.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 9 [json_name = "updateTime"];</code>
@@ -1898,7 +1898,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The time of its newest history entry.
+     * Time of the newest history entry.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 9 [json_name = "updateTime"];</code>
@@ -1913,7 +1913,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The time of its newest history entry.
+     * Time of the newest history entry.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 9 [json_name = "updateTime"];</code>
@@ -1933,7 +1933,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The time of its newest history entry.
+     * Time of the newest history entry.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 9 [json_name = "updateTime"];</code>
@@ -1951,7 +1951,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The time of its newest history entry.
+     * Time of the newest history entry.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 9 [json_name = "updateTime"];</code>
@@ -1976,7 +1976,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The time of its newest history entry.
+     * Time of the newest history entry.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 9 [json_name = "updateTime"];</code>
@@ -1993,7 +1993,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The time of its newest history entry.
+     * Time of the newest history entry.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 9 [json_name = "updateTime"];</code>
@@ -2005,7 +2005,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The time of its newest history entry.
+     * Time of the newest history entry.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 9 [json_name = "updateTime"];</code>
@@ -2020,7 +2020,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The time of its newest history entry.
+     * Time of the newest history entry.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp update_time = 9 [json_name = "updateTime"];</code>
@@ -2044,7 +2044,7 @@ java.lang.String defaultValue) {
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> endTimeBuilder_;
     /**
      * <pre>
-     * When it completed, failed or was cancelled; absent while it goes on.
+     * Time at which the instance completed, failed or was cancelled. Absent before.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 10 [json_name = "endTime"];</code>
@@ -2055,7 +2055,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it completed, failed or was cancelled; absent while it goes on.
+     * Time at which the instance completed, failed or was cancelled. Absent before.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 10 [json_name = "endTime"];</code>
@@ -2070,7 +2070,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it completed, failed or was cancelled; absent while it goes on.
+     * Time at which the instance completed, failed or was cancelled. Absent before.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 10 [json_name = "endTime"];</code>
@@ -2090,7 +2090,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it completed, failed or was cancelled; absent while it goes on.
+     * Time at which the instance completed, failed or was cancelled. Absent before.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 10 [json_name = "endTime"];</code>
@@ -2108,7 +2108,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it completed, failed or was cancelled; absent while it goes on.
+     * Time at which the instance completed, failed or was cancelled. Absent before.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 10 [json_name = "endTime"];</code>
@@ -2133,7 +2133,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it completed, failed or was cancelled; absent while it goes on.
+     * Time at which the instance completed, failed or was cancelled. Absent before.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 10 [json_name = "endTime"];</code>
@@ -2150,7 +2150,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it completed, failed or was cancelled; absent while it goes on.
+     * Time at which the instance completed, failed or was cancelled. Absent before.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 10 [json_name = "endTime"];</code>
@@ -2162,7 +2162,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it completed, failed or was cancelled; absent while it goes on.
+     * Time at which the instance completed, failed or was cancelled. Absent before.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 10 [json_name = "endTime"];</code>
@@ -2177,7 +2177,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * When it completed, failed or was cancelled; absent while it goes on.
+     * Time at which the instance completed, failed or was cancelled. Absent before.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp end_time = 10 [json_name = "endTime"];</code>

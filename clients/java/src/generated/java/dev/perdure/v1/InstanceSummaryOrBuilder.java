@@ -10,7 +10,7 @@ public interface InstanceSummaryOrBuilder extends
 
   /**
    * <pre>
-   * Its id.
+   * ID of the instance.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -19,7 +19,7 @@ public interface InstanceSummaryOrBuilder extends
   java.lang.String getInstanceId();
   /**
    * <pre>
-   * Its id.
+   * ID of the instance.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -30,7 +30,7 @@ public interface InstanceSummaryOrBuilder extends
 
   /**
    * <pre>
-   * The workflow's name.
+   * Name of the workflow.
    * </pre>
    *
    * <code>string workflow = 2 [json_name = "workflow"];</code>
@@ -39,7 +39,7 @@ public interface InstanceSummaryOrBuilder extends
   java.lang.String getWorkflow();
   /**
    * <pre>
-   * The workflow's name.
+   * Name of the workflow.
    * </pre>
    *
    * <code>string workflow = 2 [json_name = "workflow"];</code>
@@ -50,7 +50,7 @@ public interface InstanceSummaryOrBuilder extends
 
   /**
    * <pre>
-   * The workflow's version.
+   * Version of the workflow.
    * </pre>
    *
    * <code>uint32 version = 3 [json_name = "version"];</code>
@@ -60,7 +60,7 @@ public interface InstanceSummaryOrBuilder extends
 
   /**
    * <pre>
-   * Where it stands.
+   * State of the instance.
    * </pre>
    *
    * <code>.perdure.v1.InstanceState state = 4 [json_name = "state"];</code>
@@ -69,7 +69,7 @@ public interface InstanceSummaryOrBuilder extends
   int getStateValue();
   /**
    * <pre>
-   * Where it stands.
+   * State of the instance.
    * </pre>
    *
    * <code>.perdure.v1.InstanceState state = 4 [json_name = "state"];</code>
@@ -79,7 +79,7 @@ public interface InstanceSummaryOrBuilder extends
 
   /**
    * <pre>
-   * The revision of its newest history entry.
+   * Revision of the newest history entry.
    * </pre>
    *
    * <code>int64 revision = 5 [json_name = "revision"];</code>
@@ -89,7 +89,7 @@ public interface InstanceSummaryOrBuilder extends
 
   /**
    * <pre>
-   * The caller's own key, if one was given.
+   * Key of the caller, if there is one.
    * </pre>
    *
    * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -98,7 +98,7 @@ public interface InstanceSummaryOrBuilder extends
   java.lang.String getBusinessKey();
   /**
    * <pre>
-   * The caller's own key, if one was given.
+   * Key of the caller, if there is one.
    * </pre>
    *
    * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -109,7 +109,7 @@ public interface InstanceSummaryOrBuilder extends
 
   /**
    * <pre>
-   * The labels given at its start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -117,7 +117,7 @@ public interface InstanceSummaryOrBuilder extends
   int getLabelsCount();
   /**
    * <pre>
-   * The labels given at its start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -132,7 +132,7 @@ public interface InstanceSummaryOrBuilder extends
   getLabels();
   /**
    * <pre>
-   * The labels given at its start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -141,7 +141,7 @@ public interface InstanceSummaryOrBuilder extends
   getLabelsMap();
   /**
    * <pre>
-   * The labels given at its start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -153,7 +153,7 @@ java.lang.String getLabelsOrDefault(
 java.lang.String defaultValue);
   /**
    * <pre>
-   * The labels given at its start.
+   * Labels of the instance.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -163,7 +163,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * When StartInstance stored it.
+   * Time at which StartInstance stored the instance.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 8 [json_name = "createTime"];</code>
@@ -172,7 +172,7 @@ java.lang.String defaultValue);
   boolean hasCreateTime();
   /**
    * <pre>
-   * When StartInstance stored it.
+   * Time at which StartInstance stored the instance.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 8 [json_name = "createTime"];</code>
@@ -181,7 +181,7 @@ java.lang.String defaultValue);
   com.google.protobuf.Timestamp getCreateTime();
   /**
    * <pre>
-   * When StartInstance stored it.
+   * Time at which StartInstance stored the instance.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 8 [json_name = "createTime"];</code>
@@ -190,7 +190,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * The time of its newest history entry.
+   * Time of the newest history entry.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 9 [json_name = "updateTime"];</code>
@@ -199,7 +199,7 @@ java.lang.String defaultValue);
   boolean hasUpdateTime();
   /**
    * <pre>
-   * The time of its newest history entry.
+   * Time of the newest history entry.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 9 [json_name = "updateTime"];</code>
@@ -208,7 +208,7 @@ java.lang.String defaultValue);
   com.google.protobuf.Timestamp getUpdateTime();
   /**
    * <pre>
-   * The time of its newest history entry.
+   * Time of the newest history entry.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp update_time = 9 [json_name = "updateTime"];</code>
@@ -217,7 +217,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * When it completed, failed or was cancelled; absent while it goes on.
+   * Time at which the instance completed, failed or was cancelled. Absent before.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 10 [json_name = "endTime"];</code>
@@ -226,7 +226,7 @@ java.lang.String defaultValue);
   boolean hasEndTime();
   /**
    * <pre>
-   * When it completed, failed or was cancelled; absent while it goes on.
+   * Time at which the instance completed, failed or was cancelled. Absent before.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 10 [json_name = "endTime"];</code>
@@ -235,7 +235,7 @@ java.lang.String defaultValue);
   com.google.protobuf.Timestamp getEndTime();
   /**
    * <pre>
-   * When it completed, failed or was cancelled; absent while it goes on.
+   * Time at which the instance completed, failed or was cancelled. Absent before.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp end_time = 10 [json_name = "endTime"];</code>

@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * When a step with several predecessors begins.
+ * Start condition of a step with several predecessors.
  * </pre>
  *
  * Protobuf enum {@code perdure.v1.JoinRule}
@@ -23,7 +23,7 @@ public enum JoinRule
   JOIN_RULE_UNSPECIFIED(0),
   /**
    * <pre>
-   * Once every branch that can still reach it has arrived.
+   * Start when every branch that can still reach the step has arrived.
    * </pre>
    *
    * <code>JOIN_RULE_AUTO = 1;</code>
@@ -31,7 +31,7 @@ public enum JoinRule
   JOIN_RULE_AUTO(1),
   /**
    * <pre>
-   * Once every predecessor has arrived; it is skipped once one cannot any more.
+   * Start when every predecessor has arrived. If one can no longer arrive, the step is skipped.
    * </pre>
    *
    * <code>JOIN_RULE_ALL = 2;</code>
@@ -39,7 +39,7 @@ public enum JoinRule
   JOIN_RULE_ALL(2),
   /**
    * <pre>
-   * Once the first branch arrives; later arrivals are absorbed.
+   * Start when the first branch arrives. Later arrivals have no effect.
    * </pre>
    *
    * <code>JOIN_RULE_ANY = 3;</code>
@@ -58,7 +58,7 @@ public enum JoinRule
   public static final int JOIN_RULE_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * Once every branch that can still reach it has arrived.
+   * Start when every branch that can still reach the step has arrived.
    * </pre>
    *
    * <code>JOIN_RULE_AUTO = 1;</code>
@@ -66,7 +66,7 @@ public enum JoinRule
   public static final int JOIN_RULE_AUTO_VALUE = 1;
   /**
    * <pre>
-   * Once every predecessor has arrived; it is skipped once one cannot any more.
+   * Start when every predecessor has arrived. If one can no longer arrive, the step is skipped.
    * </pre>
    *
    * <code>JOIN_RULE_ALL = 2;</code>
@@ -74,7 +74,7 @@ public enum JoinRule
   public static final int JOIN_RULE_ALL_VALUE = 2;
   /**
    * <pre>
-   * Once the first branch arrives; later arrivals are absorbed.
+   * Start when the first branch arrives. Later arrivals have no effect.
    * </pre>
    *
    * <code>JOIN_RULE_ANY = 3;</code>

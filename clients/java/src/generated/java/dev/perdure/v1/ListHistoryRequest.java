@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * Asks for a page of an instance's history.
+ * Request for a page of history.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.ListHistoryRequest}
@@ -50,7 +50,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object instanceId_ = "";
   /**
    * <pre>
-   * The instance. Required.
+   * ID of the instance. Required.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -71,7 +71,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The instance. Required.
+   * ID of the instance. Required.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -96,7 +96,7 @@ private static final long serialVersionUID = 0L;
   private long afterRevision_ = 0L;
   /**
    * <pre>
-   * Only entries with a larger revision; 0 means from the first on.
+   * Only entries with a larger revision. 0 means all.
    * </pre>
    *
    * <code>int64 after_revision = 2 [json_name = "afterRevision"];</code>
@@ -111,7 +111,7 @@ private static final long serialVersionUID = 0L;
   private int pageSize_ = 0;
   /**
    * <pre>
-   * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+   * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
    * </pre>
    *
    * <code>int32 page_size = 3 [json_name = "pageSize"];</code>
@@ -127,8 +127,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object pageToken_ = "";
   /**
    * <pre>
-   * The next_page_token of the page before; empty for the first page. instance_id and
-   * after_revision must be the same.
+   * The next_page_token of the previous page. Empty for the first page. instance_id and
+   * after_revision must not change.
    * </pre>
    *
    * <code>string page_token = 4 [json_name = "pageToken"];</code>
@@ -149,8 +149,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The next_page_token of the page before; empty for the first page. instance_id and
-   * after_revision must be the same.
+   * The next_page_token of the previous page. Empty for the first page. instance_id and
+   * after_revision must not change.
    * </pre>
    *
    * <code>string page_token = 4 [json_name = "pageToken"];</code>
@@ -362,7 +362,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for a page of an instance's history.
+   * Request for a page of history.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.ListHistoryRequest}
@@ -575,7 +575,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object instanceId_ = "";
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -595,7 +595,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -616,7 +616,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -633,7 +633,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -647,7 +647,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -667,7 +667,7 @@ private static final long serialVersionUID = 0L;
     private long afterRevision_ ;
     /**
      * <pre>
-     * Only entries with a larger revision; 0 means from the first on.
+     * Only entries with a larger revision. 0 means all.
      * </pre>
      *
      * <code>int64 after_revision = 2 [json_name = "afterRevision"];</code>
@@ -679,7 +679,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only entries with a larger revision; 0 means from the first on.
+     * Only entries with a larger revision. 0 means all.
      * </pre>
      *
      * <code>int64 after_revision = 2 [json_name = "afterRevision"];</code>
@@ -695,7 +695,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only entries with a larger revision; 0 means from the first on.
+     * Only entries with a larger revision. 0 means all.
      * </pre>
      *
      * <code>int64 after_revision = 2 [json_name = "afterRevision"];</code>
@@ -711,7 +711,7 @@ private static final long serialVersionUID = 0L;
     private int pageSize_ ;
     /**
      * <pre>
-     * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+     * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
      * </pre>
      *
      * <code>int32 page_size = 3 [json_name = "pageSize"];</code>
@@ -723,7 +723,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+     * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
      * </pre>
      *
      * <code>int32 page_size = 3 [json_name = "pageSize"];</code>
@@ -739,7 +739,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+     * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
      * </pre>
      *
      * <code>int32 page_size = 3 [json_name = "pageSize"];</code>
@@ -755,8 +755,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object pageToken_ = "";
     /**
      * <pre>
-     * The next_page_token of the page before; empty for the first page. instance_id and
-     * after_revision must be the same.
+     * The next_page_token of the previous page. Empty for the first page. instance_id and
+     * after_revision must not change.
      * </pre>
      *
      * <code>string page_token = 4 [json_name = "pageToken"];</code>
@@ -776,8 +776,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The next_page_token of the page before; empty for the first page. instance_id and
-     * after_revision must be the same.
+     * The next_page_token of the previous page. Empty for the first page. instance_id and
+     * after_revision must not change.
      * </pre>
      *
      * <code>string page_token = 4 [json_name = "pageToken"];</code>
@@ -798,8 +798,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The next_page_token of the page before; empty for the first page. instance_id and
-     * after_revision must be the same.
+     * The next_page_token of the previous page. Empty for the first page. instance_id and
+     * after_revision must not change.
      * </pre>
      *
      * <code>string page_token = 4 [json_name = "pageToken"];</code>
@@ -816,8 +816,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The next_page_token of the page before; empty for the first page. instance_id and
-     * after_revision must be the same.
+     * The next_page_token of the previous page. Empty for the first page. instance_id and
+     * after_revision must not change.
      * </pre>
      *
      * <code>string page_token = 4 [json_name = "pageToken"];</code>
@@ -831,8 +831,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The next_page_token of the page before; empty for the first page. instance_id and
-     * after_revision must be the same.
+     * The next_page_token of the previous page. Empty for the first page. instance_id and
+     * after_revision must not change.
      * </pre>
      *
      * <code>string page_token = 4 [json_name = "pageToken"];</code>

@@ -10,7 +10,7 @@ public interface ListHistoryRequestOrBuilder extends
 
   /**
    * <pre>
-   * The instance. Required.
+   * ID of the instance. Required.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -19,7 +19,7 @@ public interface ListHistoryRequestOrBuilder extends
   java.lang.String getInstanceId();
   /**
    * <pre>
-   * The instance. Required.
+   * ID of the instance. Required.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -30,7 +30,7 @@ public interface ListHistoryRequestOrBuilder extends
 
   /**
    * <pre>
-   * Only entries with a larger revision; 0 means from the first on.
+   * Only entries with a larger revision. 0 means all.
    * </pre>
    *
    * <code>int64 after_revision = 2 [json_name = "afterRevision"];</code>
@@ -40,7 +40,7 @@ public interface ListHistoryRequestOrBuilder extends
 
   /**
    * <pre>
-   * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+   * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
    * </pre>
    *
    * <code>int32 page_size = 3 [json_name = "pageSize"];</code>
@@ -50,8 +50,8 @@ public interface ListHistoryRequestOrBuilder extends
 
   /**
    * <pre>
-   * The next_page_token of the page before; empty for the first page. instance_id and
-   * after_revision must be the same.
+   * The next_page_token of the previous page. Empty for the first page. instance_id and
+   * after_revision must not change.
    * </pre>
    *
    * <code>string page_token = 4 [json_name = "pageToken"];</code>
@@ -60,8 +60,8 @@ public interface ListHistoryRequestOrBuilder extends
   java.lang.String getPageToken();
   /**
    * <pre>
-   * The next_page_token of the page before; empty for the first page. instance_id and
-   * after_revision must be the same.
+   * The next_page_token of the previous page. Empty for the first page. instance_id and
+   * after_revision must not change.
    * </pre>
    *
    * <code>string page_token = 4 [json_name = "pageToken"];</code>

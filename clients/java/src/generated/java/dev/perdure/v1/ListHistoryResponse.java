@@ -50,7 +50,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.perdure.v1.HistoryEntry> entries_;
   /**
    * <pre>
-   * In order of revision.
+   * Entries in order of revision.
    * </pre>
    *
    * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -61,7 +61,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In order of revision.
+   * Entries in order of revision.
    * </pre>
    *
    * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -73,7 +73,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In order of revision.
+   * Entries in order of revision.
    * </pre>
    *
    * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -84,7 +84,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In order of revision.
+   * Entries in order of revision.
    * </pre>
    *
    * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -95,7 +95,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In order of revision.
+   * Entries in order of revision.
    * </pre>
    *
    * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -111,7 +111,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object nextPageToken_ = "";
   /**
    * <pre>
-   * Asks for the next page; empty when this one reaches the instance's revision.
+   * Token of the next page. Empty if this page reaches the revision of the instance.
    * </pre>
    *
    * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -132,7 +132,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for the next page; empty when this one reaches the instance's revision.
+   * Token of the next page. Empty if this page reaches the revision of the instance.
    * </pre>
    *
    * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -569,7 +569,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * In order of revision.
+     * Entries in order of revision.
      * </pre>
      *
      * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -583,7 +583,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of revision.
+     * Entries in order of revision.
      * </pre>
      *
      * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -597,7 +597,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of revision.
+     * Entries in order of revision.
      * </pre>
      *
      * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -611,7 +611,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of revision.
+     * Entries in order of revision.
      * </pre>
      *
      * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -632,7 +632,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of revision.
+     * Entries in order of revision.
      * </pre>
      *
      * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -650,7 +650,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of revision.
+     * Entries in order of revision.
      * </pre>
      *
      * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -670,7 +670,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of revision.
+     * Entries in order of revision.
      * </pre>
      *
      * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -691,7 +691,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of revision.
+     * Entries in order of revision.
      * </pre>
      *
      * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -709,7 +709,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of revision.
+     * Entries in order of revision.
      * </pre>
      *
      * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -727,7 +727,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of revision.
+     * Entries in order of revision.
      * </pre>
      *
      * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -746,7 +746,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of revision.
+     * Entries in order of revision.
      * </pre>
      *
      * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -763,7 +763,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of revision.
+     * Entries in order of revision.
      * </pre>
      *
      * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -780,7 +780,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of revision.
+     * Entries in order of revision.
      * </pre>
      *
      * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -791,7 +791,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of revision.
+     * Entries in order of revision.
      * </pre>
      *
      * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -805,7 +805,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of revision.
+     * Entries in order of revision.
      * </pre>
      *
      * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -820,7 +820,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of revision.
+     * Entries in order of revision.
      * </pre>
      *
      * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -831,7 +831,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of revision.
+     * Entries in order of revision.
      * </pre>
      *
      * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -843,7 +843,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of revision.
+     * Entries in order of revision.
      * </pre>
      *
      * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -870,7 +870,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object nextPageToken_ = "";
     /**
      * <pre>
-     * Asks for the next page; empty when this one reaches the instance's revision.
+     * Token of the next page. Empty if this page reaches the revision of the instance.
      * </pre>
      *
      * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -890,7 +890,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Asks for the next page; empty when this one reaches the instance's revision.
+     * Token of the next page. Empty if this page reaches the revision of the instance.
      * </pre>
      *
      * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -911,7 +911,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Asks for the next page; empty when this one reaches the instance's revision.
+     * Token of the next page. Empty if this page reaches the revision of the instance.
      * </pre>
      *
      * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -928,7 +928,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Asks for the next page; empty when this one reaches the instance's revision.
+     * Token of the next page. Empty if this page reaches the revision of the instance.
      * </pre>
      *
      * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -942,7 +942,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Asks for the next page; empty when this one reaches the instance's revision.
+     * Token of the next page. Empty if this page reaches the revision of the instance.
      * </pre>
      *
      * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>

@@ -10,7 +10,7 @@ public interface ListHistoryResponseOrBuilder extends
 
   /**
    * <pre>
-   * In order of revision.
+   * Entries in order of revision.
    * </pre>
    *
    * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -19,7 +19,7 @@ public interface ListHistoryResponseOrBuilder extends
       getEntriesList();
   /**
    * <pre>
-   * In order of revision.
+   * Entries in order of revision.
    * </pre>
    *
    * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -27,7 +27,7 @@ public interface ListHistoryResponseOrBuilder extends
   dev.perdure.v1.HistoryEntry getEntries(int index);
   /**
    * <pre>
-   * In order of revision.
+   * Entries in order of revision.
    * </pre>
    *
    * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -35,7 +35,7 @@ public interface ListHistoryResponseOrBuilder extends
   int getEntriesCount();
   /**
    * <pre>
-   * In order of revision.
+   * Entries in order of revision.
    * </pre>
    *
    * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -44,7 +44,7 @@ public interface ListHistoryResponseOrBuilder extends
       getEntriesOrBuilderList();
   /**
    * <pre>
-   * In order of revision.
+   * Entries in order of revision.
    * </pre>
    *
    * <code>repeated .perdure.v1.HistoryEntry entries = 1 [json_name = "entries"];</code>
@@ -54,7 +54,7 @@ public interface ListHistoryResponseOrBuilder extends
 
   /**
    * <pre>
-   * Asks for the next page; empty when this one reaches the instance's revision.
+   * Token of the next page. Empty if this page reaches the revision of the instance.
    * </pre>
    *
    * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -63,7 +63,7 @@ public interface ListHistoryResponseOrBuilder extends
   java.lang.String getNextPageToken();
   /**
    * <pre>
-   * Asks for the next page; empty when this one reaches the instance's revision.
+   * Token of the next page. Empty if this page reaches the revision of the instance.
    * </pre>
    *
    * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>

@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * Asks for a page of instances. An instance is listed when it meets every filter that is given.
+ * Request for a page of instances. The list contains the instances that match every filter.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.ListInstancesRequest}
@@ -63,7 +63,7 @@ private static final long serialVersionUID = 0L;
   private int pageSize_ = 0;
   /**
    * <pre>
-   * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+   * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
    * </pre>
    *
    * <code>int32 page_size = 1 [json_name = "pageSize"];</code>
@@ -79,7 +79,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object pageToken_ = "";
   /**
    * <pre>
-   * The next_page_token of the page before; empty for the first page. The filters must be the same.
+   * The next_page_token of the previous page. Empty for the first page. The filters must not
+   * change.
    * </pre>
    *
    * <code>string page_token = 2 [json_name = "pageToken"];</code>
@@ -100,7 +101,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The next_page_token of the page before; empty for the first page. The filters must be the same.
+   * The next_page_token of the previous page. Empty for the first page. The filters must not
+   * change.
    * </pre>
    *
    * <code>string page_token = 2 [json_name = "pageToken"];</code>
@@ -135,7 +137,7 @@ private static final long serialVersionUID = 0L;
           };
   /**
    * <pre>
-   * Only instances in one of these states; empty means any state.
+   * Only instances in one of these states. Empty means any state.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -148,7 +150,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only instances in one of these states; empty means any state.
+   * Only instances in one of these states. Empty means any state.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -160,7 +162,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only instances in one of these states; empty means any state.
+   * Only instances in one of these states. Empty means any state.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -173,7 +175,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only instances in one of these states; empty means any state.
+   * Only instances in one of these states. Empty means any state.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -186,7 +188,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only instances in one of these states; empty means any state.
+   * Only instances in one of these states. Empty means any state.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -204,7 +206,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object workflow_ = "";
   /**
    * <pre>
-   * Only instances of this workflow; empty means any.
+   * Only instances of this workflow. Empty means any.
    * </pre>
    *
    * <code>string workflow = 4 [json_name = "workflow"];</code>
@@ -225,7 +227,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only instances of this workflow; empty means any.
+   * Only instances of this workflow. Empty means any.
    * </pre>
    *
    * <code>string workflow = 4 [json_name = "workflow"];</code>
@@ -346,7 +348,7 @@ java.lang.String defaultValue) {
   private volatile java.lang.Object businessKey_ = "";
   /**
    * <pre>
-   * Only instances with this business key; empty means any.
+   * Only instances with this business key. Empty means any.
    * </pre>
    *
    * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -367,7 +369,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Only instances with this business key; empty means any.
+   * Only instances with this business key. Empty means any.
    * </pre>
    *
    * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -392,7 +394,7 @@ java.lang.String defaultValue) {
   private int version_ = 0;
   /**
    * <pre>
-   * Only instances of this version of `workflow`; 0 means any. Requires `workflow`.
+   * Only instances of this version of `workflow`. 0 means any. Requires `workflow`.
    * </pre>
    *
    * <code>uint32 version = 12 [json_name = "version"];</code>
@@ -678,7 +680,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * Asks for a page of instances. An instance is listed when it meets every filter that is given.
+   * Request for a page of instances. The list contains the instances that match every filter.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.ListInstancesRequest}
@@ -994,7 +996,7 @@ java.lang.String defaultValue) {
     private int pageSize_ ;
     /**
      * <pre>
-     * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+     * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
      * </pre>
      *
      * <code>int32 page_size = 1 [json_name = "pageSize"];</code>
@@ -1006,7 +1008,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+     * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
      * </pre>
      *
      * <code>int32 page_size = 1 [json_name = "pageSize"];</code>
@@ -1022,7 +1024,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+     * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
      * </pre>
      *
      * <code>int32 page_size = 1 [json_name = "pageSize"];</code>
@@ -1038,7 +1040,8 @@ java.lang.String defaultValue) {
     private java.lang.Object pageToken_ = "";
     /**
      * <pre>
-     * The next_page_token of the page before; empty for the first page. The filters must be the same.
+     * The next_page_token of the previous page. Empty for the first page. The filters must not
+     * change.
      * </pre>
      *
      * <code>string page_token = 2 [json_name = "pageToken"];</code>
@@ -1058,7 +1061,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The next_page_token of the page before; empty for the first page. The filters must be the same.
+     * The next_page_token of the previous page. Empty for the first page. The filters must not
+     * change.
      * </pre>
      *
      * <code>string page_token = 2 [json_name = "pageToken"];</code>
@@ -1079,7 +1083,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The next_page_token of the page before; empty for the first page. The filters must be the same.
+     * The next_page_token of the previous page. Empty for the first page. The filters must not
+     * change.
      * </pre>
      *
      * <code>string page_token = 2 [json_name = "pageToken"];</code>
@@ -1096,7 +1101,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The next_page_token of the page before; empty for the first page. The filters must be the same.
+     * The next_page_token of the previous page. Empty for the first page. The filters must not
+     * change.
      * </pre>
      *
      * <code>string page_token = 2 [json_name = "pageToken"];</code>
@@ -1110,7 +1116,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The next_page_token of the page before; empty for the first page. The filters must be the same.
+     * The next_page_token of the previous page. Empty for the first page. The filters must not
+     * change.
      * </pre>
      *
      * <code>string page_token = 2 [json_name = "pageToken"];</code>
@@ -1137,7 +1144,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances in one of these states; empty means any state.
+     * Only instances in one of these states. Empty means any state.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -1149,7 +1156,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances in one of these states; empty means any state.
+     * Only instances in one of these states. Empty means any state.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -1160,7 +1167,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances in one of these states; empty means any state.
+     * Only instances in one of these states. Empty means any state.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -1172,7 +1179,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances in one of these states; empty means any state.
+     * Only instances in one of these states. Empty means any state.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -1192,7 +1199,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances in one of these states; empty means any state.
+     * Only instances in one of these states. Empty means any state.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -1210,7 +1217,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances in one of these states; empty means any state.
+     * Only instances in one of these states. Empty means any state.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -1228,7 +1235,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances in one of these states; empty means any state.
+     * Only instances in one of these states. Empty means any state.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -1242,7 +1249,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances in one of these states; empty means any state.
+     * Only instances in one of these states. Empty means any state.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -1254,7 +1261,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances in one of these states; empty means any state.
+     * Only instances in one of these states. Empty means any state.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -1266,7 +1273,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances in one of these states; empty means any state.
+     * Only instances in one of these states. Empty means any state.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -1283,7 +1290,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances in one of these states; empty means any state.
+     * Only instances in one of these states. Empty means any state.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -1298,7 +1305,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances in one of these states; empty means any state.
+     * Only instances in one of these states. Empty means any state.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -1318,7 +1325,7 @@ java.lang.String defaultValue) {
     private java.lang.Object workflow_ = "";
     /**
      * <pre>
-     * Only instances of this workflow; empty means any.
+     * Only instances of this workflow. Empty means any.
      * </pre>
      *
      * <code>string workflow = 4 [json_name = "workflow"];</code>
@@ -1338,7 +1345,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances of this workflow; empty means any.
+     * Only instances of this workflow. Empty means any.
      * </pre>
      *
      * <code>string workflow = 4 [json_name = "workflow"];</code>
@@ -1359,7 +1366,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances of this workflow; empty means any.
+     * Only instances of this workflow. Empty means any.
      * </pre>
      *
      * <code>string workflow = 4 [json_name = "workflow"];</code>
@@ -1376,7 +1383,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances of this workflow; empty means any.
+     * Only instances of this workflow. Empty means any.
      * </pre>
      *
      * <code>string workflow = 4 [json_name = "workflow"];</code>
@@ -1390,7 +1397,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances of this workflow; empty means any.
+     * Only instances of this workflow. Empty means any.
      * </pre>
      *
      * <code>string workflow = 4 [json_name = "workflow"];</code>
@@ -1565,7 +1572,7 @@ java.lang.String defaultValue) {
     private java.lang.Object businessKey_ = "";
     /**
      * <pre>
-     * Only instances with this business key; empty means any.
+     * Only instances with this business key. Empty means any.
      * </pre>
      *
      * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -1585,7 +1592,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances with this business key; empty means any.
+     * Only instances with this business key. Empty means any.
      * </pre>
      *
      * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -1606,7 +1613,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances with this business key; empty means any.
+     * Only instances with this business key. Empty means any.
      * </pre>
      *
      * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -1623,7 +1630,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances with this business key; empty means any.
+     * Only instances with this business key. Empty means any.
      * </pre>
      *
      * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -1637,7 +1644,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances with this business key; empty means any.
+     * Only instances with this business key. Empty means any.
      * </pre>
      *
      * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -1657,7 +1664,7 @@ java.lang.String defaultValue) {
     private int version_ ;
     /**
      * <pre>
-     * Only instances of this version of `workflow`; 0 means any. Requires `workflow`.
+     * Only instances of this version of `workflow`. 0 means any. Requires `workflow`.
      * </pre>
      *
      * <code>uint32 version = 12 [json_name = "version"];</code>
@@ -1669,7 +1676,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances of this version of `workflow`; 0 means any. Requires `workflow`.
+     * Only instances of this version of `workflow`. 0 means any. Requires `workflow`.
      * </pre>
      *
      * <code>uint32 version = 12 [json_name = "version"];</code>
@@ -1685,7 +1692,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Only instances of this version of `workflow`; 0 means any. Requires `workflow`.
+     * Only instances of this version of `workflow`. 0 means any. Requires `workflow`.
      * </pre>
      *
      * <code>uint32 version = 12 [json_name = "version"];</code>

@@ -10,7 +10,7 @@ public interface ListInstancesRequestOrBuilder extends
 
   /**
    * <pre>
-   * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+   * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
    * </pre>
    *
    * <code>int32 page_size = 1 [json_name = "pageSize"];</code>
@@ -20,7 +20,8 @@ public interface ListInstancesRequestOrBuilder extends
 
   /**
    * <pre>
-   * The next_page_token of the page before; empty for the first page. The filters must be the same.
+   * The next_page_token of the previous page. Empty for the first page. The filters must not
+   * change.
    * </pre>
    *
    * <code>string page_token = 2 [json_name = "pageToken"];</code>
@@ -29,7 +30,8 @@ public interface ListInstancesRequestOrBuilder extends
   java.lang.String getPageToken();
   /**
    * <pre>
-   * The next_page_token of the page before; empty for the first page. The filters must be the same.
+   * The next_page_token of the previous page. Empty for the first page. The filters must not
+   * change.
    * </pre>
    *
    * <code>string page_token = 2 [json_name = "pageToken"];</code>
@@ -40,7 +42,7 @@ public interface ListInstancesRequestOrBuilder extends
 
   /**
    * <pre>
-   * Only instances in one of these states; empty means any state.
+   * Only instances in one of these states. Empty means any state.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -49,7 +51,7 @@ public interface ListInstancesRequestOrBuilder extends
   java.util.List<dev.perdure.v1.InstanceState> getStatesList();
   /**
    * <pre>
-   * Only instances in one of these states; empty means any state.
+   * Only instances in one of these states. Empty means any state.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -58,7 +60,7 @@ public interface ListInstancesRequestOrBuilder extends
   int getStatesCount();
   /**
    * <pre>
-   * Only instances in one of these states; empty means any state.
+   * Only instances in one of these states. Empty means any state.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -68,7 +70,7 @@ public interface ListInstancesRequestOrBuilder extends
   dev.perdure.v1.InstanceState getStates(int index);
   /**
    * <pre>
-   * Only instances in one of these states; empty means any state.
+   * Only instances in one of these states. Empty means any state.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -78,7 +80,7 @@ public interface ListInstancesRequestOrBuilder extends
   getStatesValueList();
   /**
    * <pre>
-   * Only instances in one of these states; empty means any state.
+   * Only instances in one of these states. Empty means any state.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceState states = 3 [json_name = "states"];</code>
@@ -89,7 +91,7 @@ public interface ListInstancesRequestOrBuilder extends
 
   /**
    * <pre>
-   * Only instances of this workflow; empty means any.
+   * Only instances of this workflow. Empty means any.
    * </pre>
    *
    * <code>string workflow = 4 [json_name = "workflow"];</code>
@@ -98,7 +100,7 @@ public interface ListInstancesRequestOrBuilder extends
   java.lang.String getWorkflow();
   /**
    * <pre>
-   * Only instances of this workflow; empty means any.
+   * Only instances of this workflow. Empty means any.
    * </pre>
    *
    * <code>string workflow = 4 [json_name = "workflow"];</code>
@@ -163,7 +165,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Only instances with this business key; empty means any.
+   * Only instances with this business key. Empty means any.
    * </pre>
    *
    * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -172,7 +174,7 @@ java.lang.String defaultValue);
   java.lang.String getBusinessKey();
   /**
    * <pre>
-   * Only instances with this business key; empty means any.
+   * Only instances with this business key. Empty means any.
    * </pre>
    *
    * <code>string business_key = 6 [json_name = "businessKey"];</code>
@@ -183,7 +185,7 @@ java.lang.String defaultValue);
 
   /**
    * <pre>
-   * Only instances of this version of `workflow`; 0 means any. Requires `workflow`.
+   * Only instances of this version of `workflow`. 0 means any. Requires `workflow`.
    * </pre>
    *
    * <code>uint32 version = 12 [json_name = "version"];</code>

@@ -51,7 +51,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-   * instances for one page, and returns the matches that it found among them.
+   * instances for one page, and returns the matches among them.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -63,7 +63,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-   * instances for one page, and returns the matches that it found among them.
+   * instances for one page, and returns the matches among them.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -76,7 +76,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-   * instances for one page, and returns the matches that it found among them.
+   * instances for one page, and returns the matches among them.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -88,7 +88,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-   * instances for one page, and returns the matches that it found among them.
+   * instances for one page, and returns the matches among them.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -100,7 +100,7 @@ private static final long serialVersionUID = 0L;
   /**
    * <pre>
    * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-   * instances for one page, and returns the matches that it found among them.
+   * instances for one page, and returns the matches among them.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -116,7 +116,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object nextPageToken_ = "";
   /**
    * <pre>
-   * Token of the next page; empty if this is the last page. Continue until it is empty.
+   * Token of the next page. Empty if this is the last page. Continue until it is empty.
    * </pre>
    *
    * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -137,7 +137,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Token of the next page; empty if this is the last page. Continue until it is empty.
+   * Token of the next page. Empty if this is the last page. Continue until it is empty.
    * </pre>
    *
    * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -575,7 +575,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-     * instances for one page, and returns the matches that it found among them.
+     * instances for one page, and returns the matches among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -590,7 +590,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-     * instances for one page, and returns the matches that it found among them.
+     * instances for one page, and returns the matches among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -605,7 +605,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-     * instances for one page, and returns the matches that it found among them.
+     * instances for one page, and returns the matches among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -620,7 +620,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-     * instances for one page, and returns the matches that it found among them.
+     * instances for one page, and returns the matches among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -642,7 +642,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-     * instances for one page, and returns the matches that it found among them.
+     * instances for one page, and returns the matches among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -661,7 +661,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-     * instances for one page, and returns the matches that it found among them.
+     * instances for one page, and returns the matches among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -682,7 +682,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-     * instances for one page, and returns the matches that it found among them.
+     * instances for one page, and returns the matches among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -704,7 +704,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-     * instances for one page, and returns the matches that it found among them.
+     * instances for one page, and returns the matches among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -723,7 +723,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-     * instances for one page, and returns the matches that it found among them.
+     * instances for one page, and returns the matches among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -742,7 +742,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-     * instances for one page, and returns the matches that it found among them.
+     * instances for one page, and returns the matches among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -762,7 +762,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-     * instances for one page, and returns the matches that it found among them.
+     * instances for one page, and returns the matches among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -780,7 +780,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-     * instances for one page, and returns the matches that it found among them.
+     * instances for one page, and returns the matches among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -798,7 +798,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-     * instances for one page, and returns the matches that it found among them.
+     * instances for one page, and returns the matches among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -810,7 +810,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-     * instances for one page, and returns the matches that it found among them.
+     * instances for one page, and returns the matches among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -825,7 +825,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-     * instances for one page, and returns the matches that it found among them.
+     * instances for one page, and returns the matches among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -841,7 +841,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-     * instances for one page, and returns the matches that it found among them.
+     * instances for one page, and returns the matches among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -853,7 +853,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-     * instances for one page, and returns the matches that it found among them.
+     * instances for one page, and returns the matches among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -866,7 +866,7 @@ private static final long serialVersionUID = 0L;
     /**
      * <pre>
      * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-     * instances for one page, and returns the matches that it found among them.
+     * instances for one page, and returns the matches among them.
      * </pre>
      *
      * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -893,7 +893,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object nextPageToken_ = "";
     /**
      * <pre>
-     * Token of the next page; empty if this is the last page. Continue until it is empty.
+     * Token of the next page. Empty if this is the last page. Continue until it is empty.
      * </pre>
      *
      * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -913,7 +913,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Token of the next page; empty if this is the last page. Continue until it is empty.
+     * Token of the next page. Empty if this is the last page. Continue until it is empty.
      * </pre>
      *
      * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -934,7 +934,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Token of the next page; empty if this is the last page. Continue until it is empty.
+     * Token of the next page. Empty if this is the last page. Continue until it is empty.
      * </pre>
      *
      * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -951,7 +951,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Token of the next page; empty if this is the last page. Continue until it is empty.
+     * Token of the next page. Empty if this is the last page. Continue until it is empty.
      * </pre>
      *
      * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -965,7 +965,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Token of the next page; empty if this is the last page. Continue until it is empty.
+     * Token of the next page. Empty if this is the last page. Continue until it is empty.
      * </pre>
      *
      * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>

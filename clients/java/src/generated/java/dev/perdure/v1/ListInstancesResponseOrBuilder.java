@@ -11,7 +11,7 @@ public interface ListInstancesResponseOrBuilder extends
   /**
    * <pre>
    * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-   * instances for one page, and returns the matches that it found among them.
+   * instances for one page, and returns the matches among them.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -21,7 +21,7 @@ public interface ListInstancesResponseOrBuilder extends
   /**
    * <pre>
    * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-   * instances for one page, and returns the matches that it found among them.
+   * instances for one page, and returns the matches among them.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -30,7 +30,7 @@ public interface ListInstancesResponseOrBuilder extends
   /**
    * <pre>
    * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-   * instances for one page, and returns the matches that it found among them.
+   * instances for one page, and returns the matches among them.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -39,7 +39,7 @@ public interface ListInstancesResponseOrBuilder extends
   /**
    * <pre>
    * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-   * instances for one page, and returns the matches that it found among them.
+   * instances for one page, and returns the matches among them.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -49,7 +49,7 @@ public interface ListInstancesResponseOrBuilder extends
   /**
    * <pre>
    * Newest first. Can be empty although more pages follow: the server examines at most 10,000
-   * instances for one page, and returns the matches that it found among them.
+   * instances for one page, and returns the matches among them.
    * </pre>
    *
    * <code>repeated .perdure.v1.InstanceSummary instances = 1 [json_name = "instances"];</code>
@@ -59,7 +59,7 @@ public interface ListInstancesResponseOrBuilder extends
 
   /**
    * <pre>
-   * Token of the next page; empty if this is the last page. Continue until it is empty.
+   * Token of the next page. Empty if this is the last page. Continue until it is empty.
    * </pre>
    *
    * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -68,7 +68,7 @@ public interface ListInstancesResponseOrBuilder extends
   java.lang.String getNextPageToken();
   /**
    * <pre>
-   * Token of the next page; empty if this is the last page. Continue until it is empty.
+   * Token of the next page. Empty if this is the last page. Continue until it is empty.
    * </pre>
    *
    * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>

@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * Asks for a page of timers.
+ * Request for a page of timers.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.ListTimersRequest}
@@ -50,7 +50,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object instanceId_ = "";
   /**
    * <pre>
-   * Only this instance's timers; empty means all.
+   * Only timers of this instance. Empty means all.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -71,7 +71,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only this instance's timers; empty means all.
+   * Only timers of this instance. Empty means all.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -96,7 +96,7 @@ private static final long serialVersionUID = 0L;
   private int pageSize_ = 0;
   /**
    * <pre>
-   * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+   * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
    * </pre>
    *
    * <code>int32 page_size = 2 [json_name = "pageSize"];</code>
@@ -112,7 +112,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object pageToken_ = "";
   /**
    * <pre>
-   * The next_page_token of the page before; empty for the first page. The filter must be the same.
+   * The next_page_token of the previous page. Empty for the first page. The filter must not change.
    * </pre>
    *
    * <code>string page_token = 3 [json_name = "pageToken"];</code>
@@ -133,7 +133,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The next_page_token of the page before; empty for the first page. The filter must be the same.
+   * The next_page_token of the previous page. Empty for the first page. The filter must not change.
    * </pre>
    *
    * <code>string page_token = 3 [json_name = "pageToken"];</code>
@@ -333,7 +333,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for a page of timers.
+   * Request for a page of timers.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.ListTimersRequest}
@@ -534,7 +534,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object instanceId_ = "";
     /**
      * <pre>
-     * Only this instance's timers; empty means all.
+     * Only timers of this instance. Empty means all.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -554,7 +554,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only this instance's timers; empty means all.
+     * Only timers of this instance. Empty means all.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -575,7 +575,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only this instance's timers; empty means all.
+     * Only timers of this instance. Empty means all.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -592,7 +592,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only this instance's timers; empty means all.
+     * Only timers of this instance. Empty means all.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -606,7 +606,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only this instance's timers; empty means all.
+     * Only timers of this instance. Empty means all.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -626,7 +626,7 @@ private static final long serialVersionUID = 0L;
     private int pageSize_ ;
     /**
      * <pre>
-     * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+     * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
      * </pre>
      *
      * <code>int32 page_size = 2 [json_name = "pageSize"];</code>
@@ -638,7 +638,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+     * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
      * </pre>
      *
      * <code>int32 page_size = 2 [json_name = "pageSize"];</code>
@@ -654,7 +654,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+     * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
      * </pre>
      *
      * <code>int32 page_size = 2 [json_name = "pageSize"];</code>
@@ -670,7 +670,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object pageToken_ = "";
     /**
      * <pre>
-     * The next_page_token of the page before; empty for the first page. The filter must be the same.
+     * The next_page_token of the previous page. Empty for the first page. The filter must not change.
      * </pre>
      *
      * <code>string page_token = 3 [json_name = "pageToken"];</code>
@@ -690,7 +690,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The next_page_token of the page before; empty for the first page. The filter must be the same.
+     * The next_page_token of the previous page. Empty for the first page. The filter must not change.
      * </pre>
      *
      * <code>string page_token = 3 [json_name = "pageToken"];</code>
@@ -711,7 +711,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The next_page_token of the page before; empty for the first page. The filter must be the same.
+     * The next_page_token of the previous page. Empty for the first page. The filter must not change.
      * </pre>
      *
      * <code>string page_token = 3 [json_name = "pageToken"];</code>
@@ -728,7 +728,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The next_page_token of the page before; empty for the first page. The filter must be the same.
+     * The next_page_token of the previous page. Empty for the first page. The filter must not change.
      * </pre>
      *
      * <code>string page_token = 3 [json_name = "pageToken"];</code>
@@ -742,7 +742,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The next_page_token of the page before; empty for the first page. The filter must be the same.
+     * The next_page_token of the previous page. Empty for the first page. The filter must not change.
      * </pre>
      *
      * <code>string page_token = 3 [json_name = "pageToken"];</code>

@@ -10,7 +10,7 @@ public interface ListTimersRequestOrBuilder extends
 
   /**
    * <pre>
-   * Only this instance's timers; empty means all.
+   * Only timers of this instance. Empty means all.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -19,7 +19,7 @@ public interface ListTimersRequestOrBuilder extends
   java.lang.String getInstanceId();
   /**
    * <pre>
-   * Only this instance's timers; empty means all.
+   * Only timers of this instance. Empty means all.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -30,7 +30,7 @@ public interface ListTimersRequestOrBuilder extends
 
   /**
    * <pre>
-   * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+   * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
    * </pre>
    *
    * <code>int32 page_size = 2 [json_name = "pageSize"];</code>
@@ -40,7 +40,7 @@ public interface ListTimersRequestOrBuilder extends
 
   /**
    * <pre>
-   * The next_page_token of the page before; empty for the first page. The filter must be the same.
+   * The next_page_token of the previous page. Empty for the first page. The filter must not change.
    * </pre>
    *
    * <code>string page_token = 3 [json_name = "pageToken"];</code>
@@ -49,7 +49,7 @@ public interface ListTimersRequestOrBuilder extends
   java.lang.String getPageToken();
   /**
    * <pre>
-   * The next_page_token of the page before; empty for the first page. The filter must be the same.
+   * The next_page_token of the previous page. Empty for the first page. The filter must not change.
    * </pre>
    *
    * <code>string page_token = 3 [json_name = "pageToken"];</code>

@@ -10,7 +10,7 @@ public interface ListTimersResponseOrBuilder extends
 
   /**
    * <pre>
-   * In order of due_time, then of instance_id, then of the revision that armed it.
+   * Timers in order of due_time, then of instance_id, then of the revision that armed them.
    * </pre>
    *
    * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -19,7 +19,7 @@ public interface ListTimersResponseOrBuilder extends
       getTimersList();
   /**
    * <pre>
-   * In order of due_time, then of instance_id, then of the revision that armed it.
+   * Timers in order of due_time, then of instance_id, then of the revision that armed them.
    * </pre>
    *
    * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -27,7 +27,7 @@ public interface ListTimersResponseOrBuilder extends
   dev.perdure.v1.Timer getTimers(int index);
   /**
    * <pre>
-   * In order of due_time, then of instance_id, then of the revision that armed it.
+   * Timers in order of due_time, then of instance_id, then of the revision that armed them.
    * </pre>
    *
    * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -35,7 +35,7 @@ public interface ListTimersResponseOrBuilder extends
   int getTimersCount();
   /**
    * <pre>
-   * In order of due_time, then of instance_id, then of the revision that armed it.
+   * Timers in order of due_time, then of instance_id, then of the revision that armed them.
    * </pre>
    *
    * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -44,7 +44,7 @@ public interface ListTimersResponseOrBuilder extends
       getTimersOrBuilderList();
   /**
    * <pre>
-   * In order of due_time, then of instance_id, then of the revision that armed it.
+   * Timers in order of due_time, then of instance_id, then of the revision that armed them.
    * </pre>
    *
    * <code>repeated .perdure.v1.Timer timers = 1 [json_name = "timers"];</code>
@@ -54,7 +54,7 @@ public interface ListTimersResponseOrBuilder extends
 
   /**
    * <pre>
-   * Asks for the next page; empty when this is the last one.
+   * Token of the next page. Empty if this is the last page.
    * </pre>
    *
    * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -63,7 +63,7 @@ public interface ListTimersResponseOrBuilder extends
   java.lang.String getNextPageToken();
   /**
    * <pre>
-   * Asks for the next page; empty when this is the last one.
+   * Token of the next page. Empty if this is the last page.
    * </pre>
    *
    * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>

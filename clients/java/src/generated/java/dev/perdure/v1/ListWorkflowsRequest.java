@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * Asks for a page of workflows.
+ * Request for a page of workflows.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.ListWorkflowsRequest}
@@ -48,7 +48,7 @@ private static final long serialVersionUID = 0L;
   private int pageSize_ = 0;
   /**
    * <pre>
-   * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+   * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
    * </pre>
    *
    * <code>int32 page_size = 1 [json_name = "pageSize"];</code>
@@ -64,7 +64,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object pageToken_ = "";
   /**
    * <pre>
-   * The next_page_token of the page before; empty for the first page.
+   * The next_page_token of the previous page. Empty for the first page.
    * </pre>
    *
    * <code>string page_token = 2 [json_name = "pageToken"];</code>
@@ -85,7 +85,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The next_page_token of the page before; empty for the first page.
+   * The next_page_token of the previous page. Empty for the first page.
    * </pre>
    *
    * <code>string page_token = 2 [json_name = "pageToken"];</code>
@@ -275,7 +275,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for a page of workflows.
+   * Request for a page of workflows.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.ListWorkflowsRequest}
@@ -462,7 +462,7 @@ private static final long serialVersionUID = 0L;
     private int pageSize_ ;
     /**
      * <pre>
-     * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+     * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
      * </pre>
      *
      * <code>int32 page_size = 1 [json_name = "pageSize"];</code>
@@ -474,7 +474,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+     * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
      * </pre>
      *
      * <code>int32 page_size = 1 [json_name = "pageSize"];</code>
@@ -490,7 +490,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many at most: 0 means 50, more than 1,000 means 1,000, less than 0 is refused.
+     * Maximum number of items: 0 means 50, more than 1,000 means 1,000. Negative values are rejected.
      * </pre>
      *
      * <code>int32 page_size = 1 [json_name = "pageSize"];</code>
@@ -506,7 +506,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object pageToken_ = "";
     /**
      * <pre>
-     * The next_page_token of the page before; empty for the first page.
+     * The next_page_token of the previous page. Empty for the first page.
      * </pre>
      *
      * <code>string page_token = 2 [json_name = "pageToken"];</code>
@@ -526,7 +526,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The next_page_token of the page before; empty for the first page.
+     * The next_page_token of the previous page. Empty for the first page.
      * </pre>
      *
      * <code>string page_token = 2 [json_name = "pageToken"];</code>
@@ -547,7 +547,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The next_page_token of the page before; empty for the first page.
+     * The next_page_token of the previous page. Empty for the first page.
      * </pre>
      *
      * <code>string page_token = 2 [json_name = "pageToken"];</code>
@@ -564,7 +564,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The next_page_token of the page before; empty for the first page.
+     * The next_page_token of the previous page. Empty for the first page.
      * </pre>
      *
      * <code>string page_token = 2 [json_name = "pageToken"];</code>
@@ -578,7 +578,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The next_page_token of the page before; empty for the first page.
+     * The next_page_token of the previous page. Empty for the first page.
      * </pre>
      *
      * <code>string page_token = 2 [json_name = "pageToken"];</code>

@@ -50,7 +50,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.perdure.v1.WorkflowSummary> workflows_;
   /**
    * <pre>
-   * In order of name, then of version.
+   * Workflows in order of name, then of version.
    * </pre>
    *
    * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -61,7 +61,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In order of name, then of version.
+   * Workflows in order of name, then of version.
    * </pre>
    *
    * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -73,7 +73,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In order of name, then of version.
+   * Workflows in order of name, then of version.
    * </pre>
    *
    * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -84,7 +84,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In order of name, then of version.
+   * Workflows in order of name, then of version.
    * </pre>
    *
    * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -95,7 +95,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In order of name, then of version.
+   * Workflows in order of name, then of version.
    * </pre>
    *
    * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -111,7 +111,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object nextPageToken_ = "";
   /**
    * <pre>
-   * Asks for the next page; empty when this is the last one.
+   * Token of the next page. Empty if this is the last page.
    * </pre>
    *
    * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -132,7 +132,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for the next page; empty when this is the last one.
+   * Token of the next page. Empty if this is the last page.
    * </pre>
    *
    * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -569,7 +569,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * In order of name, then of version.
+     * Workflows in order of name, then of version.
      * </pre>
      *
      * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -583,7 +583,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of name, then of version.
+     * Workflows in order of name, then of version.
      * </pre>
      *
      * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -597,7 +597,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of name, then of version.
+     * Workflows in order of name, then of version.
      * </pre>
      *
      * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -611,7 +611,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of name, then of version.
+     * Workflows in order of name, then of version.
      * </pre>
      *
      * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -632,7 +632,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of name, then of version.
+     * Workflows in order of name, then of version.
      * </pre>
      *
      * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -650,7 +650,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of name, then of version.
+     * Workflows in order of name, then of version.
      * </pre>
      *
      * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -670,7 +670,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of name, then of version.
+     * Workflows in order of name, then of version.
      * </pre>
      *
      * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -691,7 +691,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of name, then of version.
+     * Workflows in order of name, then of version.
      * </pre>
      *
      * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -709,7 +709,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of name, then of version.
+     * Workflows in order of name, then of version.
      * </pre>
      *
      * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -727,7 +727,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of name, then of version.
+     * Workflows in order of name, then of version.
      * </pre>
      *
      * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -746,7 +746,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of name, then of version.
+     * Workflows in order of name, then of version.
      * </pre>
      *
      * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -763,7 +763,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of name, then of version.
+     * Workflows in order of name, then of version.
      * </pre>
      *
      * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -780,7 +780,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of name, then of version.
+     * Workflows in order of name, then of version.
      * </pre>
      *
      * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -791,7 +791,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of name, then of version.
+     * Workflows in order of name, then of version.
      * </pre>
      *
      * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -805,7 +805,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of name, then of version.
+     * Workflows in order of name, then of version.
      * </pre>
      *
      * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -820,7 +820,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of name, then of version.
+     * Workflows in order of name, then of version.
      * </pre>
      *
      * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -831,7 +831,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of name, then of version.
+     * Workflows in order of name, then of version.
      * </pre>
      *
      * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -843,7 +843,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In order of name, then of version.
+     * Workflows in order of name, then of version.
      * </pre>
      *
      * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -870,7 +870,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object nextPageToken_ = "";
     /**
      * <pre>
-     * Asks for the next page; empty when this is the last one.
+     * Token of the next page. Empty if this is the last page.
      * </pre>
      *
      * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -890,7 +890,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Asks for the next page; empty when this is the last one.
+     * Token of the next page. Empty if this is the last page.
      * </pre>
      *
      * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -911,7 +911,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Asks for the next page; empty when this is the last one.
+     * Token of the next page. Empty if this is the last page.
      * </pre>
      *
      * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -928,7 +928,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Asks for the next page; empty when this is the last one.
+     * Token of the next page. Empty if this is the last page.
      * </pre>
      *
      * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -942,7 +942,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Asks for the next page; empty when this is the last one.
+     * Token of the next page. Empty if this is the last page.
      * </pre>
      *
      * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>

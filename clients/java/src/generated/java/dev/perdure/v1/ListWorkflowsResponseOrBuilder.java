@@ -10,7 +10,7 @@ public interface ListWorkflowsResponseOrBuilder extends
 
   /**
    * <pre>
-   * In order of name, then of version.
+   * Workflows in order of name, then of version.
    * </pre>
    *
    * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -19,7 +19,7 @@ public interface ListWorkflowsResponseOrBuilder extends
       getWorkflowsList();
   /**
    * <pre>
-   * In order of name, then of version.
+   * Workflows in order of name, then of version.
    * </pre>
    *
    * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -27,7 +27,7 @@ public interface ListWorkflowsResponseOrBuilder extends
   dev.perdure.v1.WorkflowSummary getWorkflows(int index);
   /**
    * <pre>
-   * In order of name, then of version.
+   * Workflows in order of name, then of version.
    * </pre>
    *
    * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -35,7 +35,7 @@ public interface ListWorkflowsResponseOrBuilder extends
   int getWorkflowsCount();
   /**
    * <pre>
-   * In order of name, then of version.
+   * Workflows in order of name, then of version.
    * </pre>
    *
    * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -44,7 +44,7 @@ public interface ListWorkflowsResponseOrBuilder extends
       getWorkflowsOrBuilderList();
   /**
    * <pre>
-   * In order of name, then of version.
+   * Workflows in order of name, then of version.
    * </pre>
    *
    * <code>repeated .perdure.v1.WorkflowSummary workflows = 1 [json_name = "workflows"];</code>
@@ -54,7 +54,7 @@ public interface ListWorkflowsResponseOrBuilder extends
 
   /**
    * <pre>
-   * Asks for the next page; empty when this is the last one.
+   * Token of the next page. Empty if this is the last page.
    * </pre>
    *
    * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>
@@ -63,7 +63,7 @@ public interface ListWorkflowsResponseOrBuilder extends
   java.lang.String getNextPageToken();
   /**
    * <pre>
-   * Asks for the next page; empty when this is the last one.
+   * Token of the next page. Empty if this is the last page.
    * </pre>
    *
    * <code>string next_page_token = 2 [json_name = "nextPageToken"];</code>

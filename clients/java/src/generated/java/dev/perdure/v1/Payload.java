@@ -6,12 +6,11 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * A JSON value that a caller, a step or an event carries. At most 1 MiB of UTF-8, nested at most
- * 100 deep.
+ * A JSON value of a caller, a step or an event. At most 1 MiB of UTF-8, at most 100 levels deep.
  *
- * It is text and not google.protobuf.Struct so that 64-bit integers stay exact. NaN, infinities,
- * lone surrogates and NUL in a key are refused (INVALID_FIELD); a larger one is PAYLOAD_TOO_LARGE. A Payload
- * without a body means "none".
+ * It is text and not google.protobuf.Struct, so that 64-bit integers stay exact. NaN, infinities,
+ * lone surrogates and NUL in a key are rejected (INVALID_FIELD). A larger value is
+ * PAYLOAD_TOO_LARGE. A Payload without a body means "none".
  * </pre>
  *
  * Protobuf type {@code perdure.v1.Payload}
@@ -91,7 +90,7 @@ private static final long serialVersionUID = 0L;
   public static final int JSON_FIELD_NUMBER = 1;
   /**
    * <pre>
-   * One JSON value as UTF-8 text. It is kept, and given back, byte for byte.
+   * One JSON value as UTF-8 text. It is stored and returned byte for byte.
    * </pre>
    *
    * <code>string json = 1 [json_name = "json"];</code>
@@ -102,7 +101,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One JSON value as UTF-8 text. It is kept, and given back, byte for byte.
+   * One JSON value as UTF-8 text. It is stored and returned byte for byte.
    * </pre>
    *
    * <code>string json = 1 [json_name = "json"];</code>
@@ -127,7 +126,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One JSON value as UTF-8 text. It is kept, and given back, byte for byte.
+   * One JSON value as UTF-8 text. It is stored and returned byte for byte.
    * </pre>
    *
    * <code>string json = 1 [json_name = "json"];</code>
@@ -323,12 +322,11 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A JSON value that a caller, a step or an event carries. At most 1 MiB of UTF-8, nested at most
-   * 100 deep.
+   * A JSON value of a caller, a step or an event. At most 1 MiB of UTF-8, at most 100 levels deep.
    *
-   * It is text and not google.protobuf.Struct so that 64-bit integers stay exact. NaN, infinities,
-   * lone surrogates and NUL in a key are refused (INVALID_FIELD); a larger one is PAYLOAD_TOO_LARGE. A Payload
-   * without a body means "none".
+   * It is text and not google.protobuf.Struct, so that 64-bit integers stay exact. NaN, infinities,
+   * lone surrogates and NUL in a key are rejected (INVALID_FIELD). A larger value is
+   * PAYLOAD_TOO_LARGE. A Payload without a body means "none".
    * </pre>
    *
    * Protobuf type {@code perdure.v1.Payload}
@@ -528,7 +526,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * One JSON value as UTF-8 text. It is kept, and given back, byte for byte.
+     * One JSON value as UTF-8 text. It is stored and returned byte for byte.
      * </pre>
      *
      * <code>string json = 1 [json_name = "json"];</code>
@@ -540,7 +538,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One JSON value as UTF-8 text. It is kept, and given back, byte for byte.
+     * One JSON value as UTF-8 text. It is stored and returned byte for byte.
      * </pre>
      *
      * <code>string json = 1 [json_name = "json"];</code>
@@ -566,7 +564,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One JSON value as UTF-8 text. It is kept, and given back, byte for byte.
+     * One JSON value as UTF-8 text. It is stored and returned byte for byte.
      * </pre>
      *
      * <code>string json = 1 [json_name = "json"];</code>
@@ -593,7 +591,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One JSON value as UTF-8 text. It is kept, and given back, byte for byte.
+     * One JSON value as UTF-8 text. It is stored and returned byte for byte.
      * </pre>
      *
      * <code>string json = 1 [json_name = "json"];</code>
@@ -610,7 +608,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One JSON value as UTF-8 text. It is kept, and given back, byte for byte.
+     * One JSON value as UTF-8 text. It is stored and returned byte for byte.
      * </pre>
      *
      * <code>string json = 1 [json_name = "json"];</code>
@@ -626,7 +624,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * One JSON value as UTF-8 text. It is kept, and given back, byte for byte.
+     * One JSON value as UTF-8 text. It is stored and returned byte for byte.
      * </pre>
      *
      * <code>string json = 1 [json_name = "json"];</code>

@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * What lists and history say about a Payload instead of carrying it.
+ * Size and digest of a Payload, for lists and histories.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.PayloadInfo}
@@ -64,7 +64,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object digest_ = "";
   /**
    * <pre>
-   * BLAKE2b-128 of the JSON text, in lower-case hexadecimal; 32 characters.
+   * BLAKE2b-128 of the JSON text, 32 characters of lower-case hexadecimal.
    * </pre>
    *
    * <code>string digest = 2 [json_name = "digest"];</code>
@@ -85,7 +85,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * BLAKE2b-128 of the JSON text, in lower-case hexadecimal; 32 characters.
+   * BLAKE2b-128 of the JSON text, 32 characters of lower-case hexadecimal.
    * </pre>
    *
    * <code>string digest = 2 [json_name = "digest"];</code>
@@ -276,7 +276,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What lists and history say about a Payload instead of carrying it.
+   * Size and digest of a Payload, for lists and histories.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.PayloadInfo}
@@ -507,7 +507,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object digest_ = "";
     /**
      * <pre>
-     * BLAKE2b-128 of the JSON text, in lower-case hexadecimal; 32 characters.
+     * BLAKE2b-128 of the JSON text, 32 characters of lower-case hexadecimal.
      * </pre>
      *
      * <code>string digest = 2 [json_name = "digest"];</code>
@@ -527,7 +527,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * BLAKE2b-128 of the JSON text, in lower-case hexadecimal; 32 characters.
+     * BLAKE2b-128 of the JSON text, 32 characters of lower-case hexadecimal.
      * </pre>
      *
      * <code>string digest = 2 [json_name = "digest"];</code>
@@ -548,7 +548,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * BLAKE2b-128 of the JSON text, in lower-case hexadecimal; 32 characters.
+     * BLAKE2b-128 of the JSON text, 32 characters of lower-case hexadecimal.
      * </pre>
      *
      * <code>string digest = 2 [json_name = "digest"];</code>
@@ -565,7 +565,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * BLAKE2b-128 of the JSON text, in lower-case hexadecimal; 32 characters.
+     * BLAKE2b-128 of the JSON text, 32 characters of lower-case hexadecimal.
      * </pre>
      *
      * <code>string digest = 2 [json_name = "digest"];</code>
@@ -579,7 +579,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * BLAKE2b-128 of the JSON text, in lower-case hexadecimal; 32 characters.
+     * BLAKE2b-128 of the JSON text, 32 characters of lower-case hexadecimal.
      * </pre>
      *
      * <code>string digest = 2 [json_name = "digest"];</code>

@@ -20,7 +20,7 @@ public interface PayloadInfoOrBuilder extends
 
   /**
    * <pre>
-   * BLAKE2b-128 of the JSON text, in lower-case hexadecimal; 32 characters.
+   * BLAKE2b-128 of the JSON text, 32 characters of lower-case hexadecimal.
    * </pre>
    *
    * <code>string digest = 2 [json_name = "digest"];</code>
@@ -29,7 +29,7 @@ public interface PayloadInfoOrBuilder extends
   java.lang.String getDigest();
   /**
    * <pre>
-   * BLAKE2b-128 of the JSON text, in lower-case hexadecimal; 32 characters.
+   * BLAKE2b-128 of the JSON text, 32 characters of lower-case hexadecimal.
    * </pre>
    *
    * <code>string digest = 2 [json_name = "digest"];</code>

@@ -10,7 +10,7 @@ public interface PayloadOrBuilder extends
 
   /**
    * <pre>
-   * One JSON value as UTF-8 text. It is kept, and given back, byte for byte.
+   * One JSON value as UTF-8 text. It is stored and returned byte for byte.
    * </pre>
    *
    * <code>string json = 1 [json_name = "json"];</code>
@@ -19,7 +19,7 @@ public interface PayloadOrBuilder extends
   boolean hasJson();
   /**
    * <pre>
-   * One JSON value as UTF-8 text. It is kept, and given back, byte for byte.
+   * One JSON value as UTF-8 text. It is stored and returned byte for byte.
    * </pre>
    *
    * <code>string json = 1 [json_name = "json"];</code>
@@ -28,7 +28,7 @@ public interface PayloadOrBuilder extends
   java.lang.String getJson();
   /**
    * <pre>
-   * One JSON value as UTF-8 text. It is kept, and given back, byte for byte.
+   * One JSON value as UTF-8 text. It is stored and returned byte for byte.
    * </pre>
    *
    * <code>string json = 1 [json_name = "json"];</code>

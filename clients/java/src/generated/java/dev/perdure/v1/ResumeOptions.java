@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * The optional side of Resume.
+ * Optional settings of Resume.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.ResumeOptions}
@@ -51,7 +51,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object requestId_ = "";
   /**
    * <pre>
-   * Names this call among the instance's Resume calls; see StartOptions.request_id.
+   * Identifies this call among the instance's Resume calls. See StartOptions.request_id.
    * </pre>
    *
    * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Names this call among the instance's Resume calls; see StartOptions.request_id.
+   * Identifies this call among the instance's Resume calls. See StartOptions.request_id.
    * </pre>
    *
    * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -97,7 +97,7 @@ private static final long serialVersionUID = 0L;
   private dev.perdure.v1.Payload payload_;
   /**
    * <pre>
-   * Becomes the step's output. Any JSON value; absent means `{}`.
+   * Output of the step. Any JSON value. Absent means `{}`.
    * </pre>
    *
    * <code>.perdure.v1.Payload payload = 2 [json_name = "payload"];</code>
@@ -109,7 +109,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Becomes the step's output. Any JSON value; absent means `{}`.
+   * Output of the step. Any JSON value. Absent means `{}`.
    * </pre>
    *
    * <code>.perdure.v1.Payload payload = 2 [json_name = "payload"];</code>
@@ -121,7 +121,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Becomes the step's output. Any JSON value; absent means `{}`.
+   * Output of the step. Any JSON value. Absent means `{}`.
    * </pre>
    *
    * <code>.perdure.v1.Payload payload = 2 [json_name = "payload"];</code>
@@ -136,7 +136,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * Picks the step when several accept the event; empty lets the instance's state decide.
+   * Step to deliver to, if several accept the event. If empty, the state of the instance decides.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -157,7 +157,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Picks the step when several accept the event; empty lets the instance's state decide.
+   * Step to deliver to, if several accept the event. If empty, the state of the instance decides.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -182,7 +182,7 @@ private static final long serialVersionUID = 0L;
   private boolean buffer_ = false;
   /**
    * <pre>
-   * Keep the event in the instance's inbox when no step waits for it yet, instead of answering
+   * Keep the event in the instance's inbox if no step waits for it yet, instead of failing with
    * EVENT_NOT_AWAITED.
    * </pre>
    *
@@ -390,7 +390,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The optional side of Resume.
+   * Optional settings of Resume.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.ResumeOptions}
@@ -620,7 +620,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * Names this call among the instance's Resume calls; see StartOptions.request_id.
+     * Identifies this call among the instance's Resume calls. See StartOptions.request_id.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -640,7 +640,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names this call among the instance's Resume calls; see StartOptions.request_id.
+     * Identifies this call among the instance's Resume calls. See StartOptions.request_id.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -661,7 +661,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names this call among the instance's Resume calls; see StartOptions.request_id.
+     * Identifies this call among the instance's Resume calls. See StartOptions.request_id.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -678,7 +678,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names this call among the instance's Resume calls; see StartOptions.request_id.
+     * Identifies this call among the instance's Resume calls. See StartOptions.request_id.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -692,7 +692,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Names this call among the instance's Resume calls; see StartOptions.request_id.
+     * Identifies this call among the instance's Resume calls. See StartOptions.request_id.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -714,7 +714,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.Payload, dev.perdure.v1.Payload.Builder, dev.perdure.v1.PayloadOrBuilder> payloadBuilder_;
     /**
      * <pre>
-     * Becomes the step's output. Any JSON value; absent means `{}`.
+     * Output of the step. Any JSON value. Absent means `{}`.
      * </pre>
      *
      * <code>.perdure.v1.Payload payload = 2 [json_name = "payload"];</code>
@@ -725,7 +725,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Becomes the step's output. Any JSON value; absent means `{}`.
+     * Output of the step. Any JSON value. Absent means `{}`.
      * </pre>
      *
      * <code>.perdure.v1.Payload payload = 2 [json_name = "payload"];</code>
@@ -740,7 +740,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Becomes the step's output. Any JSON value; absent means `{}`.
+     * Output of the step. Any JSON value. Absent means `{}`.
      * </pre>
      *
      * <code>.perdure.v1.Payload payload = 2 [json_name = "payload"];</code>
@@ -760,7 +760,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Becomes the step's output. Any JSON value; absent means `{}`.
+     * Output of the step. Any JSON value. Absent means `{}`.
      * </pre>
      *
      * <code>.perdure.v1.Payload payload = 2 [json_name = "payload"];</code>
@@ -778,7 +778,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Becomes the step's output. Any JSON value; absent means `{}`.
+     * Output of the step. Any JSON value. Absent means `{}`.
      * </pre>
      *
      * <code>.perdure.v1.Payload payload = 2 [json_name = "payload"];</code>
@@ -803,7 +803,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Becomes the step's output. Any JSON value; absent means `{}`.
+     * Output of the step. Any JSON value. Absent means `{}`.
      * </pre>
      *
      * <code>.perdure.v1.Payload payload = 2 [json_name = "payload"];</code>
@@ -820,7 +820,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Becomes the step's output. Any JSON value; absent means `{}`.
+     * Output of the step. Any JSON value. Absent means `{}`.
      * </pre>
      *
      * <code>.perdure.v1.Payload payload = 2 [json_name = "payload"];</code>
@@ -832,7 +832,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Becomes the step's output. Any JSON value; absent means `{}`.
+     * Output of the step. Any JSON value. Absent means `{}`.
      * </pre>
      *
      * <code>.perdure.v1.Payload payload = 2 [json_name = "payload"];</code>
@@ -847,7 +847,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Becomes the step's output. Any JSON value; absent means `{}`.
+     * Output of the step. Any JSON value. Absent means `{}`.
      * </pre>
      *
      * <code>.perdure.v1.Payload payload = 2 [json_name = "payload"];</code>
@@ -869,7 +869,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * Picks the step when several accept the event; empty lets the instance's state decide.
+     * Step to deliver to, if several accept the event. If empty, the state of the instance decides.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -889,7 +889,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Picks the step when several accept the event; empty lets the instance's state decide.
+     * Step to deliver to, if several accept the event. If empty, the state of the instance decides.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -910,7 +910,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Picks the step when several accept the event; empty lets the instance's state decide.
+     * Step to deliver to, if several accept the event. If empty, the state of the instance decides.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -927,7 +927,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Picks the step when several accept the event; empty lets the instance's state decide.
+     * Step to deliver to, if several accept the event. If empty, the state of the instance decides.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -941,7 +941,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Picks the step when several accept the event; empty lets the instance's state decide.
+     * Step to deliver to, if several accept the event. If empty, the state of the instance decides.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -961,7 +961,7 @@ private static final long serialVersionUID = 0L;
     private boolean buffer_ ;
     /**
      * <pre>
-     * Keep the event in the instance's inbox when no step waits for it yet, instead of answering
+     * Keep the event in the instance's inbox if no step waits for it yet, instead of failing with
      * EVENT_NOT_AWAITED.
      * </pre>
      *
@@ -974,7 +974,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Keep the event in the instance's inbox when no step waits for it yet, instead of answering
+     * Keep the event in the instance's inbox if no step waits for it yet, instead of failing with
      * EVENT_NOT_AWAITED.
      * </pre>
      *
@@ -991,7 +991,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Keep the event in the instance's inbox when no step waits for it yet, instead of answering
+     * Keep the event in the instance's inbox if no step waits for it yet, instead of failing with
      * EVENT_NOT_AWAITED.
      * </pre>
      *

@@ -10,7 +10,7 @@ public interface ResumeOptionsOrBuilder extends
 
   /**
    * <pre>
-   * Names this call among the instance's Resume calls; see StartOptions.request_id.
+   * Identifies this call among the instance's Resume calls. See StartOptions.request_id.
    * </pre>
    *
    * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -19,7 +19,7 @@ public interface ResumeOptionsOrBuilder extends
   java.lang.String getRequestId();
   /**
    * <pre>
-   * Names this call among the instance's Resume calls; see StartOptions.request_id.
+   * Identifies this call among the instance's Resume calls. See StartOptions.request_id.
    * </pre>
    *
    * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -30,7 +30,7 @@ public interface ResumeOptionsOrBuilder extends
 
   /**
    * <pre>
-   * Becomes the step's output. Any JSON value; absent means `{}`.
+   * Output of the step. Any JSON value. Absent means `{}`.
    * </pre>
    *
    * <code>.perdure.v1.Payload payload = 2 [json_name = "payload"];</code>
@@ -39,7 +39,7 @@ public interface ResumeOptionsOrBuilder extends
   boolean hasPayload();
   /**
    * <pre>
-   * Becomes the step's output. Any JSON value; absent means `{}`.
+   * Output of the step. Any JSON value. Absent means `{}`.
    * </pre>
    *
    * <code>.perdure.v1.Payload payload = 2 [json_name = "payload"];</code>
@@ -48,7 +48,7 @@ public interface ResumeOptionsOrBuilder extends
   dev.perdure.v1.Payload getPayload();
   /**
    * <pre>
-   * Becomes the step's output. Any JSON value; absent means `{}`.
+   * Output of the step. Any JSON value. Absent means `{}`.
    * </pre>
    *
    * <code>.perdure.v1.Payload payload = 2 [json_name = "payload"];</code>
@@ -57,7 +57,7 @@ public interface ResumeOptionsOrBuilder extends
 
   /**
    * <pre>
-   * Picks the step when several accept the event; empty lets the instance's state decide.
+   * Step to deliver to, if several accept the event. If empty, the state of the instance decides.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -66,7 +66,7 @@ public interface ResumeOptionsOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * Picks the step when several accept the event; empty lets the instance's state decide.
+   * Step to deliver to, if several accept the event. If empty, the state of the instance decides.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -77,7 +77,7 @@ public interface ResumeOptionsOrBuilder extends
 
   /**
    * <pre>
-   * Keep the event in the instance's inbox when no step waits for it yet, instead of answering
+   * Keep the event in the instance's inbox if no step waits for it yet, instead of failing with
    * EVENT_NOT_AWAITED.
    * </pre>
    *

@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * Brings an event.
+ * Request to deliver an event.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.ResumeRequest}
@@ -51,7 +51,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object instanceId_ = "";
   /**
    * <pre>
-   * The instance. Required.
+   * ID of the instance. Required.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The instance. Required.
+   * ID of the instance. Required.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -98,8 +98,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object event_ = "";
   /**
    * <pre>
-   * The event's name, `^[a-z][a-z0-9_]{0,63}$`. Required. `timeout`, `error` and `elapsed` cannot
-   * be sent from outside.
+   * Name of the event, `^[a-z][a-z0-9_]{0,63}$`. Required. Clients cannot send `timeout`, `error`
+   * and `elapsed`.
    * </pre>
    *
    * <code>string event = 2 [json_name = "event"];</code>
@@ -120,8 +120,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The event's name, `^[a-z][a-z0-9_]{0,63}$`. Required. `timeout`, `error` and `elapsed` cannot
-   * be sent from outside.
+   * Name of the event, `^[a-z][a-z0-9_]{0,63}$`. Required. Clients cannot send `timeout`, `error`
+   * and `elapsed`.
    * </pre>
    *
    * <code>string event = 2 [json_name = "event"];</code>
@@ -146,7 +146,7 @@ private static final long serialVersionUID = 0L;
   private dev.perdure.v1.ResumeOptions opts_;
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.ResumeOptions opts = 3 [json_name = "opts"];</code>
@@ -158,7 +158,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.ResumeOptions opts = 3 [json_name = "opts"];</code>
@@ -170,7 +170,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.ResumeOptions opts = 3 [json_name = "opts"];</code>
@@ -364,7 +364,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Brings an event.
+   * Request to deliver an event.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.ResumeRequest}
@@ -582,7 +582,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object instanceId_ = "";
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -602,7 +602,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -623,7 +623,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -640,7 +640,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -654,7 +654,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -674,8 +674,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object event_ = "";
     /**
      * <pre>
-     * The event's name, `^[a-z][a-z0-9_]{0,63}$`. Required. `timeout`, `error` and `elapsed` cannot
-     * be sent from outside.
+     * Name of the event, `^[a-z][a-z0-9_]{0,63}$`. Required. Clients cannot send `timeout`, `error`
+     * and `elapsed`.
      * </pre>
      *
      * <code>string event = 2 [json_name = "event"];</code>
@@ -695,8 +695,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event's name, `^[a-z][a-z0-9_]{0,63}$`. Required. `timeout`, `error` and `elapsed` cannot
-     * be sent from outside.
+     * Name of the event, `^[a-z][a-z0-9_]{0,63}$`. Required. Clients cannot send `timeout`, `error`
+     * and `elapsed`.
      * </pre>
      *
      * <code>string event = 2 [json_name = "event"];</code>
@@ -717,8 +717,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event's name, `^[a-z][a-z0-9_]{0,63}$`. Required. `timeout`, `error` and `elapsed` cannot
-     * be sent from outside.
+     * Name of the event, `^[a-z][a-z0-9_]{0,63}$`. Required. Clients cannot send `timeout`, `error`
+     * and `elapsed`.
      * </pre>
      *
      * <code>string event = 2 [json_name = "event"];</code>
@@ -735,8 +735,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event's name, `^[a-z][a-z0-9_]{0,63}$`. Required. `timeout`, `error` and `elapsed` cannot
-     * be sent from outside.
+     * Name of the event, `^[a-z][a-z0-9_]{0,63}$`. Required. Clients cannot send `timeout`, `error`
+     * and `elapsed`.
      * </pre>
      *
      * <code>string event = 2 [json_name = "event"];</code>
@@ -750,8 +750,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event's name, `^[a-z][a-z0-9_]{0,63}$`. Required. `timeout`, `error` and `elapsed` cannot
-     * be sent from outside.
+     * Name of the event, `^[a-z][a-z0-9_]{0,63}$`. Required. Clients cannot send `timeout`, `error`
+     * and `elapsed`.
      * </pre>
      *
      * <code>string event = 2 [json_name = "event"];</code>
@@ -773,7 +773,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.ResumeOptions, dev.perdure.v1.ResumeOptions.Builder, dev.perdure.v1.ResumeOptionsOrBuilder> optsBuilder_;
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.ResumeOptions opts = 3 [json_name = "opts"];</code>
@@ -784,7 +784,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.ResumeOptions opts = 3 [json_name = "opts"];</code>
@@ -799,7 +799,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.ResumeOptions opts = 3 [json_name = "opts"];</code>
@@ -819,7 +819,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.ResumeOptions opts = 3 [json_name = "opts"];</code>
@@ -837,7 +837,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.ResumeOptions opts = 3 [json_name = "opts"];</code>
@@ -862,7 +862,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.ResumeOptions opts = 3 [json_name = "opts"];</code>
@@ -879,7 +879,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.ResumeOptions opts = 3 [json_name = "opts"];</code>
@@ -891,7 +891,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.ResumeOptions opts = 3 [json_name = "opts"];</code>
@@ -906,7 +906,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.ResumeOptions opts = 3 [json_name = "opts"];</code>

@@ -10,7 +10,7 @@ public interface ResumeRequestOrBuilder extends
 
   /**
    * <pre>
-   * The instance. Required.
+   * ID of the instance. Required.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -19,7 +19,7 @@ public interface ResumeRequestOrBuilder extends
   java.lang.String getInstanceId();
   /**
    * <pre>
-   * The instance. Required.
+   * ID of the instance. Required.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -30,8 +30,8 @@ public interface ResumeRequestOrBuilder extends
 
   /**
    * <pre>
-   * The event's name, `^[a-z][a-z0-9_]{0,63}$`. Required. `timeout`, `error` and `elapsed` cannot
-   * be sent from outside.
+   * Name of the event, `^[a-z][a-z0-9_]{0,63}$`. Required. Clients cannot send `timeout`, `error`
+   * and `elapsed`.
    * </pre>
    *
    * <code>string event = 2 [json_name = "event"];</code>
@@ -40,8 +40,8 @@ public interface ResumeRequestOrBuilder extends
   java.lang.String getEvent();
   /**
    * <pre>
-   * The event's name, `^[a-z][a-z0-9_]{0,63}$`. Required. `timeout`, `error` and `elapsed` cannot
-   * be sent from outside.
+   * Name of the event, `^[a-z][a-z0-9_]{0,63}$`. Required. Clients cannot send `timeout`, `error`
+   * and `elapsed`.
    * </pre>
    *
    * <code>string event = 2 [json_name = "event"];</code>
@@ -52,7 +52,7 @@ public interface ResumeRequestOrBuilder extends
 
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.ResumeOptions opts = 3 [json_name = "opts"];</code>
@@ -61,7 +61,7 @@ public interface ResumeRequestOrBuilder extends
   boolean hasOpts();
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.ResumeOptions opts = 3 [json_name = "opts"];</code>
@@ -70,7 +70,7 @@ public interface ResumeRequestOrBuilder extends
   dev.perdure.v1.ResumeOptions getOpts();
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.ResumeOptions opts = 3 [json_name = "opts"];</code>

@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * The event is durably applied, or durably buffered.
+ * Response to Resume. The event is durably applied or buffered.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.ResumeResponse}
@@ -49,7 +49,7 @@ private static final long serialVersionUID = 0L;
   private int disposition_ = 0;
   /**
    * <pre>
-   * Which of the two.
+   * Result of the event.
    * </pre>
    *
    * <code>.perdure.v1.Disposition disposition = 1 [json_name = "disposition"];</code>
@@ -60,7 +60,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Which of the two.
+   * Result of the event.
    * </pre>
    *
    * <code>.perdure.v1.Disposition disposition = 1 [json_name = "disposition"];</code>
@@ -76,8 +76,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step that took the event, or that it is buffered for; empty when it is in the inbox for
-   * whichever step comes first.
+   * Step that took the event, or that it is buffered for. Empty if it is in the inbox for the first
+   * step that accepts it. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -98,8 +98,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step that took the event, or that it is buffered for; empty when it is in the inbox for
-   * whichever step comes first.
+   * Step that took the event, or that it is buffered for. Empty if it is in the inbox for the first
+   * step that accepts it. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -124,7 +124,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The revision at which it was accepted.
+   * Revision at which the event was accepted.
    * </pre>
    *
    * <code>int64 revision = 3 [json_name = "revision"];</code>
@@ -315,7 +315,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The event is durably applied, or durably buffered.
+   * Response to Resume. The event is durably applied or buffered.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.ResumeResponse}
@@ -514,7 +514,7 @@ private static final long serialVersionUID = 0L;
     private int disposition_ = 0;
     /**
      * <pre>
-     * Which of the two.
+     * Result of the event.
      * </pre>
      *
      * <code>.perdure.v1.Disposition disposition = 1 [json_name = "disposition"];</code>
@@ -525,7 +525,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which of the two.
+     * Result of the event.
      * </pre>
      *
      * <code>.perdure.v1.Disposition disposition = 1 [json_name = "disposition"];</code>
@@ -540,7 +540,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which of the two.
+     * Result of the event.
      * </pre>
      *
      * <code>.perdure.v1.Disposition disposition = 1 [json_name = "disposition"];</code>
@@ -553,7 +553,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which of the two.
+     * Result of the event.
      * </pre>
      *
      * <code>.perdure.v1.Disposition disposition = 1 [json_name = "disposition"];</code>
@@ -571,7 +571,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which of the two.
+     * Result of the event.
      * </pre>
      *
      * <code>.perdure.v1.Disposition disposition = 1 [json_name = "disposition"];</code>
@@ -587,8 +587,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step that took the event, or that it is buffered for; empty when it is in the inbox for
-     * whichever step comes first.
+     * Step that took the event, or that it is buffered for. Empty if it is in the inbox for the first
+     * step that accepts it. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -608,8 +608,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that took the event, or that it is buffered for; empty when it is in the inbox for
-     * whichever step comes first.
+     * Step that took the event, or that it is buffered for. Empty if it is in the inbox for the first
+     * step that accepts it. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -630,8 +630,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that took the event, or that it is buffered for; empty when it is in the inbox for
-     * whichever step comes first.
+     * Step that took the event, or that it is buffered for. Empty if it is in the inbox for the first
+     * step that accepts it. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -648,8 +648,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that took the event, or that it is buffered for; empty when it is in the inbox for
-     * whichever step comes first.
+     * Step that took the event, or that it is buffered for. Empty if it is in the inbox for the first
+     * step that accepts it. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -663,8 +663,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that took the event, or that it is buffered for; empty when it is in the inbox for
-     * whichever step comes first.
+     * Step that took the event, or that it is buffered for. Empty if it is in the inbox for the first
+     * step that accepts it. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -684,7 +684,7 @@ private static final long serialVersionUID = 0L;
     private long revision_ ;
     /**
      * <pre>
-     * The revision at which it was accepted.
+     * Revision at which the event was accepted.
      * </pre>
      *
      * <code>int64 revision = 3 [json_name = "revision"];</code>
@@ -696,7 +696,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision at which it was accepted.
+     * Revision at which the event was accepted.
      * </pre>
      *
      * <code>int64 revision = 3 [json_name = "revision"];</code>
@@ -712,7 +712,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision at which it was accepted.
+     * Revision at which the event was accepted.
      * </pre>
      *
      * <code>int64 revision = 3 [json_name = "revision"];</code>

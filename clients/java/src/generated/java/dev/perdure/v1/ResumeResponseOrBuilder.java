@@ -10,7 +10,7 @@ public interface ResumeResponseOrBuilder extends
 
   /**
    * <pre>
-   * Which of the two.
+   * Result of the event.
    * </pre>
    *
    * <code>.perdure.v1.Disposition disposition = 1 [json_name = "disposition"];</code>
@@ -19,7 +19,7 @@ public interface ResumeResponseOrBuilder extends
   int getDispositionValue();
   /**
    * <pre>
-   * Which of the two.
+   * Result of the event.
    * </pre>
    *
    * <code>.perdure.v1.Disposition disposition = 1 [json_name = "disposition"];</code>
@@ -29,8 +29,8 @@ public interface ResumeResponseOrBuilder extends
 
   /**
    * <pre>
-   * The step that took the event, or that it is buffered for; empty when it is in the inbox for
-   * whichever step comes first.
+   * Step that took the event, or that it is buffered for. Empty if it is in the inbox for the first
+   * step that accepts it. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -39,8 +39,8 @@ public interface ResumeResponseOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step that took the event, or that it is buffered for; empty when it is in the inbox for
-   * whichever step comes first.
+   * Step that took the event, or that it is buffered for. Empty if it is in the inbox for the first
+   * step that accepts it. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -51,7 +51,7 @@ public interface ResumeResponseOrBuilder extends
 
   /**
    * <pre>
-   * The revision at which it was accepted.
+   * Revision at which the event was accepted.
    * </pre>
    *
    * <code>int64 revision = 3 [json_name = "revision"];</code>

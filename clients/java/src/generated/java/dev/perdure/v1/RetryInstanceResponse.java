@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * The instance goes on.
+ * Response to RetryInstance. The instance continues.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.RetryInstanceResponse}
@@ -47,7 +47,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The revision of the entry that this call caused.
+   * Revision of the entry that this call added.
    * </pre>
    *
    * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -218,7 +218,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The instance goes on.
+   * Response to RetryInstance. The instance continues.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.RetryInstanceResponse}
@@ -391,7 +391,7 @@ private static final long serialVersionUID = 0L;
     private long revision_ ;
     /**
      * <pre>
-     * The revision of the entry that this call caused.
+     * Revision of the entry that this call added.
      * </pre>
      *
      * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -403,7 +403,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision of the entry that this call caused.
+     * Revision of the entry that this call added.
      * </pre>
      *
      * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -419,7 +419,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision of the entry that this call caused.
+     * Revision of the entry that this call added.
      * </pre>
      *
      * <code>int64 revision = 1 [json_name = "revision"];</code>

@@ -10,7 +10,7 @@ public interface RetryInstanceResponseOrBuilder extends
 
   /**
    * <pre>
-   * The revision of the entry that this call caused.
+   * Revision of the entry that this call added.
    * </pre>
    *
    * <code>int64 revision = 1 [json_name = "revision"];</code>

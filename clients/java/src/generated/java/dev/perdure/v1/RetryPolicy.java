@@ -6,8 +6,8 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * How a task's failures are retried. The pause after failure n is min(max_backoff, initial_backoff *
- * multiplier^(n-1)), shortened by up to the share `jitter` at random.
+ * Retry policy of a task. The pause after failure n is min(max_backoff, initial_backoff *
+ * multiplier^(n-1)), shortened at random by up to the share `jitter`.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.RetryPolicy}
@@ -49,7 +49,7 @@ private static final long serialVersionUID = 0L;
   private int maxAttempts_ = 0;
   /**
    * <pre>
-   * How many attempts may fail before the step has failed; at least 1.
+   * Number of attempts that can fail before the step fails. At least 1.
    * </pre>
    *
    * <code>uint32 max_attempts = 1 [json_name = "maxAttempts"];</code>
@@ -64,7 +64,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration initialBackoff_;
   /**
    * <pre>
-   * The first pause.
+   * Pause after the first failure.
    * </pre>
    *
    * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
@@ -76,7 +76,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The first pause.
+   * Pause after the first failure.
    * </pre>
    *
    * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
@@ -88,7 +88,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The first pause.
+   * Pause after the first failure.
    * </pre>
    *
    * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
@@ -102,7 +102,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration maxBackoff_;
   /**
    * <pre>
-   * The longest pause.
+   * Maximum pause.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
@@ -114,7 +114,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The longest pause.
+   * Maximum pause.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
@@ -126,7 +126,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The longest pause.
+   * Maximum pause.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
@@ -140,7 +140,7 @@ private static final long serialVersionUID = 0L;
   private double multiplier_ = 0D;
   /**
    * <pre>
-   * How much longer each pause is than the one before; at least 1.
+   * Growth of the pause after each failure. At least 1.
    * </pre>
    *
    * <code>double multiplier = 4 [json_name = "multiplier"];</code>
@@ -155,7 +155,7 @@ private static final long serialVersionUID = 0L;
   private double jitter_ = 0D;
   /**
    * <pre>
-   * The share of a pause that chance may take away, 0 to 1.
+   * Maximum share of a pause that is removed at random, from 0 to 1.
    * </pre>
    *
    * <code>double jitter = 5 [json_name = "jitter"];</code>
@@ -383,8 +383,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How a task's failures are retried. The pause after failure n is min(max_backoff, initial_backoff *
-   * multiplier^(n-1)), shortened by up to the share `jitter` at random.
+   * Retry policy of a task. The pause after failure n is min(max_backoff, initial_backoff *
+   * multiplier^(n-1)), shortened at random by up to the share `jitter`.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.RetryPolicy}
@@ -632,7 +632,7 @@ private static final long serialVersionUID = 0L;
     private int maxAttempts_ ;
     /**
      * <pre>
-     * How many attempts may fail before the step has failed; at least 1.
+     * Number of attempts that can fail before the step fails. At least 1.
      * </pre>
      *
      * <code>uint32 max_attempts = 1 [json_name = "maxAttempts"];</code>
@@ -644,7 +644,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many attempts may fail before the step has failed; at least 1.
+     * Number of attempts that can fail before the step fails. At least 1.
      * </pre>
      *
      * <code>uint32 max_attempts = 1 [json_name = "maxAttempts"];</code>
@@ -660,7 +660,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many attempts may fail before the step has failed; at least 1.
+     * Number of attempts that can fail before the step fails. At least 1.
      * </pre>
      *
      * <code>uint32 max_attempts = 1 [json_name = "maxAttempts"];</code>
@@ -678,7 +678,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> initialBackoffBuilder_;
     /**
      * <pre>
-     * The first pause.
+     * Pause after the first failure.
      * </pre>
      *
      * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
@@ -689,7 +689,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The first pause.
+     * Pause after the first failure.
      * </pre>
      *
      * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
@@ -704,7 +704,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The first pause.
+     * Pause after the first failure.
      * </pre>
      *
      * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
@@ -724,7 +724,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The first pause.
+     * Pause after the first failure.
      * </pre>
      *
      * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
@@ -742,7 +742,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The first pause.
+     * Pause after the first failure.
      * </pre>
      *
      * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
@@ -767,7 +767,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The first pause.
+     * Pause after the first failure.
      * </pre>
      *
      * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
@@ -784,7 +784,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The first pause.
+     * Pause after the first failure.
      * </pre>
      *
      * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
@@ -796,7 +796,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The first pause.
+     * Pause after the first failure.
      * </pre>
      *
      * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
@@ -811,7 +811,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The first pause.
+     * Pause after the first failure.
      * </pre>
      *
      * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
@@ -835,7 +835,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> maxBackoffBuilder_;
     /**
      * <pre>
-     * The longest pause.
+     * Maximum pause.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
@@ -846,7 +846,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The longest pause.
+     * Maximum pause.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
@@ -861,7 +861,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The longest pause.
+     * Maximum pause.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
@@ -881,7 +881,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The longest pause.
+     * Maximum pause.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
@@ -899,7 +899,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The longest pause.
+     * Maximum pause.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
@@ -924,7 +924,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The longest pause.
+     * Maximum pause.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
@@ -941,7 +941,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The longest pause.
+     * Maximum pause.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
@@ -953,7 +953,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The longest pause.
+     * Maximum pause.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
@@ -968,7 +968,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The longest pause.
+     * Maximum pause.
      * </pre>
      *
      * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
@@ -990,7 +990,7 @@ private static final long serialVersionUID = 0L;
     private double multiplier_ ;
     /**
      * <pre>
-     * How much longer each pause is than the one before; at least 1.
+     * Growth of the pause after each failure. At least 1.
      * </pre>
      *
      * <code>double multiplier = 4 [json_name = "multiplier"];</code>
@@ -1002,7 +1002,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How much longer each pause is than the one before; at least 1.
+     * Growth of the pause after each failure. At least 1.
      * </pre>
      *
      * <code>double multiplier = 4 [json_name = "multiplier"];</code>
@@ -1018,7 +1018,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How much longer each pause is than the one before; at least 1.
+     * Growth of the pause after each failure. At least 1.
      * </pre>
      *
      * <code>double multiplier = 4 [json_name = "multiplier"];</code>
@@ -1034,7 +1034,7 @@ private static final long serialVersionUID = 0L;
     private double jitter_ ;
     /**
      * <pre>
-     * The share of a pause that chance may take away, 0 to 1.
+     * Maximum share of a pause that is removed at random, from 0 to 1.
      * </pre>
      *
      * <code>double jitter = 5 [json_name = "jitter"];</code>
@@ -1046,7 +1046,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The share of a pause that chance may take away, 0 to 1.
+     * Maximum share of a pause that is removed at random, from 0 to 1.
      * </pre>
      *
      * <code>double jitter = 5 [json_name = "jitter"];</code>
@@ -1062,7 +1062,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The share of a pause that chance may take away, 0 to 1.
+     * Maximum share of a pause that is removed at random, from 0 to 1.
      * </pre>
      *
      * <code>double jitter = 5 [json_name = "jitter"];</code>

@@ -10,7 +10,7 @@ public interface RetryPolicyOrBuilder extends
 
   /**
    * <pre>
-   * How many attempts may fail before the step has failed; at least 1.
+   * Number of attempts that can fail before the step fails. At least 1.
    * </pre>
    *
    * <code>uint32 max_attempts = 1 [json_name = "maxAttempts"];</code>
@@ -20,7 +20,7 @@ public interface RetryPolicyOrBuilder extends
 
   /**
    * <pre>
-   * The first pause.
+   * Pause after the first failure.
    * </pre>
    *
    * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
@@ -29,7 +29,7 @@ public interface RetryPolicyOrBuilder extends
   boolean hasInitialBackoff();
   /**
    * <pre>
-   * The first pause.
+   * Pause after the first failure.
    * </pre>
    *
    * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
@@ -38,7 +38,7 @@ public interface RetryPolicyOrBuilder extends
   com.google.protobuf.Duration getInitialBackoff();
   /**
    * <pre>
-   * The first pause.
+   * Pause after the first failure.
    * </pre>
    *
    * <code>.google.protobuf.Duration initial_backoff = 2 [json_name = "initialBackoff"];</code>
@@ -47,7 +47,7 @@ public interface RetryPolicyOrBuilder extends
 
   /**
    * <pre>
-   * The longest pause.
+   * Maximum pause.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
@@ -56,7 +56,7 @@ public interface RetryPolicyOrBuilder extends
   boolean hasMaxBackoff();
   /**
    * <pre>
-   * The longest pause.
+   * Maximum pause.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
@@ -65,7 +65,7 @@ public interface RetryPolicyOrBuilder extends
   com.google.protobuf.Duration getMaxBackoff();
   /**
    * <pre>
-   * The longest pause.
+   * Maximum pause.
    * </pre>
    *
    * <code>.google.protobuf.Duration max_backoff = 3 [json_name = "maxBackoff"];</code>
@@ -74,7 +74,7 @@ public interface RetryPolicyOrBuilder extends
 
   /**
    * <pre>
-   * How much longer each pause is than the one before; at least 1.
+   * Growth of the pause after each failure. At least 1.
    * </pre>
    *
    * <code>double multiplier = 4 [json_name = "multiplier"];</code>
@@ -84,7 +84,7 @@ public interface RetryPolicyOrBuilder extends
 
   /**
    * <pre>
-   * The share of a pause that chance may take away, 0 to 1.
+   * Maximum share of a pause that is removed at random, from 0 to 1.
    * </pre>
    *
    * <code>double jitter = 5 [json_name = "jitter"];</code>

@@ -4,12 +4,11 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 
 /**
  * <pre>
- * The contract: three verbs that carry everything. An OK from any of them means that the effect is
- * stored durably.
- * Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
- * gets the first answer. Rejections are not remembered. Any method of the API may also answer
- * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
- * comments name only what is particular to them. See ErrorReason.
+ * Starts, resumes and times instances. Once a method returns OK, its effect is stored durably.
+ * You can send every call again with its request_id. It takes effect at most once, and a repeat
+ * returns the first response. Rejections are not remembered. Any method of the API can also fail
+ * with OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one with COMMIT_UNKNOWN.
+ * The comments list further errors only. See ErrorReason.
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -174,19 +173,18 @@ public final class RunnerServiceGrpc {
 
   /**
    * <pre>
-   * The contract: three verbs that carry everything. An OK from any of them means that the effect is
-   * stored durably.
-   * Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
-   * gets the first answer. Rejections are not remembered. Any method of the API may also answer
-   * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
-   * comments name only what is particular to them. See ErrorReason.
+   * Starts, resumes and times instances. Once a method returns OK, its effect is stored durably.
+   * You can send every call again with its request_id. It takes effect at most once, and a repeat
+   * returns the first response. Rejections are not remembered. Any method of the API can also fail
+   * with OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one with COMMIT_UNKNOWN.
+   * The comments list further errors only. See ErrorReason.
    * </pre>
    */
   public interface AsyncService {
 
     /**
      * <pre>
-     * Stores a new instance of a workflow; it begins to run at once, or after start_delay_ms.
+     * Stores a new instance of a workflow and starts running it, at once or after start_delay_ms.
      * Errors, checked in this order: INVALID_FIELD, PAYLOAD_TOO_LARGE; REQUEST_ID_REUSED;
      * WORKFLOW_NOT_FOUND; INSTANCE_ALREADY_EXISTS; BUSINESS_KEY_IN_USE.
      * </pre>
@@ -198,12 +196,13 @@ public final class RunnerServiceGrpc {
 
     /**
      * <pre>
-     * Brings an external event to the step that waits for it, and lets the instance go on.
-     * One waiting step accepts the event: it is delivered. None waits, but one that accepts it runs
-     * or backs off: it is buffered for that step. None yet, but one is reachable: EVENT_NOT_AWAITED,
-     * or, with `buffer`, it is buffered in the instance's inbox. Where `step_ref` names a step, all
-     * of this is about that step alone: EVENT_NEVER_ACCEPTED if it never takes the event from
-     * outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
+     * Delivers an external event to the step that waits for it, and continues the instance.
+     * If one waiting step accepts the event, it is delivered. If none waits, but a step that accepts
+     * it runs or backs off, the event is buffered for that step. If such a step can only be reached
+     * later, the call fails with EVENT_NOT_AWAITED, or, with `buffer`, the event is kept in the
+     * instance's inbox. If `step_ref` names a step, these rules apply to that step only:
+     * EVENT_NEVER_ACCEPTED if it never accepts the event, STEP_FINISHED if it has ended or was
+     * skipped, STEP_UNREACHABLE if it will never start.
      * Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
      * INSTANCE_ENDED, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
      * EVENT_NOT_AWAITED, AMBIGUOUS_EVENT, INBOX_FULL.
@@ -218,11 +217,11 @@ public final class RunnerServiceGrpc {
      * <pre>
      * Arms a durable timer that ends a step with the event `timeout`, never before delay_ms have
      * passed.
-     * When it fires and the step waits, runs or backs off, the step takes its `timeout` arrow; a
-     * running attempt's result is refused from then on. When the step has finished or not begun, the
-     * firing is recorded as unused and nothing else happens.
-     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED,
-     * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
+     * If the step waits, runs or backs off when the timer fires, it takes its `timeout` transition.
+     * The result of a running attempt is rejected from then on. If the step has finished or has not
+     * started, the firing is recorded as unused and has no other effect.
+     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED, STEP_NOT_FOUND,
+     * STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
      * </pre>
      */
     default void scheduleResume(dev.perdure.v1.ScheduleResumeRequest request,
@@ -234,12 +233,11 @@ public final class RunnerServiceGrpc {
   /**
    * Base class for the server implementation of the service RunnerService.
    * <pre>
-   * The contract: three verbs that carry everything. An OK from any of them means that the effect is
-   * stored durably.
-   * Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
-   * gets the first answer. Rejections are not remembered. Any method of the API may also answer
-   * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
-   * comments name only what is particular to them. See ErrorReason.
+   * Starts, resumes and times instances. Once a method returns OK, its effect is stored durably.
+   * You can send every call again with its request_id. It takes effect at most once, and a repeat
+   * returns the first response. Rejections are not remembered. Any method of the API can also fail
+   * with OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one with COMMIT_UNKNOWN.
+   * The comments list further errors only. See ErrorReason.
    * </pre>
    */
   public static abstract class RunnerServiceImplBase
@@ -253,12 +251,11 @@ public final class RunnerServiceGrpc {
   /**
    * A stub to allow clients to do asynchronous rpc calls to service RunnerService.
    * <pre>
-   * The contract: three verbs that carry everything. An OK from any of them means that the effect is
-   * stored durably.
-   * Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
-   * gets the first answer. Rejections are not remembered. Any method of the API may also answer
-   * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
-   * comments name only what is particular to them. See ErrorReason.
+   * Starts, resumes and times instances. Once a method returns OK, its effect is stored durably.
+   * You can send every call again with its request_id. It takes effect at most once, and a repeat
+   * returns the first response. Rejections are not remembered. Any method of the API can also fail
+   * with OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one with COMMIT_UNKNOWN.
+   * The comments list further errors only. See ErrorReason.
    * </pre>
    */
   public static final class RunnerServiceStub
@@ -276,7 +273,7 @@ public final class RunnerServiceGrpc {
 
     /**
      * <pre>
-     * Stores a new instance of a workflow; it begins to run at once, or after start_delay_ms.
+     * Stores a new instance of a workflow and starts running it, at once or after start_delay_ms.
      * Errors, checked in this order: INVALID_FIELD, PAYLOAD_TOO_LARGE; REQUEST_ID_REUSED;
      * WORKFLOW_NOT_FOUND; INSTANCE_ALREADY_EXISTS; BUSINESS_KEY_IN_USE.
      * </pre>
@@ -289,12 +286,13 @@ public final class RunnerServiceGrpc {
 
     /**
      * <pre>
-     * Brings an external event to the step that waits for it, and lets the instance go on.
-     * One waiting step accepts the event: it is delivered. None waits, but one that accepts it runs
-     * or backs off: it is buffered for that step. None yet, but one is reachable: EVENT_NOT_AWAITED,
-     * or, with `buffer`, it is buffered in the instance's inbox. Where `step_ref` names a step, all
-     * of this is about that step alone: EVENT_NEVER_ACCEPTED if it never takes the event from
-     * outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
+     * Delivers an external event to the step that waits for it, and continues the instance.
+     * If one waiting step accepts the event, it is delivered. If none waits, but a step that accepts
+     * it runs or backs off, the event is buffered for that step. If such a step can only be reached
+     * later, the call fails with EVENT_NOT_AWAITED, or, with `buffer`, the event is kept in the
+     * instance's inbox. If `step_ref` names a step, these rules apply to that step only:
+     * EVENT_NEVER_ACCEPTED if it never accepts the event, STEP_FINISHED if it has ended or was
+     * skipped, STEP_UNREACHABLE if it will never start.
      * Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
      * INSTANCE_ENDED, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
      * EVENT_NOT_AWAITED, AMBIGUOUS_EVENT, INBOX_FULL.
@@ -310,11 +308,11 @@ public final class RunnerServiceGrpc {
      * <pre>
      * Arms a durable timer that ends a step with the event `timeout`, never before delay_ms have
      * passed.
-     * When it fires and the step waits, runs or backs off, the step takes its `timeout` arrow; a
-     * running attempt's result is refused from then on. When the step has finished or not begun, the
-     * firing is recorded as unused and nothing else happens.
-     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED,
-     * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
+     * If the step waits, runs or backs off when the timer fires, it takes its `timeout` transition.
+     * The result of a running attempt is rejected from then on. If the step has finished or has not
+     * started, the firing is recorded as unused and has no other effect.
+     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED, STEP_NOT_FOUND,
+     * STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
      * </pre>
      */
     public void scheduleResume(dev.perdure.v1.ScheduleResumeRequest request,
@@ -327,12 +325,11 @@ public final class RunnerServiceGrpc {
   /**
    * A stub to allow clients to do synchronous rpc calls to service RunnerService.
    * <pre>
-   * The contract: three verbs that carry everything. An OK from any of them means that the effect is
-   * stored durably.
-   * Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
-   * gets the first answer. Rejections are not remembered. Any method of the API may also answer
-   * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
-   * comments name only what is particular to them. See ErrorReason.
+   * Starts, resumes and times instances. Once a method returns OK, its effect is stored durably.
+   * You can send every call again with its request_id. It takes effect at most once, and a repeat
+   * returns the first response. Rejections are not remembered. Any method of the API can also fail
+   * with OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one with COMMIT_UNKNOWN.
+   * The comments list further errors only. See ErrorReason.
    * </pre>
    */
   public static final class RunnerServiceBlockingV2Stub
@@ -350,7 +347,7 @@ public final class RunnerServiceGrpc {
 
     /**
      * <pre>
-     * Stores a new instance of a workflow; it begins to run at once, or after start_delay_ms.
+     * Stores a new instance of a workflow and starts running it, at once or after start_delay_ms.
      * Errors, checked in this order: INVALID_FIELD, PAYLOAD_TOO_LARGE; REQUEST_ID_REUSED;
      * WORKFLOW_NOT_FOUND; INSTANCE_ALREADY_EXISTS; BUSINESS_KEY_IN_USE.
      * </pre>
@@ -362,12 +359,13 @@ public final class RunnerServiceGrpc {
 
     /**
      * <pre>
-     * Brings an external event to the step that waits for it, and lets the instance go on.
-     * One waiting step accepts the event: it is delivered. None waits, but one that accepts it runs
-     * or backs off: it is buffered for that step. None yet, but one is reachable: EVENT_NOT_AWAITED,
-     * or, with `buffer`, it is buffered in the instance's inbox. Where `step_ref` names a step, all
-     * of this is about that step alone: EVENT_NEVER_ACCEPTED if it never takes the event from
-     * outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
+     * Delivers an external event to the step that waits for it, and continues the instance.
+     * If one waiting step accepts the event, it is delivered. If none waits, but a step that accepts
+     * it runs or backs off, the event is buffered for that step. If such a step can only be reached
+     * later, the call fails with EVENT_NOT_AWAITED, or, with `buffer`, the event is kept in the
+     * instance's inbox. If `step_ref` names a step, these rules apply to that step only:
+     * EVENT_NEVER_ACCEPTED if it never accepts the event, STEP_FINISHED if it has ended or was
+     * skipped, STEP_UNREACHABLE if it will never start.
      * Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
      * INSTANCE_ENDED, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
      * EVENT_NOT_AWAITED, AMBIGUOUS_EVENT, INBOX_FULL.
@@ -382,11 +380,11 @@ public final class RunnerServiceGrpc {
      * <pre>
      * Arms a durable timer that ends a step with the event `timeout`, never before delay_ms have
      * passed.
-     * When it fires and the step waits, runs or backs off, the step takes its `timeout` arrow; a
-     * running attempt's result is refused from then on. When the step has finished or not begun, the
-     * firing is recorded as unused and nothing else happens.
-     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED,
-     * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
+     * If the step waits, runs or backs off when the timer fires, it takes its `timeout` transition.
+     * The result of a running attempt is rejected from then on. If the step has finished or has not
+     * started, the firing is recorded as unused and has no other effect.
+     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED, STEP_NOT_FOUND,
+     * STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
      * </pre>
      */
     public dev.perdure.v1.ScheduleResumeResponse scheduleResume(dev.perdure.v1.ScheduleResumeRequest request) throws io.grpc.StatusException {
@@ -398,12 +396,11 @@ public final class RunnerServiceGrpc {
   /**
    * A stub to allow clients to do limited synchronous rpc calls to service RunnerService.
    * <pre>
-   * The contract: three verbs that carry everything. An OK from any of them means that the effect is
-   * stored durably.
-   * Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
-   * gets the first answer. Rejections are not remembered. Any method of the API may also answer
-   * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
-   * comments name only what is particular to them. See ErrorReason.
+   * Starts, resumes and times instances. Once a method returns OK, its effect is stored durably.
+   * You can send every call again with its request_id. It takes effect at most once, and a repeat
+   * returns the first response. Rejections are not remembered. Any method of the API can also fail
+   * with OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one with COMMIT_UNKNOWN.
+   * The comments list further errors only. See ErrorReason.
    * </pre>
    */
   public static final class RunnerServiceBlockingStub
@@ -421,7 +418,7 @@ public final class RunnerServiceGrpc {
 
     /**
      * <pre>
-     * Stores a new instance of a workflow; it begins to run at once, or after start_delay_ms.
+     * Stores a new instance of a workflow and starts running it, at once or after start_delay_ms.
      * Errors, checked in this order: INVALID_FIELD, PAYLOAD_TOO_LARGE; REQUEST_ID_REUSED;
      * WORKFLOW_NOT_FOUND; INSTANCE_ALREADY_EXISTS; BUSINESS_KEY_IN_USE.
      * </pre>
@@ -433,12 +430,13 @@ public final class RunnerServiceGrpc {
 
     /**
      * <pre>
-     * Brings an external event to the step that waits for it, and lets the instance go on.
-     * One waiting step accepts the event: it is delivered. None waits, but one that accepts it runs
-     * or backs off: it is buffered for that step. None yet, but one is reachable: EVENT_NOT_AWAITED,
-     * or, with `buffer`, it is buffered in the instance's inbox. Where `step_ref` names a step, all
-     * of this is about that step alone: EVENT_NEVER_ACCEPTED if it never takes the event from
-     * outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
+     * Delivers an external event to the step that waits for it, and continues the instance.
+     * If one waiting step accepts the event, it is delivered. If none waits, but a step that accepts
+     * it runs or backs off, the event is buffered for that step. If such a step can only be reached
+     * later, the call fails with EVENT_NOT_AWAITED, or, with `buffer`, the event is kept in the
+     * instance's inbox. If `step_ref` names a step, these rules apply to that step only:
+     * EVENT_NEVER_ACCEPTED if it never accepts the event, STEP_FINISHED if it has ended or was
+     * skipped, STEP_UNREACHABLE if it will never start.
      * Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
      * INSTANCE_ENDED, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
      * EVENT_NOT_AWAITED, AMBIGUOUS_EVENT, INBOX_FULL.
@@ -453,11 +451,11 @@ public final class RunnerServiceGrpc {
      * <pre>
      * Arms a durable timer that ends a step with the event `timeout`, never before delay_ms have
      * passed.
-     * When it fires and the step waits, runs or backs off, the step takes its `timeout` arrow; a
-     * running attempt's result is refused from then on. When the step has finished or not begun, the
-     * firing is recorded as unused and nothing else happens.
-     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED,
-     * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
+     * If the step waits, runs or backs off when the timer fires, it takes its `timeout` transition.
+     * The result of a running attempt is rejected from then on. If the step has finished or has not
+     * started, the firing is recorded as unused and has no other effect.
+     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED, STEP_NOT_FOUND,
+     * STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
      * </pre>
      */
     public dev.perdure.v1.ScheduleResumeResponse scheduleResume(dev.perdure.v1.ScheduleResumeRequest request) {
@@ -469,12 +467,11 @@ public final class RunnerServiceGrpc {
   /**
    * A stub to allow clients to do ListenableFuture-style rpc calls to service RunnerService.
    * <pre>
-   * The contract: three verbs that carry everything. An OK from any of them means that the effect is
-   * stored durably.
-   * Every verb may be sent again with its request_id: it takes effect at most once, and the repeat
-   * gets the first answer. Rejections are not remembered. Any method of the API may also answer
-   * OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one COMMIT_UNKNOWN; their
-   * comments name only what is particular to them. See ErrorReason.
+   * Starts, resumes and times instances. Once a method returns OK, its effect is stored durably.
+   * You can send every call again with its request_id. It takes effect at most once, and a repeat
+   * returns the first response. Rejections are not remembered. Any method of the API can also fail
+   * with OVERLOADED, DATABASE_UNAVAILABLE or SHUTTING_DOWN, and a mutating one with COMMIT_UNKNOWN.
+   * The comments list further errors only. See ErrorReason.
    * </pre>
    */
   public static final class RunnerServiceFutureStub
@@ -492,7 +489,7 @@ public final class RunnerServiceGrpc {
 
     /**
      * <pre>
-     * Stores a new instance of a workflow; it begins to run at once, or after start_delay_ms.
+     * Stores a new instance of a workflow and starts running it, at once or after start_delay_ms.
      * Errors, checked in this order: INVALID_FIELD, PAYLOAD_TOO_LARGE; REQUEST_ID_REUSED;
      * WORKFLOW_NOT_FOUND; INSTANCE_ALREADY_EXISTS; BUSINESS_KEY_IN_USE.
      * </pre>
@@ -505,12 +502,13 @@ public final class RunnerServiceGrpc {
 
     /**
      * <pre>
-     * Brings an external event to the step that waits for it, and lets the instance go on.
-     * One waiting step accepts the event: it is delivered. None waits, but one that accepts it runs
-     * or backs off: it is buffered for that step. None yet, but one is reachable: EVENT_NOT_AWAITED,
-     * or, with `buffer`, it is buffered in the instance's inbox. Where `step_ref` names a step, all
-     * of this is about that step alone: EVENT_NEVER_ACCEPTED if it never takes the event from
-     * outside, STEP_FINISHED if it has ended or was skipped, STEP_UNREACHABLE if it will never begin.
+     * Delivers an external event to the step that waits for it, and continues the instance.
+     * If one waiting step accepts the event, it is delivered. If none waits, but a step that accepts
+     * it runs or backs off, the event is buffered for that step. If such a step can only be reached
+     * later, the call fails with EVENT_NOT_AWAITED, or, with `buffer`, the event is kept in the
+     * instance's inbox. If `step_ref` names a step, these rules apply to that step only:
+     * EVENT_NEVER_ACCEPTED if it never accepts the event, STEP_FINISHED if it has ended or was
+     * skipped, STEP_UNREACHABLE if it will never start.
      * Errors: INVALID_FIELD, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND,
      * INSTANCE_ENDED, STEP_NOT_FOUND, EVENT_NEVER_ACCEPTED, STEP_FINISHED, STEP_UNREACHABLE,
      * EVENT_NOT_AWAITED, AMBIGUOUS_EVENT, INBOX_FULL.
@@ -526,11 +524,11 @@ public final class RunnerServiceGrpc {
      * <pre>
      * Arms a durable timer that ends a step with the event `timeout`, never before delay_ms have
      * passed.
-     * When it fires and the step waits, runs or backs off, the step takes its `timeout` arrow; a
-     * running attempt's result is refused from then on. When the step has finished or not begun, the
-     * firing is recorded as unused and nothing else happens.
-     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED,
-     * STEP_NOT_FOUND, STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
+     * If the step waits, runs or backs off when the timer fires, it takes its `timeout` transition.
+     * The result of a running attempt is rejected from then on. If the step has finished or has not
+     * started, the firing is recorded as unused and has no other effect.
+     * Errors: INVALID_FIELD, REQUEST_ID_REUSED, INSTANCE_NOT_FOUND, INSTANCE_ENDED, STEP_NOT_FOUND,
+     * STEP_FINISHED, STEP_UNREACHABLE, STEP_HAS_NO_TIMEOUT, TOO_MANY_TIMERS.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.perdure.v1.ScheduleResumeResponse> scheduleResume(

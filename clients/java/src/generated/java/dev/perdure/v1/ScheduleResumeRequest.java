@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * Arms a timer.
+ * Request to arm a timer.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.ScheduleResumeRequest}
@@ -51,7 +51,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object instanceId_ = "";
   /**
    * <pre>
-   * The instance. Required.
+   * ID of the instance. Required.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The instance. Required.
+   * ID of the instance. Required.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -98,7 +98,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step, which must declare `timeout`. Required.
+   * Step, which must declare `timeout`. Required.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -119,7 +119,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step, which must declare `timeout`. Required.
+   * Step, which must declare `timeout`. Required.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -144,7 +144,8 @@ private static final long serialVersionUID = 0L;
   private long delayMs_ = 0L;
   /**
    * <pre>
-   * Milliseconds from 1 to ten years, counted by the store's clock from when the request came.
+   * Delay in milliseconds, from 1 to ten years, by the store's clock from the arrival of the
+   * request.
    * </pre>
    *
    * <code>int64 delay_ms = 3 [json_name = "delayMs"];</code>
@@ -159,7 +160,7 @@ private static final long serialVersionUID = 0L;
   private dev.perdure.v1.ScheduleOptions opts_;
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.ScheduleOptions opts = 4 [json_name = "opts"];</code>
@@ -171,7 +172,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.ScheduleOptions opts = 4 [json_name = "opts"];</code>
@@ -183,7 +184,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.ScheduleOptions opts = 4 [json_name = "opts"];</code>
@@ -389,7 +390,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Arms a timer.
+   * Request to arm a timer.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.ScheduleResumeRequest}
@@ -619,7 +620,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object instanceId_ = "";
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -639,7 +640,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -660,7 +661,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -677,7 +678,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -691,7 +692,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -711,7 +712,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step, which must declare `timeout`. Required.
+     * Step, which must declare `timeout`. Required.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -731,7 +732,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step, which must declare `timeout`. Required.
+     * Step, which must declare `timeout`. Required.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -752,7 +753,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step, which must declare `timeout`. Required.
+     * Step, which must declare `timeout`. Required.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -769,7 +770,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step, which must declare `timeout`. Required.
+     * Step, which must declare `timeout`. Required.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -783,7 +784,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step, which must declare `timeout`. Required.
+     * Step, which must declare `timeout`. Required.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -803,7 +804,8 @@ private static final long serialVersionUID = 0L;
     private long delayMs_ ;
     /**
      * <pre>
-     * Milliseconds from 1 to ten years, counted by the store's clock from when the request came.
+     * Delay in milliseconds, from 1 to ten years, by the store's clock from the arrival of the
+     * request.
      * </pre>
      *
      * <code>int64 delay_ms = 3 [json_name = "delayMs"];</code>
@@ -815,7 +817,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Milliseconds from 1 to ten years, counted by the store's clock from when the request came.
+     * Delay in milliseconds, from 1 to ten years, by the store's clock from the arrival of the
+     * request.
      * </pre>
      *
      * <code>int64 delay_ms = 3 [json_name = "delayMs"];</code>
@@ -831,7 +834,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Milliseconds from 1 to ten years, counted by the store's clock from when the request came.
+     * Delay in milliseconds, from 1 to ten years, by the store's clock from the arrival of the
+     * request.
      * </pre>
      *
      * <code>int64 delay_ms = 3 [json_name = "delayMs"];</code>
@@ -849,7 +853,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.ScheduleOptions, dev.perdure.v1.ScheduleOptions.Builder, dev.perdure.v1.ScheduleOptionsOrBuilder> optsBuilder_;
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.ScheduleOptions opts = 4 [json_name = "opts"];</code>
@@ -860,7 +864,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.ScheduleOptions opts = 4 [json_name = "opts"];</code>
@@ -875,7 +879,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.ScheduleOptions opts = 4 [json_name = "opts"];</code>
@@ -895,7 +899,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.ScheduleOptions opts = 4 [json_name = "opts"];</code>
@@ -913,7 +917,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.ScheduleOptions opts = 4 [json_name = "opts"];</code>
@@ -938,7 +942,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.ScheduleOptions opts = 4 [json_name = "opts"];</code>
@@ -955,7 +959,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.ScheduleOptions opts = 4 [json_name = "opts"];</code>
@@ -967,7 +971,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.ScheduleOptions opts = 4 [json_name = "opts"];</code>
@@ -982,7 +986,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.ScheduleOptions opts = 4 [json_name = "opts"];</code>

@@ -10,7 +10,7 @@ public interface ScheduleResumeRequestOrBuilder extends
 
   /**
    * <pre>
-   * The instance. Required.
+   * ID of the instance. Required.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -19,7 +19,7 @@ public interface ScheduleResumeRequestOrBuilder extends
   java.lang.String getInstanceId();
   /**
    * <pre>
-   * The instance. Required.
+   * ID of the instance. Required.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -30,7 +30,7 @@ public interface ScheduleResumeRequestOrBuilder extends
 
   /**
    * <pre>
-   * The step, which must declare `timeout`. Required.
+   * Step, which must declare `timeout`. Required.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -39,7 +39,7 @@ public interface ScheduleResumeRequestOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step, which must declare `timeout`. Required.
+   * Step, which must declare `timeout`. Required.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -50,7 +50,8 @@ public interface ScheduleResumeRequestOrBuilder extends
 
   /**
    * <pre>
-   * Milliseconds from 1 to ten years, counted by the store's clock from when the request came.
+   * Delay in milliseconds, from 1 to ten years, by the store's clock from the arrival of the
+   * request.
    * </pre>
    *
    * <code>int64 delay_ms = 3 [json_name = "delayMs"];</code>
@@ -60,7 +61,7 @@ public interface ScheduleResumeRequestOrBuilder extends
 
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.ScheduleOptions opts = 4 [json_name = "opts"];</code>
@@ -69,7 +70,7 @@ public interface ScheduleResumeRequestOrBuilder extends
   boolean hasOpts();
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.ScheduleOptions opts = 4 [json_name = "opts"];</code>
@@ -78,7 +79,7 @@ public interface ScheduleResumeRequestOrBuilder extends
   dev.perdure.v1.ScheduleOptions getOpts();
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.ScheduleOptions opts = 4 [json_name = "opts"];</code>

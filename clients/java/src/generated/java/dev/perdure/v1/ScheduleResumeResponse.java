@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * The timer is stored.
+ * Response to ScheduleResume. The timer is stored.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.ScheduleResumeResponse}
@@ -50,8 +50,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object reference_ = "";
   /**
    * <pre>
-   * The timer's id, `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it; also the id of its
-   * APScheduler job. TimerService takes it.
+   * Reference of the timer for TimerService: `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it.
+   * Also the ID of its APScheduler job.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -72,8 +72,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The timer's id, `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it; also the id of its
-   * APScheduler job. TimerService takes it.
+   * Reference of the timer for TimerService: `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it.
+   * Also the ID of its APScheduler job.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -98,7 +98,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp dueTime_;
   /**
    * <pre>
-   * When it is due, by the store's clock. It never fires before.
+   * Due time, by the store's clock. The timer never fires earlier.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp due_time = 2 [json_name = "dueTime"];</code>
@@ -110,7 +110,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it is due, by the store's clock. It never fires before.
+   * Due time, by the store's clock. The timer never fires earlier.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp due_time = 2 [json_name = "dueTime"];</code>
@@ -122,7 +122,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it is due, by the store's clock. It never fires before.
+   * Due time, by the store's clock. The timer never fires earlier.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp due_time = 2 [json_name = "dueTime"];</code>
@@ -136,7 +136,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The revision of the entry that this call caused.
+   * Revision of the entry that this call added.
    * </pre>
    *
    * <code>int64 revision = 3 [json_name = "revision"];</code>
@@ -333,7 +333,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The timer is stored.
+   * Response to ScheduleResume. The timer is stored.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.ScheduleResumeResponse}
@@ -549,8 +549,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object reference_ = "";
     /**
      * <pre>
-     * The timer's id, `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it; also the id of its
-     * APScheduler job. TimerService takes it.
+     * Reference of the timer for TimerService: `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it.
+     * Also the ID of its APScheduler job.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -570,8 +570,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id, `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it; also the id of its
-     * APScheduler job. TimerService takes it.
+     * Reference of the timer for TimerService: `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it.
+     * Also the ID of its APScheduler job.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -592,8 +592,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id, `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it; also the id of its
-     * APScheduler job. TimerService takes it.
+     * Reference of the timer for TimerService: `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it.
+     * Also the ID of its APScheduler job.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -610,8 +610,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id, `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it; also the id of its
-     * APScheduler job. TimerService takes it.
+     * Reference of the timer for TimerService: `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it.
+     * Also the ID of its APScheduler job.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -625,8 +625,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id, `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it; also the id of its
-     * APScheduler job. TimerService takes it.
+     * Reference of the timer for TimerService: `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it.
+     * Also the ID of its APScheduler job.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -648,7 +648,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> dueTimeBuilder_;
     /**
      * <pre>
-     * When it is due, by the store's clock. It never fires before.
+     * Due time, by the store's clock. The timer never fires earlier.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 2 [json_name = "dueTime"];</code>
@@ -659,7 +659,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock. It never fires before.
+     * Due time, by the store's clock. The timer never fires earlier.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 2 [json_name = "dueTime"];</code>
@@ -674,7 +674,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock. It never fires before.
+     * Due time, by the store's clock. The timer never fires earlier.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 2 [json_name = "dueTime"];</code>
@@ -694,7 +694,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock. It never fires before.
+     * Due time, by the store's clock. The timer never fires earlier.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 2 [json_name = "dueTime"];</code>
@@ -712,7 +712,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock. It never fires before.
+     * Due time, by the store's clock. The timer never fires earlier.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 2 [json_name = "dueTime"];</code>
@@ -737,7 +737,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock. It never fires before.
+     * Due time, by the store's clock. The timer never fires earlier.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 2 [json_name = "dueTime"];</code>
@@ -754,7 +754,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock. It never fires before.
+     * Due time, by the store's clock. The timer never fires earlier.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 2 [json_name = "dueTime"];</code>
@@ -766,7 +766,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock. It never fires before.
+     * Due time, by the store's clock. The timer never fires earlier.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 2 [json_name = "dueTime"];</code>
@@ -781,7 +781,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock. It never fires before.
+     * Due time, by the store's clock. The timer never fires earlier.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 2 [json_name = "dueTime"];</code>
@@ -803,7 +803,7 @@ private static final long serialVersionUID = 0L;
     private long revision_ ;
     /**
      * <pre>
-     * The revision of the entry that this call caused.
+     * Revision of the entry that this call added.
      * </pre>
      *
      * <code>int64 revision = 3 [json_name = "revision"];</code>
@@ -815,7 +815,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision of the entry that this call caused.
+     * Revision of the entry that this call added.
      * </pre>
      *
      * <code>int64 revision = 3 [json_name = "revision"];</code>
@@ -831,7 +831,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision of the entry that this call caused.
+     * Revision of the entry that this call added.
      * </pre>
      *
      * <code>int64 revision = 3 [json_name = "revision"];</code>

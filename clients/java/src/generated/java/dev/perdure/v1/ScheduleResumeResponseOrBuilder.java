@@ -10,8 +10,8 @@ public interface ScheduleResumeResponseOrBuilder extends
 
   /**
    * <pre>
-   * The timer's id, `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it; also the id of its
-   * APScheduler job. TimerService takes it.
+   * Reference of the timer for TimerService: `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it.
+   * Also the ID of its APScheduler job.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -20,8 +20,8 @@ public interface ScheduleResumeResponseOrBuilder extends
   java.lang.String getReference();
   /**
    * <pre>
-   * The timer's id, `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it; also the id of its
-   * APScheduler job. TimerService takes it.
+   * Reference of the timer for TimerService: `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it.
+   * Also the ID of its APScheduler job.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -32,7 +32,7 @@ public interface ScheduleResumeResponseOrBuilder extends
 
   /**
    * <pre>
-   * When it is due, by the store's clock. It never fires before.
+   * Due time, by the store's clock. The timer never fires earlier.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp due_time = 2 [json_name = "dueTime"];</code>
@@ -41,7 +41,7 @@ public interface ScheduleResumeResponseOrBuilder extends
   boolean hasDueTime();
   /**
    * <pre>
-   * When it is due, by the store's clock. It never fires before.
+   * Due time, by the store's clock. The timer never fires earlier.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp due_time = 2 [json_name = "dueTime"];</code>
@@ -50,7 +50,7 @@ public interface ScheduleResumeResponseOrBuilder extends
   com.google.protobuf.Timestamp getDueTime();
   /**
    * <pre>
-   * When it is due, by the store's clock. It never fires before.
+   * Due time, by the store's clock. The timer never fires earlier.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp due_time = 2 [json_name = "dueTime"];</code>
@@ -59,7 +59,7 @@ public interface ScheduleResumeResponseOrBuilder extends
 
   /**
    * <pre>
-   * The revision of the entry that this call caused.
+   * Revision of the entry that this call added.
    * </pre>
    *
    * <code>int64 revision = 3 [json_name = "revision"];</code>

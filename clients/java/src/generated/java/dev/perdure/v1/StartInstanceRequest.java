@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * Asks for a new instance.
+ * Request to start an instance.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.StartInstanceRequest}
@@ -50,7 +50,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object workflow_ = "";
   /**
    * <pre>
-   * The workflow's name, `^[a-z][a-z0-9_]{0,63}$`. Required.
+   * Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`. Required.
    * </pre>
    *
    * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -71,7 +71,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The workflow's name, `^[a-z][a-z0-9_]{0,63}$`. Required.
+   * Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`. Required.
    * </pre>
    *
    * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -96,8 +96,7 @@ private static final long serialVersionUID = 0L;
   private dev.perdure.v1.Payload context_;
   /**
    * <pre>
-   * What the instance is given at its start and every step can read. A JSON object; absent means
-   * `{}`.
+   * Input of the instance, which every step can read. A JSON object. Absent means `{}`.
    * </pre>
    *
    * <code>.perdure.v1.Payload context = 2 [json_name = "context"];</code>
@@ -109,8 +108,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What the instance is given at its start and every step can read. A JSON object; absent means
-   * `{}`.
+   * Input of the instance, which every step can read. A JSON object. Absent means `{}`.
    * </pre>
    *
    * <code>.perdure.v1.Payload context = 2 [json_name = "context"];</code>
@@ -122,8 +120,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What the instance is given at its start and every step can read. A JSON object; absent means
-   * `{}`.
+   * Input of the instance, which every step can read. A JSON object. Absent means `{}`.
    * </pre>
    *
    * <code>.perdure.v1.Payload context = 2 [json_name = "context"];</code>
@@ -137,7 +134,7 @@ private static final long serialVersionUID = 0L;
   private dev.perdure.v1.StartOptions opts_;
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.StartOptions opts = 3 [json_name = "opts"];</code>
@@ -149,7 +146,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.StartOptions opts = 3 [json_name = "opts"];</code>
@@ -161,7 +158,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.StartOptions opts = 3 [json_name = "opts"];</code>
@@ -361,7 +358,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for a new instance.
+   * Request to start an instance.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.StartInstanceRequest}
@@ -587,7 +584,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object workflow_ = "";
     /**
      * <pre>
-     * The workflow's name, `^[a-z][a-z0-9_]{0,63}$`. Required.
+     * Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`. Required.
      * </pre>
      *
      * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -607,7 +604,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The workflow's name, `^[a-z][a-z0-9_]{0,63}$`. Required.
+     * Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`. Required.
      * </pre>
      *
      * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -628,7 +625,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The workflow's name, `^[a-z][a-z0-9_]{0,63}$`. Required.
+     * Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`. Required.
      * </pre>
      *
      * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -645,7 +642,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The workflow's name, `^[a-z][a-z0-9_]{0,63}$`. Required.
+     * Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`. Required.
      * </pre>
      *
      * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -659,7 +656,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The workflow's name, `^[a-z][a-z0-9_]{0,63}$`. Required.
+     * Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`. Required.
      * </pre>
      *
      * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -681,8 +678,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.Payload, dev.perdure.v1.Payload.Builder, dev.perdure.v1.PayloadOrBuilder> contextBuilder_;
     /**
      * <pre>
-     * What the instance is given at its start and every step can read. A JSON object; absent means
-     * `{}`.
+     * Input of the instance, which every step can read. A JSON object. Absent means `{}`.
      * </pre>
      *
      * <code>.perdure.v1.Payload context = 2 [json_name = "context"];</code>
@@ -693,8 +689,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the instance is given at its start and every step can read. A JSON object; absent means
-     * `{}`.
+     * Input of the instance, which every step can read. A JSON object. Absent means `{}`.
      * </pre>
      *
      * <code>.perdure.v1.Payload context = 2 [json_name = "context"];</code>
@@ -709,8 +704,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the instance is given at its start and every step can read. A JSON object; absent means
-     * `{}`.
+     * Input of the instance, which every step can read. A JSON object. Absent means `{}`.
      * </pre>
      *
      * <code>.perdure.v1.Payload context = 2 [json_name = "context"];</code>
@@ -730,8 +724,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the instance is given at its start and every step can read. A JSON object; absent means
-     * `{}`.
+     * Input of the instance, which every step can read. A JSON object. Absent means `{}`.
      * </pre>
      *
      * <code>.perdure.v1.Payload context = 2 [json_name = "context"];</code>
@@ -749,8 +742,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the instance is given at its start and every step can read. A JSON object; absent means
-     * `{}`.
+     * Input of the instance, which every step can read. A JSON object. Absent means `{}`.
      * </pre>
      *
      * <code>.perdure.v1.Payload context = 2 [json_name = "context"];</code>
@@ -775,8 +767,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the instance is given at its start and every step can read. A JSON object; absent means
-     * `{}`.
+     * Input of the instance, which every step can read. A JSON object. Absent means `{}`.
      * </pre>
      *
      * <code>.perdure.v1.Payload context = 2 [json_name = "context"];</code>
@@ -793,8 +784,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the instance is given at its start and every step can read. A JSON object; absent means
-     * `{}`.
+     * Input of the instance, which every step can read. A JSON object. Absent means `{}`.
      * </pre>
      *
      * <code>.perdure.v1.Payload context = 2 [json_name = "context"];</code>
@@ -806,8 +796,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the instance is given at its start and every step can read. A JSON object; absent means
-     * `{}`.
+     * Input of the instance, which every step can read. A JSON object. Absent means `{}`.
      * </pre>
      *
      * <code>.perdure.v1.Payload context = 2 [json_name = "context"];</code>
@@ -822,8 +811,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What the instance is given at its start and every step can read. A JSON object; absent means
-     * `{}`.
+     * Input of the instance, which every step can read. A JSON object. Absent means `{}`.
      * </pre>
      *
      * <code>.perdure.v1.Payload context = 2 [json_name = "context"];</code>
@@ -847,7 +835,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.StartOptions, dev.perdure.v1.StartOptions.Builder, dev.perdure.v1.StartOptionsOrBuilder> optsBuilder_;
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.StartOptions opts = 3 [json_name = "opts"];</code>
@@ -858,7 +846,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.StartOptions opts = 3 [json_name = "opts"];</code>
@@ -873,7 +861,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.StartOptions opts = 3 [json_name = "opts"];</code>
@@ -893,7 +881,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.StartOptions opts = 3 [json_name = "opts"];</code>
@@ -911,7 +899,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.StartOptions opts = 3 [json_name = "opts"];</code>
@@ -936,7 +924,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.StartOptions opts = 3 [json_name = "opts"];</code>
@@ -953,7 +941,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.StartOptions opts = 3 [json_name = "opts"];</code>
@@ -965,7 +953,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.StartOptions opts = 3 [json_name = "opts"];</code>
@@ -980,7 +968,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Everything that has a default.
+     * Optional settings.
      * </pre>
      *
      * <code>.perdure.v1.StartOptions opts = 3 [json_name = "opts"];</code>

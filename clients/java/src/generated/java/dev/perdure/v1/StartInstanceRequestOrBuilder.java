@@ -10,7 +10,7 @@ public interface StartInstanceRequestOrBuilder extends
 
   /**
    * <pre>
-   * The workflow's name, `^[a-z][a-z0-9_]{0,63}$`. Required.
+   * Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`. Required.
    * </pre>
    *
    * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -19,7 +19,7 @@ public interface StartInstanceRequestOrBuilder extends
   java.lang.String getWorkflow();
   /**
    * <pre>
-   * The workflow's name, `^[a-z][a-z0-9_]{0,63}$`. Required.
+   * Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`. Required.
    * </pre>
    *
    * <code>string workflow = 1 [json_name = "workflow"];</code>
@@ -30,8 +30,7 @@ public interface StartInstanceRequestOrBuilder extends
 
   /**
    * <pre>
-   * What the instance is given at its start and every step can read. A JSON object; absent means
-   * `{}`.
+   * Input of the instance, which every step can read. A JSON object. Absent means `{}`.
    * </pre>
    *
    * <code>.perdure.v1.Payload context = 2 [json_name = "context"];</code>
@@ -40,8 +39,7 @@ public interface StartInstanceRequestOrBuilder extends
   boolean hasContext();
   /**
    * <pre>
-   * What the instance is given at its start and every step can read. A JSON object; absent means
-   * `{}`.
+   * Input of the instance, which every step can read. A JSON object. Absent means `{}`.
    * </pre>
    *
    * <code>.perdure.v1.Payload context = 2 [json_name = "context"];</code>
@@ -50,8 +48,7 @@ public interface StartInstanceRequestOrBuilder extends
   dev.perdure.v1.Payload getContext();
   /**
    * <pre>
-   * What the instance is given at its start and every step can read. A JSON object; absent means
-   * `{}`.
+   * Input of the instance, which every step can read. A JSON object. Absent means `{}`.
    * </pre>
    *
    * <code>.perdure.v1.Payload context = 2 [json_name = "context"];</code>
@@ -60,7 +57,7 @@ public interface StartInstanceRequestOrBuilder extends
 
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.StartOptions opts = 3 [json_name = "opts"];</code>
@@ -69,7 +66,7 @@ public interface StartInstanceRequestOrBuilder extends
   boolean hasOpts();
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.StartOptions opts = 3 [json_name = "opts"];</code>
@@ -78,7 +75,7 @@ public interface StartInstanceRequestOrBuilder extends
   dev.perdure.v1.StartOptions getOpts();
   /**
    * <pre>
-   * Everything that has a default.
+   * Optional settings.
    * </pre>
    *
    * <code>.perdure.v1.StartOptions opts = 3 [json_name = "opts"];</code>

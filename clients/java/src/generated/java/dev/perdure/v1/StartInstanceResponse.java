@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * The instance is stored.
+ * Response to StartInstance. The instance is stored.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.StartInstanceResponse}
@@ -49,7 +49,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object instanceId_ = "";
   /**
    * <pre>
-   * The instance's id.
+   * ID of the instance.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -70,7 +70,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The instance's id.
+   * ID of the instance.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -95,7 +95,7 @@ private static final long serialVersionUID = 0L;
   private boolean created_ = false;
   /**
    * <pre>
-   * True when this request_id created the instance (a repeat answers the same); false when
+   * True if this request_id created the instance, also in the response to a repeat. False if
    * CONFLICT_POLICY_USE_EXISTING found one.
    * </pre>
    *
@@ -111,7 +111,7 @@ private static final long serialVersionUID = 0L;
   private int version_ = 0;
   /**
    * <pre>
-   * The workflow version that the instance runs.
+   * Version of the workflow that the instance runs.
    * </pre>
    *
    * <code>uint32 version = 3 [json_name = "version"];</code>
@@ -126,7 +126,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The revision of the entry that this call caused: 1. An existing instance's answer has its revision at that
+   * Revision of the entry that this call added: 1. For an existing instance, its revision at that
    * moment.
    * </pre>
    *
@@ -331,7 +331,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The instance is stored.
+   * Response to StartInstance. The instance is stored.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.StartInstanceResponse}
@@ -542,7 +542,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object instanceId_ = "";
     /**
      * <pre>
-     * The instance's id.
+     * ID of the instance.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -562,7 +562,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance's id.
+     * ID of the instance.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -583,7 +583,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance's id.
+     * ID of the instance.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -600,7 +600,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance's id.
+     * ID of the instance.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -614,7 +614,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance's id.
+     * ID of the instance.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -634,7 +634,7 @@ private static final long serialVersionUID = 0L;
     private boolean created_ ;
     /**
      * <pre>
-     * True when this request_id created the instance (a repeat answers the same); false when
+     * True if this request_id created the instance, also in the response to a repeat. False if
      * CONFLICT_POLICY_USE_EXISTING found one.
      * </pre>
      *
@@ -647,7 +647,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True when this request_id created the instance (a repeat answers the same); false when
+     * True if this request_id created the instance, also in the response to a repeat. False if
      * CONFLICT_POLICY_USE_EXISTING found one.
      * </pre>
      *
@@ -664,7 +664,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True when this request_id created the instance (a repeat answers the same); false when
+     * True if this request_id created the instance, also in the response to a repeat. False if
      * CONFLICT_POLICY_USE_EXISTING found one.
      * </pre>
      *
@@ -681,7 +681,7 @@ private static final long serialVersionUID = 0L;
     private int version_ ;
     /**
      * <pre>
-     * The workflow version that the instance runs.
+     * Version of the workflow that the instance runs.
      * </pre>
      *
      * <code>uint32 version = 3 [json_name = "version"];</code>
@@ -693,7 +693,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The workflow version that the instance runs.
+     * Version of the workflow that the instance runs.
      * </pre>
      *
      * <code>uint32 version = 3 [json_name = "version"];</code>
@@ -709,7 +709,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The workflow version that the instance runs.
+     * Version of the workflow that the instance runs.
      * </pre>
      *
      * <code>uint32 version = 3 [json_name = "version"];</code>
@@ -725,7 +725,7 @@ private static final long serialVersionUID = 0L;
     private long revision_ ;
     /**
      * <pre>
-     * The revision of the entry that this call caused: 1. An existing instance's answer has its revision at that
+     * Revision of the entry that this call added: 1. For an existing instance, its revision at that
      * moment.
      * </pre>
      *
@@ -738,7 +738,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision of the entry that this call caused: 1. An existing instance's answer has its revision at that
+     * Revision of the entry that this call added: 1. For an existing instance, its revision at that
      * moment.
      * </pre>
      *
@@ -755,7 +755,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision of the entry that this call caused: 1. An existing instance's answer has its revision at that
+     * Revision of the entry that this call added: 1. For an existing instance, its revision at that
      * moment.
      * </pre>
      *

@@ -10,7 +10,7 @@ public interface StartInstanceResponseOrBuilder extends
 
   /**
    * <pre>
-   * The instance's id.
+   * ID of the instance.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -19,7 +19,7 @@ public interface StartInstanceResponseOrBuilder extends
   java.lang.String getInstanceId();
   /**
    * <pre>
-   * The instance's id.
+   * ID of the instance.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -30,7 +30,7 @@ public interface StartInstanceResponseOrBuilder extends
 
   /**
    * <pre>
-   * True when this request_id created the instance (a repeat answers the same); false when
+   * True if this request_id created the instance, also in the response to a repeat. False if
    * CONFLICT_POLICY_USE_EXISTING found one.
    * </pre>
    *
@@ -41,7 +41,7 @@ public interface StartInstanceResponseOrBuilder extends
 
   /**
    * <pre>
-   * The workflow version that the instance runs.
+   * Version of the workflow that the instance runs.
    * </pre>
    *
    * <code>uint32 version = 3 [json_name = "version"];</code>
@@ -51,7 +51,7 @@ public interface StartInstanceResponseOrBuilder extends
 
   /**
    * <pre>
-   * The revision of the entry that this call caused: 1. An existing instance's answer has its revision at that
+   * Revision of the entry that this call added: 1. For an existing instance, its revision at that
    * moment.
    * </pre>
    *

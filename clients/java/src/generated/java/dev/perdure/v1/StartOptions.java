@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * The optional side of StartInstance.
+ * Optional settings of StartInstance.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.StartOptions}
@@ -64,9 +64,9 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object requestId_ = "";
   /**
    * <pre>
-   * Names this call among all StartInstance calls, so that it can be sent again safely. 1 to 128
-   * printable ASCII characters without spaces; empty means that every call counts. Best a random
-   * UUID.
+   * Identifies this call among all StartInstance calls, so that you can send it again safely. 1 to
+   * 128 printable ASCII characters without spaces, preferably a random UUID. Without one, every
+   * call counts.
    * </pre>
    *
    * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -87,9 +87,9 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Names this call among all StartInstance calls, so that it can be sent again safely. 1 to 128
-   * printable ASCII characters without spaces; empty means that every call counts. Best a random
-   * UUID.
+   * Identifies this call among all StartInstance calls, so that you can send it again safely. 1 to
+   * 128 printable ASCII characters without spaces, preferably a random UUID. Without one, every
+   * call counts.
    * </pre>
    *
    * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -115,8 +115,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object instanceId_ = "";
   /**
    * <pre>
-   * The id that the instance shall have, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`; empty lets the
-   * server choose a UUIDv7.
+   * ID of the new instance, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`. If empty, the server chooses a
+   * UUIDv7.
    * </pre>
    *
    * <code>string instance_id = 2 [json_name = "instanceId"];</code>
@@ -137,8 +137,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The id that the instance shall have, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`; empty lets the
-   * server choose a UUIDv7.
+   * ID of the new instance, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`. If empty, the server chooses a
+   * UUIDv7.
    * </pre>
    *
    * <code>string instance_id = 2 [json_name = "instanceId"];</code>
@@ -163,7 +163,7 @@ private static final long serialVersionUID = 0L;
   private int version_ = 0;
   /**
    * <pre>
-   * The workflow's version; 0 means the newest one.
+   * Version of the workflow. 0 means the newest one.
    * </pre>
    *
    * <code>uint32 version = 3 [json_name = "version"];</code>
@@ -179,7 +179,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object businessKey_ = "";
   /**
    * <pre>
-   * A key of the caller's own, unique per workflow among the instances that are PENDING, RUNNING or
+   * Key of the caller, unique per workflow among the instances that are PENDING, RUNNING or
    * WAITING. At most 256 bytes of printable text.
    * </pre>
    *
@@ -201,7 +201,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A key of the caller's own, unique per workflow among the instances that are PENDING, RUNNING or
+   * Key of the caller, unique per workflow among the instances that are PENDING, RUNNING or
    * WAITING. At most 256 bytes of printable text.
    * </pre>
    *
@@ -227,7 +227,7 @@ private static final long serialVersionUID = 0L;
   private int conflictPolicy_ = 0;
   /**
    * <pre>
-   * What happens when a live instance holds business_key.
+   * Effect if a live instance holds business_key.
    * </pre>
    *
    * <code>.perdure.v1.ConflictPolicy conflict_policy = 5 [json_name = "conflictPolicy"];</code>
@@ -238,7 +238,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What happens when a live instance holds business_key.
+   * Effect if a live instance holds business_key.
    * </pre>
    *
    * <code>.perdure.v1.ConflictPolicy conflict_policy = 5 [json_name = "conflictPolicy"];</code>
@@ -253,7 +253,7 @@ private static final long serialVersionUID = 0L;
   private long startDelayMs_ = 0L;
   /**
    * <pre>
-   * Milliseconds from 0 to ten years; until they have passed, the instance is PENDING.
+   * Delay in milliseconds, from 0 to ten years. Until then the instance is PENDING.
    * </pre>
    *
    * <code>int64 start_delay_ms = 6 [json_name = "startDelayMs"];</code>
@@ -292,8 +292,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * To find instances by. At most 32; keys `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`, values at
-   * most 256 bytes of printable text.
+   * Labels to find instances by. At most 32. Keys match `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`,
+   * values have at most 256 bytes of printable text.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -314,8 +314,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * To find instances by. At most 32; keys `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`, values at
-   * most 256 bytes of printable text.
+   * Labels to find instances by. At most 32. Keys match `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`,
+   * values have at most 256 bytes of printable text.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -326,8 +326,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * To find instances by. At most 32; keys `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`, values at
-   * most 256 bytes of printable text.
+   * Labels to find instances by. At most 32. Keys match `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`,
+   * values have at most 256 bytes of printable text.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -345,8 +345,8 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * To find instances by. At most 32; keys `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`, values at
-   * most 256 bytes of printable text.
+   * Labels to find instances by. At most 32. Keys match `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`,
+   * values have at most 256 bytes of printable text.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -596,7 +596,7 @@ java.lang.String defaultValue) {
   }
   /**
    * <pre>
-   * The optional side of StartInstance.
+   * Optional settings of StartInstance.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.StartOptions}
@@ -874,9 +874,9 @@ java.lang.String defaultValue) {
     private java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * Names this call among all StartInstance calls, so that it can be sent again safely. 1 to 128
-     * printable ASCII characters without spaces; empty means that every call counts. Best a random
-     * UUID.
+     * Identifies this call among all StartInstance calls, so that you can send it again safely. 1 to
+     * 128 printable ASCII characters without spaces, preferably a random UUID. Without one, every
+     * call counts.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -896,9 +896,9 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Names this call among all StartInstance calls, so that it can be sent again safely. 1 to 128
-     * printable ASCII characters without spaces; empty means that every call counts. Best a random
-     * UUID.
+     * Identifies this call among all StartInstance calls, so that you can send it again safely. 1 to
+     * 128 printable ASCII characters without spaces, preferably a random UUID. Without one, every
+     * call counts.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -919,9 +919,9 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Names this call among all StartInstance calls, so that it can be sent again safely. 1 to 128
-     * printable ASCII characters without spaces; empty means that every call counts. Best a random
-     * UUID.
+     * Identifies this call among all StartInstance calls, so that you can send it again safely. 1 to
+     * 128 printable ASCII characters without spaces, preferably a random UUID. Without one, every
+     * call counts.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -938,9 +938,9 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Names this call among all StartInstance calls, so that it can be sent again safely. 1 to 128
-     * printable ASCII characters without spaces; empty means that every call counts. Best a random
-     * UUID.
+     * Identifies this call among all StartInstance calls, so that you can send it again safely. 1 to
+     * 128 printable ASCII characters without spaces, preferably a random UUID. Without one, every
+     * call counts.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -954,9 +954,9 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Names this call among all StartInstance calls, so that it can be sent again safely. 1 to 128
-     * printable ASCII characters without spaces; empty means that every call counts. Best a random
-     * UUID.
+     * Identifies this call among all StartInstance calls, so that you can send it again safely. 1 to
+     * 128 printable ASCII characters without spaces, preferably a random UUID. Without one, every
+     * call counts.
      * </pre>
      *
      * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -976,8 +976,8 @@ java.lang.String defaultValue) {
     private java.lang.Object instanceId_ = "";
     /**
      * <pre>
-     * The id that the instance shall have, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`; empty lets the
-     * server choose a UUIDv7.
+     * ID of the new instance, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`. If empty, the server chooses a
+     * UUIDv7.
      * </pre>
      *
      * <code>string instance_id = 2 [json_name = "instanceId"];</code>
@@ -997,8 +997,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The id that the instance shall have, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`; empty lets the
-     * server choose a UUIDv7.
+     * ID of the new instance, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`. If empty, the server chooses a
+     * UUIDv7.
      * </pre>
      *
      * <code>string instance_id = 2 [json_name = "instanceId"];</code>
@@ -1019,8 +1019,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The id that the instance shall have, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`; empty lets the
-     * server choose a UUIDv7.
+     * ID of the new instance, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`. If empty, the server chooses a
+     * UUIDv7.
      * </pre>
      *
      * <code>string instance_id = 2 [json_name = "instanceId"];</code>
@@ -1037,8 +1037,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The id that the instance shall have, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`; empty lets the
-     * server choose a UUIDv7.
+     * ID of the new instance, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`. If empty, the server chooses a
+     * UUIDv7.
      * </pre>
      *
      * <code>string instance_id = 2 [json_name = "instanceId"];</code>
@@ -1052,8 +1052,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The id that the instance shall have, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`; empty lets the
-     * server choose a UUIDv7.
+     * ID of the new instance, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`. If empty, the server chooses a
+     * UUIDv7.
      * </pre>
      *
      * <code>string instance_id = 2 [json_name = "instanceId"];</code>
@@ -1073,7 +1073,7 @@ java.lang.String defaultValue) {
     private int version_ ;
     /**
      * <pre>
-     * The workflow's version; 0 means the newest one.
+     * Version of the workflow. 0 means the newest one.
      * </pre>
      *
      * <code>uint32 version = 3 [json_name = "version"];</code>
@@ -1085,7 +1085,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The workflow's version; 0 means the newest one.
+     * Version of the workflow. 0 means the newest one.
      * </pre>
      *
      * <code>uint32 version = 3 [json_name = "version"];</code>
@@ -1101,7 +1101,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * The workflow's version; 0 means the newest one.
+     * Version of the workflow. 0 means the newest one.
      * </pre>
      *
      * <code>uint32 version = 3 [json_name = "version"];</code>
@@ -1117,7 +1117,7 @@ java.lang.String defaultValue) {
     private java.lang.Object businessKey_ = "";
     /**
      * <pre>
-     * A key of the caller's own, unique per workflow among the instances that are PENDING, RUNNING or
+     * Key of the caller, unique per workflow among the instances that are PENDING, RUNNING or
      * WAITING. At most 256 bytes of printable text.
      * </pre>
      *
@@ -1138,7 +1138,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * A key of the caller's own, unique per workflow among the instances that are PENDING, RUNNING or
+     * Key of the caller, unique per workflow among the instances that are PENDING, RUNNING or
      * WAITING. At most 256 bytes of printable text.
      * </pre>
      *
@@ -1160,7 +1160,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * A key of the caller's own, unique per workflow among the instances that are PENDING, RUNNING or
+     * Key of the caller, unique per workflow among the instances that are PENDING, RUNNING or
      * WAITING. At most 256 bytes of printable text.
      * </pre>
      *
@@ -1178,7 +1178,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * A key of the caller's own, unique per workflow among the instances that are PENDING, RUNNING or
+     * Key of the caller, unique per workflow among the instances that are PENDING, RUNNING or
      * WAITING. At most 256 bytes of printable text.
      * </pre>
      *
@@ -1193,7 +1193,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * A key of the caller's own, unique per workflow among the instances that are PENDING, RUNNING or
+     * Key of the caller, unique per workflow among the instances that are PENDING, RUNNING or
      * WAITING. At most 256 bytes of printable text.
      * </pre>
      *
@@ -1214,7 +1214,7 @@ java.lang.String defaultValue) {
     private int conflictPolicy_ = 0;
     /**
      * <pre>
-     * What happens when a live instance holds business_key.
+     * Effect if a live instance holds business_key.
      * </pre>
      *
      * <code>.perdure.v1.ConflictPolicy conflict_policy = 5 [json_name = "conflictPolicy"];</code>
@@ -1225,7 +1225,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What happens when a live instance holds business_key.
+     * Effect if a live instance holds business_key.
      * </pre>
      *
      * <code>.perdure.v1.ConflictPolicy conflict_policy = 5 [json_name = "conflictPolicy"];</code>
@@ -1240,7 +1240,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What happens when a live instance holds business_key.
+     * Effect if a live instance holds business_key.
      * </pre>
      *
      * <code>.perdure.v1.ConflictPolicy conflict_policy = 5 [json_name = "conflictPolicy"];</code>
@@ -1253,7 +1253,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What happens when a live instance holds business_key.
+     * Effect if a live instance holds business_key.
      * </pre>
      *
      * <code>.perdure.v1.ConflictPolicy conflict_policy = 5 [json_name = "conflictPolicy"];</code>
@@ -1271,7 +1271,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * What happens when a live instance holds business_key.
+     * Effect if a live instance holds business_key.
      * </pre>
      *
      * <code>.perdure.v1.ConflictPolicy conflict_policy = 5 [json_name = "conflictPolicy"];</code>
@@ -1287,7 +1287,7 @@ java.lang.String defaultValue) {
     private long startDelayMs_ ;
     /**
      * <pre>
-     * Milliseconds from 0 to ten years; until they have passed, the instance is PENDING.
+     * Delay in milliseconds, from 0 to ten years. Until then the instance is PENDING.
      * </pre>
      *
      * <code>int64 start_delay_ms = 6 [json_name = "startDelayMs"];</code>
@@ -1299,7 +1299,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Milliseconds from 0 to ten years; until they have passed, the instance is PENDING.
+     * Delay in milliseconds, from 0 to ten years. Until then the instance is PENDING.
      * </pre>
      *
      * <code>int64 start_delay_ms = 6 [json_name = "startDelayMs"];</code>
@@ -1315,7 +1315,7 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * Milliseconds from 0 to ten years; until they have passed, the instance is PENDING.
+     * Delay in milliseconds, from 0 to ten years. Until then the instance is PENDING.
      * </pre>
      *
      * <code>int64 start_delay_ms = 6 [json_name = "startDelayMs"];</code>
@@ -1356,8 +1356,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * To find instances by. At most 32; keys `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`, values at
-     * most 256 bytes of printable text.
+     * Labels to find instances by. At most 32. Keys match `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`,
+     * values have at most 256 bytes of printable text.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -1378,8 +1378,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * To find instances by. At most 32; keys `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`, values at
-     * most 256 bytes of printable text.
+     * Labels to find instances by. At most 32. Keys match `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`,
+     * values have at most 256 bytes of printable text.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -1390,8 +1390,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * To find instances by. At most 32; keys `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`, values at
-     * most 256 bytes of printable text.
+     * Labels to find instances by. At most 32. Keys match `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`,
+     * values have at most 256 bytes of printable text.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -1409,8 +1409,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * To find instances by. At most 32; keys `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`, values at
-     * most 256 bytes of printable text.
+     * Labels to find instances by. At most 32. Keys match `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`,
+     * values have at most 256 bytes of printable text.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -1434,8 +1434,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * To find instances by. At most 32; keys `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`, values at
-     * most 256 bytes of printable text.
+     * Labels to find instances by. At most 32. Keys match `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`,
+     * values have at most 256 bytes of printable text.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -1458,8 +1458,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * To find instances by. At most 32; keys `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`, values at
-     * most 256 bytes of printable text.
+     * Labels to find instances by. At most 32. Keys match `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`,
+     * values have at most 256 bytes of printable text.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -1476,8 +1476,8 @@ java.lang.String defaultValue) {
     }
     /**
      * <pre>
-     * To find instances by. At most 32; keys `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`, values at
-     * most 256 bytes of printable text.
+     * Labels to find instances by. At most 32. Keys match `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`,
+     * values have at most 256 bytes of printable text.
      * </pre>
      *
      * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>

@@ -10,9 +10,9 @@ public interface StartOptionsOrBuilder extends
 
   /**
    * <pre>
-   * Names this call among all StartInstance calls, so that it can be sent again safely. 1 to 128
-   * printable ASCII characters without spaces; empty means that every call counts. Best a random
-   * UUID.
+   * Identifies this call among all StartInstance calls, so that you can send it again safely. 1 to
+   * 128 printable ASCII characters without spaces, preferably a random UUID. Without one, every
+   * call counts.
    * </pre>
    *
    * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -21,9 +21,9 @@ public interface StartOptionsOrBuilder extends
   java.lang.String getRequestId();
   /**
    * <pre>
-   * Names this call among all StartInstance calls, so that it can be sent again safely. 1 to 128
-   * printable ASCII characters without spaces; empty means that every call counts. Best a random
-   * UUID.
+   * Identifies this call among all StartInstance calls, so that you can send it again safely. 1 to
+   * 128 printable ASCII characters without spaces, preferably a random UUID. Without one, every
+   * call counts.
    * </pre>
    *
    * <code>string request_id = 1 [json_name = "requestId"];</code>
@@ -34,8 +34,8 @@ public interface StartOptionsOrBuilder extends
 
   /**
    * <pre>
-   * The id that the instance shall have, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`; empty lets the
-   * server choose a UUIDv7.
+   * ID of the new instance, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`. If empty, the server chooses a
+   * UUIDv7.
    * </pre>
    *
    * <code>string instance_id = 2 [json_name = "instanceId"];</code>
@@ -44,8 +44,8 @@ public interface StartOptionsOrBuilder extends
   java.lang.String getInstanceId();
   /**
    * <pre>
-   * The id that the instance shall have, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`; empty lets the
-   * server choose a UUIDv7.
+   * ID of the new instance, `^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$`. If empty, the server chooses a
+   * UUIDv7.
    * </pre>
    *
    * <code>string instance_id = 2 [json_name = "instanceId"];</code>
@@ -56,7 +56,7 @@ public interface StartOptionsOrBuilder extends
 
   /**
    * <pre>
-   * The workflow's version; 0 means the newest one.
+   * Version of the workflow. 0 means the newest one.
    * </pre>
    *
    * <code>uint32 version = 3 [json_name = "version"];</code>
@@ -66,7 +66,7 @@ public interface StartOptionsOrBuilder extends
 
   /**
    * <pre>
-   * A key of the caller's own, unique per workflow among the instances that are PENDING, RUNNING or
+   * Key of the caller, unique per workflow among the instances that are PENDING, RUNNING or
    * WAITING. At most 256 bytes of printable text.
    * </pre>
    *
@@ -76,7 +76,7 @@ public interface StartOptionsOrBuilder extends
   java.lang.String getBusinessKey();
   /**
    * <pre>
-   * A key of the caller's own, unique per workflow among the instances that are PENDING, RUNNING or
+   * Key of the caller, unique per workflow among the instances that are PENDING, RUNNING or
    * WAITING. At most 256 bytes of printable text.
    * </pre>
    *
@@ -88,7 +88,7 @@ public interface StartOptionsOrBuilder extends
 
   /**
    * <pre>
-   * What happens when a live instance holds business_key.
+   * Effect if a live instance holds business_key.
    * </pre>
    *
    * <code>.perdure.v1.ConflictPolicy conflict_policy = 5 [json_name = "conflictPolicy"];</code>
@@ -97,7 +97,7 @@ public interface StartOptionsOrBuilder extends
   int getConflictPolicyValue();
   /**
    * <pre>
-   * What happens when a live instance holds business_key.
+   * Effect if a live instance holds business_key.
    * </pre>
    *
    * <code>.perdure.v1.ConflictPolicy conflict_policy = 5 [json_name = "conflictPolicy"];</code>
@@ -107,7 +107,7 @@ public interface StartOptionsOrBuilder extends
 
   /**
    * <pre>
-   * Milliseconds from 0 to ten years; until they have passed, the instance is PENDING.
+   * Delay in milliseconds, from 0 to ten years. Until then the instance is PENDING.
    * </pre>
    *
    * <code>int64 start_delay_ms = 6 [json_name = "startDelayMs"];</code>
@@ -117,8 +117,8 @@ public interface StartOptionsOrBuilder extends
 
   /**
    * <pre>
-   * To find instances by. At most 32; keys `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`, values at
-   * most 256 bytes of printable text.
+   * Labels to find instances by. At most 32. Keys match `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`,
+   * values have at most 256 bytes of printable text.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -126,8 +126,8 @@ public interface StartOptionsOrBuilder extends
   int getLabelsCount();
   /**
    * <pre>
-   * To find instances by. At most 32; keys `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`, values at
-   * most 256 bytes of printable text.
+   * Labels to find instances by. At most 32. Keys match `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`,
+   * values have at most 256 bytes of printable text.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -142,8 +142,8 @@ public interface StartOptionsOrBuilder extends
   getLabels();
   /**
    * <pre>
-   * To find instances by. At most 32; keys `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`, values at
-   * most 256 bytes of printable text.
+   * Labels to find instances by. At most 32. Keys match `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`,
+   * values have at most 256 bytes of printable text.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -152,8 +152,8 @@ public interface StartOptionsOrBuilder extends
   getLabelsMap();
   /**
    * <pre>
-   * To find instances by. At most 32; keys `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`, values at
-   * most 256 bytes of printable text.
+   * Labels to find instances by. At most 32. Keys match `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`,
+   * values have at most 256 bytes of printable text.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>
@@ -165,8 +165,8 @@ java.lang.String getLabelsOrDefault(
 java.lang.String defaultValue);
   /**
    * <pre>
-   * To find instances by. At most 32; keys `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`, values at
-   * most 256 bytes of printable text.
+   * Labels to find instances by. At most 32. Keys match `^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$`,
+   * values have at most 256 bytes of printable text.
    * </pre>
    *
    * <code>map&lt;string, string&gt; labels = 7 [json_name = "labels"];</code>

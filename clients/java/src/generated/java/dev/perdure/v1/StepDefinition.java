@@ -55,7 +55,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * Its name, unique in the workflow.
+   * Name of the step, unique in the workflow. May carry a suffix such as `&#64;3.7`. Treat it as
+   * opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -76,7 +77,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its name, unique in the workflow.
+   * Name of the step, unique in the workflow. May carry a suffix such as `&#64;3.7`. Treat it as
+   * opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -101,7 +103,7 @@ private static final long serialVersionUID = 0L;
   private int kind_ = 0;
   /**
    * <pre>
-   * What makes it end.
+   * Kind of the step.
    * </pre>
    *
    * <code>.perdure.v1.StepKind kind = 2 [json_name = "kind"];</code>
@@ -112,7 +114,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What makes it end.
+   * Kind of the step.
    * </pre>
    *
    * <code>.perdure.v1.StepKind kind = 2 [json_name = "kind"];</code>
@@ -128,7 +130,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.perdure.v1.Transition> transitions_;
   /**
    * <pre>
-   * What follows each event, in order of the events' names.
+   * Transitions in order of their events.
    * </pre>
    *
    * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -139,7 +141,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What follows each event, in order of the events' names.
+   * Transitions in order of their events.
    * </pre>
    *
    * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -151,7 +153,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What follows each event, in order of the events' names.
+   * Transitions in order of their events.
    * </pre>
    *
    * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -162,7 +164,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What follows each event, in order of the events' names.
+   * Transitions in order of their events.
    * </pre>
    *
    * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -173,7 +175,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What follows each event, in order of the events' names.
+   * Transitions in order of their events.
    * </pre>
    *
    * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -188,7 +190,7 @@ private static final long serialVersionUID = 0L;
   private dev.perdure.v1.RetryPolicy retry_;
   /**
    * <pre>
-   * How failures are retried; only of a task.
+   * Retry policy. Only of a task.
    * </pre>
    *
    * <code>.perdure.v1.RetryPolicy retry = 4 [json_name = "retry"];</code>
@@ -200,7 +202,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How failures are retried; only of a task.
+   * Retry policy. Only of a task.
    * </pre>
    *
    * <code>.perdure.v1.RetryPolicy retry = 4 [json_name = "retry"];</code>
@@ -212,7 +214,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How failures are retried; only of a task.
+   * Retry policy. Only of a task.
    * </pre>
    *
    * <code>.perdure.v1.RetryPolicy retry = 4 [json_name = "retry"];</code>
@@ -226,8 +228,8 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration attemptTimeout_;
   /**
    * <pre>
-   * How long one attempt may take, after which it has failed, retryably; absent means without
-   * limit. Only of a task.
+   * Time limit of a single attempt. Exceeding it is a retryable failure. Absent means no limit.
+   * Only of a task.
    * </pre>
    *
    * <code>.google.protobuf.Duration attempt_timeout = 5 [json_name = "attemptTimeout"];</code>
@@ -239,8 +241,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long one attempt may take, after which it has failed, retryably; absent means without
-   * limit. Only of a task.
+   * Time limit of a single attempt. Exceeding it is a retryable failure. Absent means no limit.
+   * Only of a task.
    * </pre>
    *
    * <code>.google.protobuf.Duration attempt_timeout = 5 [json_name = "attemptTimeout"];</code>
@@ -252,8 +254,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long one attempt may take, after which it has failed, retryably; absent means without
-   * limit. Only of a task.
+   * Time limit of a single attempt. Exceeding it is a retryable failure. Absent means no limit.
+   * Only of a task.
    * </pre>
    *
    * <code>.google.protobuf.Duration attempt_timeout = 5 [json_name = "attemptTimeout"];</code>
@@ -267,7 +269,7 @@ private static final long serialVersionUID = 0L;
   private int join_ = 0;
   /**
    * <pre>
-   * When it begins, if it has several predecessors.
+   * Start condition, if the step has several predecessors.
    * </pre>
    *
    * <code>.perdure.v1.JoinRule join = 6 [json_name = "join"];</code>
@@ -278,7 +280,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it begins, if it has several predecessors.
+   * Start condition, if the step has several predecessors.
    * </pre>
    *
    * <code>.perdure.v1.JoinRule join = 6 [json_name = "join"];</code>
@@ -295,8 +297,8 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * The external events that end it, in order of their names: a wait's events, or those that a task
-   * which returned SUSPEND awaits.
+   * External events that end the step, in order of their names: the events of a wait, or those that
+   * a task awaits after it returned SUSPEND.
    * </pre>
    *
    * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -308,8 +310,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The external events that end it, in order of their names: a wait's events, or those that a task
-   * which returned SUSPEND awaits.
+   * External events that end the step, in order of their names: the events of a wait, or those that
+   * a task awaits after it returned SUSPEND.
    * </pre>
    *
    * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -320,8 +322,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The external events that end it, in order of their names: a wait's events, or those that a task
-   * which returned SUSPEND awaits.
+   * External events that end the step, in order of their names: the events of a wait, or those that
+   * a task awaits after it returned SUSPEND.
    * </pre>
    *
    * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -333,8 +335,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The external events that end it, in order of their names: a wait's events, or those that a task
-   * which returned SUSPEND awaits.
+   * External events that end the step, in order of their names: the events of a wait, or those that
+   * a task awaits after it returned SUSPEND.
    * </pre>
    *
    * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -350,8 +352,8 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration waitTimeout_;
   /**
    * <pre>
-   * How long it waits before it ends with `timeout`; absent means for ever. Of a wait, and of a
-   * task that awaits events.
+   * Time limit of the wait, after which it ends with `timeout`. Absent means no limit. Of a wait,
+   * and of a task that awaits events.
    * </pre>
    *
    * <code>.google.protobuf.Duration wait_timeout = 8 [json_name = "waitTimeout"];</code>
@@ -363,8 +365,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long it waits before it ends with `timeout`; absent means for ever. Of a wait, and of a
-   * task that awaits events.
+   * Time limit of the wait, after which it ends with `timeout`. Absent means no limit. Of a wait,
+   * and of a task that awaits events.
    * </pre>
    *
    * <code>.google.protobuf.Duration wait_timeout = 8 [json_name = "waitTimeout"];</code>
@@ -376,8 +378,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long it waits before it ends with `timeout`; absent means for ever. Of a wait, and of a
-   * task that awaits events.
+   * Time limit of the wait, after which it ends with `timeout`. Absent means no limit. Of a wait,
+   * and of a task that awaits events.
    * </pre>
    *
    * <code>.google.protobuf.Duration wait_timeout = 8 [json_name = "waitTimeout"];</code>
@@ -391,7 +393,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration sleep_;
   /**
    * <pre>
-   * How long it sleeps; only of a sleep.
+   * Duration of the sleep. Only of a sleep.
    * </pre>
    *
    * <code>.google.protobuf.Duration sleep = 9 [json_name = "sleep"];</code>
@@ -403,7 +405,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long it sleeps; only of a sleep.
+   * Duration of the sleep. Only of a sleep.
    * </pre>
    *
    * <code>.google.protobuf.Duration sleep = 9 [json_name = "sleep"];</code>
@@ -415,7 +417,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long it sleeps; only of a sleep.
+   * Duration of the sleep. Only of a sleep.
    * </pre>
    *
    * <code>.google.protobuf.Duration sleep = 9 [json_name = "sleep"];</code>
@@ -1073,7 +1075,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * Its name, unique in the workflow.
+     * Name of the step, unique in the workflow. May carry a suffix such as `&#64;3.7`. Treat it as
+     * opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -1093,7 +1096,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, unique in the workflow.
+     * Name of the step, unique in the workflow. May carry a suffix such as `&#64;3.7`. Treat it as
+     * opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -1114,7 +1118,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, unique in the workflow.
+     * Name of the step, unique in the workflow. May carry a suffix such as `&#64;3.7`. Treat it as
+     * opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -1131,7 +1136,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, unique in the workflow.
+     * Name of the step, unique in the workflow. May carry a suffix such as `&#64;3.7`. Treat it as
+     * opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -1145,7 +1151,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, unique in the workflow.
+     * Name of the step, unique in the workflow. May carry a suffix such as `&#64;3.7`. Treat it as
+     * opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -1165,7 +1172,7 @@ private static final long serialVersionUID = 0L;
     private int kind_ = 0;
     /**
      * <pre>
-     * What makes it end.
+     * Kind of the step.
      * </pre>
      *
      * <code>.perdure.v1.StepKind kind = 2 [json_name = "kind"];</code>
@@ -1176,7 +1183,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What makes it end.
+     * Kind of the step.
      * </pre>
      *
      * <code>.perdure.v1.StepKind kind = 2 [json_name = "kind"];</code>
@@ -1191,7 +1198,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What makes it end.
+     * Kind of the step.
      * </pre>
      *
      * <code>.perdure.v1.StepKind kind = 2 [json_name = "kind"];</code>
@@ -1204,7 +1211,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What makes it end.
+     * Kind of the step.
      * </pre>
      *
      * <code>.perdure.v1.StepKind kind = 2 [json_name = "kind"];</code>
@@ -1222,7 +1229,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What makes it end.
+     * Kind of the step.
      * </pre>
      *
      * <code>.perdure.v1.StepKind kind = 2 [json_name = "kind"];</code>
@@ -1249,7 +1256,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * What follows each event, in order of the events' names.
+     * Transitions in order of their events.
      * </pre>
      *
      * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -1263,7 +1270,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What follows each event, in order of the events' names.
+     * Transitions in order of their events.
      * </pre>
      *
      * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -1277,7 +1284,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What follows each event, in order of the events' names.
+     * Transitions in order of their events.
      * </pre>
      *
      * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -1291,7 +1298,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What follows each event, in order of the events' names.
+     * Transitions in order of their events.
      * </pre>
      *
      * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -1312,7 +1319,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What follows each event, in order of the events' names.
+     * Transitions in order of their events.
      * </pre>
      *
      * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -1330,7 +1337,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What follows each event, in order of the events' names.
+     * Transitions in order of their events.
      * </pre>
      *
      * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -1350,7 +1357,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What follows each event, in order of the events' names.
+     * Transitions in order of their events.
      * </pre>
      *
      * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -1371,7 +1378,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What follows each event, in order of the events' names.
+     * Transitions in order of their events.
      * </pre>
      *
      * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -1389,7 +1396,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What follows each event, in order of the events' names.
+     * Transitions in order of their events.
      * </pre>
      *
      * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -1407,7 +1414,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What follows each event, in order of the events' names.
+     * Transitions in order of their events.
      * </pre>
      *
      * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -1426,7 +1433,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What follows each event, in order of the events' names.
+     * Transitions in order of their events.
      * </pre>
      *
      * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -1443,7 +1450,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What follows each event, in order of the events' names.
+     * Transitions in order of their events.
      * </pre>
      *
      * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -1460,7 +1467,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What follows each event, in order of the events' names.
+     * Transitions in order of their events.
      * </pre>
      *
      * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -1471,7 +1478,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What follows each event, in order of the events' names.
+     * Transitions in order of their events.
      * </pre>
      *
      * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -1485,7 +1492,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What follows each event, in order of the events' names.
+     * Transitions in order of their events.
      * </pre>
      *
      * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -1500,7 +1507,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What follows each event, in order of the events' names.
+     * Transitions in order of their events.
      * </pre>
      *
      * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -1511,7 +1518,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What follows each event, in order of the events' names.
+     * Transitions in order of their events.
      * </pre>
      *
      * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -1523,7 +1530,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What follows each event, in order of the events' names.
+     * Transitions in order of their events.
      * </pre>
      *
      * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -1552,7 +1559,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.RetryPolicy, dev.perdure.v1.RetryPolicy.Builder, dev.perdure.v1.RetryPolicyOrBuilder> retryBuilder_;
     /**
      * <pre>
-     * How failures are retried; only of a task.
+     * Retry policy. Only of a task.
      * </pre>
      *
      * <code>.perdure.v1.RetryPolicy retry = 4 [json_name = "retry"];</code>
@@ -1563,7 +1570,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How failures are retried; only of a task.
+     * Retry policy. Only of a task.
      * </pre>
      *
      * <code>.perdure.v1.RetryPolicy retry = 4 [json_name = "retry"];</code>
@@ -1578,7 +1585,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How failures are retried; only of a task.
+     * Retry policy. Only of a task.
      * </pre>
      *
      * <code>.perdure.v1.RetryPolicy retry = 4 [json_name = "retry"];</code>
@@ -1598,7 +1605,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How failures are retried; only of a task.
+     * Retry policy. Only of a task.
      * </pre>
      *
      * <code>.perdure.v1.RetryPolicy retry = 4 [json_name = "retry"];</code>
@@ -1616,7 +1623,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How failures are retried; only of a task.
+     * Retry policy. Only of a task.
      * </pre>
      *
      * <code>.perdure.v1.RetryPolicy retry = 4 [json_name = "retry"];</code>
@@ -1641,7 +1648,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How failures are retried; only of a task.
+     * Retry policy. Only of a task.
      * </pre>
      *
      * <code>.perdure.v1.RetryPolicy retry = 4 [json_name = "retry"];</code>
@@ -1658,7 +1665,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How failures are retried; only of a task.
+     * Retry policy. Only of a task.
      * </pre>
      *
      * <code>.perdure.v1.RetryPolicy retry = 4 [json_name = "retry"];</code>
@@ -1670,7 +1677,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How failures are retried; only of a task.
+     * Retry policy. Only of a task.
      * </pre>
      *
      * <code>.perdure.v1.RetryPolicy retry = 4 [json_name = "retry"];</code>
@@ -1685,7 +1692,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How failures are retried; only of a task.
+     * Retry policy. Only of a task.
      * </pre>
      *
      * <code>.perdure.v1.RetryPolicy retry = 4 [json_name = "retry"];</code>
@@ -1709,8 +1716,8 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> attemptTimeoutBuilder_;
     /**
      * <pre>
-     * How long one attempt may take, after which it has failed, retryably; absent means without
-     * limit. Only of a task.
+     * Time limit of a single attempt. Exceeding it is a retryable failure. Absent means no limit.
+     * Only of a task.
      * </pre>
      *
      * <code>.google.protobuf.Duration attempt_timeout = 5 [json_name = "attemptTimeout"];</code>
@@ -1721,8 +1728,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long one attempt may take, after which it has failed, retryably; absent means without
-     * limit. Only of a task.
+     * Time limit of a single attempt. Exceeding it is a retryable failure. Absent means no limit.
+     * Only of a task.
      * </pre>
      *
      * <code>.google.protobuf.Duration attempt_timeout = 5 [json_name = "attemptTimeout"];</code>
@@ -1737,8 +1744,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long one attempt may take, after which it has failed, retryably; absent means without
-     * limit. Only of a task.
+     * Time limit of a single attempt. Exceeding it is a retryable failure. Absent means no limit.
+     * Only of a task.
      * </pre>
      *
      * <code>.google.protobuf.Duration attempt_timeout = 5 [json_name = "attemptTimeout"];</code>
@@ -1758,8 +1765,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long one attempt may take, after which it has failed, retryably; absent means without
-     * limit. Only of a task.
+     * Time limit of a single attempt. Exceeding it is a retryable failure. Absent means no limit.
+     * Only of a task.
      * </pre>
      *
      * <code>.google.protobuf.Duration attempt_timeout = 5 [json_name = "attemptTimeout"];</code>
@@ -1777,8 +1784,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long one attempt may take, after which it has failed, retryably; absent means without
-     * limit. Only of a task.
+     * Time limit of a single attempt. Exceeding it is a retryable failure. Absent means no limit.
+     * Only of a task.
      * </pre>
      *
      * <code>.google.protobuf.Duration attempt_timeout = 5 [json_name = "attemptTimeout"];</code>
@@ -1803,8 +1810,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long one attempt may take, after which it has failed, retryably; absent means without
-     * limit. Only of a task.
+     * Time limit of a single attempt. Exceeding it is a retryable failure. Absent means no limit.
+     * Only of a task.
      * </pre>
      *
      * <code>.google.protobuf.Duration attempt_timeout = 5 [json_name = "attemptTimeout"];</code>
@@ -1821,8 +1828,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long one attempt may take, after which it has failed, retryably; absent means without
-     * limit. Only of a task.
+     * Time limit of a single attempt. Exceeding it is a retryable failure. Absent means no limit.
+     * Only of a task.
      * </pre>
      *
      * <code>.google.protobuf.Duration attempt_timeout = 5 [json_name = "attemptTimeout"];</code>
@@ -1834,8 +1841,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long one attempt may take, after which it has failed, retryably; absent means without
-     * limit. Only of a task.
+     * Time limit of a single attempt. Exceeding it is a retryable failure. Absent means no limit.
+     * Only of a task.
      * </pre>
      *
      * <code>.google.protobuf.Duration attempt_timeout = 5 [json_name = "attemptTimeout"];</code>
@@ -1850,8 +1857,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long one attempt may take, after which it has failed, retryably; absent means without
-     * limit. Only of a task.
+     * Time limit of a single attempt. Exceeding it is a retryable failure. Absent means no limit.
+     * Only of a task.
      * </pre>
      *
      * <code>.google.protobuf.Duration attempt_timeout = 5 [json_name = "attemptTimeout"];</code>
@@ -1873,7 +1880,7 @@ private static final long serialVersionUID = 0L;
     private int join_ = 0;
     /**
      * <pre>
-     * When it begins, if it has several predecessors.
+     * Start condition, if the step has several predecessors.
      * </pre>
      *
      * <code>.perdure.v1.JoinRule join = 6 [json_name = "join"];</code>
@@ -1884,7 +1891,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it begins, if it has several predecessors.
+     * Start condition, if the step has several predecessors.
      * </pre>
      *
      * <code>.perdure.v1.JoinRule join = 6 [json_name = "join"];</code>
@@ -1899,7 +1906,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it begins, if it has several predecessors.
+     * Start condition, if the step has several predecessors.
      * </pre>
      *
      * <code>.perdure.v1.JoinRule join = 6 [json_name = "join"];</code>
@@ -1912,7 +1919,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it begins, if it has several predecessors.
+     * Start condition, if the step has several predecessors.
      * </pre>
      *
      * <code>.perdure.v1.JoinRule join = 6 [json_name = "join"];</code>
@@ -1930,7 +1937,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it begins, if it has several predecessors.
+     * Start condition, if the step has several predecessors.
      * </pre>
      *
      * <code>.perdure.v1.JoinRule join = 6 [json_name = "join"];</code>
@@ -1953,8 +1960,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The external events that end it, in order of their names: a wait's events, or those that a task
-     * which returned SUSPEND awaits.
+     * External events that end the step, in order of their names: the events of a wait, or those that
+     * a task awaits after it returned SUSPEND.
      * </pre>
      *
      * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -1967,8 +1974,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The external events that end it, in order of their names: a wait's events, or those that a task
-     * which returned SUSPEND awaits.
+     * External events that end the step, in order of their names: the events of a wait, or those that
+     * a task awaits after it returned SUSPEND.
      * </pre>
      *
      * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -1979,8 +1986,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The external events that end it, in order of their names: a wait's events, or those that a task
-     * which returned SUSPEND awaits.
+     * External events that end the step, in order of their names: the events of a wait, or those that
+     * a task awaits after it returned SUSPEND.
      * </pre>
      *
      * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -1992,8 +1999,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The external events that end it, in order of their names: a wait's events, or those that a task
-     * which returned SUSPEND awaits.
+     * External events that end the step, in order of their names: the events of a wait, or those that
+     * a task awaits after it returned SUSPEND.
      * </pre>
      *
      * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -2006,8 +2013,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The external events that end it, in order of their names: a wait's events, or those that a task
-     * which returned SUSPEND awaits.
+     * External events that end the step, in order of their names: the events of a wait, or those that
+     * a task awaits after it returned SUSPEND.
      * </pre>
      *
      * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -2026,8 +2033,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The external events that end it, in order of their names: a wait's events, or those that a task
-     * which returned SUSPEND awaits.
+     * External events that end the step, in order of their names: the events of a wait, or those that
+     * a task awaits after it returned SUSPEND.
      * </pre>
      *
      * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -2045,8 +2052,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The external events that end it, in order of their names: a wait's events, or those that a task
-     * which returned SUSPEND awaits.
+     * External events that end the step, in order of their names: the events of a wait, or those that
+     * a task awaits after it returned SUSPEND.
      * </pre>
      *
      * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -2064,8 +2071,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The external events that end it, in order of their names: a wait's events, or those that a task
-     * which returned SUSPEND awaits.
+     * External events that end the step, in order of their names: the events of a wait, or those that
+     * a task awaits after it returned SUSPEND.
      * </pre>
      *
      * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -2080,8 +2087,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The external events that end it, in order of their names: a wait's events, or those that a task
-     * which returned SUSPEND awaits.
+     * External events that end the step, in order of their names: the events of a wait, or those that
+     * a task awaits after it returned SUSPEND.
      * </pre>
      *
      * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -2104,8 +2111,8 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> waitTimeoutBuilder_;
     /**
      * <pre>
-     * How long it waits before it ends with `timeout`; absent means for ever. Of a wait, and of a
-     * task that awaits events.
+     * Time limit of the wait, after which it ends with `timeout`. Absent means no limit. Of a wait,
+     * and of a task that awaits events.
      * </pre>
      *
      * <code>.google.protobuf.Duration wait_timeout = 8 [json_name = "waitTimeout"];</code>
@@ -2116,8 +2123,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it waits before it ends with `timeout`; absent means for ever. Of a wait, and of a
-     * task that awaits events.
+     * Time limit of the wait, after which it ends with `timeout`. Absent means no limit. Of a wait,
+     * and of a task that awaits events.
      * </pre>
      *
      * <code>.google.protobuf.Duration wait_timeout = 8 [json_name = "waitTimeout"];</code>
@@ -2132,8 +2139,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it waits before it ends with `timeout`; absent means for ever. Of a wait, and of a
-     * task that awaits events.
+     * Time limit of the wait, after which it ends with `timeout`. Absent means no limit. Of a wait,
+     * and of a task that awaits events.
      * </pre>
      *
      * <code>.google.protobuf.Duration wait_timeout = 8 [json_name = "waitTimeout"];</code>
@@ -2153,8 +2160,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it waits before it ends with `timeout`; absent means for ever. Of a wait, and of a
-     * task that awaits events.
+     * Time limit of the wait, after which it ends with `timeout`. Absent means no limit. Of a wait,
+     * and of a task that awaits events.
      * </pre>
      *
      * <code>.google.protobuf.Duration wait_timeout = 8 [json_name = "waitTimeout"];</code>
@@ -2172,8 +2179,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it waits before it ends with `timeout`; absent means for ever. Of a wait, and of a
-     * task that awaits events.
+     * Time limit of the wait, after which it ends with `timeout`. Absent means no limit. Of a wait,
+     * and of a task that awaits events.
      * </pre>
      *
      * <code>.google.protobuf.Duration wait_timeout = 8 [json_name = "waitTimeout"];</code>
@@ -2198,8 +2205,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it waits before it ends with `timeout`; absent means for ever. Of a wait, and of a
-     * task that awaits events.
+     * Time limit of the wait, after which it ends with `timeout`. Absent means no limit. Of a wait,
+     * and of a task that awaits events.
      * </pre>
      *
      * <code>.google.protobuf.Duration wait_timeout = 8 [json_name = "waitTimeout"];</code>
@@ -2216,8 +2223,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it waits before it ends with `timeout`; absent means for ever. Of a wait, and of a
-     * task that awaits events.
+     * Time limit of the wait, after which it ends with `timeout`. Absent means no limit. Of a wait,
+     * and of a task that awaits events.
      * </pre>
      *
      * <code>.google.protobuf.Duration wait_timeout = 8 [json_name = "waitTimeout"];</code>
@@ -2229,8 +2236,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it waits before it ends with `timeout`; absent means for ever. Of a wait, and of a
-     * task that awaits events.
+     * Time limit of the wait, after which it ends with `timeout`. Absent means no limit. Of a wait,
+     * and of a task that awaits events.
      * </pre>
      *
      * <code>.google.protobuf.Duration wait_timeout = 8 [json_name = "waitTimeout"];</code>
@@ -2245,8 +2252,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it waits before it ends with `timeout`; absent means for ever. Of a wait, and of a
-     * task that awaits events.
+     * Time limit of the wait, after which it ends with `timeout`. Absent means no limit. Of a wait,
+     * and of a task that awaits events.
      * </pre>
      *
      * <code>.google.protobuf.Duration wait_timeout = 8 [json_name = "waitTimeout"];</code>
@@ -2270,7 +2277,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> sleepBuilder_;
     /**
      * <pre>
-     * How long it sleeps; only of a sleep.
+     * Duration of the sleep. Only of a sleep.
      * </pre>
      *
      * <code>.google.protobuf.Duration sleep = 9 [json_name = "sleep"];</code>
@@ -2281,7 +2288,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it sleeps; only of a sleep.
+     * Duration of the sleep. Only of a sleep.
      * </pre>
      *
      * <code>.google.protobuf.Duration sleep = 9 [json_name = "sleep"];</code>
@@ -2296,7 +2303,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it sleeps; only of a sleep.
+     * Duration of the sleep. Only of a sleep.
      * </pre>
      *
      * <code>.google.protobuf.Duration sleep = 9 [json_name = "sleep"];</code>
@@ -2316,7 +2323,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it sleeps; only of a sleep.
+     * Duration of the sleep. Only of a sleep.
      * </pre>
      *
      * <code>.google.protobuf.Duration sleep = 9 [json_name = "sleep"];</code>
@@ -2334,7 +2341,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it sleeps; only of a sleep.
+     * Duration of the sleep. Only of a sleep.
      * </pre>
      *
      * <code>.google.protobuf.Duration sleep = 9 [json_name = "sleep"];</code>
@@ -2359,7 +2366,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it sleeps; only of a sleep.
+     * Duration of the sleep. Only of a sleep.
      * </pre>
      *
      * <code>.google.protobuf.Duration sleep = 9 [json_name = "sleep"];</code>
@@ -2376,7 +2383,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it sleeps; only of a sleep.
+     * Duration of the sleep. Only of a sleep.
      * </pre>
      *
      * <code>.google.protobuf.Duration sleep = 9 [json_name = "sleep"];</code>
@@ -2388,7 +2395,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it sleeps; only of a sleep.
+     * Duration of the sleep. Only of a sleep.
      * </pre>
      *
      * <code>.google.protobuf.Duration sleep = 9 [json_name = "sleep"];</code>
@@ -2403,7 +2410,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it sleeps; only of a sleep.
+     * Duration of the sleep. Only of a sleep.
      * </pre>
      *
      * <code>.google.protobuf.Duration sleep = 9 [json_name = "sleep"];</code>

@@ -10,7 +10,8 @@ public interface StepDefinitionOrBuilder extends
 
   /**
    * <pre>
-   * Its name, unique in the workflow.
+   * Name of the step, unique in the workflow. May carry a suffix such as `&#64;3.7`. Treat it as
+   * opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -19,7 +20,8 @@ public interface StepDefinitionOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * Its name, unique in the workflow.
+   * Name of the step, unique in the workflow. May carry a suffix such as `&#64;3.7`. Treat it as
+   * opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -30,7 +32,7 @@ public interface StepDefinitionOrBuilder extends
 
   /**
    * <pre>
-   * What makes it end.
+   * Kind of the step.
    * </pre>
    *
    * <code>.perdure.v1.StepKind kind = 2 [json_name = "kind"];</code>
@@ -39,7 +41,7 @@ public interface StepDefinitionOrBuilder extends
   int getKindValue();
   /**
    * <pre>
-   * What makes it end.
+   * Kind of the step.
    * </pre>
    *
    * <code>.perdure.v1.StepKind kind = 2 [json_name = "kind"];</code>
@@ -49,7 +51,7 @@ public interface StepDefinitionOrBuilder extends
 
   /**
    * <pre>
-   * What follows each event, in order of the events' names.
+   * Transitions in order of their events.
    * </pre>
    *
    * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -58,7 +60,7 @@ public interface StepDefinitionOrBuilder extends
       getTransitionsList();
   /**
    * <pre>
-   * What follows each event, in order of the events' names.
+   * Transitions in order of their events.
    * </pre>
    *
    * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -66,7 +68,7 @@ public interface StepDefinitionOrBuilder extends
   dev.perdure.v1.Transition getTransitions(int index);
   /**
    * <pre>
-   * What follows each event, in order of the events' names.
+   * Transitions in order of their events.
    * </pre>
    *
    * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -74,7 +76,7 @@ public interface StepDefinitionOrBuilder extends
   int getTransitionsCount();
   /**
    * <pre>
-   * What follows each event, in order of the events' names.
+   * Transitions in order of their events.
    * </pre>
    *
    * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -83,7 +85,7 @@ public interface StepDefinitionOrBuilder extends
       getTransitionsOrBuilderList();
   /**
    * <pre>
-   * What follows each event, in order of the events' names.
+   * Transitions in order of their events.
    * </pre>
    *
    * <code>repeated .perdure.v1.Transition transitions = 3 [json_name = "transitions"];</code>
@@ -93,7 +95,7 @@ public interface StepDefinitionOrBuilder extends
 
   /**
    * <pre>
-   * How failures are retried; only of a task.
+   * Retry policy. Only of a task.
    * </pre>
    *
    * <code>.perdure.v1.RetryPolicy retry = 4 [json_name = "retry"];</code>
@@ -102,7 +104,7 @@ public interface StepDefinitionOrBuilder extends
   boolean hasRetry();
   /**
    * <pre>
-   * How failures are retried; only of a task.
+   * Retry policy. Only of a task.
    * </pre>
    *
    * <code>.perdure.v1.RetryPolicy retry = 4 [json_name = "retry"];</code>
@@ -111,7 +113,7 @@ public interface StepDefinitionOrBuilder extends
   dev.perdure.v1.RetryPolicy getRetry();
   /**
    * <pre>
-   * How failures are retried; only of a task.
+   * Retry policy. Only of a task.
    * </pre>
    *
    * <code>.perdure.v1.RetryPolicy retry = 4 [json_name = "retry"];</code>
@@ -120,8 +122,8 @@ public interface StepDefinitionOrBuilder extends
 
   /**
    * <pre>
-   * How long one attempt may take, after which it has failed, retryably; absent means without
-   * limit. Only of a task.
+   * Time limit of a single attempt. Exceeding it is a retryable failure. Absent means no limit.
+   * Only of a task.
    * </pre>
    *
    * <code>.google.protobuf.Duration attempt_timeout = 5 [json_name = "attemptTimeout"];</code>
@@ -130,8 +132,8 @@ public interface StepDefinitionOrBuilder extends
   boolean hasAttemptTimeout();
   /**
    * <pre>
-   * How long one attempt may take, after which it has failed, retryably; absent means without
-   * limit. Only of a task.
+   * Time limit of a single attempt. Exceeding it is a retryable failure. Absent means no limit.
+   * Only of a task.
    * </pre>
    *
    * <code>.google.protobuf.Duration attempt_timeout = 5 [json_name = "attemptTimeout"];</code>
@@ -140,8 +142,8 @@ public interface StepDefinitionOrBuilder extends
   com.google.protobuf.Duration getAttemptTimeout();
   /**
    * <pre>
-   * How long one attempt may take, after which it has failed, retryably; absent means without
-   * limit. Only of a task.
+   * Time limit of a single attempt. Exceeding it is a retryable failure. Absent means no limit.
+   * Only of a task.
    * </pre>
    *
    * <code>.google.protobuf.Duration attempt_timeout = 5 [json_name = "attemptTimeout"];</code>
@@ -150,7 +152,7 @@ public interface StepDefinitionOrBuilder extends
 
   /**
    * <pre>
-   * When it begins, if it has several predecessors.
+   * Start condition, if the step has several predecessors.
    * </pre>
    *
    * <code>.perdure.v1.JoinRule join = 6 [json_name = "join"];</code>
@@ -159,7 +161,7 @@ public interface StepDefinitionOrBuilder extends
   int getJoinValue();
   /**
    * <pre>
-   * When it begins, if it has several predecessors.
+   * Start condition, if the step has several predecessors.
    * </pre>
    *
    * <code>.perdure.v1.JoinRule join = 6 [json_name = "join"];</code>
@@ -169,8 +171,8 @@ public interface StepDefinitionOrBuilder extends
 
   /**
    * <pre>
-   * The external events that end it, in order of their names: a wait's events, or those that a task
-   * which returned SUSPEND awaits.
+   * External events that end the step, in order of their names: the events of a wait, or those that
+   * a task awaits after it returned SUSPEND.
    * </pre>
    *
    * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -180,8 +182,8 @@ public interface StepDefinitionOrBuilder extends
       getEventsList();
   /**
    * <pre>
-   * The external events that end it, in order of their names: a wait's events, or those that a task
-   * which returned SUSPEND awaits.
+   * External events that end the step, in order of their names: the events of a wait, or those that
+   * a task awaits after it returned SUSPEND.
    * </pre>
    *
    * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -190,8 +192,8 @@ public interface StepDefinitionOrBuilder extends
   int getEventsCount();
   /**
    * <pre>
-   * The external events that end it, in order of their names: a wait's events, or those that a task
-   * which returned SUSPEND awaits.
+   * External events that end the step, in order of their names: the events of a wait, or those that
+   * a task awaits after it returned SUSPEND.
    * </pre>
    *
    * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -201,8 +203,8 @@ public interface StepDefinitionOrBuilder extends
   java.lang.String getEvents(int index);
   /**
    * <pre>
-   * The external events that end it, in order of their names: a wait's events, or those that a task
-   * which returned SUSPEND awaits.
+   * External events that end the step, in order of their names: the events of a wait, or those that
+   * a task awaits after it returned SUSPEND.
    * </pre>
    *
    * <code>repeated string events = 7 [json_name = "events"];</code>
@@ -214,8 +216,8 @@ public interface StepDefinitionOrBuilder extends
 
   /**
    * <pre>
-   * How long it waits before it ends with `timeout`; absent means for ever. Of a wait, and of a
-   * task that awaits events.
+   * Time limit of the wait, after which it ends with `timeout`. Absent means no limit. Of a wait,
+   * and of a task that awaits events.
    * </pre>
    *
    * <code>.google.protobuf.Duration wait_timeout = 8 [json_name = "waitTimeout"];</code>
@@ -224,8 +226,8 @@ public interface StepDefinitionOrBuilder extends
   boolean hasWaitTimeout();
   /**
    * <pre>
-   * How long it waits before it ends with `timeout`; absent means for ever. Of a wait, and of a
-   * task that awaits events.
+   * Time limit of the wait, after which it ends with `timeout`. Absent means no limit. Of a wait,
+   * and of a task that awaits events.
    * </pre>
    *
    * <code>.google.protobuf.Duration wait_timeout = 8 [json_name = "waitTimeout"];</code>
@@ -234,8 +236,8 @@ public interface StepDefinitionOrBuilder extends
   com.google.protobuf.Duration getWaitTimeout();
   /**
    * <pre>
-   * How long it waits before it ends with `timeout`; absent means for ever. Of a wait, and of a
-   * task that awaits events.
+   * Time limit of the wait, after which it ends with `timeout`. Absent means no limit. Of a wait,
+   * and of a task that awaits events.
    * </pre>
    *
    * <code>.google.protobuf.Duration wait_timeout = 8 [json_name = "waitTimeout"];</code>
@@ -244,7 +246,7 @@ public interface StepDefinitionOrBuilder extends
 
   /**
    * <pre>
-   * How long it sleeps; only of a sleep.
+   * Duration of the sleep. Only of a sleep.
    * </pre>
    *
    * <code>.google.protobuf.Duration sleep = 9 [json_name = "sleep"];</code>
@@ -253,7 +255,7 @@ public interface StepDefinitionOrBuilder extends
   boolean hasSleep();
   /**
    * <pre>
-   * How long it sleeps; only of a sleep.
+   * Duration of the sleep. Only of a sleep.
    * </pre>
    *
    * <code>.google.protobuf.Duration sleep = 9 [json_name = "sleep"];</code>
@@ -262,7 +264,7 @@ public interface StepDefinitionOrBuilder extends
   com.google.protobuf.Duration getSleep();
   /**
    * <pre>
-   * How long it sleeps; only of a sleep.
+   * Duration of the sleep. Only of a sleep.
    * </pre>
    *
    * <code>.google.protobuf.Duration sleep = 9 [json_name = "sleep"];</code>

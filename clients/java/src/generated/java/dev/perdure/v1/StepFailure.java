@@ -6,8 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * Why a step failed for good: after its last attempt, or at once when the failure was not
- * retryable.
+ * Failure of a step, after its last attempt, or at once if the failure was not retryable.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.StepFailure}
@@ -51,7 +50,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object type_ = "";
   /**
    * <pre>
-   * A short, stable name of the failure, such as the exception's class ("CardDeclined") or
+   * Short, stable name of the failure, such as the class of the exception ("CardDeclined") or
    * "AttemptTimeout".
    * </pre>
    *
@@ -73,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A short, stable name of the failure, such as the exception's class ("CardDeclined") or
+   * Short, stable name of the failure, such as the class of the exception ("CardDeclined") or
    * "AttemptTimeout".
    * </pre>
    *
@@ -100,7 +99,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object message_ = "";
   /**
    * <pre>
-   * Text for a person. Never to be parsed; cut to 2,000 characters.
+   * Text for people, at most 2,000 characters. Do not parse it.
    * </pre>
    *
    * <code>string message = 2 [json_name = "message"];</code>
@@ -121,7 +120,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Text for a person. Never to be parsed; cut to 2,000 characters.
+   * Text for people, at most 2,000 characters. Do not parse it.
    * </pre>
    *
    * <code>string message = 2 [json_name = "message"];</code>
@@ -146,8 +145,8 @@ private static final long serialVersionUID = 0L;
   private int attempts_ = 0;
   /**
    * <pre>
-   * How many attempts of the step have failed, this one included. Redeliveries, drains and lost
-   * leases do not count.
+   * Number of failed attempts of the step, including this one. Released and lost attempts do not
+   * count.
    * </pre>
    *
    * <code>uint32 attempts = 3 [json_name = "attempts"];</code>
@@ -337,8 +336,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Why a step failed for good: after its last attempt, or at once when the failure was not
-   * retryable.
+   * Failure of a step, after its last attempt, or at once if the failure was not retryable.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.StepFailure}
@@ -539,7 +537,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object type_ = "";
     /**
      * <pre>
-     * A short, stable name of the failure, such as the exception's class ("CardDeclined") or
+     * Short, stable name of the failure, such as the class of the exception ("CardDeclined") or
      * "AttemptTimeout".
      * </pre>
      *
@@ -560,7 +558,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A short, stable name of the failure, such as the exception's class ("CardDeclined") or
+     * Short, stable name of the failure, such as the class of the exception ("CardDeclined") or
      * "AttemptTimeout".
      * </pre>
      *
@@ -582,7 +580,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A short, stable name of the failure, such as the exception's class ("CardDeclined") or
+     * Short, stable name of the failure, such as the class of the exception ("CardDeclined") or
      * "AttemptTimeout".
      * </pre>
      *
@@ -600,7 +598,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A short, stable name of the failure, such as the exception's class ("CardDeclined") or
+     * Short, stable name of the failure, such as the class of the exception ("CardDeclined") or
      * "AttemptTimeout".
      * </pre>
      *
@@ -615,7 +613,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A short, stable name of the failure, such as the exception's class ("CardDeclined") or
+     * Short, stable name of the failure, such as the class of the exception ("CardDeclined") or
      * "AttemptTimeout".
      * </pre>
      *
@@ -636,7 +634,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object message_ = "";
     /**
      * <pre>
-     * Text for a person. Never to be parsed; cut to 2,000 characters.
+     * Text for people, at most 2,000 characters. Do not parse it.
      * </pre>
      *
      * <code>string message = 2 [json_name = "message"];</code>
@@ -656,7 +654,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person. Never to be parsed; cut to 2,000 characters.
+     * Text for people, at most 2,000 characters. Do not parse it.
      * </pre>
      *
      * <code>string message = 2 [json_name = "message"];</code>
@@ -677,7 +675,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person. Never to be parsed; cut to 2,000 characters.
+     * Text for people, at most 2,000 characters. Do not parse it.
      * </pre>
      *
      * <code>string message = 2 [json_name = "message"];</code>
@@ -694,7 +692,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person. Never to be parsed; cut to 2,000 characters.
+     * Text for people, at most 2,000 characters. Do not parse it.
      * </pre>
      *
      * <code>string message = 2 [json_name = "message"];</code>
@@ -708,7 +706,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Text for a person. Never to be parsed; cut to 2,000 characters.
+     * Text for people, at most 2,000 characters. Do not parse it.
      * </pre>
      *
      * <code>string message = 2 [json_name = "message"];</code>
@@ -728,8 +726,8 @@ private static final long serialVersionUID = 0L;
     private int attempts_ ;
     /**
      * <pre>
-     * How many attempts of the step have failed, this one included. Redeliveries, drains and lost
-     * leases do not count.
+     * Number of failed attempts of the step, including this one. Released and lost attempts do not
+     * count.
      * </pre>
      *
      * <code>uint32 attempts = 3 [json_name = "attempts"];</code>
@@ -741,8 +739,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many attempts of the step have failed, this one included. Redeliveries, drains and lost
-     * leases do not count.
+     * Number of failed attempts of the step, including this one. Released and lost attempts do not
+     * count.
      * </pre>
      *
      * <code>uint32 attempts = 3 [json_name = "attempts"];</code>
@@ -758,8 +756,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many attempts of the step have failed, this one included. Redeliveries, drains and lost
-     * leases do not count.
+     * Number of failed attempts of the step, including this one. Released and lost attempts do not
+     * count.
      * </pre>
      *
      * <code>uint32 attempts = 3 [json_name = "attempts"];</code>

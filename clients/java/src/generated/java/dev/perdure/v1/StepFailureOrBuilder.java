@@ -10,7 +10,7 @@ public interface StepFailureOrBuilder extends
 
   /**
    * <pre>
-   * A short, stable name of the failure, such as the exception's class ("CardDeclined") or
+   * Short, stable name of the failure, such as the class of the exception ("CardDeclined") or
    * "AttemptTimeout".
    * </pre>
    *
@@ -20,7 +20,7 @@ public interface StepFailureOrBuilder extends
   java.lang.String getType();
   /**
    * <pre>
-   * A short, stable name of the failure, such as the exception's class ("CardDeclined") or
+   * Short, stable name of the failure, such as the class of the exception ("CardDeclined") or
    * "AttemptTimeout".
    * </pre>
    *
@@ -32,7 +32,7 @@ public interface StepFailureOrBuilder extends
 
   /**
    * <pre>
-   * Text for a person. Never to be parsed; cut to 2,000 characters.
+   * Text for people, at most 2,000 characters. Do not parse it.
    * </pre>
    *
    * <code>string message = 2 [json_name = "message"];</code>
@@ -41,7 +41,7 @@ public interface StepFailureOrBuilder extends
   java.lang.String getMessage();
   /**
    * <pre>
-   * Text for a person. Never to be parsed; cut to 2,000 characters.
+   * Text for people, at most 2,000 characters. Do not parse it.
    * </pre>
    *
    * <code>string message = 2 [json_name = "message"];</code>
@@ -52,8 +52,8 @@ public interface StepFailureOrBuilder extends
 
   /**
    * <pre>
-   * How many attempts of the step have failed, this one included. Redeliveries, drains and lost
-   * leases do not count.
+   * Number of failed attempts of the step, including this one. Released and lost attempts do not
+   * count.
    * </pre>
    *
    * <code>uint32 attempts = 3 [json_name = "attempts"];</code>

@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * A step ended with an event, which decided what follows.
+ * A step ended with an event, which selects the next steps.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.StepFinished}
@@ -53,7 +53,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -74,7 +74,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -100,7 +100,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object event_ = "";
   /**
    * <pre>
-   * The event: an outcome's, an external one, `timeout`, `elapsed` or `error`.
+   * Event: of an outcome, from outside, `timeout`, `elapsed` or `error`.
    * </pre>
    *
    * <code>string event = 2 [json_name = "event"];</code>
@@ -121,7 +121,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The event: an outcome's, an external one, `timeout`, `elapsed` or `error`.
+   * Event: of an outcome, from outside, `timeout`, `elapsed` or `error`.
    * </pre>
    *
    * <code>string event = 2 [json_name = "event"];</code>
@@ -148,7 +148,8 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * Where the event's arrows lead: refs of steps, or `end`.
+   * Targets of the event's transition: names of steps, or `end`. Each may carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string targets = 3 [json_name = "targets"];</code>
@@ -160,7 +161,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where the event's arrows lead: refs of steps, or `end`.
+   * Targets of the event's transition: names of steps, or `end`. Each may carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string targets = 3 [json_name = "targets"];</code>
@@ -171,7 +173,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where the event's arrows lead: refs of steps, or `end`.
+   * Targets of the event's transition: names of steps, or `end`. Each may carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string targets = 3 [json_name = "targets"];</code>
@@ -183,7 +186,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where the event's arrows lead: refs of steps, or `end`.
+   * Targets of the event's transition: names of steps, or `end`. Each may carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string targets = 3 [json_name = "targets"];</code>
@@ -199,7 +203,7 @@ private static final long serialVersionUID = 0L;
   private dev.perdure.v1.PayloadInfo output_;
   /**
    * <pre>
-   * The output's size and digest; absent when the output is the empty object.
+   * Size and digest of the output. Absent if the output is the empty object.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo output = 4 [json_name = "output"];</code>
@@ -211,7 +215,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The output's size and digest; absent when the output is the empty object.
+   * Size and digest of the output. Absent if the output is the empty object.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo output = 4 [json_name = "output"];</code>
@@ -223,7 +227,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The output's size and digest; absent when the output is the empty object.
+   * Size and digest of the output. Absent if the output is the empty object.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo output = 4 [json_name = "output"];</code>
@@ -237,7 +241,7 @@ private static final long serialVersionUID = 0L;
   private long bufferedRevision_ = 0L;
   /**
    * <pre>
-   * The revision of the EventBuffered entry that ended the step; 0 when none did.
+   * Revision of the EventBuffered entry that ended the step. 0 if none did.
    * </pre>
    *
    * <code>int64 buffered_revision = 5 [json_name = "bufferedRevision"];</code>
@@ -252,7 +256,7 @@ private static final long serialVersionUID = 0L;
   private dev.perdure.v1.StepFailure failure_;
   /**
    * <pre>
-   * What went wrong; only when the event is `error`.
+   * Failure, if the event is `error`.
    * </pre>
    *
    * <code>.perdure.v1.StepFailure failure = 6 [json_name = "failure"];</code>
@@ -264,7 +268,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What went wrong; only when the event is `error`.
+   * Failure, if the event is `error`.
    * </pre>
    *
    * <code>.perdure.v1.StepFailure failure = 6 [json_name = "failure"];</code>
@@ -276,7 +280,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What went wrong; only when the event is `error`.
+   * Failure, if the event is `error`.
    * </pre>
    *
    * <code>.perdure.v1.StepFailure failure = 6 [json_name = "failure"];</code>
@@ -515,7 +519,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A step ended with an event, which decided what follows.
+   * A step ended with an event, which selects the next steps.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.StepFinished}
@@ -789,7 +793,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -809,7 +813,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -830,7 +834,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -847,7 +851,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -861,7 +865,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -881,7 +885,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object event_ = "";
     /**
      * <pre>
-     * The event: an outcome's, an external one, `timeout`, `elapsed` or `error`.
+     * Event: of an outcome, from outside, `timeout`, `elapsed` or `error`.
      * </pre>
      *
      * <code>string event = 2 [json_name = "event"];</code>
@@ -901,7 +905,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event: an outcome's, an external one, `timeout`, `elapsed` or `error`.
+     * Event: of an outcome, from outside, `timeout`, `elapsed` or `error`.
      * </pre>
      *
      * <code>string event = 2 [json_name = "event"];</code>
@@ -922,7 +926,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event: an outcome's, an external one, `timeout`, `elapsed` or `error`.
+     * Event: of an outcome, from outside, `timeout`, `elapsed` or `error`.
      * </pre>
      *
      * <code>string event = 2 [json_name = "event"];</code>
@@ -939,7 +943,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event: an outcome's, an external one, `timeout`, `elapsed` or `error`.
+     * Event: of an outcome, from outside, `timeout`, `elapsed` or `error`.
      * </pre>
      *
      * <code>string event = 2 [json_name = "event"];</code>
@@ -953,7 +957,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event: an outcome's, an external one, `timeout`, `elapsed` or `error`.
+     * Event: of an outcome, from outside, `timeout`, `elapsed` or `error`.
      * </pre>
      *
      * <code>string event = 2 [json_name = "event"];</code>
@@ -980,7 +984,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where the event's arrows lead: refs of steps, or `end`.
+     * Targets of the event's transition: names of steps, or `end`. Each may carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string targets = 3 [json_name = "targets"];</code>
@@ -993,7 +998,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where the event's arrows lead: refs of steps, or `end`.
+     * Targets of the event's transition: names of steps, or `end`. Each may carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string targets = 3 [json_name = "targets"];</code>
@@ -1004,7 +1010,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where the event's arrows lead: refs of steps, or `end`.
+     * Targets of the event's transition: names of steps, or `end`. Each may carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string targets = 3 [json_name = "targets"];</code>
@@ -1016,7 +1023,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where the event's arrows lead: refs of steps, or `end`.
+     * Targets of the event's transition: names of steps, or `end`. Each may carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string targets = 3 [json_name = "targets"];</code>
@@ -1029,7 +1037,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where the event's arrows lead: refs of steps, or `end`.
+     * Targets of the event's transition: names of steps, or `end`. Each may carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string targets = 3 [json_name = "targets"];</code>
@@ -1048,7 +1057,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where the event's arrows lead: refs of steps, or `end`.
+     * Targets of the event's transition: names of steps, or `end`. Each may carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string targets = 3 [json_name = "targets"];</code>
@@ -1066,7 +1076,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where the event's arrows lead: refs of steps, or `end`.
+     * Targets of the event's transition: names of steps, or `end`. Each may carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string targets = 3 [json_name = "targets"];</code>
@@ -1084,7 +1095,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where the event's arrows lead: refs of steps, or `end`.
+     * Targets of the event's transition: names of steps, or `end`. Each may carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string targets = 3 [json_name = "targets"];</code>
@@ -1099,7 +1111,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where the event's arrows lead: refs of steps, or `end`.
+     * Targets of the event's transition: names of steps, or `end`. Each may carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string targets = 3 [json_name = "targets"];</code>
@@ -1122,7 +1135,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.PayloadInfo, dev.perdure.v1.PayloadInfo.Builder, dev.perdure.v1.PayloadInfoOrBuilder> outputBuilder_;
     /**
      * <pre>
-     * The output's size and digest; absent when the output is the empty object.
+     * Size and digest of the output. Absent if the output is the empty object.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo output = 4 [json_name = "output"];</code>
@@ -1133,7 +1146,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The output's size and digest; absent when the output is the empty object.
+     * Size and digest of the output. Absent if the output is the empty object.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo output = 4 [json_name = "output"];</code>
@@ -1148,7 +1161,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The output's size and digest; absent when the output is the empty object.
+     * Size and digest of the output. Absent if the output is the empty object.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo output = 4 [json_name = "output"];</code>
@@ -1168,7 +1181,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The output's size and digest; absent when the output is the empty object.
+     * Size and digest of the output. Absent if the output is the empty object.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo output = 4 [json_name = "output"];</code>
@@ -1186,7 +1199,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The output's size and digest; absent when the output is the empty object.
+     * Size and digest of the output. Absent if the output is the empty object.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo output = 4 [json_name = "output"];</code>
@@ -1211,7 +1224,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The output's size and digest; absent when the output is the empty object.
+     * Size and digest of the output. Absent if the output is the empty object.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo output = 4 [json_name = "output"];</code>
@@ -1228,7 +1241,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The output's size and digest; absent when the output is the empty object.
+     * Size and digest of the output. Absent if the output is the empty object.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo output = 4 [json_name = "output"];</code>
@@ -1240,7 +1253,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The output's size and digest; absent when the output is the empty object.
+     * Size and digest of the output. Absent if the output is the empty object.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo output = 4 [json_name = "output"];</code>
@@ -1255,7 +1268,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The output's size and digest; absent when the output is the empty object.
+     * Size and digest of the output. Absent if the output is the empty object.
      * </pre>
      *
      * <code>.perdure.v1.PayloadInfo output = 4 [json_name = "output"];</code>
@@ -1277,7 +1290,7 @@ private static final long serialVersionUID = 0L;
     private long bufferedRevision_ ;
     /**
      * <pre>
-     * The revision of the EventBuffered entry that ended the step; 0 when none did.
+     * Revision of the EventBuffered entry that ended the step. 0 if none did.
      * </pre>
      *
      * <code>int64 buffered_revision = 5 [json_name = "bufferedRevision"];</code>
@@ -1289,7 +1302,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision of the EventBuffered entry that ended the step; 0 when none did.
+     * Revision of the EventBuffered entry that ended the step. 0 if none did.
      * </pre>
      *
      * <code>int64 buffered_revision = 5 [json_name = "bufferedRevision"];</code>
@@ -1305,7 +1318,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision of the EventBuffered entry that ended the step; 0 when none did.
+     * Revision of the EventBuffered entry that ended the step. 0 if none did.
      * </pre>
      *
      * <code>int64 buffered_revision = 5 [json_name = "bufferedRevision"];</code>
@@ -1323,7 +1336,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.StepFailure, dev.perdure.v1.StepFailure.Builder, dev.perdure.v1.StepFailureOrBuilder> failureBuilder_;
     /**
      * <pre>
-     * What went wrong; only when the event is `error`.
+     * Failure, if the event is `error`.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure failure = 6 [json_name = "failure"];</code>
@@ -1334,7 +1347,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What went wrong; only when the event is `error`.
+     * Failure, if the event is `error`.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure failure = 6 [json_name = "failure"];</code>
@@ -1349,7 +1362,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What went wrong; only when the event is `error`.
+     * Failure, if the event is `error`.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure failure = 6 [json_name = "failure"];</code>
@@ -1369,7 +1382,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What went wrong; only when the event is `error`.
+     * Failure, if the event is `error`.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure failure = 6 [json_name = "failure"];</code>
@@ -1387,7 +1400,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What went wrong; only when the event is `error`.
+     * Failure, if the event is `error`.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure failure = 6 [json_name = "failure"];</code>
@@ -1412,7 +1425,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What went wrong; only when the event is `error`.
+     * Failure, if the event is `error`.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure failure = 6 [json_name = "failure"];</code>
@@ -1429,7 +1442,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What went wrong; only when the event is `error`.
+     * Failure, if the event is `error`.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure failure = 6 [json_name = "failure"];</code>
@@ -1441,7 +1454,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What went wrong; only when the event is `error`.
+     * Failure, if the event is `error`.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure failure = 6 [json_name = "failure"];</code>
@@ -1456,7 +1469,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What went wrong; only when the event is `error`.
+     * Failure, if the event is `error`.
      * </pre>
      *
      * <code>.perdure.v1.StepFailure failure = 6 [json_name = "failure"];</code>

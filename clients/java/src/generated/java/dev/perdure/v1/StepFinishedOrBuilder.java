@@ -10,7 +10,7 @@ public interface StepFinishedOrBuilder extends
 
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -19,7 +19,7 @@ public interface StepFinishedOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -30,7 +30,7 @@ public interface StepFinishedOrBuilder extends
 
   /**
    * <pre>
-   * The event: an outcome's, an external one, `timeout`, `elapsed` or `error`.
+   * Event: of an outcome, from outside, `timeout`, `elapsed` or `error`.
    * </pre>
    *
    * <code>string event = 2 [json_name = "event"];</code>
@@ -39,7 +39,7 @@ public interface StepFinishedOrBuilder extends
   java.lang.String getEvent();
   /**
    * <pre>
-   * The event: an outcome's, an external one, `timeout`, `elapsed` or `error`.
+   * Event: of an outcome, from outside, `timeout`, `elapsed` or `error`.
    * </pre>
    *
    * <code>string event = 2 [json_name = "event"];</code>
@@ -50,7 +50,8 @@ public interface StepFinishedOrBuilder extends
 
   /**
    * <pre>
-   * Where the event's arrows lead: refs of steps, or `end`.
+   * Targets of the event's transition: names of steps, or `end`. Each may carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string targets = 3 [json_name = "targets"];</code>
@@ -60,7 +61,8 @@ public interface StepFinishedOrBuilder extends
       getTargetsList();
   /**
    * <pre>
-   * Where the event's arrows lead: refs of steps, or `end`.
+   * Targets of the event's transition: names of steps, or `end`. Each may carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string targets = 3 [json_name = "targets"];</code>
@@ -69,7 +71,8 @@ public interface StepFinishedOrBuilder extends
   int getTargetsCount();
   /**
    * <pre>
-   * Where the event's arrows lead: refs of steps, or `end`.
+   * Targets of the event's transition: names of steps, or `end`. Each may carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string targets = 3 [json_name = "targets"];</code>
@@ -79,7 +82,8 @@ public interface StepFinishedOrBuilder extends
   java.lang.String getTargets(int index);
   /**
    * <pre>
-   * Where the event's arrows lead: refs of steps, or `end`.
+   * Targets of the event's transition: names of steps, or `end`. Each may carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string targets = 3 [json_name = "targets"];</code>
@@ -91,7 +95,7 @@ public interface StepFinishedOrBuilder extends
 
   /**
    * <pre>
-   * The output's size and digest; absent when the output is the empty object.
+   * Size and digest of the output. Absent if the output is the empty object.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo output = 4 [json_name = "output"];</code>
@@ -100,7 +104,7 @@ public interface StepFinishedOrBuilder extends
   boolean hasOutput();
   /**
    * <pre>
-   * The output's size and digest; absent when the output is the empty object.
+   * Size and digest of the output. Absent if the output is the empty object.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo output = 4 [json_name = "output"];</code>
@@ -109,7 +113,7 @@ public interface StepFinishedOrBuilder extends
   dev.perdure.v1.PayloadInfo getOutput();
   /**
    * <pre>
-   * The output's size and digest; absent when the output is the empty object.
+   * Size and digest of the output. Absent if the output is the empty object.
    * </pre>
    *
    * <code>.perdure.v1.PayloadInfo output = 4 [json_name = "output"];</code>
@@ -118,7 +122,7 @@ public interface StepFinishedOrBuilder extends
 
   /**
    * <pre>
-   * The revision of the EventBuffered entry that ended the step; 0 when none did.
+   * Revision of the EventBuffered entry that ended the step. 0 if none did.
    * </pre>
    *
    * <code>int64 buffered_revision = 5 [json_name = "bufferedRevision"];</code>
@@ -128,7 +132,7 @@ public interface StepFinishedOrBuilder extends
 
   /**
    * <pre>
-   * What went wrong; only when the event is `error`.
+   * Failure, if the event is `error`.
    * </pre>
    *
    * <code>.perdure.v1.StepFailure failure = 6 [json_name = "failure"];</code>
@@ -137,7 +141,7 @@ public interface StepFinishedOrBuilder extends
   boolean hasFailure();
   /**
    * <pre>
-   * What went wrong; only when the event is `error`.
+   * Failure, if the event is `error`.
    * </pre>
    *
    * <code>.perdure.v1.StepFailure failure = 6 [json_name = "failure"];</code>
@@ -146,7 +150,7 @@ public interface StepFinishedOrBuilder extends
   dev.perdure.v1.StepFailure getFailure();
   /**
    * <pre>
-   * What went wrong; only when the event is `error`.
+   * Failure, if the event is `error`.
    * </pre>
    *
    * <code>.perdure.v1.StepFailure failure = 6 [json_name = "failure"];</code>

@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * What makes a step end.
+ * Kind of a step.
  * </pre>
  *
  * Protobuf enum {@code perdure.v1.StepKind}
@@ -31,7 +31,7 @@ public enum StepKind
   STEP_KIND_TASK(1),
   /**
    * <pre>
-   * An external event ends it, or its timeout.
+   * An external event or its timeout ends it.
    * </pre>
    *
    * <code>STEP_KIND_WAIT = 2;</code>
@@ -66,7 +66,7 @@ public enum StepKind
   public static final int STEP_KIND_TASK_VALUE = 1;
   /**
    * <pre>
-   * An external event ends it, or its timeout.
+   * An external event or its timeout ends it.
    * </pre>
    *
    * <code>STEP_KIND_WAIT = 2;</code>

@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * A step that has ended, or that never will begin.
+ * A step that has ended, or that will never start.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.StepResult}
@@ -51,7 +51,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -124,7 +124,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object event_ = "";
   /**
    * <pre>
-   * The event that it ended with; empty unless FINISHED.
+   * Event that the step ended with. Empty unless FINISHED.
    * </pre>
    *
    * <code>string event = 3 [json_name = "event"];</code>
@@ -145,7 +145,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The event that it ended with; empty unless FINISHED.
+   * Event that the step ended with. Empty unless FINISHED.
    * </pre>
    *
    * <code>string event = 3 [json_name = "event"];</code>
@@ -170,7 +170,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The revision at which that was decided; of INTERRUPTED and FAILED, the instance's.
+   * Revision of that decision. For INTERRUPTED and FAILED, the revision of the instance.
    * </pre>
    *
    * <code>int64 revision = 4 [json_name = "revision"];</code>
@@ -371,7 +371,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A step that has ended, or that never will begin.
+   * A step that has ended, or that will never start.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.StepResult}
@@ -584,7 +584,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -604,7 +604,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -625,7 +625,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -642,7 +642,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -656,7 +656,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -749,7 +749,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object event_ = "";
     /**
      * <pre>
-     * The event that it ended with; empty unless FINISHED.
+     * Event that the step ended with. Empty unless FINISHED.
      * </pre>
      *
      * <code>string event = 3 [json_name = "event"];</code>
@@ -769,7 +769,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event that it ended with; empty unless FINISHED.
+     * Event that the step ended with. Empty unless FINISHED.
      * </pre>
      *
      * <code>string event = 3 [json_name = "event"];</code>
@@ -790,7 +790,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event that it ended with; empty unless FINISHED.
+     * Event that the step ended with. Empty unless FINISHED.
      * </pre>
      *
      * <code>string event = 3 [json_name = "event"];</code>
@@ -807,7 +807,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event that it ended with; empty unless FINISHED.
+     * Event that the step ended with. Empty unless FINISHED.
      * </pre>
      *
      * <code>string event = 3 [json_name = "event"];</code>
@@ -821,7 +821,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event that it ended with; empty unless FINISHED.
+     * Event that the step ended with. Empty unless FINISHED.
      * </pre>
      *
      * <code>string event = 3 [json_name = "event"];</code>
@@ -841,7 +841,7 @@ private static final long serialVersionUID = 0L;
     private long revision_ ;
     /**
      * <pre>
-     * The revision at which that was decided; of INTERRUPTED and FAILED, the instance's.
+     * Revision of that decision. For INTERRUPTED and FAILED, the revision of the instance.
      * </pre>
      *
      * <code>int64 revision = 4 [json_name = "revision"];</code>
@@ -853,7 +853,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision at which that was decided; of INTERRUPTED and FAILED, the instance's.
+     * Revision of that decision. For INTERRUPTED and FAILED, the revision of the instance.
      * </pre>
      *
      * <code>int64 revision = 4 [json_name = "revision"];</code>
@@ -869,7 +869,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision at which that was decided; of INTERRUPTED and FAILED, the instance's.
+     * Revision of that decision. For INTERRUPTED and FAILED, the revision of the instance.
      * </pre>
      *
      * <code>int64 revision = 4 [json_name = "revision"];</code>

@@ -10,7 +10,7 @@ public interface StepResultOrBuilder extends
 
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -19,7 +19,7 @@ public interface StepResultOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -49,7 +49,7 @@ public interface StepResultOrBuilder extends
 
   /**
    * <pre>
-   * The event that it ended with; empty unless FINISHED.
+   * Event that the step ended with. Empty unless FINISHED.
    * </pre>
    *
    * <code>string event = 3 [json_name = "event"];</code>
@@ -58,7 +58,7 @@ public interface StepResultOrBuilder extends
   java.lang.String getEvent();
   /**
    * <pre>
-   * The event that it ended with; empty unless FINISHED.
+   * Event that the step ended with. Empty unless FINISHED.
    * </pre>
    *
    * <code>string event = 3 [json_name = "event"];</code>
@@ -69,7 +69,7 @@ public interface StepResultOrBuilder extends
 
   /**
    * <pre>
-   * The revision at which that was decided; of INTERRUPTED and FAILED, the instance's.
+   * Revision of that decision. For INTERRUPTED and FAILED, the revision of the instance.
    * </pre>
    *
    * <code>int64 revision = 4 [json_name = "revision"];</code>

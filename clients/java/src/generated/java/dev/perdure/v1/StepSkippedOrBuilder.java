@@ -10,7 +10,7 @@ public interface StepSkippedOrBuilder extends
 
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -19,7 +19,7 @@ public interface StepSkippedOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>

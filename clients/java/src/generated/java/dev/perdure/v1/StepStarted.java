@@ -52,7 +52,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -73,7 +73,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -98,7 +98,7 @@ private static final long serialVersionUID = 0L;
   private int kind_ = 0;
   /**
    * <pre>
-   * What will make it end.
+   * Kind of the step.
    * </pre>
    *
    * <code>.perdure.v1.StepKind kind = 2 [json_name = "kind"];</code>
@@ -109,7 +109,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What will make it end.
+   * Kind of the step.
    * </pre>
    *
    * <code>.perdure.v1.StepKind kind = 2 [json_name = "kind"];</code>
@@ -126,7 +126,7 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * The events that it waits for, in order of their names; only of a wait.
+   * Events that it waits for, in order of their names. Only of a wait.
    * </pre>
    *
    * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -138,7 +138,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The events that it waits for, in order of their names; only of a wait.
+   * Events that it waits for, in order of their names. Only of a wait.
    * </pre>
    *
    * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -149,7 +149,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The events that it waits for, in order of their names; only of a wait.
+   * Events that it waits for, in order of their names. Only of a wait.
    * </pre>
    *
    * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -161,7 +161,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The events that it waits for, in order of their names; only of a wait.
+   * Events that it waits for, in order of their names. Only of a wait.
    * </pre>
    *
    * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -567,7 +567,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -587,7 +587,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -608,7 +608,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -625,7 +625,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -639,7 +639,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -659,7 +659,7 @@ private static final long serialVersionUID = 0L;
     private int kind_ = 0;
     /**
      * <pre>
-     * What will make it end.
+     * Kind of the step.
      * </pre>
      *
      * <code>.perdure.v1.StepKind kind = 2 [json_name = "kind"];</code>
@@ -670,7 +670,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What will make it end.
+     * Kind of the step.
      * </pre>
      *
      * <code>.perdure.v1.StepKind kind = 2 [json_name = "kind"];</code>
@@ -685,7 +685,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What will make it end.
+     * Kind of the step.
      * </pre>
      *
      * <code>.perdure.v1.StepKind kind = 2 [json_name = "kind"];</code>
@@ -698,7 +698,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What will make it end.
+     * Kind of the step.
      * </pre>
      *
      * <code>.perdure.v1.StepKind kind = 2 [json_name = "kind"];</code>
@@ -716,7 +716,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What will make it end.
+     * Kind of the step.
      * </pre>
      *
      * <code>.perdure.v1.StepKind kind = 2 [json_name = "kind"];</code>
@@ -739,7 +739,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names; only of a wait.
+     * Events that it waits for, in order of their names. Only of a wait.
      * </pre>
      *
      * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -752,7 +752,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names; only of a wait.
+     * Events that it waits for, in order of their names. Only of a wait.
      * </pre>
      *
      * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -763,7 +763,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names; only of a wait.
+     * Events that it waits for, in order of their names. Only of a wait.
      * </pre>
      *
      * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -775,7 +775,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names; only of a wait.
+     * Events that it waits for, in order of their names. Only of a wait.
      * </pre>
      *
      * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -788,7 +788,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names; only of a wait.
+     * Events that it waits for, in order of their names. Only of a wait.
      * </pre>
      *
      * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -807,7 +807,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names; only of a wait.
+     * Events that it waits for, in order of their names. Only of a wait.
      * </pre>
      *
      * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -825,7 +825,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names; only of a wait.
+     * Events that it waits for, in order of their names. Only of a wait.
      * </pre>
      *
      * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -843,7 +843,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names; only of a wait.
+     * Events that it waits for, in order of their names. Only of a wait.
      * </pre>
      *
      * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -858,7 +858,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names; only of a wait.
+     * Events that it waits for, in order of their names. Only of a wait.
      * </pre>
      *
      * <code>repeated string events = 3 [json_name = "events"];</code>

@@ -10,7 +10,7 @@ public interface StepStartedOrBuilder extends
 
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -19,7 +19,7 @@ public interface StepStartedOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -30,7 +30,7 @@ public interface StepStartedOrBuilder extends
 
   /**
    * <pre>
-   * What will make it end.
+   * Kind of the step.
    * </pre>
    *
    * <code>.perdure.v1.StepKind kind = 2 [json_name = "kind"];</code>
@@ -39,7 +39,7 @@ public interface StepStartedOrBuilder extends
   int getKindValue();
   /**
    * <pre>
-   * What will make it end.
+   * Kind of the step.
    * </pre>
    *
    * <code>.perdure.v1.StepKind kind = 2 [json_name = "kind"];</code>
@@ -49,7 +49,7 @@ public interface StepStartedOrBuilder extends
 
   /**
    * <pre>
-   * The events that it waits for, in order of their names; only of a wait.
+   * Events that it waits for, in order of their names. Only of a wait.
    * </pre>
    *
    * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -59,7 +59,7 @@ public interface StepStartedOrBuilder extends
       getEventsList();
   /**
    * <pre>
-   * The events that it waits for, in order of their names; only of a wait.
+   * Events that it waits for, in order of their names. Only of a wait.
    * </pre>
    *
    * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -68,7 +68,7 @@ public interface StepStartedOrBuilder extends
   int getEventsCount();
   /**
    * <pre>
-   * The events that it waits for, in order of their names; only of a wait.
+   * Events that it waits for, in order of their names. Only of a wait.
    * </pre>
    *
    * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -78,7 +78,7 @@ public interface StepStartedOrBuilder extends
   java.lang.String getEvents(int index);
   /**
    * <pre>
-   * The events that it waits for, in order of their names; only of a wait.
+   * Events that it waits for, in order of their names. Only of a wait.
    * </pre>
    *
    * <code>repeated string events = 3 [json_name = "events"];</code>

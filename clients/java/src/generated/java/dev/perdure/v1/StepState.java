@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * Where a step of an instance stands.
+ * State of a step.
  * </pre>
  *
  * Protobuf enum {@code perdure.v1.StepState}
@@ -23,7 +23,7 @@ public enum StepState
   STEP_STATE_UNSPECIFIED(0),
   /**
    * <pre>
-   * A task that no executor has taken yet.
+   * A task waits for a worker.
    * </pre>
    *
    * <code>STEP_STATE_QUEUED = 1;</code>
@@ -31,7 +31,7 @@ public enum StepState
   STEP_STATE_QUEUED(1),
   /**
    * <pre>
-   * A task that no executor has code for: deploy it, or bind the workflow.
+   * A task that no worker has code for. Deploy the code.
    * </pre>
    *
    * <code>STEP_STATE_NO_WORKER = 2;</code>
@@ -39,7 +39,7 @@ public enum StepState
   STEP_STATE_NO_WORKER(2),
   /**
    * <pre>
-   * An executor runs an attempt.
+   * A worker runs an attempt.
    * </pre>
    *
    * <code>STEP_STATE_RUNNING = 3;</code>
@@ -47,7 +47,7 @@ public enum StepState
   STEP_STATE_RUNNING(3),
   /**
    * <pre>
-   * An attempt failed; the next one begins at the deadline.
+   * An attempt failed. The next one starts at the deadline.
    * </pre>
    *
    * <code>STEP_STATE_BACKING_OFF = 4;</code>
@@ -71,8 +71,8 @@ public enum StepState
   STEP_STATE_SLEEPING(6),
   /**
    * <pre>
-   * It was active when the instance failed, and RetryInstance takes it up again; or when it was
-   * cancelled.
+   * It was active when the instance failed, and RetryInstance continues it; or when the instance
+   * was cancelled.
    * </pre>
    *
    * <code>STEP_STATE_INTERRUPTED = 7;</code>
@@ -88,7 +88,7 @@ public enum StepState
   STEP_STATE_FINISHED(8),
   /**
    * <pre>
-   * It will never begin.
+   * It will never start.
    * </pre>
    *
    * <code>STEP_STATE_SKIPPED = 9;</code>
@@ -96,7 +96,7 @@ public enum StepState
   STEP_STATE_SKIPPED(9),
   /**
    * <pre>
-   * A branch has arrived, and the step waits for others before it begins. Also the first step while
+   * A branch has arrived, and the step waits for others before it starts. Also the first step while
    * the instance is PENDING.
    * </pre>
    *
@@ -105,7 +105,7 @@ public enum StepState
   STEP_STATE_JOINING(10),
   /**
    * <pre>
-   * The step's failure is what failed the instance.
+   * Its failure failed the instance.
    * </pre>
    *
    * <code>STEP_STATE_FAILED = 11;</code>
@@ -124,7 +124,7 @@ public enum StepState
   public static final int STEP_STATE_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * A task that no executor has taken yet.
+   * A task waits for a worker.
    * </pre>
    *
    * <code>STEP_STATE_QUEUED = 1;</code>
@@ -132,7 +132,7 @@ public enum StepState
   public static final int STEP_STATE_QUEUED_VALUE = 1;
   /**
    * <pre>
-   * A task that no executor has code for: deploy it, or bind the workflow.
+   * A task that no worker has code for. Deploy the code.
    * </pre>
    *
    * <code>STEP_STATE_NO_WORKER = 2;</code>
@@ -140,7 +140,7 @@ public enum StepState
   public static final int STEP_STATE_NO_WORKER_VALUE = 2;
   /**
    * <pre>
-   * An executor runs an attempt.
+   * A worker runs an attempt.
    * </pre>
    *
    * <code>STEP_STATE_RUNNING = 3;</code>
@@ -148,7 +148,7 @@ public enum StepState
   public static final int STEP_STATE_RUNNING_VALUE = 3;
   /**
    * <pre>
-   * An attempt failed; the next one begins at the deadline.
+   * An attempt failed. The next one starts at the deadline.
    * </pre>
    *
    * <code>STEP_STATE_BACKING_OFF = 4;</code>
@@ -172,8 +172,8 @@ public enum StepState
   public static final int STEP_STATE_SLEEPING_VALUE = 6;
   /**
    * <pre>
-   * It was active when the instance failed, and RetryInstance takes it up again; or when it was
-   * cancelled.
+   * It was active when the instance failed, and RetryInstance continues it; or when the instance
+   * was cancelled.
    * </pre>
    *
    * <code>STEP_STATE_INTERRUPTED = 7;</code>
@@ -189,7 +189,7 @@ public enum StepState
   public static final int STEP_STATE_FINISHED_VALUE = 8;
   /**
    * <pre>
-   * It will never begin.
+   * It will never start.
    * </pre>
    *
    * <code>STEP_STATE_SKIPPED = 9;</code>
@@ -197,7 +197,7 @@ public enum StepState
   public static final int STEP_STATE_SKIPPED_VALUE = 9;
   /**
    * <pre>
-   * A branch has arrived, and the step waits for others before it begins. Also the first step while
+   * A branch has arrived, and the step waits for others before it starts. Also the first step while
    * the instance is PENDING.
    * </pre>
    *
@@ -206,7 +206,7 @@ public enum StepState
   public static final int STEP_STATE_JOINING_VALUE = 10;
   /**
    * <pre>
-   * The step's failure is what failed the instance.
+   * Its failure failed the instance.
    * </pre>
    *
    * <code>STEP_STATE_FAILED = 11;</code>

@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * A task returned SUSPEND: it ends by an event from outside.
+ * A task returned SUSPEND, so an external event ends it.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.StepSuspended}
@@ -51,7 +51,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -97,7 +97,7 @@ private static final long serialVersionUID = 0L;
   private int attempt_ = 0;
   /**
    * <pre>
-   * The attempt that returned SUSPEND.
+   * Attempt that returned SUSPEND.
    * </pre>
    *
    * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -114,7 +114,7 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * The events that it waits for, in order of their names.
+   * Events that it waits for, in order of their names.
    * </pre>
    *
    * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -126,7 +126,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The events that it waits for, in order of their names.
+   * Events that it waits for, in order of their names.
    * </pre>
    *
    * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -137,7 +137,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The events that it waits for, in order of their names.
+   * Events that it waits for, in order of their names.
    * </pre>
    *
    * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -149,7 +149,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The events that it waits for, in order of their names.
+   * Events that it waits for, in order of their names.
    * </pre>
    *
    * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -347,7 +347,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A task returned SUSPEND: it ends by an event from outside.
+   * A task returned SUSPEND, so an external event ends it.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.StepSuspended}
@@ -556,7 +556,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -576,7 +576,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -597,7 +597,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -614,7 +614,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -628,7 +628,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step.
+     * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -648,7 +648,7 @@ private static final long serialVersionUID = 0L;
     private int attempt_ ;
     /**
      * <pre>
-     * The attempt that returned SUSPEND.
+     * Attempt that returned SUSPEND.
      * </pre>
      *
      * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -660,7 +660,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The attempt that returned SUSPEND.
+     * Attempt that returned SUSPEND.
      * </pre>
      *
      * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -676,7 +676,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The attempt that returned SUSPEND.
+     * Attempt that returned SUSPEND.
      * </pre>
      *
      * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -699,7 +699,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names.
+     * Events that it waits for, in order of their names.
      * </pre>
      *
      * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -712,7 +712,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names.
+     * Events that it waits for, in order of their names.
      * </pre>
      *
      * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -723,7 +723,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names.
+     * Events that it waits for, in order of their names.
      * </pre>
      *
      * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -735,7 +735,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names.
+     * Events that it waits for, in order of their names.
      * </pre>
      *
      * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -748,7 +748,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names.
+     * Events that it waits for, in order of their names.
      * </pre>
      *
      * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -767,7 +767,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names.
+     * Events that it waits for, in order of their names.
      * </pre>
      *
      * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -785,7 +785,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names.
+     * Events that it waits for, in order of their names.
      * </pre>
      *
      * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -803,7 +803,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names.
+     * Events that it waits for, in order of their names.
      * </pre>
      *
      * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -818,7 +818,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The events that it waits for, in order of their names.
+     * Events that it waits for, in order of their names.
      * </pre>
      *
      * <code>repeated string events = 3 [json_name = "events"];</code>

@@ -10,7 +10,7 @@ public interface StepSuspendedOrBuilder extends
 
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -19,7 +19,7 @@ public interface StepSuspendedOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step.
+   * Name of the step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 1 [json_name = "stepRef"];</code>
@@ -30,7 +30,7 @@ public interface StepSuspendedOrBuilder extends
 
   /**
    * <pre>
-   * The attempt that returned SUSPEND.
+   * Attempt that returned SUSPEND.
    * </pre>
    *
    * <code>uint32 attempt = 2 [json_name = "attempt"];</code>
@@ -40,7 +40,7 @@ public interface StepSuspendedOrBuilder extends
 
   /**
    * <pre>
-   * The events that it waits for, in order of their names.
+   * Events that it waits for, in order of their names.
    * </pre>
    *
    * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -50,7 +50,7 @@ public interface StepSuspendedOrBuilder extends
       getEventsList();
   /**
    * <pre>
-   * The events that it waits for, in order of their names.
+   * Events that it waits for, in order of their names.
    * </pre>
    *
    * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -59,7 +59,7 @@ public interface StepSuspendedOrBuilder extends
   int getEventsCount();
   /**
    * <pre>
-   * The events that it waits for, in order of their names.
+   * Events that it waits for, in order of their names.
    * </pre>
    *
    * <code>repeated string events = 3 [json_name = "events"];</code>
@@ -69,7 +69,7 @@ public interface StepSuspendedOrBuilder extends
   java.lang.String getEvents(int index);
   /**
    * <pre>
-   * The events that it waits for, in order of their names.
+   * Events that it waits for, in order of their names.
    * </pre>
    *
    * <code>repeated string events = 3 [json_name = "events"];</code>

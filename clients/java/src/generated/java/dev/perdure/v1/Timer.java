@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * A timer that has not acted yet.
+ * A timer that has not fired yet.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.Timer}
@@ -54,8 +54,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object reference_ = "";
   /**
    * <pre>
-   * Its id, `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it; also the id of its APScheduler
-   * job.
+   * Reference: `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it. Also the ID of its
+   * APScheduler job.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -76,8 +76,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its id, `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it; also the id of its APScheduler
-   * job.
+   * Reference: `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it. Also the ID of its
+   * APScheduler job.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -103,7 +103,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object instanceId_ = "";
   /**
    * <pre>
-   * The instance that it belongs to.
+   * ID of its instance.
    * </pre>
    *
    * <code>string instance_id = 2 [json_name = "instanceId"];</code>
@@ -124,7 +124,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The instance that it belongs to.
+   * ID of its instance.
    * </pre>
    *
    * <code>string instance_id = 2 [json_name = "instanceId"];</code>
@@ -150,7 +150,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step that it will act on; of TIMER_KIND_START, the one that begins first.
+   * Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -171,7 +172,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step that it will act on; of TIMER_KIND_START, the one that begins first.
+   * Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -196,7 +198,7 @@ private static final long serialVersionUID = 0L;
   private int kind_ = 0;
   /**
    * <pre>
-   * What it will do.
+   * Kind of the timer.
    * </pre>
    *
    * <code>.perdure.v1.TimerKind kind = 4 [json_name = "kind"];</code>
@@ -207,7 +209,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What it will do.
+   * Kind of the timer.
    * </pre>
    *
    * <code>.perdure.v1.TimerKind kind = 4 [json_name = "kind"];</code>
@@ -222,7 +224,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp dueTime_;
   /**
    * <pre>
-   * When it is due, by the store's clock.
+   * Due time, by the store's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -234,7 +236,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it is due, by the store's clock.
+   * Due time, by the store's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -246,7 +248,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it is due, by the store's clock.
+   * Due time, by the store's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -261,7 +263,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object owner_ = "";
   /**
    * <pre>
-   * The replica that has it armed; empty while it is too far ahead for any, or its replica is gone.
+   * Replica that armed the timer. Empty while the due time is too far ahead, or if its replica
+   * ended.
    * </pre>
    *
    * <code>string owner = 6 [json_name = "owner"];</code>
@@ -282,7 +285,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The replica that has it armed; empty while it is too far ahead for any, or its replica is gone.
+   * Replica that armed the timer. Empty while the due time is too far ahead, or if its replica
+   * ended.
    * </pre>
    *
    * <code>string owner = 6 [json_name = "owner"];</code>
@@ -307,7 +311,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp createTime_;
   /**
    * <pre>
-   * When it was armed.
+   * Time at which the timer was armed.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 7 [json_name = "createTime"];</code>
@@ -319,7 +323,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it was armed.
+   * Time at which the timer was armed.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 7 [json_name = "createTime"];</code>
@@ -331,7 +335,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it was armed.
+   * Time at which the timer was armed.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 7 [json_name = "createTime"];</code>
@@ -345,7 +349,7 @@ private static final long serialVersionUID = 0L;
   private boolean clientRequested_ = false;
   /**
    * <pre>
-   * True when ScheduleResume asked for it, false when the workflow's definition did.
+   * True if ScheduleResume armed the timer, false if the workflow did.
    * </pre>
    *
    * <code>bool client_requested = 8 [json_name = "clientRequested"];</code>
@@ -598,7 +602,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A timer that has not acted yet.
+   * A timer that has not fired yet.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.Timer}
@@ -890,8 +894,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object reference_ = "";
     /**
      * <pre>
-     * Its id, `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it; also the id of its APScheduler
-     * job.
+     * Reference: `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it. Also the ID of its
+     * APScheduler job.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -911,8 +915,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its id, `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it; also the id of its APScheduler
-     * job.
+     * Reference: `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it. Also the ID of its
+     * APScheduler job.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -933,8 +937,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its id, `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it; also the id of its APScheduler
-     * job.
+     * Reference: `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it. Also the ID of its
+     * APScheduler job.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -951,8 +955,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its id, `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it; also the id of its APScheduler
-     * job.
+     * Reference: `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it. Also the ID of its
+     * APScheduler job.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -966,8 +970,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its id, `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it; also the id of its APScheduler
-     * job.
+     * Reference: `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it. Also the ID of its
+     * APScheduler job.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -987,7 +991,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object instanceId_ = "";
     /**
      * <pre>
-     * The instance that it belongs to.
+     * ID of its instance.
      * </pre>
      *
      * <code>string instance_id = 2 [json_name = "instanceId"];</code>
@@ -1007,7 +1011,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance that it belongs to.
+     * ID of its instance.
      * </pre>
      *
      * <code>string instance_id = 2 [json_name = "instanceId"];</code>
@@ -1028,7 +1032,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance that it belongs to.
+     * ID of its instance.
      * </pre>
      *
      * <code>string instance_id = 2 [json_name = "instanceId"];</code>
@@ -1045,7 +1049,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance that it belongs to.
+     * ID of its instance.
      * </pre>
      *
      * <code>string instance_id = 2 [json_name = "instanceId"];</code>
@@ -1059,7 +1063,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance that it belongs to.
+     * ID of its instance.
      * </pre>
      *
      * <code>string instance_id = 2 [json_name = "instanceId"];</code>
@@ -1079,7 +1083,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step that it will act on; of TIMER_KIND_START, the one that begins first.
+     * Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -1099,7 +1104,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it will act on; of TIMER_KIND_START, the one that begins first.
+     * Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -1120,7 +1126,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it will act on; of TIMER_KIND_START, the one that begins first.
+     * Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -1137,7 +1144,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it will act on; of TIMER_KIND_START, the one that begins first.
+     * Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -1151,7 +1159,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it will act on; of TIMER_KIND_START, the one that begins first.
+     * Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -1171,7 +1180,7 @@ private static final long serialVersionUID = 0L;
     private int kind_ = 0;
     /**
      * <pre>
-     * What it will do.
+     * Kind of the timer.
      * </pre>
      *
      * <code>.perdure.v1.TimerKind kind = 4 [json_name = "kind"];</code>
@@ -1182,7 +1191,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it will do.
+     * Kind of the timer.
      * </pre>
      *
      * <code>.perdure.v1.TimerKind kind = 4 [json_name = "kind"];</code>
@@ -1197,7 +1206,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it will do.
+     * Kind of the timer.
      * </pre>
      *
      * <code>.perdure.v1.TimerKind kind = 4 [json_name = "kind"];</code>
@@ -1210,7 +1219,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it will do.
+     * Kind of the timer.
      * </pre>
      *
      * <code>.perdure.v1.TimerKind kind = 4 [json_name = "kind"];</code>
@@ -1228,7 +1237,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it will do.
+     * Kind of the timer.
      * </pre>
      *
      * <code>.perdure.v1.TimerKind kind = 4 [json_name = "kind"];</code>
@@ -1246,7 +1255,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> dueTimeBuilder_;
     /**
      * <pre>
-     * When it is due, by the store's clock.
+     * Due time, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -1257,7 +1266,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock.
+     * Due time, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -1272,7 +1281,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock.
+     * Due time, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -1292,7 +1301,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock.
+     * Due time, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -1310,7 +1319,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock.
+     * Due time, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -1335,7 +1344,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock.
+     * Due time, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -1352,7 +1361,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock.
+     * Due time, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -1364,7 +1373,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock.
+     * Due time, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -1379,7 +1388,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock.
+     * Due time, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -1401,7 +1410,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object owner_ = "";
     /**
      * <pre>
-     * The replica that has it armed; empty while it is too far ahead for any, or its replica is gone.
+     * Replica that armed the timer. Empty while the due time is too far ahead, or if its replica
+     * ended.
      * </pre>
      *
      * <code>string owner = 6 [json_name = "owner"];</code>
@@ -1421,7 +1431,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The replica that has it armed; empty while it is too far ahead for any, or its replica is gone.
+     * Replica that armed the timer. Empty while the due time is too far ahead, or if its replica
+     * ended.
      * </pre>
      *
      * <code>string owner = 6 [json_name = "owner"];</code>
@@ -1442,7 +1453,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The replica that has it armed; empty while it is too far ahead for any, or its replica is gone.
+     * Replica that armed the timer. Empty while the due time is too far ahead, or if its replica
+     * ended.
      * </pre>
      *
      * <code>string owner = 6 [json_name = "owner"];</code>
@@ -1459,7 +1471,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The replica that has it armed; empty while it is too far ahead for any, or its replica is gone.
+     * Replica that armed the timer. Empty while the due time is too far ahead, or if its replica
+     * ended.
      * </pre>
      *
      * <code>string owner = 6 [json_name = "owner"];</code>
@@ -1473,7 +1486,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The replica that has it armed; empty while it is too far ahead for any, or its replica is gone.
+     * Replica that armed the timer. Empty while the due time is too far ahead, or if its replica
+     * ended.
      * </pre>
      *
      * <code>string owner = 6 [json_name = "owner"];</code>
@@ -1495,7 +1509,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> createTimeBuilder_;
     /**
      * <pre>
-     * When it was armed.
+     * Time at which the timer was armed.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 7 [json_name = "createTime"];</code>
@@ -1506,7 +1520,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was armed.
+     * Time at which the timer was armed.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 7 [json_name = "createTime"];</code>
@@ -1521,7 +1535,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was armed.
+     * Time at which the timer was armed.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 7 [json_name = "createTime"];</code>
@@ -1541,7 +1555,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was armed.
+     * Time at which the timer was armed.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 7 [json_name = "createTime"];</code>
@@ -1559,7 +1573,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was armed.
+     * Time at which the timer was armed.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 7 [json_name = "createTime"];</code>
@@ -1584,7 +1598,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was armed.
+     * Time at which the timer was armed.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 7 [json_name = "createTime"];</code>
@@ -1601,7 +1615,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was armed.
+     * Time at which the timer was armed.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 7 [json_name = "createTime"];</code>
@@ -1613,7 +1627,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was armed.
+     * Time at which the timer was armed.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 7 [json_name = "createTime"];</code>
@@ -1628,7 +1642,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was armed.
+     * Time at which the timer was armed.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 7 [json_name = "createTime"];</code>
@@ -1650,7 +1664,7 @@ private static final long serialVersionUID = 0L;
     private boolean clientRequested_ ;
     /**
      * <pre>
-     * True when ScheduleResume asked for it, false when the workflow's definition did.
+     * True if ScheduleResume armed the timer, false if the workflow did.
      * </pre>
      *
      * <code>bool client_requested = 8 [json_name = "clientRequested"];</code>
@@ -1662,7 +1676,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True when ScheduleResume asked for it, false when the workflow's definition did.
+     * True if ScheduleResume armed the timer, false if the workflow did.
      * </pre>
      *
      * <code>bool client_requested = 8 [json_name = "clientRequested"];</code>
@@ -1678,7 +1692,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True when ScheduleResume asked for it, false when the workflow's definition did.
+     * True if ScheduleResume armed the timer, false if the workflow did.
      * </pre>
      *
      * <code>bool client_requested = 8 [json_name = "clientRequested"];</code>

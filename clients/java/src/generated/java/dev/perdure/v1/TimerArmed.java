@@ -52,7 +52,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object reference_ = "";
   /**
    * <pre>
-   * The timer's id, `&lt;instance_id&gt;.&lt;revision&gt;` of this entry.
+   * Reference of the timer: `&lt;instance_id&gt;.&lt;revision&gt;` of this entry.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -73,7 +73,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The timer's id, `&lt;instance_id&gt;.&lt;revision&gt;` of this entry.
+   * Reference of the timer: `&lt;instance_id&gt;.&lt;revision&gt;` of this entry.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -98,7 +98,7 @@ private static final long serialVersionUID = 0L;
   private int kind_ = 0;
   /**
    * <pre>
-   * What it will do.
+   * Kind of the timer.
    * </pre>
    *
    * <code>.perdure.v1.TimerKind kind = 2 [json_name = "kind"];</code>
@@ -109,7 +109,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What it will do.
+   * Kind of the timer.
    * </pre>
    *
    * <code>.perdure.v1.TimerKind kind = 2 [json_name = "kind"];</code>
@@ -125,7 +125,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step that it acts on; of TIMER_KIND_START, the one that begins first.
+   * Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -146,7 +147,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step that it acts on; of TIMER_KIND_START, the one that begins first.
+   * Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -171,7 +173,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration delay_;
   /**
    * <pre>
-   * The delay asked for.
+   * Requested delay.
    * </pre>
    *
    * <code>.google.protobuf.Duration delay = 4 [json_name = "delay"];</code>
@@ -183,7 +185,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The delay asked for.
+   * Requested delay.
    * </pre>
    *
    * <code>.google.protobuf.Duration delay = 4 [json_name = "delay"];</code>
@@ -195,7 +197,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The delay asked for.
+   * Requested delay.
    * </pre>
    *
    * <code>.google.protobuf.Duration delay = 4 [json_name = "delay"];</code>
@@ -209,7 +211,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp dueTime_;
   /**
    * <pre>
-   * When it is due, by the store's clock.
+   * Due time, by the store's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -221,7 +223,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it is due, by the store's clock.
+   * Due time, by the store's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -233,7 +235,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it is due, by the store's clock.
+   * Due time, by the store's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -247,7 +249,7 @@ private static final long serialVersionUID = 0L;
   private boolean clientRequested_ = false;
   /**
    * <pre>
-   * True when ScheduleResume asked for it, false when the workflow's definition did.
+   * True if ScheduleResume armed the timer, false if the workflow did.
    * </pre>
    *
    * <code>bool client_requested = 6 [json_name = "clientRequested"];</code>
@@ -744,7 +746,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object reference_ = "";
     /**
      * <pre>
-     * The timer's id, `&lt;instance_id&gt;.&lt;revision&gt;` of this entry.
+     * Reference of the timer: `&lt;instance_id&gt;.&lt;revision&gt;` of this entry.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -764,7 +766,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id, `&lt;instance_id&gt;.&lt;revision&gt;` of this entry.
+     * Reference of the timer: `&lt;instance_id&gt;.&lt;revision&gt;` of this entry.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -785,7 +787,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id, `&lt;instance_id&gt;.&lt;revision&gt;` of this entry.
+     * Reference of the timer: `&lt;instance_id&gt;.&lt;revision&gt;` of this entry.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -802,7 +804,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id, `&lt;instance_id&gt;.&lt;revision&gt;` of this entry.
+     * Reference of the timer: `&lt;instance_id&gt;.&lt;revision&gt;` of this entry.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -816,7 +818,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id, `&lt;instance_id&gt;.&lt;revision&gt;` of this entry.
+     * Reference of the timer: `&lt;instance_id&gt;.&lt;revision&gt;` of this entry.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -836,7 +838,7 @@ private static final long serialVersionUID = 0L;
     private int kind_ = 0;
     /**
      * <pre>
-     * What it will do.
+     * Kind of the timer.
      * </pre>
      *
      * <code>.perdure.v1.TimerKind kind = 2 [json_name = "kind"];</code>
@@ -847,7 +849,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it will do.
+     * Kind of the timer.
      * </pre>
      *
      * <code>.perdure.v1.TimerKind kind = 2 [json_name = "kind"];</code>
@@ -862,7 +864,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it will do.
+     * Kind of the timer.
      * </pre>
      *
      * <code>.perdure.v1.TimerKind kind = 2 [json_name = "kind"];</code>
@@ -875,7 +877,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it will do.
+     * Kind of the timer.
      * </pre>
      *
      * <code>.perdure.v1.TimerKind kind = 2 [json_name = "kind"];</code>
@@ -893,7 +895,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it will do.
+     * Kind of the timer.
      * </pre>
      *
      * <code>.perdure.v1.TimerKind kind = 2 [json_name = "kind"];</code>
@@ -909,7 +911,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step that it acts on; of TIMER_KIND_START, the one that begins first.
+     * Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -929,7 +932,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it acts on; of TIMER_KIND_START, the one that begins first.
+     * Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -950,7 +954,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it acts on; of TIMER_KIND_START, the one that begins first.
+     * Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -967,7 +972,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it acts on; of TIMER_KIND_START, the one that begins first.
+     * Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -981,7 +987,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it acts on; of TIMER_KIND_START, the one that begins first.
+     * Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -1003,7 +1010,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> delayBuilder_;
     /**
      * <pre>
-     * The delay asked for.
+     * Requested delay.
      * </pre>
      *
      * <code>.google.protobuf.Duration delay = 4 [json_name = "delay"];</code>
@@ -1014,7 +1021,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The delay asked for.
+     * Requested delay.
      * </pre>
      *
      * <code>.google.protobuf.Duration delay = 4 [json_name = "delay"];</code>
@@ -1029,7 +1036,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The delay asked for.
+     * Requested delay.
      * </pre>
      *
      * <code>.google.protobuf.Duration delay = 4 [json_name = "delay"];</code>
@@ -1049,7 +1056,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The delay asked for.
+     * Requested delay.
      * </pre>
      *
      * <code>.google.protobuf.Duration delay = 4 [json_name = "delay"];</code>
@@ -1067,7 +1074,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The delay asked for.
+     * Requested delay.
      * </pre>
      *
      * <code>.google.protobuf.Duration delay = 4 [json_name = "delay"];</code>
@@ -1092,7 +1099,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The delay asked for.
+     * Requested delay.
      * </pre>
      *
      * <code>.google.protobuf.Duration delay = 4 [json_name = "delay"];</code>
@@ -1109,7 +1116,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The delay asked for.
+     * Requested delay.
      * </pre>
      *
      * <code>.google.protobuf.Duration delay = 4 [json_name = "delay"];</code>
@@ -1121,7 +1128,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The delay asked for.
+     * Requested delay.
      * </pre>
      *
      * <code>.google.protobuf.Duration delay = 4 [json_name = "delay"];</code>
@@ -1136,7 +1143,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The delay asked for.
+     * Requested delay.
      * </pre>
      *
      * <code>.google.protobuf.Duration delay = 4 [json_name = "delay"];</code>
@@ -1160,7 +1167,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> dueTimeBuilder_;
     /**
      * <pre>
-     * When it is due, by the store's clock.
+     * Due time, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -1171,7 +1178,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock.
+     * Due time, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -1186,7 +1193,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock.
+     * Due time, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -1206,7 +1213,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock.
+     * Due time, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -1224,7 +1231,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock.
+     * Due time, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -1249,7 +1256,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock.
+     * Due time, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -1266,7 +1273,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock.
+     * Due time, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -1278,7 +1285,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock.
+     * Due time, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -1293,7 +1300,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it is due, by the store's clock.
+     * Due time, by the store's clock.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -1315,7 +1322,7 @@ private static final long serialVersionUID = 0L;
     private boolean clientRequested_ ;
     /**
      * <pre>
-     * True when ScheduleResume asked for it, false when the workflow's definition did.
+     * True if ScheduleResume armed the timer, false if the workflow did.
      * </pre>
      *
      * <code>bool client_requested = 6 [json_name = "clientRequested"];</code>
@@ -1327,7 +1334,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True when ScheduleResume asked for it, false when the workflow's definition did.
+     * True if ScheduleResume armed the timer, false if the workflow did.
      * </pre>
      *
      * <code>bool client_requested = 6 [json_name = "clientRequested"];</code>
@@ -1343,7 +1350,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True when ScheduleResume asked for it, false when the workflow's definition did.
+     * True if ScheduleResume armed the timer, false if the workflow did.
      * </pre>
      *
      * <code>bool client_requested = 6 [json_name = "clientRequested"];</code>

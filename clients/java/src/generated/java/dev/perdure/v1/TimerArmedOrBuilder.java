@@ -10,7 +10,7 @@ public interface TimerArmedOrBuilder extends
 
   /**
    * <pre>
-   * The timer's id, `&lt;instance_id&gt;.&lt;revision&gt;` of this entry.
+   * Reference of the timer: `&lt;instance_id&gt;.&lt;revision&gt;` of this entry.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -19,7 +19,7 @@ public interface TimerArmedOrBuilder extends
   java.lang.String getReference();
   /**
    * <pre>
-   * The timer's id, `&lt;instance_id&gt;.&lt;revision&gt;` of this entry.
+   * Reference of the timer: `&lt;instance_id&gt;.&lt;revision&gt;` of this entry.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -30,7 +30,7 @@ public interface TimerArmedOrBuilder extends
 
   /**
    * <pre>
-   * What it will do.
+   * Kind of the timer.
    * </pre>
    *
    * <code>.perdure.v1.TimerKind kind = 2 [json_name = "kind"];</code>
@@ -39,7 +39,7 @@ public interface TimerArmedOrBuilder extends
   int getKindValue();
   /**
    * <pre>
-   * What it will do.
+   * Kind of the timer.
    * </pre>
    *
    * <code>.perdure.v1.TimerKind kind = 2 [json_name = "kind"];</code>
@@ -49,7 +49,8 @@ public interface TimerArmedOrBuilder extends
 
   /**
    * <pre>
-   * The step that it acts on; of TIMER_KIND_START, the one that begins first.
+   * Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -58,7 +59,8 @@ public interface TimerArmedOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step that it acts on; of TIMER_KIND_START, the one that begins first.
+   * Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -69,7 +71,7 @@ public interface TimerArmedOrBuilder extends
 
   /**
    * <pre>
-   * The delay asked for.
+   * Requested delay.
    * </pre>
    *
    * <code>.google.protobuf.Duration delay = 4 [json_name = "delay"];</code>
@@ -78,7 +80,7 @@ public interface TimerArmedOrBuilder extends
   boolean hasDelay();
   /**
    * <pre>
-   * The delay asked for.
+   * Requested delay.
    * </pre>
    *
    * <code>.google.protobuf.Duration delay = 4 [json_name = "delay"];</code>
@@ -87,7 +89,7 @@ public interface TimerArmedOrBuilder extends
   com.google.protobuf.Duration getDelay();
   /**
    * <pre>
-   * The delay asked for.
+   * Requested delay.
    * </pre>
    *
    * <code>.google.protobuf.Duration delay = 4 [json_name = "delay"];</code>
@@ -96,7 +98,7 @@ public interface TimerArmedOrBuilder extends
 
   /**
    * <pre>
-   * When it is due, by the store's clock.
+   * Due time, by the store's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -105,7 +107,7 @@ public interface TimerArmedOrBuilder extends
   boolean hasDueTime();
   /**
    * <pre>
-   * When it is due, by the store's clock.
+   * Due time, by the store's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -114,7 +116,7 @@ public interface TimerArmedOrBuilder extends
   com.google.protobuf.Timestamp getDueTime();
   /**
    * <pre>
-   * When it is due, by the store's clock.
+   * Due time, by the store's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -123,7 +125,7 @@ public interface TimerArmedOrBuilder extends
 
   /**
    * <pre>
-   * True when ScheduleResume asked for it, false when the workflow's definition did.
+   * True if ScheduleResume armed the timer, false if the workflow did.
    * </pre>
    *
    * <code>bool client_requested = 6 [json_name = "clientRequested"];</code>

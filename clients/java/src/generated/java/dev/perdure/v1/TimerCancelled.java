@@ -6,8 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * CancelTimer cancelled a timer. Timers that go because their step or instance ended have no entry
- * of their own.
+ * CancelTimer cancelled a timer. Timers that end with their step or instance have no entry.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.TimerCancelled}
@@ -51,7 +50,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object reference_ = "";
   /**
    * <pre>
-   * The timer's id.
+   * Reference of the timer.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -72,7 +71,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The timer's id.
+   * Reference of the timer.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -98,7 +97,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step that it would have acted on.
+   * Step that the timer would have acted on. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -119,7 +118,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step that it would have acted on.
+   * Step that the timer would have acted on. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -308,8 +307,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * CancelTimer cancelled a timer. Timers that go because their step or instance ended have no entry
-   * of their own.
+   * CancelTimer cancelled a timer. Timers that end with their step or instance have no entry.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.TimerCancelled}
@@ -498,7 +496,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object reference_ = "";
     /**
      * <pre>
-     * The timer's id.
+     * Reference of the timer.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -518,7 +516,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id.
+     * Reference of the timer.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -539,7 +537,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id.
+     * Reference of the timer.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -556,7 +554,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id.
+     * Reference of the timer.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -570,7 +568,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id.
+     * Reference of the timer.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -590,7 +588,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step that it would have acted on.
+     * Step that the timer would have acted on. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -610,7 +608,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it would have acted on.
+     * Step that the timer would have acted on. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -631,7 +629,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it would have acted on.
+     * Step that the timer would have acted on. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -648,7 +646,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it would have acted on.
+     * Step that the timer would have acted on. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -662,7 +660,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it would have acted on.
+     * Step that the timer would have acted on. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 2 [json_name = "stepRef"];</code>

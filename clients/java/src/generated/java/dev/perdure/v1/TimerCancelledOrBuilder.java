@@ -10,7 +10,7 @@ public interface TimerCancelledOrBuilder extends
 
   /**
    * <pre>
-   * The timer's id.
+   * Reference of the timer.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -19,7 +19,7 @@ public interface TimerCancelledOrBuilder extends
   java.lang.String getReference();
   /**
    * <pre>
-   * The timer's id.
+   * Reference of the timer.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -30,7 +30,7 @@ public interface TimerCancelledOrBuilder extends
 
   /**
    * <pre>
-   * The step that it would have acted on.
+   * Step that the timer would have acted on. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>
@@ -39,7 +39,7 @@ public interface TimerCancelledOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step that it would have acted on.
+   * Step that the timer would have acted on. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 2 [json_name = "stepRef"];</code>

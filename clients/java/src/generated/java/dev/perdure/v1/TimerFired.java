@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * A timer acted, once.
+ * A timer fired, once.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.TimerFired}
@@ -51,7 +51,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object reference_ = "";
   /**
    * <pre>
-   * The timer's id.
+   * Reference of the timer.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The timer's id.
+   * Reference of the timer.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -97,7 +97,7 @@ private static final long serialVersionUID = 0L;
   private int kind_ = 0;
   /**
    * <pre>
-   * What it did.
+   * Kind of the timer.
    * </pre>
    *
    * <code>.perdure.v1.TimerKind kind = 2 [json_name = "kind"];</code>
@@ -108,7 +108,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What it did.
+   * Kind of the timer.
    * </pre>
    *
    * <code>.perdure.v1.TimerKind kind = 2 [json_name = "kind"];</code>
@@ -124,7 +124,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object stepRef_ = "";
   /**
    * <pre>
-   * The step that it acted on; of TIMER_KIND_START, the one that begins first.
+   * Step that the timer acted on. For TIMER_KIND_START, the first step. May carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -145,7 +146,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step that it acted on; of TIMER_KIND_START, the one that begins first.
+   * Step that the timer acted on. For TIMER_KIND_START, the first step. May carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -170,7 +172,7 @@ private static final long serialVersionUID = 0L;
   private boolean used_ = false;
   /**
    * <pre>
-   * False when the step had finished or not begun, so that nothing followed.
+   * False if the step had finished or had not started, so the timer had no effect.
    * </pre>
    *
    * <code>bool used = 4 [json_name = "used"];</code>
@@ -185,7 +187,7 @@ private static final long serialVersionUID = 0L;
   private boolean forced_ = false;
   /**
    * <pre>
-   * True when FireTimer made it act, due or not.
+   * True if FireTimer fired it, due or not.
    * </pre>
    *
    * <code>bool forced = 5 [json_name = "forced"];</code>
@@ -398,7 +400,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A timer acted, once.
+   * A timer fired, once.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.TimerFired}
@@ -623,7 +625,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object reference_ = "";
     /**
      * <pre>
-     * The timer's id.
+     * Reference of the timer.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -643,7 +645,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id.
+     * Reference of the timer.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -664,7 +666,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id.
+     * Reference of the timer.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -681,7 +683,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id.
+     * Reference of the timer.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -695,7 +697,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The timer's id.
+     * Reference of the timer.
      * </pre>
      *
      * <code>string reference = 1 [json_name = "reference"];</code>
@@ -715,7 +717,7 @@ private static final long serialVersionUID = 0L;
     private int kind_ = 0;
     /**
      * <pre>
-     * What it did.
+     * Kind of the timer.
      * </pre>
      *
      * <code>.perdure.v1.TimerKind kind = 2 [json_name = "kind"];</code>
@@ -726,7 +728,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it did.
+     * Kind of the timer.
      * </pre>
      *
      * <code>.perdure.v1.TimerKind kind = 2 [json_name = "kind"];</code>
@@ -741,7 +743,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it did.
+     * Kind of the timer.
      * </pre>
      *
      * <code>.perdure.v1.TimerKind kind = 2 [json_name = "kind"];</code>
@@ -754,7 +756,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it did.
+     * Kind of the timer.
      * </pre>
      *
      * <code>.perdure.v1.TimerKind kind = 2 [json_name = "kind"];</code>
@@ -772,7 +774,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it did.
+     * Kind of the timer.
      * </pre>
      *
      * <code>.perdure.v1.TimerKind kind = 2 [json_name = "kind"];</code>
@@ -788,7 +790,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object stepRef_ = "";
     /**
      * <pre>
-     * The step that it acted on; of TIMER_KIND_START, the one that begins first.
+     * Step that the timer acted on. For TIMER_KIND_START, the first step. May carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -808,7 +811,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it acted on; of TIMER_KIND_START, the one that begins first.
+     * Step that the timer acted on. For TIMER_KIND_START, the first step. May carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -829,7 +833,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it acted on; of TIMER_KIND_START, the one that begins first.
+     * Step that the timer acted on. For TIMER_KIND_START, the first step. May carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -846,7 +851,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it acted on; of TIMER_KIND_START, the one that begins first.
+     * Step that the timer acted on. For TIMER_KIND_START, the first step. May carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -860,7 +866,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that it acted on; of TIMER_KIND_START, the one that begins first.
+     * Step that the timer acted on. For TIMER_KIND_START, the first step. May carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -880,7 +887,7 @@ private static final long serialVersionUID = 0L;
     private boolean used_ ;
     /**
      * <pre>
-     * False when the step had finished or not begun, so that nothing followed.
+     * False if the step had finished or had not started, so the timer had no effect.
      * </pre>
      *
      * <code>bool used = 4 [json_name = "used"];</code>
@@ -892,7 +899,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * False when the step had finished or not begun, so that nothing followed.
+     * False if the step had finished or had not started, so the timer had no effect.
      * </pre>
      *
      * <code>bool used = 4 [json_name = "used"];</code>
@@ -908,7 +915,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * False when the step had finished or not begun, so that nothing followed.
+     * False if the step had finished or had not started, so the timer had no effect.
      * </pre>
      *
      * <code>bool used = 4 [json_name = "used"];</code>
@@ -924,7 +931,7 @@ private static final long serialVersionUID = 0L;
     private boolean forced_ ;
     /**
      * <pre>
-     * True when FireTimer made it act, due or not.
+     * True if FireTimer fired it, due or not.
      * </pre>
      *
      * <code>bool forced = 5 [json_name = "forced"];</code>
@@ -936,7 +943,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True when FireTimer made it act, due or not.
+     * True if FireTimer fired it, due or not.
      * </pre>
      *
      * <code>bool forced = 5 [json_name = "forced"];</code>
@@ -952,7 +959,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True when FireTimer made it act, due or not.
+     * True if FireTimer fired it, due or not.
      * </pre>
      *
      * <code>bool forced = 5 [json_name = "forced"];</code>

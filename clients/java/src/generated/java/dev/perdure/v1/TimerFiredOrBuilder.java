@@ -10,7 +10,7 @@ public interface TimerFiredOrBuilder extends
 
   /**
    * <pre>
-   * The timer's id.
+   * Reference of the timer.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -19,7 +19,7 @@ public interface TimerFiredOrBuilder extends
   java.lang.String getReference();
   /**
    * <pre>
-   * The timer's id.
+   * Reference of the timer.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -30,7 +30,7 @@ public interface TimerFiredOrBuilder extends
 
   /**
    * <pre>
-   * What it did.
+   * Kind of the timer.
    * </pre>
    *
    * <code>.perdure.v1.TimerKind kind = 2 [json_name = "kind"];</code>
@@ -39,7 +39,7 @@ public interface TimerFiredOrBuilder extends
   int getKindValue();
   /**
    * <pre>
-   * What it did.
+   * Kind of the timer.
    * </pre>
    *
    * <code>.perdure.v1.TimerKind kind = 2 [json_name = "kind"];</code>
@@ -49,7 +49,8 @@ public interface TimerFiredOrBuilder extends
 
   /**
    * <pre>
-   * The step that it acted on; of TIMER_KIND_START, the one that begins first.
+   * Step that the timer acted on. For TIMER_KIND_START, the first step. May carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -58,7 +59,8 @@ public interface TimerFiredOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step that it acted on; of TIMER_KIND_START, the one that begins first.
+   * Step that the timer acted on. For TIMER_KIND_START, the first step. May carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -69,7 +71,7 @@ public interface TimerFiredOrBuilder extends
 
   /**
    * <pre>
-   * False when the step had finished or not begun, so that nothing followed.
+   * False if the step had finished or had not started, so the timer had no effect.
    * </pre>
    *
    * <code>bool used = 4 [json_name = "used"];</code>
@@ -79,7 +81,7 @@ public interface TimerFiredOrBuilder extends
 
   /**
    * <pre>
-   * True when FireTimer made it act, due or not.
+   * True if FireTimer fired it, due or not.
    * </pre>
    *
    * <code>bool forced = 5 [json_name = "forced"];</code>

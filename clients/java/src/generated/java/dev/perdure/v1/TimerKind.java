@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * What a timer does when it is due.
+ * Effect of a timer.
  * </pre>
  *
  * Protobuf enum {@code perdure.v1.TimerKind}
@@ -23,7 +23,7 @@ public enum TimerKind
   TIMER_KIND_UNSPECIFIED(0),
   /**
    * <pre>
-   * Ends the start delay: the instance leaves PENDING and its first step begins.
+   * Ends the start delay: the instance leaves PENDING and its first step starts.
    * </pre>
    *
    * <code>TIMER_KIND_START = 1;</code>
@@ -47,7 +47,7 @@ public enum TimerKind
   TIMER_KIND_SLEEP(3),
   /**
    * <pre>
-   * Ends a backoff: the step's next attempt is scheduled.
+   * Ends a backoff: the next attempt of the step is queued.
    * </pre>
    *
    * <code>TIMER_KIND_RETRY = 4;</code>
@@ -66,7 +66,7 @@ public enum TimerKind
   public static final int TIMER_KIND_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * Ends the start delay: the instance leaves PENDING and its first step begins.
+   * Ends the start delay: the instance leaves PENDING and its first step starts.
    * </pre>
    *
    * <code>TIMER_KIND_START = 1;</code>
@@ -90,7 +90,7 @@ public enum TimerKind
   public static final int TIMER_KIND_SLEEP_VALUE = 3;
   /**
    * <pre>
-   * Ends a backoff: the step's next attempt is scheduled.
+   * Ends a backoff: the next attempt of the step is queued.
    * </pre>
    *
    * <code>TIMER_KIND_RETRY = 4;</code>

@@ -10,8 +10,8 @@ public interface TimerOrBuilder extends
 
   /**
    * <pre>
-   * Its id, `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it; also the id of its APScheduler
-   * job.
+   * Reference: `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it. Also the ID of its
+   * APScheduler job.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -20,8 +20,8 @@ public interface TimerOrBuilder extends
   java.lang.String getReference();
   /**
    * <pre>
-   * Its id, `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it; also the id of its APScheduler
-   * job.
+   * Reference: `&lt;instance_id&gt;.&lt;revision&gt;` of the entry that armed it. Also the ID of its
+   * APScheduler job.
    * </pre>
    *
    * <code>string reference = 1 [json_name = "reference"];</code>
@@ -32,7 +32,7 @@ public interface TimerOrBuilder extends
 
   /**
    * <pre>
-   * The instance that it belongs to.
+   * ID of its instance.
    * </pre>
    *
    * <code>string instance_id = 2 [json_name = "instanceId"];</code>
@@ -41,7 +41,7 @@ public interface TimerOrBuilder extends
   java.lang.String getInstanceId();
   /**
    * <pre>
-   * The instance that it belongs to.
+   * ID of its instance.
    * </pre>
    *
    * <code>string instance_id = 2 [json_name = "instanceId"];</code>
@@ -52,7 +52,8 @@ public interface TimerOrBuilder extends
 
   /**
    * <pre>
-   * The step that it will act on; of TIMER_KIND_START, the one that begins first.
+   * Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -61,7 +62,8 @@ public interface TimerOrBuilder extends
   java.lang.String getStepRef();
   /**
    * <pre>
-   * The step that it will act on; of TIMER_KIND_START, the one that begins first.
+   * Step that the timer acts on. For TIMER_KIND_START, the first step. May carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string step_ref = 3 [json_name = "stepRef"];</code>
@@ -72,7 +74,7 @@ public interface TimerOrBuilder extends
 
   /**
    * <pre>
-   * What it will do.
+   * Kind of the timer.
    * </pre>
    *
    * <code>.perdure.v1.TimerKind kind = 4 [json_name = "kind"];</code>
@@ -81,7 +83,7 @@ public interface TimerOrBuilder extends
   int getKindValue();
   /**
    * <pre>
-   * What it will do.
+   * Kind of the timer.
    * </pre>
    *
    * <code>.perdure.v1.TimerKind kind = 4 [json_name = "kind"];</code>
@@ -91,7 +93,7 @@ public interface TimerOrBuilder extends
 
   /**
    * <pre>
-   * When it is due, by the store's clock.
+   * Due time, by the store's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -100,7 +102,7 @@ public interface TimerOrBuilder extends
   boolean hasDueTime();
   /**
    * <pre>
-   * When it is due, by the store's clock.
+   * Due time, by the store's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -109,7 +111,7 @@ public interface TimerOrBuilder extends
   com.google.protobuf.Timestamp getDueTime();
   /**
    * <pre>
-   * When it is due, by the store's clock.
+   * Due time, by the store's clock.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp due_time = 5 [json_name = "dueTime"];</code>
@@ -118,7 +120,8 @@ public interface TimerOrBuilder extends
 
   /**
    * <pre>
-   * The replica that has it armed; empty while it is too far ahead for any, or its replica is gone.
+   * Replica that armed the timer. Empty while the due time is too far ahead, or if its replica
+   * ended.
    * </pre>
    *
    * <code>string owner = 6 [json_name = "owner"];</code>
@@ -127,7 +130,8 @@ public interface TimerOrBuilder extends
   java.lang.String getOwner();
   /**
    * <pre>
-   * The replica that has it armed; empty while it is too far ahead for any, or its replica is gone.
+   * Replica that armed the timer. Empty while the due time is too far ahead, or if its replica
+   * ended.
    * </pre>
    *
    * <code>string owner = 6 [json_name = "owner"];</code>
@@ -138,7 +142,7 @@ public interface TimerOrBuilder extends
 
   /**
    * <pre>
-   * When it was armed.
+   * Time at which the timer was armed.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 7 [json_name = "createTime"];</code>
@@ -147,7 +151,7 @@ public interface TimerOrBuilder extends
   boolean hasCreateTime();
   /**
    * <pre>
-   * When it was armed.
+   * Time at which the timer was armed.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 7 [json_name = "createTime"];</code>
@@ -156,7 +160,7 @@ public interface TimerOrBuilder extends
   com.google.protobuf.Timestamp getCreateTime();
   /**
    * <pre>
-   * When it was armed.
+   * Time at which the timer was armed.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 7 [json_name = "createTime"];</code>
@@ -165,7 +169,7 @@ public interface TimerOrBuilder extends
 
   /**
    * <pre>
-   * True when ScheduleResume asked for it, false when the workflow's definition did.
+   * True if ScheduleResume armed the timer, false if the workflow did.
    * </pre>
    *
    * <code>bool client_requested = 8 [json_name = "clientRequested"];</code>

@@ -4,7 +4,7 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 
 /**
  * <pre>
- * Looks at the timers that have not acted yet, cancels them, and makes them act early.
+ * Reads, cancels and fires pending timers.
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -200,14 +200,14 @@ public final class TimerServiceGrpc {
 
   /**
    * <pre>
-   * Looks at the timers that have not acted yet, cancels them, and makes them act early.
+   * Reads, cancels and fires pending timers.
    * </pre>
    */
   public interface AsyncService {
 
     /**
      * <pre>
-     * Gives a pending timer.
+     * Returns a pending timer.
      * Errors: INVALID_FIELD, TIMER_NOT_FOUND.
      * </pre>
      */
@@ -218,8 +218,8 @@ public final class TimerServiceGrpc {
 
     /**
      * <pre>
-     * Lists pending timers, the one that is due first on top.
-     * Errors: INVALID_FIELD (a page_token of another query included).
+     * Lists pending timers by due time, the earliest first.
+     * Errors: INVALID_FIELD (also for a page_token of another query).
      * </pre>
      */
     default void listTimers(dev.perdure.v1.ListTimersRequest request,
@@ -229,7 +229,7 @@ public final class TimerServiceGrpc {
 
     /**
      * <pre>
-     * Cancels a pending timer of kind TIMEOUT. The step that it would have ended goes on without it.
+     * Cancels a pending timer of kind TIMEOUT. Its step continues without it.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND, TIMER_NOT_CANCELLABLE.
      * </pre>
      */
@@ -240,8 +240,7 @@ public final class TimerServiceGrpc {
 
     /**
      * <pre>
-     * Makes a pending timer act now, whatever its kind: the one way in which a timer acts before it
-     * is due.
+     * Fires a pending timer of any kind now. This is the only way to fire a timer before it is due.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND.
      * </pre>
      */
@@ -254,7 +253,7 @@ public final class TimerServiceGrpc {
   /**
    * Base class for the server implementation of the service TimerService.
    * <pre>
-   * Looks at the timers that have not acted yet, cancels them, and makes them act early.
+   * Reads, cancels and fires pending timers.
    * </pre>
    */
   public static abstract class TimerServiceImplBase
@@ -268,7 +267,7 @@ public final class TimerServiceGrpc {
   /**
    * A stub to allow clients to do asynchronous rpc calls to service TimerService.
    * <pre>
-   * Looks at the timers that have not acted yet, cancels them, and makes them act early.
+   * Reads, cancels and fires pending timers.
    * </pre>
    */
   public static final class TimerServiceStub
@@ -286,7 +285,7 @@ public final class TimerServiceGrpc {
 
     /**
      * <pre>
-     * Gives a pending timer.
+     * Returns a pending timer.
      * Errors: INVALID_FIELD, TIMER_NOT_FOUND.
      * </pre>
      */
@@ -298,8 +297,8 @@ public final class TimerServiceGrpc {
 
     /**
      * <pre>
-     * Lists pending timers, the one that is due first on top.
-     * Errors: INVALID_FIELD (a page_token of another query included).
+     * Lists pending timers by due time, the earliest first.
+     * Errors: INVALID_FIELD (also for a page_token of another query).
      * </pre>
      */
     public void listTimers(dev.perdure.v1.ListTimersRequest request,
@@ -310,7 +309,7 @@ public final class TimerServiceGrpc {
 
     /**
      * <pre>
-     * Cancels a pending timer of kind TIMEOUT. The step that it would have ended goes on without it.
+     * Cancels a pending timer of kind TIMEOUT. Its step continues without it.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND, TIMER_NOT_CANCELLABLE.
      * </pre>
      */
@@ -322,8 +321,7 @@ public final class TimerServiceGrpc {
 
     /**
      * <pre>
-     * Makes a pending timer act now, whatever its kind: the one way in which a timer acts before it
-     * is due.
+     * Fires a pending timer of any kind now. This is the only way to fire a timer before it is due.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND.
      * </pre>
      */
@@ -337,7 +335,7 @@ public final class TimerServiceGrpc {
   /**
    * A stub to allow clients to do synchronous rpc calls to service TimerService.
    * <pre>
-   * Looks at the timers that have not acted yet, cancels them, and makes them act early.
+   * Reads, cancels and fires pending timers.
    * </pre>
    */
   public static final class TimerServiceBlockingV2Stub
@@ -355,7 +353,7 @@ public final class TimerServiceGrpc {
 
     /**
      * <pre>
-     * Gives a pending timer.
+     * Returns a pending timer.
      * Errors: INVALID_FIELD, TIMER_NOT_FOUND.
      * </pre>
      */
@@ -366,8 +364,8 @@ public final class TimerServiceGrpc {
 
     /**
      * <pre>
-     * Lists pending timers, the one that is due first on top.
-     * Errors: INVALID_FIELD (a page_token of another query included).
+     * Lists pending timers by due time, the earliest first.
+     * Errors: INVALID_FIELD (also for a page_token of another query).
      * </pre>
      */
     public dev.perdure.v1.ListTimersResponse listTimers(dev.perdure.v1.ListTimersRequest request) throws io.grpc.StatusException {
@@ -377,7 +375,7 @@ public final class TimerServiceGrpc {
 
     /**
      * <pre>
-     * Cancels a pending timer of kind TIMEOUT. The step that it would have ended goes on without it.
+     * Cancels a pending timer of kind TIMEOUT. Its step continues without it.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND, TIMER_NOT_CANCELLABLE.
      * </pre>
      */
@@ -388,8 +386,7 @@ public final class TimerServiceGrpc {
 
     /**
      * <pre>
-     * Makes a pending timer act now, whatever its kind: the one way in which a timer acts before it
-     * is due.
+     * Fires a pending timer of any kind now. This is the only way to fire a timer before it is due.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND.
      * </pre>
      */
@@ -402,7 +399,7 @@ public final class TimerServiceGrpc {
   /**
    * A stub to allow clients to do limited synchronous rpc calls to service TimerService.
    * <pre>
-   * Looks at the timers that have not acted yet, cancels them, and makes them act early.
+   * Reads, cancels and fires pending timers.
    * </pre>
    */
   public static final class TimerServiceBlockingStub
@@ -420,7 +417,7 @@ public final class TimerServiceGrpc {
 
     /**
      * <pre>
-     * Gives a pending timer.
+     * Returns a pending timer.
      * Errors: INVALID_FIELD, TIMER_NOT_FOUND.
      * </pre>
      */
@@ -431,8 +428,8 @@ public final class TimerServiceGrpc {
 
     /**
      * <pre>
-     * Lists pending timers, the one that is due first on top.
-     * Errors: INVALID_FIELD (a page_token of another query included).
+     * Lists pending timers by due time, the earliest first.
+     * Errors: INVALID_FIELD (also for a page_token of another query).
      * </pre>
      */
     public dev.perdure.v1.ListTimersResponse listTimers(dev.perdure.v1.ListTimersRequest request) {
@@ -442,7 +439,7 @@ public final class TimerServiceGrpc {
 
     /**
      * <pre>
-     * Cancels a pending timer of kind TIMEOUT. The step that it would have ended goes on without it.
+     * Cancels a pending timer of kind TIMEOUT. Its step continues without it.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND, TIMER_NOT_CANCELLABLE.
      * </pre>
      */
@@ -453,8 +450,7 @@ public final class TimerServiceGrpc {
 
     /**
      * <pre>
-     * Makes a pending timer act now, whatever its kind: the one way in which a timer acts before it
-     * is due.
+     * Fires a pending timer of any kind now. This is the only way to fire a timer before it is due.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND.
      * </pre>
      */
@@ -467,7 +463,7 @@ public final class TimerServiceGrpc {
   /**
    * A stub to allow clients to do ListenableFuture-style rpc calls to service TimerService.
    * <pre>
-   * Looks at the timers that have not acted yet, cancels them, and makes them act early.
+   * Reads, cancels and fires pending timers.
    * </pre>
    */
   public static final class TimerServiceFutureStub
@@ -485,7 +481,7 @@ public final class TimerServiceGrpc {
 
     /**
      * <pre>
-     * Gives a pending timer.
+     * Returns a pending timer.
      * Errors: INVALID_FIELD, TIMER_NOT_FOUND.
      * </pre>
      */
@@ -497,8 +493,8 @@ public final class TimerServiceGrpc {
 
     /**
      * <pre>
-     * Lists pending timers, the one that is due first on top.
-     * Errors: INVALID_FIELD (a page_token of another query included).
+     * Lists pending timers by due time, the earliest first.
+     * Errors: INVALID_FIELD (also for a page_token of another query).
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.perdure.v1.ListTimersResponse> listTimers(
@@ -509,7 +505,7 @@ public final class TimerServiceGrpc {
 
     /**
      * <pre>
-     * Cancels a pending timer of kind TIMEOUT. The step that it would have ended goes on without it.
+     * Cancels a pending timer of kind TIMEOUT. Its step continues without it.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND, TIMER_NOT_CANCELLABLE.
      * </pre>
      */
@@ -521,8 +517,7 @@ public final class TimerServiceGrpc {
 
     /**
      * <pre>
-     * Makes a pending timer act now, whatever its kind: the one way in which a timer acts before it
-     * is due.
+     * Fires a pending timer of any kind now. This is the only way to fire a timer before it is due.
      * Errors: INVALID_FIELD, REQUEST_ID_REUSED, TIMER_NOT_FOUND.
      * </pre>
      */

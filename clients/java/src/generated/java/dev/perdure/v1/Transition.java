@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * What follows one event of a step.
+ * Next steps for one event of a step.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.Transition}
@@ -51,7 +51,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object event_ = "";
   /**
    * <pre>
-   * The event's name.
+   * Name of the event.
    * </pre>
    *
    * <code>string event = 1 [json_name = "event"];</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The event's name.
+   * Name of the event.
    * </pre>
    *
    * <code>string event = 1 [json_name = "event"];</code>
@@ -99,7 +99,8 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * Refs of the steps that follow, or `end`. Several run in parallel.
+   * Names of the next steps, or `end`. Several run in parallel. Each may carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string targets = 2 [json_name = "targets"];</code>
@@ -111,7 +112,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Refs of the steps that follow, or `end`. Several run in parallel.
+   * Names of the next steps, or `end`. Several run in parallel. Each may carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string targets = 2 [json_name = "targets"];</code>
@@ -122,7 +124,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Refs of the steps that follow, or `end`. Several run in parallel.
+   * Names of the next steps, or `end`. Several run in parallel. Each may carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string targets = 2 [json_name = "targets"];</code>
@@ -134,7 +137,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Refs of the steps that follow, or `end`. Several run in parallel.
+   * Names of the next steps, or `end`. Several run in parallel. Each may carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string targets = 2 [json_name = "targets"];</code>
@@ -321,7 +325,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What follows one event of a step.
+   * Next steps for one event of a step.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.Transition}
@@ -518,7 +522,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object event_ = "";
     /**
      * <pre>
-     * The event's name.
+     * Name of the event.
      * </pre>
      *
      * <code>string event = 1 [json_name = "event"];</code>
@@ -538,7 +542,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event's name.
+     * Name of the event.
      * </pre>
      *
      * <code>string event = 1 [json_name = "event"];</code>
@@ -559,7 +563,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event's name.
+     * Name of the event.
      * </pre>
      *
      * <code>string event = 1 [json_name = "event"];</code>
@@ -576,7 +580,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event's name.
+     * Name of the event.
      * </pre>
      *
      * <code>string event = 1 [json_name = "event"];</code>
@@ -590,7 +594,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event's name.
+     * Name of the event.
      * </pre>
      *
      * <code>string event = 1 [json_name = "event"];</code>
@@ -617,7 +621,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refs of the steps that follow, or `end`. Several run in parallel.
+     * Names of the next steps, or `end`. Several run in parallel. Each may carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string targets = 2 [json_name = "targets"];</code>
@@ -630,7 +635,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refs of the steps that follow, or `end`. Several run in parallel.
+     * Names of the next steps, or `end`. Several run in parallel. Each may carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string targets = 2 [json_name = "targets"];</code>
@@ -641,7 +647,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refs of the steps that follow, or `end`. Several run in parallel.
+     * Names of the next steps, or `end`. Several run in parallel. Each may carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string targets = 2 [json_name = "targets"];</code>
@@ -653,7 +660,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refs of the steps that follow, or `end`. Several run in parallel.
+     * Names of the next steps, or `end`. Several run in parallel. Each may carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string targets = 2 [json_name = "targets"];</code>
@@ -666,7 +674,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refs of the steps that follow, or `end`. Several run in parallel.
+     * Names of the next steps, or `end`. Several run in parallel. Each may carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string targets = 2 [json_name = "targets"];</code>
@@ -685,7 +694,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refs of the steps that follow, or `end`. Several run in parallel.
+     * Names of the next steps, or `end`. Several run in parallel. Each may carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string targets = 2 [json_name = "targets"];</code>
@@ -703,7 +713,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refs of the steps that follow, or `end`. Several run in parallel.
+     * Names of the next steps, or `end`. Several run in parallel. Each may carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string targets = 2 [json_name = "targets"];</code>
@@ -721,7 +732,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refs of the steps that follow, or `end`. Several run in parallel.
+     * Names of the next steps, or `end`. Several run in parallel. Each may carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string targets = 2 [json_name = "targets"];</code>
@@ -736,7 +748,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Refs of the steps that follow, or `end`. Several run in parallel.
+     * Names of the next steps, or `end`. Several run in parallel. Each may carry a suffix such as
+     * `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>repeated string targets = 2 [json_name = "targets"];</code>

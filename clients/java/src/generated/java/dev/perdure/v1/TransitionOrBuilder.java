@@ -10,7 +10,7 @@ public interface TransitionOrBuilder extends
 
   /**
    * <pre>
-   * The event's name.
+   * Name of the event.
    * </pre>
    *
    * <code>string event = 1 [json_name = "event"];</code>
@@ -19,7 +19,7 @@ public interface TransitionOrBuilder extends
   java.lang.String getEvent();
   /**
    * <pre>
-   * The event's name.
+   * Name of the event.
    * </pre>
    *
    * <code>string event = 1 [json_name = "event"];</code>
@@ -30,7 +30,8 @@ public interface TransitionOrBuilder extends
 
   /**
    * <pre>
-   * Refs of the steps that follow, or `end`. Several run in parallel.
+   * Names of the next steps, or `end`. Several run in parallel. Each may carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string targets = 2 [json_name = "targets"];</code>
@@ -40,7 +41,8 @@ public interface TransitionOrBuilder extends
       getTargetsList();
   /**
    * <pre>
-   * Refs of the steps that follow, or `end`. Several run in parallel.
+   * Names of the next steps, or `end`. Several run in parallel. Each may carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string targets = 2 [json_name = "targets"];</code>
@@ -49,7 +51,8 @@ public interface TransitionOrBuilder extends
   int getTargetsCount();
   /**
    * <pre>
-   * Refs of the steps that follow, or `end`. Several run in parallel.
+   * Names of the next steps, or `end`. Several run in parallel. Each may carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string targets = 2 [json_name = "targets"];</code>
@@ -59,7 +62,8 @@ public interface TransitionOrBuilder extends
   java.lang.String getTargets(int index);
   /**
    * <pre>
-   * Refs of the steps that follow, or `end`. Several run in parallel.
+   * Names of the next steps, or `end`. Several run in parallel. Each may carry a suffix such as
+   * `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>repeated string targets = 2 [json_name = "targets"];</code>

@@ -48,7 +48,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The revision up to which the stream has told everything: the after_revision to go on with.
+   * Revision up to which the stream is complete. Continue with it as after_revision.
    * </pre>
    *
    * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -63,7 +63,7 @@ private static final long serialVersionUID = 0L;
   private int reason_ = 0;
   /**
    * <pre>
-   * Why the stream ends.
+   * Reason for the end.
    * </pre>
    *
    * <code>.perdure.v1.WatchEndReason reason = 2 [json_name = "reason"];</code>
@@ -74,7 +74,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Why the stream ends.
+   * Reason for the end.
    * </pre>
    *
    * <code>.perdure.v1.WatchEndReason reason = 2 [json_name = "reason"];</code>
@@ -440,7 +440,7 @@ private static final long serialVersionUID = 0L;
     private long revision_ ;
     /**
      * <pre>
-     * The revision up to which the stream has told everything: the after_revision to go on with.
+     * Revision up to which the stream is complete. Continue with it as after_revision.
      * </pre>
      *
      * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -452,7 +452,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision up to which the stream has told everything: the after_revision to go on with.
+     * Revision up to which the stream is complete. Continue with it as after_revision.
      * </pre>
      *
      * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -468,7 +468,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision up to which the stream has told everything: the after_revision to go on with.
+     * Revision up to which the stream is complete. Continue with it as after_revision.
      * </pre>
      *
      * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -484,7 +484,7 @@ private static final long serialVersionUID = 0L;
     private int reason_ = 0;
     /**
      * <pre>
-     * Why the stream ends.
+     * Reason for the end.
      * </pre>
      *
      * <code>.perdure.v1.WatchEndReason reason = 2 [json_name = "reason"];</code>
@@ -495,7 +495,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why the stream ends.
+     * Reason for the end.
      * </pre>
      *
      * <code>.perdure.v1.WatchEndReason reason = 2 [json_name = "reason"];</code>
@@ -510,7 +510,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why the stream ends.
+     * Reason for the end.
      * </pre>
      *
      * <code>.perdure.v1.WatchEndReason reason = 2 [json_name = "reason"];</code>
@@ -523,7 +523,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why the stream ends.
+     * Reason for the end.
      * </pre>
      *
      * <code>.perdure.v1.WatchEndReason reason = 2 [json_name = "reason"];</code>
@@ -541,7 +541,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why the stream ends.
+     * Reason for the end.
      * </pre>
      *
      * <code>.perdure.v1.WatchEndReason reason = 2 [json_name = "reason"];</code>

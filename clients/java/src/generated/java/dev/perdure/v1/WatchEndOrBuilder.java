@@ -10,7 +10,7 @@ public interface WatchEndOrBuilder extends
 
   /**
    * <pre>
-   * The revision up to which the stream has told everything: the after_revision to go on with.
+   * Revision up to which the stream is complete. Continue with it as after_revision.
    * </pre>
    *
    * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -20,7 +20,7 @@ public interface WatchEndOrBuilder extends
 
   /**
    * <pre>
-   * Why the stream ends.
+   * Reason for the end.
    * </pre>
    *
    * <code>.perdure.v1.WatchEndReason reason = 2 [json_name = "reason"];</code>
@@ -29,7 +29,7 @@ public interface WatchEndOrBuilder extends
   int getReasonValue();
   /**
    * <pre>
-   * Why the stream ends.
+   * Reason for the end.
    * </pre>
    *
    * <code>.perdure.v1.WatchEndReason reason = 2 [json_name = "reason"];</code>

@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * Why the server ends a watch.
+ * Reason for the end of a watch.
  * </pre>
  *
  * Protobuf enum {@code perdure.v1.WatchEndReason}
@@ -23,8 +23,8 @@ public enum WatchEndReason
   WATCH_END_REASON_UNSPECIFIED(0),
   /**
    * <pre>
-   * The instance has ended, and every entry was sent. A FAILED instance can go on after
-   * RetryInstance: watch it anew.
+   * The instance has ended, and every entry was sent. A FAILED instance can continue after
+   * RetryInstance. Watch it again then.
    * </pre>
    *
    * <code>WATCH_END_REASON_INSTANCE_ENDED = 1;</code>
@@ -32,7 +32,7 @@ public enum WatchEndReason
   WATCH_END_REASON_INSTANCE_ENDED(1),
   /**
    * <pre>
-   * The server shuts down. Watch again, after `revision`.
+   * The server is shutting down. Watch again, after `revision`.
    * </pre>
    *
    * <code>WATCH_END_REASON_SERVER_DRAINING = 2;</code>
@@ -59,8 +59,8 @@ public enum WatchEndReason
   public static final int WATCH_END_REASON_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * The instance has ended, and every entry was sent. A FAILED instance can go on after
-   * RetryInstance: watch it anew.
+   * The instance has ended, and every entry was sent. A FAILED instance can continue after
+   * RetryInstance. Watch it again then.
    * </pre>
    *
    * <code>WATCH_END_REASON_INSTANCE_ENDED = 1;</code>
@@ -68,7 +68,7 @@ public enum WatchEndReason
   public static final int WATCH_END_REASON_INSTANCE_ENDED_VALUE = 1;
   /**
    * <pre>
-   * The server shuts down. Watch again, after `revision`.
+   * The server is shutting down. Watch again, after `revision`.
    * </pre>
    *
    * <code>WATCH_END_REASON_SERVER_DRAINING = 2;</code>

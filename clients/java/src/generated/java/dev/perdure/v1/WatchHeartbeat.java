@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * Says that a silent stream is alive.
+ * Shows that a silent stream is alive.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.WatchHeartbeat}
@@ -47,7 +47,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The revision up to which the stream has told everything.
+   * Revision up to which the stream is complete.
    * </pre>
    *
    * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -218,7 +218,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Says that a silent stream is alive.
+   * Shows that a silent stream is alive.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.WatchHeartbeat}
@@ -391,7 +391,7 @@ private static final long serialVersionUID = 0L;
     private long revision_ ;
     /**
      * <pre>
-     * The revision up to which the stream has told everything.
+     * Revision up to which the stream is complete.
      * </pre>
      *
      * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -403,7 +403,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision up to which the stream has told everything.
+     * Revision up to which the stream is complete.
      * </pre>
      *
      * <code>int64 revision = 1 [json_name = "revision"];</code>
@@ -419,7 +419,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision up to which the stream has told everything.
+     * Revision up to which the stream is complete.
      * </pre>
      *
      * <code>int64 revision = 1 [json_name = "revision"];</code>

@@ -10,7 +10,7 @@ public interface WatchHeartbeatOrBuilder extends
 
   /**
    * <pre>
-   * The revision up to which the stream has told everything.
+   * Revision up to which the stream is complete.
    * </pre>
    *
    * <code>int64 revision = 1 [json_name = "revision"];</code>

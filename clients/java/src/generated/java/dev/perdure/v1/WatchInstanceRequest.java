@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * Asks to follow an instance.
+ * Request to watch an instance.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.WatchInstanceRequest}
@@ -50,7 +50,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object instanceId_ = "";
   /**
    * <pre>
-   * The instance. Required.
+   * ID of the instance. Required.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -71,7 +71,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The instance. Required.
+   * ID of the instance. Required.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -96,8 +96,8 @@ private static final long serialVersionUID = 0L;
   private long afterRevision_ = 0L;
   /**
    * <pre>
-   * Absent: begin with a snapshot. Present: no snapshot, only the entries after this revision; 0
-   * gives the whole history.
+   * If absent, start with a snapshot. If present, send no snapshot, only the entries after this
+   * revision. 0 sends the complete history.
    * </pre>
    *
    * <code>optional int64 after_revision = 2 [json_name = "afterRevision"];</code>
@@ -109,8 +109,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Absent: begin with a snapshot. Present: no snapshot, only the entries after this revision; 0
-   * gives the whole history.
+   * If absent, start with a snapshot. If present, send no snapshot, only the entries after this
+   * revision. 0 sends the complete history.
    * </pre>
    *
    * <code>optional int64 after_revision = 2 [json_name = "afterRevision"];</code>
@@ -296,7 +296,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks to follow an instance.
+   * Request to watch an instance.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.WatchInstanceRequest}
@@ -486,7 +486,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object instanceId_ = "";
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -506,7 +506,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -527,7 +527,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -544,7 +544,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -558,7 +558,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance. Required.
+     * ID of the instance. Required.
      * </pre>
      *
      * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -578,8 +578,8 @@ private static final long serialVersionUID = 0L;
     private long afterRevision_ ;
     /**
      * <pre>
-     * Absent: begin with a snapshot. Present: no snapshot, only the entries after this revision; 0
-     * gives the whole history.
+     * If absent, start with a snapshot. If present, send no snapshot, only the entries after this
+     * revision. 0 sends the complete history.
      * </pre>
      *
      * <code>optional int64 after_revision = 2 [json_name = "afterRevision"];</code>
@@ -591,8 +591,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Absent: begin with a snapshot. Present: no snapshot, only the entries after this revision; 0
-     * gives the whole history.
+     * If absent, start with a snapshot. If present, send no snapshot, only the entries after this
+     * revision. 0 sends the complete history.
      * </pre>
      *
      * <code>optional int64 after_revision = 2 [json_name = "afterRevision"];</code>
@@ -604,8 +604,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Absent: begin with a snapshot. Present: no snapshot, only the entries after this revision; 0
-     * gives the whole history.
+     * If absent, start with a snapshot. If present, send no snapshot, only the entries after this
+     * revision. 0 sends the complete history.
      * </pre>
      *
      * <code>optional int64 after_revision = 2 [json_name = "afterRevision"];</code>
@@ -621,8 +621,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Absent: begin with a snapshot. Present: no snapshot, only the entries after this revision; 0
-     * gives the whole history.
+     * If absent, start with a snapshot. If present, send no snapshot, only the entries after this
+     * revision. 0 sends the complete history.
      * </pre>
      *
      * <code>optional int64 after_revision = 2 [json_name = "afterRevision"];</code>

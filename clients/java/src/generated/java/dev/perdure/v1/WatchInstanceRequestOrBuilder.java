@@ -10,7 +10,7 @@ public interface WatchInstanceRequestOrBuilder extends
 
   /**
    * <pre>
-   * The instance. Required.
+   * ID of the instance. Required.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -19,7 +19,7 @@ public interface WatchInstanceRequestOrBuilder extends
   java.lang.String getInstanceId();
   /**
    * <pre>
-   * The instance. Required.
+   * ID of the instance. Required.
    * </pre>
    *
    * <code>string instance_id = 1 [json_name = "instanceId"];</code>
@@ -30,8 +30,8 @@ public interface WatchInstanceRequestOrBuilder extends
 
   /**
    * <pre>
-   * Absent: begin with a snapshot. Present: no snapshot, only the entries after this revision; 0
-   * gives the whole history.
+   * If absent, start with a snapshot. If present, send no snapshot, only the entries after this
+   * revision. 0 sends the complete history.
    * </pre>
    *
    * <code>optional int64 after_revision = 2 [json_name = "afterRevision"];</code>
@@ -40,8 +40,8 @@ public interface WatchInstanceRequestOrBuilder extends
   boolean hasAfterRevision();
   /**
    * <pre>
-   * Absent: begin with a snapshot. Present: no snapshot, only the entries after this revision; 0
-   * gives the whole history.
+   * If absent, start with a snapshot. If present, send no snapshot, only the entries after this
+   * revision. 0 sends the complete history.
    * </pre>
    *
    * <code>optional int64 after_revision = 2 [json_name = "afterRevision"];</code>

@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * One thing that a watch says.
+ * A message of a watch.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.WatchInstanceResponse}
@@ -92,7 +92,7 @@ private static final long serialVersionUID = 0L;
   public static final int SNAPSHOT_FIELD_NUMBER = 1;
   /**
    * <pre>
-   * The instance as it is; only as the first message, and only without after_revision.
+   * The current instance. Only the first message, and only without after_revision.
    * </pre>
    *
    * <code>.perdure.v1.Instance snapshot = 1 [json_name = "snapshot"];</code>
@@ -104,7 +104,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The instance as it is; only as the first message, and only without after_revision.
+   * The current instance. Only the first message, and only without after_revision.
    * </pre>
    *
    * <code>.perdure.v1.Instance snapshot = 1 [json_name = "snapshot"];</code>
@@ -119,7 +119,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The instance as it is; only as the first message, and only without after_revision.
+   * The current instance. Only the first message, and only without after_revision.
    * </pre>
    *
    * <code>.perdure.v1.Instance snapshot = 1 [json_name = "snapshot"];</code>
@@ -178,7 +178,7 @@ private static final long serialVersionUID = 0L;
   public static final int HEARTBEAT_FIELD_NUMBER = 3;
   /**
    * <pre>
-   * Nothing has happened for a while, and the stream is alive.
+   * The stream is alive, and nothing has happened for a while.
    * </pre>
    *
    * <code>.perdure.v1.WatchHeartbeat heartbeat = 3 [json_name = "heartbeat"];</code>
@@ -190,7 +190,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Nothing has happened for a while, and the stream is alive.
+   * The stream is alive, and nothing has happened for a while.
    * </pre>
    *
    * <code>.perdure.v1.WatchHeartbeat heartbeat = 3 [json_name = "heartbeat"];</code>
@@ -205,7 +205,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Nothing has happened for a while, and the stream is alive.
+   * The stream is alive, and nothing has happened for a while.
    * </pre>
    *
    * <code>.perdure.v1.WatchHeartbeat heartbeat = 3 [json_name = "heartbeat"];</code>
@@ -478,7 +478,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One thing that a watch says.
+   * A message of a watch.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.WatchInstanceResponse}
@@ -740,7 +740,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.Instance, dev.perdure.v1.Instance.Builder, dev.perdure.v1.InstanceOrBuilder> snapshotBuilder_;
     /**
      * <pre>
-     * The instance as it is; only as the first message, and only without after_revision.
+     * The current instance. Only the first message, and only without after_revision.
      * </pre>
      *
      * <code>.perdure.v1.Instance snapshot = 1 [json_name = "snapshot"];</code>
@@ -752,7 +752,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance as it is; only as the first message, and only without after_revision.
+     * The current instance. Only the first message, and only without after_revision.
      * </pre>
      *
      * <code>.perdure.v1.Instance snapshot = 1 [json_name = "snapshot"];</code>
@@ -774,7 +774,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance as it is; only as the first message, and only without after_revision.
+     * The current instance. Only the first message, and only without after_revision.
      * </pre>
      *
      * <code>.perdure.v1.Instance snapshot = 1 [json_name = "snapshot"];</code>
@@ -794,7 +794,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance as it is; only as the first message, and only without after_revision.
+     * The current instance. Only the first message, and only without after_revision.
      * </pre>
      *
      * <code>.perdure.v1.Instance snapshot = 1 [json_name = "snapshot"];</code>
@@ -812,7 +812,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance as it is; only as the first message, and only without after_revision.
+     * The current instance. Only the first message, and only without after_revision.
      * </pre>
      *
      * <code>.perdure.v1.Instance snapshot = 1 [json_name = "snapshot"];</code>
@@ -839,7 +839,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance as it is; only as the first message, and only without after_revision.
+     * The current instance. Only the first message, and only without after_revision.
      * </pre>
      *
      * <code>.perdure.v1.Instance snapshot = 1 [json_name = "snapshot"];</code>
@@ -862,7 +862,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance as it is; only as the first message, and only without after_revision.
+     * The current instance. Only the first message, and only without after_revision.
      * </pre>
      *
      * <code>.perdure.v1.Instance snapshot = 1 [json_name = "snapshot"];</code>
@@ -872,7 +872,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance as it is; only as the first message, and only without after_revision.
+     * The current instance. Only the first message, and only without after_revision.
      * </pre>
      *
      * <code>.perdure.v1.Instance snapshot = 1 [json_name = "snapshot"];</code>
@@ -890,7 +890,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The instance as it is; only as the first message, and only without after_revision.
+     * The current instance. Only the first message, and only without after_revision.
      * </pre>
      *
      * <code>.perdure.v1.Instance snapshot = 1 [json_name = "snapshot"];</code>
@@ -1096,7 +1096,7 @@ private static final long serialVersionUID = 0L;
         dev.perdure.v1.WatchHeartbeat, dev.perdure.v1.WatchHeartbeat.Builder, dev.perdure.v1.WatchHeartbeatOrBuilder> heartbeatBuilder_;
     /**
      * <pre>
-     * Nothing has happened for a while, and the stream is alive.
+     * The stream is alive, and nothing has happened for a while.
      * </pre>
      *
      * <code>.perdure.v1.WatchHeartbeat heartbeat = 3 [json_name = "heartbeat"];</code>
@@ -1108,7 +1108,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Nothing has happened for a while, and the stream is alive.
+     * The stream is alive, and nothing has happened for a while.
      * </pre>
      *
      * <code>.perdure.v1.WatchHeartbeat heartbeat = 3 [json_name = "heartbeat"];</code>
@@ -1130,7 +1130,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Nothing has happened for a while, and the stream is alive.
+     * The stream is alive, and nothing has happened for a while.
      * </pre>
      *
      * <code>.perdure.v1.WatchHeartbeat heartbeat = 3 [json_name = "heartbeat"];</code>
@@ -1150,7 +1150,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Nothing has happened for a while, and the stream is alive.
+     * The stream is alive, and nothing has happened for a while.
      * </pre>
      *
      * <code>.perdure.v1.WatchHeartbeat heartbeat = 3 [json_name = "heartbeat"];</code>
@@ -1168,7 +1168,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Nothing has happened for a while, and the stream is alive.
+     * The stream is alive, and nothing has happened for a while.
      * </pre>
      *
      * <code>.perdure.v1.WatchHeartbeat heartbeat = 3 [json_name = "heartbeat"];</code>
@@ -1195,7 +1195,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Nothing has happened for a while, and the stream is alive.
+     * The stream is alive, and nothing has happened for a while.
      * </pre>
      *
      * <code>.perdure.v1.WatchHeartbeat heartbeat = 3 [json_name = "heartbeat"];</code>
@@ -1218,7 +1218,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Nothing has happened for a while, and the stream is alive.
+     * The stream is alive, and nothing has happened for a while.
      * </pre>
      *
      * <code>.perdure.v1.WatchHeartbeat heartbeat = 3 [json_name = "heartbeat"];</code>
@@ -1228,7 +1228,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Nothing has happened for a while, and the stream is alive.
+     * The stream is alive, and nothing has happened for a while.
      * </pre>
      *
      * <code>.perdure.v1.WatchHeartbeat heartbeat = 3 [json_name = "heartbeat"];</code>
@@ -1246,7 +1246,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Nothing has happened for a while, and the stream is alive.
+     * The stream is alive, and nothing has happened for a while.
      * </pre>
      *
      * <code>.perdure.v1.WatchHeartbeat heartbeat = 3 [json_name = "heartbeat"];</code>

@@ -10,7 +10,7 @@ public interface WatchInstanceResponseOrBuilder extends
 
   /**
    * <pre>
-   * The instance as it is; only as the first message, and only without after_revision.
+   * The current instance. Only the first message, and only without after_revision.
    * </pre>
    *
    * <code>.perdure.v1.Instance snapshot = 1 [json_name = "snapshot"];</code>
@@ -19,7 +19,7 @@ public interface WatchInstanceResponseOrBuilder extends
   boolean hasSnapshot();
   /**
    * <pre>
-   * The instance as it is; only as the first message, and only without after_revision.
+   * The current instance. Only the first message, and only without after_revision.
    * </pre>
    *
    * <code>.perdure.v1.Instance snapshot = 1 [json_name = "snapshot"];</code>
@@ -28,7 +28,7 @@ public interface WatchInstanceResponseOrBuilder extends
   dev.perdure.v1.Instance getSnapshot();
   /**
    * <pre>
-   * The instance as it is; only as the first message, and only without after_revision.
+   * The current instance. Only the first message, and only without after_revision.
    * </pre>
    *
    * <code>.perdure.v1.Instance snapshot = 1 [json_name = "snapshot"];</code>
@@ -64,7 +64,7 @@ public interface WatchInstanceResponseOrBuilder extends
 
   /**
    * <pre>
-   * Nothing has happened for a while, and the stream is alive.
+   * The stream is alive, and nothing has happened for a while.
    * </pre>
    *
    * <code>.perdure.v1.WatchHeartbeat heartbeat = 3 [json_name = "heartbeat"];</code>
@@ -73,7 +73,7 @@ public interface WatchInstanceResponseOrBuilder extends
   boolean hasHeartbeat();
   /**
    * <pre>
-   * Nothing has happened for a while, and the stream is alive.
+   * The stream is alive, and nothing has happened for a while.
    * </pre>
    *
    * <code>.perdure.v1.WatchHeartbeat heartbeat = 3 [json_name = "heartbeat"];</code>
@@ -82,7 +82,7 @@ public interface WatchInstanceResponseOrBuilder extends
   dev.perdure.v1.WatchHeartbeat getHeartbeat();
   /**
    * <pre>
-   * Nothing has happened for a while, and the stream is alive.
+   * The stream is alive, and nothing has happened for a while.
    * </pre>
    *
    * <code>.perdure.v1.WatchHeartbeat heartbeat = 3 [json_name = "heartbeat"];</code>

@@ -53,7 +53,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object name_ = "";
   /**
    * <pre>
-   * Its name, `^[a-z][a-z0-9_]{0,63}$`.
+   * Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`.
    * </pre>
    *
    * <code>string name = 1 [json_name = "name"];</code>
@@ -74,7 +74,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its name, `^[a-z][a-z0-9_]{0,63}$`.
+   * Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`.
    * </pre>
    *
    * <code>string name = 1 [json_name = "name"];</code>
@@ -99,7 +99,7 @@ private static final long serialVersionUID = 0L;
   private int version_ = 0;
   /**
    * <pre>
-   * Its version, from 1.
+   * Version, from 1.
    * </pre>
    *
    * <code>uint32 version = 2 [json_name = "version"];</code>
@@ -115,7 +115,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object digest_ = "";
   /**
    * <pre>
-   * The definition's digest in lower-case hexadecimal; two definitions with the same digest are the
+   * Digest of the definition in lower-case hexadecimal. Definitions with the same digest have the
    * same graph.
    * </pre>
    *
@@ -137,7 +137,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The definition's digest in lower-case hexadecimal; two definitions with the same digest are the
+   * Digest of the definition in lower-case hexadecimal. Definitions with the same digest have the
    * same graph.
    * </pre>
    *
@@ -164,7 +164,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object start_ = "";
   /**
    * <pre>
-   * The step that begins first.
+   * First step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string start = 4 [json_name = "start"];</code>
@@ -185,7 +185,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The step that begins first.
+   * First step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string start = 4 [json_name = "start"];</code>
@@ -211,7 +211,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<dev.perdure.v1.StepDefinition> steps_;
   /**
    * <pre>
-   * The steps, in the order in which they were declared.
+   * Steps in the order of their declaration.
    * </pre>
    *
    * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -222,7 +222,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The steps, in the order in which they were declared.
+   * Steps in the order of their declaration.
    * </pre>
    *
    * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -234,7 +234,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The steps, in the order in which they were declared.
+   * Steps in the order of their declaration.
    * </pre>
    *
    * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -245,7 +245,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The steps, in the order in which they were declared.
+   * Steps in the order of their declaration.
    * </pre>
    *
    * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -256,7 +256,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The steps, in the order in which they were declared.
+   * Steps in the order of their declaration.
    * </pre>
    *
    * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -271,7 +271,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp createTime_;
   /**
    * <pre>
-   * When this server's store first held this graph under this version.
+   * Time at which this server's store first had this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -283,7 +283,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When this server's store first held this graph under this version.
+   * Time at which this server's store first had this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -295,7 +295,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When this server's store first held this graph under this version.
+   * Time at which this server's store first had this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -827,7 +827,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object name_ = "";
     /**
      * <pre>
-     * Its name, `^[a-z][a-z0-9_]{0,63}$`.
+     * Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`.
      * </pre>
      *
      * <code>string name = 1 [json_name = "name"];</code>
@@ -847,7 +847,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, `^[a-z][a-z0-9_]{0,63}$`.
+     * Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`.
      * </pre>
      *
      * <code>string name = 1 [json_name = "name"];</code>
@@ -868,7 +868,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, `^[a-z][a-z0-9_]{0,63}$`.
+     * Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`.
      * </pre>
      *
      * <code>string name = 1 [json_name = "name"];</code>
@@ -885,7 +885,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, `^[a-z][a-z0-9_]{0,63}$`.
+     * Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`.
      * </pre>
      *
      * <code>string name = 1 [json_name = "name"];</code>
@@ -899,7 +899,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, `^[a-z][a-z0-9_]{0,63}$`.
+     * Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`.
      * </pre>
      *
      * <code>string name = 1 [json_name = "name"];</code>
@@ -919,7 +919,7 @@ private static final long serialVersionUID = 0L;
     private int version_ ;
     /**
      * <pre>
-     * Its version, from 1.
+     * Version, from 1.
      * </pre>
      *
      * <code>uint32 version = 2 [json_name = "version"];</code>
@@ -931,7 +931,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its version, from 1.
+     * Version, from 1.
      * </pre>
      *
      * <code>uint32 version = 2 [json_name = "version"];</code>
@@ -947,7 +947,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its version, from 1.
+     * Version, from 1.
      * </pre>
      *
      * <code>uint32 version = 2 [json_name = "version"];</code>
@@ -963,7 +963,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object digest_ = "";
     /**
      * <pre>
-     * The definition's digest in lower-case hexadecimal; two definitions with the same digest are the
+     * Digest of the definition in lower-case hexadecimal. Definitions with the same digest have the
      * same graph.
      * </pre>
      *
@@ -984,7 +984,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The definition's digest in lower-case hexadecimal; two definitions with the same digest are the
+     * Digest of the definition in lower-case hexadecimal. Definitions with the same digest have the
      * same graph.
      * </pre>
      *
@@ -1006,7 +1006,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The definition's digest in lower-case hexadecimal; two definitions with the same digest are the
+     * Digest of the definition in lower-case hexadecimal. Definitions with the same digest have the
      * same graph.
      * </pre>
      *
@@ -1024,7 +1024,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The definition's digest in lower-case hexadecimal; two definitions with the same digest are the
+     * Digest of the definition in lower-case hexadecimal. Definitions with the same digest have the
      * same graph.
      * </pre>
      *
@@ -1039,7 +1039,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The definition's digest in lower-case hexadecimal; two definitions with the same digest are the
+     * Digest of the definition in lower-case hexadecimal. Definitions with the same digest have the
      * same graph.
      * </pre>
      *
@@ -1060,7 +1060,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object start_ = "";
     /**
      * <pre>
-     * The step that begins first.
+     * First step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string start = 4 [json_name = "start"];</code>
@@ -1080,7 +1080,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that begins first.
+     * First step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string start = 4 [json_name = "start"];</code>
@@ -1101,7 +1101,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that begins first.
+     * First step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string start = 4 [json_name = "start"];</code>
@@ -1118,7 +1118,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that begins first.
+     * First step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string start = 4 [json_name = "start"];</code>
@@ -1132,7 +1132,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The step that begins first.
+     * First step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
      * </pre>
      *
      * <code>string start = 4 [json_name = "start"];</code>
@@ -1163,7 +1163,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * The steps, in the order in which they were declared.
+     * Steps in the order of their declaration.
      * </pre>
      *
      * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -1177,7 +1177,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The steps, in the order in which they were declared.
+     * Steps in the order of their declaration.
      * </pre>
      *
      * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -1191,7 +1191,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The steps, in the order in which they were declared.
+     * Steps in the order of their declaration.
      * </pre>
      *
      * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -1205,7 +1205,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The steps, in the order in which they were declared.
+     * Steps in the order of their declaration.
      * </pre>
      *
      * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -1226,7 +1226,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The steps, in the order in which they were declared.
+     * Steps in the order of their declaration.
      * </pre>
      *
      * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -1244,7 +1244,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The steps, in the order in which they were declared.
+     * Steps in the order of their declaration.
      * </pre>
      *
      * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -1264,7 +1264,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The steps, in the order in which they were declared.
+     * Steps in the order of their declaration.
      * </pre>
      *
      * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -1285,7 +1285,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The steps, in the order in which they were declared.
+     * Steps in the order of their declaration.
      * </pre>
      *
      * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -1303,7 +1303,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The steps, in the order in which they were declared.
+     * Steps in the order of their declaration.
      * </pre>
      *
      * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -1321,7 +1321,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The steps, in the order in which they were declared.
+     * Steps in the order of their declaration.
      * </pre>
      *
      * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -1340,7 +1340,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The steps, in the order in which they were declared.
+     * Steps in the order of their declaration.
      * </pre>
      *
      * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -1357,7 +1357,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The steps, in the order in which they were declared.
+     * Steps in the order of their declaration.
      * </pre>
      *
      * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -1374,7 +1374,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The steps, in the order in which they were declared.
+     * Steps in the order of their declaration.
      * </pre>
      *
      * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -1385,7 +1385,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The steps, in the order in which they were declared.
+     * Steps in the order of their declaration.
      * </pre>
      *
      * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -1399,7 +1399,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The steps, in the order in which they were declared.
+     * Steps in the order of their declaration.
      * </pre>
      *
      * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -1414,7 +1414,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The steps, in the order in which they were declared.
+     * Steps in the order of their declaration.
      * </pre>
      *
      * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -1425,7 +1425,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The steps, in the order in which they were declared.
+     * Steps in the order of their declaration.
      * </pre>
      *
      * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -1437,7 +1437,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The steps, in the order in which they were declared.
+     * Steps in the order of their declaration.
      * </pre>
      *
      * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -1466,7 +1466,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> createTimeBuilder_;
     /**
      * <pre>
-     * When this server's store first held this graph under this version.
+     * Time at which this server's store first had this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -1477,7 +1477,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this graph under this version.
+     * Time at which this server's store first had this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -1492,7 +1492,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this graph under this version.
+     * Time at which this server's store first had this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -1512,7 +1512,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this graph under this version.
+     * Time at which this server's store first had this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -1530,7 +1530,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this graph under this version.
+     * Time at which this server's store first had this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -1555,7 +1555,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this graph under this version.
+     * Time at which this server's store first had this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -1572,7 +1572,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this graph under this version.
+     * Time at which this server's store first had this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -1584,7 +1584,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this graph under this version.
+     * Time at which this server's store first had this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -1599,7 +1599,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this graph under this version.
+     * Time at which this server's store first had this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>

@@ -10,7 +10,7 @@ public interface WorkflowOrBuilder extends
 
   /**
    * <pre>
-   * Its name, `^[a-z][a-z0-9_]{0,63}$`.
+   * Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`.
    * </pre>
    *
    * <code>string name = 1 [json_name = "name"];</code>
@@ -19,7 +19,7 @@ public interface WorkflowOrBuilder extends
   java.lang.String getName();
   /**
    * <pre>
-   * Its name, `^[a-z][a-z0-9_]{0,63}$`.
+   * Name of the workflow, `^[a-z][a-z0-9_]{0,63}$`.
    * </pre>
    *
    * <code>string name = 1 [json_name = "name"];</code>
@@ -30,7 +30,7 @@ public interface WorkflowOrBuilder extends
 
   /**
    * <pre>
-   * Its version, from 1.
+   * Version, from 1.
    * </pre>
    *
    * <code>uint32 version = 2 [json_name = "version"];</code>
@@ -40,7 +40,7 @@ public interface WorkflowOrBuilder extends
 
   /**
    * <pre>
-   * The definition's digest in lower-case hexadecimal; two definitions with the same digest are the
+   * Digest of the definition in lower-case hexadecimal. Definitions with the same digest have the
    * same graph.
    * </pre>
    *
@@ -50,7 +50,7 @@ public interface WorkflowOrBuilder extends
   java.lang.String getDigest();
   /**
    * <pre>
-   * The definition's digest in lower-case hexadecimal; two definitions with the same digest are the
+   * Digest of the definition in lower-case hexadecimal. Definitions with the same digest have the
    * same graph.
    * </pre>
    *
@@ -62,7 +62,7 @@ public interface WorkflowOrBuilder extends
 
   /**
    * <pre>
-   * The step that begins first.
+   * First step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string start = 4 [json_name = "start"];</code>
@@ -71,7 +71,7 @@ public interface WorkflowOrBuilder extends
   java.lang.String getStart();
   /**
    * <pre>
-   * The step that begins first.
+   * First step. May carry a suffix such as `&#64;3.7`. Treat it as opaque.
    * </pre>
    *
    * <code>string start = 4 [json_name = "start"];</code>
@@ -82,7 +82,7 @@ public interface WorkflowOrBuilder extends
 
   /**
    * <pre>
-   * The steps, in the order in which they were declared.
+   * Steps in the order of their declaration.
    * </pre>
    *
    * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -91,7 +91,7 @@ public interface WorkflowOrBuilder extends
       getStepsList();
   /**
    * <pre>
-   * The steps, in the order in which they were declared.
+   * Steps in the order of their declaration.
    * </pre>
    *
    * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -99,7 +99,7 @@ public interface WorkflowOrBuilder extends
   dev.perdure.v1.StepDefinition getSteps(int index);
   /**
    * <pre>
-   * The steps, in the order in which they were declared.
+   * Steps in the order of their declaration.
    * </pre>
    *
    * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -107,7 +107,7 @@ public interface WorkflowOrBuilder extends
   int getStepsCount();
   /**
    * <pre>
-   * The steps, in the order in which they were declared.
+   * Steps in the order of their declaration.
    * </pre>
    *
    * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -116,7 +116,7 @@ public interface WorkflowOrBuilder extends
       getStepsOrBuilderList();
   /**
    * <pre>
-   * The steps, in the order in which they were declared.
+   * Steps in the order of their declaration.
    * </pre>
    *
    * <code>repeated .perdure.v1.StepDefinition steps = 5 [json_name = "steps"];</code>
@@ -126,7 +126,7 @@ public interface WorkflowOrBuilder extends
 
   /**
    * <pre>
-   * When this server's store first held this graph under this version.
+   * Time at which this server's store first had this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -135,7 +135,7 @@ public interface WorkflowOrBuilder extends
   boolean hasCreateTime();
   /**
    * <pre>
-   * When this server's store first held this graph under this version.
+   * Time at which this server's store first had this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>
@@ -144,7 +144,7 @@ public interface WorkflowOrBuilder extends
   com.google.protobuf.Timestamp getCreateTime();
   /**
    * <pre>
-   * When this server's store first held this graph under this version.
+   * Time at which this server's store first had this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 6 [json_name = "createTime"];</code>

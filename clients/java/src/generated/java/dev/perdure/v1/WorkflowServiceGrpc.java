@@ -4,7 +4,7 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 
 /**
  * <pre>
- * Shows the workflows that the server knows, as data.
+ * Reads the workflows that the server knows, as data.
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -138,14 +138,14 @@ public final class WorkflowServiceGrpc {
 
   /**
    * <pre>
-   * Shows the workflows that the server knows, as data.
+   * Reads the workflows that the server knows, as data.
    * </pre>
    */
   public interface AsyncService {
 
     /**
      * <pre>
-     * Gives one version of a workflow with its whole graph.
+     * Returns one version of a workflow with its graph.
      * Errors: INVALID_FIELD, WORKFLOW_NOT_FOUND.
      * </pre>
      */
@@ -156,8 +156,8 @@ public final class WorkflowServiceGrpc {
 
     /**
      * <pre>
-     * Lists every version of every workflow, without the graphs.
-     * Errors: INVALID_FIELD (a page_token of another query included).
+     * Lists every version of every workflow, without graphs.
+     * Errors: INVALID_FIELD (also for a page_token of another query).
      * </pre>
      */
     default void listWorkflows(dev.perdure.v1.ListWorkflowsRequest request,
@@ -169,7 +169,7 @@ public final class WorkflowServiceGrpc {
   /**
    * Base class for the server implementation of the service WorkflowService.
    * <pre>
-   * Shows the workflows that the server knows, as data.
+   * Reads the workflows that the server knows, as data.
    * </pre>
    */
   public static abstract class WorkflowServiceImplBase
@@ -183,7 +183,7 @@ public final class WorkflowServiceGrpc {
   /**
    * A stub to allow clients to do asynchronous rpc calls to service WorkflowService.
    * <pre>
-   * Shows the workflows that the server knows, as data.
+   * Reads the workflows that the server knows, as data.
    * </pre>
    */
   public static final class WorkflowServiceStub
@@ -201,7 +201,7 @@ public final class WorkflowServiceGrpc {
 
     /**
      * <pre>
-     * Gives one version of a workflow with its whole graph.
+     * Returns one version of a workflow with its graph.
      * Errors: INVALID_FIELD, WORKFLOW_NOT_FOUND.
      * </pre>
      */
@@ -213,8 +213,8 @@ public final class WorkflowServiceGrpc {
 
     /**
      * <pre>
-     * Lists every version of every workflow, without the graphs.
-     * Errors: INVALID_FIELD (a page_token of another query included).
+     * Lists every version of every workflow, without graphs.
+     * Errors: INVALID_FIELD (also for a page_token of another query).
      * </pre>
      */
     public void listWorkflows(dev.perdure.v1.ListWorkflowsRequest request,
@@ -227,7 +227,7 @@ public final class WorkflowServiceGrpc {
   /**
    * A stub to allow clients to do synchronous rpc calls to service WorkflowService.
    * <pre>
-   * Shows the workflows that the server knows, as data.
+   * Reads the workflows that the server knows, as data.
    * </pre>
    */
   public static final class WorkflowServiceBlockingV2Stub
@@ -245,7 +245,7 @@ public final class WorkflowServiceGrpc {
 
     /**
      * <pre>
-     * Gives one version of a workflow with its whole graph.
+     * Returns one version of a workflow with its graph.
      * Errors: INVALID_FIELD, WORKFLOW_NOT_FOUND.
      * </pre>
      */
@@ -256,8 +256,8 @@ public final class WorkflowServiceGrpc {
 
     /**
      * <pre>
-     * Lists every version of every workflow, without the graphs.
-     * Errors: INVALID_FIELD (a page_token of another query included).
+     * Lists every version of every workflow, without graphs.
+     * Errors: INVALID_FIELD (also for a page_token of another query).
      * </pre>
      */
     public dev.perdure.v1.ListWorkflowsResponse listWorkflows(dev.perdure.v1.ListWorkflowsRequest request) throws io.grpc.StatusException {
@@ -269,7 +269,7 @@ public final class WorkflowServiceGrpc {
   /**
    * A stub to allow clients to do limited synchronous rpc calls to service WorkflowService.
    * <pre>
-   * Shows the workflows that the server knows, as data.
+   * Reads the workflows that the server knows, as data.
    * </pre>
    */
   public static final class WorkflowServiceBlockingStub
@@ -287,7 +287,7 @@ public final class WorkflowServiceGrpc {
 
     /**
      * <pre>
-     * Gives one version of a workflow with its whole graph.
+     * Returns one version of a workflow with its graph.
      * Errors: INVALID_FIELD, WORKFLOW_NOT_FOUND.
      * </pre>
      */
@@ -298,8 +298,8 @@ public final class WorkflowServiceGrpc {
 
     /**
      * <pre>
-     * Lists every version of every workflow, without the graphs.
-     * Errors: INVALID_FIELD (a page_token of another query included).
+     * Lists every version of every workflow, without graphs.
+     * Errors: INVALID_FIELD (also for a page_token of another query).
      * </pre>
      */
     public dev.perdure.v1.ListWorkflowsResponse listWorkflows(dev.perdure.v1.ListWorkflowsRequest request) {
@@ -311,7 +311,7 @@ public final class WorkflowServiceGrpc {
   /**
    * A stub to allow clients to do ListenableFuture-style rpc calls to service WorkflowService.
    * <pre>
-   * Shows the workflows that the server knows, as data.
+   * Reads the workflows that the server knows, as data.
    * </pre>
    */
   public static final class WorkflowServiceFutureStub
@@ -329,7 +329,7 @@ public final class WorkflowServiceGrpc {
 
     /**
      * <pre>
-     * Gives one version of a workflow with its whole graph.
+     * Returns one version of a workflow with its graph.
      * Errors: INVALID_FIELD, WORKFLOW_NOT_FOUND.
      * </pre>
      */
@@ -341,8 +341,8 @@ public final class WorkflowServiceGrpc {
 
     /**
      * <pre>
-     * Lists every version of every workflow, without the graphs.
-     * Errors: INVALID_FIELD (a page_token of another query included).
+     * Lists every version of every workflow, without graphs.
+     * Errors: INVALID_FIELD (also for a page_token of another query).
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<dev.perdure.v1.ListWorkflowsResponse> listWorkflows(

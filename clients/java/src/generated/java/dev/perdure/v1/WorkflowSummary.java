@@ -6,7 +6,7 @@ package dev.perdure.v1;
 
 /**
  * <pre>
- * A workflow as lists show it: without its steps.
+ * A workflow in a list, without its steps.
  * </pre>
  *
  * Protobuf type {@code perdure.v1.WorkflowSummary}
@@ -51,7 +51,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object name_ = "";
   /**
    * <pre>
-   * Its name.
+   * Name of the workflow.
    * </pre>
    *
    * <code>string name = 1 [json_name = "name"];</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its name.
+   * Name of the workflow.
    * </pre>
    *
    * <code>string name = 1 [json_name = "name"];</code>
@@ -97,7 +97,7 @@ private static final long serialVersionUID = 0L;
   private int version_ = 0;
   /**
    * <pre>
-   * Its version.
+   * Version.
    * </pre>
    *
    * <code>uint32 version = 2 [json_name = "version"];</code>
@@ -113,7 +113,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object digest_ = "";
   /**
    * <pre>
-   * The definition's digest.
+   * Digest of the definition.
    * </pre>
    *
    * <code>string digest = 3 [json_name = "digest"];</code>
@@ -134,7 +134,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The definition's digest.
+   * Digest of the definition.
    * </pre>
    *
    * <code>string digest = 3 [json_name = "digest"];</code>
@@ -159,7 +159,7 @@ private static final long serialVersionUID = 0L;
   private int stepCount_ = 0;
   /**
    * <pre>
-   * How many steps it has.
+   * Number of steps.
    * </pre>
    *
    * <code>uint32 step_count = 4 [json_name = "stepCount"];</code>
@@ -174,7 +174,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp createTime_;
   /**
    * <pre>
-   * When this server's store first held this graph under this version.
+   * Time at which this server's store first had this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -186,7 +186,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When this server's store first held this graph under this version.
+   * Time at which this server's store first had this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -198,7 +198,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When this server's store first held this graph under this version.
+   * Time at which this server's store first had this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -414,7 +414,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A workflow as lists show it: without its steps.
+   * A workflow in a list, without its steps.
    * </pre>
    *
    * Protobuf type {@code perdure.v1.WorkflowSummary}
@@ -656,7 +656,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object name_ = "";
     /**
      * <pre>
-     * Its name.
+     * Name of the workflow.
      * </pre>
      *
      * <code>string name = 1 [json_name = "name"];</code>
@@ -676,7 +676,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name.
+     * Name of the workflow.
      * </pre>
      *
      * <code>string name = 1 [json_name = "name"];</code>
@@ -697,7 +697,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name.
+     * Name of the workflow.
      * </pre>
      *
      * <code>string name = 1 [json_name = "name"];</code>
@@ -714,7 +714,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name.
+     * Name of the workflow.
      * </pre>
      *
      * <code>string name = 1 [json_name = "name"];</code>
@@ -728,7 +728,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name.
+     * Name of the workflow.
      * </pre>
      *
      * <code>string name = 1 [json_name = "name"];</code>
@@ -748,7 +748,7 @@ private static final long serialVersionUID = 0L;
     private int version_ ;
     /**
      * <pre>
-     * Its version.
+     * Version.
      * </pre>
      *
      * <code>uint32 version = 2 [json_name = "version"];</code>
@@ -760,7 +760,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its version.
+     * Version.
      * </pre>
      *
      * <code>uint32 version = 2 [json_name = "version"];</code>
@@ -776,7 +776,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its version.
+     * Version.
      * </pre>
      *
      * <code>uint32 version = 2 [json_name = "version"];</code>
@@ -792,7 +792,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object digest_ = "";
     /**
      * <pre>
-     * The definition's digest.
+     * Digest of the definition.
      * </pre>
      *
      * <code>string digest = 3 [json_name = "digest"];</code>
@@ -812,7 +812,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The definition's digest.
+     * Digest of the definition.
      * </pre>
      *
      * <code>string digest = 3 [json_name = "digest"];</code>
@@ -833,7 +833,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The definition's digest.
+     * Digest of the definition.
      * </pre>
      *
      * <code>string digest = 3 [json_name = "digest"];</code>
@@ -850,7 +850,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The definition's digest.
+     * Digest of the definition.
      * </pre>
      *
      * <code>string digest = 3 [json_name = "digest"];</code>
@@ -864,7 +864,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The definition's digest.
+     * Digest of the definition.
      * </pre>
      *
      * <code>string digest = 3 [json_name = "digest"];</code>
@@ -884,7 +884,7 @@ private static final long serialVersionUID = 0L;
     private int stepCount_ ;
     /**
      * <pre>
-     * How many steps it has.
+     * Number of steps.
      * </pre>
      *
      * <code>uint32 step_count = 4 [json_name = "stepCount"];</code>
@@ -896,7 +896,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many steps it has.
+     * Number of steps.
      * </pre>
      *
      * <code>uint32 step_count = 4 [json_name = "stepCount"];</code>
@@ -912,7 +912,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many steps it has.
+     * Number of steps.
      * </pre>
      *
      * <code>uint32 step_count = 4 [json_name = "stepCount"];</code>
@@ -930,7 +930,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> createTimeBuilder_;
     /**
      * <pre>
-     * When this server's store first held this graph under this version.
+     * Time at which this server's store first had this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -941,7 +941,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this graph under this version.
+     * Time at which this server's store first had this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -956,7 +956,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this graph under this version.
+     * Time at which this server's store first had this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -976,7 +976,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this graph under this version.
+     * Time at which this server's store first had this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -994,7 +994,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this graph under this version.
+     * Time at which this server's store first had this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -1019,7 +1019,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this graph under this version.
+     * Time at which this server's store first had this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -1036,7 +1036,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this graph under this version.
+     * Time at which this server's store first had this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -1048,7 +1048,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this graph under this version.
+     * Time at which this server's store first had this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -1063,7 +1063,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When this server's store first held this graph under this version.
+     * Time at which this server's store first had this graph under this version.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>

@@ -10,7 +10,7 @@ public interface WorkflowSummaryOrBuilder extends
 
   /**
    * <pre>
-   * Its name.
+   * Name of the workflow.
    * </pre>
    *
    * <code>string name = 1 [json_name = "name"];</code>
@@ -19,7 +19,7 @@ public interface WorkflowSummaryOrBuilder extends
   java.lang.String getName();
   /**
    * <pre>
-   * Its name.
+   * Name of the workflow.
    * </pre>
    *
    * <code>string name = 1 [json_name = "name"];</code>
@@ -30,7 +30,7 @@ public interface WorkflowSummaryOrBuilder extends
 
   /**
    * <pre>
-   * Its version.
+   * Version.
    * </pre>
    *
    * <code>uint32 version = 2 [json_name = "version"];</code>
@@ -40,7 +40,7 @@ public interface WorkflowSummaryOrBuilder extends
 
   /**
    * <pre>
-   * The definition's digest.
+   * Digest of the definition.
    * </pre>
    *
    * <code>string digest = 3 [json_name = "digest"];</code>
@@ -49,7 +49,7 @@ public interface WorkflowSummaryOrBuilder extends
   java.lang.String getDigest();
   /**
    * <pre>
-   * The definition's digest.
+   * Digest of the definition.
    * </pre>
    *
    * <code>string digest = 3 [json_name = "digest"];</code>
@@ -60,7 +60,7 @@ public interface WorkflowSummaryOrBuilder extends
 
   /**
    * <pre>
-   * How many steps it has.
+   * Number of steps.
    * </pre>
    *
    * <code>uint32 step_count = 4 [json_name = "stepCount"];</code>
@@ -70,7 +70,7 @@ public interface WorkflowSummaryOrBuilder extends
 
   /**
    * <pre>
-   * When this server's store first held this graph under this version.
+   * Time at which this server's store first had this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -79,7 +79,7 @@ public interface WorkflowSummaryOrBuilder extends
   boolean hasCreateTime();
   /**
    * <pre>
-   * When this server's store first held this graph under this version.
+   * Time at which this server's store first had this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>
@@ -88,7 +88,7 @@ public interface WorkflowSummaryOrBuilder extends
   com.google.protobuf.Timestamp getCreateTime();
   /**
    * <pre>
-   * When this server's store first held this graph under this version.
+   * Time at which this server's store first had this graph under this version.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp create_time = 5 [json_name = "createTime"];</code>

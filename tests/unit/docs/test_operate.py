@@ -1,4 +1,4 @@
-"""docs/operating.md is whole: every option, variable, limit, exit code, health name, metric and log event there is."""
+"""Pages for operators are complete: options, variables, limits, exit codes, health names, metrics and log events."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ from perdure_server.timers import window
 from support.doc_pages import REPOSITORY, table, text_of
 from support.prometheus_scrape import scrape
 
-PAGE: Final = text_of("docs/operating.md")
+RUN: Final = text_of("docs/operate/run.md")
+CONFIGURE: Final = text_of("docs/operate/configure.md")
+MONITOR: Final = text_of("docs/operate/monitor.md")
+LOGS: Final = text_of("docs/operate/logs.md")
 SERVER: Final = REPOSITORY / "server/perdure_server"
 LEVELS: Final = {"debug", "info", "warning", "error", "exception", "critical"}
 
@@ -43,19 +46,19 @@ def options(*path: str) -> list[Any]:
 
 def default_of(option: Any) -> str:
     if option.name == "database":
-        return f"`{DATABASE_DEFAULT}`"  # chosen once it is known whether it is the demo's
+        return f"`{DATABASE_DEFAULT}`"  # depends on --demo
     if option.is_flag:
         return "off"
     return f"`{option.default}`" if option.default is not None else ""
 
 
-def test_the_table_of_options_is_that_of_serve() -> None:
+def test_the_table_of_options_has_every_option_of_serve() -> None:
     real = [
         [f"`{option.opts[0]}`", f"`{option.envvar}`" if option.envvar else "", default_of(option)]
         for option in options("serve")
     ]
 
-    assert [row[:3] for row in table(PAGE, "Starting")] == real
+    assert [row[:3] for row in table(CONFIGURE, "Options")] == real
 
 
 def every_command(command: Any) -> Iterator[Any]:
@@ -64,7 +67,7 @@ def every_command(command: Any) -> Iterator[Any]:
         yield from every_command(child)
 
 
-def test_every_variable_of_every_command_is_on_the_page_and_no_other() -> None:
+def test_every_variable_of_every_command_is_documented_and_no_other() -> None:
     real = {
         param.envvar
         for command in every_command(typer.main.get_command(app))
@@ -72,17 +75,18 @@ def test_every_variable_of_every_command_is_on_the_page_and_no_other() -> None:
         if param.envvar
     }
 
-    assert set(re.findall(r"\bPERDURE_\w+", PAGE)) == real
+    assert set(re.findall(r"\bPERDURE_\w+", RUN + CONFIGURE)) == real
+    assert set(re.findall(r"\bPERDURE_\w+", text_of("docs/workflows/reference.md"))) == real
 
 
-def test_every_exit_code_is_on_the_page() -> None:
-    assert [int(row[0]) for row in table(PAGE, "Exit codes")] == [code.value for code in Exit]
+def test_every_exit_code_is_documented() -> None:
+    assert [int(row[0]) for row in table(RUN, "Exit codes")] == [code.value for code in Exit]
 
 
 # --- limits and health -------------------------------------------------------------------------------------------
 
 
-def told(name: str, value: float) -> str:
+def shown(name: str, value: float) -> str:
     unit = next(
         (unit for unit in ("bytes_max", "bytes", "seconds", "ms") if re.search(rf"_{unit}\b", name)), ""
     )
@@ -99,31 +103,31 @@ def told(name: str, value: float) -> str:
     return f"{ms} ms"
 
 
-def test_every_limit_is_on_the_page_with_its_value() -> None:
-    real = {f"`{name}`": told(name, value) for name, value in dataclasses.asdict(Limits()).items()}
+def test_every_limit_is_documented_with_its_value() -> None:
+    real = {f"`{name}`": shown(name, value) for name, value in dataclasses.asdict(Limits()).items()}
 
-    assert {row[0]: row[1] for row in table(PAGE, "Limits")} == real
+    assert {row[0]: row[1] for row in table(CONFIGURE, "Limits")} == real
 
 
-def test_what_is_kept_in_memory_is_on_the_page_with_its_bound() -> None:
+def test_every_cache_is_documented_with_its_maximum() -> None:
     kept = {
-        "CACHE_KIB": told("kept_bytes_max", connection.CACHE_KIB << 10),
-        "READER_CACHE_KIB": told("kept_bytes_max", connection.READER_CACHE_KIB << 10),
-        "TEXT_BYTES_KEPT": told("kept_bytes_max", queries.TEXT_BYTES_KEPT),
-        "STATES_MAX": told("", state_cache.STATES_MAX),
-        "STATE_PARTS_MAX": told("", state_cache.STATE_PARTS_MAX),
-        "PAYLOAD_BYTES_MAX": told("kept_bytes_max", state_cache.PAYLOAD_BYTES_MAX),
-        "GRAPHS_CACHED_MAX": told("", definitions.GRAPHS_CACHED_MAX),
-        "WINDOW_TIMERS_MAX": told("", window.WINDOW_TIMERS_MAX),
+        "CACHE_KIB": shown("kept_bytes_max", connection.CACHE_KIB << 10),
+        "READER_CACHE_KIB": shown("kept_bytes_max", connection.READER_CACHE_KIB << 10),
+        "TEXT_BYTES_KEPT": shown("kept_bytes_max", queries.TEXT_BYTES_KEPT),
+        "STATES_MAX": shown("", state_cache.STATES_MAX),
+        "STATE_PARTS_MAX": shown("", state_cache.STATE_PARTS_MAX),
+        "PAYLOAD_BYTES_MAX": shown("kept_bytes_max", state_cache.PAYLOAD_BYTES_MAX),
+        "GRAPHS_CACHED_MAX": shown("", definitions.GRAPHS_CACHED_MAX),
+        "WINDOW_TIMERS_MAX": shown("", window.WINDOW_TIMERS_MAX),
     }
 
-    assert {row[0].strip("`"): row[1] for row in table(PAGE, "Memory")} == kept
-    reads = f"with more than {told('large_bytes_max', store.LARGE_BYTES)} of payloads, "
-    assert reads + {4: "four"}[store.LARGE_READS_MAX] in PAGE
+    assert {row[0].strip("`"): row[1] for row in table(CONFIGURE, "Memory")} == kept
+    reads = f"with more than {shown('large_bytes_max', store.LARGE_BYTES)} of payloads, "
+    assert reads + {4: "four"}[store.LARGE_READS_MAX] in CONFIGURE
 
 
-def test_every_health_name_is_on_the_page() -> None:
-    names = set(re.findall(r"`([\w.]+)`", " ".join(row[0] for row in table(PAGE, "Health"))))
+def test_every_health_name_is_documented() -> None:
+    names = set(re.findall(r"`([\w.]+)`", " ".join(row[0] for row in table(MONITOR, "Check health"))))
 
     assert names == {LIVENESS, *(name for name, _ in SERVICES)}
 
@@ -132,9 +136,9 @@ def test_every_health_name_is_on_the_page() -> None:
 
 
 @pytest.mark.skipif(
-    sys.platform != "linux", reason="the page has those of the process, which Linux alone tells"
+    sys.platform != "linux", reason="the page has the metrics of the process, which exist on Linux only"
 )
-async def test_the_table_of_metrics_is_what_a_server_tells() -> None:
+async def test_the_table_of_metrics_has_every_metric_of_a_server() -> None:
     config = Config(
         workflows=FLOWS,
         database=DATABASE_MEMORY,
@@ -150,13 +154,13 @@ async def test_the_table_of_metrics_is_what_a_server_tells() -> None:
         await server.stop()
 
     labels = found.labels()
-    shown = [
+    rows = [
         (name.strip("`"), kind, re.findall(r"`(\w+)`", names))
-        for name, kind, names, *_ in table(PAGE, "Metrics")
+        for name, kind, names, *_ in table(MONITOR, "Metrics")
     ]
-    assert {name: kind for name, kind, _ in shown} == found.types
-    assert {name: set(names) for name, _, names in shown} == labels
-    assert [name for name, *_ in shown if name.startswith("perdure")] == [
+    assert {name: kind for name, kind, _ in rows} == found.types
+    assert {name: set(names) for name, _, names in rows} == labels
+    assert [name for name, *_ in rows if name.startswith("perdure")] == [
         name for name in found.types if name.startswith("perdure")
     ]
 
@@ -164,21 +168,21 @@ async def test_the_table_of_metrics_is_what_a_server_tells() -> None:
 # --- log events --------------------------------------------------------------------------------------------------
 
 
-def told_by(node: ast.AST) -> ast.expr | None:
-    """Return the message of ``log.warning("...")`` and its like, of ``RateLimitedLogger(log, "...")``, and of
-    ``BackgroundLoop(log, "...")``.
+def message_of(node: ast.AST) -> ast.expr | None:
+    """Return the message of ``log.warning("...")`` and its like, and of ``RateLimitedLogger(log, "...")``
+    and ``BackgroundLoop(log, "...")``.
     """
     match node:
-        case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr="log"), args=[_, told, *_]):
-            return told
-        case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr=method), args=[told, *_]) if (
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr="log"), args=[_, message, *_]):
+            return message
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr=method), args=[message, *_]) if (
             method in LEVELS
         ):
-            return told
+            return message
         case ast.Call(
-            func=ast.Name(id="RateLimitedLogger" | "BackgroundLoop"), args=[ast.Name(id="log"), told, *_]
+            func=ast.Name(id="RateLimitedLogger" | "BackgroundLoop"), args=[ast.Name(id="log"), message, *_]
         ):
-            return told
+            return message
         case _:
             return None
 
@@ -186,28 +190,31 @@ def told_by(node: ast.AST) -> ast.expr | None:
 def messages() -> Iterator[Any]:
     for path in sorted(SERVER.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            told = told_by(node)
-            if told is None:
+            message = message_of(node)
+            if message is None:
                 continue
-            texts = [part.value for part in ast.walk(told) if isinstance(part, ast.Constant)]
-            place = f"{path.relative_to(SERVER)}:{told.lineno}"
-            assert texts, f"{place}: a message is a text, so that it can be looked up"
+            texts = [part.value for part in ast.walk(message) if isinstance(part, ast.Constant)]
+            place = f"{path.relative_to(SERVER)}:{message.lineno}"
+            assert texts, f"{place}: a message must be a literal, so that operators can find it"
             yield from (pytest.param(text, id=f"{place}: {text}") for text in texts)
 
 
 @pytest.mark.parametrize("message", list(messages()))
-def test_every_log_event_is_on_the_page(message: str) -> None:
-    assert f"`{message.replace('%s', '…')}`" in PAGE
+def test_every_log_event_is_documented(message: str) -> None:
+    assert f"`{message.replace('%s', '…')}`" in LOGS
 
 
-def test_every_log_event_on_the_page_may_be_logged() -> None:
+def test_every_documented_log_event_exists() -> None:
     real = {str(message.values[0]).replace("%s", "…") for message in messages()}
     # Rows without a level are headings; a cell may hold several messages.
-    shown = {
-        text for cell, level, *_ in table(PAGE, "Logs") if level for text in re.findall(r"`([^`]+)`", cell)
+    listed = {
+        text
+        for cell, level, *_ in table(LOGS, "Log events")
+        if level
+        for text in re.findall(r"`([^`]+)`", cell)
     }
 
-    assert shown == real
+    assert listed == real
 
 
 def test_every_logger_of_the_server_is_called_log() -> None:
