@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from perdure import Context, Outcome, Workflow, sleep, step, wait_for
-from perdure_server.cli.remote import SERVER_DEFAULT
+from perdure_server.cli.session import SERVER_DEFAULT
 
 INSTANCE_ID = "demo-1"
 

@@ -11,8 +11,7 @@ from typing import Any, Final
 
 import grpc
 import pytest
-import typer
-from typer.testing import Result
+from click.testing import Result
 
 from perdure.v1 import (
     common_pb2,
@@ -23,7 +22,7 @@ from perdure.v1 import (
     workflow_service_pb2,
 )
 from perdure_server.cli.errors import Exit
-from perdure_server.cli.root import app
+from perdure_server.cli.main import app
 from support.stub_server import HANG, ErrorResponse, StubServer
 
 Run = Callable[..., Awaitable[Result]]
@@ -502,7 +501,7 @@ async def test_workflows_list(server: StubServer, run: Run) -> None:
 
 def test_the_command_tree_loads_without_grpc_rich_or_the_server() -> None:
     program = (
-        "import sys, perdure_server.cli.root\n"
+        "import sys, perdure_server.cli.main\n"
         "heavy = {'grpc', 'google.protobuf', 'rich', 'uvloop', 'apsw', 'apscheduler', 'asyncio'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
@@ -520,7 +519,7 @@ def _commands(group: Any) -> list[tuple[str, Any]]:
 
 
 def test_every_command_shows_an_example_in_its_help() -> None:
-    for name, command in _commands(typer.main.get_command(app)):
+    for name, command in _commands(app):
         assert "Example" in (command.epilog or ""), name
         assert "perdure " in command.epilog, name
 

@@ -108,7 +108,7 @@ def printers() -> Iterator[str]:
     for path in sorted(Path(perdure_server.cli.__file__).parent.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in {
-                *("print", "typer.echo", "typer.secho", "click.echo"),
+                *("print", "click.echo", "click.secho"),
                 *("sys.stdout.write", "sys.stderr.write"),
             }:
                 yield f"{path.name}:{node.lineno}"

@@ -9,9 +9,8 @@ from typing import Any, Final
 
 import grpc
 import pytest
-import typer
+from click.testing import CliRunner, Result
 from google.rpc import error_details_pb2
-from typer.testing import CliRunner, Result
 
 from perdure import errors
 from perdure.v1 import (
@@ -19,7 +18,7 @@ from perdure.v1 import (
 )
 from perdure_server.api.errors import RESERVED_REASONS, error_response_of
 from perdure_server.cli.errors import MENDS, OPTIONS, CommandError, Exit, fail_with
-from perdure_server.cli.root import app
+from perdure_server.cli.main import app
 from perdure_server.engine import rejections as reject
 from perdure_server.runtime.request_validation import InvalidRequestError, Violation
 from support.stub_server import ErrorResponse, StubServer
@@ -124,7 +123,7 @@ async def test_with_json_the_fields_keep_the_apis_names_and_an_event_is_no_field
 
 
 def test_every_option_that_a_field_is_named_by_is_one_of_a_command() -> None:
-    commands: list[Any] = [typer.main.get_command(app)]
+    commands: list[Any] = [app]
     names: set[str] = set()
     for command in commands:
         commands += getattr(command, "commands", {}).values()

@@ -9,13 +9,12 @@ from pathlib import Path
 import grpc
 import pytest
 import trustme
-from typer.testing import CliRunner, Result
+from click.testing import CliRunner, Result
 
 from perdure.v1 import instance_service_pb2
 from perdure_server.cli.demo import hints
-from perdure_server.cli.errors import Exit
-from perdure_server.cli.root import app
-from perdure_server.cli.unreached import unreached
+from perdure_server.cli.errors import Exit, unreached
+from perdure_server.cli.main import app
 from support.stub_server import StubServer
 
 

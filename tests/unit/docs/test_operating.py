@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
-import typer.main
 
 from contract.runner_flows import FLOWS
 from perdure_server.api.health import LIVENESS
@@ -18,7 +17,7 @@ from perdure_server.api.limits import Limits
 from perdure_server.api.server import SERVICES
 from perdure_server.app import Server
 from perdure_server.cli.errors import Exit
-from perdure_server.cli.root import app
+from perdure_server.cli.main import app
 from perdure_server.config import DATABASE_DEFAULT, DATABASE_MEMORY, Config
 from perdure_server.runtime import command_processor, definitions
 from perdure_server.store.sqlite import connection, queries, store
@@ -35,7 +34,7 @@ LEVELS: Final = {"debug", "info", "warning", "error", "exception", "critical"}
 
 
 def options(*path: str) -> list[Any]:
-    command: Any = typer.main.get_command(app)
+    command: Any = app
     for name in path:
         command = command.commands[name]
     return [param for param in command.params if param.param_type_name == "option" and param.name != "help"]
@@ -65,12 +64,7 @@ def every_command(command: Any) -> Iterator[Any]:
 
 
 def test_every_variable_of_every_command_is_on_the_page_and_no_other() -> None:
-    real = {
-        param.envvar
-        for command in every_command(typer.main.get_command(app))
-        for param in command.params
-        if param.envvar
-    }
+    real = {param.envvar for command in every_command(app) for param in command.params if param.envvar}
 
     assert set(re.findall(r"\bPERDURE_\w+", PAGE)) == real
 
