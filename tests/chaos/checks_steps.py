@@ -11,7 +11,7 @@ from chaos.ledger import Recording, StepLine
 from chaos.step_ledger import digest_of
 from chaos.violations import Name, Violation
 from chaos.walk import Walk
-from perdure.graph import RESERVED_EVENTS, StepKind
+from perdure.model.graph import RESERVED_EVENTS, StepKind
 from perdure_server.engine import facts
 from perdure_server.engine.commands import EMPTY_OBJECT
 from perdure_server.engine.state import Finished, Running, State

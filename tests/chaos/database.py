@@ -13,7 +13,7 @@ from pathlib import Path
 
 import apsw
 
-from perdure.graph import WorkflowGraph, from_json
+from perdure.model.graph import WorkflowGraph, from_json
 from perdure_server.engine.facts import Entry
 from perdure_server.engine.state import LIVE, State
 from perdure_server.store.codec import decode_fact, decode_state

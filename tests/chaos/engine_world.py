@@ -17,7 +17,7 @@ from chaos.flows import EVENTS_OF, FLOWS
 from chaos.ledger import Recording, Send, StepLine, WatchLine
 from chaos.projection import of_entry
 from chaos.step_ledger import digest_of
-from perdure.graph import RESERVED_EVENTS, StepKind, WorkflowGraph
+from perdure.model.graph import RESERVED_EVENTS, StepKind, WorkflowGraph
 from perdure_server.engine import commands, decide, facts
 from perdure_server.engine.commands import Grant, payload
 from perdure_server.engine.decide import Decision

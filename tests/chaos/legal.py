@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chaos.violations import Name
-from perdure.graph import EVENT_ELAPSED, EVENT_ERROR, EVENT_TIMEOUT, StepKind, WorkflowGraph
+from perdure.model.graph import EVENT_ELAPSED, EVENT_ERROR, EVENT_TIMEOUT, StepKind, WorkflowGraph
 from perdure_server.engine import facts
 from perdure_server.engine.commands import LOSSES_ALONE_MAX, LOSSES_IN_A_ROW_MAX
 from perdure_server.engine.decide import ATTEMPT_LOST

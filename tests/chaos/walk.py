@@ -8,7 +8,7 @@ from functools import cached_property
 
 from chaos.database import InstanceRow
 from chaos.ledger import Recording
-from perdure.graph import WorkflowGraph
+from perdure.model.graph import WorkflowGraph
 from perdure_server.engine.evolve import begin, evolve
 from perdure_server.engine.facts import Entry
 from perdure_server.engine.state import State

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from perdure.graph import StepKind
+from perdure.model.graph import StepKind
 from perdure_server.engine import facts as f
 from perdure_server.engine.facts import Fact
 from perdure_server.store.protocol import Store

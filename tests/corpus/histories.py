@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from perdure.graph import to_json
+from perdure.model.graph import to_json
 from perdure_server.engine.facts import KIND_OF, Entry, fact_from_json
 from perdure_server.engine.state import State
 from simulation.instance import Instance

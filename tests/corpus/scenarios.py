@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from order import OrderFlow
 from perdure.authoring import graph_of
-from perdure.graph import Join, RetryDefinition
+from perdure.model.graph import Join, RetryDefinition
 from perdure_server.engine import commands
 from perdure_server.engine.commands import Grant
 from perdure_server.engine.state import BackingOff

@@ -9,7 +9,7 @@ import pytest
 
 from corpus.histories import FOLDER, VERSION, differences, files, folded, history_of, record
 from corpus.scenarios import SCENARIOS
-from perdure.graph import from_json
+from perdure.model.graph import from_json
 from perdure_server.engine.evolve import fold
 from perdure_server.engine.facts import KIND_OF
 from perdure_server.engine.state import InstanceState, Interrupted, State

@@ -108,7 +108,7 @@ def test_a_view_of_what_is_not_there_is_refused_as_any_call_is(server: ServerPro
     with Terminal("watch", "nobody", "--server", server.address) as screen:
         code = screen.wait()
 
-    assert code == Exit.REFUSED
+    assert code == Exit.REJECTED
     assert "INSTANCE_NOT_FOUND: there is no instance 'nobody'" in screen.text
 
 

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from hypothesis import strategies as hst
 
-from perdure.graph import WorkflowGraph
+from perdure.model.graph import WorkflowGraph
 from perdure_server.engine import commands
 from perdure_server.engine import state as st
 from perdure_server.engine.commands import NO_GRANT, Command, Grant

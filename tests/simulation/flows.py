@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from random import Random
 
-from perdure.graph import Join, RetryDefinition, StepDefinition, StepKind, WorkflowGraph, graph
-from perdure.validation import IssueCode, validate
+from perdure.model.graph import Join, RetryDefinition, StepDefinition, StepKind, WorkflowGraph, graph
+from perdure.model.validation import IssueCode, validate
 
 EVENTS = ("ok", "no", "maybe")
 

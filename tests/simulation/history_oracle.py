@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from perdure.graph import WorkflowGraph
+from perdure.model.graph import WorkflowGraph
 from perdure_server.engine import commands, evolve, facts
 from perdure_server.engine import effects as fx
 from perdure_server.engine import state as st

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from perdure.graph import END, Join, WorkflowGraph
+from perdure.model.graph import END, Join, WorkflowGraph
 
 
 @dataclass(frozen=True)

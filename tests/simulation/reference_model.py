@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from perdure.graph import RESERVED_EVENTS, StepKind, WorkflowGraph
+from perdure.model.graph import RESERVED_EVENTS, StepKind, WorkflowGraph
 from perdure_server.engine import commands, facts
 from perdure_server.engine.commands import Command, Grant, StartInstance
 from perdure_server.engine.facts import Entry, TimerKind, Unconsumed

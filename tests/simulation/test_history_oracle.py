@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from perdure.graph import Join, WorkflowGraph
+from perdure.model.graph import Join, WorkflowGraph
 from perdure_server.engine import (
     commands,
     decide,

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from perdure.graph import StepKind
+from perdure.model.graph import StepKind
 from perdure_server.engine.commands import payload
 from perdure_server.engine.facts import Entry, Fact, InstanceStarted, PayloadInfo, StepStarted, TimerKind
 from perdure_server.engine.state import InstanceState, State, StepState, Timer

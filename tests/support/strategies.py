@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from perdure.graph import Join, RetryDefinition, StepDefinition, StepKind, WorkflowGraph, graph
-from perdure.validation import IssueCode, validate
+from perdure.model.graph import Join, RetryDefinition, StepDefinition, StepKind, WorkflowGraph, graph
+from perdure.model.validation import IssueCode, validate
 
 EVENTS = ("ok", "no", "maybe")
 _JOINS = st.sampled_from([None, Join.AUTO, Join.ALL, Join.ANY])

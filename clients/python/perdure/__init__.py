@@ -19,14 +19,14 @@ from perdure.authoring import (
     wait_for,
 )
 from perdure.context import SUSPEND, Context, Outcome, StepError, Suspend
-from perdure.graph import Join, WorkflowGraph
-from perdure.validation import ValidationIssue, WorkflowInvalidError, validate
+from perdure.model.graph import Join, WorkflowGraph
+from perdure.model.validation import ValidationIssue, WorkflowInvalidError, validate
 
 if TYPE_CHECKING:
     from perdure import errors
     from perdure.client import AsyncClient, Client
     from perdure.errors import PerdureError
-    from perdure.payloads import RawJson
+    from perdure.model.payloads import RawJson
     from perdure.runner import ConflictPolicy, Disposition, Runner
 
 __all__ = [
@@ -63,7 +63,7 @@ _LAZY = {
     "Client": "perdure.client",
     "ConflictPolicy": "perdure.runner",
     "Disposition": "perdure.runner",
-    "RawJson": "perdure.payloads",
+    "RawJson": "perdure.model.payloads",
     "PerdureError": "perdure.errors",
     "Runner": "perdure.runner",
 }

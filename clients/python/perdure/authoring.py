@@ -12,7 +12,7 @@
         answer = wait_for("answered", timeout="1h", on={"answered": "end", "timeout": "end"})
 
 What lives here: the declarations and how a class becomes a `WorkflowGraph`. Whether that graph is any good is
-decided in ``perdure.validation``, for every language alike; only what has no place in a graph (a duration's
+decided in ``perdure.model.validation``, for every language alike; only what has no place in a graph (a duration's
 text, a method's signature) is judged here. Nothing here runs a step.
 """
 
@@ -26,7 +26,7 @@ from types import FunctionType, ModuleType
 from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar, assert_never
 
 from perdure.context import Context, Outcome, Suspend
-from perdure.graph import (
+from perdure.model.graph import (
     DURATION_MS_MAX,
     EVENT_ELAPSED,
     Join,
@@ -36,7 +36,7 @@ from perdure.graph import (
     WorkflowGraph,
     parse_duration_ms,
 )
-from perdure.validation import IssueCode, ValidationIssue, WorkflowInvalidError, validate
+from perdure.model.validation import IssueCode, ValidationIssue, WorkflowInvalidError, validate
 
 JoinName: TypeAlias = Literal["auto", "all", "any"]
 """How ``join=`` is written; see `Join`."""

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
 
 from perdure.errors import FieldViolation, InvalidFieldError
-from perdure.graph import parse_duration_ms
+from perdure.model.graph import parse_duration_ms
 
 
 class ConflictPolicy(enum.StrEnum):

@@ -8,7 +8,7 @@ from typing import Any, Final, assert_never
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from perdure.graph import Join, StepDefinition, StepKind, WorkflowGraph
+from perdure.model.graph import Join, StepDefinition, StepKind, WorkflowGraph
 from perdure.v1 import common_pb2, history_pb2, instance_service_pb2, timer_service_pb2, workflow_service_pb2
 from perdure_server.engine import facts
 from perdure_server.engine.commands import EMPTY_OBJECT

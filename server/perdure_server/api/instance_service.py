@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Final, assert_never
 
+from perdure.model.validation import VERSION_MAX
 from perdure.v1 import instance_service_pb2 as pb
-from perdure.validation import VERSION_MAX
 from perdure_server.api import convert
 from perdure_server.api.handlers import Rpc, Streaming, Unary
 from perdure_server.api.pagination import fill, page_token, read_page_token

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from perdure.graph import WorkflowGraph, from_json
+from perdure.model.graph import WorkflowGraph, from_json
 from perdure.v1 import workflow_service_pb2 as pb
 from perdure_server.api import convert
 from perdure_server.api.handlers import Rpc, Unary

@@ -72,7 +72,7 @@ def check(context: click.Context, named: str | None, database: str, as_json: boo
     with _offline(database, is_file=is_file, in_use=in_use) as opened:
         sound = _check(opened, as_json=as_json)
     if not sound:
-        raise click.exceptions.Exit(Exit.REFUSED)
+        raise click.exceptions.Exit(Exit.REJECTED)
 
 
 @remote(
@@ -137,10 +137,10 @@ def _copy(file: str, database: str) -> LocalBackup:
             fail(
                 f"{error.path} exists",
                 hint="choose another name; a backup never replaces a file",
-                code=Exit.REFUSED,
+                code=Exit.REJECTED,
             )
         except BackupFailedError as error:
-            fail(str(error), hint="no file was left behind", code=Exit.REFUSED)
+            fail(str(error), hint="no file was left behind", code=Exit.REJECTED)
 
 
 @contextmanager
@@ -163,9 +163,9 @@ def _offline(database: str, *, in_use: str, is_file: bool = False) -> Iterator[O
         with open_offline(path) as opened:
             yield opened
     except DatabaseInUseError as error:
-        fail(f"a server has {error.path} open", hint=in_use, code=Exit.REFUSED)
+        fail(f"a server has {error.path} open", hint=in_use, code=Exit.REJECTED)
     except StoreError as error:
-        fail(str(error), code=Exit.REFUSED)
+        fail(str(error), code=Exit.REJECTED)
 
 
 def _check(database: OfflineDatabase, *, as_json: bool) -> bool:
@@ -233,9 +233,9 @@ def restore(copy: str, database: str, as_json: bool) -> None:
     try:
         restored = restore_files(copy, path, suffix=suffix, verify=_verify)
     except DatabaseInUseError as error:
-        fail(f"a server has {error.path} open", hint="stop it first", code=Exit.REFUSED)
+        fail(f"a server has {error.path} open", hint="stop it first", code=Exit.REJECTED)
     except StoreError as error:
-        fail(str(error), code=Exit.REFUSED)
+        fail(str(error), code=Exit.REJECTED)
     if as_json:
         print_json(restored)
         return
@@ -269,7 +269,7 @@ def _verify(path: str) -> None:
         fail(
             f"the copy is damaged: {len(found)} issues: {shown}",
             hint="`perdure db check COPY` lists all of them",
-            code=Exit.REFUSED,
+            code=Exit.REJECTED,
         )
 
 

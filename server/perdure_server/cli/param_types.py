@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import click
 
-from perdure.graph import parse_duration_ms
-from perdure.payloads import RawJson
+from perdure.model.graph import parse_duration_ms
+from perdure.model.payloads import RawJson
 
 PATH: Final = click.Path(path_type=Path)
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, assert_never
 
 from perdure.client import RawJson, StepState, facts
-from perdure.graph import DURATION_MS_MAX, Join, StepDefinition, StepKind, WorkflowGraph
+from perdure.model.graph import DURATION_MS_MAX, Join, StepDefinition, StepKind, WorkflowGraph
 from perdure_server.cli.console import escape, escape_json, say_json, say_table, warn, warn_json
 
 if TYPE_CHECKING:

@@ -270,7 +270,7 @@ def _run(config: Config, host: Host, on_ready: Callable[[str], None] | None) -> 
     try:
         app.run(config, host, on_ready)
     except (CannotListenError, DefinitionInUseError, LifespanError, StoreError) as error:
-        fail(str(error), code=Exit.REFUSED)
+        fail(str(error), code=Exit.REJECTED)
 
 
 def fail_app(error: AppError) -> NoReturn:
@@ -280,7 +280,7 @@ def fail_app(error: AppError) -> NoReturn:
     raise CommandError(
         str(error),
         hint="hint what is listed",
-        code=Exit.REFUSED,
+        code=Exit.REJECTED,
         reason="WORKFLOW_INVALID",
         issues=[str(issue) for issue in error.issues],
     )

@@ -76,7 +76,7 @@ def validate(apps: tuple[str, ...], as_json: bool) -> None:
                 count = len(graph.steps)
                 say(f"{graph.name} v{graph.version}: valid, {count} {'step' if count == 1 else 'steps'}")
     if failed:
-        raise click.exceptions.Exit(Exit.REFUSED)
+        raise click.exceptions.Exit(Exit.REJECTED)
 
 
 @remote(

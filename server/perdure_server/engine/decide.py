@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from perdure.graph import EVENT_ELAPSED, EVENT_TIMEOUT, RESERVED_EVENTS, WorkflowGraph
+from perdure.model.graph import EVENT_ELAPSED, EVENT_TIMEOUT, RESERVED_EVENTS, WorkflowGraph
 from perdure_server.engine import commands, facts
 from perdure_server.engine import rejections as reject
 from perdure_server.engine.commands import (

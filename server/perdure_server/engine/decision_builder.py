@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from perdure.graph import EVENT_ERROR, EVENT_TIMEOUT, StepKind, WorkflowGraph
+from perdure.model.graph import EVENT_ERROR, EVENT_TIMEOUT, StepKind, WorkflowGraph
 from perdure_server.engine import facts
 from perdure_server.engine.commands import (
     EMPTY_OBJECT,

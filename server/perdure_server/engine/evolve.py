@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, Final, assert_never
 
-from perdure.graph import END, StepKind
+from perdure.model.graph import END, StepKind
 from perdure_server.engine import facts
 from perdure_server.engine.facts import Entry, TimerKind
 from perdure_server.engine.state import (

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import field, fields
 from typing import Any, Final
 
-from perdure.graph import StepKind
+from perdure.model.graph import StepKind
 from perdure_server.engine.value_type import value
 
 

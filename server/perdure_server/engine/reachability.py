@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from perdure.graph import Join, WorkflowGraph
+from perdure.model.graph import Join, WorkflowGraph
 from perdure_server.engine.state import ACTIVE, State, StepState
 from perdure_server.engine.value_type import value
 

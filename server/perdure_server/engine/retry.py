@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from perdure.graph import RetryDefinition
+from perdure.model.graph import RetryDefinition
 
 
 def backoff_ms(policy: RetryDefinition, failures: int, jitter: float) -> int:

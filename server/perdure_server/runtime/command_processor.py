@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from sys import getsizeof
 from typing import Any, Final, Protocol
 
-from perdure.graph import WorkflowGraph
+from perdure.model.graph import WorkflowGraph
 from perdure_server.engine import commands, decide, effects, facts
 from perdure_server.engine.commands import EMPTY_OBJECT, NO_GRANT, Command, Grant, StartInstance
 from perdure_server.engine.decide import Decision

@@ -11,7 +11,7 @@ import json
 from collections import OrderedDict
 from typing import Final
 
-from perdure.graph import WorkflowGraph, from_json
+from perdure.model.graph import WorkflowGraph, from_json
 from perdure_server.engine.rejections import DefinitionReplaced, WorkflowNotFound
 from perdure_server.engine.state import State
 from perdure_server.store.protocol import DefinitionOutcome, Store, StoredDefinition

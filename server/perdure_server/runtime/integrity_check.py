@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from perdure.graph import WorkflowGraph, from_json
+from perdure.model.graph import WorkflowGraph, from_json
 from perdure_server.engine.commands import payload
 from perdure_server.engine.facts import Entry
 from perdure_server.engine.state import Interrupted, State, StepState

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
-from perdure.graph import StepKind, WorkflowGraph
+from perdure.model.graph import StepKind, WorkflowGraph
 from perdure_server.engine import facts
 from perdure_server.engine.evolve import apply, begin
 from perdure_server.engine.facts import Entry, PayloadInfo, TimerKind

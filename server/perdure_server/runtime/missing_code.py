@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from perdure.graph import StepKind
+from perdure.model.graph import StepKind
 from perdure_server.engine.rejections import WorkflowNotFound
 from perdure_server.runtime.definitions import Definitions
 from perdure_server.store.protocol import LiveDefinition, Store, StoreError

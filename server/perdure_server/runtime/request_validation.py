@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import orjson
 
-from perdure.graph import DURATION_MS_MAX, NAME_PATTERN, RESERVED_EVENTS
-from perdure.validation import VERSION_MAX
+from perdure.model.graph import DURATION_MS_MAX, NAME_PATTERN, RESERVED_EVENTS
+from perdure.model.validation import VERSION_MAX
 from perdure_server.engine.commands import PAYLOAD_BYTES_MAX, Payload, payload
 from perdure_server.engine.rejections import PayloadTooLarge
 

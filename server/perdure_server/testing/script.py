@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from perdure import SUSPEND, Context, Outcome, StepError, Suspend, Workflow, WorkflowGraph, graph_of
-from perdure.graph import StepKind
+from perdure.model.graph import StepKind
 from perdure_server.executors.in_process import StepCode, bind
 from perdure_server.executors.steps_loop import Lifespan
 

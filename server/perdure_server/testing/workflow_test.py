@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from perdure import AsyncClient, Workflow, graph_of
-from perdure.graph import DURATION_MS_MAX
+from perdure.model.graph import DURATION_MS_MAX
 from perdure.runner import ConflictPolicy, delay_ms_of
 from perdure_server.app import Core
 from perdure_server.embedded import InProcessClient

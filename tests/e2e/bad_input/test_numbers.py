@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from e2e.bad_input.calls import blamed, schedule, sound, start
-from perdure.graph import DURATION_MS_MAX
+from perdure.model.graph import DURATION_MS_MAX
 from perdure.v1 import instance_service_pb2 as instances
 from perdure.v1 import timer_service_pb2 as timers
 from perdure.v1 import workflow_service_pb2 as workflows

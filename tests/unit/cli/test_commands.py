@@ -464,7 +464,7 @@ async def test_validate_lists_every_finding_and_ends_with_1(run: Run, tmp_path: 
     people = await run("workflows", "validate", f"{tmp_path}/bad_flow.py")
     machines = await run("workflows", "validate", f"{tmp_path}/bad_flow.py", "--json")
 
-    assert (people.exit_code, machines.exit_code) == (Exit.REFUSED, Exit.REFUSED)
+    assert (people.exit_code, machines.exit_code) == (Exit.REJECTED, Exit.REJECTED)
     issues = json.loads(machines.stdout)["issues"]
     assert {issue["step_ref"] for issue in issues} >= {"a", "b"}
     assert people.stderr.count("\n  - ") == len(issues)

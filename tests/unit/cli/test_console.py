@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import perdure_server.cli
 from perdure.client import InstanceFailed, StepFailure, facts
-from perdure.payloads import RawJson
+from perdure.model.payloads import RawJson
 from perdure_server.cli.console import escape, escape_json, say
 from perdure_server.cli.errors import CommandError
 from perdure_server.cli.render import document, entry_line, one_line, print_table, raw_json

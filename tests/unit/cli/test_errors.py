@@ -37,7 +37,7 @@ STARTED = runner_service_pb2.StartInstanceResponse(instance_id="i1", created=Tru
             ErrorResponse(
                 grpc.StatusCode.NOT_FOUND, "INSTANCE_NOT_FOUND", "no instance i1; ListInstances tells"
             ),
-            Exit.REFUSED,
+            Exit.REJECTED,
             "perdure: INSTANCE_NOT_FOUND: no instance i1 (`perdure list` shows the instances)",
         ),
         (
@@ -47,7 +47,7 @@ STARTED = runner_service_pb2.StartInstanceResponse(instance_id="i1", created=Tru
                 "two wait",
                 metadata={"step_refs": "a,b"},
             ),
-            Exit.REFUSED,
+            Exit.REJECTED,
             "perdure: AMBIGUOUS_EVENT: two wait (name the step with --step: a, b)",
         ),
         (
@@ -63,7 +63,7 @@ STARTED = runner_service_pb2.StartInstanceResponse(instance_id="i1", created=Tru
                     ),
                 ),
             ),
-            Exit.REFUSED,
+            Exit.REJECTED,
             "perdure: INVALID_FIELD: EVENT: bad (give EVENT as the command's --help tells)",
         ),
         (

@@ -16,7 +16,7 @@ from perdure import AsyncClient, Client, errors
 from perdure.client import CallRetryPolicy, RawJson
 from perdure.client._arguments import SECONDS_MAX
 from perdure.client._retry import PAUSE_SECONDS_MAX, Attempts
-from perdure.payloads import decode, encode
+from perdure.model.payloads import decode, encode
 from perdure.v1 import common_pb2, instance_service_pb2, runner_service_pb2
 from support.stub_server import HANG, ErrorResponse, StubServer
 

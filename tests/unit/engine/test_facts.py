@@ -9,7 +9,7 @@ from typing import get_args
 import orjson
 import pytest
 
-from perdure.graph import StepKind
+from perdure.model.graph import StepKind
 from perdure_server.engine import facts
 from perdure_server.engine.evolve import begin, fold
 from perdure_server.engine.facts import (

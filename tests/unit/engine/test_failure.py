@@ -4,7 +4,7 @@ RetryInstance.
 
 from __future__ import annotations
 
-from perdure.graph import RetryDefinition, WorkflowGraph
+from perdure.model.graph import RetryDefinition, WorkflowGraph
 from perdure_server.engine import facts
 from perdure_server.engine import rejections as reject
 from perdure_server.engine.effects import ArmTimer, DisarmTimer, OfferTask, StopTask

@@ -9,7 +9,7 @@ import pytest
 
 from order import OrderFlow
 from perdure.authoring import graph_of
-from perdure.graph import Join, WorkflowGraph
+from perdure.model.graph import Join, WorkflowGraph
 from perdure_server.engine.state import Finished, InstanceState, Queued, Running, Skipped, Waiting
 from simulation.flows import flow, task, wait
 from simulation.instance import Instance

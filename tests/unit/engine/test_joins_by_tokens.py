@@ -12,7 +12,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perdure.graph import WorkflowGraph
+from perdure.model.graph import WorkflowGraph
 from perdure_server.engine import state as states
 from perdure_server.engine.reachability import possible_steps
 from perdure_server.engine.state import InstanceState

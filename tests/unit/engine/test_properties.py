@@ -12,7 +12,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perdure.graph import WorkflowGraph
+from perdure.model.graph import WorkflowGraph
 from perdure_server.engine import commands
 from perdure_server.engine import decide as engine
 from perdure_server.engine.commands import Grant

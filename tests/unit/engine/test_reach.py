@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perdure.graph import Join, WorkflowGraph
+from perdure.model.graph import Join, WorkflowGraph
 from perdure_server.engine import reachability
 from perdure_server.engine import state as states
 from perdure_server.engine.facts import Failure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from perdure.graph import Join, RetryDefinition
+from perdure.model.graph import Join, RetryDefinition
 from perdure_server.engine import facts
 from perdure_server.engine import rejections as reject
 from perdure_server.engine.effects import DisarmTimer

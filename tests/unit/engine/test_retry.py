@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.graph import DURATION_MS_MAX, RetryDefinition
+from perdure.model.graph import DURATION_MS_MAX, RetryDefinition
 from perdure_server.engine.retry import backoff_ms
 
 POLICY = RetryDefinition(initial_ms=200, max_ms=30_000, multiplier=2.0, jitter=0.2)

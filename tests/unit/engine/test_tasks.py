@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from perdure.graph import RetryDefinition, WorkflowGraph
+from perdure.model.graph import RetryDefinition, WorkflowGraph
 from perdure_server.engine import commands, facts
 from perdure_server.engine import rejections as reject
 from perdure_server.engine.commands import NO_GRANT, Grant

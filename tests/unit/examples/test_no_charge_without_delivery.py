@@ -10,7 +10,7 @@ import pytest
 
 from perdure import Workflow
 from perdure.authoring import graph_of
-from perdure.graph import StepKind, WorkflowGraph
+from perdure.model.graph import StepKind, WorkflowGraph
 from perdure_server.engine.facts import TimerKind
 from perdure_server.engine.state import Finished, InstanceState, Queued, Running, Sleeping, Waiting
 from simulation.instance import Instance

@@ -32,8 +32,8 @@ from perdure import (
     step,
     wait_for,
 )
-from perdure.graph import RetryDefinition, StepKind, from_json, to_json
-from perdure.validation import RESERVED_REFS, IssueCode, validate
+from perdure.model.graph import RetryDefinition, StepKind, from_json, to_json
+from perdure.model.validation import RESERVED_REFS, IssueCode, validate
 
 
 def context(**values: Any) -> Context:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.graph import (
+from perdure.model.graph import (
     DURATION_MS_MAX,
     RetryDefinition,
     StepDefinition,

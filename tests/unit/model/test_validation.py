@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from perdure import WorkflowInvalidError
-from perdure.graph import (
+from perdure.model.graph import (
     DURATION_MS_MAX,
     Join,
     RetryDefinition,
@@ -19,8 +19,15 @@ from perdure.graph import (
     from_json,
     graph,
 )
-from perdure.graph import to_json as graph_to_json
-from perdure.validation import ARROWS_MAX, RESERVED_REFS, STEPS_MAX, IssueCode, ValidationIssue, validate
+from perdure.model.graph import to_json as graph_to_json
+from perdure.model.validation import (
+    ARROWS_MAX,
+    RESERVED_REFS,
+    STEPS_MAX,
+    IssueCode,
+    ValidationIssue,
+    validate,
+)
 from support.strategies import any_graphs, graphs
 
 ON = dict[str, tuple[str, ...]]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perdure.graph import END, Join, StepDefinition, StepKind, WorkflowGraph, graph
-from perdure.validation import IssueCode, validate
+from perdure.model.graph import END, Join, StepDefinition, StepKind, WorkflowGraph, graph
+from perdure.model.validation import IssueCode, validate
 from support.strategies import acyclic_graphs, graphs, with_join
 
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SERVER = ROOT / "server/perdure_server"
 ENGINE = SERVER / "engine"
 LEAVES = {"config", "security", "telemetry"}
-GRAPH = ROOT / "clients/python/perdure/graph.py"
+GRAPH = ROOT / "clients/python/perdure/model/graph.py"
 
 
 def imports_of(path: Path) -> Iterator[str]:
@@ -27,7 +27,7 @@ def imports_of(path: Path) -> Iterator[str]:
 def is_pure(module: str) -> bool:
     return (
         module.split(".", maxsplit=1)[0] in sys.stdlib_module_names
-        or module in {"perdure", "perdure.graph"}
+        or module in {"perdure", "perdure.model.graph"}
         or (module + ".").startswith("perdure_server.engine.")
     )
 
@@ -46,7 +46,7 @@ def test_the_leaves_use_no_floor() -> None:
     assert {pair for pair in of_the_server if pair[1].split(".")[1] not in LEAVES} == set()
 
 
-@pytest.mark.parametrize("module", ["perdure", "perdure.graph", "perdure_server.engine"])
+@pytest.mark.parametrize("module", ["perdure", "perdure.model.graph", "perdure_server.engine"])
 def test_grpc_is_not_loaded_by(module: str) -> None:
     program = f"import sys, {module}; sys.exit('grpc' in sys.modules or 'google.protobuf' in sys.modules)"
 

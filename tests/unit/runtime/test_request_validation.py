@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.graph import DURATION_MS_MAX
-from perdure.validation import VERSION_MAX
+from perdure.model.graph import DURATION_MS_MAX
+from perdure.model.validation import VERSION_MAX
 from perdure_server.engine.commands import PAYLOAD_BYTES_MAX
 from perdure_server.engine.rejections import PayloadTooLarge
 from perdure_server.runtime.request_validation import (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perdure.graph import StepKind
+from perdure.model.graph import StepKind
 from perdure_server.engine import facts as f
 from perdure_server.engine.facts import KIND_OF, Entry, Failure, PayloadInfo, TimerKind, Unconsumed
 from perdure_server.engine.state import (

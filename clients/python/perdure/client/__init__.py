@@ -56,7 +56,7 @@ from perdure.client.types import (
     WorkflowSummary,
     WorkflowVersion,
 )
-from perdure.payloads import RawJson
+from perdure.model.payloads import RawJson
 from perdure.runner import ConflictPolicy, Disposition, Resumed, Runner, ScheduledResume, StartedInstance
 
 __all__ = [

@@ -58,7 +58,7 @@ from perdure.client.types import (
     WorkflowVersion,
 )
 from perdure.errors import DeadlineExceededError, PerdureError, UnavailableError
-from perdure.payloads import RawJson
+from perdure.model.payloads import RawJson
 from perdure.runner import ConflictPolicy, Resumed, ScheduledResume, StartedInstance
 
 A = TypeVar("A")

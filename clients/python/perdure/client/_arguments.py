@@ -8,8 +8,8 @@ from typing import Any, Final
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from perdure._issues import show
 from perdure.errors import FieldViolation, InvalidFieldError
+from perdure.model.issues import show
 
 SECONDS_MAX: Final = 10 * 366 * 86_400
 """Ten years. gRPC cannot represent much longer deadlines, so a longer timeout is the same as none."""

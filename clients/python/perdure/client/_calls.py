@@ -15,11 +15,11 @@ from typing import Any, Final, Generic, TypeVar
 from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
-from perdure import payloads
-from perdure._issues import show
 from perdure.client import _convert, facts, types
 from perdure.client._arguments import field_violation, invalid, is_labels, labels_violations
 from perdure.errors import FieldViolation, InvalidFieldError, PerdureError
+from perdure.model import payloads
+from perdure.model.issues import show
 from perdure.runner import (
     ConflictPolicy,
     Disposition,

@@ -11,8 +11,8 @@ from typing import Final
 
 import grpc
 
-from perdure._issues import show
 from perdure.client._arguments import invalid
+from perdure.model.issues import show
 
 DEFAULT_TARGET: Final = "127.0.0.1:7420"
 

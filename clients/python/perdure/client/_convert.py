@@ -16,11 +16,11 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from perdure import payloads
 from perdure.client import facts, types
 from perdure.errors import PerdureError
-from perdure.graph import Join, RetryDefinition, StepDefinition, StepKind, WorkflowGraph
-from perdure.graph import graph as graph_from
+from perdure.model import payloads
+from perdure.model.graph import Join, RetryDefinition, StepDefinition, StepKind, WorkflowGraph
+from perdure.model.graph import graph as graph_from
 from perdure.v1 import common_pb2, history_pb2, workflow_service_pb2
 
 T = TypeVar("T")

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from perdure._issues import show
 from perdure.client._arguments import SECONDS_MAX, invalid, seconds
 from perdure.errors import DeadlineExceededError, PerdureError, UnavailableError
+from perdure.model.issues import show
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

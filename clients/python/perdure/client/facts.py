@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from perdure.graph import StepKind
+from perdure.model.graph import StepKind
 
 
 class TimerKind(enum.StrEnum):

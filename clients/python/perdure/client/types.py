@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from perdure.client.facts import BufferedEvent, HistoryEntry, StepFailure, TimerKind
-from perdure.graph import WorkflowGraph
+from perdure.model.graph import WorkflowGraph
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""What only the whole graph shows: who reaches whom, cycles, joins. The third pass of ``perdure.validation``.
+"""What only the whole graph shows: who reaches whom, cycles, joins. The third pass of ``perdure.model.validation``.
 
 Theory of operation. The structure of a graph is judged by what its runs can do. A run chooses, for every step
 that begins, one of its events (any event: a person, a clock or a failure decides), and every target of that
@@ -33,8 +33,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Final
 
-from perdure._issues import IssueCode, Report, did_you_mean, label, show
-from perdure.graph import END, Join, StepDefinition
+from perdure.model.graph import END, Join, StepDefinition
+from perdure.model.issues import IssueCode, Report, did_you_mean, label, show
 
 
 class Structure:

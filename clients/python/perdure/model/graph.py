@@ -2,7 +2,7 @@
 
 Pure values over the standard library. What lives here: the shapes of a graph, its canonical JSON form and
 digest, and the facts about its structure that are worth computing once (order, predecessors). What may not:
-rules about whether a graph is any good (``perdure.validation``), code that runs steps, or anything of an
+rules about whether a graph is any good (``perdure.model.validation``), code that runs steps, or anything of an
 instance.
 """
 
@@ -174,7 +174,7 @@ def to_json(graph: WorkflowGraph) -> dict[str, Any]:
 def from_json(value: object) -> WorkflowGraph:
     """Rebuild a graph from what `to_json` gave.
 
-    Only the form is judged here: names, targets and numbers may still be junk (``perdure.validation``).
+    Only the form is judged here: names, targets and numbers may still be junk (``perdure.model.validation``).
     Raises ``ValueError`` for any value of another form: a missing field, a wrong type, two steps with one
     ref.
     """

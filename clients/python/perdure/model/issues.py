@@ -1,5 +1,5 @@
 """What validation finds, and how it is gathered and worded. The public names are those of
-``perdure.validation``.
+``perdure.model.validation``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from perdure.graph import NAME_PATTERN, StepDefinition
+from perdure.model.graph import NAME_PATTERN, StepDefinition
 
 SUGGESTIONS_MAX: Final = 20
 """Up to how many issues a similar name is looked up: comparing names is the dearest thing that validation does."""

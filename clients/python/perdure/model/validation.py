@@ -5,7 +5,7 @@ instead of raising. It works in three passes, each of which needs what the one b
 
 1. *Shape*: every field has its type. A step that fails here is named and left out of the rest.
 2. *Steps*: names, events, arrows, durations, retry policies; each step on its own.
-3. *Structure*: what only the whole graph shows (``perdure._graph_analysis``).
+3. *Structure*: what only the whole graph shows (``perdure.model.graph_analysis``).
 
 Passes one and two look at each arrow a fixed number of times; the limits below bound them all.
 """
@@ -15,18 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, Final, assert_never
 
-from perdure._graph_analysis import Structure, check_structure
-from perdure._issues import (
-    IssueCode,
-    Report,
-    ValidationIssue,
-    WorkflowInvalidError,
-    did_you_mean,
-    is_name,
-    listed,
-    show,
-)
-from perdure.graph import (
+from perdure.model.graph import (
     DURATION_MS_MAX,
     END,
     EVENT_ELAPSED,
@@ -38,6 +27,17 @@ from perdure.graph import (
     StepDefinition,
     StepKind,
     WorkflowGraph,
+)
+from perdure.model.graph_analysis import Structure, check_structure
+from perdure.model.issues import (
+    IssueCode,
+    Report,
+    ValidationIssue,
+    WorkflowInvalidError,
+    did_you_mean,
+    is_name,
+    listed,
+    show,
 )
 
 __all__ = [
@@ -94,7 +94,7 @@ def _is_number(value: Any, least: float, most: float) -> bool:
     return type(value) in {int, float} and least <= value <= most  # neither NaN nor infinity is between
 
 
-_NAME_MEND: Final = "use 1 to 64 of a-z, 0-9 and _, beginning with a letter"
+_NAME_HINT: Final = "use 1 to 64 of a-z, 0-9 and _, beginning with a letter"
 
 
 # Pass one: the workflow itself, and the shape of its steps
@@ -102,7 +102,7 @@ _NAME_MEND: Final = "use 1 to 64 of a-z, 0-9 and _, beginning with a letter"
 
 def _check_workflow(graph: WorkflowGraph, report: Report) -> None:
     if not is_name(graph.name):
-        report.add(IssueCode.NAME_INVALID, None, f"{show(graph.name)} is no workflow name", _NAME_MEND)
+        report.add(IssueCode.NAME_INVALID, None, f"{show(graph.name)} is no workflow name", _NAME_HINT)
     if not _is_whole(graph.version, 1, VERSION_MAX):
         report.add(
             IssueCode.VERSION_INVALID,
@@ -112,10 +112,10 @@ def _check_workflow(graph: WorkflowGraph, report: Report) -> None:
         )
 
 
-_SHAPE_MEND: Final = "build steps with perdure.graph or from its JSON form"
-_ON_MEND: Final = "map each event's name to where it leads, as in on={'done': 'end'}"
-_TARGETS_MEND: Final = "name a step, a list of steps, or 'end', each by its name as text"
-_EVENTS_MEND: Final = "name each event as text of its own, as in 'approved', 'rejected'"
+_SHAPE_HINT: Final = "build steps with perdure.model.graph or from its JSON form"
+_ON_HINT: Final = "map each event's name to where it leads, as in on={'done': 'end'}"
+_TARGETS_HINT: Final = "name a step, a list of steps, or 'end', each by its name as text"
+_EVENTS_HINT: Final = "name each event as text of its own, as in 'approved', 'rejected'"
 
 
 def _by_shape(found: Any, report: Report) -> tuple[dict[str, StepDefinition], frozenset[str]]:
@@ -139,31 +139,31 @@ def _by_shape(found: Any, report: Report) -> tuple[dict[str, StepDefinition], fr
 def _shape_problem(key: object, step: object) -> tuple[str, str] | None:
     """What is wrong, and the hint."""
     if not isinstance(step, StepDefinition):
-        return f"{show(step)} is no step", _SHAPE_MEND
+        return f"{show(step)} is no step", _SHAPE_HINT
     if not isinstance(key, str) or step.ref != key:
-        return f"the step is kept as {show(key)}, but its ref is {show(step.ref)}", _SHAPE_MEND
+        return f"the step is kept as {show(key)}, but its ref is {show(step.ref)}", _SHAPE_HINT
     return _fields_problem(step)
 
 
 def _fields_problem(step: Any) -> tuple[str, str] | None:
     # Any: what the annotations promise is what is checked here.
     if not isinstance(step.kind, StepKind):
-        return f"{show(step.kind)} is no kind of step", _SHAPE_MEND
+        return f"{show(step.kind)} is no kind of step", _SHAPE_HINT
     if not isinstance(step.on, Mapping):
-        return f"`on` is {show(step.on)}, not a mapping of events to targets", _ON_MEND
+        return f"`on` is {show(step.on)}, not a mapping of events to targets", _ON_HINT
     for event, targets in step.on.items():
         if not isinstance(event, str):
-            return f"`on` has {show(event)} where an event's name belongs", _ON_MEND
+            return f"`on` has {show(event)} where an event's name belongs", _ON_HINT
         if isinstance(targets, str) or not isinstance(targets, Sequence):
-            return f"event {show(event)} leads to {show(targets)}, which names no targets", _TARGETS_MEND
+            return f"event {show(event)} leads to {show(targets)}, which names no targets", _TARGETS_HINT
         if not all(isinstance(target, str) for target in targets):
-            return f"event {show(event)} leads to {show(targets)}, where only names belong", _TARGETS_MEND
+            return f"event {show(event)} leads to {show(targets)}, where only names belong", _TARGETS_HINT
     if not isinstance(step.events, Set) or not all(isinstance(event, str) for event in step.events):
-        return f"its outside events are {show(step.events)}, not a set of names", _EVENTS_MEND
+        return f"its outside events are {show(step.events)}, not a set of names", _EVENTS_HINT
     if step.join is not None and not isinstance(step.join, Join):
-        return f"{show(step.join)} is no join", _SHAPE_MEND
+        return f"{show(step.join)} is no join", _SHAPE_HINT
     if step.retry is not None and not isinstance(step.retry, RetryDefinition):
-        return f"{show(step.retry)} is no retry policy", _SHAPE_MEND
+        return f"{show(step.retry)} is no retry policy", _SHAPE_HINT
     return None
 
 
@@ -193,7 +193,7 @@ def _check_step(
     step: StepDefinition, steps: Mapping[str, StepDefinition], malformed: Set[str], report: Report
 ) -> None:
     if not is_name(step.ref):
-        report.add(IssueCode.NAME_INVALID, step.ref, f"{show(step.ref)} is no ref", _NAME_MEND)
+        report.add(IssueCode.NAME_INVALID, step.ref, f"{show(step.ref)} is no ref", _NAME_HINT)
     elif step.ref in RESERVED_REFS:
         report.add(
             IssueCode.NAME_RESERVED, step.ref, f"{step.ref!r} is reserved", "give the step another name"
@@ -219,7 +219,7 @@ def _check_arrows(
 ) -> None:
     for event, targets in step.on.items():
         if not is_name(event):
-            report.add(IssueCode.NAME_INVALID, step.ref, f"{show(event)} is no event name", _NAME_MEND)
+            report.add(IssueCode.NAME_INVALID, step.ref, f"{show(event)} is no event name", _NAME_HINT)
         if not targets:
             report.add(
                 IssueCode.EVENT_WITHOUT_TARGET,
@@ -255,7 +255,7 @@ def _check_events(step: StepDefinition, report: Report) -> None:
                 "give the event another name; declare its arrow only in `on`",
             )
         elif not is_name(event):
-            report.add(IssueCode.NAME_INVALID, step.ref, f"{show(event)} is no event name", _NAME_MEND)
+            report.add(IssueCode.NAME_INVALID, step.ref, f"{show(event)} is no event name", _NAME_HINT)
         elif event not in step.on:
             report.add(
                 IssueCode.EVENT_WITHOUT_TARGET,
