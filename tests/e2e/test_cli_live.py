@@ -165,9 +165,9 @@ def test_the_demo_keeps_its_instances_in_a_database_that_is_named(
     [
         (
             (),
-            "perdure: USAGE: no APP to serve (name a .py file or a module, or try `perdure serve --demo`)\n",
+            "perdure: error: no APP to serve\nhint: name a .py file or a module, or try `perdure serve --demo`\n",
         ),
-        (("--demo", str(ORDER)), "perdure: USAGE: --demo serves its own workflow (leave out the APP)\n"),
+        (("--demo", str(ORDER)), "perdure: error: --demo serves its own workflow\nhint: leave out the APP\n"),
     ],
 )
 def test_serve_wants_an_app_or_the_demo_and_not_both(arguments: tuple[str, ...], message: str) -> None:

@@ -55,9 +55,13 @@ class PerdureError(Exception):
         resource: Resource | None = None,
         retry_after: float | None = None,
         request_id: str = "",
+        detail: str = "",
+        hint: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.detail = detail
+        self.hint = hint
         if reason is not None:
             self.reason = reason
         self.metadata: Mapping[str, str] = dict(metadata or {})

@@ -241,7 +241,9 @@ def _right_name(error: errors.WorkflowNotFoundError | errors.StepNotFoundError) 
     """Suggest the names that exist."""
     hint = HINTS[error.reason]
     if error.metadata.get("versions"):
-        return f"use one of the versions {_listed(error.metadata, 'versions')}, or omit --version for the newest"
+        return (
+            f"use one of the versions {_listed(error.metadata, 'versions')}, or omit --version for the newest"
+        )
     if error.metadata.get("nearest"):
         return f"did you mean {error.metadata['nearest'].replace(',', ' or ')}? {hint}"
     key = "workflows" if isinstance(error, errors.WorkflowNotFoundError) else "step_refs"

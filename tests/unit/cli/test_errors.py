@@ -17,7 +17,7 @@ from perdure.v1 import (
     runner_service_pb2,
 )
 from perdure_server.api.errors import RESERVED_REASONS, error_response_of
-from perdure_server.cli.errors import MENDS, OPTIONS, CommandError, Exit, fail_with
+from perdure_server.cli.errors import HINTS, OPTIONS, CommandError, Exit, fail_with
 from perdure_server.cli.main import app
 from perdure_server.engine import rejections as reject
 from perdure_server.runtime.request_validation import InvalidRequestError, Violation
@@ -74,7 +74,7 @@ STARTED = runner_service_pb2.StartInstanceResponse(instance_id="i1", created=Tru
     ],
     ids=lambda value: value.reason if isinstance(value, ErrorResponse) else None,
 )
-async def test_a_refusal_is_one_line_with_its_mend(
+async def test_an_error_response_is_a_message_and_a_hint(
     server: StubServer, run: Run, refusal: ErrorResponse, code: Exit, line: str
 ) -> None:
     server.answers["Resume"].append(refusal)
@@ -85,7 +85,7 @@ async def test_a_refusal_is_one_line_with_its_mend(
     assert result.stderr == f"{line}\n"
 
 
-async def test_with_json_a_refusal_is_a_document_on_stderr(server: StubServer, run: Run) -> None:
+async def test_with_json_an_error_is_a_document_on_stderr(server: StubServer, run: Run) -> None:
     server.answers["GetInstance"].append(
         ErrorResponse(grpc.StatusCode.NOT_FOUND, "INSTANCE_NOT_FOUND", "gone")
     )
@@ -96,9 +96,7 @@ async def test_with_json_a_refusal_is_a_document_on_stderr(server: StubServer, r
     assert (error["reason"], error["code"], error["message"]) == ("INSTANCE_NOT_FOUND", "NOT_FOUND", "gone")
 
 
-async def test_with_json_the_fields_keep_the_apis_names_and_an_event_is_no_field(
-    server: StubServer, run: Run
-) -> None:
+async def test_with_json_fields_keep_the_names_of_the_api(server: StubServer, run: Run) -> None:
     field = error_details_pb2.BadRequest.FieldViolation(field="opts.step_ref", description="bad")
     subject = error_details_pb2.PreconditionFailure.Violation(subject="approved", description="never")
     server.answers["Resume"] += [
@@ -157,7 +155,7 @@ EVERY_ERROR: Final = (
 
 
 @pytest.mark.parametrize("error", EVERY_ERROR, ids=lambda error: error.reason or error.code)
-def test_every_error_has_a_mend_on_its_line_and_in_its_document(
+def test_every_error_has_a_hint_as_text_and_in_its_document(
     error: errors.PerdureError, capsys: pytest.CaptureFixture[str]
 ) -> None:
     document = json.loads(told(error, capsys, as_json=True))["error"]
@@ -165,13 +163,13 @@ def test_every_error_has_a_mend_on_its_line_and_in_its_document(
 
     assert document["reason"] == error.reason
     assert document["hint"]
-    assert line.endswith(f" ({document['hint']})\n")
-    assert line.count("\n") == 1
+    assert line.splitlines()[-1] == f"hint: {document['hint']}"
+    assert line.startswith("perdure: error: ")
 
 
-def test_every_reason_that_is_published_has_a_mend_of_its_own() -> None:
+def test_every_published_reason_has_a_hint_of_its_own() -> None:
     assert {error.reason for error in EVERY_ERROR} >= errors.REASONS
-    assert set(MENDS) == errors.REASONS
+    assert set(HINTS) == errors.REASONS
 
 
 @pytest.mark.parametrize(
@@ -261,29 +259,29 @@ def test_every_reason_that_is_published_has_a_mend_of_its_own() -> None:
         ),
     ],
 )
-def test_a_refusal_names_what_would_have_been_taken(
+def test_a_hint_names_what_would_be_accepted(
     refused: Exception, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert told(error_of(refused), capsys, as_json=False) == f"perdure: {line}\n"
 
 
-NONSENSE: Final = [
+INVALID_LINES: Final = [
     (["start"], "Missing argument 'WORKFLOW'", "see perdure start --help"),
-    (["start", "order", "--nope"], "No such option: --nope", "see perdure start --help"),
+    (["start", "order", "--nope"], "No such option '--nope'", "see perdure start --help"),
     (["frobnicate"], "No such command 'frobnicate'", "see perdure --help"),
     (["timers", "frobnicate"], "No such command 'frobnicate'", "see perdure timers --help"),
     (["list", "--limit", "few"], "Invalid value for '--limit'", "see perdure list --help"),
     (["list", "--limit", "-1"], "Invalid value for '--limit'", "see perdure list --help"),
-    (["start", "order", "--context", "{"], "--context holds no JSON", "write it as in"),
-    (["start", "order", "--context", "{\n"], "--context holds no JSON", "see perdure start --help"),
+    (["start", "order", "--context", "{"], "--context is not valid JSON", "write it as in"),
+    (["start", "order", "--context", "{\n"], "--context is not valid JSON", "see perdure start --help"),
     (["get", "i1", "--timeout", "10"], "'10' is no duration", "write digits and a unit"),
-    (["get", "i1", "--header", "k"], "'k' is no KEY=VALUE", "see perdure get --help"),
+    (["get", "i1", "--header", "k"], "'k' is not a header", "see perdure get --help"),
     (["workflows", "validate", "no_such.py"], "there is no file no_such.py", "see the command's --help"),
     (["get", "i1", "--server", "http://here"], "'http://here' is a URL", "--server"),
 ]
 
 
-NO_ADDRESS: Final = [
+INVALID_ADDRESSES: Final = [
     (["serve", "--demo", option, text], f"{option}: {text!r} is no HOST:PORT", "a port of at most 65535")
     for option in ("--listen", "--metrics-listen")
     for text in ("7420", "127.0.0.1:70000", "::1:7420", ":7420", "127.0.0.1:")
@@ -297,21 +295,20 @@ NO_ADDRESS: Final = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "what", "hint"), [*NONSENSE, *NO_ADDRESS])
-def test_a_command_line_that_makes_no_sense_is_one_line(arguments: list[str], what: str, hint: str) -> None:
+@pytest.mark.parametrize(("arguments", "what", "hint"), [*INVALID_LINES, *INVALID_ADDRESSES])
+def test_an_invalid_command_line_is_a_message_and_a_hint(arguments: list[str], what: str, hint: str) -> None:
     result = CliRunner().invoke(app, arguments)
 
     assert (result.exit_code, result.stdout) == (Exit.USAGE, "")
-    assert result.stderr.startswith("perdure: USAGE: ")
-    assert result.stderr.endswith(")\n")
-    assert result.stderr.count("\n") == 1
-    said, _, mended = result.stderr.partition(" (")
-    assert what in said
-    assert hint in mended
+    message, hint_line = result.stderr.splitlines()
+    assert message.startswith("perdure: error: ")
+    assert what in message
+    assert hint_line.startswith("hint: ")
+    assert hint in hint_line
 
 
-@pytest.mark.parametrize(("arguments", "what", "hint"), NONSENSE)
-def test_with_json_it_is_a_document_like_every_error(
+@pytest.mark.parametrize(("arguments", "what", "hint"), INVALID_LINES)
+def test_with_json_an_invalid_command_line_is_a_document(
     arguments: list[str], what: str, hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = CliRunner().invoke(app, [*arguments, "--json"])
@@ -335,7 +332,7 @@ def test_with_json_it_is_a_document_like_every_error(
         "start order --nope --json",
     ],
 )
-def test_the_json_option_may_stand_anywhere(line: str) -> None:
+def test_the_json_option_can_be_anywhere(line: str) -> None:
     result = CliRunner().invoke(app, line.split())
 
     assert result.exit_code == Exit.USAGE
@@ -343,7 +340,7 @@ def test_the_json_option_may_stand_anywhere(line: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["timers"], ["workflows"], ["db"]])
-def test_a_group_by_itself_shows_its_help_and_with_json_is_an_error(arguments: list[str]) -> None:
+def test_a_group_alone_shows_its_help_and_with_json_is_an_error(arguments: list[str]) -> None:
     people = CliRunner().invoke(app, arguments)
     machines = CliRunner().invoke(app, [*arguments, "--json"])
 
@@ -352,11 +349,13 @@ def test_a_group_by_itself_shows_its_help_and_with_json_is_an_error(arguments: l
     assert json.loads(machines.stderr)["error"]["reason"] == "USAGE"
 
 
-async def test_a_server_that_is_not_there_ends_with_3_and_says_how_to_get_one(run: Run) -> None:
+async def test_a_missing_server_ends_with_3_and_a_hint(run: Run) -> None:
     result = await run("get", "i1", "--server", "127.0.0.1:1")
 
     assert result.exit_code == Exit.UNAVAILABLE
-    assert result.stderr.startswith("perdure: no perdure server answers at 127.0.0.1:1 (start one with")
+    assert result.stderr.startswith(
+        "perdure: error: no perdure server responds at 127.0.0.1:1\nhint: start one with"
+    )
 
 
 async def test_a_socket_that_does_not_exist_is_named(run: Run, tmp_path: Path) -> None:
@@ -366,7 +365,7 @@ async def test_a_socket_that_does_not_exist_is_named(run: Run, tmp_path: Path) -
 
     assert result.exit_code == Exit.UNAVAILABLE
     assert result.stderr.startswith(
-        f"perdure: no perdure server answers at {server}: the socket does not exist (start one with"
+        f"perdure: error: no perdure server responds at {server}: the socket does not exist\nhint: start one with"
     )
 
 
@@ -374,14 +373,16 @@ def test_a_version_without_a_workflow_is_rejected_before_the_call() -> None:
     result = CliRunner().invoke(app, ["list", "--version", "2"])
 
     assert result.exit_code == Exit.USAGE
-    assert result.stderr.startswith("perdure: USAGE: --version 2 requires --workflow (add --workflow NAME")
+    assert result.stderr.startswith(
+        "perdure: error: --version 2 requires --workflow\nhint: add --workflow NAME"
+    )
 
 
 @pytest.mark.parametrize(
     ("server", "said"),
     [("http://127.0.0.1:7420", "is a URL; write HOST:PORT"), ("127.0.0.1", "names no port; write HOST:PORT")],
 )
-def test_a_server_that_is_no_host_and_port_is_said_to_be_none(server: str, said: str) -> None:
+def test_an_invalid_server_address_is_rejected(server: str, said: str) -> None:
     result = CliRunner().invoke(app, ["get", "one", "--server", server])
 
     assert result.exit_code == 2

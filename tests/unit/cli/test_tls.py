@@ -75,14 +75,17 @@ async def test_tls_to_a_server_without_it_is_to_be_left_out(
     result = await cancel(plain, *([option] if option == "--tls" else [option, f"{pems}/ca.pem"]))
 
     assert result.exit_code == Exit.UNAVAILABLE
-    assert result.stderr == (f"perdure: the server at {plain.target} speaks no TLS (leave out {option})\n")
+    assert (
+        result.stderr
+        == f"perdure: error: the server at {plain.target} does not use TLS\nhint: omit {option}\n"
+    )
 
 
 async def test_plain_text_to_a_server_with_tls_is_told_what_it_may_want(secure: StubServer) -> None:
     result = await cancel(secure)
 
     assert result.exit_code == Exit.UNAVAILABLE
-    assert result.stderr.startswith(f"perdure: the server at {secure.target} closes the connection: ")
+    assert result.stderr.startswith(f"perdure: error: the server at {secure.target} closed the connection: ")
     assert result.stderr.endswith(" (it may want --tls or --tls-ca)\n")
 
 
@@ -143,7 +146,7 @@ def test_a_file_that_is_not_what_its_option_says_is_a_usage_error(
     result = CliRunner().invoke(app, ["get", "i1", "--server", "127.0.0.1:1", *arguments])
 
     assert result.exit_code == Exit.USAGE
-    assert result.stderr.startswith(f"perdure: USAGE: {told.format(pems)}")
+    assert result.stderr.startswith(f"perdure: error: {told.format(pems)}")
 
 
 def test_a_socket_of_another_user_is_no_missing_server() -> None:
