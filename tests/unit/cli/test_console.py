@@ -90,7 +90,7 @@ def test_a_hostile_text_makes_one_safe_line_everywhere(capsys: pytest.CaptureFix
     CommandError(HOSTILE, hint=HOSTILE, issues=[HOSTILE]).tell(as_json=True)
     out, err = capsys.readouterr()
 
-    assert [out.count("\n"), err.count("\n")] == [5, 3]
+    assert [out.count("\n"), err.count("\n")] == [5, 4]
     assert is_safe((out + err).replace("\n", ""))
     assert "forged" in out
 
