@@ -389,8 +389,8 @@ def test_an_invalid_server_address_is_rejected(server: str, said: str) -> None:
     assert said in result.stderr
 
 
-def test_a_time_limit_without_a_unit_is_refused() -> None:
+def test_a_time_limit_without_a_unit_is_rejected() -> None:
     result = CliRunner().invoke(app, ["get", "one", "--timeout", "10"])
 
     assert result.exit_code == 2
-    assert "'10' is no duration (write digits and a unit" in " ".join(result.stderr.split())
+    assert "'10' is no duration hint: write digits and a unit" in " ".join(result.stderr.split())
