@@ -108,8 +108,8 @@ def test_a_view_of_what_is_not_there_is_refused_as_any_call_is(server: ServerPro
     with Terminal("watch", "nobody", "--server", server.address) as screen:
         code = screen.wait()
 
-    assert code == Exit.REFUSED
-    assert "INSTANCE_NOT_FOUND: instance 'nobody' not found" in screen.text
+    assert code == Exit.REJECTED
+    assert "perdure: error: instance 'nobody' not found (INSTANCE_NOT_FOUND)" in screen.text
 
 
 # --- the demo ----------------------------------------------------------------------------------------------------
@@ -165,9 +165,9 @@ def test_the_demo_keeps_its_instances_in_a_database_that_is_named(
     [
         (
             (),
-            "perdure: USAGE: no APP to serve (name a .py file or a module, or try `perdure serve --demo`)\n",
+            "perdure: error: no APP to serve\nhint: name a .py file or a module, or try `perdure serve --demo`\n",
         ),
-        (("--demo", str(ORDER)), "perdure: USAGE: --demo serves its own workflow (leave out the APP)\n"),
+        (("--demo", str(ORDER)), "perdure: error: --demo serves its own workflow\nhint: leave out the APP\n"),
     ],
 )
 def test_serve_wants_an_app_or_the_demo_and_not_both(arguments: tuple[str, ...], message: str) -> None:

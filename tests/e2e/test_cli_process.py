@@ -194,7 +194,7 @@ NAMES: Final = (
     "grpc",
     "orjson",
     "apsw",
-    "typer",
+    "click",
     "uvloop",
     "rich",
     "prometheus_client",
@@ -248,7 +248,7 @@ def test_an_interrupt_during_the_first_imports_prints_no_traceback() -> None:
         "import sys, os, signal\n"
         "class Finder:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'typer': os.kill(os.getpid(), signal.SIGINT)\n"
+        "        if name == 'click': os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.meta_path.insert(0, Finder())\n"
         "from perdure._cli import main\n"
         "sys.exit(main())\n"

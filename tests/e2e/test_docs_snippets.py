@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 
-from perdure_server.cli.root import app
+from perdure_server.cli.main import app
 from support.server_process import REPOSITORY
 from support.snippets import Block, PageRun, SnippetFailed, blocks_of, pages
 
@@ -58,7 +57,7 @@ def commands() -> Iterator[Any]:
 
 @pytest.mark.parametrize("line", list(commands()))
 def test_every_command_line_is_valid(line: str) -> None:
-    command: Any = typer.main.get_command(app)
+    command: Any = app
     words = shlex.split(line, comments=True)[1:]
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
         assert words[0] in command.commands, f"no command {words[0]!r}"

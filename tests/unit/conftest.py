@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from click.testing import CliRunner, Result
 
-from perdure_server.cli.root import app
+from perdure_server.cli.main import app
 from perdure_server.store.sqlite import SqliteStore
 from support.factories import a_definition
 from support.fake_task_store import FakeTaskStore

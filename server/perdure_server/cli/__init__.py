@@ -27,7 +27,7 @@ def _run() -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # gRPC's own handlers for forks crash children of a server: they assume that only clients are in use.
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
-    from perdure_server.cli.root import app
+    from perdure_server.cli.main import app
     from perdure_server.cli.streams import OutputError
 
     try:

@@ -1,4 +1,4 @@
-"""The commands on instances: the three verbs, and looking at, following, ending and mending instances."""
+"""The commands on instances: start, resume, show, watch, list, cancel and retry them."""
 
 from __future__ import annotations
 
@@ -8,105 +8,91 @@ import json
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
-import typer
+import click
 
 from perdure_server.cli.console import say, say_lines, warn, warn_json
 from perdure_server.cli.errors import CommandError, Exit, fail
-from perdure_server.cli.param_types import duration_ms_of, json_of, labels_of, object_of, timeout_of
-from perdure_server.cli.remote import Session, remote
+from perdure_server.cli.param_types import LABEL, TIMEOUT, Json, Milliseconds, labels_of
+from perdure_server.cli.session import Session, limit_option, remote, request_id_option
 
 if TYPE_CHECKING:
-    from perdure.client import WatchEvent
+    from perdure.client import RawJson, WatchEvent
     from perdure.errors import PerdureError
 
 WATCH_CONNECT_SECONDS: float = 3.0
-"""How long a watch waits for its first answer; from then on it outlives a restart of the server."""
+"""Maximum time for the first response of a watch, in seconds. After it, a watch outlives a restart of the server."""
 
-_InstanceId = Annotated[str, typer.Argument(metavar="ID", help="The instance.")]
-_WaitTimeout = Annotated[
-    str, typer.Option("--wait-timeout", help="How long to wait for its end, as in 30s or 2h; else for ever.")
-]
-_RequestId = Annotated[str, typer.Option("--request-id", help="Repeat a call safely by its id.")]
+Labels = tuple[tuple[str, str], ...]
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    remote(
-        app,
-        "start",
-        """perdure start order --context '{"items": [1, 2]}'""",
-        "perdure start order --context @order.json --business-key order-17 --label team=web",
-        "perdure start order --start-delay 10m --wait --wait-timeout 1h",
-    )(start)
-    remote(
-        app,
-        "resume",
-        """perdure resume ID approved --payload '{"by": "Ada"}'""",
-        "perdure resume ID reserved --step reserve --buffer",
-    )(resume)
-    remote(app, "schedule-resume", "perdure schedule-resume ID approval 60000")(schedule_resume)
-    remote(app, "get", "perdure get ID", "perdure get ID --json")(get)
-    remote(app, "history", "perdure history ID", "perdure history ID --after-revision 12 --json")(history)
-    remote(app, "watch", "perdure watch ID", "perdure watch ID --after-revision 0 --plain")(watch)
-    remote(app, "cancel", "perdure cancel ID --reason 'ordered twice'")(cancel)
-    remote(app, "retry", "perdure retry ID")(retry)
-    remote(
-        app,
-        "list",
-        "perdure list --state failed --workflow order",
-        "perdure list --workflow order --version 1 --limit 0",
-        "perdure list --unconsumed-events --json",
-    )(list_instances)
-    remote(app, "health", "perdure health --server 127.0.0.1:7420")(health)
+_instance_id = click.argument("instance_id", metavar="ID", help="Instance ID.")
+_wait_timeout = click.option(
+    "--wait-timeout",
+    type=TIMEOUT,
+    help="Maximum time to wait for the end, as in 30s or 2h. Default: no limit.",
+)
 
 
+@remote(
+    "start",
+    """perdure start order --context '{"items": [1, 2]}'""",
+    "perdure start order --context @order.json --business-key order-17 --label team=web",
+    "perdure start order --start-delay 10m --wait --wait-timeout 1h",
+)
+@click.argument("workflow", metavar="WORKFLOW", help="Name of the workflow.")
+@click.option("--context", type=Json(must_be_object=True), help="JSON object that every step can read.")
+@click.option(
+    "--instance-id",
+    metavar="ID",
+    help="ID of the instance: a letter or digit, then also _ . : -, at most 128. Default: a new UUID.",
+)
+@click.option("--version", type=click.IntRange(min=0), default=0, help="Workflow version (0 = the newest).")
+@click.option(
+    "--business-key", metavar="KEY", help="Your own key, unique among live instances of the workflow."
+)
+@click.option("--use-existing", is_flag=True, help="Return the instance that holds the business key, if any.")
+@click.option("--label", type=LABEL, multiple=True, help="Label to attach (repeatable).")
+@click.option(
+    "--start-delay",
+    type=Milliseconds(),
+    default="0ms",
+    help="Time that the instance stays PENDING, as in 30s or 2h (digits only: milliseconds).",
+)
+@click.option("--wait", is_flag=True, help="Wait until the instance ends, and show it.")
+@_wait_timeout
+@request_id_option
 def start(
     session: Session,
-    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="The workflow's name.")],
-    context: Annotated[
-        str | None, typer.Option(metavar="JSON|@FILE|@-", help="A JSON object that every step can read.")
-    ] = None,
-    instance_id: Annotated[
-        str,
-        typer.Option(
-            help="The id to give: a letter or digit, then also _ . : -, 128 at most; else the server chooses one."
-        ),
-    ] = "",
-    version: Annotated[int, typer.Option(min=0, help="The workflow's version; 0 is the newest.")] = 0,
-    business_key: Annotated[str, typer.Option(help="A key of your own, unique among live instances.")] = "",
-    use_existing: Annotated[
-        bool, typer.Option("--use-existing", help="Answer with the instance that holds the business key.")
-    ] = False,
-    label: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="To find it by; may be repeated.")
-    ] = None,
-    start_delay: Annotated[
-        str, typer.Option(help="Time that it stays PENDING, as in 30s or 2h (digits alone: milliseconds).")
-    ] = "0ms",
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until it ends, and show it.")] = False,
-    wait_timeout: _WaitTimeout = "",
-    request_id: _RequestId = "",
+    workflow: str,
+    context: RawJson | None,
+    instance_id: str | None,
+    version: int,
+    business_key: str | None,
+    use_existing: bool,
+    label: Labels,
+    start_delay: int,
+    wait: bool,
+    wait_timeout: float | None,
+    request_id: str | None,
 ) -> None:
-    """Start an instance and print its id."""
+    """Start an instance and print its ID."""
     from datetime import timedelta
 
     from perdure.client import ConflictPolicy
 
-    _wait_seconds(wait_timeout)  # before anything is started
-    if wait_timeout and not wait:
-        fail("--wait-timeout bounds what --wait waits for", hint="give --wait beside it")
+    if wait_timeout is not None and not wait:
+        fail("--wait-timeout limits --wait, which is missing", hint="add --wait")
 
     started = session.client.start_instance(
         workflow,
-        object_of(context, "--context"),
+        context,
         instance_id=instance_id,
-        version=version,
+        version=version or None,
         business_key=business_key,
         conflict_policy=ConflictPolicy.USE_EXISTING if use_existing else ConflictPolicy.FAIL,
-        start_delay=timedelta(milliseconds=duration_ms_of(start_delay, "--start-delay")),
-        labels=labels_of(label or []),
+        start_delay=timedelta(milliseconds=start_delay),
+        labels=labels_of(label),
         request_id=request_id,
     )
     _say(session, started, started.instance_id)
@@ -114,65 +100,76 @@ def start(
         _follow_to_the_end(session, started.instance_id, wait_timeout)
 
 
+@remote(
+    "resume",
+    """perdure resume ID approved --payload '{"by": "Ada"}'""",
+    "perdure resume ID reserved --step reserve --buffer",
+)
+@_instance_id
+@click.argument("event", metavar="EVENT", help="Name of the event.")
+@click.option("--payload", type=Json(), help="Any JSON value. It becomes the step's output.")
+@click.option("--step", metavar="STEP", help="Step to resume, if several wait for the event.")
+@click.option("--buffer", is_flag=True, help="Keep the event if no step waits for it yet.")
+@request_id_option
 def resume(
     session: Session,
-    instance_id: _InstanceId,
-    event: Annotated[str, typer.Argument(metavar="EVENT", help="The event's name.")],
-    payload: Annotated[
-        str | None, typer.Option(metavar="JSON|@FILE|@-", help="Any JSON value; becomes the step's output.")
-    ] = None,
-    step: Annotated[str, typer.Option(help="Which step, if several wait for the event.")] = "",
-    buffer: Annotated[
-        bool, typer.Option("--buffer", help="Keep the event if no step waits for it yet.")
-    ] = False,
-    request_id: _RequestId = "",
+    instance_id: str,
+    event: str,
+    payload: RawJson | None,
+    step: str | None,
+    buffer: bool,
+    request_id: str | None,
 ) -> None:
-    """Bring an event to the step that waits for it."""
-    value = json_of(payload, "--payload")
+    """Send an event to the step that waits for it."""
     resumed = session.client.resume(
-        instance_id, event, value, step_ref=step, buffer=buffer, request_id=request_id
+        instance_id, event, payload, step_ref=step, buffer=buffer, request_id=request_id
     )
     where = {"delivered": "to", "buffered": "for"}.get(resumed.disposition.value, "at")
     step_text = resumed.step_ref or "the first step that accepts it"
     _say(session, resumed, f"{resumed.disposition.value} {where} {step_text}, revision {resumed.revision}")
 
 
+@remote("schedule-resume", "perdure schedule-resume ID approval 60000")
+@_instance_id
+@click.argument("step", metavar="STEP", help="A step with a transition for the event timeout.")
+@click.argument(
+    "delay_ms", metavar="DELAY_MS", type=Milliseconds(), help="Milliseconds, or a duration such as 30s."
+)
+@request_id_option
 def schedule_resume(
-    session: Session,
-    instance_id: _InstanceId,
-    step: Annotated[str, typer.Argument(metavar="STEP", help="A step with an arrow for the event timeout.")],
-    delay_ms: Annotated[
-        str, typer.Argument(metavar="DELAY_MS", help="Milliseconds, or a duration such as 30s.")
-    ],
-    request_id: _RequestId = "",
+    session: Session, instance_id: str, step: str, delay_ms: int, request_id: str | None
 ) -> None:
-    """Resume a step with the event `timeout` after a delay, durably, and print the timer's reference.
+    """Resume a step with the event `timeout` after a delay, and print the timer's reference.
 
-    A wait's own timeout stays: `perdure timers cancel` takes it away, so that the wait lasts longer. A timer that fires
-    before its step has begun is unused, and the step does not time out from it.
+    The step's own timeout stays. Cancel it with `perdure timers cancel` to make the wait last longer. A timer that
+    fires before its step has started is unused: the step does not time out from it.
     """
     from perdure_server.cli.render import time_text
 
-    scheduled = session.client.schedule_resume(
-        instance_id, step, duration_ms_of(delay_ms, "DELAY_MS"), request_id=request_id
-    )
+    scheduled = session.client.schedule_resume(instance_id, step, delay_ms, request_id=request_id)
     _say(session, scheduled, f"{scheduled.reference}  due {time_text(scheduled.due_time)}")
 
 
-def get(session: Session, instance_id: _InstanceId) -> None:
-    """Show an instance as it is now."""
+@remote("get", "perdure get ID", "perdure get ID --json")
+@_instance_id
+def get(session: Session, instance_id: str) -> None:
+    """Show the current state of an instance."""
     _show(session, instance_id)
 
 
-def history(
-    session: Session,
-    instance_id: _InstanceId,
-    after_revision: Annotated[int, typer.Option(min=0, metavar="REVISION", help="Only what came later.")] = 0,
-    limit: Annotated[int, typer.Option(min=0, help="Maximum number of entries (0 = all).")] = 0,
-) -> None:
-    """Show what has happened to an instance, line by line."""
-    from perdure_server.cli.limited import Limited, page_size_of
-    from perdure_server.cli.render import entry_line, print_json
+@remote("history", "perdure history ID", "perdure history ID --after-revision 12 --json")
+@_instance_id
+@click.option(
+    "--after-revision",
+    type=click.IntRange(min=0),
+    metavar="REVISION",
+    default=0,
+    help="Print only later entries.",
+)
+@limit_option(default=0)
+def history(session: Session, instance_id: str, after_revision: int, limit: int) -> None:
+    """Print the history of an instance, one line per entry."""
+    from perdure_server.cli.render import Limited, entry_line, page_size_of, print_json
 
     listed = session.client.list_history(
         instance_id, after_revision=after_revision, page_size=page_size_of(limit)
@@ -186,83 +183,105 @@ def history(
     entries.print_note("entries", as_json=session.as_json)
 
 
+@remote("watch", "perdure watch ID", "perdure watch ID --after-revision 0 --plain")
+@_instance_id
+@click.option(
+    "--after-revision",
+    type=click.IntRange(min=0),
+    metavar="REVISION",
+    help="Start after this revision (0 = the whole history). Default: start with the current state.",
+)
+@click.option(
+    "--plain", "as_lines", is_flag=True, help="Print lines on a terminal too, as into a file or a pipe."
+)
+@_wait_timeout
 def watch(
     session: Session,
-    instance_id: _InstanceId,
-    after_revision: Annotated[
-        int | None,
-        typer.Option(min=0, metavar="REVISION", help="Begin after this revision; 0: the whole history."),
-    ] = None,
-    as_lines: Annotated[
-        bool, typer.Option("--plain", help="Print lines on a terminal too, as into a file or a pipe.")
-    ] = False,
-    wait_timeout: _WaitTimeout = "",
+    instance_id: str,
+    after_revision: int | None,
+    as_lines: bool,
+    wait_timeout: float | None,
 ) -> None:
-    """Follow an instance until it ends. Exit code 5 unless it COMPLETED.
+    """Follow an instance until it ends. Exits with 5 unless it COMPLETED.
 
-    Goes on when the server restarts. One that stays away is waited for for 5 minutes: stderr says so.
+    The watch continues when the server restarts. If the server stays away, the command waits up to 5 minutes and says
+    so on stderr.
 
-    On a terminal: its steps, each as it stands, redrawn as things happen. Elsewhere: a line for each thing.
+    On a terminal, the command draws the steps and redraws them on each change. Elsewhere, it prints one line per
+    history entry.
     """
     live = not as_lines and not session.as_json and _can_redraw()
-    wait_seconds = _wait_seconds(wait_timeout)
     with _bounded(instance_id, wait_timeout):
-        _follow(session, instance_id, after_revision, live=live, wait_seconds=wait_seconds)
+        _follow(session, instance_id, after_revision, live=live, wait_seconds=wait_timeout)
     state = session.client.get_instance(instance_id).state
     if state.has_ended and state.value != "COMPLETED":
-        raise typer.Exit(Exit.NOT_COMPLETED)
+        raise click.exceptions.Exit(Exit.NOT_COMPLETED)
 
 
-def cancel(
-    session: Session,
-    instance_id: _InstanceId,
-    reason: Annotated[str, typer.Option(help="Why; kept in the history.")] = "",
-    request_id: _RequestId = "",
-) -> None:
-    """End an instance; running steps are told to stop."""
+@remote("cancel", "perdure cancel ID --reason 'ordered twice'")
+@_instance_id
+@click.option("--reason", metavar="TEXT", help="Reason, kept in the history.")
+@request_id_option
+def cancel(session: Session, instance_id: str, reason: str | None, request_id: str | None) -> None:
+    """Cancel an instance. Running steps are asked to stop."""
     cancelled = session.client.cancel_instance(instance_id, reason=reason, request_id=request_id)
     _say(session, cancelled, f"cancelled at revision {cancelled.revision}")
 
 
-def retry(session: Session, instance_id: _InstanceId, request_id: _RequestId = "") -> None:
-    """Set a FAILED instance going again."""
+@remote("retry", "perdure retry ID")
+@_instance_id
+@request_id_option
+def retry(session: Session, instance_id: str, request_id: str | None) -> None:
+    """Retry a FAILED instance from its failed steps."""
     retried = session.client.retry_instance(instance_id, request_id=request_id)
-    _say(session, retried, f"goes on at revision {retried.revision}")
+    _say(session, retried, f"continues at revision {retried.revision}")
 
 
+@remote(
+    "list",
+    "perdure list --state failed --workflow order",
+    "perdure list --workflow order --version 1 --limit 0",
+    "perdure list --unconsumed-events --json",
+)
+@click.option(
+    "--state", metavar="STATE", multiple=True, help="Only this state: pending, running, ... (repeatable)."
+)
+@click.option("--workflow", metavar="WORKFLOW", help="Only this workflow.")
+@click.option(
+    "--version",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Only this version, requires --workflow (0 = any version).",
+)
+@click.option("--label", type=LABEL, multiple=True, help="Only instances with this label (repeatable).")
+@click.option("--business-key", metavar="KEY", help="Only this business key.")
+@click.option(
+    "--unconsumed-events", is_flag=True, help="Only instances that ended with events that no step consumed."
+)
+@limit_option(default=50)
 def list_instances(
     session: Session,
-    state: Annotated[
-        list[str] | None, typer.Option(help="Only in this state (pending, running, ...); may be repeated.")
-    ] = None,
-    workflow: Annotated[str, typer.Option(help="Only of this workflow.")] = "",
-    version: Annotated[
-        int, typer.Option(min=0, help="Only of this version, requires --workflow; 0 is any version.")
-    ] = 0,
-    label: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only with this label; may be repeated.")
-    ] = None,
-    business_key: Annotated[str, typer.Option(help="Only with this business key.")] = "",
-    unconsumed_events: Annotated[
-        bool,
-        typer.Option("--unconsumed-events", help="Only if it ended with events that no step consumed."),
-    ] = False,
-    limit: Annotated[int, typer.Option(min=0, help="Maximum number of results (0 = all).")] = 50,
+    state: tuple[str, ...],
+    workflow: str | None,
+    version: int,
+    label: Labels,
+    business_key: str | None,
+    unconsumed_events: bool,
+    limit: int,
 ) -> None:
     """List instances, newest first. A note on stderr says if there are more than --limit."""
-    from perdure_server.cli.limited import Limited, page_size_of
-    from perdure_server.cli.render import print_json, print_table, time_text
+    from perdure_server.cli.render import Limited, page_size_of, print_json, print_table, time_text
 
     if version and not workflow:
         fail(
             f"--version {version} requires --workflow",
-            hint="add --workflow NAME, versions belong to a workflow",
+            hint="add --workflow NAME; versions belong to a workflow",
         )
     listed = session.client.list_instances(
-        states=state or (),
+        states=state,
         workflow=workflow,
-        version=version,
-        labels=labels_of(label or []),
+        version=version or None,
+        labels=labels_of(label),
         business_key=business_key,
         unconsumed_events=unconsumed_events,
         page_size=page_size_of(limit),
@@ -286,15 +305,19 @@ def list_instances(
     instances.print_note("instances", as_json=session.as_json)
 
 
+@remote("health", "perdure health --server 127.0.0.1:7420")
 def health(session: Session) -> None:
-    """Ask whether the server is ready. Exit code 3 if it is not."""
-    answer = session.client.check_health()
-    _say(session, {"status": answer}, answer.value)
-    if answer.value != "SERVING":
-        raise typer.Exit(Exit.UNAVAILABLE)
+    """Print the health of the server. Exits with 3 if it is not ready."""
+    health = session.client.check_health()
+    _say(session, {"status": health}, health.value)
+    if health.value != "SERVING":
+        raise click.exceptions.Exit(Exit.UNAVAILABLE)
 
 
-# --- what several of them do -------------------------------------------------------------------------------------
+COMMANDS: Final = (start, resume, schedule_resume, get, history, watch, cancel, retry, list_instances, health)
+
+
+# --- shared by several commands ----------------------------------------------------------------------------------
 
 
 def _say(session: Session, value: object, line: str) -> None:
@@ -317,23 +340,19 @@ def _show(session: Session, instance_id: str) -> str:
     return instance.state.value
 
 
-def _wait_seconds(text: str) -> float | None:
-    return timeout_of(text, "--wait-timeout") if text else None
-
-
 @contextlib.contextmanager
-def _bounded(instance_id: str, wait_timeout: str) -> Iterator[None]:
-    """Say which bound it was that passed, where a wait has one of its own."""
+def _bounded(instance_id: str, wait_timeout: float | None) -> Iterator[None]:
+    """Report a wait that exceeded ``wait_timeout``, in seconds."""
     from perdure.errors import DeadlineExceededError
 
     try:
         yield
     except DeadlineExceededError as error:
-        if not wait_timeout:
+        if wait_timeout is None:
             raise
         raise CommandError(
-            f"no end of {instance_id} was seen within {wait_timeout}",
-            hint="it goes on; --wait-timeout gives it longer",
+            f"instance {instance_id!r} did not end within {wait_timeout:g} s",
+            hint="the instance continues; wait longer with --wait-timeout",
             code=Exit.TIMED_OUT,
             reason=error.code,
             document={"code": error.code, "reason": ""},
@@ -383,7 +402,7 @@ def _follow(
         if heard:  # else there was no connection that could be lost
             _note_outage(session, error)
 
-    connect_seconds = min(session.timeout_seconds, WATCH_CONNECT_SECONDS)
+    connect_seconds = min(session.timeout, WATCH_CONNECT_SECONDS)
     with session.connect(timeout_seconds=connect_seconds) as client:
         for event in client.watch_instance(
             instance_id,
@@ -426,16 +445,15 @@ def _print_event(session: Session, event: WatchEvent) -> None:
         say_lines(lines)
 
 
-def _follow_to_the_end(session: Session, instance_id: str, wait_timeout: str) -> None:
-    wait_seconds = _wait_seconds(wait_timeout)
+def _follow_to_the_end(session: Session, instance_id: str, wait_timeout: float | None) -> None:
     with _bounded(instance_id, wait_timeout), session.connect() as client:
         client.wait_for_end(
             instance_id,
-            timeout=wait_seconds,
+            timeout=wait_timeout,
             on_disconnect=functools.partial(_note_outage, session),
             on_reconnect=functools.partial(_note_outage, session),
         )
     state = _show(session, instance_id)
     if state != "COMPLETED":
-        hint = f"`perdure history {instance_id}` tells why"
+        hint = f"show what happened with `perdure history {instance_id}`"
         fail(f"{instance_id} ended {state}", hint=hint, code=Exit.NOT_COMPLETED)

@@ -1,59 +1,95 @@
-"""The outermost layer of the program: whatever a command ends with, its error is one line, or a JSON document."""
+"""The tree of commands, and the one place that turns what a command raised into an error message and an exit code."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any, Final
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NoReturn
 
-import typer
-from typer.core import TyperGroup
+import click
 
-from perdure_server.cli.errors import CommandError, Exit
-
-_UsageError: Final[Any] = typer.BadParameter.__base__
-"""What the command line's parser raises. Typer may bring a click of its own, so this is no class to import."""
-
-_AS_JSON: Final = f"{__name__}.as_json"
+from perdure_server.cli import db, instances, serve, timers, workflows
+from perdure_server.cli.console import say
+from perdure_server.cli.errors import EXIT_HELP, CommandError, Exit
 
 
-class Program(TyperGroup):
-    """The group of all commands. ``--json`` anywhere on the command line asks for documents, even where it is wrong."""
+class Program(click.Group):
+    """The group of all commands.
 
-    def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
-        """See click. Raises `typer.Exit` after the error was printed."""
-        as_json = "--json" in args
-        with _told(as_json=as_json):
-            context = super().make_context(info_name, args, *more, **extra)
-        context.meta[_AS_JSON] = as_json
-        return context
+    With ``--json`` anywhere on the command line, errors are JSON documents, even if the command line is invalid.
+    """
 
-    def invoke(self, ctx: Any) -> Any:
-        """See click. Raises `typer.Exit` after the error was printed."""
-        with _told(as_json=ctx.meta[_AS_JSON]):
-            return super().invoke(ctx)
+    def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> NoReturn:
+        """Run a command and exit with its code, see `Exit`."""
+        arguments = sys.argv[1:] if args is None else list(args)
+        with _printed_errors(as_json="--json" in arguments):
+            code = super().main(arguments, *more, **extra | {"standalone_mode": False})
+            sys.exit(code or Exit.OK)
 
 
 @contextlib.contextmanager
-def _told(*, as_json: bool) -> Iterator[None]:
+def _printed_errors(*, as_json: bool) -> Iterator[None]:
     try:
         yield
+        return
     except CommandError as error:
         failed = error
-    except _UsageError as error:
-        if type(error).__name__ == "NoArgsIsHelpError" and not as_json:
-            raise  # a group by itself is a question, and its help the answer
-        failed = _usage(error)
-    else:
-        return
+    except click.exceptions.NoArgsIsHelpError as error:
+        if not as_json:
+            error.show()
+            sys.exit(Exit.USAGE)
+        failed = CommandError("Missing command", hint=_see(error), code=Exit.USAGE)
+    except click.UsageError as error:
+        what, _, hint = error.format_message().partition("; ")
+        see = _see(error)
+        failed = CommandError(what.removesuffix("."), hint=f"{hint}; {see}" if hint else see, code=Exit.USAGE)
+    except click.Abort:
+        sys.exit(Exit.INTERRUPTED)
     failed.tell(as_json=as_json)
-    raise typer.Exit(failed.code) from None
+    sys.exit(failed.code)
 
 
-def _usage(error: Any) -> CommandError:
-    command = error.ctx.command_path if error.ctx is not None else "perdure"
-    if type(error).__name__ == "NoArgsIsHelpError":
-        return CommandError("Missing command", hint=f"see {command} --help", code=Exit.USAGE)
-    what, _, hint = error.format_message().partition("; ")
-    see = f"see {command} --help"
-    return CommandError(what.removesuffix("."), hint=f"{hint}; {see}" if hint else see, code=Exit.USAGE)
+def _see(error: click.UsageError) -> str:
+    return f"see {error.ctx.command_path if error.ctx is not None else 'perdure'} --help"
+
+
+def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        import perdure
+
+        say(f"perdure {perdure.__version__}")
+        context.exit()
+
+
+_SETTINGS: Final = {"show_default": True, "max_content_width": 100}
+
+
+@click.group(
+    cls=Program,
+    name="perdure",
+    help="Durable workflow instances behind a gRPC API.",
+    epilog=EXIT_HELP,
+    no_args_is_help=True,
+    context_settings=_SETTINGS,
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version.",
+)
+def app() -> None:
+    """Group of all commands."""
+
+
+for command in (
+    serve.serve,
+    *instances.COMMANDS,
+    timers.timers,
+    workflows.workflows,
+    db.db,
+):
+    app.add_command(command)

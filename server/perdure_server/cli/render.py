@@ -1,17 +1,19 @@
-"""How commands print: values as JSON documents, as tables, as lines. No calls are made here."""
+"""Output of the commands: values as JSON documents, tables and lines, and drawings of graphs. Makes no calls."""
 
 from __future__ import annotations
 
 import enum
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, assert_never
 
 from perdure.client import RawJson, StepState, facts
-from perdure_server.cli.console import escape, escape_json, say_json, say_table
+from perdure.model.durations import DURATION_MS_MAX
+from perdure.model.graph import Join, StepDefinition, StepKind, WorkflowGraph
+from perdure_server.cli.console import escape, escape_json, say_json, say_table, warn, warn_json
 
 if TYPE_CHECKING:
     from perdure.client import ActiveStep, Instance
@@ -242,3 +244,97 @@ def one_line(kind: str, message: str) -> str:
     """Return a failure on one line."""
     text = escape(" ".join(message.split()))
     return f"{kind}: {text}" if kind and text else kind or text
+
+
+# --- lists with a limit ------------------------------------------------------------------------------------------
+
+T = TypeVar("T")
+
+PAGE_SIZE_MAX: Final = 1_000
+
+
+class Limited(Generic[T]):
+    """The first ``limit`` items of a list, 0 for all. ``more`` is set if the list continues after them.
+
+    Reads one item more than it yields, to know whether there is one.
+    """
+
+    def __init__(self, items: Iterable[T], limit: int) -> None:
+        self._items = items
+        self._limit = limit
+        self.more = False
+
+    def __iter__(self) -> Iterator[T]:
+        for number, item in enumerate(self._items):
+            if self._limit and number == self._limit:
+                self.more = True
+                return
+            yield item
+
+    def print_note(self, what: str, *, as_json: bool) -> None:
+        """Print on stderr that more items match and how to get them. Prints nothing if the list is complete."""
+        if not self.more:
+            return
+        limit = self._limit
+        note = f"only the first {limit} {what} are shown; use --limit {2 * limit} for more, --limit 0 for all"
+        document = {"note": note, "more": True, "limit": limit}
+        if as_json:
+            warn_json(json.dumps(document))
+        else:
+            warn(f"perdure: {note}")
+
+
+def page_size_of(limit: int) -> int:
+    """Return the page size for a limit: one item more than shown, so that one page is usually enough."""
+    return min(limit + 1, PAGE_SIZE_MAX) if limit else PAGE_SIZE_MAX
+
+
+# --- graphs ------------------------------------------------------------------------------------------------------
+
+
+def graph_lines(graph: WorkflowGraph) -> list[str]:
+    """Return the graph's drawing. It must be valid: every transition leads forward."""
+    count = len(graph.steps)
+    lines = [
+        f"{graph.name} v{graph.version}  ({count} {'step' if count == 1 else 'steps'}, starts at {graph.start})"
+    ]
+    for ref in graph.order:
+        step = graph.steps[ref]
+        lines += ["", f"{ref}  {_about(step, graph)}", *_transitions(step)]
+    return lines
+
+
+def _transitions(step: StepDefinition) -> list[str]:
+    width = max((len(event) for event in step.on), default=0)
+    last = len(step.on) - 1
+    return [
+        f"  {'└' if index == last else '├'}─ {event:<{width}} ─▶ {', '.join(targets)}"
+        for index, (event, targets) in enumerate(step.on.items())
+    ]
+
+
+def _about(step: StepDefinition, graph: WorkflowGraph) -> str:
+    notes: list[str] = [step.kind.value]
+    if step.kind is StepKind.SLEEP and step.sleep_ms is not None:
+        notes.append(duration_text(step.sleep_ms))
+    if step.events:
+        notes.append(f"{'for' if step.kind is StepKind.WAIT else 'awaits'} {', '.join(sorted(step.events))}")
+    if step.timeout_ms is not None:
+        notes.append(f"at most {duration_text(step.timeout_ms)}")
+    if step.attempt_timeout_ms is not None:
+        notes.append(f"attempts of {duration_text(step.attempt_timeout_ms)}")
+    if step.retry is not None and step.kind is StepKind.TASK:
+        notes.append("1 attempt" if step.retry.max_attempts == 1 else f"{step.retry.max_attempts} attempts")
+    sources = sorted(graph.predecessors[step.ref])
+    if len(sources) > 1:
+        notes.append(f"joins {(step.join or Join.AUTO).value} of {', '.join(sources)}")
+    return f"[{', '.join(notes)}]" if len(notes) == 1 else f"[{'; '.join(notes)}]"
+
+
+def duration_text(duration_ms: int) -> str:
+    """Return a duration in the largest unit that names it in whole numbers, as workflows write it."""
+    assert 0 <= duration_ms <= DURATION_MS_MAX
+    for unit, unit_ms in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)):
+        if duration_ms and duration_ms % unit_ms == 0:
+            return f"{duration_ms // unit_ms}{unit}"
+    return f"{duration_ms}ms"

@@ -6,14 +6,13 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-import typer
+import click
 
 from perdure.model.constants import DEFAULT_TARGET
 from perdure_server.cli.errors import CommandError, Exit, fail
-from perdure_server.cli.param_types import seconds_of
-from perdure_server.cli.remote import epilog
+from perdure_server.cli.param_types import PATH, Seconds, epilog
 from perdure_server.config import (
     ASYNC_STEPS_MAX,
     DATABASE_DEFAULT,
@@ -29,111 +28,99 @@ if TYPE_CHECKING:
     from perdure_server.process.host import Host
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(
-        "serve",
-        epilog=epilog(
-            "perdure serve --demo",
-            "perdure serve examples/order.py",
-            "perdure serve shop.workflows --database sqlite:////var/lib/perdure/shop.db --listen 127.0.0.1:7420",
-            "perdure serve order.py --listen 0.0.0.0:7420 --tls-cert server.pem --tls-key server.key",
-        )
-        + "\n\nStop it with SIGTERM or Ctrl-C; a second one stops it at once.",
-    )(serve)
+def _setting(option: str, **settings: Any) -> Callable[[Any], Any]:
+    """Return an option that can also be set by its environment variable, ``PERDURE_...``."""
+    variable = f"PERDURE_{option.removeprefix('--').replace('-', '_').upper()}"
+    return click.option(option, envvar=variable, show_envvar=True, **settings)
 
 
+@click.command(
+    "serve",
+    epilog=epilog(
+        "perdure serve --demo",
+        "perdure serve examples/order.py",
+        "perdure serve shop.workflows --database sqlite:////var/lib/perdure/shop.db --listen 127.0.0.1:7420",
+        "perdure serve order.py --listen 0.0.0.0:7420 --tls-cert server.pem --tls-key server.key",
+    )
+    + "\n\nStop the server with SIGTERM or Ctrl-C. A second signal stops it at once.",
+)
+@click.argument("apps", metavar="[APP]...", nargs=-1, help="A .py file or a module with Workflow classes.")
+@click.option("--demo", is_flag=True, help="Serve a small demo workflow, in memory.")
+@_setting(
+    "--database",
+    metavar="URL",
+    show_default=DATABASE_DEFAULT,
+    help="sqlite:///FILE (relative), sqlite:////FILE (absolute) or :memory:.",
+)
+@_setting(
+    "--listen",
+    metavar="HOST:PORT|unix:PATH",
+    default=DEFAULT_TARGET,
+    help="Address to listen on. Port 0 takes a free port.",
+)
+@_setting("--tls-cert", type=PATH, help="Certificate chain of the server (PEM file).")
+@_setting("--tls-key", type=PATH, help="Private key of the certificate (PEM file).")
+@_setting("--tls-client-ca", type=PATH, help="Accept only clients with a certificate of this CA (PEM file).")
+@_setting("--insecure", is_flag=True, help="Listen on a non-loopback address without TLS.")
+@_setting("--reflection", is_flag=True, help="Offer gRPC server reflection.")
+@_setting(
+    "--metrics-listen",
+    metavar="HOST:PORT",
+    show_default="off",
+    help="Address for Prometheus metrics. Port 0 takes a free port, which the log reports.",
+)
+@_setting(
+    "--health-listen",
+    metavar="HOST:PORT|unix:PATH",
+    show_default="off",
+    help="Additional address that serves health checks only, without TLS.",
+)
+@_setting(
+    "--backup-dir",
+    type=PATH,
+    metavar="DIRECTORY",
+    show_default="off",
+    help="Directory for the backups of `perdure db backup NAME`.",
+)
+@_setting(
+    "--shutdown-timeout",
+    type=Seconds(),
+    default=f"{SHUTDOWN_TIMEOUT_SECONDS:g}s",
+    help="Maximum time that a stop waits for running steps and calls.",
+)
+@_setting(
+    "--max-async-steps",
+    type=click.IntRange(min=1),
+    default=ASYNC_STEPS_MAX,
+    help="Maximum number of concurrent `async def` steps.",
+)
+@_setting(
+    "--max-sync-steps",
+    type=click.IntRange(min=1),
+    default=SYNC_STEPS_MAX,
+    help="Maximum number of concurrent plain functions that run as steps.",
+)
 def serve(
-    apps: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="APP", help="A .py file or a module with Workflow classes."),
-    ] = None,
-    demo: Annotated[
-        bool, typer.Option("--demo", help="Serve a small workflow of perdure's own, in memory, to try it.")
-    ] = False,
-    database: Annotated[
-        str | None,
-        typer.Option(
-            envvar="PERDURE_DATABASE",
-            show_default=DATABASE_DEFAULT,
-            help="sqlite:///FILE (relative), sqlite:////FILE (absolute) or :memory:.",
-        ),
-    ] = None,
-    listen: Annotated[
-        str,
-        typer.Option(
-            envvar="PERDURE_LISTEN",
-            metavar="HOST:PORT|unix:PATH",
-            help="Address to listen on; port 0: a free one.",
-        ),
-    ] = DEFAULT_TARGET,
-    tls_cert: Annotated[
-        Path | None, typer.Option(envvar="PERDURE_TLS_CERT", help="The server's certificate chain (PEM).")
-    ] = None,
-    tls_key: Annotated[
-        Path | None, typer.Option(envvar="PERDURE_TLS_KEY", help="The certificate's key (PEM).")
-    ] = None,
-    tls_client_ca: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="PERDURE_TLS_CLIENT_CA", help="Let in only clients with certificates of this CA (PEM)."
-        ),
-    ] = None,
-    insecure: Annotated[
-        bool,
-        typer.Option("--insecure", envvar="PERDURE_INSECURE", help="Listen outside loopback without TLS."),
-    ] = False,
-    reflection: Annotated[
-        bool, typer.Option("--reflection", envvar="PERDURE_REFLECTION", help="Offer gRPC server reflection.")
-    ] = False,
-    metrics_listen: Annotated[
-        str | None,
-        typer.Option(
-            envvar="PERDURE_METRICS_LISTEN",
-            metavar="HOST:PORT",
-            show_default="off",
-            help="Serve metrics for Prometheus there; port 0: a free one, which the log tells.",
-        ),
-    ] = None,
-    health_listen: Annotated[
-        str | None,
-        typer.Option(
-            envvar="PERDURE_HEALTH_LISTEN",
-            metavar="HOST:PORT|unix:PATH",
-            show_default="off",
-            help="Additional address that serves health checks only, without TLS.",
-        ),
-    ] = None,
-    backup_dir: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="PERDURE_BACKUP_DIR",
-            metavar="DIRECTORY",
-            show_default="off",
-            help="Allow `perdure db backup NAME`, which writes to this directory.",
-        ),
-    ] = None,
-    shutdown_timeout: Annotated[
-        str,
-        typer.Option(
-            envvar="PERDURE_SHUTDOWN_TIMEOUT", help="How long a stop waits for running steps and calls."
-        ),
-    ] = f"{SHUTDOWN_TIMEOUT_SECONDS:g}s",
-    max_async_steps: Annotated[
-        int,
-        typer.Option(envvar="PERDURE_MAX_ASYNC_STEPS", min=1, help="How many async def steps run at once."),
-    ] = ASYNC_STEPS_MAX,
-    max_sync_steps: Annotated[
-        int,
-        typer.Option(
-            envvar="PERDURE_MAX_SYNC_STEPS", min=1, help="How many plain functions run as steps at once."
-        ),
-    ] = SYNC_STEPS_MAX,
+    apps: tuple[str, ...],
+    demo: bool,
+    database: str | None,
+    listen: str,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
+    insecure: bool,
+    reflection: bool,
+    metrics_listen: str | None,
+    health_listen: str | None,
+    backup_dir: Path | None,
+    shutdown_timeout: float,
+    max_async_steps: int,
+    max_sync_steps: int,
 ) -> None:
-    """Run a server for the workflows of APP...
+    """Run a server for the workflows of each APP.
 
-    Prints `perdure listening on HOST:PORT` to stdout once it takes calls; logs go to stderr, a JSON document each.
-    With --demo, two lines to try follow, and the database is :memory: unless another is named.
+    The server prints `perdure listening on HOST:PORT` to stdout once it accepts calls. It logs to stderr, one JSON
+    document per line. With --demo it also prints two commands to try, and the default database is :memory:.
     """
     from perdure_server.api.limits import raise_file_limit
     from perdure_server.cli import streams
@@ -142,7 +129,6 @@ def serve(
 
     host = Host(owns_process=streams.is_own_process)
     host.enter()
-    shutdown_timeout_seconds = seconds_of(shutdown_timeout, "--shutdown-timeout")
     try:
         os.getcwd()
     except OSError as error:
@@ -171,7 +157,7 @@ def serve(
     if not demo and not apps:
         fail("no APP to serve", hint="name a .py file or a module, or try `perdure serve --demo`")
     try:
-        found = _demo_workflows() if demo else load_workflows(apps or ())
+        found = _demo_workflows() if demo else load_workflows(apps)
     except AppError as error:
         fail_app(error)
     host.code_loaded()
@@ -187,7 +173,7 @@ def serve(
         metrics_listen=metrics_listen,
         health_listen=health_listen,
         backup_dir=backup_dir,
-        shutdown_timeout_seconds=shutdown_timeout_seconds,
+        shutdown_timeout_seconds=shutdown_timeout,
         max_async_steps=max_async_steps,
         max_sync_steps=max_sync_steps,
     )
@@ -284,7 +270,7 @@ def _run(config: Config, host: Host, on_ready: Callable[[str], None] | None) -> 
     try:
         app.run(config, host, on_ready)
     except (CannotListenError, DefinitionInUseError, LifespanError, StoreError) as error:
-        fail(str(error), code=Exit.REFUSED)
+        fail(str(error), code=Exit.REJECTED)
 
 
 def fail_app(error: AppError) -> NoReturn:
@@ -294,7 +280,7 @@ def fail_app(error: AppError) -> NoReturn:
     raise CommandError(
         str(error),
         hint="hint what is listed",
-        code=Exit.REFUSED,
+        code=Exit.REJECTED,
         reason="WORKFLOW_INVALID",
         issues=[str(issue) for issue in error.issues],
     )

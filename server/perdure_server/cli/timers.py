@@ -2,52 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from perdure_server.cli.console import say
-from perdure_server.cli.remote import Session, remote
+from perdure_server.cli.session import Session, limit_option, remote, request_id_option
 
 if TYPE_CHECKING:
     from perdure.client import Timer
 
-_Reference = Annotated[
-    str,
-    typer.Argument(metavar="REFERENCE", help="The timer, as `schedule-resume` and `timers list` name it."),
-]
-_RequestId = Annotated[str, typer.Option("--request-id", help="Repeat a call safely by its id.")]
+_HEAD = ("REFERENCE", "KIND", "STEP", "DUE", "REQUESTED BY")
+
+_reference = click.argument(
+    "reference", metavar="REFERENCE", help="Reference of the timer, as `timers list` prints it."
+)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the group."""
-    timers = typer.Typer(help="Timers that have not acted yet.", no_args_is_help=True, rich_markup_mode=None)
-    remote(timers, "list", "perdure timers list", "perdure timers list ID --json")(list_timers)
-    remote(timers, "get", "perdure timers get ID.7")(get)
-    remote(timers, "cancel", "perdure timers cancel ID.7")(cancel)
-    remote(timers, "fire", "perdure timers fire ID.7")(fire)
-    app.add_typer(timers, name="timers")
+@click.group(no_args_is_help=True)
+def timers() -> None:
+    """Pending timers: list, cancel and fire them."""
 
 
-def list_timers(
-    session: Session,
-    instance_id: Annotated[str, typer.Argument(metavar="ID", help="Only of this instance.")] = "",
-    limit: Annotated[int, typer.Option(min=0, help="Maximum number of results (0 = all).")] = 50,
-) -> None:
+@remote("list", "perdure timers list", "perdure timers list ID --json")
+@click.argument(
+    "instance_id", metavar="[ID]", required=False, default="", help="Only timers of this instance."
+)
+@limit_option(default=50)
+def list_timers(session: Session, instance_id: str, limit: int) -> None:
     """List pending timers by due time. A note on stderr says if there are more than --limit."""
-    from perdure_server.cli.limited import Limited, page_size_of
-    from perdure_server.cli.render import print_json, print_table
+    from perdure_server.cli.render import Limited, page_size_of, print_json, print_table
 
-    timers = Limited(session.client.list_timers(instance_id, page_size=page_size_of(limit)), limit)
+    listed = Limited(session.client.list_timers(instance_id, page_size=page_size_of(limit)), limit)
     if session.as_json:
-        for timer in timers:
+        for timer in listed:
             print_json(timer)
     else:
-        print_table(("REFERENCE", "KIND", "STEP", "DUE", "ASKED BY"), map(_row, timers))
-    timers.print_note("timers", as_json=session.as_json)
+        print_table(_HEAD, map(_row, listed))
+    listed.print_note("timers", as_json=session.as_json)
 
 
-def get(session: Session, reference: _Reference) -> None:
+@remote("get", "perdure timers get ID.7")
+@_reference
+def get(session: Session, reference: str) -> None:
     """Show a pending timer."""
     from perdure_server.cli.render import print_json, print_table
 
@@ -55,11 +52,14 @@ def get(session: Session, reference: _Reference) -> None:
     if session.as_json:
         print_json(timer)
     else:
-        print_table(("REFERENCE", "KIND", "STEP", "DUE", "ASKED BY"), [_row(timer)])
+        print_table(_HEAD, [_row(timer)])
 
 
-def cancel(session: Session, reference: _Reference, request_id: _RequestId = "") -> None:
-    """Cancel a timeout."""
+@remote("cancel", "perdure timers cancel ID.7")
+@_reference
+@request_id_option
+def cancel(session: Session, reference: str, request_id: str | None) -> None:
+    """Cancel a timer of kind timeout."""
     from perdure_server.cli.render import print_json
 
     cancelled = session.client.cancel_timer(reference, request_id=request_id)
@@ -69,21 +69,27 @@ def cancel(session: Session, reference: _Reference, request_id: _RequestId = "")
         say(f"cancelled at revision {cancelled.revision}")
 
 
-def fire(session: Session, reference: _Reference, request_id: _RequestId = "") -> None:
-    """Make a timer act now, before it is due."""
+@remote("fire", "perdure timers fire ID.7")
+@_reference
+@request_id_option
+def fire(session: Session, reference: str, request_id: str | None) -> None:
+    """Fire a timer now, before it is due."""
     from perdure_server.cli.render import print_json
 
     fired = session.client.fire_timer(reference, request_id=request_id)
     if session.as_json:
         print_json(fired)
     else:
-        say(
-            f"fired at revision {fired.revision}{'' if fired.used else ', unused: its step had ended or not begun'}"
-        )
+        unused = "" if fired.used else ", unused: its step had finished or had not started"
+        say(f"fired at revision {fired.revision}{unused}")
+
+
+for command in (list_timers, get, cancel, fire):
+    timers.add_command(command)
 
 
 def _row(timer: Timer) -> tuple[str, ...]:
     from perdure_server.cli.render import time_text
 
-    asked_by = "a client" if timer.client_requested else "the workflow"
-    return (timer.reference, timer.kind.value, timer.step_ref or "-", time_text(timer.due_time), asked_by)
+    requested_by = "a client" if timer.client_requested else "the workflow"
+    return (timer.reference, timer.kind.value, timer.step_ref or "-", time_text(timer.due_time), requested_by)

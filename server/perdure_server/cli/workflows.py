@@ -3,48 +3,30 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from perdure_server.cli.console import say, say_json, say_lines
 from perdure_server.cli.errors import Exit
-from perdure_server.cli.remote import Session, epilog, remote
+from perdure_server.cli.param_types import epilog
 from perdure_server.cli.serve import fail_app
+from perdure_server.cli.session import Session, as_json_option, limit_option, remote
 
 if TYPE_CHECKING:
     from perdure import WorkflowGraph
 
 
-def register(app: typer.Typer) -> None:
-    """Add the group."""
-    workflows = typer.Typer(
-        help="Workflows, on a server and in files.", no_args_is_help=True, rich_markup_mode=None
-    )
-    remote(workflows, "list", "perdure workflows list")(list_workflows)
-    workflows.command(
-        "validate",
-        epilog=epilog(
-            "perdure workflows validate examples/order.py", "perdure workflows validate shop.flows"
-        ),
-    )(validate)
-    remote(
-        workflows,
-        "show",
-        "perdure workflows show order",
-        "perdure workflows show order --version 2 --json",
-        "perdure workflows show examples/order.py",
-    )(show)
-    app.add_typer(workflows, name="workflows")
+@click.group(no_args_is_help=True)
+def workflows() -> None:
+    """Workflows, on a server and in files."""
 
 
-def list_workflows(
-    session: Session,
-    limit: Annotated[int, typer.Option(min=0, help="Maximum number of results (0 = all).")] = 0,
-) -> None:
-    """List every version of every workflow that the server knows."""
-    from perdure_server.cli.limited import Limited, page_size_of
-    from perdure_server.cli.render import print_json, print_table, time_text
+@remote("list", "perdure workflows list")
+@limit_option(default=0)
+def list_workflows(session: Session, limit: int) -> None:
+    """List every version of every workflow that the server has."""
+    from perdure_server.cli.render import Limited, page_size_of, print_json, print_table, time_text
 
     listed = Limited(session.client.list_workflows(page_size=page_size_of(limit)), limit)
     if session.as_json:
@@ -59,13 +41,16 @@ def list_workflows(
     listed.print_note("workflow versions", as_json=session.as_json)
 
 
-def validate(
-    apps: Annotated[
-        list[str], typer.Argument(metavar="APP", help="A .py file or a module with Workflow classes.")
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one document per line.")] = False,
-) -> None:
-    """Check the workflows of files or modules, without a server. Exit code 1 if one has mistakes."""
+@click.command(
+    "validate",
+    epilog=epilog("perdure workflows validate examples/order.py", "perdure workflows validate shop.flows"),
+)
+@click.argument(
+    "apps", metavar="APP...", nargs=-1, required=True, help="A .py file or a module with Workflow classes."
+)
+@as_json_option
+def validate(apps: tuple[str, ...], as_json: bool) -> None:
+    """Validate the workflows of files or modules, without a server. Exits with 1 if one is invalid."""
     from perdure import graph_of
     from perdure_server.cli.apps import AppError, load_workflows
 
@@ -91,19 +76,22 @@ def validate(
                 count = len(graph.steps)
                 say(f"{graph.name} v{graph.version}: valid, {count} {'step' if count == 1 else 'steps'}")
     if failed:
-        raise typer.Exit(Exit.REFUSED)
+        raise click.exceptions.Exit(Exit.REJECTED)
 
 
-def show(
-    session: Session,
-    workflow: Annotated[
-        str,
-        typer.Argument(
-            metavar="WORKFLOW|APP", help="A workflow of the server, or a .py file or dotted module."
-        ),
-    ],
-    version: Annotated[int, typer.Option(min=0, help="The version on the server; 0 is the newest.")] = 0,
-) -> None:
+@remote(
+    "show",
+    "perdure workflows show order",
+    "perdure workflows show order --version 2 --json",
+    "perdure workflows show examples/order.py",
+)
+@click.argument(
+    "workflow", metavar="WORKFLOW|APP", help="A workflow of the server, or a .py file or dotted module."
+)
+@click.option(
+    "--version", type=click.IntRange(min=0), default=0, help="Version on the server (0 = the newest)."
+)
+def show(session: Session, workflow: str, version: int) -> None:
     """Draw a workflow's graph."""
     if "." in workflow or "/" in workflow:
         _show_local(session, workflow)
@@ -126,9 +114,13 @@ def _show_local(session: Session, app: str) -> None:
 
 
 def _draw(session: Session, graph: WorkflowGraph) -> None:
-    from perdure_server.cli.graph_text import graph_lines
+    from perdure_server.cli.render import graph_lines
 
     if session.as_json:
         say_json(graph.canonical_json)
     else:
         say_lines(graph_lines(graph))
+
+
+for command in (list_workflows, validate, show):
+    workflows.add_command(command)

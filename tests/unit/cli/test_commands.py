@@ -11,8 +11,7 @@ from typing import Any, Final
 
 import grpc
 import pytest
-import typer
-from typer.testing import Result
+from click.testing import Result
 
 from perdure.v1 import (
     common_pb2,
@@ -23,7 +22,7 @@ from perdure.v1 import (
     workflow_service_pb2,
 )
 from perdure_server.cli.errors import Exit
-from perdure_server.cli.root import app
+from perdure_server.cli.main import app
 from support.stub_server import HANG, ErrorResponse, StubServer
 
 Run = Callable[..., Awaitable[Result]]
@@ -78,13 +77,13 @@ async def test_a_context_comes_from_a_file_or_from_stdin(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["start", "order", "--context", "{"], "--context holds no JSON"),
+        (["start", "order", "--context", "{"], "--context is not valid JSON"),
         (["start", "order", "--context", "[1]"], "must be a JSON object"),
-        (["start", "order", "--context", '{"a": NaN}'], "JSON has no NaN"),
+        (["start", "order", "--context", '{"a": NaN}'], "NaN is not a JSON value"),
         (["start", "order", "--context", "@/no/such/file"], "cannot read /no/such/file"),
         (["start", "order", "--label", "team"], "write key=value"),
         (["start", "order", "--start-delay", "soon"], "'soon' is not a duration"),
-        (["start", "order", "--wait-timeout", "1s"], "--wait-timeout bounds what --wait waits for"),
+        (["start", "order", "--wait-timeout", "1s"], "--wait-timeout limits --wait"),
         (["watch", "i1", "--wait-timeout", "1"], "'1' is not a duration"),
         (["start"], "Missing argument"),
         (["schedule-resume", "i1", "approval", "-5"], "No such option"),
@@ -94,7 +93,7 @@ async def test_a_context_comes_from_a_file_or_from_stdin(
         (["get", "i1", "--tls-cert", "/no/such/file"], "--tls-cert and --tls-key go together"),
     ],
 )
-async def test_a_command_line_that_makes_no_sense_ends_with_2_and_sends_nothing(
+async def test_an_invalid_command_line_ends_with_2_and_sends_nothing(
     server: StubServer, run: Run, arguments: list[str], told: str
 ) -> None:
     result = await run(*arguments)
@@ -342,8 +341,8 @@ async def test_a_wait_may_have_a_bound_of_its_own(
 
     assert result.exit_code == Exit.TIMED_OUT
     assert result.stderr == (
-        "perdure: DEADLINE_EXCEEDED: no end of i1 was seen within 300ms "
-        "(it goes on; --wait-timeout gives it longer)\n"
+        "perdure: error: instance 'i1' did not end within 0.3 s (DEADLINE_EXCEEDED)\n"
+        "hint: the instance continues; wait longer with --wait-timeout\n"
     )
 
 
@@ -442,7 +441,7 @@ async def test_cancel_and_retry(server: StubServer, run: Run) -> None:
     server.answers["RetryInstance"].append(instance_service_pb2.RetryInstanceResponse(revision=10))
 
     assert (await run("cancel", "i1", "--reason", "twice")).stdout == "cancelled at revision 9\n"
-    assert (await run("retry", "i1")).stdout == "goes on at revision 10\n"
+    assert (await run("retry", "i1")).stdout == "continues at revision 10\n"
     assert server.requests["CancelInstance"][0].opts.reason == "twice"
 
 
@@ -465,7 +464,7 @@ async def test_validate_lists_every_finding_and_ends_with_1(run: Run, tmp_path: 
     people = await run("workflows", "validate", f"{tmp_path}/bad_flow.py")
     machines = await run("workflows", "validate", f"{tmp_path}/bad_flow.py", "--json")
 
-    assert (people.exit_code, machines.exit_code) == (Exit.REFUSED, Exit.REFUSED)
+    assert (people.exit_code, machines.exit_code) == (Exit.REJECTED, Exit.REJECTED)
     issues = json.loads(machines.stdout)["issues"]
     assert {issue["step_ref"] for issue in issues} >= {"a", "b"}
     assert people.stderr.count("\n  - ") == len(issues)
@@ -502,7 +501,7 @@ async def test_workflows_list(server: StubServer, run: Run) -> None:
 
 def test_the_command_tree_loads_without_grpc_rich_or_the_server() -> None:
     program = (
-        "import sys, perdure_server.cli.root\n"
+        "import sys, perdure_server.cli.main\n"
         "heavy = {'grpc', 'google.protobuf', 'rich', 'uvloop', 'apsw', 'apscheduler', 'asyncio'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
@@ -520,7 +519,7 @@ def _commands(group: Any) -> list[tuple[str, Any]]:
 
 
 def test_every_command_shows_an_example_in_its_help() -> None:
-    for name, command in _commands(typer.main.get_command(app)):
+    for name, command in _commands(app):
         assert "Example" in (command.epilog or ""), name
         assert "perdure " in command.epilog, name
 
@@ -537,5 +536,5 @@ def test_the_installed_command_ends_with_the_exit_code_of_its_error() -> None:
 
     assert (done.returncode, done.stderr) == (
         2,
-        "perdure: USAGE: there is no file no_such.py (see the command's --help)\n",
+        "perdure: error: there is no file no_such.py\nhint: see the command's --help\n",
     )

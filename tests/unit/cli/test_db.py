@@ -8,10 +8,10 @@ from pathlib import Path
 
 import apsw
 import pytest
-from typer.testing import CliRunner, Result
+from click.testing import CliRunner, Result
 
 from contract.runner_flows import FLOWS
-from perdure_server.cli.root import app
+from perdure_server.cli.main import app
 from perdure_server.core import Core
 from perdure_server.engine.commands import payload
 from perdure_server.store.factory import open_store
@@ -111,7 +111,7 @@ def test_a_database_that_is_named_twice_is_a_usage_error(database: Path) -> None
 
     assert result.exit_code == 2
     assert result.stderr == (
-        "perdure: USAGE: DATABASE and --database both name a database (give one of them)\n"
+        "perdure: error: DATABASE and --database both name a database\nhint: give one of them\n"
     )
 
 
@@ -124,7 +124,7 @@ def test_what_is_no_database_is_a_usage_error(
     result = CliRunner().invoke(app, ["db", "check", named])
 
     assert result.exit_code == 2
-    assert result.stderr.startswith("perdure: USAGE: ")
+    assert result.stderr.startswith("perdure: error: ")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,9 +9,8 @@ from typing import Any, Final
 
 import grpc
 import pytest
-import typer
+from click.testing import CliRunner, Result
 from google.rpc import error_details_pb2
-from typer.testing import CliRunner, Result
 
 from perdure import errors
 from perdure.v1 import (
@@ -19,8 +18,8 @@ from perdure.v1 import (
 )
 from perdure_server.api.error_table import RESERVED_REASONS
 from perdure_server.api.errors import error_response_of
-from perdure_server.cli.errors import MENDS, OPTIONS, CommandError, Exit, fail_with
-from perdure_server.cli.root import app
+from perdure_server.cli.errors import HINTS, OPTIONS, CommandError, Exit, fail_with
+from perdure_server.cli.main import app
 from perdure_server.engine import rejections as reject
 from perdure_server.runtime.request_validation import InvalidRequestError, Violation
 from support.stub_server import ErrorResponse, StubServer
@@ -36,11 +35,12 @@ STARTED = runner_service_pb2.StartInstanceResponse(instance_id="i1", created=Tru
     ("refusal", "code", "line"),
     [
         (
-            ErrorResponse(
-                grpc.StatusCode.NOT_FOUND, "INSTANCE_NOT_FOUND", "no instance i1; ListInstances tells"
+            ErrorResponse(grpc.StatusCode.NOT_FOUND, "INSTANCE_NOT_FOUND", "instance 'i1' not found"),
+            Exit.REJECTED,
+            (
+                "perdure: error: instance 'i1' not found (INSTANCE_NOT_FOUND)\n"
+                "hint: list instances with `perdure list`"
             ),
-            Exit.REFUSED,
-            "perdure: INSTANCE_NOT_FOUND: no instance i1 (`perdure list` shows the instances)",
         ),
         (
             ErrorResponse(
@@ -49,8 +49,8 @@ STARTED = runner_service_pb2.StartInstanceResponse(instance_id="i1", created=Tru
                 "two wait",
                 metadata={"step_refs": "a,b"},
             ),
-            Exit.REFUSED,
-            "perdure: AMBIGUOUS_EVENT: two wait (name the step with --step: a, b)",
+            Exit.REJECTED,
+            ("perdure: error: two wait (AMBIGUOUS_EVENT)\nhint: name the step with --step: a, b"),
         ),
         (
             ErrorResponse(
@@ -65,18 +65,21 @@ STARTED = runner_service_pb2.StartInstanceResponse(instance_id="i1", created=Tru
                     ),
                 ),
             ),
-            Exit.REFUSED,
-            "perdure: INVALID_FIELD: EVENT: bad (give EVENT as the command's --help tells)",
+            Exit.REJECTED,
+            ("perdure: error: EVENT: bad (INVALID_FIELD)\nhint: see EVENT in the command's --help"),
         ),
         (
             ErrorResponse(grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE", "locked"),
             Exit.UNAVAILABLE,
-            "perdure: DATABASE_UNAVAILABLE: locked (nothing was changed; try again, and look at the server's log)",
+            (
+                "perdure: error: locked (DATABASE_UNAVAILABLE)\n"
+                "hint: nothing was changed; retry, and check the server's log"
+            ),
         ),
     ],
     ids=lambda value: value.reason if isinstance(value, ErrorResponse) else None,
 )
-async def test_a_refusal_is_one_line_with_its_mend(
+async def test_an_error_response_is_a_message_and_a_hint(
     server: StubServer, run: Run, refusal: ErrorResponse, code: Exit, line: str
 ) -> None:
     server.answers["Resume"].append(refusal)
@@ -87,7 +90,7 @@ async def test_a_refusal_is_one_line_with_its_mend(
     assert result.stderr == f"{line}\n"
 
 
-async def test_with_json_a_refusal_is_a_document_on_stderr(server: StubServer, run: Run) -> None:
+async def test_with_json_an_error_is_a_document_on_stderr(server: StubServer, run: Run) -> None:
     server.answers["GetInstance"].append(
         ErrorResponse(grpc.StatusCode.NOT_FOUND, "INSTANCE_NOT_FOUND", "gone")
     )
@@ -98,9 +101,7 @@ async def test_with_json_a_refusal_is_a_document_on_stderr(server: StubServer, r
     assert (error["reason"], error["code"], error["message"]) == ("INSTANCE_NOT_FOUND", "NOT_FOUND", "gone")
 
 
-async def test_with_json_the_fields_keep_the_apis_names_and_an_event_is_no_field(
-    server: StubServer, run: Run
-) -> None:
+async def test_with_json_fields_keep_the_names_of_the_api(server: StubServer, run: Run) -> None:
     field = error_details_pb2.BadRequest.FieldViolation(field="opts.step_ref", description="bad")
     subject = error_details_pb2.PreconditionFailure.Violation(subject="approved", description="never")
     server.answers["Resume"] += [
@@ -125,7 +126,7 @@ async def test_with_json_the_fields_keep_the_apis_names_and_an_event_is_no_field
 
 
 def test_every_option_that_a_field_is_named_by_is_one_of_a_command() -> None:
-    commands: list[Any] = [typer.main.get_command(app)]
+    commands: list[Any] = [app]
     names: set[str] = set()
     for command in commands:
         commands += getattr(command, "commands", {}).values()
@@ -159,7 +160,7 @@ EVERY_ERROR: Final = (
 
 
 @pytest.mark.parametrize("error", EVERY_ERROR, ids=lambda error: error.reason or error.code)
-def test_every_error_has_a_mend_on_its_line_and_in_its_document(
+def test_every_error_has_a_hint_as_text_and_in_its_document(
     error: errors.PerdureError, capsys: pytest.CaptureFixture[str]
 ) -> None:
     document = json.loads(told(error, capsys, as_json=True))["error"]
@@ -167,13 +168,13 @@ def test_every_error_has_a_mend_on_its_line_and_in_its_document(
 
     assert document["reason"] == error.reason
     assert document["hint"]
-    assert line.endswith(f" ({document['hint']})\n")
-    assert line.count("\n") == 1
+    assert line.splitlines()[-1] == f"hint: {document['hint']}"
+    assert line.startswith("perdure: error: ")
 
 
-def test_every_reason_that_is_published_has_a_mend_of_its_own() -> None:
+def test_every_published_reason_has_a_hint_of_its_own() -> None:
     assert {error.reason for error in EVERY_ERROR} >= errors.REASONS
-    assert set(MENDS) == errors.REASONS
+    assert set(HINTS) == errors.REASONS
 
 
 @pytest.mark.parametrize(
@@ -182,110 +183,121 @@ def test_every_reason_that_is_published_has_a_mend_of_its_own() -> None:
         (
             reject.StepAlreadyFinished("i", "left", event="go", step_refs=("right",)),
             (
-                "STEP_FINISHED: step 'left' has finished "
-                "(leave --step out, or name a step that still accepts go: right)"
+                "perdure: error: step 'left' has finished (STEP_FINISHED)\n"
+                "hint: omit --step, or name a step that still accepts go: right"
             ),
         ),
         (
             reject.StepNeverAccepts("i", "copy", "go", (), ("left", "right")),
             (
-                "EVENT_NEVER_ACCEPTED: event 'go' is not accepted by step 'copy' "
-                "(leave --step out, or name a step that still accepts go: left, right)"
+                "perdure: error: event 'go' is not accepted by step 'copy' (EVENT_NEVER_ACCEPTED)\n"
+                "hint: omit --step, or name a step that still accepts go: left, right"
             ),
         ),
         (
             reject.StepNeverAccepts("i", "open", "go", ("opened",), ()),
             (
-                "EVENT_NEVER_ACCEPTED: event 'go' is not accepted by step 'open' "
-                "(no other step accepts go; `perdure get ID` shows what its steps wait for)"
+                "perdure: error: event 'go' is not accepted by step 'open' (EVENT_NEVER_ACCEPTED)\n"
+                "hint: no other step accepts go; show the instance with `perdure get ID`"
             ),
         ),
         (
             reject.WorkflowNotFound("ordr", 0, ("order", "signup")),
             (
-                "WORKFLOW_NOT_FOUND: workflow 'ordr' not found "
-                "(did you mean order? `perdure workflows list` shows the workflows)"
+                "perdure: error: workflow 'ordr' not found (WORKFLOW_NOT_FOUND)\n"
+                "hint: did you mean order? list workflows with `perdure workflows list`"
             ),
         ),
         (
             reject.WorkflowNotFound("zoo", 0, ("order", "signup")),
             (
-                "WORKFLOW_NOT_FOUND: workflow 'zoo' not found "
-                "(known: order, signup; `perdure workflows list` shows the workflows)"
+                "perdure: error: workflow 'zoo' not found (WORKFLOW_NOT_FOUND)\n"
+                "hint: known: order, signup; list workflows with `perdure workflows list`"
             ),
         ),
         (
             reject.WorkflowNotFound("order", 3, ("order",), (1, 2)),
             (
-                "WORKFLOW_NOT_FOUND: workflow 'order' has no version 3 "
-                "(known: 1, 2; without --version it is the newest)"
+                "perdure: error: workflow 'order' has no version 3 (WORKFLOW_NOT_FOUND)\n"
+                "hint: use one of the versions 1, 2, or omit --version for the newest"
             ),
         ),
         (
             reject.StepNotFound("i", "aproval", ("charge", "approval")),
             (
-                "STEP_NOT_FOUND: step 'aproval' not found "
-                "(did you mean approval? `perdure workflows show WORKFLOW` shows a workflow's steps)"
+                "perdure: error: step 'aproval' not found (STEP_NOT_FOUND)\n"
+                "hint: did you mean approval? show the steps with `perdure workflows show WORKFLOW`"
             ),
         ),
         (
             reject.EventNeverAccepted("i", "go", ("one", "two")),
-            "EVENT_NEVER_ACCEPTED: event 'go' is not accepted by instance 'i' (its steps still accept one, two)",
+            (
+                "perdure: error: event 'go' is not accepted by instance 'i' (EVENT_NEVER_ACCEPTED)\n"
+                "hint: its steps still accept one, two"
+            ),
         ),
         (
             reject.BusinessKeyInUse("order", "k", "holder"),
             (
-                "BUSINESS_KEY_IN_USE: business key 'k' of workflow 'order' is in use by instance 'holder' "
-                "(--use-existing answers with the instance that holds the key)"
+                "perdure: error: business key 'k' of workflow 'order' is in use by "
+                "instance 'holder' (BUSINESS_KEY_IN_USE)\n"
+                "hint: pass --use-existing to get the instance that holds the key"
             ),
         ),
         (
             reject.BusinessKeyInUse("order", "k", "holder", "failed"),
             (
-                "BUSINESS_KEY_IN_USE: business key 'k' of workflow 'order' is in use by instance 'holder' "
-                "(wait for its end, or `perdure cancel holder`; then retry)"
+                "perdure: error: business key 'k' of workflow 'order' is in use by "
+                "instance 'holder' (BUSINESS_KEY_IN_USE)\n"
+                "hint: wait for its end, or run `perdure cancel holder`; then retry"
             ),
         ),
         (
             InvalidRequestError((Violation("opts.instance_id", "no"), Violation("opts.labels[a b]", "no"))),
             (
-                "INVALID_FIELD: --instance-id: no; --label: no "
-                "(give --instance-id, --label as the command's --help tells)"
+                "perdure: error: --instance-id: no; --label: no (INVALID_FIELD)\n"
+                "hint: see --instance-id, --label in the command's --help"
             ),
         ),
         (
             InvalidRequestError((Violation("page_token", "altered"), Violation("", "and 7 more"))),
-            "INVALID_FIELD: page_token: altered; and 7 more (give it as the command's --help tells)",
+            (
+                "perdure: error: page_token: altered; and 7 more (INVALID_FIELD)\n"
+                "hint: see the command's --help"
+            ),
         ),
         (
             reject.InstanceEnded("i", "failed"),
-            "INSTANCE_ENDED: instance 'i' has ended (FAILED) (`perdure retry` lets it go on)",
+            (
+                "perdure: error: instance 'i' has ended (FAILED) (INSTANCE_ENDED)\n"
+                "hint: retry it with `perdure retry`"
+            ),
         ),
     ],
 )
-def test_a_refusal_names_what_would_have_been_taken(
+def test_a_hint_names_what_would_be_accepted(
     refused: Exception, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert told(error_of(refused), capsys, as_json=False) == f"perdure: {line}\n"
+    assert told(error_of(refused), capsys, as_json=False) == f"{line}\n"
 
 
-NONSENSE: Final = [
+INVALID_LINES: Final = [
     (["start"], "Missing argument 'WORKFLOW'", "see perdure start --help"),
-    (["start", "order", "--nope"], "No such option: --nope", "see perdure start --help"),
+    (["start", "order", "--nope"], "No such option '--nope'", "see perdure start --help"),
     (["frobnicate"], "No such command 'frobnicate'", "see perdure --help"),
     (["timers", "frobnicate"], "No such command 'frobnicate'", "see perdure timers --help"),
     (["list", "--limit", "few"], "Invalid value for '--limit'", "see perdure list --help"),
     (["list", "--limit", "-1"], "Invalid value for '--limit'", "see perdure list --help"),
-    (["start", "order", "--context", "{"], "--context holds no JSON", "write it as in"),
-    (["start", "order", "--context", "{\n"], "--context holds no JSON", "see perdure start --help"),
+    (["start", "order", "--context", "{"], "--context is not valid JSON", "write it as in"),
+    (["start", "order", "--context", "{\n"], "--context is not valid JSON", "see perdure start --help"),
     (["get", "i1", "--timeout", "10"], "'10' is not a duration", "write digits and a unit"),
-    (["get", "i1", "--header", "k"], "'k' is no KEY=VALUE", "see perdure get --help"),
+    (["get", "i1", "--header", "k"], "'k' is not a header", "see perdure get --help"),
     (["workflows", "validate", "no_such.py"], "there is no file no_such.py", "see the command's --help"),
     (["get", "i1", "--server", "http://here"], "'http://here' is a URL", "--server"),
 ]
 
 
-NO_ADDRESS: Final = [
+INVALID_ADDRESSES: Final = [
     (
         ["serve", "--demo", option, text],
         f"{option}: {text!r} is not a valid HOST:PORT",
@@ -303,21 +315,20 @@ NO_ADDRESS: Final = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "what", "hint"), [*NONSENSE, *NO_ADDRESS])
-def test_a_command_line_that_makes_no_sense_is_one_line(arguments: list[str], what: str, hint: str) -> None:
+@pytest.mark.parametrize(("arguments", "what", "hint"), [*INVALID_LINES, *INVALID_ADDRESSES])
+def test_an_invalid_command_line_is_a_message_and_a_hint(arguments: list[str], what: str, hint: str) -> None:
     result = CliRunner().invoke(app, arguments)
 
     assert (result.exit_code, result.stdout) == (Exit.USAGE, "")
-    assert result.stderr.startswith("perdure: USAGE: ")
-    assert result.stderr.endswith(")\n")
-    assert result.stderr.count("\n") == 1
-    said, _, mended = result.stderr.partition(" (")
-    assert what in said
-    assert hint in mended
+    message, hint_line = result.stderr.splitlines()
+    assert message.startswith("perdure: error: ")
+    assert what in message
+    assert hint_line.startswith("hint: ")
+    assert hint in hint_line
 
 
-@pytest.mark.parametrize(("arguments", "what", "hint"), NONSENSE)
-def test_with_json_it_is_a_document_like_every_error(
+@pytest.mark.parametrize(("arguments", "what", "hint"), INVALID_LINES)
+def test_with_json_an_invalid_command_line_is_a_document(
     arguments: list[str], what: str, hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = CliRunner().invoke(app, [*arguments, "--json"])
@@ -341,7 +352,7 @@ def test_with_json_it_is_a_document_like_every_error(
         "start order --nope --json",
     ],
 )
-def test_the_json_option_may_stand_anywhere(line: str) -> None:
+def test_the_json_option_can_be_anywhere(line: str) -> None:
     result = CliRunner().invoke(app, line.split())
 
     assert result.exit_code == Exit.USAGE
@@ -349,7 +360,7 @@ def test_the_json_option_may_stand_anywhere(line: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["timers"], ["workflows"], ["db"]])
-def test_a_group_by_itself_shows_its_help_and_with_json_is_an_error(arguments: list[str]) -> None:
+def test_a_group_alone_shows_its_help_and_with_json_is_an_error(arguments: list[str]) -> None:
     people = CliRunner().invoke(app, arguments)
     machines = CliRunner().invoke(app, [*arguments, "--json"])
 
@@ -358,11 +369,13 @@ def test_a_group_by_itself_shows_its_help_and_with_json_is_an_error(arguments: l
     assert json.loads(machines.stderr)["error"]["reason"] == "USAGE"
 
 
-async def test_a_server_that_is_not_there_ends_with_3_and_says_how_to_get_one(run: Run) -> None:
+async def test_a_missing_server_ends_with_3_and_a_hint(run: Run) -> None:
     result = await run("get", "i1", "--server", "127.0.0.1:1")
 
     assert result.exit_code == Exit.UNAVAILABLE
-    assert result.stderr.startswith("perdure: no perdure server answers at 127.0.0.1:1 (start one with")
+    assert result.stderr.startswith(
+        "perdure: error: no perdure server responds at 127.0.0.1:1\nhint: start one with"
+    )
 
 
 async def test_a_socket_that_does_not_exist_is_named(run: Run, tmp_path: Path) -> None:
@@ -372,7 +385,7 @@ async def test_a_socket_that_does_not_exist_is_named(run: Run, tmp_path: Path) -
 
     assert result.exit_code == Exit.UNAVAILABLE
     assert result.stderr.startswith(
-        f"perdure: no perdure server answers at {server}: the socket does not exist (start one with"
+        f"perdure: error: no perdure server responds at {server}: the socket does not exist\nhint: start one with"
     )
 
 
@@ -380,22 +393,24 @@ def test_a_version_without_a_workflow_is_rejected_before_the_call() -> None:
     result = CliRunner().invoke(app, ["list", "--version", "2"])
 
     assert result.exit_code == Exit.USAGE
-    assert result.stderr.startswith("perdure: USAGE: --version 2 requires --workflow (add --workflow NAME")
+    assert result.stderr.startswith(
+        "perdure: error: --version 2 requires --workflow\nhint: add --workflow NAME"
+    )
 
 
 @pytest.mark.parametrize(
     ("server", "said"),
     [("http://127.0.0.1:7420", "is a URL; write HOST:PORT"), ("127.0.0.1", "has no port; write HOST:PORT")],
 )
-def test_a_server_that_is_no_host_and_port_is_said_to_be_none(server: str, said: str) -> None:
+def test_an_invalid_server_address_is_rejected(server: str, said: str) -> None:
     result = CliRunner().invoke(app, ["get", "one", "--server", server])
 
     assert result.exit_code == 2
     assert said in result.stderr
 
 
-def test_a_time_limit_without_a_unit_is_refused() -> None:
+def test_a_time_limit_without_a_unit_is_rejected() -> None:
     result = CliRunner().invoke(app, ["get", "one", "--timeout", "10"])
 
     assert result.exit_code == 2
-    assert "'10' is not a duration (write digits and a unit" in " ".join(result.stderr.split())
+    assert "'10' is not a duration hint: write digits and a unit" in " ".join(result.stderr.split())

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
-import typer.main
 
 from contract.runner_flows import FLOWS
 from perdure_server.api.health import LIVENESS
@@ -18,7 +17,7 @@ from perdure_server.api.limits import Limits
 from perdure_server.api.server import SERVICES
 from perdure_server.app import Server
 from perdure_server.cli.errors import Exit
-from perdure_server.cli.root import app
+from perdure_server.cli.main import app
 from perdure_server.config import DATABASE_DEFAULT, DATABASE_MEMORY, Config
 from perdure_server.runtime import definitions, state_cache
 from perdure_server.store.sqlite import connection, queries, store
@@ -38,7 +37,7 @@ LEVELS: Final = {"debug", "info", "warning", "error", "exception", "critical"}
 
 
 def options(*path: str) -> list[Any]:
-    command: Any = typer.main.get_command(app)
+    command: Any = app
     for name in path:
         command = command.commands[name]
     return [param for param in command.params if param.param_type_name == "option" and param.name != "help"]
@@ -49,7 +48,8 @@ def default_of(option: Any) -> str:
         return f"`{DATABASE_DEFAULT}`"  # depends on --demo
     if option.is_flag:
         return "off"
-    return f"`{option.default}`" if option.default is not None else ""
+    default = option.to_info_dict()["default"]
+    return f"`{default}`" if default is not None else ""
 
 
 def test_the_table_of_options_has_every_option_of_serve() -> None:
@@ -68,12 +68,7 @@ def every_command(command: Any) -> Iterator[Any]:
 
 
 def test_every_variable_of_every_command_is_documented_and_no_other() -> None:
-    real = {
-        param.envvar
-        for command in every_command(typer.main.get_command(app))
-        for param in command.params
-        if param.envvar
-    }
+    real = {param.envvar for command in every_command(app) for param in command.params if param.envvar}
 
     assert set(re.findall(r"\bPERDURE_\w+", RUN + CONFIGURE)) == real
     assert set(re.findall(r"\bPERDURE_\w+", text_of("docs/workflows/reference.md"))) == real

@@ -142,7 +142,7 @@ async def test_a_failed_instance_with_a_replaced_graph_can_only_be_cancelled(
 
     assert isinstance(refusal, CallError)
     assert refusal.what == ("NOT_FOUND", "WORKFLOW_NOT_FOUND")
-    assert "ran on another graph" in refusal.message
+    assert "was replaced" in refusal.message
     assert (over.state, over.revision) == (instances.INSTANCE_STATE_CANCELLED, cancelled.revision)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
-from perdure_server.cli.root import app
+from perdure_server.cli.main import app
 from perdure_server.store.factory import DatabaseUrlError, open_store, path_of
 
 

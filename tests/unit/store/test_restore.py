@@ -13,10 +13,10 @@ from pathlib import Path
 
 import apsw
 import pytest
-from typer.testing import CliRunner, Result
+from click.testing import CliRunner, Result
 
 from contract.runner_flows import FLOWS
-from perdure_server.cli.root import app
+from perdure_server.cli.main import app
 from perdure_server.core import Core
 from perdure_server.engine.commands import payload
 from perdure_server.store.protocol import LostCommitsError
