@@ -101,7 +101,7 @@ def test_a_backup_of_a_loaded_server_survives_the_loss_of_its_files(
 
 
 @pytest.mark.parametrize("copy", [vacuum_into, backup_api])
-def test_a_copy_from_under_load_is_sound_has_all_that_was_answered_and_can_be_served(
+def test_a_backup_under_load_is_valid_and_has_every_acknowledged_write(
     copy: Callable[[Path, Path], None],
     server_process: Callable[..., ServerProcess],
     tmp_path: Path,

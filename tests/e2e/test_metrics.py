@@ -46,7 +46,7 @@ async def scraped_once(server: ServerProcess, holds: Callable[[Scrape], bool]) -
     return found
 
 
-async def test_what_was_done_is_what_is_told(server: ServerProcess) -> None:
+async def test_metrics_report_the_work_that_was_done(server: ServerProcess) -> None:
     async with AsyncClient(server.address) as client:
         for number in range(3):
             await client.start_instance("measured", {"card": SECRET}, instance_id=f"measured-{number}")
@@ -167,7 +167,7 @@ async def test_levels_rise_and_fall_with_what_is_open(server: ServerProcess) -> 
     assert found("perdure_grpc_requests_total", method="WatchInstance", code="CANCELLED", reason="") == 1
 
 
-async def test_a_server_that_drains_tells_that_it_is_not_ready_and_ends_cleanly(
+async def test_a_draining_server_reports_not_ready_and_exits_cleanly(
     server: ServerProcess,
 ) -> None:
     silent = socket.create_connection(tuple_of(told(server)["metrics"]))
@@ -244,11 +244,11 @@ def test_a_port_that_is_taken_ends_the_start_before_anything_is_opened(tmp_path:
     )
 
 
-def test_outside_loopback_metrics_are_refused_unless_told_to(tmp_path: Path) -> None:
+def test_metrics_on_a_public_address_require_insecure(tmp_path: Path) -> None:
     assert "--insecure" in refused(tmp_path, "--metrics-listen", "0.0.0.0:0")
 
 
-def test_what_is_no_address_is_refused_by_name(tmp_path: Path) -> None:
+def test_an_invalid_address_is_rejected_with_its_option(tmp_path: Path) -> None:
     assert "--metrics-listen: '9464' is not a valid HOST:PORT" in refused(
         tmp_path, "--metrics-listen", "9464", code=2
     )

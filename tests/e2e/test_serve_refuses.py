@@ -31,7 +31,7 @@ def serve(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_port_that_is_taken_leaves_no_database_and_says_the_mend(tmp_path: Path, taken: str) -> None:
+def test_a_port_in_use_creates_no_database_and_has_a_hint(tmp_path: Path, taken: str) -> None:
     done = serve(tmp_path, "--database", "sqlite:///new.db", "--listen", taken)
 
     assert (done.returncode, done.stdout) == (1, "")
@@ -42,7 +42,7 @@ def test_a_port_that_is_taken_leaves_no_database_and_says_the_mend(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_host_that_is_not_this_machines_leaves_no_database_and_is_told_as_such(tmp_path: Path) -> None:
+def test_a_foreign_host_creates_no_database_and_is_reported(tmp_path: Path) -> None:
     # 192.0.2.0/24 belongs to no machine (RFC 5737).
     done = serve(tmp_path, "--database", "sqlite:///new.db", "--listen", "192.0.2.1:7420", "--insecure")
 
@@ -67,7 +67,7 @@ def test_a_port_that_is_taken_leaves_a_database_as_it_was(tmp_path: Path, taken:
 @pytest.mark.parametrize("option", ["--listen", "--metrics-listen"])
 @pytest.mark.parametrize("insecure", [(), ("--insecure",)])
 @pytest.mark.parametrize("host", ["a..b", "nowhere.invalid"])
-def test_a_host_that_stands_for_nothing_is_told_in_a_line(
+def test_an_unknown_host_is_reported_on_one_line(
     tmp_path: Path, option: str, insecure: tuple[str, ...], host: str
 ) -> None:
     # The default address can be in use by a server on the machine.

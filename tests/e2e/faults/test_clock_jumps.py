@@ -177,7 +177,7 @@ async def test_a_jump_forward_fires_what_is_due_by_then_and_nothing_else(core: C
     await assert_none_early(core, "one", "nap", "later")
 
 
-async def test_a_jump_backward_makes_timers_late_and_never_early_and_hinders_nothing_new(
+async def test_a_clock_jump_backward_delays_timers_but_not_new_work(
     core: Core, clock: Clock
 ) -> None:
     await start(core, "hours", "before")
@@ -215,7 +215,7 @@ async def test_a_clock_that_jumps_to_and_fro_loses_no_timer(core: Core, clock: C
     await assert_none_early(core, *names)
 
 
-async def test_a_server_that_starts_with_its_clock_set_back_still_fires_later_what_it_had_armed(
+async def test_a_server_started_with_its_clock_set_back_still_fires_timers(
     clock: Clock, tmp_path: Path
 ) -> None:
     path = str(tmp_path / "p.db")

@@ -350,7 +350,7 @@ def test_a_backup_of_a_fenced_server_restores_every_acknowledged_start(
 # --- two servers ----------------------------------------------------------------------------------------------------
 
 
-def test_a_second_server_is_refused_through_a_hard_link(database: Path, server_process: ServerMaker) -> None:
+def test_a_second_server_through_a_hard_link_is_rejected(database: Path, server_process: ServerMaker) -> None:
     caller = loaded(server_process(APP, database=database))
     link = database.with_name("link.db")
     os.link(database, link)
@@ -373,7 +373,7 @@ def test_a_database_with_hard_links_is_not_opened(database: Path, server_process
         server_process(APP, database=link)
 
 
-def test_a_second_server_is_refused_after_the_lock_file_was_removed(
+def test_a_second_server_is_rejected_after_the_lock_file_was_removed(
     database: Path, server_process: ServerMaker
 ) -> None:
     caller = loaded(server_process(APP, database=database))
@@ -505,7 +505,7 @@ def log_gone(database: Path) -> None:
         database_emptied,
     ],
 )
-def test_a_file_that_lost_commits_is_refused_and_left_as_it_is(
+def test_a_file_that_lost_commits_is_rejected_and_not_changed(
     loss: Callable[[Path], None], database: Path, older: Path, server_process: ServerMaker
 ) -> None:
     assert older.exists()
@@ -529,7 +529,7 @@ def test_a_file_that_lost_commits_is_refused_and_left_as_it_is(
     assert after == before
 
 
-def test_another_database_in_the_place_is_refused(database: Path, server_process: ServerMaker) -> None:
+def test_another_database_at_the_same_path_is_rejected(database: Path, server_process: ServerMaker) -> None:
     other = server_process(APP, database=database.with_name("other.db"))
     loaded(other)
     other.terminate()

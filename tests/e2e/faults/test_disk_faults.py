@@ -119,7 +119,7 @@ class Client:
 
 
 @pytest.mark.parametrize("name", ["full", "write"])
-async def test_a_full_disk_is_told_to_callers_and_to_readiness_and_forgotten_once_there_is_room(
+async def test_a_full_disk_fails_calls_and_readiness_until_there_is_space(
     name: str, tmp_path: Path, server_process: Any
 ) -> None:
     fault = tmp_path / "fault"
@@ -145,7 +145,7 @@ async def test_a_full_disk_is_told_to_callers_and_to_readiness_and_forgotten_onc
     assert await asyncio.to_thread(server.terminate) == 0
 
 
-async def test_a_server_can_be_stopped_while_its_disk_is_full_and_started_when_there_is_room(
+async def test_a_server_stops_on_a_full_disk_and_starts_once_there_is_space(
     tmp_path: Path, server_process: Any
 ) -> None:
     fault = tmp_path / "fault"

@@ -68,7 +68,7 @@ def files_soft(pid: int) -> int:
     raise AssertionError("the kernel names no limit of open files")
 
 
-async def test_idle_connections_beyond_the_usual_limit_lock_nobody_out(server_process: Any) -> None:
+async def test_idle_connections_over_the_usual_limit_lock_no_client_out(server_process: Any) -> None:
     with started_with(FILES_SOFT) as hard:
         server = server_process(APP)
     if hard <= 2 * FILES_SOFT:

@@ -118,7 +118,7 @@ async def test_an_overloaded_server_rejects_clearly_and_loses_nothing(
     assert {instance_id for load in loads for instance_id, _ in load.accepted} <= stored
 
 
-async def test_calls_beyond_the_limit_are_refused_at_once_with_when_to_come_back() -> None:
+async def test_calls_over_the_limit_are_rejected_at_once_with_a_retry_delay() -> None:
     async with serving(FLOWS, limits=Limits(calls_max=2)) as world:
         await world.start("approval", "here")
         go, reached = asyncio.Event(), asyncio.Semaphore(0)

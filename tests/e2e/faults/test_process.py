@@ -294,7 +294,7 @@ def use_all_output(address: str) -> None:
         assert client.check_health("liveness").value == "SERVING"
 
 
-def test_output_that_nobody_reads_neither_blocks_nor_fails_anything(tmp_path: Path) -> None:
+def test_unread_output_does_not_block_or_fail_the_server(tmp_path: Path) -> None:
     with Plain(tmp_path, stderr=subprocess.PIPE) as server:
         address = server.ready()
         run(address, "log_much")

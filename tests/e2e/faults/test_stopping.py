@@ -85,7 +85,7 @@ def judged(database: Path, load: Load) -> Database:
     return stored
 
 
-async def test_a_server_that_is_told_to_stop_under_load_drains(server_process: Any, tmp_path: Path) -> None:
+async def test_a_server_that_is_stopped_under_load_drains(server_process: Any, tmp_path: Path) -> None:
     database = tmp_path / "stop.db"
     server = server_process(APP, database=database, arguments=["--shutdown-timeout", f"{GRACE_S}s"])
     async with grpc.aio.insecure_channel(server.address) as channel:
