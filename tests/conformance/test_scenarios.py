@@ -1,4 +1,4 @@
-"""Every client gives the table's answers, and all of them the same ones; the table covers what a client can meet."""
+"""All clients return the results in the table, and the same results. The table covers every operation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def played(language: str, folder: Path) -> dict[str, Played]:
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Played]:
-    """What the Python client answers."""
+    """Results of the Python client."""
     return played(REFERENCE, tmp_path_factory.mktemp(REFERENCE))
 
 

@@ -1,4 +1,4 @@
-"""Copies of the file of a running server, in the ways of docs/operate/back-up-and-restore.md."""
+"""Backups of a running server, as docs/operate/back-up-and-restore.md describes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.e2e
 
 ORDER: Final = REPOSITORY / "examples" / "order.py"
 STARTS_BEFORE: Final = 200
-"""How many instances were answered for before the copy begins, and must be in it."""
+"""Number of instances that are acknowledged before the copy starts. The copy must contain them."""
 
 SECONDS_MAX: Final = 60.0
 

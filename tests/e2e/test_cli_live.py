@@ -1,4 +1,4 @@
-"""The command line against a real server: the demo, the view on a terminal, completion, exit codes."""
+"""The command line against a real server: the demo, the terminal view, completion and exit codes."""
 
 from __future__ import annotations
 

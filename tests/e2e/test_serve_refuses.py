@@ -1,4 +1,4 @@
-"""`perdure serve` that cannot start: one line with the hint, and nothing left behind."""
+"""Failed starts of `perdure serve`: one error line with a hint, and no files are left."""
 
 from __future__ import annotations
 

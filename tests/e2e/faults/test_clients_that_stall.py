@@ -1,6 +1,6 @@
-"""Clients that begin and do not go on: headers without a message, answers and snapshots that nobody reads.
+"""Clients that start a call and stall: headers without a message, and responses and snapshots that are never read.
 
-What they cost is bounded, and nobody else pays for it.
+Their cost is bounded, and other clients are not affected.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Connections by the hundred, pings without end, oversized metadata: bounded, and nobody else is hurt."""
+"""Hundreds of connections, endless pings, oversized metadata: their cost is bounded, and other clients still work."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONNECTIONS: Final = 1_000
 PINGS: Final = 10_000
 START: Final = "/perdure.v1.RunnerService/StartInstance"
 HERE_BYTES_MAX: Final = 96 << 20
-"""How much a thousand connections may take, on both ends: in the tests, both are in this process."""
+"""Maximum memory of a thousand connections, in bytes. It includes both ends, which are in the test's process."""
 
 pytestmark = pytest.mark.e2e
 

@@ -424,7 +424,7 @@ def test_a_forked_child_keeps_no_lock_after_the_server_was_killed(
 
 @contextlib.contextmanager
 def uncopied_log(database: Path) -> Iterator[None]:
-    """Keep the commits of the block in the log: a reader that began before them must not see them in the file."""
+    """Keep the commits of the block in the log. A reader with an older snapshot prevents their checkpoint."""
     reader = apsw.Connection(str(database))
     reader.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     reader.execute("BEGIN")
@@ -591,7 +591,7 @@ def test_a_copy_starts_at_its_own_path_and_in_the_place_of_its_equal(
     server.kill()
     assert_starts_whole(server_process(APP, database=target, start=False), caller.acknowledged)
 
-    # All that was acknowledged is in the second copy, so it is no older than what it replaces.
+    # The second copy has every acknowledged write, so it is not older than the file that it replaces.
     second = database.with_name("second.db")
     copy(database, second)
     for suffix in ("-wal", "-shm"):

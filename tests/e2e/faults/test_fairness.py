@@ -1,4 +1,4 @@
-"""Hostile connections, and a well-behaved client in a process of its own that is served and never rejected."""
+"""Hostile connections do not affect a well-behaved client in another process: none of its calls is rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections that use up what a server has for them: files, places, probes. Others are served."""
+"""Connections that exhaust a server's resources (files, connection slots, probes) do not lock out other clients."""
 
 from __future__ import annotations
 

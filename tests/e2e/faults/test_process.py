@@ -1,4 +1,4 @@
-"""The process around the server: what steps do to it, and what its parent does."""
+"""The server process: effects of steps on it, and effects of its parent."""
 
 from __future__ import annotations
 
