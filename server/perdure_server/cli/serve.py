@@ -279,7 +279,7 @@ def fail_app(error: AppError) -> NoReturn:
         fail(str(error))
     raise CommandError(
         str(error),
-        hint="hint what is listed",
+        hint="fix the listed issues",
         code=Exit.REJECTED,
         reason="WORKFLOW_INVALID",
         issues=[str(issue) for issue in error.issues],
