@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import HealthCheck, settings
+
+# gRPC's own log lines, for example about connections that a test breaks, would mix with the progress line. It reads the
+# variable when it is imported.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 # Examples are the same in each run and have no time limit: a busy machine must not fail a test. To search with other
 # examples, run `pytest --hypothesis-profile=default`.

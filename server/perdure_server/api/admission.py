@@ -36,6 +36,7 @@ class Peer:
         "bulk",
         "bulk_reads",
         "calls",
+        "health_watches",
         "large_bytes",
         "lists",
         "reads",
@@ -56,13 +57,20 @@ class Peer:
         self.reads = 0
         self.bulk_reads = 0
         self.watches = 0
+        self.health_watches = 0
         self.large_bytes = 0
         self.unread_bytes = 0
 
     def is_idle(self) -> bool:
         """Return True if the connection holds nothing."""
         return not (
-            self.calls or self.lists or self.reads or self.waiting or self.watches or self.unread_bytes
+            self.calls
+            or self.lists
+            or self.reads
+            or self.waiting
+            or self.watches
+            or self.health_watches
+            or self.unread_bytes
         )
 
 
@@ -313,16 +321,16 @@ class AdmissionController:
     def acquire_health_watch(self, peer: Peer) -> bool:
         """Admit a watch of the health service. Returns False if there is no room."""
         free = self.limits.health_watches_max - self.health_watches
-        if free <= 0 or _over_share(peer, peer.watches + 1, free, SHARE_CALLS_MIN):
+        if free <= 0 or _over_share(peer, peer.health_watches + 1, free, SHARE_CALLS_MIN):
             return False
         self.health_watches += 1
-        peer.watches += 1
+        peer.health_watches += 1
         return True
 
     def release_health_watch(self, peer: Peer) -> None:
         """Release what `acquire_health_watch` acquired."""
         self.health_watches -= 1
-        peer.watches -= 1
+        peer.health_watches -= 1
 
     # --- responses -------------------------------------------------------------------------------------------
 

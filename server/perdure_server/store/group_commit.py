@@ -85,7 +85,7 @@ class GroupCommitter:
         self.seconds = Histogram(BATCH_SECONDS)
         """Time to commit a batch, in seconds (all results)."""
         self.results = dict.fromkeys(
-            ("committed", "conflict", "refused", "unavailable", "unknown", "overloaded"), 0
+            ("committed", "conflict", "invalid", "unavailable", "unknown", "overloaded"), 0
         )
         """Number of changes by result. Changes counted as ``overloaded`` were not queued."""
 
@@ -214,7 +214,7 @@ class GroupCommitter:
         if committed < len(results):
             conflicts = sum(isinstance(result, Conflict) for result in results)
             self.results["conflict"] += conflicts
-            self.results["refused"] += len(results) - committed - conflicts
+            self.results["invalid"] += len(results) - committed - conflicts
 
     def _fill_next(self, previous: int) -> None:
         """Start the next batch, at once or when it is as large as the previous one."""

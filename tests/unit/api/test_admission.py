@@ -230,3 +230,14 @@ async def test_connections_that_hold_nothing_are_forgotten() -> None:
     assert admission.peers == 1
     assert len(admission._peers) <= IDLE_PEERS_MAX
     assert connection(admission, 0) is holding
+
+
+def test_watches_leave_room_for_health_watches_of_the_same_connection() -> None:
+    admission = AdmissionController(Limits(watches_max=1_000, health_watches_max=100))
+    peer = connection(admission, 1)
+    for _ in range(200):
+        admission.acquire_watch(peer)
+
+    assert admission.acquire_health_watch(peer)
+    admission.release_health_watch(peer)
+    assert peer.watches == 200

@@ -102,7 +102,7 @@ def test_a_folder_and_a_file_of_another_type_have_different_errors(tmp_path: Pat
 
     assert "is a directory" in str(refusal(f"{tmp_path}/"))
     assert str(refusal(".")) == ". is a directory; name a .py file in it"
-    assert "must end in .py" in str(refusal(f"{tmp_path}/flow.txt"))
+    assert "use a file whose name ends in .py" in str(refusal(f"{tmp_path}/flow.txt"))
 
 
 def test_a_missing_module_is_named() -> None:
