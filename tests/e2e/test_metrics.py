@@ -208,11 +208,11 @@ def test_without_the_option_no_metrics_are_served(server_process: Callable[..., 
     assert "metrics" not in addresses(server_process(APP))
 
 
-# --- addresses that cannot be had -------------------------------------------------------------------------------------
+# --- invalid addresses ------------------------------------------------------------------------------------------------
 
 
-def refused(tmp_path: Path, *arguments: str, code: int = 1) -> str:
-    """Start a server that must not start; return the one line that says why."""
+def failed_start(tmp_path: Path, *arguments: str, code: int = 1) -> tuple[str, str]:
+    """Start a server that must not start. Return the lines with its error and its hint."""
     database = tmp_path / "never.db"
     done = subprocess.run(
         [
@@ -227,31 +227,33 @@ def refused(tmp_path: Path, *arguments: str, code: int = 1) -> str:
     )
     assert (done.returncode, done.stdout) == (code, "")
     assert not database.exists()
-    [line] = done.stderr.splitlines()
-    return line
+    error, hint = done.stderr.splitlines()
+    return error, hint
 
 
 def test_a_port_that_is_taken_ends_the_start_before_anything_is_opened(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
 
-        line = refused(tmp_path, "--metrics-listen", address)
+        error, hint = failed_start(tmp_path, "--metrics-listen", address)
 
-    assert line.startswith("perdure: ")
-    assert (
-        f"--metrics-listen {address}: the address is in use, possibly by another server "
-        "(use another address with --metrics-listen" in line
+    assert error == (
+        f"perdure: error: --metrics-listen {address}: the address is in use, possibly by another server"
     )
+    assert hint.startswith("hint: use another address with --metrics-listen")
 
 
 def test_metrics_on_a_public_address_require_insecure(tmp_path: Path) -> None:
-    assert "--insecure" in refused(tmp_path, "--metrics-listen", "0.0.0.0:0")
+    error, hint = failed_start(tmp_path, "--metrics-listen", "0.0.0.0:0")
+
+    assert "--metrics-listen 0.0.0.0:0" in error
+    assert "--insecure" in hint
 
 
 def test_an_invalid_address_is_rejected_with_its_option(tmp_path: Path) -> None:
-    assert "--metrics-listen: '9464' is not a valid HOST:PORT" in refused(
-        tmp_path, "--metrics-listen", "9464", code=2
-    )
+    error, _ = failed_start(tmp_path, "--metrics-listen", "9464", code=2)
+
+    assert error == "perdure: error: --metrics-listen: '9464' is not a valid HOST:PORT"
 
 
 def tuple_of(address: str) -> tuple[str, int]:
