@@ -1,6 +1,6 @@
 """A pytest plugin that shows the progress of a run on one line: `pytest -p support.progress_line`.
 
-Only tests that fail print more. If the output is not a terminal, it prints a line for every tenth of the tests.
+A test that fails prints its name at once, and its report at the end. If the output is not a terminal, it prints a line for every tenth of the tests.
 """
 
 from __future__ import annotations
@@ -42,9 +42,13 @@ class ProgressLine:
             return None
         if report.skipped:
             return "skipped", "", ""
-        return ("passed", "", "") if report.passed and report.when == "call" else None
+        if report.failed:
+            return ("failed" if report.when == "call" else "error"), "", ""
+        return ("passed", "", "") if report.when == "call" else None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._reporter.write_line(f"FAILED {report.nodeid} ({report.when})")
         if report.when != "teardown" or not self._total:
             return
         self._done += 1

@@ -47,4 +47,4 @@ def test_only_failures_print_more_than_the_progress(
         assert len(rest) == 1
         assert rest[0].startswith("19 passed, 1 skipped")
     else:
-        assert any("FAILED test_x.py::test_a[7]" in line for line in rest)
+        assert rest[0] == "FAILED test_x.py::test_a[7] (call)"
