@@ -1,6 +1,7 @@
 """A pytest plugin that shows the progress of a run on one line: `pytest -p support.progress_line`.
 
-A test that fails prints its name at once, and its report at the end. If the output is not a terminal, it prints a line for every tenth of the tests.
+A test that fails prints its name at once, and its report at the end. If the output is not a terminal, it prints a line
+for every tenth of the tests.
 """
 
 from __future__ import annotations
