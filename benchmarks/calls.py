@@ -1,6 +1,7 @@
-"""perdure as a client sees it: processes, raw calls, and the rates of the three that are compared.
+"""perdure as a client sees it: processes, raw calls, and the rates of the three compared operations.
 
-The client here speaks bytes and builds only the requests, so that the reference and perdure cost it the same.
+The client sends and receives bytes and builds only the requests, so that it costs the same with the reference and with
+perdure.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ class Perdure:
         ).SerializeToString()
         answer = instance_service_pb2.ListInstancesResponse
         async with asyncio.timeout(60):
-            # The end of the last one is nobody's signal.
+            # No signal reports the end of the last instance.
             while answer.FromString(await self.list_instances_raw(request)).instances:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 

@@ -1,4 +1,4 @@
-"""The reference: a bare grpc.aio server that answers each request with its own bytes, on the loop perdure uses."""
+"""The reference: a bare grpc.aio server that returns each request's bytes, on the same event loop as perdure."""
 
 from __future__ import annotations
 

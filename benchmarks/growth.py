@@ -1,11 +1,11 @@
-"""Whether commits, claims and reads stay as fast while the stored instances grow, and what a large file costs.
+"""Speed of commits, claims and reads as the number of stored instances grows, and the cost of a large file.
 
     python benchmarks/growth.py [--sizes 10000 100000 300000] [--rounds 3] [--count 1500] [--folder FOLDER]
 
-Each size has a file of its own with so many waiting instances, each with a timer in a month's time, and a server of its
-own. Every round measures every size once, in another order, so that a machine that slows down does so for all; ratios
-are against the smallest size of the same round. Instances that are answered are chosen at random among all: once with
-the file in the kernel's memory, once after it was told to forget it. Files in a named folder are kept, and used again.
+Each size has its own server and its own file. Every instance in the file waits and has a timer in a month's time. Every
+round measures every size once, in another order, so that a slower machine affects all sizes alike. Ratios are relative
+to the smallest size of the same round. The benchmark resumes randomly chosen instances, first with the file in the
+kernel's page cache and then after it was dropped from the cache. Files in a named folder are kept and reused.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def in_memory(path: Path) -> None:
 
 
 def forget(path: Path) -> None:
-    """Have the kernel drop what it holds of a file, as if it were too large to be held."""
+    """Drop a file from the kernel's page cache, as if it were too large for it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -118,7 +118,7 @@ def forget(path: Path) -> None:
 
 
 async def measure_store(sizes: Sequence[Size], rounds: int) -> None:
-    """What the timers' window, the runner and the sweep ask of the store, without a server around it."""
+    """Measure the store operations of the timer window, the command processor and the task poll, without a server."""
     for size in each_round(sizes, rounds):
         in_memory(size.path)
         store = SqliteStore(str(size.path))

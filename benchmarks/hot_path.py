@@ -1,8 +1,8 @@
-"""Where the server's time goes: processor time per call, by thread, and with --profile by function of its loop.
+"""Processor time of the server per call, by thread, and with --profile by function of its event loop.
 
     python benchmarks/hot_path.py [--count 3000] [--profile]
 
-Processor time tells more than rates while other work runs on the machine: it does not count what the server waited.
+Processor time is a better measure than rates if other work runs on the machine, because it does not include waiting.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What every benchmark does alike: the same bodies, so many at once, and how figures are summed up.
+"""Parts that all benchmarks share: request bodies, concurrency, and statistics.
 
-Standard library only: the peers' scripts run in another environment and import it too.
+It uses the standard library only, since the peers' scripts import it in another environment.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 CALLERS: Final = 64
-"""How many instances are in flight at once."""
+"""Number of instances in flight at the same time."""
 
 WARM_UP: Final = 64
-"""How many instances a peer runs before it is measured."""
+"""Number of instances that a peer runs before the measurement."""
 
 CONTEXT: Final[dict[str, Any]] = {
     "order": 4711,
@@ -50,7 +50,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Return what a row of repeated figures is told by."""
+    """Return the median, smallest and largest of repeated measurements."""
     return {"median": statistics.median(values), "smallest": min(values), "largest": max(values)}
 
 

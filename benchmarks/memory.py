@@ -1,11 +1,11 @@
-"""Whether a server's memory levels off under load with large contexts, and where.
+"""Memory of a server under load with large contexts: the level at which it stops growing, if any.
 
     python benchmarks/memory.py [--seconds 240] [--in-flight 64] [--context-bytes 50000] [--waiting]
 
-As many lifecycles as are to be in flight go on all the time, each with a context of that size; with `--waiting` they
-are started and not answered, so that more and more wait. One line for each tenth of the time tells how many there were
-by then and how much memory the server takes. With MALLOC_ARENA_MAX=2 in the environment, the server gets it too: that
-tells what is the allocator's.
+The benchmark keeps `--in-flight` lifecycles running, each with a context of `--context-bytes`. With `--waiting` it
+starts instances and does not resume them, so their number grows. It prints a line for each tenth of the time, with the
+number of instances so far and the server's memory. The server inherits MALLOC_ARENA_MAX: set it to 2 to see the
+allocator's share.
 """
 
 from __future__ import annotations

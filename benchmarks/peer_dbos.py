@@ -1,8 +1,8 @@
 """The lifecycle on DBOS and a SQLite file. Runs in .venv-bench: python peer_dbos.py COUNT FOLDER
 
-DBOS is a library: its server and its client are this one process. Of what was tried, this was its fastest: plain
-functions (not coroutines), a write-ahead log instead of SQLite's default journal, ten connections, a result looked
-for every 50 ms. The defaults do about a third of it.
+DBOS is a library, so its server and its client are this process. This is the fastest of the tried configurations: plain
+functions (not coroutines), a write-ahead log instead of SQLite's default journal, ten connections, and polling for
+results every 50 ms. The defaults reach about a third of its rate.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ async def measure(count: int) -> float:
 def main() -> None:
     count, path = int(sys.argv[1]), os.path.join(sys.argv[2], "dbos.db")
     with sqlite3.connect(path) as connection:
-        # Of the file, for ever. `synchronous` stays FULL, SQLite's default.
+        # The setting stays in the file. `synchronous` keeps FULL, SQLite's default.
         connection.execute("PRAGMA journal_mode=WAL")
     DBOS(
         config={

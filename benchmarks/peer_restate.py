@@ -1,8 +1,8 @@
 """The lifecycle on Restate. Runs in .venv-bench: python peer_restate.py COUNT FOLDER
 
-Restate's server, a process with the handlers (its Python SDK, so that all steps here are Python; the TypeScript SDK
-was no faster), and this process as the client. Four partitions instead of 24 were faster on two cores. Its log is
-synced before it answers, which is its default.
+It runs Restate's server, a process with the handlers, and this process as the client. The handlers use the Python SDK,
+so that all steps here are Python. The TypeScript SDK was not faster. Four partitions instead of 24 were faster on two
+cores. Restate syncs its log before it responds, which is its default.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The peers: how each is run, and what of them is here. What each does stands in its own script."""
+"""The compared systems: their commands, and their requirements on this machine. Each has its own script."""
 
 from __future__ import annotations
 

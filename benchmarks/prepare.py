@@ -1,6 +1,6 @@
-"""Databases with many instances in them, made by the engine and the store themselves, without a server.
+"""Databases with many instances, built by the engine and the store without a server.
 
-Every row is what a server would have written, only that it was not asked for by calls.
+Every row is the one that a server would write. Only the calls are missing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The report as a table: each figure beside what is to be reached, and the gates."""
+"""The report as a table: each figure next to its target, and the gates."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def latencies(report: dict[str, Any]) -> Iterator[str]:
         reach = f"p99 {min(250, 3 * lists['idle']['late_ms_p99']):,.0f}"
         rows += [
             ("a start on an idle server, ms", lists["idle"], ""),
-            (f"a start beside lists over {lists['instances']:,}, ms", lists["flooded"], reach),
+            (f"a start during lists over {lists['instances']:,}, ms", lists["flooded"], reach),
         ]
     if "neighbours" in report:
         found = report["neighbours"]["rows"]

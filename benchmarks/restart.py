@@ -1,7 +1,7 @@
-"""How soon a server is back over many instances, and how much memory that takes.
+"""Time until a server is ready again with many instances, and the memory that it needs.
 
-Each time the server is killed, not stopped, and started anew on the same file: 100,000 instances that wait, with a
-timer each. The time is from the start of the process to its ready line, Python's own start included.
+Each time, the server is killed, not stopped, and started again on the same file with 100,000 waiting instances, each
+with a timer. The time is from the start of the process to its ready line, including Python's own start.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ async def measure_restarts(base: Path, folder: Path, pending: int) -> dict[str, 
             await asyncio.sleep(SETTLE_SECONDS)
             seconds.append(server.ready_seconds)
             memory_mb.append(server.memory_mb())
-    # The first was no restart after a kill.
+    # The first start did not follow a kill.
     return {
         "waiting_instances": pending,
         "pending_timers": pending,

@@ -1,13 +1,13 @@
-"""What durable calls cost, beside a bare gRPC echo and beside other systems, all measured in one run.
+"""Cost of durable calls compared with a bare gRPC echo and with other systems, all measured in one run.
 
     make bench                                   # everything, five rounds
     make bench ARGS="--rounds 1 --only rates"    # a quick look
     make bench ARGS="--json report.json"
 
-Every server runs in a process of its own; this process is the one client of perdure and of the echo. A round measures
-each of them and each peer once, so that a machine that speeds up or slows down does so for all; ratios are per round,
-and the table shows medians with the smallest and the largest. What must hold (no timer early or lost, no entry
-missing) are gates: one that does not hold makes the exit code 1. What is to be reached is only told.
+Every server runs in its own process. This process is the only client of perdure and of the echo. A round measures each
+of them and each peer once, so that a change in the machine's speed affects all alike. Ratios are per round. The table
+shows the median, the smallest and the largest value. Requirements (no early or lost timer, no missing entry) are gates:
+if one fails, the exit code is 1. Targets are only reported.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ async def measure(parts: set[str], rounds: int, count: int) -> dict[str, Any]:
             say("watch: 1,000 watchers")
             report["watch"] = await measure_watchers(folder)
         if "neighbours" in parts:
-            say("neighbours: one client beside each attack")
+            say("neighbours: one client during each attack")
             report["neighbours"] = await measure_neighbours(folder)
         if parts & {"timers", "restart", "lists"}:
             say(f"a database with {PENDING:,} waiting instances and timers")
@@ -127,7 +127,7 @@ async def measure(parts: set[str], rounds: int, count: int) -> dict[str, Any]:
                 say("restart")
                 report["restart"] = await measure_restarts(base, folder, PENDING)
             if "lists" in parts:
-                say("lists: a well-behaved caller beside a flood of lists")
+                say("lists: a well-behaved caller during a flood of lists")
                 report["lists"] = await measure_lists(base, folder, PENDING)
             if "timers" in parts:
                 say("timers")
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of the rates (default 5)")
     parser.add_argument("--count", type=int, default=4_000, help="calls per round (default 4,000)")
     parser.add_argument("--only", type=parts_of, default=set(PARTS), help=f"some of {','.join(PARTS)}")
-    parser.add_argument("--json", type=Path, help="where the report goes as JSON, beside the table")
+    parser.add_argument("--json", type=Path, help="file for the report as JSON, in addition to the table")
     args = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         report = runner.run(measure(args.only, args.rounds, args.count))

@@ -1,10 +1,10 @@
-"""How many rows and bytes an instance takes, by table, after real calls to a real server.
+"""Number of rows and bytes per instance, by table, after real calls to a real server.
 
     python benchmarks/size.py [--count 20000]
 
-Each kind of instance has a file of its own, so that a table's pages are that kind's alone. All are started first and
-then answered in another order, as instances are that wait for people: rows that come later go between older ones, which
-fills the pages less well than instances that run through one after the other. Pages are counted by SQLite's `dbstat`.
+Each kind of instance has its own file, so that all pages of a table belong to that kind. The benchmark starts all
+instances and then resumes them in another order, as people would: later rows go between older ones, which fills pages
+less well than instances that run one after another. SQLite's `dbstat` counts the pages.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How many changes a second the store makes durable, by group commit, and where the time goes.
+"""Number of durable changes per second in the store with group commit, and a profile of the time.
 
     python benchmarks/store.py [--seconds 3] [--submitters 64] [--memory] [--profile]
 
-Each submitter creates an instance and then changes it one entry at a time, ten entries an instance, waiting for
-each answer. Prints one JSON object. The reference is what a batch costs without threads and without a loop.
+Each submitter creates an instance and then changes it one entry at a time, ten entries an instance, and waits for each
+result. Prints one JSON object. The reference is the cost of a batch without threads and without an event loop.
 """
 
 from __future__ import annotations

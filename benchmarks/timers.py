@@ -1,9 +1,9 @@
-"""How late timers are: 10,000 due evenly over one second, 10,000 due at one instant, and lone ones.
+"""Lateness of timers: 10,000 due evenly over one second, 10,000 due at one instant, and single ones.
 
-Gates: none fires early, none is lost, none fires twice. The timers are in the database before the server starts, so
-that their due times are exact; 100,000 others wait for another month meanwhile. Lateness is from the due time to the
-commit: the benchmark looks into the file every few milliseconds and matches the n-th row that is gone with the n-th
-due time. The time that the history names is no use for that: it is taken before the commit.
+Gates: no timer fires early, is lost, or fires twice. The timers are in the database before the server starts, so that
+their due times are exact. 100,000 others are due in another month. Lateness is the time from the due time to the
+commit: the benchmark reads the file every few milliseconds and matches the n-th removed row with the n-th due time. It
+does not use the time in the history, which is taken before the commit.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LONE_TIMERS: Final = 20
 LONE_DELAY_MS: Final = 100
 LOOK_SECONDS: Final = 0.005
 START_MS: Final = 8_000
-"""How long a server has to start and to settle before the first timer is due."""
+"""Time for a server to start and settle before the first timer is due, in milliseconds."""
 
 BETWEEN_MS: Final = 8_000
 """The pause between the first timers and those of the one instant."""
@@ -95,7 +95,7 @@ def look(path: Path, due: Sequence[int]) -> list[float]:
 
 
 async def lone_timer(perdure: Perdure) -> float:
-    """Arm one timer; return by how much later than due a watcher was told, which includes the commit and the way."""
+    """Arm one timer and return its lateness for a watcher, which includes the commit and the delivery."""
     instance_id = await perdure.start("parked")
     request = runner_service_pb2.ScheduleResumeRequest(
         instance_id=instance_id, step_ref="answer", delay_ms=LONE_DELAY_MS

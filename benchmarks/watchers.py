@@ -1,8 +1,8 @@
-"""How soon watchers hear: 1,000 watchers, each over a live instance of its own.
+"""Latency of watches: 1,000 watchers, each on its own live instance.
 
-Gate: every watcher gets every entry of its instance, in order, once, and the end. The instances are answered at a
-steady pace, well below what the server could take, so that the figure is the way of an entry and not of a queue.
-Latency is from the time of the entry, which is taken before its commit, to the client's hands.
+Gate: every watcher gets every entry of its instance, in order, once, and the end. The instances are resumed at a steady
+rate, well below the server's capacity, so that the figure is the latency of an entry and not of a queue. Latency is
+from the time of the entry, which is taken before its commit, to its arrival in the client.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Bugs to plant into a running server: each breaks one promise, so that the checker can show that it sees it.
+"""Bugs to inject into a running server. Each bug breaks one promise, to show that the checker finds it.
 
-A bug is planted by name before the server is put together, by replacing something inside `perdure_server`; the product
-knows nothing of it. What lives here: the bugs. What may not: what the checker should find (`test_planted_bugs`).
+A bug is selected by name before the server is built. It replaces something inside `perdure_server`, which has no code
+for bugs. `test_injected_bugs` has the violations that the checker should find.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def leave_task_rows() -> None:
 
 
 def store_another_payload() -> None:
-    """Store another text than the fact tells."""
+    """Store a payload that differs from the one in the fact."""
     now = every(8)
     _change(
         lambda change: (
@@ -149,8 +149,8 @@ def forget_request_ids() -> None:
     _set(SqliteStore, "find_request", find_request)
 
 
-def refuse_what_was_done() -> None:
-    """Refuse some events although they were taken."""
+def reject_applied_events() -> None:
+    """Reject some events that took effect."""
     real, now = Operations.resume, every(7)
 
     async def resume(self: Operations, instance_id: str, **keywords: Any) -> Any:
@@ -265,8 +265,8 @@ def consume_an_event_twice() -> None:
 # --- the end -------------------------------------------------------------------------------------------------
 
 
-def go_on_after_a_cancel() -> None:
-    """Call an instance cancelled and let what it was doing go on."""
+def continue_after_cancel() -> None:
+    """Mark an instance as cancelled but let its steps continue."""
     _evolve(
         facts.InstanceCancelled,
         lambda state, entry, fact: {"status": InstanceState.CANCELLED, "ended_at": entry.at},
@@ -281,8 +281,8 @@ def _evolve(fact: type, apply: Callable[[Any, Any, Any], Any]) -> None:
     table[fact] = apply
 
 
-def begin_joins_at_once() -> None:
-    """Begin every step at its first arrival."""
+def start_joins_at_once() -> None:
+    """Start every step at its first arrival."""
 
     def ripe_joins(graph: Any, state: Any) -> reachability.Joins:
         return reachability.Joins((), tuple(state.arrivals))
@@ -413,8 +413,8 @@ def hide_the_newest_instance() -> None:
     _set(SqliteStore, "list_instances", list_instances)
 
 
-def raise_what_no_table_knows() -> None:
-    """Let a handler meet an error that nobody expected."""
+def raise_unmapped_errors() -> None:
+    """Let a handler raise an error that the error table does not have."""
     real, now = Queries.get_instance, every(10)
 
     async def get_instance(self: Queries, instance_id: str) -> Any:
@@ -510,7 +510,7 @@ PLANTS: Final[Mapping[str, Callable[[], None]]] = {
         leave_task_rows,
         store_another_payload,
         forget_request_ids,
-        refuse_what_was_done,
+        reject_applied_events,
         answer_another_revision,
         fire_a_timer_twice,
         fire_timers_early,
@@ -519,8 +519,8 @@ PLANTS: Final[Mapping[str, Callable[[], None]]] = {
         lose_a_buffered_event,
         take_the_newest_event_first,
         consume_an_event_twice,
-        go_on_after_a_cancel,
-        begin_joins_at_once,
+        continue_after_cancel,
+        start_joins_at_once,
         count_late_results,
         run_an_attempt_twice,
         run_a_finished_step_again,
@@ -528,7 +528,7 @@ PLANTS: Final[Mapping[str, Callable[[], None]]] = {
         lose_tasks_at_restart,
         read_from_a_stale_cache,
         hide_the_newest_instance,
-        raise_what_no_table_knows,
+        raise_unmapped_errors,
         repeat_in_a_watch,
         leave_out_of_a_watch,
         reorder_a_watch,

@@ -1,4 +1,4 @@
-"""The app of a server with a bug in it: the flows of the rounds, and the bug that the environment names."""
+"""App of a server with a bug: the flows of the rounds, and the bug that the environment names."""
 
 from __future__ import annotations
 

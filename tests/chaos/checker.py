@@ -1,6 +1,6 @@
-"""The judge of a round: pure functions over what was recorded, each violation a named violation.
+"""The checker of a round: pure functions over its recording that return named violations.
 
-An empty list means that every promise of DESIGN section 4 held, as far as the round tried it.
+An empty list means that the round found no broken promise of DESIGN section 4.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from chaos.walk import Walk, walks_of
 from perdure_server.engine.state import InstanceState
 
 LATE_MS_MAX: Final = 1_000
-"""How late a timer may be when the server was stopped at rest."""
+"""Maximum lateness of a timer when an idle server is stopped, in milliseconds."""
 
 
 def judge(recording: Recording) -> list[Violation]:

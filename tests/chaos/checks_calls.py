@@ -1,6 +1,6 @@
-"""Calls against histories: an OK is there exactly once, a refusal never, an unknown outcome at most once.
+"""Checks of calls against histories: OK took effect once, rejected never, unknown at most once.
 
-The unit is the *request*: all sends under one request id in its scope, or a single send without one.
+The unit is the *request*: all sends under one request ID in its scope, or a single send without one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from chaos.walk import Walk
 from perdure_server.engine import facts
 
 CLOCK_SLOP_MS: Final = 25
-"""How far two readings of one machine's clock may seem apart: rounding, and a clock that is being slewed."""
+"""Maximum difference of two readings of the same clock, in milliseconds, from rounding and clock slewing."""
 
 _NEVER: Final = frozenset({"UNKNOWN", "INTERNAL", "UNIMPLEMENTED", "DATA_LOSS"})
 
@@ -69,7 +69,7 @@ def check_calls(recording: Recording, walks: Mapping[str, Walk]) -> Iterator[Vio
     yield from _oks(requests, walks)
     yield from _causes(requests, effects, walks)
     yield from _order(requests)
-    yield from _refusals(recording.sends, requests, walks)
+    yield from _rejections(recording.sends, requests, walks)
     yield from _keys(requests, walks)
 
 
@@ -85,10 +85,10 @@ def _answers(request: Request) -> Iterator[Violation]:
             if (
                 later.invoked_ns > ok.answered_ns
                 and later.body == ok.body
-                and later.outcome is Outcome.REFUSED
+                and later.outcome is Outcome.REJECTED
                 and later.reason not in TRANSIENT_REASONS
             ):
-                yield Violation(Name.REPEAT_REFUSED, request.where, f"{later.op}: {later.reason}")
+                yield Violation(Name.REPEAT_REJECTED, request.where, f"{later.op}: {later.reason}")
 
 
 def _oks(requests: Sequence[Request], walks: Mapping[str, Walk]) -> Iterator[Violation]:
@@ -157,13 +157,13 @@ def _causes(
         fitting = [send for send in request.sends if asked_for(send, walk, effect.entry)] if request else []
         if not fitting:
             yield Violation(Name.EFFECT_WITHOUT_CAUSE, effect.where, f"{effect.entry}")
-        elif all(send.outcome is Outcome.REFUSED for send in fitting):
+        elif all(send.outcome is Outcome.REJECTED for send in fitting):
             reasons = [send.reason for send in fitting]
-            yield Violation(Name.REFUSED_BUT_APPLIED, effect.where, f"refused for {reasons}")
+            yield Violation(Name.REJECTED_BUT_APPLIED, effect.where, f"rejected with {reasons}")
 
 
 def _order(requests: Sequence[Request]) -> Iterator[Violation]:
-    """What was answered before another call began has the lower revision."""
+    """A call that ended before another call started has the lower revision."""
     by_instance: dict[str, list[tuple[int, int, int, Request]]] = defaultdict(list)
     for request in requests:
         for ok in request.oks[:1]:
@@ -179,10 +179,10 @@ def _order(requests: Sequence[Request]) -> Iterator[Violation]:
                     yield Violation(Name.ORDER_BROKEN, request.where, message)
 
 
-def _refusals(
+def _rejections(
     sends: Sequence[Send], requests: Sequence[Request], walks: Mapping[str, Walk]
 ) -> Iterator[Violation]:
-    """A refusal's reason holds, where it can be told from outside."""
+    """The reason of a rejection is true, if a client can check it."""
     started_ns: dict[str, int] = {}
     for request in requests:
         if request.key[0] == "StartInstance":
@@ -194,13 +194,13 @@ def _refusals(
             send.reason == "INSTANCE_NOT_FOUND"
             and started_ns.get(send.instance_id, send.invoked_ns) < send.invoked_ns
         ):
-            yield Violation(Name.REFUSAL_WRONG, send.op, f"{send.instance_id} was there: {send.reason}")
+            yield Violation(Name.REJECTION_WRONG, send.op, f"{send.instance_id} was there: {send.reason}")
         if send.reason == "INSTANCE_ENDED" and not any(
             isinstance(entry.fact, facts.InstanceCompleted | facts.InstanceFailed | facts.InstanceCancelled)
             and entry.at <= send.answered_ms + CLOCK_SLOP_MS
             for entry in (walks[send.instance_id].entries if send.instance_id in walks else ())
         ):
-            yield Violation(Name.REFUSAL_WRONG, send.op, f"{send.instance_id} had not ended: {send.reason}")
+            yield Violation(Name.REJECTION_WRONG, send.op, f"{send.instance_id} had not ended: {send.reason}")
 
 
 def _keys(requests: Sequence[Request], walks: Mapping[str, Walk]) -> Iterator[Violation]:
@@ -234,8 +234,8 @@ def _keys(requests: Sequence[Request], walks: Mapping[str, Walk]) -> Iterator[Vi
 def overlapping(lives: Iterable[tuple[int, int, str]]) -> Iterator[tuple[str, str]]:
     """Yield whose lives (from, until, name) overlap, each with the next one.
 
-    One that ends before it begins has no moment that is certain: its first answer was lost in a crash, say, and what
-    was heard is the answer to a repeat, after its end.
+    An interval that ends before it starts is not certain. For example, the first response was lost in a crash, and the
+    recorded response belongs to a repeat after the end.
     """
     certain = sorted((start, end, name) for start, end, name in lives if start < end)
     for (_, end, first), (start, _, second) in pairwise(certain):

@@ -1,4 +1,4 @@
-"""Histories, states and rows: each history is gapless and legal, and everything stored follows from it."""
+"""Checks of histories, states and rows: each history is gapless and legal, and all stored data follows from it."""
 
 from __future__ import annotations
 

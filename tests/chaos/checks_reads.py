@@ -1,4 +1,4 @@
-"""Reads, lists and watches against histories: nothing missed that was answered, nothing shown that is not there."""
+"""Checks of reads, lists and watches against histories: they miss no acknowledged entry and show no other entries."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_reads(recording: Recording, walks: Mapping[str, Walk]) -> Iterator[Vio
             if walk is None:
                 yield Violation(Name.READ_WRONG, send.op, f"there is no instance {send.instance_id}")
                 continue
-            # An empty page shows nothing newer than what it was to begin after.
+            # An empty page shows that no entry is newer than its start revision.
             seen = int(send.answer["revision"]) or int(send.fields.get("after_revision", 0))
             newest = max(
                 (rev for at_ns, rev in known[send.instance_id] if at_ns < send.invoked_ns), default=0
@@ -136,7 +136,7 @@ def _watch(watch: str, lines: Sequence[WatchLine], walk: Walk, *, quiet: bool) -
             case "end":
                 yield from _end(watch, line, position, walk)
             case "error" if seen and line.reason in ("REVISION_IN_FUTURE", "INSTANCE_NOT_FOUND"):
-                yield Violation(Name.WATCH_REFUSED, watch, f"{line.reason} after {line.after}")
+                yield Violation(Name.WATCH_REJECTED, watch, f"{line.reason} after {line.after}")
             case "closed" if quiet and line.revision < walk.revision:
                 message = f"{walk.instance_id}: stayed at {line.revision} of {walk.revision}"
                 yield Violation(Name.WATCH_FELL_SHORT, watch, message)

@@ -1,4 +1,4 @@
-"""The steps' own ledger against histories: what ran was granted, what counts ran, nothing ran that had ended."""
+"""Checks of the steps' ledger: every run was granted, every counted result was run, no ended step ran."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _ran(walk: Walk, lines: list[StepLine]) -> Iterator[Violation]:
 
 
 def _input(walk: Walk, began: int) -> str | None:
-    """Digest what a step that began at this revision may see: the outputs of all that had ended by then."""
+    """Digest the input of a step that started at this revision: the outputs of all steps that had ended."""
     state = walk.states.get(began)
     if state is None:
         return None

@@ -1,7 +1,7 @@
-"""The database file that a server left behind, as values, read by SQL of the checker's own.
+"""Reads the database file of a stopped server with the checker's own SQL.
 
-What lives here: reading. What may not: judging, or the server's store, which is among the judged. The texts of states
-and facts are decoded by the server's codec; that the two agree is what folding then shows.
+Must not: judge, or use the server's store, which is under test. The server's codec decodes the texts of states and
+facts. Folding the history then shows that states and facts agree.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Database:
     requests: Mapping[RequestKey, RequestRecord]
     graphs: Mapping[tuple[str, int, str], WorkflowGraph]
     integrity: tuple[str, ...] = field(default=())
-    """What the database's own check found."""
+    """Issues that the database's own check found."""
 
 
 def read_database(path: Path) -> Database:

@@ -1,6 +1,6 @@
-"""What calls did: the entries that only a call can cause, and whether an entry is what a call asked for.
+"""Maps RPCs and their fields to facts: the entries that only a call can cause, and the call that an entry fits.
 
-What lives here: the mapping between rpcs, their fields and facts. What may not: judgement (`checks_calls`).
+Must not: judge (`checks_calls` does).
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _rpc_of(walk: Walk, entry: Entry, before: Entry | None) -> str:
 
 
 def _rearmed(entry: Entry, before: Entry | None) -> bool:
-    """Whether RetryInstance armed the timer again: such entries follow it directly, and no request names them."""
+    """Return True if RetryInstance armed the timer again. Such entries follow it directly and have no request ID."""
     if entry.request_id or before is None:
         return False
     fact = entry.fact
@@ -91,7 +91,7 @@ def _rearmed(entry: Entry, before: Entry | None) -> bool:
 
 
 def asked_for(send: Send, walk: Walk, entry: Entry) -> bool:
-    """Whether the entry is what the call asked for, payload included, byte for byte."""
+    """Return True if the entry is the requested effect of the call, including the exact bytes of the payload."""
     wanted, fact = send.fields, entry.fact
     match send.rpc, fact:
         case "StartInstance", facts.InstanceStarted():
@@ -125,7 +125,7 @@ def asked_for(send: Send, walk: Walk, entry: Entry) -> bool:
 
 
 def answered_with(send: Send, walk: Walk, entry: Entry) -> bool:
-    """Whether an OK's answer tells the entry that it names."""
+    """Return True if an OK response agrees with the entry that it names."""
     answer, fact = send.answer, entry.fact
     match fact:
         case facts.InstanceStarted():

@@ -1,7 +1,7 @@
-"""Recordings without a server: the engine alone, driven in one thread by a seed, on a clock of its own.
+"""Recordings without a server: only the engine, on one thread, with a seed and its own clock.
 
-What lives here: a world in which every promise holds because nothing can go wrong in it. The checker must find nothing
-in its recordings, and must find whatever a test then breaks in them.
+Nothing can go wrong here, so every promise holds. The checker must find no violation in these recordings, and must find
+each violation that a test then adds to them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The workflows of the chaos rounds: small graphs that meet every rule of the engine within a second or two.
+"""Workflows of the chaos rounds: small graphs that use every rule of the engine within a second or two.
 
-Whether an attempt fails on purpose, and which way a choice goes, hangs on the step's token, the attempt and the salt
-of the round alone, so that it is the same after every crash. Each output names its attempt and token: the checker
-tells by them whose result was counted.
+The step's token, the attempt and the salt of the round decide if an attempt fails and which event a choice returns, so
+both are the same after every crash. Each output names its attempt and token, so that the checker knows which attempt's
+result was counted.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class Ask(Workflow, name="chaos_ask", version=1):
 
 
 class Brittle(Workflow, name="chaos_brittle", version=1):
-    """Fails for good until it has been retried: interrupted waits, sleeps and backoffs beside the failed step."""
+    """Fails for good until it has been retried: with interrupted waits, sleeps and backoffs as well."""
 
     start = "begin"
 

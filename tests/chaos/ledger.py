@@ -1,7 +1,7 @@
-"""What a round wrote down while it ran: the calls, the watches, the attempts, as values.
+"""Records of a round: calls, watches and attempts, written as lines and read back as values.
 
-What lives here: the ledgers' lines, written and read back. What may not: the database (`database`), and any judgement
-(`checks_*`). A line is written before a call and another after it, so that a call without an answer is seen too.
+A client writes a line before a call and another one after it, so that calls without a response are recorded too.
+Must not: read the database (`database` does) or judge (`checks_*` do).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from chaos.database import Database
 
 
 class Outcome(enum.Enum):
-    """What a client knows of a call."""
+    """Outcome of a call, as its client knows it."""
 
     OK = enum.auto()
-    REFUSED = enum.auto()
+    REJECTED = enum.auto()
     """Certainly without effect."""
     UNKNOWN = enum.auto()
     """No answer, or one that does not tell."""
@@ -43,7 +43,7 @@ _TELLING: Final = frozenset(
 )
 
 TRANSIENT_REASONS: Final = frozenset({"OVERLOADED", "DATABASE_UNAVAILABLE", "SHUTTING_DOWN"})
-"""Refusals for the moment, which a repeat may meet even after its first send took effect."""
+"""Reasons of temporary rejections. A repeat can get one even if its first send took effect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class Send:
         if self.status == "OK":
             return Outcome.OK
         if self.status in _TELLING or (self.reason and self.reason != "COMMIT_UNKNOWN"):
-            return Outcome.REFUSED
+            return Outcome.REJECTED
         return Outcome.UNKNOWN
 
     @property
@@ -79,7 +79,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchLine:
-    """One message of a stream. ``watch`` goes on over reconnects, each of which is a new ``stream``."""
+    """One message of a stream. A ``watch`` continues across reconnects. Each reconnect has a new ``stream``."""
 
     watch: str
     stream: int
@@ -115,7 +115,7 @@ class Recording:
     quiet: bool
     ended_ms: int
     complaints: tuple[str, ...] = ()
-    """What the server logged as an error, a crash's own traces left out."""
+    """Errors that the server logged, without traces of the crash itself."""
 
 
 class Ledger:

@@ -1,7 +1,7 @@
-"""What each fact demands of the state before it, said once more and apart from `decide`.
+"""The state that each kind of fact requires before it, implemented independently of `decide`.
 
-The engine decides forwards and `evolve` refuses nothing; here a history is read backwards: could this fact have been
-decided on that state? What lives here: one rule per kind of fact. What may not: anything of calls or of ledgers.
+The engine decides forwards, and `evolve` rejects nothing. These rules read a history backwards: they check that a fact
+could have been decided on the state before it. Must not: use calls or ledgers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def objections(graph: WorkflowGraph, state: State, entry: Entry, before: Entry) 
         case facts.AttemptStarted():
             step = state.steps.get(fact.step_ref)
             if not isinstance(step, Queued) or fact.attempt != step.attempt + 1:
-                yield Name.ATTEMPT_UNFENCED, f"attempt {fact.attempt} of {fact.step_ref} began on {step}"
+                yield Name.ATTEMPT_UNFENCED, f"attempt {fact.attempt} of {fact.step_ref} started on {step}"
         case facts.AttemptFailed(failure=failure) if failure.type == ATTEMPT_LOST and _lost(before, fact):
             yield from _convicted(state, fact)
         case facts.AttemptFailed() | facts.AttemptReleased() | facts.StepSuspended():
@@ -112,7 +112,7 @@ def unsettled(graph: WorkflowGraph, state: State) -> Iterator[Objection]:
 
 
 def _rearmed(before: Entry) -> bool:
-    """Whether a timer keeps an older deadline: RetryInstance arms those of interrupted steps again."""
+    """Return True if a timer keeps an older deadline: RetryInstance rearms the timers of interrupted steps."""
     match before.fact:
         case facts.InstanceRetried():
             return True

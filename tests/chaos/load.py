@@ -1,7 +1,6 @@
-"""The clients of a round: seeded choices of calls on instances that they share, many of them sent twice.
+"""Clients of a round: seeded choices of calls on shared instances. Many calls are sent twice.
 
-What lives here: which call comes next. What may not: how a call is made (`wire`) or what it should have done (the
-checks).
+Owns: the choice of the next call. Must not: make calls (`wire` does) or judge their results (the checks do).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ EAGER_SHARE: Final = 0.4
 """Starts that are followed by events at once, before any step waits for them."""
 
 LATER_MAX: Final = 60
-"""How many repeats wait for a later moment at most; one of them may come after a crash."""
+"""Maximum number of delayed repeats. A repeat can be sent after a crash."""
 
 _BODIES: Final = (
     "",
@@ -44,7 +43,7 @@ _BODIES: Final = (
 
 @dataclass(slots=True)
 class Shared:
-    """What the clients of a round know together."""
+    """Data that all clients of a round share."""
 
     seed: int
     instances: list[tuple[str, str]] = field(default_factory=list)
@@ -56,7 +55,7 @@ class Shared:
 
 
 class Client:
-    """One client: calls one after the other, until it is told to stop."""
+    """A client that makes one call after another until it is stopped."""
 
     def __init__(self, wire: Wire, shared: Shared) -> None:
         self._wire = wire
@@ -145,7 +144,7 @@ class Client:
             instance_id = send.answer["instance_id"]
         known = {known_id for known_id, _ in shared.instances}
         # One that was asked for under a name may be there although no answer came.
-        if instance_id and send.outcome is not Outcome.REFUSED and instance_id not in known:
+        if instance_id and send.outcome is not Outcome.REJECTED and instance_id not in known:
             shared.instances.append((instance_id, name))
         if ok(send) and chance.random() < EAGER_SHARE:
             for _ in range(chance.randrange(1, 4)):

@@ -1,6 +1,7 @@
-"""An entry as a few plain fields, from the database and from the wire alike: what watches and lists are compared by.
+"""An entry as plain fields, from the database or from the wire. Watches and lists are compared with it.
 
-Apart from the server's own conversion on purpose. A START timer's step is left out: the API shows none.
+It does not use the server's own conversion, which is under test. It omits the step of a START timer, which the API does
+not show.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ ANSWER_SECONDS_MAX: Final = 60.0
 """Deadline of the calls that a round makes to observe the server. A guard against hanging, not an expectation."""
 
 SAMPLE: Final = 12
-"""How many instances are read and watched from their first entry on once all is at rest."""
+"""Number of instances that are read and watched from their first entry once the server is idle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +241,7 @@ def _complaints(log: Path) -> tuple[str, ...]:
             # A server on a busy machine is rightly not ready for a while.
             level = "" if event.get("message") == "not ready" else str(event.get("level", "")).lower()
         except (ValueError, AttributeError):
-            # Whatever is no log line was not meant to be printed.
+            # Output that is not a log line is an error.
             level = "error" if line.strip() else ""
         if level in ("error", "critical"):
             found.append(line[:1_000])

@@ -1,7 +1,7 @@
-"""What steps did, written by the steps themselves, in the server's process.
+"""Ledger of step attempts, written by the steps in the server's process.
 
-One line per attempt, appended in one write *before* the step completes: what was written survives `kill -9` of the
-process, since the kernel holds it. The time is CLOCK_MONOTONIC, which all processes of a machine share.
+A step appends one line per attempt, in one write *before* it completes. The line survives `kill -9` of the process,
+since the kernel holds it. Times are CLOCK_MONOTONIC, which all processes of a machine share.
 """
 
 from __future__ import annotations

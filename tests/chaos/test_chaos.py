@@ -1,6 +1,6 @@
-"""Rounds of load and `kill -9` with a real server, judged: the promises hold through crashes.
+"""Rounds of load and `kill -9` against a real server: the promises hold across crashes.
 
-``PERDURE_CHAOS_ROUNDS`` says how many (10 without it), ``PERDURE_CHAOS_SEED`` where the seeds start.
+``PERDURE_CHAOS_ROUNDS`` sets the number of rounds (default: 10), ``PERDURE_CHAOS_SEED`` the first seed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The checker finds nothing in what the engine alone records, and finds what is broken in it by hand.
+"""The checker accepts recordings of the engine alone, and finds each violation that is added to them.
 
-Bugs that run inside a real server are in `test_planted_bugs`; here stand those that are honest as a change of what was
-recorded: a row that is lost, an answer that is another.
+These violations are changes of a recording, such as a lost row or another response. Bugs inside a running server are
+in `test_injected_bugs`.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def answer_ok_for_nothing(recording: Recording) -> Recording:
     )
 
 
-def refuse_what_was_done(recording: Recording) -> Recording:
+def reject_applied_events(recording: Recording) -> Recording:
     refused = {"status": "FAILED_PRECONDITION", "reason": "EVENT_NOT_AWAITED", "answer": {}}
     key = next(send.request_id for send in recording.sends if _is_resume(send))
     sends = tuple(replace(s, **refused) if s.request_id == key else s for s in recording.sends)
@@ -214,7 +214,7 @@ def answer_a_repeat_anew(recording: Recording) -> Recording:
     return _change_send(recording, _is_resume, change)
 
 
-def refuse_a_repeat(recording: Recording) -> Recording:
+def reject_a_repeat(recording: Recording) -> Recording:
     def change(send: Send) -> Iterator[Send]:
         yield send
         late_ns = send.answered_ns + 1
@@ -273,7 +273,7 @@ def raise_internal(recording: Recording) -> Recording:
 
 def _change_watch(recording: Recording, change: Callable[[list[Any]], None]) -> Recording:
     lines = list(recording.watches)
-    # A stream of some length stands first.
+    # The longest stream is first.
     longest = max(lines, key=lambda line: line.revision).watch
     lines.sort(key=lambda line: line.watch != longest)
     change(lines)
@@ -320,7 +320,7 @@ def give_a_step_something_else(recording: Recording) -> Recording:
 
 def count_the_result_of_an_older_attempt(recording: Recording) -> Recording:
     def change(entries: list[Entry]) -> bool:
-        # The attempt that began is another one than the output tells.
+        # The started attempt is not the one in the output.
         for index, entry in enumerate(entries):
             if isinstance(entry.fact, facts.AttemptStarted) and entry.fact.attempt == 2:
                 entries[index] = replace(entry, fact=replace(entry.fact, attempt=3))
@@ -354,10 +354,10 @@ def stop_the_clock_late(recording: Recording) -> Recording:
         (lose_an_instance, Name.ORPHAN_ROWS),
         (lose_an_instance, Name.ANSWERED_BUT_MISSING),
         (answer_ok_for_nothing, Name.ANSWERED_BUT_MISSING),
-        (refuse_what_was_done, Name.REFUSED_BUT_APPLIED),
+        (reject_applied_events, Name.REJECTED_BUT_APPLIED),
         (do_what_nobody_asked, Name.EFFECT_WITHOUT_CAUSE),
         (answer_a_repeat_anew, Name.ANSWERS_DIFFER),
-        (refuse_a_repeat, Name.REPEAT_REFUSED),
+        (reject_a_repeat, Name.REPEAT_REJECTED),
         (answer_in_the_wrong_order, Name.ORDER_BROKEN),
         (read_an_old_state, Name.READ_STALE),
         (read_what_is_not_there, Name.READ_WRONG),

@@ -1,4 +1,4 @@
-"""The checker is proven: each bug in a running server is found, under its own name."""
+"""The checker finds each bug that is injected into a running server, under the name of its violation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FOUND_AS: Final = {
     "leave_task_rows": Name.TASK_ROWS_DIFFER,
     "store_another_payload": Name.PAYLOAD_DIFFERS,
     "forget_request_ids": Name.EFFECT_TWICE,
-    "refuse_what_was_done": Name.REFUSED_BUT_APPLIED,
+    "reject_applied_events": Name.REJECTED_BUT_APPLIED,
     "answer_another_revision": Name.ANSWERED_BUT_MISSING,
     "fire_a_timer_twice": Name.TIMER_FIRED_TWICE,
     "fire_timers_early": Name.TIMER_EARLY,
@@ -38,8 +38,8 @@ FOUND_AS: Final = {
     "lose_a_buffered_event": Name.EVENT_OVERTAKEN,
     "take_the_newest_event_first": Name.EVENT_OUT_OF_ORDER,
     "consume_an_event_twice": Name.EVENT_CONSUMED_TWICE,
-    "go_on_after_a_cancel": Name.FACT_AFTER_END,
-    "begin_joins_at_once": Name.JOIN_BROKEN,
+    "continue_after_cancel": Name.FACT_AFTER_END,
+    "start_joins_at_once": Name.JOIN_BROKEN,
     "count_late_results": Name.RESULT_STALE,
     "run_an_attempt_twice": Name.ATTEMPT_TWICE,
     "run_a_finished_step_again": Name.ATTEMPT_AFTER_FINISH,
@@ -47,7 +47,7 @@ FOUND_AS: Final = {
     "lose_tasks_at_restart": Name.STUCK,
     "read_from_a_stale_cache": Name.READ_STALE,
     "hide_the_newest_instance": Name.LIST_MISSES,
-    "raise_what_no_table_knows": Name.SERVER_COMPLAINED,
+    "raise_unmapped_errors": Name.SERVER_COMPLAINED,
     "repeat_in_a_watch": Name.WATCH_REPEAT,
     "leave_out_of_a_watch": Name.WATCH_GAP,
     "reorder_a_watch": Name.WATCH_ORDER,

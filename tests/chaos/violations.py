@@ -1,4 +1,4 @@
-"""The names of everything that the checker can find wrong. A violation is a broken promise, told with its place."""
+"""Names of all violations that the checker can find. A violation is a broken promise and its location."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Name(enum.StrEnum):
     # histories and states [4]
     HISTORY_GAP = "a history has a gap"
     HISTORY_UNFOLDABLE = "a history cannot be folded"
-    STATE_IS_NOT_THE_FOLD = "a stored state is not what its history adds up to"
+    STATE_IS_NOT_THE_FOLD = "a stored state differs from its folded history"
     COLUMNS_DIFFER = "a column differs from the state that it repeats"
     TIMER_ROWS_DIFFER = "the rows of timers are not those of the state"
     TASK_ROWS_DIFFER = "the rows of tasks are not those of the state"
@@ -24,7 +24,7 @@ class Name(enum.StrEnum):
     FACT_AFTER_END = "something happened after the end"
     FACT_ILLEGAL = "a fact does not follow from the state before it"
     ATTEMPT_UNFENCED = "an attempt's fact counts although another attempt is current"
-    JOIN_BROKEN = "a step began or was skipped although its join says otherwise"
+    JOIN_BROKEN = "a step started or was skipped against its join"
     TIMER_EARLY = "a timer acted before it was due"
     TIMER_FIRED_TWICE = "a timer acted twice"
     TIMER_UNKNOWN = "a timer acted that does not exist"
@@ -36,17 +36,17 @@ class Name(enum.StrEnum):
 
     # calls [1, 2]
     ANSWERED_BUT_MISSING = "a call was answered OK and its effect is not there"
-    ANSWER_WRONG = "an answer does not say what happened"
-    REFUSED_BUT_APPLIED = "a call was refused and took effect"
+    ANSWER_WRONG = "a response does not match the effect"
+    REJECTED_BUT_APPLIED = "a call was rejected but took effect"
     EFFECT_TWICE = "one request took effect twice"
     EFFECT_SHARED = "two requests were answered with one effect"
-    EFFECT_WITHOUT_CAUSE = "an effect that nobody asked for"
-    ANSWERS_DIFFER = "a repeat was answered otherwise than its first send"
-    REPEAT_REFUSED = "a repeat was refused although its first send took effect"
+    EFFECT_WITHOUT_CAUSE = "an effect has no request"
+    ANSWERS_DIFFER = "a repeat has another response than its first send"
+    REPEAT_REJECTED = "a repeat was rejected although its first send took effect"
     REUSE_ACCEPTED = "a request id was accepted with two bodies"
-    REFUSAL_WRONG = "a refusal names a reason that does not hold"
+    REJECTION_WRONG = "a rejection has a wrong reason"
     STATUS_UNEXPECTED = "a status that no handler may raise"
-    ORDER_BROKEN = "a call that was answered before another began has the higher revision"
+    ORDER_BROKEN = "a call that ended before another started has the higher revision"
     TIME_WRONG = "an effect is dated outside of its call"
     KEY_SHARED = "two live instances hold one business key"
 
@@ -60,7 +60,7 @@ class Name(enum.StrEnum):
     WATCH_WRONG = "a watch gave an entry that is not in the history"
     WATCH_END_WRONG = "a watch ended where the instance did not"
     WATCH_FELL_SHORT = "a watch did not reach the newest entry"
-    WATCH_REFUSED = "a watch could not go on from a revision that it was given"
+    WATCH_REJECTED = "a watch could not continue from a revision that it had received"
 
     # steps ["at least once, counted at most once"]
     ATTEMPT_TWICE = "one attempt ran twice"
@@ -68,10 +68,10 @@ class Name(enum.StrEnum):
     ATTEMPT_AFTER_FINISH = "a finished step ran again"
     RESULT_WITHOUT_RUN = "a result counts although its code never ran"
     RESULT_STALE = "the result of an older attempt was counted"
-    STEP_SAW_WRONG_INPUT = "a step was given something else than the history holds"
+    STEP_SAW_WRONG_INPUT = "a step had another input than the history"
 
     # at rest
-    STUCK = "an instance is under way and nothing moves it"
+    STUCK = "an instance is live but has nothing to do"
     TIMER_LOST = "a timer is long due and did not act"
     EVENT_LOST = "a step waits for an event that its inbox holds"
     NOT_QUIET = "the server did not come to rest"

@@ -1,4 +1,4 @@
-"""One instance's history with the state after each entry: what all checks look things up in."""
+"""History of one instance with the state after each entry. All checks use it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Walk:
 
     @property
     def final(self) -> State | None:
-        """What the history adds up to."""
+        """State after the last entry, or None for an empty history."""
         return self.states.get(self.entries[-1].revision) if self.entries else None
 
     @property

@@ -1,4 +1,4 @@
-"""The watchers of a round: each follows one instance after the other, over crashes and its own reconnects."""
+"""Watchers of a round. Each watches one instance after another, across crashes and its own reconnects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from perdure.v1.instance_service_pb2_grpc import InstanceServiceStub
 
 WATCH_SECONDS_MAX: Final = 600.0
 LET_GO_SHARE: Final = 0.03
-"""How often a watcher drops its stream after an entry, to come back from there."""
+"""Share of entries after which a watcher drops its stream and reconnects from there."""
 
 
 class Watcher:
@@ -57,7 +57,7 @@ class Watcher:
                 ended = await self._stream(watch, stream, after)
                 if ended:
                     return
-                # Before its first message a watch has no position to go on from.
+                # Before its first message a watch has no position to continue from.
                 after = self.position or after
         except asyncio.CancelledError:
             self._note(watch, 0, what="closed", revision=self.position)

@@ -1,7 +1,7 @@
-"""One call over raw stubs, written down before and after: no retries, so that unknown outcomes are seen as such.
+"""One call over raw stubs, recorded before and after, without retries, so that unknown outcomes stay visible.
 
-What lives here: requests and answers as plain fields, and the link to a server that comes and goes. What may not:
-which calls are made (`load`).
+Owns: requests and responses as plain fields, and the connection to a server that crashes and restarts. Must not: choose
+calls (`load` does).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The drivers: one process per client, spoken to in JSON lines.
+"""Driver processes of the clients, which speak JSON lines, and the toolchains that they need.
 
-What lives here: processes and toolchains. What may not: scenarios.
+Must not: know scenarios.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ TOOLCHAINS: Final = {
     "typescript": ("node", "npm"),
     "java": ("java", "mvn"),
 }
-"""What each client's language needs on the machine."""
+"""Programs that the client of each language requires."""
 
 REQUIRE_ALL: Final = os.environ.get("PERDURE_REQUIRE_ALL_CLIENTS") == "1"
 
 BUILD_SECONDS_MAX: Final = 300.0
-"""How long a driver's first answer may take: it may have to be built first."""
+"""Maximum time for the first response of a driver, in seconds. It includes the build."""
 ANSWER_SECONDS_MAX: Final = 120.0
 """More than a client's own deadline of 30 s."""
 END_SECONDS_MAX: Final = 90.0

@@ -1,7 +1,7 @@
-"""A gRPC server in front of the real one that refuses calls as a test says, and notes what reached it.
+"""A gRPC proxy in front of the real server. It injects errors as a test asks and records the calls that it received.
 
-For what a real server does only on a bad day: OVERLOADED, an outcome that is unknown, an answer of a newer version.
-Every other call is handed on, byte for byte.
+It produces responses that a real server gives only during outages or in later versions: OVERLOADED, COMMIT_UNKNOWN, or
+unknown states and facts. All other calls are forwarded unchanged.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NEW_NUMBER: Final = 99
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What is done to a call: it is refused, before or ``after`` the real server has carried it out."""
+    """A fault of a call: the proxy rejects it before, or with ``after`` after, the real server has carried it out."""
 
     code: str
     reason: str = ""
@@ -45,7 +45,7 @@ class Fault:
 
     async def end(self, context: Any) -> None:
         """End a call with this error."""
-        code, message = grpc.StatusCode[self.code], f"refused by the test: {self.reason or self.code}"
+        code, message = grpc.StatusCode[self.code], f"rejected by the test: {self.reason or self.code}"
         if not self.reason:
             await context.abort(code, message)
         response = ErrorResponse(
@@ -72,11 +72,11 @@ class Front:
         self.address = self._thread.run(self._start())
 
     def fault(self, method: str, fault: Fault, times: int) -> None:
-        """Refuse the next ``times`` calls of a method."""
+        """Reject the next ``times`` calls of a method."""
         self._faults[method].extend([fault] * times)
 
     def speak_newer(self, newer: bool) -> None:
-        """Answer as a newer version would: with states and facts that nobody knows yet."""
+        """Respond as a newer version would, with unknown states and facts."""
         self._newer = newer
 
     def empty_pages(self, method: str, times: int) -> None:

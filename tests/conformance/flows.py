@@ -1,4 +1,4 @@
-"""The workflows of the conformance table. What they do is decided by what a scenario sends, never by chance or time."""
+"""Workflows of the conformance table. Only the calls of a scenario decide their course, never chance or time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from perdure import Context, Outcome, StepError, Workflow, sleep, step, wait_for
 
 
 class Approval1(Workflow, name="approval", version=1):
-    """What `approval` was before its second version."""
+    """First version of `approval`."""
 
     start = "decide"
     decide = wait_for("approved", on={"approved": "end"})

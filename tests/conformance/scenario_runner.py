@@ -1,4 +1,4 @@
-"""Plays scenarios against a driver: fills in names, sends calls, compares what comes back, keeps a transcript."""
+"""Runs scenarios against a driver: fills in names, sends calls, compares the responses and keeps a transcript."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAME_CHARS_MIN: Final = 8
 
 @dataclass(slots=True)
 class Played:
-    """What came of a scenario: what differs from the table, and every answer with the captured ids as their names."""
+    """Result of a scenario: the differences from the table, and all responses with names for captured IDs."""
 
     issues: list[str] = field(default_factory=list)
     answers: list[tuple[str, Any]] = field(default_factory=list)
@@ -116,10 +116,10 @@ class _Play:
 
 
 def _comparable(answer: Any) -> Any:
-    # Whether a refused precondition counts as a violation of a field is each client's own manner; bad input is not.
+    # Clients differ in the violations that they add to a failed precondition. For bad input they must agree.
     error = answer.get("error")
     if error is None or error["reason"] == "INVALID_FIELD":
         return answer
-    # What gRPC itself says counts bytes of the request, and a client's own request ids are as long as it likes.
+    # Messages of gRPC itself contain the size of the request, and the length of request IDs differs between clients.
     other = {"violations"} if error["reason"] else {"violations", "message"}
     return {"error": {key: value for key, value in error.items() if key not in other}}

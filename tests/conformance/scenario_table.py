@@ -1,6 +1,8 @@
-"""The table of scenarios: how it is read, and when an answer is what it says.
+"""The table of scenarios: its parser, and the comparison of responses with it.
 
-README.md beside this file has the format. No process and no network here.
+Must not: start processes or open connections.
+
+README.md in this directory defines the format.
 """
 
 from __future__ import annotations
@@ -38,16 +40,16 @@ RESERVED: Final[Mapping[str, str]] = {
     "REVISION_COMPACTED": "histories are kept whole",
     "LEASE_LOST": "only a worker holds a lease, and there is no WorkerService yet",
 }
-"""The reasons that no call to a server of this version can meet, and why. Each is sent to every client all the same."""
+"""Reasons that a server of this version never returns, and the cause. The fault proxy returns each to every client."""
 
 BAD_DAYS: Final[Mapping[str, str]] = {
-    "OVERLOADED": "takes more callers than a test has",
-    "DATABASE_UNAVAILABLE": "takes a database that is gone",
-    "COMMIT_UNKNOWN": "takes a commit whose answer is lost",
-    "BACKUP_FAILED": "takes a disk that is full or fails",
-    "SHUTTING_DOWN": "is met only in the instants of a drain, and the clients go on to the next server by themselves",
+    "OVERLOADED": "requires more callers than a test has",
+    "DATABASE_UNAVAILABLE": "requires a missing database",
+    "COMMIT_UNKNOWN": "requires a commit whose result is lost",
+    "BACKUP_FAILED": "requires a full or broken disk",
+    "SHUTTING_DOWN": "occurs only during a short drain, and the clients reconnect to the next server themselves",
 }
-"""The reasons that a real server gives only on a bad day; here the front gives them."""
+"""Reasons that a real server returns only during outages. The fault proxy returns them here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,7 @@ class Scenario:
 
     @property
     def calls(self) -> list[Step]:
-        """Every call, also those that go on while something happens."""
+        """All calls, including those that run in parallel to other steps."""
         return [step for step in self.steps if step.is_call]
 
 
@@ -90,7 +92,7 @@ def scenarios() -> list[Scenario]:
     ]
     names = [scenario.name for scenario in found]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise BadTable(f"these stand twice: {sorted(twice)}")
+        raise BadTable(f"these are defined twice: {sorted(twice)}")
     return found
 
 
@@ -112,7 +114,7 @@ _Loader.add_constructor("!repeat", _repeat)
 def _scenario(raw: Mapping[str, Any], file: str) -> Scenario:
     world = raw.get("world", "plain")
     if set(raw) - {"scenario", "world", "steps"} or world not in WORLDS:
-        raise BadTable(f"{file}: {raw.get('scenario')}: has keys or a world that nobody knows")
+        raise BadTable(f"{file}: {raw.get('scenario')}: has an unknown key or world")
     return Scenario(
         name=raw["scenario"],
         file=file,
@@ -127,7 +129,7 @@ def _step(raw: Mapping[str, Any], place: str) -> Step:
     unknown = set(raw) - {"op", "do", "args", "expect", "error", "collect", "times", "meanwhile"}
     what = raw.get("op") or raw.get("do") or ""
     if unknown or ("op" in raw) == ("do" in raw) or what not in (OPS if "op" in raw else DEEDS):
-        raise BadTable(f"{place}: {sorted(unknown) or what!r} means nothing")
+        raise BadTable(f"{place}: {sorted(unknown) or what!r} is not defined")
     return Step(
         what=what,
         is_call="op" in raw,
@@ -149,7 +151,7 @@ ANYTHING: Final = "$_"
 
 @dataclass(slots=True)
 class Names:
-    """What a scenario has captured so far."""
+    """Names that a scenario has captured so far, with their values."""
 
     values: dict[str, Any] = field(default_factory=dict)
 

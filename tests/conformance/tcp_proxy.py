@@ -1,4 +1,4 @@
-"""A TCP proxy on a port of its own whose connections a test cuts, and behind which a server may come and go."""
+"""A TCP proxy on its own port. A test can cut its connections, and the server behind it can stop and start."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class CuttableProxy:
 
     @property
     def address(self) -> str:
-        """Where clients connect to."""
+        """Address that clients connect to."""
         host, port = self._server.sockets[0].getsockname()[:2]
         return f"{host}:{port}"
 
@@ -91,7 +91,7 @@ class CuttableProxy:
                 end.transport.abort()
 
     async def _hand_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        # A connection that was cut is no error here: it is what this proxy is for.
+        # The proxy cuts connections on purpose, so a cut connection is not an error.
         with contextlib.suppress(OSError):
             while chunk := await source.read(CHUNK_BYTES):
                 sink.write(chunk)

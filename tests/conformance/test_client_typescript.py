@@ -1,4 +1,4 @@
-"""TypeScript client as a package: fresh stubs, its own tests, its contents, and its sample in an empty project."""
+"""The TypeScript client as a package: stubs, its own tests, its contents, and its sample in an empty project."""
 
 from __future__ import annotations
 

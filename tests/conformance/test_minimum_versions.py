@@ -1,4 +1,4 @@
-"""The Python client on the oldest libraries that it names: the whole table, from an environment of its own."""
+"""The Python client passes the whole table with the oldest library versions that it supports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every client gives the table's answers, and all of them the same ones; the table covers what a client can meet."""
+"""All clients return the results in the table, and the same results. The table covers every operation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def played(language: str, folder: Path) -> dict[str, Played]:
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Played]:
-    """What the Python client answers."""
+    """Results of the Python client."""
     return played(REFERENCE, tmp_path_factory.mktemp(REFERENCE))
 
 
@@ -70,7 +70,7 @@ def reasons_in(table: list[Scenario], *worlds: str) -> set[str]:
     }
 
 
-def test_every_verb_is_in_the_table(table: list[Scenario]) -> None:
+def test_every_operation_is_in_the_table(table: list[Scenario]) -> None:
     assert {step.what for scenario in table for step in scenario.calls} == OPS
 
 
@@ -119,7 +119,7 @@ def test_a_name_is_captured_once_and_then_compared() -> None:
         ([], {}),
     ],
 )
-def test_what_differs_is_told(expected: object, got: object) -> None:
+def test_differences_are_reported(expected: object, got: object) -> None:
     assert Names().differences(expected, got)
 
 

@@ -1,6 +1,6 @@
-"""What a client's scenarios happen in: a server with its file, a proxy to cut, a front that refuses, a server with TLS.
+"""Environment of a client's scenarios: a server and its file, a TCP proxy, a fault proxy, and a server with TLS.
 
-Everything starts when it is first asked for. Scenarios share it, so each uses instance ids of its own.
+Each part starts on first use. Scenarios share all of them, so each scenario uses its own instance IDs.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ class World:
 
     @cached_property
     def proxy(self) -> CuttableProxy:
-        """What stands between client and server, at one address for all of the server's lives."""
+        """TCP proxy between client and server. Its address stays the same when the server restarts."""
         proxy = self._stack.enter_context(CuttableProxy())
         proxy.upstream = self.server.address
         return proxy
 
     @cached_property
     def front(self) -> Front:
-        """What refuses calls on demand."""
+        """Proxy that rejects calls on demand."""
         return self._stack.enter_context(Front(self.proxy.address))
 
     @cached_property
@@ -124,7 +124,7 @@ class World:
     # --- what happens in it --------------------------------------------------------------------------------------
 
     def do(self, deed: str, args: dict[str, Any]) -> Any:
-        """Make something happen; what it tells is compared like an answer."""
+        """Run a ``do`` step. Its result is compared like a response."""
         return getattr(self, deed)(**args)
 
     def kill_server(self) -> None:
@@ -179,7 +179,7 @@ class World:
         self.front.empty_pages(method, times)
 
     def sent(self, method: str) -> dict[str, int]:
-        """How often a method was sent since this was last asked, under how many request ids."""
+        """Return the numbers of calls and of request IDs of a method since the last call of this function."""
         ids = self.front.sent(method)
         return {"calls": len(ids), "request_ids": len(set(ids) - {""})}
 

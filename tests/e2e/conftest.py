@@ -1,4 +1,4 @@
-"""What every end-to-end test may ask for."""
+"""Fixtures of all end-to-end tests."""
 
 from __future__ import annotations
 

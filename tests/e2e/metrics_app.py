@@ -1,4 +1,4 @@
-"""The app of a server whose metrics are looked at: steps that end in every way there is, a timer, a wait."""
+"""App of a server whose metrics are tested: steps that end in every possible way, a timer and a wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies of the file of a running server, in the ways of docs/operate/back-up-and-restore.md."""
+"""Backups of a running server, as docs/operate/back-up-and-restore.md describes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.e2e
 
 ORDER: Final = REPOSITORY / "examples" / "order.py"
 STARTS_BEFORE: Final = 200
-"""How many instances were answered for before the copy begins, and must be in it."""
+"""Number of instances that are acknowledged before the copy starts. The copy must contain them."""
 
 SECONDS_MAX: Final = 60.0
 
@@ -101,7 +101,7 @@ def test_a_backup_of_a_loaded_server_survives_the_loss_of_its_files(
 
 
 @pytest.mark.parametrize("copy", [vacuum_into, backup_api])
-def test_a_copy_from_under_load_is_sound_has_all_that_was_answered_and_can_be_served(
+def test_a_backup_under_load_is_valid_and_has_every_acknowledged_write(
     copy: Callable[[Path, Path], None],
     server_process: Callable[..., ServerProcess],
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""Certificates of a running server: renewed without a restart, and logged about before they expire."""
+"""Certificates of a running server: renewal without a restart, and log messages before they expire."""
 
 from __future__ import annotations
 

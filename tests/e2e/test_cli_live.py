@@ -1,4 +1,4 @@
-"""The command line against a real server: the demo, the view on a terminal, completion, exit codes."""
+"""The command line against a real server: the demo, the terminal view, completion and exit codes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def client(server: ServerProcess) -> Iterator[Client]:
 # --- the view on a terminal --------------------------------------------------------------------------------------
 
 
-def test_on_a_terminal_watch_shows_every_step_as_it_stands_across_a_crash(
+def test_on_a_terminal_watch_shows_the_current_steps_across_a_crash(
     server_process: Callable[..., ServerProcess],
 ) -> None:
     server = server_process(ORDER, listen="127.0.0.1:0")
@@ -65,7 +65,7 @@ def test_on_a_terminal_watch_shows_every_step_as_it_stands_across_a_crash(
         screen.await_text(r"reserve +WAITING +1 +\S+Z \(in 00:59:\d\d\) +for reserved")
         screen.await_text(r"ship +-")
         server.kill()
-        screen.await_text(rf"the connection to {server.address} is lost; it is waited for, 5 minutes at most")
+        screen.await_text(rf"the connection to {server.address} is lost; waiting for up to 5 minutes")
         again.start()
         with Client(server.address) as client:
             client.resume("o1", "reserved", {"shelf": "B7"})
@@ -104,18 +104,18 @@ def test_plain_lines_on_a_terminal_are_those_of_a_pipe(server: ServerProcess, cl
     assert "instance completed" in piped.stdout
 
 
-def test_a_view_of_what_is_not_there_is_refused_as_any_call_is(server: ServerProcess) -> None:
-    with Terminal("watch", "nobody", "--server", server.address) as screen:
+def test_watching_a_missing_instance_on_a_terminal_fails_with_not_found(server: ServerProcess) -> None:
+    with Terminal("watch", "missing", "--server", server.address) as screen:
         code = screen.wait()
 
     assert code == Exit.REJECTED
-    assert "perdure: error: instance 'nobody' not found (INSTANCE_NOT_FOUND)" in screen.text
+    assert "perdure: error: instance 'missing' not found (INSTANCE_NOT_FOUND)" in screen.text
 
 
 # --- the demo ----------------------------------------------------------------------------------------------------
 
 
-def test_the_demo_needs_no_app_leaves_no_file_and_its_two_lines_do_what_they_say(tmp_path: Path) -> None:
+def test_the_demo_writes_no_file_and_its_two_commands_work(tmp_path: Path) -> None:
     serving = subprocess.Popen(
         [*PERDURE, "serve", "--demo", "--listen", "127.0.0.1:0"],
         cwd=tmp_path,
@@ -167,7 +167,7 @@ def test_the_demo_keeps_its_instances_in_a_database_that_is_named(
             (),
             "perdure: error: no APP to serve\nhint: name a .py file or a module, or try `perdure serve --demo`\n",
         ),
-        (("--demo", str(ORDER)), "perdure: error: --demo serves its own workflow\nhint: leave out the APP\n"),
+        (("--demo", str(ORDER)), "perdure: error: --demo serves its own workflow\nhint: omit the APP\n"),
     ],
 )
 def test_serve_wants_an_app_or_the_demo_and_not_both(arguments: tuple[str, ...], message: str) -> None:
@@ -180,18 +180,15 @@ def test_serve_wants_an_app_or_the_demo_and_not_both(arguments: tuple[str, ...],
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_is_installed_for_the_shell_and_nowhere_but_in_the_home(
-    shell: str, tmp_path: Path
-) -> None:
-    done = perdure("--install-completion", shell, HOME=str(tmp_path), ZDOTDIR=str(tmp_path))
+def test_the_completion_script_of_a_shell_is_printed(shell: str) -> None:
+    done = perdure(_PERDURE_COMPLETE=f"{shell}_source")
 
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert done.returncode == Exit.OK
-    assert any("_PERDURE_COMPLETE" in path.read_text() for path in files)
+    assert f"_PERDURE_COMPLETE={shell}_complete" in done.stdout
 
 
 def test_completion_knows_the_commands_and_their_options() -> None:
-    commands = perdure(_PERDURE_COMPLETE="complete_bash", COMP_WORDS="perdure wat", COMP_CWORD="1")
-    options = perdure(_PERDURE_COMPLETE="complete_bash", COMP_WORDS="perdure serve --de", COMP_CWORD="2")
+    commands = perdure(_PERDURE_COMPLETE="bash_complete", COMP_WORDS="perdure wat", COMP_CWORD="1")
+    options = perdure(_PERDURE_COMPLETE="bash_complete", COMP_WORDS="perdure serve --de", COMP_CWORD="2")
 
-    assert (commands.stdout.split(), options.stdout.split()) == (["watch"], ["--demo"])
+    assert (commands.stdout.split(), options.stdout.split()) == (["plain,watch"], ["plain,--demo"])

@@ -1,4 +1,4 @@
-"""Commands with closed and full descriptors, apps that raise anything, and terminals that go away."""
+"""Commands with closed or full descriptors, apps that raise any exception, and terminals that disconnect."""
 
 from __future__ import annotations
 

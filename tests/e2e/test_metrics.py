@@ -1,4 +1,4 @@
-"""Metrics of a real server: what was done is what is told, nothing of a payload is, and bad addresses end the start."""
+"""Metrics of a real server: they report its work and no payloads, and an invalid address stops the start."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ APP: Final = Path(__file__).with_name("metrics_app.py")
 SECONDS_MAX: Final = 90.0
 
 
-def told(server: ServerProcess) -> dict[str, Any]:
-    """Return the log line that tells where the server listens."""
+def addresses(server: ServerProcess) -> dict[str, Any]:
+    """Return the log line with the addresses that the server listens on."""
     lines = [json.loads(line) for line in server.log.read_text().splitlines()]
     found: dict[str, Any] = next(line for line in lines if line["message"] == "started")
     return found
@@ -39,14 +39,14 @@ def server(server_process: Callable[..., ServerProcess]) -> ServerProcess:
 
 
 async def scraped_once(server: ServerProcess, holds: Callable[[Scrape], bool]) -> Scrape:
-    """Scrape until something holds."""
+    """Scrape until ``holds`` returns True."""
     async with asyncio.timeout(SECONDS_MAX):
-        while not holds(found := await scrape(told(server)["metrics"])):
+        while not holds(found := await scrape(addresses(server)["metrics"])):
             pass
     return found
 
 
-async def test_what_was_done_is_what_is_told(server: ServerProcess) -> None:
+async def test_metrics_report_the_work_that_was_done(server: ServerProcess) -> None:
     async with AsyncClient(server.address) as client:
         for number in range(3):
             await client.start_instance("measured", {"card": SECRET}, instance_id=f"measured-{number}")
@@ -60,7 +60,7 @@ async def test_what_was_done_is_what_is_told(server: ServerProcess) -> None:
         await client.cancel_instance("waiting", reason=SECRET)
         with pytest.raises(errors.InstanceNotFoundError):
             await client.resume("nobody", "go")
-        found = await scrape(told(server)["metrics"])
+        found = await scrape(addresses(server)["metrics"])
 
     workflows = ("measured", "failing", "endless", "waiting", "slow")
     instances = {
@@ -131,7 +131,7 @@ async def test_nothing_of_an_instance_is_a_label(server: ServerProcess) -> None:
         await client.wait_for_end(f"id-{SECRET}")
         with pytest.raises(errors.WorkflowNotFoundError):
             await client.start_instance(f"nothing_{SECRET.replace('-', '_')}")
-    found = await scrape(told(server)["metrics"])
+    found = await scrape(addresses(server)["metrics"])
 
     assert SECRET not in found.text
     assert SECRET.replace("-", "_") not in found.text
@@ -145,7 +145,7 @@ async def test_levels_rise_and_fall_with_what_is_open(server: ServerProcess) -> 
         await client.start_instance("slow", instance_id="slow")
         watch = client.watch_instance("waiting")
         await anext(watch)
-        found = await scrape(told(server)["metrics"])
+        found = await scrape(addresses(server)["metrics"])
 
         assert found("perdure_grpc_watches_open") == 1
         assert found("perdure_timers_in_memory") == 1
@@ -167,10 +167,10 @@ async def test_levels_rise_and_fall_with_what_is_open(server: ServerProcess) -> 
     assert found("perdure_grpc_requests_total", method="WatchInstance", code="CANCELLED", reason="") == 1
 
 
-async def test_a_server_that_drains_tells_that_it_is_not_ready_and_ends_cleanly(
+async def test_a_draining_server_reports_not_ready_and_exits_cleanly(
     server: ServerProcess,
 ) -> None:
-    silent = socket.create_connection(tuple_of(told(server)["metrics"]))
+    silent = socket.create_connection(tuple_of(addresses(server)["metrics"]))
     async with AsyncClient(server.address) as client:
         await client.start_instance("slow", instance_id="slow")
         server.signal(signal.SIGTERM)
@@ -183,8 +183,8 @@ async def test_a_server_that_drains_tells_that_it_is_not_ready_and_ends_cleanly(
 
 
 async def test_a_client_that_never_speaks_does_not_hold_up_a_stop(server: ServerProcess) -> None:
-    with socket.create_connection(tuple_of(told(server)["metrics"])) as silent:
-        await scrape(told(server)["metrics"])
+    with socket.create_connection(tuple_of(addresses(server)["metrics"])) as silent:
+        await scrape(addresses(server)["metrics"])
 
         assert await asyncio.to_thread(server.terminate) == 0
         assert silent.recv(1) == b""
@@ -205,14 +205,14 @@ async def test_an_instance_that_failed_is_logged_whatever_the_reason(server: Ser
 
 
 def test_without_the_option_no_metrics_are_served(server_process: Callable[..., ServerProcess]) -> None:
-    assert "metrics" not in told(server_process(APP))
+    assert "metrics" not in addresses(server_process(APP))
 
 
-# --- addresses that cannot be had -------------------------------------------------------------------------------------
+# --- invalid addresses ------------------------------------------------------------------------------------------------
 
 
-def refused(tmp_path: Path, *arguments: str, code: int = 1) -> str:
-    """Start a server that must not start; return the one line that says why."""
+def failed_start(tmp_path: Path, *arguments: str, code: int = 1) -> tuple[str, str]:
+    """Start a server that must not start. Return the lines with its error and its hint."""
     database = tmp_path / "never.db"
     done = subprocess.run(
         [
@@ -227,31 +227,33 @@ def refused(tmp_path: Path, *arguments: str, code: int = 1) -> str:
     )
     assert (done.returncode, done.stdout) == (code, "")
     assert not database.exists()
-    [line] = done.stderr.splitlines()
-    return line
+    error, hint = done.stderr.splitlines()
+    return error, hint
 
 
 def test_a_port_that_is_taken_ends_the_start_before_anything_is_opened(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
 
-        line = refused(tmp_path, "--metrics-listen", address)
+        error, hint = failed_start(tmp_path, "--metrics-listen", address)
 
-    assert line.startswith("perdure: ")
-    assert (
-        f"--metrics-listen {address}: the address is in use, possibly by another server "
-        "(use another address with --metrics-listen" in line
+    assert error == (
+        f"perdure: error: --metrics-listen {address}: the address is in use, possibly by another server"
     )
+    assert hint.startswith("hint: use another address with --metrics-listen")
 
 
-def test_outside_loopback_metrics_are_refused_unless_told_to(tmp_path: Path) -> None:
-    assert "--insecure" in refused(tmp_path, "--metrics-listen", "0.0.0.0:0")
+def test_metrics_on_a_public_address_require_insecure(tmp_path: Path) -> None:
+    error, hint = failed_start(tmp_path, "--metrics-listen", "0.0.0.0:0")
+
+    assert "--metrics-listen 0.0.0.0:0" in error
+    assert "--insecure" in hint
 
 
-def test_what_is_no_address_is_refused_by_name(tmp_path: Path) -> None:
-    assert "--metrics-listen: '9464' is not a valid HOST:PORT" in refused(
-        tmp_path, "--metrics-listen", "9464", code=2
-    )
+def test_an_invalid_address_is_rejected_with_its_option(tmp_path: Path) -> None:
+    error, _ = failed_start(tmp_path, "--metrics-listen", "9464", code=2)
+
+    assert error == "perdure: error: --metrics-listen: '9464' is not a valid HOST:PORT"
 
 
 def tuple_of(address: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""`perdure serve` that cannot start: one line with the hint, and nothing left behind."""
+"""Failed starts of `perdure serve`: an error with a hint, and no files are left."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ def serve(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_port_that_is_taken_leaves_no_database_and_says_the_mend(tmp_path: Path, taken: str) -> None:
+def test_a_port_in_use_creates_no_database_and_has_a_hint(tmp_path: Path, taken: str) -> None:
     done = serve(tmp_path, "--database", "sqlite:///new.db", "--listen", taken)
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"perdure: --listen {taken}: the address is in use, possibly by another server "
-        "(use another address with --listen, or port 0 for a free port)\n"
+        f"perdure: error: --listen {taken}: the address is in use, possibly by another server\n"
+        "hint: use another address with --listen, or port 0 for a free port\n"
     )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_host_that_is_not_this_machines_leaves_no_database_and_is_told_as_such(tmp_path: Path) -> None:
+def test_a_foreign_host_creates_no_database_and_is_reported(tmp_path: Path) -> None:
     # 192.0.2.0/24 belongs to no machine (RFC 5737).
     done = serve(tmp_path, "--database", "sqlite:///new.db", "--listen", "192.0.2.1:7420", "--insecure")
 
     assert done.returncode == 1
-    assert (
-        "192.0.2.1:7420: the address is not available: Cannot assign requested address (use " in done.stderr
+    assert done.stderr == (
+        "perdure: error: --listen 192.0.2.1:7420: the address is not available: Cannot assign requested address\n"
+        "hint: use another address with --listen, or port 0 for a free port\n"
     )
-    assert "port 0 for a free port" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -67,7 +67,7 @@ def test_a_port_that_is_taken_leaves_a_database_as_it_was(tmp_path: Path, taken:
 @pytest.mark.parametrize("option", ["--listen", "--metrics-listen"])
 @pytest.mark.parametrize("insecure", [(), ("--insecure",)])
 @pytest.mark.parametrize("host", ["a..b", "nowhere.invalid"])
-def test_a_host_that_stands_for_nothing_is_told_in_a_line(
+def test_an_unknown_host_is_reported_with_a_hint(
     tmp_path: Path, option: str, insecure: tuple[str, ...], host: str
 ) -> None:
     # The default address can be in use by a server on the machine.
@@ -75,7 +75,8 @@ def test_a_host_that_stands_for_nothing_is_told_in_a_line(
     done = serve(tmp_path, "--database", "sqlite:///new.db", *listen, option, f"{host}:7", *insecure)
 
     assert (done.returncode, done.stdout) == (1, "")
-    [line] = done.stderr.splitlines()
-    assert "cannot be looked up" in line
-    assert line.endswith(")")
+    error, hint = done.stderr.splitlines()
+    assert error.startswith("perdure: error: ")
+    assert "cannot be looked up" in error
+    assert hint.startswith("hint: use ")
     assert list(tmp_path.iterdir()) == []

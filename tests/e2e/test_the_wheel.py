@@ -1,4 +1,4 @@
-"""What a user installs: the wheel in an empty environment, alone and with the server."""
+"""The wheel as users install it: in an empty environment, alone and with the server."""
 
 from __future__ import annotations
 

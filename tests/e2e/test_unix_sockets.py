@@ -1,4 +1,4 @@
-"""`--listen unix:PATH`: served to the owner, never taken from a living server, gone after a stop."""
+"""`--listen unix:PATH`: only the owner can connect, a running server keeps its socket, a stop removes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A core and its gRPC server in this process, and a real channel to them. Errors are returned with all details."""
+"""A core and its gRPC server in this process, with a real channel to them. Errors have all their details."""
 
 from __future__ import annotations
 

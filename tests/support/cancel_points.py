@@ -1,7 +1,7 @@
-"""Cancellation at every point of a coroutine, and a count of what it leaves behind.
+"""Cancels a coroutine at every suspension point and counts the resources that it leaves behind.
 
-`at_every_point` runs a fresh coroutine again and again. Run number n is cancelled at its n-th suspension, in one of two
-ways: while it waits, or just after what it waits for is done, when a result that is never used can get lost.
+`at_every_point` runs a new coroutine again and again. Run number n is cancelled at its n-th suspension, in one of two
+ways: while it waits, or just after the awaited result is ready, when an unused result can get lost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Databases to damage: sound ones with every kind of row, every way to change one field, and what a change affects."""
+"""Databases to damage: valid ones with every kind of row, every change of a single field, and its expected effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dispatcher with a real in-process executor, over a task table in memory."""
+"""A dispatcher with a real in-process executor, on an in-memory task table."""
 
 from __future__ import annotations
 

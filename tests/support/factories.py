@@ -1,4 +1,4 @@
-"""Sound values for tests, one factory per noun. Every field has a default; a test names only what it is about."""
+"""Valid values for tests, one factory per type. Every field has a default, so a test sets only relevant fields."""
 
 from __future__ import annotations
 

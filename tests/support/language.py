@@ -1,27 +1,20 @@
-"""The words and constructions that the project's texts do not use, and the number of them that each file still has.
+"""Words and constructions that the project's texts do not use.
 
-    PYTHONPATH=tests python -m support.language                 # print what to rewrite
+    PYTHONPATH=tests python -m support.language                 # print the places to rewrite
     PYTHONPATH=tests python -m support.language docs/run.md     # the same for some files or directories
-    PYTHONPATH=tests python -m support.language --write         # record that files have fewer of them
 
-`tests/support/language_debt.json` has the number of each file that is not clean yet. It only shrinks: `--write` rejects
-a higher total.
+The exit code is 1 if there are any.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from support.prose import REPOSITORY, Text, files, prose_of
-
-DEBT: Final = Path(__file__).with_name("language_debt.json")
-UPDATE: Final = "PYTHONPATH=tests .venv/bin/python -m support.language --write"
 
 QUOTING: Final = frozenset(
     {
@@ -104,53 +97,22 @@ def hits_in(path: str, texts: Iterable[Text]) -> list[Hit]:
     return sorted(hits, key=lambda hit: hit.line)
 
 
-def hits_of_repository() -> dict[str, list[Hit]]:
-    """Return what breaks a rule, by path, for files with at least one hit."""
-    found = {}
+def hits_of_repository() -> list[Hit]:
+    """Return what breaks a rule in all files of the repository, in order of paths and lines."""
+    hits: list[Hit] = []
     for file in files():
         path = file.relative_to(REPOSITORY).as_posix()
-        if path not in QUOTING and (hits := hits_in(path, prose_of(file))):
-            found[path] = hits
-    return found
-
-
-def recorded_debt() -> dict[str, int]:
-    """Return the recorded numbers of hits by path."""
-    return dict(json.loads(DEBT.read_text(encoding="utf-8")))
-
-
-def changes_of(recorded: dict[str, int], found: dict[str, list[Hit]]) -> list[str]:
-    """Return a line for each file whose number of hits is not the recorded one."""
-    lines = []
-    for path in sorted(recorded.keys() | found.keys()):
-        hits, allowed = found.get(path, []), recorded.get(path, 0)
-        if len(hits) > allowed:
-            lines += [
-                f"{path}: {len(hits)} places to rewrite, {allowed} allowed",
-                *(f"  {hit}" for hit in hits),
-            ]
-        elif len(hits) < allowed:
-            lines.append(
-                f"{path}: only {len(hits)} places left to rewrite, {allowed} recorded. Run: {UPDATE}"
-            )
-    return lines
+        if path not in QUOTING:
+            hits += hits_in(path, prose_of(file))
+    return hits
 
 
 def main(arguments: list[str]) -> int:
-    """Print the hits, or record their numbers."""
-    found = hits_of_repository()
-    if arguments == ["--write"]:
-        numbers = {path: len(hits) for path, hits in found.items()}
-        if DEBT.exists() and sum(numbers.values()) > sum(recorded_debt().values()):
-            print("rejected: the texts have more places to rewrite than before", file=sys.stderr)
-            return 1
-        DEBT.write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        return 0
-    for path, hits in found.items():
-        if not arguments or any(path.startswith(argument) for argument in arguments):
-            for hit in hits:
-                print(hit)
-    return 0
+    """Print the hits in files whose paths start with an argument (default: all files). Return 1 if there are any."""
+    found = [hit for hit in hits_of_repository() if hit.path.startswith(tuple(arguments) or "")]
+    for hit in found:
+        print(hit)
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Metrics as a scraper has them: types, labels and figures by their names. No opinions on what they should be."""
+"""Parser for Prometheus metrics: types, labels and values by name. It does not check the values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Scrape:
     samples: dict[tuple[str, frozenset[tuple[str, str]]], float] = field(default_factory=dict)
 
     def __call__(self, name: str, **labels: str) -> float:
-        """Return a figure; one that is not told is 0."""
+        """Return a value, or 0 if the scrape does not have it."""
         return self.samples.get((name, frozenset(labels.items())), 0.0)
 
     def labels(self) -> dict[str, set[str]]:
@@ -60,12 +60,12 @@ def read(text: str) -> Scrape:
 
 
 def fetch(address: str, **headers: str) -> str:
-    """GET /metrics. Raises ``HTTPError`` for an answer that is no 200."""
+    """GET /metrics. Raises ``HTTPError`` if the status is not 200."""
     request = urllib.request.Request(f"http://{address}/metrics", headers=headers)
     with urllib.request.urlopen(request, timeout=SCRAPE_SECONDS_MAX) as answer:
         return str(answer.read().decode())
 
 
 async def scrape(address: str) -> Scrape:
-    """Scrape an endpoint, beside the loop."""
+    """Scrape an endpoint in a thread."""
     return read(await asyncio.to_thread(fetch, address))

@@ -1,7 +1,7 @@
-"""A real server in a process of its own, for tests that kill it.
+"""A real server in its own process, for tests that kill it.
 
-What lives here: starting `perdure serve`, waiting for its ready line, signals, what it logged. What may not: anything
-about calls or workflows. A `ServerProcess` ends its own child only, by its pid.
+Owns: starting `perdure serve`, its ready line, signals and log. Must not: know calls or workflows. A `ServerProcess`
+kills only its own child, by PID.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _READY: Final = re.compile(r"^perdure listening on (?P<address>\S+)$")
 
 
 class ServerDidNotStart(Exception):
-    """The process ended, or stayed silent, before its ready line. The message holds what it logged."""
+    """The process ended, or printed nothing, before its ready line. The message has the end of its log."""
 
 
 class ServerProcess:
-    """`perdure serve APP` on a database, which outlives the process: `start` again and it goes on.
+    """`perdure serve APP` on a database that survives the process. After `start`, a new process continues with it.
 
-    ``app`` is a path or a module name; the tests' folder is on the child's import path. ``database`` is a file, or a
-    URL where it holds "://" (or is ":memory:"). All processes of one object log to one file.
+    ``app`` is a path or a module name. The tests' folder is on the child's import path. ``database`` is a file,
+    ":memory:" or a URL (with "://"). All processes of one object log to one file.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class ServerProcess:
                 cwd=self._folder,
                 env=self._environment,
             )
-        # Only Linux tells the end of a process by a descriptor.
+        # Only Linux has a descriptor that becomes readable when a process ends.
         ended = os.pidfd_open(self._process.pid) if hasattr(os, "pidfd_open") else None
         self._reader = threading.Thread(target=self._read, args=(self._process, ended), daemon=True)
         self._reader.start()

@@ -1,4 +1,4 @@
-"""The kinds of store that suites run on, and the clock that tests give them."""
+"""The kinds of store that test suites run on, and their test clock."""
 
 from __future__ import annotations
 

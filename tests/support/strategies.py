@@ -1,4 +1,4 @@
-"""Hypothesis strategies for graphs: `graphs` draws legal ones, `any_graphs` draws junk of the right classes."""
+"""Hypothesis strategies for graphs: `graphs` draws valid ones, `any_graphs` arbitrary ones of the right classes."""
 
 from __future__ import annotations
 

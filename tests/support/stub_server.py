@@ -1,4 +1,4 @@
-"""A real gRPC server whose answers a test writes down: for what the real one does only on a bad day."""
+"""A real gRPC server that returns responses of the test, for errors that a real server returns only during outages."""
 
 from __future__ import annotations
 

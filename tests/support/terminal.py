@@ -1,4 +1,4 @@
-"""A command on a terminal of its own: a pseudo-terminal whose screen a test reads as text."""
+"""Runs a command on its own pseudo-terminal. A test reads the screen as text."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Terminal:
 
     @property
     def drew(self) -> bool:
-        """Whether it ever moved the cursor up."""
+        """Return True if the command has moved the cursor up."""
         return "\x1b[1A" in self._written
 
     def _read(self, deadline: float) -> bool:

@@ -1,6 +1,6 @@
-"""Environments of their own for tests of what a user installs: the wheel, built here, in an empty venv.
+"""Environments for tests of the installed package: an empty venv with the wheel, built here.
 
-What is fetched comes from the package client's cache where it has it.
+Dependencies come from the package client's cache if possible.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What several of these files start from."""
+"""Fixtures that several test files use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Run = Callable[..., Awaitable[Result]]
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    """Where the store's file is."""
+    """Path of the store's database file."""
     return str(tmp_path / "perdure.db")
 
 

@@ -1,6 +1,6 @@
-"""The command line. `main` is all that anybody imports; everything else is loaded when it is needed.
+"""Command line. Its entry point is `main`. All other modules are imported on demand.
 
-Start-up time is a feature: no module here imports gRPC, rich or the server at its top.
+For a short start-up time, no module here imports gRPC, rich or the server at its top.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def main() -> NoReturn:
 
 
 def _run() -> int:
-    # gRPC's core logs each lost connection by itself; what matters of that, the commands say.
+    # gRPC's core logs each lost connection. The commands report lost connections themselves.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # gRPC's own handlers for forks crash children of a server: they assume that only clients are in use.
+    # gRPC's fork handlers support clients only. They crash the child processes of a server.
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     from perdure_server.cli.main import app
     from perdure_server.cli.streams import OutputError
@@ -42,8 +42,8 @@ def _run() -> int:
     except OutputError as error:
         return _end_of_output(error)
     except ModuleNotFoundError:
-        raise  # `perdure._cli` knows whether a package has to be installed
-    except BaseException:  # noqa: BLE001 - a defect: its traceback is what a report needs
+        raise  # `perdure._cli` reports the package to install
+    except BaseException:  # noqa: BLE001 - a defect: a bug report needs its traceback
         import traceback
 
         traceback.print_exc()
@@ -51,7 +51,7 @@ def _run() -> int:
 
 
 def _end_of_output(error: Exception) -> int:
-    # `perdure list | head`: the reader has seen enough.
+    # The reader closed the pipe, as in `perdure list | head`.
     if getattr(error, "reader_is_gone", False):
         return 0
     from perdure_server.cli.console import warn
@@ -61,8 +61,10 @@ def _end_of_output(error: Exception) -> int:
 
 
 def _hide_working_folder() -> None:
-    """Look for modules in the working folder last: ``python -m`` puts it first, where a file shadows the standard
-    library."""
+    """Move the working folder to the end of ``sys.path``.
+
+    ``python -m`` puts it first, so that a file in it would replace a module of the standard library.
+    """
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     if spec is None or getattr(sys.flags, "safe_path", False) or not sys.path:
         return

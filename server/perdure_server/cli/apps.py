@@ -1,4 +1,4 @@
-"""From APP to workflow classes: a ``.py`` file or an importable module, loaded, with errors that say what to hint."""
+"""Loading of an APP, a ``.py`` file or an importable module, and of its workflow classes. Errors have a hint."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TYPE_NAME: Final = type.__dict__["__name__"].__get__  # a metaclass may have co
 
 
 class AppError(Exception):
-    """An APP that cannot be served. ``issues`` are what validation found, if that is why."""
+    """An APP that cannot be served. ``issues`` are those of an invalid workflow, otherwise empty."""
 
     def __init__(self, message: str, issues: Sequence[ValidationIssue] = ()) -> None:
         super().__init__(message)
@@ -34,8 +34,12 @@ class AppError(Exception):
 
 
 def load_workflows(apps: Sequence[str]) -> tuple[type[Workflow], ...]:
-    """Return the workflow classes of all ``apps``, each once. Raises `AppError`, whatever the code of an app raises."""
-    places = [_Place(app) for app in apps]  # before any code of theirs can change the working folder
+    """Return the workflow classes of all ``apps``, each once.
+
+    Raises:
+        AppError: An APP cannot be loaded. All exceptions of its code become an `AppError`.
+    """
+    places = [_Place(app) for app in apps]  # before code of an APP can change the working folder
     found: dict[tuple[str, int], type[Workflow]] = {}
     with interrupts_end_the_process(), streams_kept():
         for place in places:
@@ -44,12 +48,16 @@ def load_workflows(apps: Sequence[str]) -> tuple[type[Workflow], ...]:
             except AppError:
                 raise
             except BaseException as error:
-                raise AppError(f"{place.app} cannot be loaded: {_told(error)}") from error
+                raise AppError(f"{place.app} cannot be loaded: {_summary(error)}") from error
     return tuple(found.values())
 
 
 def load_module(app: str) -> ModuleType:
-    """Import an APP. Raises `AppError`, whatever its code raises."""
+    """Import an APP.
+
+    Raises:
+        AppError: The import failed. All exceptions of its code become an `AppError`.
+    """
     return _load(_Place(app))
 
 
@@ -69,26 +77,26 @@ def _collect(place: _Place, found: dict[tuple[str, int], type[Workflow]]) -> Non
     workflows = find_workflows(_load(place))
     if not workflows:
         raise AppError(
-            f"{place.app} has no workflow: no class in it is a perdure.Workflow with a name=, as in "
+            f"{place.app} has no workflow; define one, as in "
             f'`class OrderFlow(Workflow, name="order", version=1)`{_other_file(place)}'
         )
     for workflow in workflows:
         if wants := _arguments(workflow):
             raise AppError(
-                f"{_place(workflow)} cannot be served: its __init__ asks for {wants}, and a server gives nothing; "
-                "open what its steps share in lifespan"
+                f"{_name_of(workflow)} cannot be served: its __init__ requires {wants}, but the server passes no "
+                "arguments; open shared resources in lifespan"
             )
         graph = graph_of(workflow)
         other = found.setdefault((graph.name, graph.version), workflow)
         if other is not workflow:
             raise AppError(
-                f"{_place(other)} and {_place(workflow)} are both workflow {graph.name!r} version "
-                f"{graph.version}; give one another name or version"
+                f"{_name_of(other)} and {_name_of(workflow)} are both workflow {graph.name!r} version "
+                f"{graph.version}; change the name or version of one of them"
             )
 
 
 def _other_file(place: _Place) -> str:
-    """A hint for a module's name that the standard library has as well: the file of that name is never meant by it."""
+    """Return a hint to serve a file whose name is also the name of a module that Python found first."""
     name = f"{place.app}.py"
     return (
         f"; to serve the file, write ./{name}" if not place.is_file and (place.path / name).is_file() else ""
@@ -112,11 +120,11 @@ def _load(place: _Place) -> ModuleType:
         raise AppError(f"{error.filename or app}{line}: {_text_of(error, error.msg)}") from error
     except SystemExit as error:
         raise AppError(
-            f"{app} ended itself while it was imported: sys.exit({_text_of(error, error.code)}){_at(error)}; "
-            'leave that to code below `if __name__ == "__main__":`'
+            f"{app} called sys.exit({_text_of(error, error.code)}) while it was imported{_at(error)}; "
+            'move that call below `if __name__ == "__main__":`'
         ) from error
     except BaseException as error:
-        raise AppError(f"{app} cannot be imported: {_told(error)}") from error
+        raise AppError(f"{app} cannot be imported: {_summary(error)}") from error
 
 
 def _from_file(path: Path, app: str) -> ModuleType:
@@ -125,11 +133,11 @@ def _from_file(path: Path, app: str) -> ModuleType:
     if not path.is_file():
         raise AppError(f"there is no file {app}")
     if path.suffix != ".py":
-        raise AppError(f"{app} is no Python file; its name must end in .py")
+        raise AppError(f"{app} is not a Python file; use a file whose name ends in .py")
     path = path.resolve()
     _importable(path.parent)
-    # The file's own name, so that its neighbours can import it. Another one if that name is taken: by the standard
-    # library, an installed package that is imported later, or a file of the same name elsewhere.
+    # The module gets the file's own name, so that files in its folder can import it. It gets a generated name if the
+    # name belongs to the standard library, an installed package or a file of the same name in another folder.
     name = path.stem
     loaded = sys.modules.get(name)
     if loaded is not None and getattr(loaded, "__file__", None) == str(path):
@@ -172,13 +180,13 @@ def _from_name(name: str, folder: Path) -> ModuleType:
 
 
 def _importable(folder: Path) -> None:
-    """Let code import modules of a folder. It is searched last, so that none of them replaces another module."""
+    """Make the modules of a folder importable. Python searches it last, so that they do not replace other modules."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
 
 def _arguments(workflow: type[Workflow]) -> str:
-    """The arguments that an object of the class cannot be made without."""
+    """Return the names of the required arguments of the class, separated by commas."""
     try:
         parameters = inspect.signature(workflow).parameters.values()
     except (TypeError, ValueError):
@@ -192,30 +200,30 @@ def _arguments(workflow: type[Workflow]) -> str:
     return ", ".join(needed)
 
 
-def _place(workflow: type[Workflow]) -> str:
+def _name_of(workflow: type[Workflow]) -> str:
     module = workflow.__module__
     if module.startswith(_GIVEN_NAME):
         return f"{workflow.__qualname__} in {sys.modules[module].__file__}"
     return f"{module}.{workflow.__qualname__}"
 
 
-def _told(error: BaseException) -> str:
+def _summary(error: BaseException) -> str:
     text = _text_of(error, error)
     name = _TYPE_NAME(type(error))
     return f"{name}: {text}{_at(error)}" if text else f"{name}{_at(error)}"
 
 
 def _text_of(error: BaseException, value: object) -> str:
-    """Return the text of an error, cut. If the text cannot be made, say so."""
+    """Return the text of an error, at most `TEXT_CHARS_MAX` characters. ``str`` of the error can raise."""
     try:
         text = str(value)
-    except BaseException:  # noqa: BLE001 - that too is code of users
+    except BaseException:  # noqa: BLE001 - `__str__` can be user code
         return f"a {_TYPE_NAME(type(error))} without a text"
     return text if len(text) <= TEXT_CHARS_MAX else f"{text[: TEXT_CHARS_MAX - 1]}…"
 
 
 def _at(error: BaseException) -> str:
-    # Walked by hand: of a recursion, only the last frame is wanted.
+    # Only the last frame is needed. A recursion has too many frames for the traceback module.
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -1,10 +1,10 @@
-"""Everything that the commands print goes through here, so that no text of others can control a terminal.
+"""Output of all commands, escaped, so that text from outside cannot control the terminal.
 
-A payload, a failure's text, a label or an id can hold escape sequences, line breaks that forge a line, or characters
-that turn the reading direction around. They are shown as escapes: a line that is printed stays one line. In JSON they
-are written as JSON's own escapes, which mean the same value.
+A payload, a failure's text, a label or an ID can contain escape sequences, line breaks or characters that change the
+reading direction. They are printed as escapes, so that a line stays one line. JSON output uses JSON's own escapes,
+which keep the value.
 
-Owns: escaping, and the only calls of ``print``. Must not: lay out what is printed (`perdure_server.cli.render` does).
+Owns: escaping, and all calls of ``print``. Must not: format output (`perdure_server.cli.render` does).
 """
 
 from __future__ import annotations
@@ -29,45 +29,44 @@ _NAMED: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def escape(text: str) -> str:
-    """Return a text in which every character that is not printed as itself is an escape, such as ``\\x1b``."""
+    """Return a text with an escape, such as ``\\x1b``, for each character that is not safe to print."""
     return _UNSAFE.sub(_text_escape, text)
 
 
 def escape_json(text: str) -> str:
-    """Return JSON on one line in which these characters are escapes of JSON. Line breaks between tokens become
-    spaces."""
+    """Return JSON on one line, with JSON escapes for unsafe characters and spaces for line breaks between tokens."""
     return _UNSAFE.sub(_json_escape, text)
 
 
-def say(line: str) -> None:
-    """Print one line, at once."""
+def print_line(line: str) -> None:
+    """Print one line and flush."""
     print(escape(line), flush=True)
 
 
-def say_lines(lines: Iterable[str]) -> None:
-    """Print lines."""
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines and flush."""
     for line in lines:
         print(escape(line))
     sys.stdout.flush()
 
 
-def say_table(lines: Iterable[str]) -> None:
-    """Print lines whose cells are escaped already, and which can hold the styles of a terminal."""
+def print_table_lines(lines: Iterable[str]) -> None:
+    """Print lines with escaped cells as they are. They can contain terminal styles."""
     print("\n".join(lines).rstrip("\n"), flush=True)
 
 
-def say_json(text: str) -> None:
-    """Print a JSON document on a line, at once."""
+def print_json_line(text: str) -> None:
+    """Print a JSON document on one line and flush."""
     print(escape_json(text), flush=True)
 
 
 def warn(line: str) -> None:
-    """Print one line to standard error, at once."""
+    """Print one line to standard error and flush."""
     print(escape(line), file=sys.stderr, flush=True)
 
 
 def warn_json(text: str) -> None:
-    """Print a JSON document to standard error, at once."""
+    """Print a JSON document to standard error and flush."""
     print(escape_json(text), file=sys.stderr, flush=True)
 
 
@@ -84,7 +83,7 @@ def _text_escape(found: re.Match[str]) -> str:
 def _json_escape(found: re.Match[str]) -> str:
     character = found[0]
     if character in "\n\r\t":
-        return " "  # between tokens: strings hold them as escapes already
+        return " "  # between tokens; inside strings they are escapes
     code = ord(character)
     if code < 0x10000:
         return f"\\u{code:04x}"

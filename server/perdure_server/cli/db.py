@@ -1,4 +1,4 @@
-"""Commands on a database as a whole: check it, back it up, restore a backup."""
+"""Commands on a whole database: check, back up and restore."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from perdure_server.cli.console import say
+from perdure_server.cli.console import print_line
 from perdure_server.cli.errors import Exit, fail
 from perdure_server.cli.param_types import epilog
 from perdure_server.cli.session import Session, as_json_option, remote
@@ -62,9 +62,7 @@ def check(context: click.Context, named: str | None, database: str, as_json: boo
     """
     if named is not None:
         source = context.get_parameter_source("database")
-        if (
-            source is not None and source.name == "COMMANDLINE"
-        ):  # the variable is a default, and no contradiction
+        if source is not None and source.name == "COMMANDLINE":  # the environment variable is only a default
             fail("DATABASE and --database both name a database", hint="give one of them")
         database = named
     is_file = named is not None and "://" not in named and named != DATABASE_MEMORY
@@ -105,7 +103,7 @@ def backup(session: Session, name: str, database: str | None) -> None:
         if session.as_json:
             print_json(copy)
         else:
-            say(f"wrote {copy.path}: {copy.instances} instances, {copy.size_bytes} bytes, verified")
+            print_line(f"wrote {copy.path}: {copy.instances} instances, {copy.size_bytes} bytes, verified")
         return
     if os.path.basename(name) != name:
         fail(
@@ -117,7 +115,7 @@ def backup(session: Session, name: str, database: str | None) -> None:
     if session.as_json:
         print_json(written)
     else:
-        say(
+        print_line(
             f"the server at {session.server} wrote {written.path}: {written.instances} instances, "
             f"{written.size_bytes} bytes, verified, as of {time_text(written.snapshot_time)}"
         )
@@ -145,7 +143,7 @@ def _copy(file: str, database: str) -> LocalBackup:
 
 @contextmanager
 def _offline(database: str, *, in_use: str, is_file: bool = False) -> Iterator[OfflineDatabase]:
-    """Open a database that no server has open. Ends the command if that cannot be.
+    """Open a database that no server has open. Ends the command if it cannot be opened.
 
     ``database`` is a URL, or with ``is_file`` the path of a file. ``in_use`` is the hint if a server has it open.
     """
@@ -187,16 +185,16 @@ def _check(database: OfflineDatabase, *, as_json: bool) -> bool:
             print_json(checked)
         else:
             for issue in checked.issues:
-                say(f"{checked.instance_id or 'database'}: {issue}")
+                print_line(f"{checked.instance_id or 'database'}: {issue}")
     more = printed >= ISSUES_PRINTED_MAX
     if as_json:
         document = {"instances": instances, "entries": entries, "wrong": wrong, "database_issues": other}
         print_json(document | ({"truncated": True} if more else {}))
     else:
         if more:
-            say(f"more issues were not printed (the first {printed} are)")
+            print_line(f"more issues were not printed (the first {printed} are)")
         rest = f"; {other} issues in the rest of the database" if other else ""
-        say(f"{instances} instances, {entries} entries, {wrong} with issues{rest}")
+        print_line(f"{instances} instances, {entries} entries, {wrong} with issues{rest}")
     return not wrong and not other
 
 
@@ -239,9 +237,9 @@ def restore(copy: str, database: str, as_json: bool) -> None:
     if as_json:
         print_json(restored)
         return
-    say(f"restored {copy} to {restored.path}")
+    print_line(f"restored {copy} to {restored.path}")
     for kept in restored.kept:
-        say(f"kept the old file as {kept}")
+        print_line(f"kept the old file as {kept}")
 
 
 def _verify(path: str) -> None:

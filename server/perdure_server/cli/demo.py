@@ -1,7 +1,7 @@
-"""The workflow behind ``perdure serve --demo``, and what to type once it is served.
+"""Workflow of ``perdure serve --demo``, and the commands to try with it.
 
-It has one of everything that a first look should meet: code, a branch that time ends, one that an event ends, and a
-step where both meet. Nothing here is used by anything else.
+The workflow shows each kind of step: code, a branch that ends after a time, a branch that ends with an event, and a
+step that joins both. No other module uses it.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class Demo(Workflow, name="demo", version=1):
 def hints(
     address: str, *, tls_cert: Path | None = None, tls_key: Path | None = None, client_cert: bool = False
 ) -> str:
-    """Return two lines to type in other terminals, for a server at ``address``, with TLS by these files if any.
+    """Return two commands for other terminals, for a server at ``address`` that uses the TLS files, if any.
 
-    Which ``client_cert`` the server asks for is not known here: the lines leave room for it.
+    With ``client_cert``, the commands have placeholders for a client certificate.
     """
     at = "" if address == DEFAULT_TARGET else f" --server {address}"
     if tls_cert is not None and tls_key is not None:
         host, _, port = address.rpartition(":")
-        at = f" --server {_dialled(host, tls_cert, tls_key)}:{port} --tls-ca {shlex.quote(str(tls_cert))}"
+        at = f" --server {_server_name(host, tls_cert, tls_key)}:{port} --tls-ca {shlex.quote(str(tls_cert))}"
     if client_cert:
         at += " --tls-cert YOUR.pem --tls-key YOUR.key"
     return (
@@ -54,8 +54,8 @@ def hints(
     )
 
 
-def _dialled(host: str, cert: Path, key: Path) -> str:
-    """Return how clients name the server: as its certificate does, where that does not name ``host``."""
+def _server_name(host: str, cert: Path, key: Path) -> str:
+    """Return the host for ``--server``: ``host`` if the certificate names it, otherwise a name in the certificate."""
     names = _names(cert, key)
     bare = host.strip("[]")
     if bare in names:
@@ -66,7 +66,7 @@ def _dialled(host: str, cert: Path, key: Path) -> str:
 
 
 def _names(cert: Path, key: Path) -> list[str]:
-    """Return the names in a certificate: a client in memory shakes hands with a server in memory, and reads them."""
+    """Return the names in a certificate. An in-memory client reads them in a handshake with an in-memory server."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(cert, key)
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -82,7 +82,7 @@ def _names(cert: Path, key: Path) -> list[str]:
                 side.do_handshake()
         found = asking.getpeercert() or {}
     except (ssl.SSLError, ValueError):
-        return []  # expired, say: the clients will tell
+        return []  # for example expired; clients report it
     alternatives: Any = found.get("subjectAltName", ())
     names = [str(ipaddress.ip_address(n)) if kind == "IP Address" else n for kind, n in alternatives]
     return [

@@ -1,4 +1,4 @@
-"""Ends of commands: exit codes, and errors with message, detail and hint."""
+"""Exit codes, and errors of commands with message, detail and hint."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def exit_of(error: errors.PerdureError) -> Exit:
         case errors.UnavailableError() | errors.OverloadedError() | errors.CallCancelledError():
             return Exit.UNAVAILABLE
         case errors.InvalidFieldError() if not error.request_id and error.__cause__ is None:
-            return Exit.USAGE  # refused before it was sent
+            return Exit.USAGE  # the client rejected it before sending
         case _:
             return Exit.REJECTED
 
@@ -145,8 +145,8 @@ class CommandError(Exception):
         self.issues = tuple(issues)
         self._document = document or {}
 
-    def tell(self, *, as_json: bool) -> None:
-        """Print the error to stderr: its message, issues, detail and hint on lines of their own, or a document."""
+    def report(self, *, as_json: bool) -> None:
+        """Print the error to stderr, as lines (message, issues, detail, hint) or as one JSON document."""
         if as_json:
             warn_json(self._json())
             return
@@ -174,7 +174,7 @@ class CommandError(Exception):
 
 
 def fail(message: str, *, detail: str = "", hint: str = "", code: Exit = Exit.USAGE) -> NoReturn:
-    """End the command with an error of its own. Without a ``hint``, the text after a "; " in the message is one."""
+    """End the command with an error. Without ``hint``, the text after the first "; " of the message is the hint."""
     if not hint:
         message, _, hint = message.partition("; ")
     raise CommandError(message, detail=detail, hint=hint, code=code)
@@ -259,7 +259,7 @@ def _other_step(metadata: Mapping[str, str]) -> str:
 
 
 def _listed(metadata: Mapping[str, str], key: str) -> str:
-    """Return names of the API's metadata for a person, with the number of those that were cut."""
+    """Return the names in the API's metadata, separated by commas, with the number of omitted names."""
     more = metadata.get(f"{key}_more")
     return metadata[key].replace(",", ", ") + (f" and {more} more" if more else "")
 
@@ -275,8 +275,8 @@ _NO_SERVER_HINT: Final = "start one with `perdure serve`, or set --server or PER
 def unreached(why: str, server: str, options: Sequence[str]) -> tuple[str, str]:
     """Return message and hint for a failed connection to ``server``.
 
-    ``why`` is gRPC's text, ``options`` are the TLS options that were given. The message repeats gRPC's text where the
-    cause is not known: a connection can be closed for any reason.
+    ``why`` is gRPC's text, ``options`` are the TLS options that were given. The message repeats gRPC's text if the
+    cause is unknown: a connection can close for any reason.
     """
     if "Connection refused" in why:
         return f"no perdure server responds at {server}", _NO_SERVER_HINT

@@ -1,4 +1,4 @@
-"""The commands on instances: start, resume, show, watch, list, cancel and retry them."""
+"""Commands on instances: start, resume, show, watch, list, cancel and retry."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import click
 
-from perdure_server.cli.console import say, say_lines, warn, warn_json
+from perdure_server.cli.console import print_line, print_lines, warn, warn_json
 from perdure_server.cli.errors import CommandError, Exit, fail
 from perdure_server.cli.param_types import LABEL, TIMEOUT, Json, Milliseconds, labels_of
 from perdure_server.cli.session import Session, limit_option, remote, request_id_option
@@ -95,9 +95,9 @@ def start(
         labels=labels_of(label),
         request_id=request_id,
     )
-    _say(session, started, started.instance_id)
+    _print_result(session, started, started.instance_id)
     if wait:
-        _follow_to_the_end(session, started.instance_id, wait_timeout)
+        _follow_to_end(session, started.instance_id, wait_timeout)
 
 
 @remote(
@@ -126,7 +126,9 @@ def resume(
     )
     where = {"delivered": "to", "buffered": "for"}.get(resumed.disposition.value, "at")
     step_text = resumed.step_ref or "the first step that accepts it"
-    _say(session, resumed, f"{resumed.disposition.value} {where} {step_text}, revision {resumed.revision}")
+    _print_result(
+        session, resumed, f"{resumed.disposition.value} {where} {step_text}, revision {resumed.revision}"
+    )
 
 
 @remote("schedule-resume", "perdure schedule-resume ID approval 60000")
@@ -147,7 +149,7 @@ def schedule_resume(
     from perdure_server.cli.render import time_text
 
     scheduled = session.client.schedule_resume(instance_id, step, delay_ms, request_id=request_id)
-    _say(session, scheduled, f"{scheduled.reference}  due {time_text(scheduled.due_time)}")
+    _print_result(session, scheduled, f"{scheduled.reference}  due {time_text(scheduled.due_time)}")
 
 
 @remote("get", "perdure get ID", "perdure get ID --json")
@@ -179,7 +181,7 @@ def history(session: Session, instance_id: str, after_revision: int, limit: int)
         if session.as_json:
             print_json(entry)
         else:
-            say(entry_line(entry))
+            print_line(entry_line(entry))
     entries.print_note("entries", as_json=session.as_json)
 
 
@@ -192,7 +194,7 @@ def history(session: Session, instance_id: str, after_revision: int, limit: int)
     help="Start after this revision (0 = the whole history). Default: start with the current state.",
 )
 @click.option(
-    "--plain", "as_lines", is_flag=True, help="Print lines on a terminal too, as into a file or a pipe."
+    "--plain", "as_lines", is_flag=True, help="Print lines on a terminal too, as for a file or a pipe."
 )
 @_wait_timeout
 def watch(
@@ -204,8 +206,8 @@ def watch(
 ) -> None:
     """Follow an instance until it ends. Exits with 5 unless it COMPLETED.
 
-    The watch continues when the server restarts. If the server stays away, the command waits up to 5 minutes and says
-    so on stderr.
+    The watch continues when the server restarts. If the server is unreachable, the command waits up to 5 minutes and
+    reports it on stderr.
 
     On a terminal, the command draws the steps and redraws them on each change. Elsewhere, it prints one line per
     history entry.
@@ -225,7 +227,7 @@ def watch(
 def cancel(session: Session, instance_id: str, reason: str | None, request_id: str | None) -> None:
     """Cancel an instance. Running steps are asked to stop."""
     cancelled = session.client.cancel_instance(instance_id, reason=reason, request_id=request_id)
-    _say(session, cancelled, f"cancelled at revision {cancelled.revision}")
+    _print_result(session, cancelled, f"cancelled at revision {cancelled.revision}")
 
 
 @remote("retry", "perdure retry ID")
@@ -234,7 +236,7 @@ def cancel(session: Session, instance_id: str, reason: str | None, request_id: s
 def retry(session: Session, instance_id: str, request_id: str | None) -> None:
     """Retry a FAILED instance from its failed steps."""
     retried = session.client.retry_instance(instance_id, request_id=request_id)
-    _say(session, retried, f"continues at revision {retried.revision}")
+    _print_result(session, retried, f"continues at revision {retried.revision}")
 
 
 @remote(
@@ -309,7 +311,7 @@ def list_instances(
 def health(session: Session) -> None:
     """Print the health of the server. Exits with 3 if it is not ready."""
     health = session.client.check_health()
-    _say(session, {"status": health}, health.value)
+    _print_result(session, {"status": health}, health.value)
     if health.value != "SERVING":
         raise click.exceptions.Exit(Exit.UNAVAILABLE)
 
@@ -320,13 +322,13 @@ COMMANDS: Final = (start, resume, schedule_resume, get, history, watch, cancel, 
 # --- shared by several commands ----------------------------------------------------------------------------------
 
 
-def _say(session: Session, value: object, line: str) -> None:
+def _print_result(session: Session, value: object, line: str) -> None:
     if session.as_json:
         from perdure_server.cli.render import print_json
 
         print_json(value)
     else:
-        say(line)
+        print_line(line)
 
 
 def _show(session: Session, instance_id: str) -> str:
@@ -336,7 +338,7 @@ def _show(session: Session, instance_id: str) -> str:
     if session.as_json:
         print_json(instance)
     else:
-        say_lines(instance_lines(instance, now=datetime.now(UTC)))
+        print_lines(instance_lines(instance, now=datetime.now(UTC)))
     return instance.state.value
 
 
@@ -361,12 +363,12 @@ def _bounded(instance_id: str, wait_timeout: float | None) -> Iterator[None]:
 
 def _outage_note(session: Session, error: PerdureError | None) -> str:
     if error is None:
-        return f"the server at {session.server} answers again"
-    return f"the connection to {session.server} is lost; it is waited for, 5 minutes at most"
+        return f"the server at {session.server} responds again"
+    return f"the connection to {session.server} is lost; waiting for up to 5 minutes"
 
 
 def _note_outage(session: Session, error: PerdureError | None = None) -> None:
-    """Say on stderr that the server is away, or back."""
+    """Print on stderr that the connection is lost, or that the server responds again."""
     note = _outage_note(session, error)
     if session.as_json:
         warn_json(json.dumps({"note": note}))
@@ -381,7 +383,7 @@ def _follow(
         from perdure_server.cli.watch_view import follow_live
 
         instance = session.client.get_instance(instance_id, raw_json=True)
-        # A server has answered: should it go away from here on, it is waited for.
+        # The server has responded. If the connection is lost from now on, the watch waits for it.
         with session.connect() as client:
             follow_live(
                 client,
@@ -396,10 +398,10 @@ def _follow(
                 instance,
             )
         return
-    heard = False
+    connected = False
 
     def on_outage(error: PerdureError | None = None) -> None:
-        if heard:  # else there was no connection that could be lost
+        if connected:  # otherwise there was no connection to lose
             _note_outage(session, error)
 
     connect_seconds = min(session.timeout, WATCH_CONNECT_SECONDS)
@@ -412,7 +414,7 @@ def _follow(
             on_disconnect=on_outage,
             on_reconnect=on_outage,
         ):
-            heard = True
+            connected = True
             _print_event(session, event)
 
 
@@ -442,10 +444,10 @@ def _print_event(session: Session, event: WatchEvent) -> None:
     if session.as_json:
         print_json(document)
     else:
-        say_lines(lines)
+        print_lines(lines)
 
 
-def _follow_to_the_end(session: Session, instance_id: str, wait_timeout: float | None) -> None:
+def _follow_to_end(session: Session, instance_id: str, wait_timeout: float | None) -> None:
     with _bounded(instance_id, wait_timeout), session.connect() as client:
         client.wait_for_end(
             instance_id,

@@ -1,4 +1,4 @@
-"""The tree of commands, and the one place that turns what a command raised into an error message and an exit code."""
+"""The tree of commands, and the handler that maps their exceptions to an error message and an exit code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from perdure_server.cli import db, instances, serve, timers, workflows
-from perdure_server.cli.console import say
+from perdure_server.cli.console import print_line
 from perdure_server.cli.errors import EXIT_HELP, CommandError, Exit
 
 
@@ -46,7 +46,7 @@ def _printed_errors(*, as_json: bool) -> Iterator[None]:
         failed = CommandError(what.removesuffix("."), hint=f"{hint}; {see}" if hint else see, code=Exit.USAGE)
     except click.Abort:
         sys.exit(Exit.INTERRUPTED)
-    failed.tell(as_json=as_json)
+    failed.report(as_json=as_json)
     sys.exit(failed.code)
 
 
@@ -58,7 +58,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
     if wanted:
         import perdure
 
-        say(f"perdure {perdure.__version__}")
+        print_line(f"perdure {perdure.__version__}")
         context.exit()
 
 

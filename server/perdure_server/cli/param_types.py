@@ -1,4 +1,4 @@
-"""Types of the values on a command line: durations, JSON, KEY=VALUE pairs. An invalid value is a usage error."""
+"""Parameter types of the command line: durations, JSON, KEY=VALUE pairs. An invalid value is a usage error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATH: Final = click.Path(path_type=Path)
 
 
 class Seconds(click.ParamType[float]):
-    """A duration such as ``30s``, as seconds. Digits without a unit are rejected: they could mean seconds."""
+    """A duration such as ``30s``, as seconds. Digits without a unit are rejected as ambiguous."""
 
     name = "duration"
 
@@ -58,7 +58,7 @@ class Milliseconds(click.ParamType[int]):
 
 
 class Json(click.ParamType[RawJson]):
-    """JSON text: the argument itself, the content of the file in ``@FILE``, or stdin for ``@-``. Kept as it is."""
+    """JSON text: the argument itself, the content of the file in ``@FILE``, or stdin for ``@-``. Text is kept."""
 
     name = "json"
 
@@ -133,7 +133,7 @@ LABEL: Final = KeyValue("label")
 
 
 def labels_of(pairs: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Return labels as a mapping. Two values of one key are a usage error."""
+    """Return labels as a mapping. Two values for the same key are a usage error."""
     labels: dict[str, str] = {}
     for key, value in pairs:
         if labels.setdefault(key, value) != value:

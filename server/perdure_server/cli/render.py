@@ -13,19 +13,26 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, assert_never
 from perdure.client import RawJson, StepState, facts
 from perdure.model.durations import DURATION_MS_MAX
 from perdure.model.graph import Join, StepDefinition, StepKind, WorkflowGraph
-from perdure_server.cli.console import escape, escape_json, say_json, say_table, warn, warn_json
+from perdure_server.cli.console import (
+    escape,
+    escape_json,
+    print_json_line,
+    print_table_lines,
+    warn,
+    warn_json,
+)
 
 if TYPE_CHECKING:
     from perdure.client import ActiveStep, Instance
 
 
 def print_json(value: object) -> None:
-    """Print a value as one JSON document on one line, at once."""
-    say_json(document(value))
+    """Print a value as one JSON document on one line and flush."""
+    print_json_line(document(value))
 
 
 def document(value: object) -> str:
-    """Return a value as JSON on one line. A payload that is held as its text stands in it as it is."""
+    """Return a value as JSON on one line. The text of a `RawJson` payload is not changed."""
     match value := plain(value):
         case RawJson():
             return _one_line_json(value)
@@ -38,12 +45,12 @@ def document(value: object) -> str:
 
 
 def _one_line_json(text: RawJson) -> str:
-    # JSON has line breaks between tokens only, where a space says the same. A payload without a body is empty.
+    # JSON has line breaks only between tokens, where a space is equivalent. A payload without a body is empty.
     return text.strip().replace("\r", " ").replace("\n", " ") or "null"
 
 
 def plain(value: object) -> Any:
-    """Return a value as what JSON knows: times as RFC 3339, durations as in "1.5s", enums by their names."""
+    """Return a value with JSON types only: times as RFC 3339, durations such as "1.5s", enums as their values."""
     match value:
         case enum.Enum():
             return value.value
@@ -63,14 +70,14 @@ def plain(value: object) -> Any:
 
 
 def time_text(time: datetime | None) -> str:
-    """Return a time in UTC with milliseconds; a dash for none."""
+    """Return a time in UTC with milliseconds, or a dash for None."""
     if time is None:
         return "-"
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows in columns. Nothing is cut off where the output is no terminal."""
+    """Print rows in columns. Cells are not shortened if the output is not a terminal."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -84,11 +91,11 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     console = Console(highlight=False) if terminal else Console(highlight=False, width=10_000)
     with console.capture() as printed:
         console.print(table)
-    say_table(line.rstrip() for line in printed.get().split("\n"))
+    print_table_lines(line.rstrip() for line in printed.get().split("\n"))
 
 
 def raw_json(value: object, *, chars_max: int = 200) -> str:
-    """Return a payload as it is, cut for people."""
+    """Return a payload as JSON on one line, shortened to ``chars_max`` characters."""
     text = _one_line_json(value) if isinstance(value, RawJson) else json.dumps(value, ensure_ascii=False)
     text = escape_json(text)
     return text if len(text) <= chars_max else f"{text[: chars_max - 1]}…"
@@ -101,10 +108,10 @@ def entry_line(entry: facts.HistoryEntry) -> str:
 
 
 def fact_text(fact: facts.Fact) -> str:
-    """Return what a fact says beside its kind."""
+    """Return the details of a fact, without its kind."""
     match fact:
         case facts.InstanceStarted():
-            delay = f", begins after {plain(fact.start_delay)}" if fact.start_delay else ""
+            delay = f", starts after {plain(fact.start_delay)}" if fact.start_delay else ""
             return f"{fact.workflow} v{fact.version}, first {fact.start_step}{delay}"
         case facts.StepStarted():
             kind = fact.kind.value if fact.kind else "?"
@@ -128,10 +135,10 @@ def fact_text(fact: facts.Fact) -> str:
         case facts.EventBuffered():
             return f"{fact.event} for {fact.step_ref or 'the first step that accepts it'}"
         case facts.TimerArmed():
-            asked_by = ", asked for by a client" if fact.client_requested else ""
+            asked_by = ", requested by a client" if fact.client_requested else ""
             return f"{fact.reference} {_timer(fact)} due {time_text(fact.due_time)}{asked_by}"
         case facts.TimerFired():
-            by_hand = ", by hand" if fact.forced else ""
+            by_hand = ", manually" if fact.forced else ""
             unused = ", unused" if not fact.used else ""
             return f"{fact.reference} {_timer(fact)}{by_hand}{unused}"
         case facts.TimerCancelled():
@@ -149,13 +156,13 @@ def fact_text(fact: facts.Fact) -> str:
         case facts.InstanceRetried():
             return ""
         case facts.UnknownFact():
-            return "a newer perdure can tell"
+            return "unknown to this version of perdure"
         case _:
             assert_never(fact)
 
 
 def instance_lines(instance: Instance, *, now: datetime | None = None) -> list[str]:
-    """Return an instance for people: what it is, where it stands, step by step. Ages of attempts are as of ``now``."""
+    """Return the lines that show an instance and its steps. With ``now``, running attempts have their age."""
     lines = [
         f"{instance.instance_id}  {instance.workflow} v{instance.version}",
         f"state    {instance.state}, revision {instance.revision}",
@@ -201,7 +208,7 @@ def instance_lines(instance: Instance, *, now: datetime | None = None) -> list[s
 
 
 def _attempt(step: ActiveStep, now: datetime | None) -> str:
-    """Return the number of the newest attempt, its losses, and since when it runs, with its age if ``now`` is given."""
+    """Return the number of the newest attempt, lost attempts, and its start time, with its age if ``now`` is given."""
     if not step.attempt:
         return ""
     parts = [f"attempt {step.attempt}"]
@@ -214,7 +221,7 @@ def _attempt(step: ActiveStep, now: datetime | None) -> str:
 
 
 def age_text(age: timedelta) -> str:
-    """Return an age with its two largest units, for example "2h 5m". Clocks that differ may make it negative: "0s"."""
+    """Return an age with its two largest units, for example "2h 5m". A negative age (clock difference) is "0s"."""
     seconds = max(0, int(age.total_seconds()))
     units = [
         (seconds // 86_400, "d"),
@@ -227,7 +234,7 @@ def age_text(age: timedelta) -> str:
 
 
 def result_text(instance: Instance, step_ref: str, event: str) -> str:
-    """Return how a step ended: its event, and its output if it has one."""
+    """Return the event that a step ended with, and its output if it has one."""
     output = instance.outputs.get(step_ref)
     return f"{event}  {raw_json(output)}" if step_ref in instance.outputs else event
 
@@ -256,7 +263,7 @@ PAGE_SIZE_MAX: Final = 1_000
 class Limited(Generic[T]):
     """The first ``limit`` items of a list, 0 for all. ``more`` is set if the list continues after them.
 
-    Reads one item more than it yields, to know whether there is one.
+    Reads one more item than it yields, to set ``more``.
     """
 
     def __init__(self, items: Iterable[T], limit: int) -> None:
@@ -293,7 +300,7 @@ def page_size_of(limit: int) -> int:
 
 
 def graph_lines(graph: WorkflowGraph) -> list[str]:
-    """Return the graph's drawing. It must be valid: every transition leads forward."""
+    """Return a drawing of the graph, which must be valid: every transition leads forward."""
     count = len(graph.steps)
     lines = [
         f"{graph.name} v{graph.version}  ({count} {'step' if count == 1 else 'steps'}, starts at {graph.start})"
@@ -332,7 +339,7 @@ def _about(step: StepDefinition, graph: WorkflowGraph) -> str:
 
 
 def duration_text(duration_ms: int) -> str:
-    """Return a duration in the largest unit that names it in whole numbers, as workflows write it."""
+    """Return a duration as a whole number of the largest possible unit, such as "90s" or "24h"."""
     assert 0 <= duration_ms <= DURATION_MS_MAX
     for unit, unit_ms in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)):
         if duration_ms and duration_ms % unit_ms == 0:

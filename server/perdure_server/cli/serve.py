@@ -1,4 +1,4 @@
-"""``perdure serve``: from the command line to a `Config`, and the server's errors at start as one line."""
+"""``perdure serve``: builds the server's `Config` from the command line and reports errors at startup."""
 
 from __future__ import annotations
 
@@ -142,8 +142,8 @@ def serve(
             fail(f"{option}: there is no file {file}")
     listen, health_listen = _check_addresses(listen, metrics_listen, health_listen)
     raise_file_limit()
-    # Code of users may change the working folder, so no relative path outlives this line. Links are kept: their targets
-    # change when certificates are renewed.
+    # User code can change the working folder, so all paths are absolute from here on. Links are not resolved, since
+    # their targets change when certificates are renewed.
     tls_cert, tls_key, tls_client_ca = (
         file and file.absolute() for file in (tls_cert, tls_key, tls_client_ca)
     )
@@ -153,7 +153,7 @@ def serve(
     if backup_dir is not None:
         backup_dir = _backup_directory(backup_dir)
     if demo and apps:
-        fail("--demo serves its own workflow", hint="leave out the APP")
+        fail("--demo serves its own workflow", hint="omit the APP")
     if not demo and not apps:
         fail("no APP to serve", hint="name a .py file or a module, or try `perdure serve --demo`")
     try:
@@ -274,7 +274,7 @@ def _run(config: Config, host: Host, on_ready: Callable[[str], None] | None) -> 
 
 
 def fail_app(error: AppError) -> NoReturn:
-    """End the command with an APP's error, its issues line by line."""
+    """End the command with the error of an APP, one issue per line."""
     if not error.issues:
         fail(str(error))
     raise CommandError(

@@ -1,4 +1,4 @@
-"""Commands that call a server: their shared options, their connection, and the end of their errors."""
+"""Commands that call a server: shared options, connection, and error handling."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from perdure.client import TlsOptions
 
 SENDINGS_MAX: Final = 5
-"""Maximum number of times that a command sends its call. A missing server is reported within two seconds."""
+"""Maximum number of times that a command sends its call. With 5, a missing server is reported within two seconds."""
 
 TIMEOUT_DEFAULT: Final = "30s"
 
@@ -166,7 +166,7 @@ def _shared_options(timeout: str) -> Callable[[F], F]:
 def remote(
     name: str, *examples: str, timeout: str = TIMEOUT_DEFAULT
 ) -> Callable[[Callable[..., None]], click.Command]:
-    """Make a command of a function ``(session, ...)``. The shared options become its `Session`.
+    """Return a decorator that makes a function ``(session, ...)`` a command. The shared options become its `Session`.
 
     ``timeout`` is the default of ``--timeout``.
     """
@@ -200,7 +200,7 @@ def remote(
 
 
 def _tls(*, ca: Path | None, cert: Path | None, key: Path | None) -> TlsOptions:
-    """Return the TLS settings of the files. Ends the command if a file is not what its option expects."""
+    """Return the TLS settings of the files. Ends the command if a file is invalid for its option."""
     from perdure.client import TlsOptions
     from perdure_server.security import pem
 

@@ -1,6 +1,6 @@
-"""The standard streams of a command: an output that cannot be written ends the command in one line.
+"""Standard streams of a command. If standard output cannot be written, the command ends with an error line.
 
-Owns: the streams of this process, and its end. Must not: print for a command (`perdure_server.cli.console` does).
+Owns: the streams of this process, and its exit. Must not: print for a command (`perdure_server.cli.console` does).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ is_own_process = False
 
 
 class OutputError(Exception):
-    """Standard output cannot be written. Not an ``OSError``, which libraries treat as one of their own files'."""
+    """Standard output cannot be written. It is not an ``OSError``, so that libraries do not handle it as their own."""
 
     def __init__(self, error: OSError) -> None:
         closed = error.errno == errno.EBADF
@@ -32,7 +32,7 @@ class OutputError(Exception):
 
 
 class _Output(io.RawIOBase):
-    """A standard descriptor. ``quiet``: what cannot be written is dropped without a report."""
+    """A standard descriptor. With ``quiet``, data that cannot be written is dropped without an error."""
 
     def __init__(self, number: int, *, quiet: bool) -> None:
         super().__init__()
@@ -61,8 +61,8 @@ class _Output(io.RawIOBase):
 
 
 def open_streams() -> None:
-    """Put streams in place that fail with `OutputError` (standard output) or never (standard error)."""
-    global is_own_process  # noqa: PLW0603 - a fact of the process
+    """Replace the standard streams. Standard output raises `OutputError`, standard error never raises."""
+    global is_own_process  # noqa: PLW0603 - state of the process
     is_own_process = True
     sys.stdout = sys.__stdout__ = _text_stream(1, quiet=False)  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _text_stream(2, quiet=True)  # type: ignore[misc]
@@ -72,7 +72,7 @@ def open_streams() -> None:
 
 @contextlib.contextmanager
 def streams_kept() -> Iterator[None]:
-    """Restore the streams that the code inside can have replaced."""
+    """Restore the standard streams after the block, which can replace them."""
     names = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
     kept = {name: getattr(sys, name) for name in names}
     try:
@@ -83,7 +83,7 @@ def streams_kept() -> Iterator[None]:
 
 
 def end(code: int) -> NoReturn:
-    """End the process, whatever threads the code of an APP has left behind."""
+    """End the process, even if threads of an APP are still running."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             getattr(stream, "drain", stream.flush)()
@@ -92,7 +92,7 @@ def end(code: int) -> NoReturn:
 
 @contextlib.contextmanager
 def interrupts_end_the_process() -> Iterator[None]:
-    """Let Ctrl-C end the process without a traceback, as long as there is nothing to tidy up."""
+    """Let Ctrl-C end the process without a traceback. Use it while there is nothing to clean up."""
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.default_int_handler:
         yield
@@ -106,7 +106,7 @@ def interrupts_end_the_process() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interrupts_raise() -> Iterator[None]:
-    """Let Ctrl-C raise ``KeyboardInterrupt`` inside `interrupts_end_the_process`, so that a command can tidy up."""
+    """Let Ctrl-C raise ``KeyboardInterrupt`` inside `interrupts_end_the_process`, so that a command can clean up."""
     if signal.getsignal(signal.SIGINT) is not _end_interrupted:
         yield
         return

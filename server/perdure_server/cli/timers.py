@@ -1,4 +1,4 @@
-"""The commands on timers."""
+"""Commands on timers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from perdure_server.cli.console import say
+from perdure_server.cli.console import print_line
 from perdure_server.cli.session import Session, limit_option, remote, request_id_option
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def cancel(session: Session, reference: str, request_id: str | None) -> None:
     if session.as_json:
         print_json(cancelled)
     else:
-        say(f"cancelled at revision {cancelled.revision}")
+        print_line(f"cancelled at revision {cancelled.revision}")
 
 
 @remote("fire", "perdure timers fire ID.7")
@@ -81,7 +81,7 @@ def fire(session: Session, reference: str, request_id: str | None) -> None:
         print_json(fired)
     else:
         unused = "" if fired.used else ", unused: its step had finished or had not started"
-        say(f"fired at revision {fired.revision}{unused}")
+        print_line(f"fired at revision {fired.revision}{unused}")
 
 
 for command in (list_timers, get, cancel, fire):

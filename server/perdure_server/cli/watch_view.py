@@ -1,7 +1,7 @@
-"""``perdure watch`` on a terminal: the graph's steps, each as it stands now, redrawn with every entry of the history.
+"""``perdure watch`` on a terminal: the current state of each step, redrawn on every history entry.
 
-The steps' states are the server's: each entry asks for the instance again, unless it was seen at that revision already.
-Nothing is folded here. rich redraws by itself in between, so that what is due counts down.
+The view does not compute states. It gets the instance from the server again for each entry with a newer revision.
+Between entries rich redraws the view, so that the times to deadlines count down.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from perdure.client import ActiveStep, Client, Instance, WatchEvent
 
 ENTRIES_SHOWN: Final = 6
-"""How many of the newest entries stand below the steps."""
+"""Number of history entries that the view shows below the steps, the newest ones."""
 
 REDRAWS_PER_SECOND: Final = 4.0
 
 OUTAGE_SECONDS_MAX: Final = 300.0
-"""How long the server may stay away while the view asks for the instance; as long as a watch lets it."""
+"""Timeout for getting the instance, in seconds. Equal to the default reconnect timeout of a watch."""
 
-NOT_BEGUN: Final = "-"
+NOT_STARTED: Final = "-"
 
 _STYLES: Final = {
     "RUNNING": "bold cyan",
@@ -51,10 +51,10 @@ _FAINT: Final = "dim"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A step as the view shows it: ``due`` is when time will act on it."""
+    """Row of the view for a step. ``due`` is the deadline of its timer, if any."""
 
     step_ref: str
-    state: str = NOT_BEGUN
+    state: str = NOT_STARTED
     attempt: int = 0
     due: datetime | None = None
     note: str = ""
@@ -62,7 +62,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is on the screen. Each drawing tells how long it still is until each deadline."""
+    """Contents of the screen. Each redraw computes the remaining time to each deadline."""
 
     instance: Instance
     refs: Sequence[str]
@@ -70,7 +70,7 @@ class View:
     note: str = ""
 
     def __rich__(self) -> Group:
-        """Return the picture."""
+        """Return the view as a renderable of rich."""
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
@@ -84,11 +84,11 @@ class View:
         steps = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("STEP", "STATUS", "ATTEMPT", "DUE"):
             steps.add_column(name, overflow="ellipsis", no_wrap=True)
-        # On a narrow terminal the notes give way first: only a column that may wrap is made narrower than it needs.
+        # On a narrow terminal the notes are shortened first: rich only narrows columns that can wrap.
         steps.add_column("", overflow="ellipsis", no_wrap=False)
         for row in step_rows(one, self.refs):
             steps.add_row(
-                Text(escape(row.step_ref), style=_FAINT if row.state == NOT_BEGUN else ""),
+                Text(escape(row.step_ref), style=_FAINT if row.state == NOT_STARTED else ""),
                 _styled(row.state),
                 str(row.attempt or ""),
                 due_text(row.due, now),
@@ -104,7 +104,7 @@ class View:
 
 
 def step_rows(instance: Instance, refs: Sequence[str]) -> list[Row]:
-    """Return a row for each step: those of ``refs`` in that order, then others that the instance has."""
+    """Return a row for each step: the steps of ``refs`` in this order, then other steps of the instance."""
     rows = {ref: Row(step_ref=ref) for ref in refs}
     for active in instance.active_steps:
         rows[active.step_ref] = Row(
@@ -126,7 +126,7 @@ def step_rows(instance: Instance, refs: Sequence[str]) -> list[Row]:
 
 
 def due_text(due: datetime | None, now: datetime) -> str:
-    """Return a deadline and how far off it is, by this machine's clock."""
+    """Return a deadline and the remaining time, by the local clock."""
     if due is None:
         return ""
     seconds = int((due - now).total_seconds())
@@ -141,9 +141,10 @@ def due_text(due: datetime | None, now: datetime) -> str:
 def follow_live(
     client: Client, watch: Callable[[Callable[[str], None]], Iterator[WatchEvent]], instance: Instance
 ) -> None:
-    """Show an instance until the watch of it ends; its last picture stays on the screen.
+    """Show an instance until its watch ends. The last view stays on the screen.
 
-    ``watch`` begins the watch. It is given what takes a note of an outage, to be shown until it is empty again.
+    ``watch`` starts the watch. Its argument is a function that shows a note, for example about a lost connection. An
+    empty note removes it.
     """
     from rich.live import Live
 

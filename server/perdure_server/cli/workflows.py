@@ -1,4 +1,4 @@
-"""The commands on workflows: those of a server, and those in files that are not served yet."""
+"""Commands on workflows, on a server or in local files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from perdure_server.cli.console import say, say_json, say_lines
+from perdure_server.cli.console import print_json_line, print_line, print_lines
 from perdure_server.cli.errors import Exit
 from perdure_server.cli.param_types import epilog
 from perdure_server.cli.serve import fail_app
@@ -66,15 +66,19 @@ def validate(apps: tuple[str, ...], as_json: bool) -> None:
                 {"code": f.code.value, "step_ref": f.step_ref, "message": f.message, "hint": f.hint}
                 for f in error.issues
             ]
-            say_json(json.dumps({"app": app, "valid": False, "issues": issues}, ensure_ascii=False))
+            print_json_line(json.dumps({"app": app, "valid": False, "issues": issues}, ensure_ascii=False))
             continue
         for graph in graphs:
             if as_json:
                 document = {"app": app, "valid": True, "workflow": graph.name, "version": graph.version}
-                say_json(json.dumps(document | {"step_count": len(graph.steps), "digest": graph.digest}))
+                print_json_line(
+                    json.dumps(document | {"step_count": len(graph.steps), "digest": graph.digest})
+                )
             else:
                 count = len(graph.steps)
-                say(f"{graph.name} v{graph.version}: valid, {count} {'step' if count == 1 else 'steps'}")
+                print_line(
+                    f"{graph.name} v{graph.version}: valid, {count} {'step' if count == 1 else 'steps'}"
+                )
     if failed:
         raise click.exceptions.Exit(Exit.REJECTED)
 
@@ -109,7 +113,7 @@ def _show_local(session: Session, app: str) -> None:
         fail_app(error)
     for index, workflow in enumerate(found):
         if index and not session.as_json:
-            say("")
+            print_line("")
         _draw(session, graph_of(workflow))
 
 
@@ -117,9 +121,9 @@ def _draw(session: Session, graph: WorkflowGraph) -> None:
     from perdure_server.cli.render import graph_lines
 
     if session.as_json:
-        say_json(graph.canonical_json)
+        print_json_line(graph.canonical_json)
     else:
-        say_lines(graph_lines(graph))
+        print_lines(graph_lines(graph))
 
 
 for command in (list_workflows, validate, show):

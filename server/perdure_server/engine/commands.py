@@ -32,7 +32,7 @@ LOSSES_ALONE_MAX: Final = 3
 
 FAILURE_TYPE_CHARS_MAX: Final = 200
 FAILURE_MESSAGE_CHARS_MAX: Final = 2_000
-"""What is kept of an exception's name and text."""
+"""Maximum length of the stored name and text of an exception, in characters."""
 
 
 @value(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def payload(text: str) -> Payload:
 
 @value(frozen=True, slots=True)
 class Grant:
-    """What an executor is ready to take at once: up to ``slots`` tasks among ``step_refs``, under ``owner``."""
+    """Capacity of an executor: up to ``slots`` tasks of ``step_refs``, which ``owner`` runs."""
 
     owner: str
     slots: int

@@ -1,4 +1,4 @@
-"""Hostile clients, each as a context: the attack is under way while the block runs.
+"""Hostile clients as context managers. The attack runs while the block runs.
 
 The benchmarks use them too (`benchmarks/neighbours.py`).
 """

@@ -1,4 +1,4 @@
-"""Steps that stop the server process, and steps that do not. Each attempt leaves a line in a ledger."""
+"""Steps that kill the server process, and steps that do not. Each attempt writes a line to a ledger."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The app of a server whose disk fails on command: the flows of the chaos rounds, on a file layer that looks, before
-each write and each sync, what a file says is wrong.
+"""App of a server whose disk fails on command: the flows of the chaos rounds on a file layer with faults.
 
-The lease and its heartbeat are short, so that an outage of a second ends the lease as one of half a minute would.
+Before each write and each sync, the file layer reads the fault to inject from a file. The lease and its heartbeat are
+short, so that an outage of one second ends the lease as half a minute would in production.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FAULTS: Final = {
     "write": lambda syncs: None if syncs else _io_error(apsw.SQLITE_IOERR_WRITE),
     "sync": lambda syncs: _io_error(apsw.SQLITE_IOERR_FSYNC) if syncs else None,
 }
-"""What each fault raises, in a sync or else in a write."""
+"""Exception of each fault, raised in a sync or in a write."""
 
 FAULT: Final = Path(os.environ.get(FAULT_VARIABLE, os.devnull))
 

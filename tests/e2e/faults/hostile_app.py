@@ -1,6 +1,6 @@
-"""The app of a server whose steps do their worst, each a workflow of one step, beside one that behaves.
+"""App of a server with hostile steps, each in a workflow of its own, and one step that behaves.
 
-Not here, since no process contains it: `os._exit`, native crashes, code that holds the interpreter's lock.
+It has no `os._exit`, native crashes or code that holds the interpreter's lock, since a process cannot contain them.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ PLAIN: Final[dict[str, tuple[Callable[[Context], Any], str]]] = {
     "give_another_event": (give_another_event, "UndeclaredEvent"),
     "flood_the_output": (flood_the_output, "ValueError"),
 }
-"""What each does, and the error that its instance then has. Each is tried as a plain function and as a coroutine."""
+"""Each hostile behaviour, and the resulting error of its instance. Each runs as a function and as a coroutine."""
 
 BLOCKING: Final[dict[str, tuple[Callable[[Context], Any], str]]] = {
     "block_a_thread": (block, "AttemptTimeout"),

@@ -1,6 +1,6 @@
-"""HTTP/2 frames written by hand, for clients that no library would let misbehave.
+"""HTTP/2 frames built by hand, for clients that misbehave in ways that no library supports.
 
-Owns: framing and one raw connection. Must not: judge what a server replies.
+Owns: framing and one raw connection. Must not: judge the responses of a server.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Messages that nobody should send: made from the protos' own structure, then damaged, or mere noise.
+"""Invalid messages: built from the structure of the protos and then damaged, or random bytes.
 
-What lives here: seeded choices of values for every kind of field, and mutations of bytes. What may not: calls.
+Owns: seeded choices of values for every kind of field, and mutations of bytes. Must not: make calls.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 KNOWN_MAX: Final = 500
-"""How many values of each kind are kept that the server itself gave."""
+"""Maximum number of values from the server that are kept, per kind."""
 
 _HOSTILE_TEXTS: Final = (
     "",

@@ -1,4 +1,4 @@
-"""The app of a server that is put under load: a wait, a row of waits, a step that takes its time."""
+"""App of a server under load: a wait, a sequence of waits, and a slow step."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Ticks(Workflow, name="ticks", version=1):
 
 
 class Slow(Workflow, name="slow", version=1):
-    """A step of as many milliseconds as it is told."""
+    """A step that takes the given number of milliseconds."""
 
     start = "work"
 

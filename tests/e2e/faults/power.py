@@ -1,12 +1,14 @@
-"""A disk that loses power: a SQLite file layer that knows what was synced, and what a loss of power may do to the rest.
+"""A simulated disk that loses power: a SQLite file layer that tracks which writes were synced.
 
-Everything is really written, so that SQLite works on it. Beside that, a `Disk` keeps for each file what the last sync
-made durable and each write since. At the cut all that stops in the same instant; `Disk.leave` then writes the files as
-the next start may find them: of what was not synced, any part is there or not, down to the sector and, in the last one,
-to the byte; a file may be longer than what came of it, with zeros or junk in its holes; a name that no sync of its
-directory covered may be gone, and a removed one back.
+All writes really happen, so that SQLite can work on the files. In addition, a `Disk` records the contents of each file
+at its last sync and each write since. At the cut, all writes stop at once. `Disk.leave` then writes the files as the
+next start can find them:
 
-What lives here: the disk. What may not: what is stored on it.
+- Any subset of the unsynced writes is present, by sector, and for the last sector by byte.
+- A file can be longer than its data, with zeros or random bytes in its holes.
+- A new name can be missing, and a removed name can be back, if no sync of the directory covered the change.
+
+Must not: know the stored data.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import apsw
 SECTOR_BYTES: Final = 512
 
 Write = tuple[int, bytes]
-"""Where, and what. A truncation is a write of nothing at the new end."""
+"""Offset and data. A truncation is an empty write at the new end."""
 
 
 @dataclass(slots=True)
@@ -35,7 +37,7 @@ class _File:
 
 
 class PowerLost(apsw.IOError):
-    """What every write gets from the cut on."""
+    """Error of every write after the cut."""
 
 
 class Disk(apsw.VFS):
@@ -108,7 +110,7 @@ class Disk(apsw.VFS):
     def opened(self, path: str) -> None:
         with self._lock:
             if path not in self._files:
-                assert not os.path.exists(path) or not os.path.getsize(path), "the disk begins empty"
+                assert not os.path.exists(path) or not os.path.getsize(path), "the disk is empty at the start"
                 self._files[path] = _File()
 
     def wrote(self, path: str, offset: int, data: bytes, write: Callable[[], None]) -> None:

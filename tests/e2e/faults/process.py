@@ -1,4 +1,4 @@
-"""What the kernel, and its log, say about a server's process."""
+"""Data about a server process from the kernel and from its log."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 
 
 def rss_bytes(pid: int) -> int:
-    """Return how much memory the process has resident."""
+    """Return the resident memory of the process, in bytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return how long the process has computed."""
+    """Return the processor time of the process, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def complaints(log: Path) -> list[str]:
-    """Return what the server logged as an error, or did not mean to print.
+    """Return the errors in the server's log, and output that is not a log line.
 
     Lost readiness is left out: a server on a busy machine is rightly not ready for a while.
     """

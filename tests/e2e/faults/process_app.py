@@ -1,4 +1,4 @@
-"""Steps that do to the server's process what code of users does: fork, print, log, change the folder, leave threads."""
+"""Steps that change the server process, as user code does: fork, print, log, change the folder, leave threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parent's side of `steady_client.py`: start it, await its rounds, collect its errors and times."""
+"""Parent side of `steady_client.py`: starts it, awaits its rounds, and collects its errors and times."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROUND_SECONDS_MAX: Final = 40.0
 
 
 class SteadyClient:
-    """A well-behaved client process. `rounds` awaits calls that begin after it is called."""
+    """A well-behaved client process. `rounds` awaits calls that start after `rounds` itself."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -49,7 +49,7 @@ class SteadyClient:
 
 @contextlib.asynccontextmanager
 async def steady_client(target: str, health_target: str = "") -> AsyncIterator[SteadyClient]:
-    """Run a well-behaved client, which has been served once when the block begins."""
+    """Run a well-behaved client. It has completed one round before the block starts."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(CLIENT),

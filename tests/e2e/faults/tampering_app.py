@@ -1,6 +1,6 @@
-"""The app of a server whose steps tamper with the server's own database, as the input of `Tamper.tamper` says.
+"""App of a server whose steps tamper with the server's own database, as the input of `Tamper.tamper` says.
 
-With `PERDURE_TEST_BLIND` set, the server does not look at its files: the bug that the tests must find.
+With `PERDURE_TEST_BLIND`, the server does not check its files. The tests must detect this bug.
 """
 
 from __future__ import annotations

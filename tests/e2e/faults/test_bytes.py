@@ -1,6 +1,7 @@
-"""Mutated and random messages against every RPC of a real server: it answers each properly, and is none the worse.
+"""Mutated and random messages against every RPC of a real server: each gets a proper response and does no harm.
 
-``PERDURE_FUZZ_MESSAGES`` says how many (20,000 without it; `make fuzz` sends millions), ``PERDURE_FUZZ_SEED`` the seed.
+``PERDURE_FUZZ_MESSAGES`` sets their number (default: 20,000; `make fuzz` sends millions), ``PERDURE_FUZZ_SEED`` the
+seed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ SEED: Final = int(os.environ.get("PERDURE_FUZZ_SEED", "0")) or random.randrange(
 CALLERS: Final = 32
 WARMING_SHARE: Final = 0.3
 GROWTH_BYTES_MAX: Final = 48 << 20
-"""How much the server may grow after it has warmed up: its caches of states and of the database fill all the time."""
+"""Maximum growth of the server after the warm-up, in bytes. Its caches of states and of the database still fill."""
 
 DETAILS_BYTES_MAX: Final = 6 << 10
 

@@ -1,6 +1,6 @@
-"""Clients that begin and do not go on: headers without a message, answers and snapshots that nobody reads.
+"""Clients that start a call and stall: headers without a message, and responses and snapshots that are never read.
 
-What they cost is bounded, and nobody else pays for it.
+Their cost is bounded, and other clients are not affected.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ async def test_silent_calls_give_way_to_calls_that_wait() -> None:
         assert (world.api.admission.reads, world.api.admission.waiting_reads) == (0, 0)
 
 
-async def test_answers_that_nobody_reads_are_bounded_and_forgotten_with_their_callers() -> None:
+async def test_unread_responses_are_bounded_and_dropped_with_their_callers() -> None:
     limits = Limits(unread_bytes_max=2_500_000)
     async with serving(FLOWS, limits=limits, options=SMALL_WINDOW) as world:
         await start_large(world)
@@ -138,7 +138,7 @@ async def test_answers_that_nobody_reads_are_bounded_and_forgotten_with_their_ca
         await until(lambda: world.api.admission.unread_bytes == 0)
 
 
-async def test_a_watch_keeps_nothing_of_the_snapshot_that_it_began_with() -> None:
+async def test_a_watch_frees_its_first_snapshot() -> None:
     async with serving(FLOWS) as world:
         await start_large(world)
         body = instances.WatchInstanceRequest(instance_id="large").SerializeToString()
@@ -162,7 +162,7 @@ async def test_a_watch_keeps_nothing_of_the_snapshot_that_it_began_with() -> Non
             watch.cancel()
 
 
-async def test_a_snapshot_that_nobody_reads_does_not_stop_other_watchers() -> None:
+async def test_an_unread_snapshot_does_not_stop_other_watchers() -> None:
     limits = Limits(unread_bytes_max=2_500_000)
     async with (
         serving(FLOWS, limits=limits) as world,

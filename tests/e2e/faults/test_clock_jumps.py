@@ -1,7 +1,7 @@
-"""A machine whose clock jumps by two hours, forth and back, under a whole core: timers may be late, never early, and
-nothing else takes notice.
+"""Clock jumps of two hours in both directions: timers can be late but never early, and other work is not affected.
 
-The time of day jumps for everybody in the process, APScheduler included; the monotonic clock does not, as in reality.
+The time of day jumps for the whole process, including APScheduler. The monotonic clock does not jump, as on a real
+machine.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ async def assert_none_early(core: Core, *names: str) -> None:
 
 
 async def swept(core: Core, times: int) -> None:
-    """Return after so many looks for tasks that nobody runs."""
+    """Return after this number of polls for tasks without an owner."""
     real, looks = core.store.claimable_tasks, asyncio.Semaphore(0)
 
     async def claimable_tasks(**keywords: Any) -> Any:
@@ -177,9 +177,7 @@ async def test_a_jump_forward_fires_what_is_due_by_then_and_nothing_else(core: C
     await assert_none_early(core, "one", "nap", "later")
 
 
-async def test_a_jump_backward_makes_timers_late_and_never_early_and_hinders_nothing_new(
-    core: Core, clock: Clock
-) -> None:
+async def test_a_clock_jump_backward_delays_timers_but_not_new_work(core: Core, clock: Clock) -> None:
     await start(core, "hours", "before")
     await core.operations.schedule_resume("before", step_ref="wait", delay_ms=MINUTE_MS)
 
@@ -206,7 +204,7 @@ async def test_a_clock_that_jumps_to_and_fro_loses_no_timer(core: Core, clock: C
         await start(core, "nap", name)
         clock.jump(JUMP_S if number % 2 else -JUMP_S)
         await asyncio.sleep(0.05)
-    # It ends where it began, with an even number of jumps.
+    # The number of jumps is even, so the clock ends at its first offset.
 
     for name in names:
         await ended(core, name)
@@ -215,7 +213,7 @@ async def test_a_clock_that_jumps_to_and_fro_loses_no_timer(core: Core, clock: C
     await assert_none_early(core, *names)
 
 
-async def test_a_server_that_starts_with_its_clock_set_back_still_fires_later_what_it_had_armed(
+async def test_a_server_started_with_its_clock_set_back_still_fires_timers(
     clock: Clock, tmp_path: Path
 ) -> None:
     path = str(tmp_path / "p.db")

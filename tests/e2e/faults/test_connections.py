@@ -1,4 +1,4 @@
-"""Connections by the hundred, pings without end, oversized metadata: bounded, and nobody else is hurt."""
+"""Hundreds of connections, endless pings, oversized metadata: their cost is bounded, and other clients still work."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONNECTIONS: Final = 1_000
 PINGS: Final = 10_000
 START: Final = "/perdure.v1.RunnerService/StartInstance"
 HERE_BYTES_MAX: Final = 96 << 20
-"""How much a thousand connections may take, on both ends: in the tests, both are in this process."""
+"""Maximum memory of a thousand connections, in bytes. It includes both ends, which are in the test's process."""
 
 pytestmark = pytest.mark.e2e
 
@@ -77,7 +77,7 @@ async def test_a_thousand_connections_that_do_nothing_are_borne(first: bytes) ->
         await serves_newcomers(world)
 
 
-async def test_connections_over_the_limit_are_closed_and_the_others_go_on() -> None:
+async def test_connections_over_the_limit_are_closed_and_others_still_work() -> None:
     async with serving(FLOWS, limits=Limits(connections_max=10)) as world:
         await world.start("approval")
         async with crowd(world, 9, PREFACE + SETTINGS) as connections:
@@ -140,7 +140,7 @@ async def test_streams_that_are_opened_and_reset_at_once_leave_nothing_behind() 
 
 
 @pytest.mark.parametrize("key", ["x-many", "grpc-status-details-bin", "perdure-bin"])
-async def test_oversized_metadata_is_refused_and_the_connection_serves_on(key: str) -> None:
+async def test_oversized_metadata_is_rejected_and_the_connection_still_works(key: str) -> None:
     async with serving(FLOWS) as world:
         value: Any = b"x" * 100_000 if key.endswith("-bin") else "x" * 100_000
         body = runner.StartInstanceRequest(workflow="approval").SerializeToString()

@@ -1,4 +1,4 @@
-"""A crash loop ends: the step that stops the server fails with `AttemptLost`, and no other step does."""
+"""Crash loops end: the step that kills the server fails with `AttemptLost`, and no other step fails."""
 
 from __future__ import annotations
 

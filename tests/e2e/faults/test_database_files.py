@@ -350,7 +350,7 @@ def test_a_backup_of_a_fenced_server_restores_every_acknowledged_start(
 # --- two servers ----------------------------------------------------------------------------------------------------
 
 
-def test_a_second_server_is_refused_through_a_hard_link(database: Path, server_process: ServerMaker) -> None:
+def test_a_second_server_through_a_hard_link_is_rejected(database: Path, server_process: ServerMaker) -> None:
     caller = loaded(server_process(APP, database=database))
     link = database.with_name("link.db")
     os.link(database, link)
@@ -373,7 +373,7 @@ def test_a_database_with_hard_links_is_not_opened(database: Path, server_process
         server_process(APP, database=link)
 
 
-def test_a_second_server_is_refused_after_the_lock_file_was_removed(
+def test_a_second_server_is_rejected_after_the_lock_file_was_removed(
     database: Path, server_process: ServerMaker
 ) -> None:
     caller = loaded(server_process(APP, database=database))
@@ -424,7 +424,7 @@ def test_a_forked_child_keeps_no_lock_after_the_server_was_killed(
 
 @contextlib.contextmanager
 def uncopied_log(database: Path) -> Iterator[None]:
-    """Keep the commits of the block in the log: a reader that began before them must not see them in the file."""
+    """Keep the commits of the block in the log. A reader with an older snapshot prevents their checkpoint."""
     reader = apsw.Connection(str(database))
     reader.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     reader.execute("BEGIN")
@@ -505,7 +505,7 @@ def log_gone(database: Path) -> None:
         database_emptied,
     ],
 )
-def test_a_file_that_lost_commits_is_refused_and_left_as_it_is(
+def test_a_file_that_lost_commits_is_rejected_and_not_changed(
     loss: Callable[[Path], None], database: Path, older: Path, server_process: ServerMaker
 ) -> None:
     assert older.exists()
@@ -529,7 +529,7 @@ def test_a_file_that_lost_commits_is_refused_and_left_as_it_is(
     assert after == before
 
 
-def test_another_database_in_the_place_is_refused(database: Path, server_process: ServerMaker) -> None:
+def test_another_database_at_the_same_path_is_rejected(database: Path, server_process: ServerMaker) -> None:
     other = server_process(APP, database=database.with_name("other.db"))
     loaded(other)
     other.terminate()
@@ -591,7 +591,7 @@ def test_a_copy_starts_at_its_own_path_and_in_the_place_of_its_equal(
     server.kill()
     assert_starts_whole(server_process(APP, database=target, start=False), caller.acknowledged)
 
-    # All that was acknowledged is in the second copy, so it is no older than what it replaces.
+    # The second copy has every acknowledged write, so it is not older than the file that it replaces.
     second = database.with_name("second.db")
     copy(database, second)
     for suffix in ("-wal", "-shm"):

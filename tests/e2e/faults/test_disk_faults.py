@@ -1,6 +1,6 @@
-"""A disk that is full or broken while the server serves: clients are told, nothing is lost, and it goes on by itself.
+"""A full or broken disk under a running server: calls fail, no data is lost, and the server recovers without a restart.
 
-The rounds' load and checker are those of the chaos tests; here the disk fails instead of the process.
+The tests use the load and the checker of the chaos tests. Here the disk fails instead of the process.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ async def test_every_promise_holds_while_the_disk_fails_under_load(seed: int, tm
     violations = [
         violation
         for violation in judge(recording)
-        # That it is not ready is no complaint here, and what it was asked meanwhile may be given up.
+        # Here, a server that is not ready is expected, and it can give up work that arrives in the meantime.
         if violation.name is not Name.SERVER_COMPLAINED or "not ready" not in str(violation)
     ]
     shown = "\n".join(str(violation) for violation in violations[:FINDINGS_SHOWN_MAX])
@@ -119,7 +119,7 @@ class Client:
 
 
 @pytest.mark.parametrize("name", ["full", "write"])
-async def test_a_full_disk_is_told_to_callers_and_to_readiness_and_forgotten_once_there_is_room(
+async def test_a_full_disk_fails_calls_and_readiness_until_there_is_space(
     name: str, tmp_path: Path, server_process: Any
 ) -> None:
     fault = tmp_path / "fault"
@@ -140,12 +140,12 @@ async def test_a_full_disk_is_told_to_callers_and_to_readiness_and_forgotten_onc
     set_fault(fault, "")
     assert (await client.start("during-1"))[0] == "OK", "the same call is taken now"
     await client.until_ready(True)
-    assert (await client.get("during-2"))[1] == "INSTANCE_NOT_FOUND", "and one that was refused left nothing"
+    assert (await client.get("during-2"))[1] == "INSTANCE_NOT_FOUND", "a rejected start left nothing"
     await client.channel.close()
     assert await asyncio.to_thread(server.terminate) == 0
 
 
-async def test_a_server_can_be_stopped_while_its_disk_is_full_and_started_when_there_is_room(
+async def test_a_server_stops_on_a_full_disk_and_starts_once_there_is_space(
     tmp_path: Path, server_process: Any
 ) -> None:
     fault = tmp_path / "fault"

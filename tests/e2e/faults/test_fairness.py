@@ -1,4 +1,4 @@
-"""Hostile connections, and a well-behaved client in a process of its own that is served and never rejected."""
+"""Hostile connections do not affect a well-behaved client in another process: none of its calls is rejected."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_large_responses_are_served_while_a_connection_reads_none(server_p
             assert len(answer) > attacks.LARGE_BYTES
 
 
-async def test_a_connection_is_told_its_number_of_calls(server_process: Any) -> None:
+async def test_a_connection_receives_its_limit_of_concurrent_calls(server_process: Any) -> None:
     server = server_process(APP)
     async with steady_client(server.address) as client, http2.connected(server.address) as connection:
         await client.rounds(1)

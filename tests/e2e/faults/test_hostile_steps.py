@@ -1,4 +1,4 @@
-"""Steps that do their worst in a real server: it stays up, their own instances fail, all others go on."""
+"""Hostile steps in a real server: the server stays up, their own instances fail, and all other instances continue."""
 
 from __future__ import annotations
 

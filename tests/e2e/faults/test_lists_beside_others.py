@@ -1,4 +1,4 @@
-"""A flood of lists that match nothing in a large table does not take the place of other calls."""
+"""A flood of lists that match nothing in a large table does not block other calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections that use up what a server has for them: files, places, probes. Others are served."""
+"""Connections that exhaust a server's resources (files, connection slots, probes) do not lock out other clients."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def files_soft(pid: int) -> int:
     raise AssertionError("the kernel names no limit of open files")
 
 
-async def test_idle_connections_beyond_the_usual_limit_lock_nobody_out(server_process: Any) -> None:
+async def test_idle_connections_over_the_usual_limit_lock_no_client_out(server_process: Any) -> None:
     with started_with(FILES_SOFT) as hard:
         server = server_process(APP)
     if hard <= 2 * FILES_SOFT:

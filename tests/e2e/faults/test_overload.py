@@ -1,4 +1,4 @@
-"""More load than a server can take: it says so, does what it accepted, soon and for good, and then is as before."""
+"""Overload: the server rejects the excess calls, completes all accepted calls soon, and then recovers."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_an_overloaded_server_rejects_clearly_and_loses_nothing(
     assert await asyncio.to_thread(server.terminate) == 0
     assert complaints(server.log) == []
 
-    # What grpc's core drops, it drops as CANCELLED; everything else is told by us.
+    # gRPC's core drops calls with CANCELLED. The server rejects all others itself.
     may_be = {("RESOURCE_EXHAUSTED", "OVERLOADED"), ("CANCELLED", "")}
     for load in loads:
         assert set(load.others) <= may_be
@@ -118,7 +118,7 @@ async def test_an_overloaded_server_rejects_clearly_and_loses_nothing(
     assert {instance_id for load in loads for instance_id, _ in load.accepted} <= stored
 
 
-async def test_calls_beyond_the_limit_are_refused_at_once_with_when_to_come_back() -> None:
+async def test_calls_over_the_limit_are_rejected_at_once_with_a_retry_delay() -> None:
     async with serving(FLOWS, limits=Limits(calls_max=2)) as world:
         await world.start("approval", "here")
         go, reached = asyncio.Event(), asyncio.Semaphore(0)

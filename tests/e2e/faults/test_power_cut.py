@@ -1,6 +1,6 @@
-"""Power that goes at a random moment under load: what was acknowledged is there, and the file always opens.
+"""Power cuts at random moments under load: all acknowledged data is present, and the file always opens.
 
-``PERDURE_POWER_CUTS`` says how many cuts (40 without it), ``PERDURE_POWER_SEED`` where the seeds start.
+``PERDURE_POWER_CUTS`` sets the number of cuts (default: 40), ``PERDURE_POWER_SEED`` the first seed.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Loaded(Workflow, name="loaded", version=1):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a caller was told: at this revision of the instance stands its call."""
+    """Response to a caller: the revision of the instance at which its call took effect."""
 
     rpc: str
     instance_id: str
@@ -97,7 +97,7 @@ class Load:
         return len(self.answers) > self.answers_synced + CALLERS
 
     def power_goes(self) -> None:
-        # Called by the thread that writes. Whoever was answered by now was answered before this write.
+        # The writing thread calls this, so all responses so far were sent before this write.
         self.acknowledged = list(self.answers)
 
     async def run(self) -> None:
@@ -153,7 +153,7 @@ async def cut_power(
     before, after = folder / f"{seed}-before", folder / f"{seed}-after"
     before.mkdir()
     after.mkdir()
-    # Small enough that the log is copied into the database, and begun anew, many times in each round.
+    # Small enough that the log is copied into the database and restarted many times in each round.
     # With ``loses_unsynced`` it is copied rarely: each copy syncs, and only what follows a sync can be lost.
     monkeypatch.setattr(
         database_module, "WAL_PAGES_MAX", 4_000 if loses_unsynced else chance.choice([10, 50, 4_000])

@@ -1,4 +1,4 @@
-"""The process around the server: what steps do to it, and what its parent does."""
+"""The server process: effects of steps on it, and effects of its parent."""
 
 from __future__ import annotations
 
@@ -294,7 +294,7 @@ def use_all_output(address: str) -> None:
         assert client.check_health("liveness").value == "SERVING"
 
 
-def test_output_that_nobody_reads_neither_blocks_nor_fails_anything(tmp_path: Path) -> None:
+def test_unread_output_does_not_block_or_fail_the_server(tmp_path: Path) -> None:
     with Plain(tmp_path, stderr=subprocess.PIPE) as server:
         address = server.ready()
         run(address, "log_much")

@@ -1,4 +1,7 @@
-"""SIGTERM under load: what was answered is there, what runs may end, the rest is handed on; a second signal ends it."""
+"""SIGTERM under load: acknowledged calls are stored, running steps can end, other steps are released.
+
+A second signal ends the process.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 @dataclass
 class Load:
-    """Callers that start instances until the server lets them no more, and what they were told."""
+    """Callers that start instances until the server stops accepting them, and the responses."""
 
     channel: grpc.aio.Channel
     answered: list[str] = field(default_factory=list)
@@ -85,7 +88,7 @@ def judged(database: Path, load: Load) -> Database:
     return stored
 
 
-async def test_a_server_that_is_told_to_stop_under_load_drains(server_process: Any, tmp_path: Path) -> None:
+async def test_a_server_that_is_stopped_under_load_drains(server_process: Any, tmp_path: Path) -> None:
     database = tmp_path / "stop.db"
     server = server_process(APP, database=database, arguments=["--shutdown-timeout", f"{GRACE_S}s"])
     async with grpc.aio.insecure_channel(server.address) as channel:
@@ -112,12 +115,12 @@ async def test_a_server_that_is_told_to_stop_under_load_drains(server_process: A
     assert ("UNAVAILABLE", "SHUTTING_DOWN") in load.refusals
     assert told[-1].end.reason == instances.WATCH_END_REASON_SERVER_DRAINING
     assert statuses == [health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING]
-    assert seconds >= GRACE_S, "it waits for the endless step as long as it was told to"
+    assert seconds >= GRACE_S, "it waits for the endless step during the whole shutdown timeout"
     assert complaints(server.log) == []
     stored = judged(database, load)
     for instance_id in quick:
         assert stored.instances[instance_id].state.status is InstanceState.COMPLETED
-    assert isinstance(stored.instances[endless].state.steps["work"], Queued), "any server may go on with it"
+    assert isinstance(stored.instances[endless].state.steps["work"], Queued), "any server can continue it"
     assert stored.tasks[endless]["work"].owner == ""
 
 

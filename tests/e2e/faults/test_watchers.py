@@ -1,4 +1,4 @@
-"""A thousand watchers, of which fifty never read. The others get every entry, and the server stays small."""
+"""A thousand watchers, of which fifty never read. The others get every entry, and the server's memory stays bounded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WATCHES_PER_CONNECTION: Final = 95
 """A connection has at most 256 open calls."""
 
 GROWTH_BYTES_MAX: Final = 400 << 20
-"""Fifty snapshots of a megabyte that nobody reads, a few times over, and what a thousand calls cost."""
+"""Maximum growth in bytes: fifty unread snapshots of a megabyte, a few times over, and a thousand calls."""
 
 WATCH: Final = "/perdure.v1.InstanceService/WatchInstance"
 

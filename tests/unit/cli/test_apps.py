@@ -1,4 +1,4 @@
-"""Loading APP: what is found, and what is said when it is not."""
+"""Loading of an APP, and its errors."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def test_a_file_is_loaded_with_its_workflows(tmp_path: Path) -> None:
     assert (workflow.name, workflow.version) == ("flow", 1)
 
 
-def test_a_class_that_cannot_be_made_without_arguments_is_refused(tmp_path: Path) -> None:
+def test_a_class_with_required_arguments_is_rejected(tmp_path: Path) -> None:
     path = write(tmp_path, "shop_flow.py")
     Path(path).write_text(
         Path(path).read_text() + "    def __init__(self, bank, *, key=None): self.bank = bank\n"
     )
 
     assert (
-        "its __init__ asks for bank, and a server gives nothing; open what its steps share in lifespan"
+        "its __init__ requires bank, but the server passes no arguments; open shared resources in lifespan"
         in str(refusal(path))
     )
 
@@ -97,12 +97,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert str(refusal(f"{tmp_path}/nope.py")) == f"there is no file {tmp_path}/nope.py"
 
 
-def test_a_folder_and_another_kind_of_file_are_told_apart(tmp_path: Path) -> None:
+def test_a_folder_and_a_file_of_another_type_have_different_errors(tmp_path: Path) -> None:
     (tmp_path / "flow.txt").touch()
 
     assert "is a directory" in str(refusal(f"{tmp_path}/"))
     assert str(refusal(".")) == ". is a directory; name a .py file in it"
-    assert "must end in .py" in str(refusal(f"{tmp_path}/flow.txt"))
+    assert "use a file whose name ends in .py" in str(refusal(f"{tmp_path}/flow.txt"))
 
 
 def test_a_missing_module_is_named() -> None:
@@ -111,7 +111,7 @@ def test_a_missing_module_is_named() -> None:
     )
 
 
-def test_a_module_that_a_file_misses_is_told_with_the_line_that_wants_it(tmp_path: Path) -> None:
+def test_a_missing_module_is_reported_with_the_importing_line(tmp_path: Path) -> None:
     (tmp_path / "shop_app.py").write_text("\nimport no_such_library\n")
 
     message = str(refusal(str(tmp_path / "shop_app.py")))
@@ -120,7 +120,7 @@ def test_a_module_that_a_file_misses_is_told_with_the_line_that_wants_it(tmp_pat
     assert "shop_app.py, line 2" in message
 
 
-def test_a_syntax_error_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_syntax_error_is_reported_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "shop_app.py").write_text("\n\nclass:\n")
 
     assert "shop_app.py, line 3: " in str(refusal(str(tmp_path / "shop_app.py")))
@@ -145,7 +145,7 @@ def test_a_file_named_twice_is_loaded_once(tmp_path: Path) -> None:
         assert len(load_workflows([file, file])) == 1
 
 
-def test_files_of_equal_names_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+def test_files_with_equal_names_are_named_by_their_paths(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     first, second = write(tmp_path, "shop_same.py"), write(tmp_path / "old", "shop_same.py")
 
@@ -154,7 +154,7 @@ def test_files_of_equal_names_are_told_apart_by_their_paths(tmp_path: Path) -> N
     )
 
 
-def test_two_workflows_of_one_name_and_version_are_refused(tmp_path: Path) -> None:
+def test_two_workflows_with_the_same_name_and_version_are_rejected(tmp_path: Path) -> None:
     first, second = write(tmp_path, "shop_one.py"), write(tmp_path, "shop_two.py")
 
     assert "shop_one.Flow and shop_two.Flow are both workflow 'flow' version 1" in str(refusal(first, second))

@@ -1,4 +1,4 @@
-"""Attempts as the API and `perdure get` show them: since when they run, and how many were lost in a row."""
+"""Attempts in the API and in `perdure get`: start times, and numbers of lost attempts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands, over a real channel to a server with canned answers: what they send, print and end with."""
+"""Commands over a real channel to a stub server: their requests, output and exit codes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ORDER = str(Path(__file__).resolve().parents[3] / "examples/order.py")
 STARTED = runner_service_pb2.StartInstanceResponse(instance_id="i1", created=True, version=2, revision=3)
 
 
-# --- the verbs ---------------------------------------------------------------------------------------------------
+# --- commands ----------------------------------------------------------------------------------------------------
 
 
 async def test_start_prints_the_id_and_nothing_else(server: StubServer, run: Run) -> None:
@@ -246,9 +246,7 @@ async def test_history_prints_a_line_for_each_entry(server: StubServer, run: Run
     assert (document["kind"], document["fact"]["targets"]) == ("step_finished", ["charge", "reserve"])
 
 
-async def test_history_tells_a_timer_that_a_client_asked_for_from_the_workflows_own(
-    server: StubServer, run: Run
-) -> None:
+async def test_history_marks_timers_that_a_client_requested(server: StubServer, run: Run) -> None:
     entries = []
     for revision, requested in ((6, False), (7, True)):
         fact = history_pb2.TimerArmed(
@@ -265,7 +263,7 @@ async def test_history_tells_a_timer_that_a_client_asked_for_from_the_workflows_
 
     due = "timeout of approval due 2023-11-14T22:13:20.123Z"
     assert own.endswith(f"i1.6 {due}")
-    assert requested_line.endswith(f"i1.7 {due}, asked for by a client")
+    assert requested_line.endswith(f"i1.7 {due}, requested by a client")
 
 
 @pytest.mark.parametrize(
@@ -320,8 +318,8 @@ async def test_watch_says_on_stderr_that_the_server_is_away_and_back(
     notes = [json.loads(line)["note"] if as_json else line for line in result.stderr.splitlines()]
     begin = "" if as_json else "perdure: "
     assert notes == [
-        f"{begin}the connection to {server.target} is lost; it is waited for, 5 minutes at most",
-        f"{begin}the server at {server.target} answers again",
+        f"{begin}the connection to {server.target} is lost; waiting for up to 5 minutes",
+        f"{begin}the server at {server.target} responds again",
     ]
     assert len(result.stdout.splitlines()) == (3 if as_json else 2)
 

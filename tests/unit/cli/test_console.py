@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import perdure_server.cli
 from perdure.client import InstanceFailed, StepFailure, facts
 from perdure.model.payloads import RawJson
-from perdure_server.cli.console import escape, escape_json, say
+from perdure_server.cli.console import escape, escape_json, print_line
 from perdure_server.cli.errors import CommandError
 from perdure_server.cli.render import document, entry_line, one_line, print_table, raw_json
 
@@ -75,19 +75,19 @@ def test_json_keeps_its_value(value: object) -> None:
     assert is_safe("".join(character for character in text if ord(character) not in VISIBLE))
 
 
-def test_a_hostile_text_makes_one_safe_line_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
+def test_hostile_text_is_printed_as_one_safe_line(capsys: pytest.CaptureFixture[str]) -> None:
     failure = StepFailure(type=HOSTILE, message=HOSTILE, attempts=1)
     fact: facts.Fact = InstanceFailed(step_ref="work", failure=failure, interrupted_steps=())
     entry = facts.HistoryEntry(
         revision=6, time=datetime(2026, 1, 2, tzinfo=UTC), kind="failed", fact=fact, request_id=""
     )
-    say(entry_line(entry))
-    say(one_line(HOSTILE, HOSTILE))
-    say(raw_json(HOSTILE))
-    say(raw_json(RawJson(json.dumps({HOSTILE: HOSTILE}, ensure_ascii=False))))
-    say(document({HOSTILE: RawJson(json.dumps(HOSTILE, ensure_ascii=False))}))
-    CommandError(HOSTILE, hint=HOSTILE, issues=[HOSTILE]).tell(as_json=False)
-    CommandError(HOSTILE, hint=HOSTILE, issues=[HOSTILE]).tell(as_json=True)
+    print_line(entry_line(entry))
+    print_line(one_line(HOSTILE, HOSTILE))
+    print_line(raw_json(HOSTILE))
+    print_line(raw_json(RawJson(json.dumps({HOSTILE: HOSTILE}, ensure_ascii=False))))
+    print_line(document({HOSTILE: RawJson(json.dumps(HOSTILE, ensure_ascii=False))}))
+    CommandError(HOSTILE, hint=HOSTILE, issues=[HOSTILE]).report(as_json=False)
+    CommandError(HOSTILE, hint=HOSTILE, issues=[HOSTILE]).report(as_json=True)
     out, err = capsys.readouterr()
 
     assert [out.count("\n"), err.count("\n")] == [5, 4]
@@ -114,5 +114,5 @@ def printers() -> Iterator[str]:
                 yield f"{path.name}:{node.lineno}"
 
 
-def test_nothing_is_printed_but_by_the_console() -> None:
+def test_only_the_console_module_prints() -> None:
     assert {place.partition(":")[0] for place in printers()} == {"console.py"}

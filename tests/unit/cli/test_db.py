@@ -116,7 +116,7 @@ def test_a_database_that_is_named_twice_is_a_usage_error(database: Path) -> None
 
 
 @pytest.mark.parametrize("named", ["postgresql://here/perdure", "", ":memory:", "sqlite:///", "no/such.db"])
-def test_what_is_no_database_is_a_usage_error(
+def test_an_invalid_database_is_a_usage_error(
     named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""How commands end that go wrong: their lines and documents, codes and hints."""
+"""Errors of commands: their lines and documents, exit codes and hints."""
 
 from __future__ import annotations
 
@@ -138,12 +138,12 @@ def test_every_option_that_a_field_is_named_by_is_one_of_a_command() -> None:
 def told(error: errors.PerdureError, capsys: pytest.CaptureFixture[str], *, as_json: bool) -> str:
     with pytest.raises(CommandError) as failed:
         fail_with(error, server="here:1")
-    failed.value.tell(as_json=as_json)
+    failed.value.report(as_json=as_json)
     return capsys.readouterr().err
 
 
 def error_of(refused: Exception) -> errors.PerdureError:
-    """What a client raises for what the server refuses with."""
+    """Return the error that a client raises for an exception of the server."""
     refusal = error_response_of(refused)
     violations = [errors.FieldViolation(*violation) for violation in refusal.violations]
     return errors.from_reason(

@@ -1,4 +1,4 @@
-"""The commands over TLS, and what they say where the two sides do not agree about it."""
+"""Commands over TLS, and their errors if client and server disagree about TLS."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_an_invalid_pem_file_is_a_usage_error(pems: Path, options: dict[str, str
     assert result.stderr.startswith(f"perdure: error: {told.format(pems)}")
 
 
-def test_a_socket_of_another_user_is_no_missing_server() -> None:
+def test_a_socket_of_another_user_is_not_a_missing_server() -> None:
     why = "unix:/run/x.sock: connect failed: addr: unix:/run/x.sock error: Permission denied"
 
     message, hint = unreached(why, "unix:/run/x.sock", [])
@@ -152,7 +152,7 @@ def test_a_socket_of_another_user_is_no_missing_server() -> None:
     assert "as the server's user" in hint
 
 
-def test_an_expired_certificate_is_not_mended_by_another_authority() -> None:
+def test_an_expired_certificate_does_not_hint_at_another_authority() -> None:
     why = "SSL_ERROR_SSL: error:1000007d:SSL routines:CERTIFICATE_VERIFY_FAILED: certificate has expired: OK"
 
     assert unreached(why, "here:1", ["--tls"]) == (
@@ -186,7 +186,7 @@ def test_the_demos_lines_leave_room_for_the_clients_own_certificate(pems: Path) 
     assert all(line.endswith("cert.pem --tls-cert YOUR.pem --tls-key YOUR.key") for line in lines)
 
 
-def test_the_demos_lines_without_tls_name_a_server_only_where_it_is_not_the_usual_one() -> None:
+def test_the_demo_commands_name_the_server_only_if_not_the_default() -> None:
     assert "--" not in hints("127.0.0.1:7420").replace("--instance-id", "").replace("--payload", "")
     assert hints("127.0.0.1:7421").count(" --server 127.0.0.1:7421") == 3
 

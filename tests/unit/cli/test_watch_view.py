@@ -1,4 +1,4 @@
-"""What the view of ``perdure watch`` says about steps and about time."""
+"""The view of ``perdure watch``: rows of steps, and remaining times."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def instance(*, steps: tuple[ActiveStep, ...] = (), results: tuple[StepResult, .
     )
 
 
-def test_steps_stand_in_the_graphs_order_begun_or_not() -> None:
+def test_started_and_other_steps_are_shown_in_the_order_of_the_graph() -> None:
     one = instance(
         steps=(active("second", StepState.RUNNING, attempt=2),),
         results=(result("first", StepState.FINISHED, "done"),),
@@ -88,7 +88,7 @@ def test_a_step_that_the_stored_graph_lost_is_shown_too() -> None:
 
 
 def test_a_narrow_terminal_cuts_notes_and_not_steps() -> None:
-    boom = "so many words that no terminal of eighty columns holds them beside a deadline"
+    boom = "so many words that no terminal of eighty columns holds them next to a deadline"
     one = instance(steps=(active("second_step", StepState.BACKING_OFF, attempt=2, failure=boom),))
     console = Console(width=80)
 

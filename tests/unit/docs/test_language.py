@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from support import language
-from support.language import RULES, Hit, changes_of, hits_in, hits_of_repository, recorded_debt
+from support.language import RULES, Hit, hits_in, hits_of_repository
 from support.prose import Text, prose_of
 
 BROKEN = {
@@ -107,31 +107,33 @@ def test_a_long_test_name_is_found(name: str, source: str, tmp_path: Path) -> No
     assert [hit.instead for hit in hits_in(name, read(tmp_path, name, source))] == ["75 characters"]
 
 
-def test_every_file_has_as_many_hits_as_recorded() -> None:
-    assert "\n".join(changes_of(recorded_debt(), hits_of_repository())) == ""
+def test_no_text_of_the_project_breaks_a_rule() -> None:
+    assert "\n".join(map(str, hits_of_repository())) == ""
 
 
-@pytest.mark.parametrize("hits", [0, 2])
-def test_another_number_of_hits_fails_with_the_way_to_fix_it(hits: int) -> None:
-    hit = Hit(path="a.py", line=3, words="anew", instead="again")
-
-    lines = changes_of({"a.py": 1}, {"a.py": [hit] * hits} if hits else {})
-
-    assert ("--write" in lines[0]) if hits == 0 else ("a.py:3: 'anew' (instead: again)" in lines[1])
-
-
-@pytest.mark.parametrize(("hits", "status"), [(2, 1), (0, 0)])
-def test_the_debt_only_shrinks(
-    hits: int, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("arguments", "status", "printed"),
+    [
+        ([], 1, ["a.py:3", "b/c.py:4"]),
+        (["b/", "x.py"], 1, ["b/c.py:4"]),
+        (["x.py"], 0, []),
+    ],
+)
+def test_the_command_prints_the_hits_in_the_given_paths(
+    arguments: list[str],
+    status: int,
+    printed: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    debt = tmp_path / "debt.json"
-    debt.write_text('{"a.py": 1}')
-    hit = Hit(path="a.py", line=3, words="anew", instead="again")
-    monkeypatch.setattr(language, "DEBT", debt)
-    monkeypatch.setattr(language, "hits_of_repository", lambda: {"a.py": [hit] * hits} if hits else {})
+    hits = [
+        Hit(path="a.py", line=3, words="anew", instead="again"),
+        Hit(path="b/c.py", line=4, words="told", instead="return"),
+    ]
+    monkeypatch.setattr(language, "hits_of_repository", lambda: hits)
 
-    assert language.main(["--write"]) == status
-    assert recorded_debt() == ({"a.py": 1} if status else {})
+    assert language.main(arguments) == status
+    assert [line.partition(": ")[0] for line in capsys.readouterr().out.splitlines()] == printed
 
 
 def read(folder: Path, name: str, source: str) -> list[Text]:
