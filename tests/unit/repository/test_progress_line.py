@@ -33,9 +33,14 @@ def test_only_failures_print_more_than_the_progress(
     )
 
     done = subprocess.run(
-        [sys.executable, *command.split()], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(TESTS), "PYTEST_ADDOPTS": ""},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        [sys.executable, *command.split()],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(TESTS), "PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
     assert done.returncode == status, done.stdout + done.stderr
     lines = [line for line in done.stdout.splitlines() if line and not line.startswith("bringing up")]

@@ -75,7 +75,9 @@ def test_each_command_explains_a_url_with_a_query(
     result = CliRunner().invoke(app, [*command, "--database", "sqlite:///x.db?mode=ro"])
 
     assert result.exit_code == 2
-    assert "has a query, which perdure does not support hint: use 'sqlite:///x.db'" in " ".join(result.stderr.split())
+    assert "has a query, which perdure does not support hint: use 'sqlite:///x.db'" in " ".join(
+        result.stderr.split()
+    )
     assert list(tmp_path.iterdir()) == []
 
 
