@@ -99,7 +99,7 @@ format: setup $(TOOLS)/.stamp  ## format the code and the protos
 	@$(TBIN)/buf format --write proto
 
 test: setup tools  ## run every test, in WORKERS processes
-	@PYTHONPATH=tests $(BIN)/python -m pytest -q --no-header -rfE -p support.progress_line -n $(WORKERS) --dist worksteal $(ARGS)
+	@PYTHONPATH="$(CURDIR)/tests" $(BIN)/python -m pytest -q --no-header -rfE -p support.progress_line -n $(WORKERS) --dist worksteal $(ARGS)
 
 baseline: $(TOOLS)/.stamp  ## record the API that `buf breaking` compares with (at a release)
 	$(TBIN)/buf build proto --exclude-source-info -o proto/baseline.binpb
