@@ -13,14 +13,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final, Protocol, Self
 
-import grpc
-import grpc.aio
-
-from perdure import AsyncClient, Workflow
+from perdure import AsyncClient, PerdureError, Workflow
 from perdure.client import CallRetryPolicy
-from perdure.client._grpc_aio import AioResponses
-from perdure.client._status import error_of
-from perdure.model.constants import STATUS_DETAILS_KEY
+from perdure.client._status import error_of_status
+from perdure.errors import DeadlineExceededError
 from perdure_server.api.admission import AdmissionController, Peer
 from perdure_server.api.call import CallContext
 from perdure_server.api.endpoint import BoundMethod, Endpoint
@@ -77,7 +73,7 @@ class InProcessTransport:
         try:
             return method.response.FromString(await self._at_home(call))
         except CallFailedError as failed:
-            raise error_of(_client_error(failed.response)) from None
+            raise _error_of(failed.response) from None
 
     @asynccontextmanager
     async def stream(
@@ -90,7 +86,7 @@ class InProcessTransport:
         peer = self._endpoint.admission.peer_of(PEER)
         stream = _Stream(bound, peer, request.SerializeToString(), timeout, method.response)
         try:
-            yield AioResponses(stream)
+            yield stream
         finally:
             stream.cancel()
 
@@ -210,15 +206,10 @@ def _context_of(timeout: float | None) -> CallContext:
     return CallContext(deadline=None if timeout is None else monotonic() + timeout)
 
 
-def _client_error(response: ErrorResponse) -> grpc.aio.AioRpcError:
-    """Return the error that a gRPC channel would raise for a response."""
+def _error_of(response: ErrorResponse) -> PerdureError:
+    """Return the exception that a client of a server would raise for a response."""
     status = status_of(response)
-    return grpc.aio.AioRpcError(
-        grpc.StatusCode[response.code.name],
-        grpc.aio.Metadata(),
-        grpc.aio.Metadata((STATUS_DETAILS_KEY, status.SerializeToString())),
-        details=status.message,
-    )
+    return error_of_status(response.code.name, status.message, status)
 
 
 class _Stream:
@@ -236,6 +227,7 @@ class _Stream:
         self._transport = _StreamTransport(request)
         self._seconds = seconds
         self._response = response
+        self._ended = False
         self._task = asyncio.get_running_loop().create_task(self._run(method, peer))
 
     def cancel(self) -> None:
@@ -246,20 +238,20 @@ class _Stream:
             async with asyncio.timeout(self._seconds):
                 await method.run(self._transport, peer, _context_of(self._seconds))
         except CallFailedError as failed:
-            raise _client_error(failed.response) from None
+            raise _error_of(failed.response) from None
         except TimeoutError:
-            raise grpc.aio.AioRpcError(
-                grpc.StatusCode.DEADLINE_EXCEEDED,
-                grpc.aio.Metadata(),
-                grpc.aio.Metadata(),
-                details="the watch reached its timeout",
-            ) from None
+            raise DeadlineExceededError("the watch reached its timeout") from None
         finally:
             self._transport.done()
             if not (task := asyncio.current_task()) or not task.cancelling():
                 await self._transport.unread.put(None)
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        while (message := await self._transport.unread.get()) is not None:
-            yield self._response.FromString(message)
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        if not self._ended and (message := await self._transport.unread.get()) is not None:
+            return self._response.FromString(message)
+        self._ended = True
         await self._task
+        raise StopAsyncIteration
