@@ -1,42 +1,12 @@
-"""Workflows of the conformance table. Only the calls of a scenario decide their course, never chance or time."""
+"""Workflows of the conformance scenarios, with those of the `Runner` suite.
+
+Only the calls of a scenario decide their course, never chance or time.
+"""
 
 from __future__ import annotations
 
+from contract.runner_flows import Approval, Approval1, Chain, Twins
 from perdure import Context, Outcome, StepError, Workflow, sleep, step, wait_for
-
-
-class Approval1(Workflow, name="approval", version=1):
-    """First version of `approval`."""
-
-    start = "decide"
-    decide = wait_for("approved", on={"approved": "end"})
-
-
-class Approval(Workflow, name="approval", version=2):
-    """One wait, which a timer may end too."""
-
-    start = "decide"
-    decide = wait_for(
-        "approved", "rejected", timeout="1h", on={"approved": "end", "rejected": "end", "timeout": "end"}
-    )
-
-
-class Chain(Workflow, name="chain", version=1):
-    """Three waits in a row, of which only the second can time out, and a way round the second."""
-
-    start = "first"
-    first = wait_for("one", "skip", on={"one": "second", "skip": "third"})
-    second = wait_for("two", timeout="1h", on={"two": "third", "timeout": "third"})
-    third = wait_for("three", on={"three": "end"})
-
-
-class Twins(Workflow, name="twins", version=1):
-    """Two waits for the same event, side by side."""
-
-    start = "open"
-    open = wait_for("opened", on={"opened": ["left", "right"]})
-    left = wait_for("go", on={"go": "end"})
-    right = wait_for("go", on={"go": "end"})
 
 
 class Nap(Workflow, name="nap", version=1):
@@ -68,3 +38,6 @@ class Copy(Workflow, name="copy", version=1):
         return Outcome("copied", value=ctx.input["value"])
 
     hold = wait_for("go", on={"go": "end"})
+
+
+__all__ = ["Approval", "Approval1", "Chain", "Copy", "Nap", "Second", "Twins"]
