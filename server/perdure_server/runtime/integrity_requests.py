@@ -27,7 +27,7 @@ class ExpectedRequest:
 
     rpc: str
     scope: str
-    answer: Mapping[str, Any]
+    response: Mapping[str, Any]
     digests: frozenset[str]
 
 
@@ -39,7 +39,7 @@ def expected_request(instance_id: str, entry: Entry) -> ExpectedRequest | None:
     revision = entry.revision
     match entry.fact:
         case facts.InstanceStarted() as fact:
-            answer = {
+            response = {
                 "instance_id": instance_id,
                 "created": True,
                 "version": fact.version,
@@ -49,7 +49,7 @@ def expected_request(instance_id: str, entry: Entry) -> ExpectedRequest | None:
             return ExpectedRequest(
                 RPC_START,
                 "",
-                answer,
+                response,
                 frozenset(
                     request_digest(
                         (
@@ -71,8 +71,8 @@ def expected_request(instance_id: str, entry: Entry) -> ExpectedRequest | None:
         case facts.EventBuffered(step_ref=ref, event=event, payload=info):
             return _resume(instance_id, revision, Disposition.BUFFERED, ref, event, info, ("", ref))
         case facts.TimerArmed(step_ref=ref, due_at=due_at, delay_ms=delay_ms):
-            answer = {"reference": f"{instance_id}.{revision}", "due_at": due_at, "revision": revision}
-            return ExpectedRequest("ScheduleResume", instance_id, answer, _one((ref, delay_ms)))
+            response = {"reference": f"{instance_id}.{revision}", "due_at": due_at, "revision": revision}
+            return ExpectedRequest("ScheduleResume", instance_id, response, _one((ref, delay_ms)))
         case facts.InstanceCancelled(reason=reason):
             return ExpectedRequest("CancelInstance", instance_id, {"revision": revision}, _one((reason,)))
         case facts.InstanceRetried():
@@ -80,8 +80,8 @@ def expected_request(instance_id: str, entry: Entry) -> ExpectedRequest | None:
         case facts.TimerCancelled(timer=timer):
             return ExpectedRequest("CancelTimer", instance_id, {"revision": revision}, _one((timer,)))
         case facts.TimerFired(timer=timer, used=used):
-            answer = {"used": used, "revision": revision}
-            return ExpectedRequest("FireTimer", instance_id, answer, _one((timer,)))
+            response = {"used": used, "revision": revision}
+            return ExpectedRequest("FireTimer", instance_id, response, _one((timer,)))
         case _:
             return None
 
@@ -96,11 +96,11 @@ def _resume(
     given: tuple[str, str],
 ) -> ExpectedRequest:
     digest = _EMPTY_DIGEST if info is None else info.digest
-    answer = {"disposition": disposition.value, "step_ref": step_ref, "revision": revision}
+    response = {"disposition": disposition.value, "step_ref": step_ref, "revision": revision}
     digests = frozenset(
         request_digest((event, digest, ref, buffer)) for ref, buffer in product(given, (False, True))
     )
-    return ExpectedRequest("Resume", instance_id, answer, digests)
+    return ExpectedRequest("Resume", instance_id, response, digests)
 
 
 def _one(values: tuple[Any, ...]) -> frozenset[str]:
@@ -124,18 +124,18 @@ def request_problems(database: OfflineDatabase, limit: int) -> Iterator[str]:
 
 
 def _problem(database: OfflineDatabase, row: Mapping[str, Any]) -> str:
-    answer = orjson.loads(row["response"])
-    if not isinstance(answer, dict) or type(answer.get("revision")) is not int:
+    response = orjson.loads(row["response"])
+    if not isinstance(response, dict) or type(response.get("revision")) is not int:
         return "the response cannot be read"
-    instance_id = answer.get("instance_id") if row["rpc"] == RPC_START else row["instance_id"]
+    instance_id = response.get("instance_id") if row["rpc"] == RPC_START else row["instance_id"]
     if not isinstance(instance_id, str):
         return "the response does not name an instance"
-    history = database.history_at(instance_id, (1, answer["revision"]))
-    first, entry = history.get(1), history.get(answer["revision"])
+    history = database.history_at(instance_id, (1, response["revision"]))
+    first, entry = history.get(1), history.get(response["revision"])
     if first is None or entry is None:
         return "the response names an entry that is missing"
-    if row["rpc"] == RPC_START and answer.get("created") is False:
-        return _existing_problem(row, answer, entry_of(first))
+    if row["rpc"] == RPC_START and response.get("created") is False:
+        return _existing_problem(row, response, entry_of(first))
     cause = entry_of(entry)
     if isinstance(cause, str):
         return cause
@@ -144,14 +144,14 @@ def _problem(database: OfflineDatabase, row: Mapping[str, Any]) -> str:
         return "the entry that it names was not caused by such a request"
     if cause.request_id != row["request_id"]:
         return "the entry that it names was caused by another request"
-    if answer != expected.answer:
+    if response != expected.response:
         return "the response differs from the history"
     if row["digest"] not in expected.digests:
         return "the digest differs from the history"
     return ""
 
 
-def _existing_problem(row: Mapping[str, Any], answer: Mapping[str, Any], first: Entry | str) -> str:
+def _existing_problem(row: Mapping[str, Any], response: Mapping[str, Any], first: Entry | str) -> str:
     """Check a start that returned an existing instance. No entry repeats its digest and its revision."""
     if isinstance(first, str):
         return first
@@ -160,7 +160,7 @@ def _existing_problem(row: Mapping[str, Any], answer: Mapping[str, Any], first: 
         return "the response names an instance that was not started"
     if first.request_id == row["request_id"]:
         return "the response differs from the history"
-    if row["instance_id"] or answer.get("version") != fact.version:
+    if row["instance_id"] or response.get("version") != fact.version:
         return "the response differs from the history"
     if len(row["digest"]) != len(_EMPTY_DIGEST) or set(row["digest"]) - set("0123456789abcdef"):
         return "the digest is malformed"

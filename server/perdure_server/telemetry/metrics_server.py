@@ -142,11 +142,11 @@ class _Responses:
             return _response("400 Bad Request", "text/plain", b"send a GET request\n")
         format_ = _OPENMETRICS if _ASKS_FOR_OPENMETRICS.search(request) else _TEXT
         response, until = self._cached.get(format_, (b"", 0.0))
-        began = time.monotonic()
-        if began >= until:
+        started = time.monotonic()
+        if started >= until:
             response = self._make(*format_)
             ended = time.monotonic()
-            until = ended + min(CACHE_FACTOR * (ended - began), CACHE_SECONDS_MAX)
+            until = ended + min(CACHE_FACTOR * (ended - started), CACHE_SECONDS_MAX)
             self._cached[format_] = response, until
         return response
 

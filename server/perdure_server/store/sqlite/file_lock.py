@@ -190,15 +190,15 @@ class FileLock:
 
     def write_record(self, encoded: bytes) -> bool:
         """Write an encoded record without a sync. Returns False if the system rejected it."""
-        began = time.monotonic()
-        if began < self._unheld_until:
+        started = time.monotonic()
+        if started < self._unheld_until:
             try:
                 return os.pwrite(self._descriptor, encoded, 0) == len(encoded)
             except OSError:
                 return False
         written = write_at_start(self._descriptor, encoded)
         ended = time.monotonic()
-        if ended - began > HELD_SECONDS_MAX:
+        if ended - started > HELD_SECONDS_MAX:
             self._unheld_until = ended + UNHELD_SECONDS
         return written
 
